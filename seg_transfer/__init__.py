@@ -1,0 +1,3 @@
+"""Transferability estimation for semantic segmentation."""
+
+__version__ = "0.1.0"

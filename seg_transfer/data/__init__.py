@@ -1,0 +1,1 @@
+"""Datasets on disk: manifests, pairs of image and label, decoding, audit."""

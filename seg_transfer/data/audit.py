@@ -1,0 +1,220 @@
+"""Read every file of a dataset once: what is in it, and everything that is wrong with it."""
+
+import os
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from seg_transfer.data.images import read_image, read_label, read_pair
+from seg_transfer.data.manifest import IGNORE, DatasetManifest, SplitName
+from seg_transfer.data.records import Record, find_records, low_shot_subset
+from seg_transfer.errors import DataError
+
+Counts = npt.NDArray[np.int64]
+Shares = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SplitAudit:
+    """What the readable pairs of a split hold; two of them add up.
+
+    ``class_pixels`` and ``class_images`` are (C,): pixels of each class, and images that show it. ``colour_sums`` is
+    (2, 3): the sum of R, G and B over all pixels, and the sum of their squares.
+    """
+
+    n_images: int
+    smallest: tuple[int, int]
+    """Least height and least width."""
+    largest: tuple[int, int]
+    """Greatest height and greatest width."""
+    class_pixels: Counts
+    class_images: Counts
+    ignored_pixels: int
+    colour_sums: Counts
+
+    def __add__(self, other: Self) -> "SplitAudit":
+        return SplitAudit(
+            self.n_images + other.n_images,
+            (min(self.smallest[0], other.smallest[0]), min(self.smallest[1], other.smallest[1])),
+            (max(self.largest[0], other.largest[0]), max(self.largest[1], other.largest[1])),
+            self.class_pixels + other.class_pixels,
+            self.class_images + other.class_images,
+            self.ignored_pixels + other.ignored_pixels,
+            self.colour_sums + other.colour_sums,
+        )
+
+    @property
+    def n_pixels(self) -> int:
+        """All pixels, the ignored ones too."""
+        return int(self.class_pixels.sum()) + self.ignored_pixels
+
+    @property
+    def ignored_share(self) -> float:
+        """Ignored pixels over all pixels."""
+        return self.ignored_pixels / self.n_pixels
+
+    @property
+    def class_shares(self) -> Shares:
+        """Pixels of each class over all labelled pixels, (C,); zeros if no pixel is labelled."""
+        return self.class_pixels / max(int(self.class_pixels.sum()), 1)
+
+    @property
+    def mean(self) -> Shares:
+        """Mean of R, G, B over all pixels, as a fraction of 255: what a manifest's ``mean`` should say of ``train``."""
+        mean: Shares = self.colour_sums[0] / (255 * self.n_pixels)
+        return mean
+
+    @property
+    def std(self) -> Shares:
+        """Standard deviation of R, G, B over all pixels, as a fraction of 255."""
+        variance: Shares = self.colour_sums[1] / (255**2 * self.n_pixels) - self.mean**2
+        # Rounding can push the variance of a constant image below zero.
+        std: Shares = np.sqrt(variance.clip(min=0))
+        return std
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AuditReport:
+    """The audit of one dataset.
+
+    ``splits`` has ``train``, ``eval``, ``source_train`` where the manifest gives one, and ``low_shot``, the chosen
+    subset of ``train``; a split without a readable pair is absent, and a problem says why.
+    """
+
+    manifest: DatasetManifest
+    splits: dict[str, SplitAudit]
+    low_shot: tuple[Record, ...]
+    problems: tuple[str, ...]
+
+    def missing_classes(self, split: str) -> tuple[str, ...]:
+        """Classes of which the split has no pixel."""
+        present = self.splits[split].class_pixels > 0
+        return tuple(name for name, found in zip(self.manifest.classes, present, strict=True) if not found)
+
+
+def audit(manifest: DatasetManifest, data_root: Path) -> AuditReport:
+    """Decode every image and label map of every split, each file once, and collect all problems instead of raising."""
+    names: list[SplitName] = ["train", "eval"] if manifest.source_train is None else ["train", "eval", "source_train"]
+    records: dict[str, list[Record]] = {}
+    problems: list[str] = []
+    for name in names:
+        records[name], found = find_records(manifest, data_root, name)
+        problems += found
+    problems += _leaks(manifest, records)
+    records["low_shot"] = low_shot_subset(
+        records["train"], manifest.low_shot.limit, manifest.low_shot.seed, manifest.name
+    )
+    splits, unreadable = _read_all(manifest, records)
+    return AuditReport(manifest, splits, tuple(records["low_shot"]), (*problems, *unreadable))
+
+
+def audit_dict(report: AuditReport) -> dict[str, Any]:
+    """The report as plain dicts, lists, numbers and strings, ready for JSON."""
+    manifest = report.manifest
+    low_shot = {"count": len(report.low_shot), "limit": manifest.low_shot.limit, "seed": manifest.low_shot.seed}
+    splits = {name: _split_dict(report, name) for name in report.splits}
+    return {"dataset": manifest.name, "problems": list(report.problems), "low_shot": low_shot, "splits": splits}
+
+
+def audit_lines(report: AuditReport) -> list[str]:
+    """The report as lines of text: the splits, the share of every class in each, the problems."""
+    manifest, splits = report.manifest, report.splits
+    limit, seed = manifest.low_shot.limit, manifest.low_shot.seed
+    heading = "share of labelled pixels"
+    width = max(len(heading), *map(len, manifest.classes))
+    lines = [f"{manifest.name}: {manifest.title}"]
+    lines += [_split_line(report, name) for name in splits]
+    lines.append(f"low_shot is {len(report.low_shot)} images of train: limit {limit}, seed {seed}")
+    lines.append(f"{heading:{width}}" + "".join(f"{name:>14}" for name in splits))
+    for index, name in enumerate(manifest.classes):
+        lines.append(f"{name:{width}}" + "".join(f"{split.class_shares[index]:14.5f}" for split in splits.values()))
+    lines.append(f"problems: {len(report.problems)}")
+    return lines + [f"  {problem}" for problem in report.problems]
+
+
+def _leaks(manifest: DatasetManifest, records: dict[str, list[Record]]) -> list[str]:
+    held_out = {record.image for record in records["eval"]}
+    return [
+        f"{manifest.name} {name}: image {record.image_id} is in eval as well; exclude it from one of them"
+        for name, members in records.items()
+        if name != "eval"
+        for record in members
+        if record.image in held_out
+    ]
+
+
+def _read_all(manifest: DatasetManifest, records: dict[str, list[Record]]) -> tuple[dict[str, SplitAudit], list[str]]:
+    member_of: dict[Record, list[str]] = defaultdict(list)
+    for name, members in records.items():
+        for record in members:
+            member_of[record].append(name)
+    splits: dict[str, SplitAudit] = {}
+    problems: list[str] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(partial(_read_one, manifest=manifest), member_of)
+        for names, (content, wrong) in zip(member_of.values(), found, strict=True):
+            problems += wrong
+            if content is None:
+                continue
+            for name in names:
+                splits[name] = splits[name] + content if name in splits else content
+    return {name: splits[name] for name in records if name in splits}, problems
+
+
+def _read_one(record: Record, manifest: DatasetManifest) -> tuple[SplitAudit | None, list[str]]:
+    try:
+        image, label = read_pair(record, manifest)
+    except DataError as error:
+        return None, _all_wrong(record, manifest) or [str(error)]
+    counts = np.bincount(label.ravel(), minlength=IGNORE + 1)
+    classes = counts[: len(manifest.classes)]
+    values = np.arange(256)
+    histograms = [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)]
+    sums = np.array([[h @ values for h in histograms], [h @ values**2 for h in histograms]], np.int64)
+    height, width = label.shape
+    size = (height, width)
+    return SplitAudit(1, size, size, classes, (classes > 0).astype(np.int64), int(counts[IGNORE]), sums), []
+
+
+def _all_wrong(record: Record, manifest: DatasetManifest) -> list[str]:
+    """What is wrong with each file of a pair on its own: both may be."""
+    problems = []
+    for read in (partial(read_image, record.image), partial(read_label, record.label, manifest)):
+        try:
+            read()
+        except DataError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _split_dict(report: AuditReport, name: str) -> dict[str, Any]:
+    split = report.splits[name]
+    pixels, shares, images = split.class_pixels.tolist(), split.class_shares.tolist(), split.class_images.tolist()
+    return {
+        "n_images": split.n_images,
+        "height": [split.smallest[0], split.largest[0]],
+        "width": [split.smallest[1], split.largest[1]],
+        "n_pixels": split.n_pixels,
+        "ignored_share": split.ignored_share,
+        "mean": split.mean.tolist(),
+        "std": split.std.tolist(),
+        "missing_classes": list(report.missing_classes(name)),
+        "classes": {
+            label: {"pixels": pixels[index], "share": shares[index], "images": images[index]}
+            for index, label in enumerate(report.manifest.classes)
+        },
+    }
+
+
+def _split_line(report: AuditReport, name: str) -> str:
+    split, missing = report.splits[name], report.missing_classes(name)
+    low, high = split.smallest, split.largest
+    sizes = " x ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(low, high, strict=True))
+    absent = f", missing {', '.join(missing)}" if missing else ""
+    return f"{name}: {split.n_images} images of {sizes} pixels, {split.ignored_share:.1%} ignored{absent}"

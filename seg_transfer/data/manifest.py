@@ -1,0 +1,357 @@
+"""One dataset, one YAML file: its classes, where its files lie, and how its label maps are read."""
+
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from reprlib import Repr
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from seg_transfer.errors import ConfigError
+
+IGNORE = 255
+"""The class index of a pixel that is never sampled and never evaluated."""
+
+MAX_CLASSES = 255
+SplitName = Literal["train", "eval", "source_train"]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _refuse_duplicates(field: str, values: Iterable[Hashable]) -> None:
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise ValueError(f"{field} holds {twice[0]!r} more than once; every entry must be different, remove one")
+
+
+def stays_inside(path: str) -> bool:
+    """Whether a path is relative, written with '/', and free of '..'.
+
+    >>> stays_inside("train/images/*.jpg"), stays_inside("../other"), stays_inside("/etc/hosts")
+    (True, False, False)
+    """
+    windows = PureWindowsPath(path)
+    return not (windows.drive or windows.root or "\\" in path or "\0" in path or ".." in PurePosixPath(path).parts)
+
+
+def _inside_root(path: str) -> str:
+    if not stays_inside(path):
+        raise ValueError("a path must be relative, with '/' between folders, and stay inside its root (no '..')")
+    return path
+
+
+def _is_glob(pattern: str) -> str:
+    parts = PurePosixPath(pattern).parts
+    if not parts or any("**" in part and part != "**" for part in parts):
+        raise ValueError("a pattern needs a file name, and '**' must stand alone between two '/'")
+    return pattern
+
+
+def _is_expression(expression: str) -> str:
+    try:
+        groups = re.compile(expression).groups
+    except re.error as error:
+        raise ValueError(f"not a regular expression ({error}); correct it") from error
+    if groups == 0:
+        raise ValueError("the key that joins image and label is made of the groups; put it in parentheses")
+    return expression
+
+
+def _is_name(name: str) -> str:
+    if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,63}", name):
+        raise ValueError("must be 1 to 64 of a-z, 0-9, '_' and '-', a letter or digit first; choose another")
+    if name == "scratch":
+        raise ValueError("the name is reserved for training without a source; choose another")
+    return name
+
+
+def _one_or_many(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Integer = Annotated[int, Strict()]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Positive = Annotated[Integer, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
+InsidePath = Annotated[str, AfterValidator(_inside_root)]
+Globs = Annotated[tuple[Annotated[InsidePath, AfterValidator(_is_glob)], ...], BeforeValidator(_one_or_many)]
+Files = Annotated[tuple[InsidePath, ...], BeforeValidator(_one_or_many)]
+Expression = Annotated[str, AfterValidator(_is_expression)]
+Channel = Annotated[Integer, Field(ge=0, le=255)]
+Colour = tuple[Channel, Channel, Channel]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+Deviation = Annotated[Number, Field(gt=0, le=1)]
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Split(_Block):
+    """Which files a split holds: globs for images and labels, or list files with lines ``image label``.
+
+    All paths are relative to the dataset's root. ``exclude`` takes images and labels out again. ``count``, when given,
+    is the number of pairs of a complete download.
+    """
+
+    images: Globs = ()
+    labels: Globs = ()
+    lists: Files = ()
+    exclude: Globs = ()
+    count: Positive | None = None
+
+    @model_validator(mode="after")
+    def _globs_or_lists(self) -> Self:
+        globs = bool(self.images) + bool(self.labels)
+        if globs != (0 if self.lists else 2):
+            raise ValueError("a split needs both 'images' and 'labels', or 'lists' alone; keep one of the two ways")
+        return self
+
+
+class Pairing(_Block):
+    """Regular expressions searched in the paths below the root: equal groups make a pair of image and label."""
+
+    image: Expression
+    label: Expression
+
+    @model_validator(mode="after")
+    def _same_groups(self) -> Self:
+        image, label = re.compile(self.image).groups, re.compile(self.label).groups
+        if image != label:
+            raise ValueError(f"pairing.image has {image} groups, pairing.label {label}; both must have the same number")
+        return self
+
+
+class LowShot(_Block):
+    """How many images of ``train`` a target has, and the seed that chooses them."""
+
+    limit: Positive = 150
+    seed: Integer = 0
+
+
+class ValueLabels(_Block):
+    """Label maps of one number per pixel: 8-bit grey (``id``), palette index (``palette``), 16-bit grey (``id16``).
+
+    ``map`` takes a raw value to a class index, many to one if need be; without it the raw value is the class index.
+    """
+
+    encoding: Literal["id", "palette", "id16"]
+    ignore: tuple[Integer, ...] = ()
+    map: Annotated[dict[Integer, Integer], Field(min_length=1)] | None = None
+    unlisted: Literal["error", "ignore"] = "error"
+
+    def raw_classes(self, n_classes: int) -> dict[int, int]:
+        """Class index, or 255 to ignore, of every raw value that the manifest lists."""
+        classes = {value: value for value in range(n_classes)} if self.map is None else self.map
+        return classes | dict.fromkeys(self.ignore, IGNORE)
+
+    def check(self, n_classes: int) -> None:
+        """Hold the map and the ignored values against the number of classes; ValueError names what breaks a rule."""
+        last = 65535 if self.encoding == "id16" else 255
+        mapped = range(n_classes) if self.map is None else self.map
+        for field, values in (("labels.map", mapped), ("labels.ignore", self.ignore)):
+            for value in values:
+                if not 0 <= value <= last:
+                    raise ValueError(
+                        f"{field} holds the raw value {value}; {self.encoding} has 0 to {last}, correct it"
+                    )
+        for value, index in (self.map or {}).items():
+            if not 0 <= index < n_classes:
+                raise ValueError(
+                    f"labels.map takes the raw value {value} to class index {index}; "
+                    f"the {n_classes} classes have 0 to {n_classes - 1}, correct it"
+                )
+        _refuse_duplicates("labels.ignore", self.ignore)
+        both = set(mapped) & set(self.ignore)
+        if both:
+            raise ValueError(
+                f"labels.ignore holds {min(both)}, which is a class too; take it out, or give a labels.map without it"
+            )
+
+
+class ColourLabels(_Block):
+    """Label maps of one RGB colour per pixel; ``colours`` has one [R, G, B] per class, in class order."""
+
+    encoding: Literal["rgb"]
+    colours: tuple[Colour, ...]
+    ignore: tuple[Colour, ...] = ()
+    unlisted: Literal["error", "ignore"] = "error"
+
+    def raw_classes(self, n_classes: int) -> dict[int, int]:
+        """Class index, or 255 to ignore, of every listed colour, packed as R + 256 G + 65536 B."""
+        indices = (*range(n_classes), *(IGNORE for _ in self.ignore))
+        return {r + 256 * g + 65536 * b: i for (r, g, b), i in zip(self.colours + self.ignore, indices, strict=True)}
+
+    def check(self, n_classes: int) -> None:
+        """Hold the colours against the number of classes; ValueError names what breaks a rule."""
+        if len(self.colours) != n_classes:
+            raise ValueError(
+                f"labels.colours holds {len(self.colours)} colours; give one for each of {n_classes} classes"
+            )
+        _refuse_duplicates("labels.colours with labels.ignore", self.colours + self.ignore)
+
+
+# A further encoding is one more class here and one more reader in images.py.
+Labels = Annotated[ValueLabels | ColourLabels, Field(discriminator="encoding")]
+
+
+class DatasetManifest(_Block):
+    """All that is known of a dataset without opening its files.
+
+    ``root`` is relative to the data root, every other path to ``root``. ``mean`` and ``std`` are those of pixels / 255;
+    ``crop_size`` is (height, width) in pixels. ``source_train`` is what a source model of this dataset is trained on
+    when that is more than ``train``. ``trust_mtime`` lets size and modification time stand for a file's content.
+    """
+
+    name: Annotated[str, AfterValidator(_is_name)]
+    title: Text
+    domain: Text
+    classes: Annotated[tuple[Text, ...], Field(min_length=2, max_length=MAX_CLASSES)]
+    labels: Labels
+    root: InsidePath
+    train: Split
+    eval: Split
+    source_train: Split | None = None
+    pairing: Pairing | None = None
+    low_shot: LowShot = LowShot()
+    mean: tuple[Fraction, Fraction, Fraction]
+    std: tuple[Deviation, Deviation, Deviation]
+    crop_size: tuple[Positive, Positive]
+    trust_mtime: Annotated[bool, Strict()] = False
+    licence: str | None = None
+    citation: str | None = None
+    notes: str | None = None
+
+    @model_validator(mode="after")
+    def _labels_fit_classes(self) -> Self:
+        _refuse_duplicates("classes", self.classes)
+        self.labels.check(len(self.classes))
+        return self
+
+    def split(self, name: SplitName) -> Split:
+        """The files of a split; ``source_train`` is ``train`` where the manifest has no other."""
+        splits = {"train": self.train, "eval": self.eval, "source_train": self.source_train or self.train}
+        return splits[name]
+
+    def raw_classes(self) -> dict[int, int]:
+        """Class index, or 255 to ignore, of every listed raw value; colours are packed as R + 256 G + 65536 B."""
+        return self.labels.raw_classes(len(self.classes))
+
+
+def load_manifest(path: Path) -> DatasetManifest:
+    """Read one manifest; ConfigError names the file, the field, the value, the rule and what to do."""
+    return load_yaml(path, DatasetManifest)
+
+
+def load_manifests(folder: Path) -> dict[str, DatasetManifest]:
+    """Read every ``*.yaml`` that lies directly in ``folder``, by dataset name; ConfigError if two share a name."""
+    found: dict[str, Path] = {}
+    manifests = {}
+    for path in sorted(folder.glob("*.yaml")):
+        manifest = load_manifest(path)
+        if manifest.name in found:
+            raise ConfigError(f"{path}: name: {manifest.name!r} is taken by {found[manifest.name]}; choose another")
+        found[manifest.name] = path
+        manifests[manifest.name] = manifest
+    if not manifests:
+        raise ConfigError(f"{folder}: no manifest here; name a folder that holds *.yaml files")
+    return dict(sorted(manifests.items()))
+
+
+def load_yaml(path: Path, model: type[Model], changes: Mapping[str, Any] | None = None) -> Model:
+    """Read a YAML file of plain data into ``model``, ``changes`` in place of its own fields.
+
+    Every mistake is a ConfigError of one line.
+    """
+    data = _read_yaml(path)
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{path}: the file must be a mapping 'field: value', not {type(data).__name__}; correct it")
+    changed = {**data, **(changes or {})}
+    try:
+        return model.model_validate(changed)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_one_line(error, changed)}") from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice: YAML itself silently keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        mapping = super().construct_mapping(node, deep=deep)
+        seen: set[Hashable] = set()
+        for key_node in own:
+            key = self.construct_object(key_node)
+            if key in seen:
+                problem = f"the key {key!r} is given twice, remove one"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
+            seen.add(key)
+        return mapping
+
+
+def _read_yaml(path: Path) -> object:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read ({reason}); name a readable YAML file") from error
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path}{line}: not a plain YAML file: {error.problem}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, such as 2024-02-31
+        raise ConfigError(f"{path}: not a plain YAML file: {' '.join(str(error).split())}") from error
+
+
+_ADVICE = {
+    "extra_forbidden": "unknown field; remove it or correct its spelling",
+    "missing": "is missing; add it",
+    "string_type": "must be text; put it in quotes",
+}
+_SHORT = Repr()  # bounded, whatever a file holds
+_SHORT.maxlevel = 2
+_SHORT.maxstring = _SHORT.maxother = 60
+
+
+def _one_line(error: ValidationError, data: object) -> str:
+    first, *others = error.errors(include_url=False)
+    more = f" (and {len(others)} more)" if others else ""
+    return _explain(first, data) + more
+
+
+def _explain(error: ErrorDetails, data: object) -> str:
+    field, value, kind = _field(error, data), error["input"], error["type"]
+    if kind == "missing":
+        return f"{field} {_ADVICE[kind]}"
+    if kind != "value_error":
+        return f"{field}: {_SHORT.repr(value)}: {_ADVICE.get(kind) or error['msg'] + '; correct it'}"
+    rule = error["msg"].removeprefix("Value error, ")
+    if not isinstance(value, Mapping):
+        return f"{field}: {_SHORT.repr(value)}: {rule}"
+    # The rule of a whole block says itself which of its fields it means.
+    return rule if rule.startswith(field) else f"{field}: {rule}"
+
+
+def _field(error: ErrorDetails, data: object) -> str:
+    """Dotted path of a field, without the names that pydantic adds for union members and dictionary keys."""
+    parts = []
+    for position, part in enumerate(error["loc"], start=1):
+        in_mapping = isinstance(data, Mapping) and part in data
+        in_list = isinstance(data, list) and isinstance(part, int) and part < len(data)
+        if in_mapping or in_list:
+            data = data[part]  # type: ignore[index]
+            parts.append(str(part))
+        elif error["type"] == "missing" and position == len(error["loc"]):
+            parts.append(str(part))
+    return ".".join(parts)

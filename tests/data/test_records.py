@@ -1,0 +1,262 @@
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seg_transfer.data.manifest import DatasetManifest
+from seg_transfer.data.records import Record, find_records, list_records, low_shot_records, low_shot_subset
+from seg_transfer.errors import ConfigError, DataError
+
+Manifest = Callable[..., DatasetManifest]
+
+
+def touch(root: Path, *paths: str) -> None:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+
+
+def ids(records: list[Record]) -> list[str]:
+    return [record.image_id for record in records]
+
+
+def test_same_stem_pairs_sorted_by_id(mini: Path, manifest: Manifest) -> None:
+    records = list_records(manifest(), mini, "train")
+    assert ids(records) == [f"train/images/{stem}" for stem in "abcde"]
+    assert records[1].image == mini / "mini/train/images/b.png"
+    assert records[1].label == mini / "mini/train/labels/b.png"
+    assert ids(list_records(manifest(), mini, "eval")) == ["test/images/x", "test/images/y"]
+    assert list_records(manifest(), mini, "source_train") == records
+
+
+def test_source_train_may_hold_more(tmp_path: Path, manifest: Manifest) -> None:
+    touch(tmp_path / "mini", "train/images/a.png", "train/labels/a.png", "more/images/b.jpg", "more/labels/b.png")
+    wider = manifest(source_train={"images": ["*/images/*.png", "*/images/*.jpg"], "labels": "*/labels/*.png"})
+    assert ids(list_records(wider, tmp_path, "source_train")) == ["more/images/b", "train/images/a"]
+    assert ids(list_records(wider, tmp_path, "train")) == ["train/images/a"]
+
+
+LAYOUTS = [
+    # one folder for both, told apart by a suffix
+    ("(frame_[0-9]+)[.]png$", "(frame_[0-9]+)_L[.]png$", ["all/frame_07.png"], ["all/frame_07_L.png"]),
+    # equal stems in several folders: the folder belongs to the key
+    (
+        "([^/]+)/color/(.+)[.]jpg",
+        "([^/]+)/label/(.+)[.]png",
+        ["s1/color/0.jpg", "s2/color/0.jpg"],
+        ["s1/label/0.png", "s2/label/0.png"],
+    ),
+    # another prefix and number of digits
+    (r"img-(\d{6})[.]jpg", r"00(\d{6})[.]png", ["i/img-000012.jpg"], ["l/00000012.png"]),
+    # two suffixes, below folders of cities
+    ("/([^/]+)_rgb[.]", "/([^/]+)_gt_ids[.]", ["i/bonn/bonn_1_rgb.png"], ["g/bonn/bonn_1_gt_ids.png"]),
+]
+
+
+@pytest.mark.parametrize(("image_rule", "label_rule", "images", "labels"), LAYOUTS)
+def test_pairing_by_groups(
+    tmp_path: Path, manifest: Manifest, image_rule: str, label_rule: str, images: list[str], labels: list[str]
+) -> None:
+    touch(tmp_path / "mini", *images, *labels)
+    paired = manifest(
+        train={"images": images, "labels": labels}, pairing={"image": image_rule, "label": label_rule}, root="mini"
+    )
+    records = list_records(paired, tmp_path, "train")
+    found = [(r.image.relative_to(tmp_path / "mini").as_posix(), r.label.name) for r in records]
+    assert found == [(image, Path(label).name) for image, label in zip(images, labels, strict=True)]
+
+
+def test_excludes_take_out_images_and_labels(mini: Path, manifest: Manifest) -> None:
+    train = {"images": "train/images/*.png", "labels": "train/labels/*.png", "exclude": ["train/*/b.png", "**/d.png"]}
+    assert ids(list_records(manifest(train=train), mini, "train")) == [f"train/images/{stem}" for stem in "ace"]
+
+
+def test_lists(mini: Path, manifest: Manifest) -> None:
+    lines = [
+        "train/images/c.png train/labels/a.png",
+        "",
+        "train/images/a.png\ttrain/labels/c.png",
+        "./train/images/b.png train/labels/b.png",
+    ]
+    (mini / "mini/one.txt").write_text("\r\n".join(lines), encoding="utf-8")
+    (mini / "mini/two.txt").write_text(f"{lines[0]}\ntest/images/x.png test/labels/x.png", encoding="utf-8")
+    records = list_records(manifest(train={"lists": ["one.txt", "two.txt"]}), mini, "train")
+    assert ids(records) == ["test/images/x", "train/images/a", "train/images/b", "train/images/c"]
+    assert [record.label.name for record in records] == ["x.png", "c.png", "b.png", "a.png"]
+    excluding = manifest(train={"lists": "one.txt", "exclude": "train/images/[bc].png"})
+    assert ids(list_records(excluding, mini, "train")) == ["train/images/a"]
+
+
+def test_a_tab_lets_names_hold_blanks(tmp_path: Path, manifest: Manifest) -> None:
+    touch(tmp_path / "mini", "an image.png", "its label.png")
+    (tmp_path / "mini/list.txt").write_text("an image.png\tits label.png\n", encoding="utf-8")
+    assert ids(list_records(manifest(train={"lists": "list.txt"}), tmp_path, "train")) == ["an image"]
+
+
+def one_problem(manifest: DatasetManifest, root: Path) -> str:
+    """The only problem of the train split, which is also the error's text."""
+    _, problems = find_records(manifest, root, "train")
+    with pytest.raises(DataError) as caught:
+        list_records(manifest, root, "train")
+    assert problems == [str(caught.value)]
+    assert "\n" not in problems[0]
+    return problems[0]
+
+
+def test_image_without_label(mini: Path, manifest: Manifest) -> None:
+    (mini / "mini/train/labels/b.png").unlink()
+    problem = one_problem(manifest(), mini)
+    assert problem == "mini train: image train/images/b.png has no label; add the label or exclude the image"
+    records, _ = find_records(manifest(), mini, "train")
+    assert ids(records) == [f"train/images/{stem}" for stem in "acde"]
+
+
+def test_label_without_image(mini: Path, manifest: Manifest) -> None:
+    (mini / "mini/train/images/e.png").unlink()
+    assert "label train/labels/e.png has no image; add the image" in one_problem(manifest(), mini)
+
+
+def test_ambiguous_key(mini: Path, manifest: Manifest) -> None:
+    touch(mini / "mini", "train/more/b.png")
+    both = manifest(train={"images": ["train/images/*.png", "train/more/*.png"], "labels": "train/labels/*.png"})
+    problem = one_problem(both, mini)
+    assert (
+        "images train/images/b.png and train/more/b.png have the same key 'b'; tell them apart by 'pairing'" in problem
+    )
+
+
+def test_path_without_key(mini: Path, manifest: Manifest) -> None:
+    touch(mini / "mini", "train/images/thumbs.png")
+    keyed = manifest(pairing={"image": "images/(.)[.]png", "label": "labels/(.)[.]png"})
+    assert "image train/images/thumbs.png does not match pairing.image" in one_problem(keyed, mini)
+
+
+def test_two_images_of_one_name(mini: Path, manifest: Manifest) -> None:
+    shutil.copy(mini / "mini/train/images/a.png", mini / "mini/train/images/a.bmp")
+    lines = "train/images/a.bmp train/labels/a.png\ntrain/images/a.png train/labels/a.png\n"
+    (mini / "mini/list.txt").write_text(lines, encoding="utf-8")
+    problem = one_problem(manifest(train={"lists": "list.txt"}), mini)
+    assert "train/images/a.png and a.bmp would both be train/images/a; exclude one" in problem
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"root": "nowhere"}, "nowhere is not a folder; correct the data root"),
+        ({"train": {"images": "train/*.jpg", "labels": "train/*/*.png"}}, "matches train/*.jpg; correct the pattern"),
+        ({"train": {"lists": "none.txt"}}, "none.txt does not exist in"),
+        ({"train": {"lists": "blank.txt"}}, "the lists blank.txt name no pair; add lines 'image label'"),
+        ({"train": {"lists": "three.txt"}}, "three.txt line 2: 'a b c' is not 'image label'"),
+        ({"train": {"lists": "twice.txt"}}, "twice.txt line 2: train/images/a.png has two labels"),
+        ({"train": {"lists": "gone.txt"}}, "train/labels/zz.png does not exist in"),
+        ({"train": {"lists": "up.txt"}}, "../secret.png leads out of"),
+        ({"train": {"lists": "absolute.txt"}}, "/etc/hosts leads out of"),
+        ({"train": {"lists": "round.txt"}}, "test/../train/images/a.png leads out of"),
+    ],
+)
+def test_one_clear_line(mini: Path, manifest: Manifest, change: dict[str, object], message: str) -> None:
+    (mini / "secret.png").touch()
+    lists = {
+        "blank.txt": "\n  \n",
+        "three.txt": "train/images/a.png train/labels/a.png\na b c\n",
+        "twice.txt": "train/images/a.png train/labels/a.png\ntrain/images/a.png train/labels/b.png\n",
+        "gone.txt": "train/images/a.png train/labels/zz.png\n",
+        "up.txt": "train/images/a.png ../secret.png\n",
+        "absolute.txt": "/etc/hosts train/labels/a.png\n",
+        "round.txt": "test/../train/images/a.png train/labels/a.png\n",
+    }
+    for name, text in lists.items():
+        (mini / "mini" / name).write_text(text, encoding="utf-8")
+    problem = one_problem(manifest(**change), mini)
+    assert problem.startswith("mini train: ")
+    assert message in problem
+
+
+def test_incomplete_download(mini: Path, manifest: Manifest) -> None:
+    train = {"images": "train/images/*.png", "labels": "train/labels/*.png"}
+    assert len(list_records(manifest(train=train | {"count": 5}), mini, "train")) == 5
+    problem = one_problem(manifest(train=train | {"count": 6}), mini)
+    assert "5 pairs found, train.count says 6; complete the files or correct it" in problem
+
+
+def test_links_must_not_lead_out(mini: Path, manifest: Manifest) -> None:
+    outside = mini / "outside.png"
+    shutil.copy(mini / "mini/train/images/a.png", outside)
+    (mini / "mini/train/images/a.png").unlink()
+    (mini / "mini/train/images/a.png").symlink_to(outside)
+    assert "train/images/a.png leads out of" in one_problem(manifest(), mini)
+
+
+def test_the_root_itself_and_links_inside_it_are_fine(mini: Path, manifest: Manifest) -> None:
+    (mini / "link").symlink_to(mini / "mini")
+    (mini / "mini/train/images/b.png").unlink()
+    (mini / "mini/train/images/b.png").symlink_to(mini / "mini/train/images/a.png")
+    assert len(list_records(manifest(root="link"), mini, "train")) == 5
+
+
+def test_more_problems_are_counted(mini: Path, manifest: Manifest) -> None:
+    for stem in "bcd":
+        (mini / f"mini/train/labels/{stem}.png").unlink()
+    with pytest.raises(DataError, match=r"image train/images/b\.png has no label; .* \(and 2 more: the audit lists"):
+        list_records(manifest(), mini, "train")
+
+
+def named(*names: str) -> list[Record]:
+    return [Record(name, Path(f"{name}.jpg"), Path(f"{name}.png")) for name in names]
+
+
+def test_low_shot_is_the_documented_hash() -> None:
+    records = named(*(f"train/{i:03}" for i in range(40)))
+    ranked = sorted(records, key=lambda r: hashlib.sha256(f"3\0mini\0{r.image_id}".encode()).hexdigest())
+    assert low_shot_subset(records, 7, 3, "mini") == sorted(ranked[:7], key=lambda r: r.image_id)
+
+
+def test_low_shot_golden() -> None:
+    records = named(*(f"train/{i:03}" for i in range(40)))
+    assert ids(low_shot_subset(records, 4, 0, "mini")) == ["train/008", "train/018", "train/019", "train/029"]
+
+
+@given(
+    st.sets(st.text(st.characters(codec="utf-8"), min_size=1, max_size=4), min_size=1, max_size=30),
+    st.integers(1, 35),
+    st.integers(1, 35),
+    st.integers(-3, 2**40),
+)
+def test_low_shot_is_nested_and_blind_to_order(names: set[str], a: int, b: int, seed: int) -> None:
+    records = named(*sorted(names))
+    shuffled = sorted(records, key=lambda record: hashlib.md5(record.image_id.encode()).digest())
+    small, large = (low_shot_subset(records, limit, seed, "mini") for limit in sorted((a, b)))
+    assert set(small) <= set(large)
+    assert len(small) == min(a, b, len(names))
+    assert low_shot_subset(shuffled, max(a, b), seed, "mini") == large == sorted(large, key=lambda r: r.image_id)
+
+
+def test_low_shot_depends_on_seed_and_dataset() -> None:
+    records = named(*map(str, range(200)))
+    chosen = {tuple(ids(low_shot_subset(records, 20, seed, name))) for seed in range(5) for name in ("a", "b")}
+    assert len(chosen) == 10
+
+
+def test_low_shot_chooses_every_image_equally_often() -> None:
+    records = named(*map(str, range(20)))
+    times = dict.fromkeys(ids(records), 0)
+    for seed in range(2000):
+        for record in low_shot_subset(records, 5, seed, "mini"):
+            times[record.image_id] += 1
+    assert all(400 <= n <= 600 for n in times.values())  # 500 expected, standard deviation 19
+
+
+def test_low_shot_needs_an_image() -> None:
+    with pytest.raises(ConfigError, match=r"low_shot\.limit: 0: a target needs at least 1 image"):
+        low_shot_subset(named("a"), 0, 0, "mini")
+
+
+def test_low_shot_records_follow_the_manifest(mini: Path, manifest: Manifest) -> None:
+    three = manifest(low_shot={"limit": 3, "seed": 8})
+    everything = list_records(three, mini, "train")
+    assert low_shot_records(three, mini) == low_shot_subset(everything, 3, 8, "mini")
+    assert low_shot_records(manifest(), mini) == everything

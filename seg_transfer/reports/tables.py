@@ -1,0 +1,142 @@
+"""Evaluation measures and rankings as tables that stay readable in a terminal of 80 columns."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from seg_transfer.evaluation import GROUP_AND_ITEM, SCENARIOS, SCRATCH, rankings, scratch_report
+
+_TITLES = {"fixed_target": "Fixed target: ranking sources", "fixed_source": "Fixed source: ranking targets"}
+
+
+def evaluation_tables(frame: pd.DataFrame) -> list[Table]:
+    """One table per scenario of an `evaluate` frame: metrics, then controls, and what a reader must know below."""
+    return [_evaluation_table(str(scenario), rows) for scenario, rows in frame.groupby("scenario", sort=False)]
+
+
+def ranking_tables(pairs: pd.DataFrame, *, scenarios: Sequence[str] = SCENARIOS) -> list[Table]:
+    """One table per scenario, a section per group: the best item, the ones that metrics choose, and scratch.
+
+    `pairs` as in `seg_transfer.evaluation`; scratch stands with fixed targets, where it was fine-tuned.
+    """
+    return [_ranking_table(pairs, scenario) for scenario in scenarios]
+
+
+def render(tables: Iterable[Table], console: Console) -> None:
+    """Print the tables one below the other."""
+    for table in tables:
+        console.print(table)
+        console.print()
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a frame as dictionaries for JSON, with the frame's column names; what is not a finite number is None.
+
+    >>> records(pd.DataFrame({"metric": ["gbc"], "tau_w": [float("nan")], "n_groups": [17]}))
+    [{'metric': 'gbc', 'tau_w': None, 'n_groups': 17}]
+    """
+    return [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _evaluation_table(scenario: str, rows: pd.DataFrame) -> Table:
+    table = _table(f"{_TITLES[scenario]}, mean over {rows['n_groups'].max()} groups", _notes(scenario, rows))
+    table.add_column("metric", overflow="fold")
+    for name in ("top-1", "tau_w", "95 % interval", "Rel@1", "Kendall", "Pearson"):
+        table.add_column(name, justify="right", no_wrap=True)
+    previous = "metric"
+    for row in rows.to_dict("records"):
+        if row["kind"] != previous:
+            table.add_section()
+        previous = row["kind"]
+        interval = "n/a" if math.isnan(row["tau_w_low"]) else f"{row['tau_w_low']:.2f} to {row['tau_w_high']:.2f}"
+        cells = [row["metric"], _number(row["top1"]), _number(row["tau_w"]), interval]
+        cells += [_number(row[name]) for name in ("rel_at_1", "kendall", "pearson")]
+        table.add_row(*map(_cell, cells))
+    return table
+
+
+def _notes(scenario: str, rows: pd.DataFrame) -> list[str]:
+    notes = []
+    for row in rows.to_dict("records"):
+        if row["beaten_by"] is not None:
+            notes.append(f"{row['metric']} is beaten in tau_w by {', '.join(row['beaten_by'])}.")
+        if row["n_tau_undefined"]:
+            notes.append(f"{row['metric']}: tau_w not defined in {row['n_tau_undefined']} of {row['n_groups']} groups.")
+    too_small = rows["n_too_small"].max()
+    if too_small:
+        group, item = GROUP_AND_ITEM[scenario]
+        notes.append(f"Left out: {group}s with fewer than two {item}s: {too_small}.")
+    return notes
+
+
+def _ranking_table(pairs: pd.DataFrame, scenario: str) -> Table:
+    group, item = GROUP_AND_ITEM[scenario]
+    long = rankings(pairs, scenario)
+    scratch = scratch_report(pairs) if scenario == "fixed_target" else pd.DataFrame()
+    from_scratch = {} if scratch.empty else dict(zip(scratch["target"], scratch["scratch_miou"], strict=True))
+    unbeaten = [] if scratch.empty else scratch.loc[~scratch["beats_scratch"].astype(bool), "target"].tolist()
+    notes = [f"No source beats scratch, so a ranking says little: {', '.join(unbeaten)}."] if unbeaten else []
+
+    table = _table(f"{_TITLES[scenario]}, what is best and what is chosen", notes)
+    table.add_column(group, overflow="fold")
+    table.add_column(item, overflow="fold")
+    table.add_column("mIoU", justify="right", no_wrap=True)
+    table.add_column("of best", justify="right", no_wrap=True)
+    table.add_column("chosen by", overflow="fold", ratio=1)
+    for name, members in long.groupby("group"):
+        table.add_section()
+        label = str(name)
+        for chosen, miou, relative, by in _choices(members, from_scratch.get(name)):
+            table.add_row(*map(_cell, (label, chosen, _number(miou), _number(relative), by)))
+            label = ""
+    return table
+
+
+def _choices(members: pd.DataFrame, scratch: float | None) -> list[tuple[str, float, float, str]]:
+    """(item, mIoU, share of the best mIoU, who chooses it) of the items worth a line, best first."""
+    best = members["miou"].max()
+    rows = []
+    for item, lines in members.groupby("item"):
+        miou, is_best = lines["miou"].iloc[0], lines["miou_rank"].iloc[0] == 1
+        by = [*(["best"] if is_best else []), *lines.loc[lines["score_rank"] == 1, "metric"]]
+        if by:
+            rows.append((str(item), miou, _share(miou, best), ", ".join(by)))
+    if scratch is not None:
+        rows.append((SCRATCH, scratch, _share(scratch, best), "no source"))
+    return sorted(rows, key=lambda row: -row[1])
+
+
+def _share(miou: float, best: float) -> float:
+    return miou / best if best > 0 else math.nan
+
+
+def _table(title: str, notes: list[str]) -> Table:
+    caption = Text("\n".join(notes)) if notes else None
+    table = Table(title=Text(title), caption=caption, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table.title_justify = table.caption_justify = "left"
+    return table
+
+
+def _cell(text: str) -> Text:
+    return Text(str(text))  # never markup: a dataset may be called "[red]"
+
+
+def _number(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.3f}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value

@@ -1,0 +1,129 @@
+"""Tables and records: what a person reads at 80 columns, what a program reads as JSON."""
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from seg_transfer.evaluation import evaluate, scratch_report
+from seg_transfer.reports.tables import evaluation_tables, ranking_tables, records, render
+from seg_transfer.store.published import load_published
+
+
+def text_of(tables, width=80):
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    render(tables, console)
+    return console.file.getvalue()
+
+
+def cells(text, first):
+    """The line of a table that starts with this cell."""
+    return next(line.split() for line in text.splitlines() if line.split()[:1] == [first])
+
+
+def small_pairs():
+    rows = [
+        ("a", "t", 0.50, 1.0, 3.0),
+        ("b", "t", 0.40, 2.0, 3.0),
+        ("c", "t", 0.25, 0.0, 3.0),
+        ("a", "u", 0.30, 2.0, 1.0),
+        ("b", "u", 0.60, 1.0, 2.0),
+        ("scratch", "t", 0.45, np.nan, np.nan),
+        ("scratch", "u", 0.70, np.nan, np.nan),
+    ]
+    return pd.DataFrame(rows, columns=["source", "target", "miou", "sharp", "flat"])
+
+
+@pytest.fixture(scope="module")
+def published():
+    return load_published()
+
+
+def test_published_evaluation_fits_80_columns(published):
+    tables = evaluation_tables(evaluate(published))
+    assert len(tables) == 2
+    target, source = text_of(tables[:1]), text_of(tables[1:])
+    assert max(map(len, (target + source).splitlines())) <= 80
+    assert "…" not in target + source
+    assert cells(target, "gbc")[:6] == ["gbc", "0.647", "0.593", "0.46", "to", "0.71"]
+    assert cells(source, "nleep")[1:3] == ["0.882", "0.656"]
+    assert cells(source, "logme")[1:6] == ["0.000", "-0.541", "-0.57", "to", "-0.51"]
+    lines = [line.split()[0] for line in source.splitlines() if line.split()]
+    assert lines.index("hscore") < lines.index("minus_n_classes") < lines.index("random")
+    assert "logme is beaten in tau_w by minus_n_classes, mean_rank_elsewhere, random." in source
+    assert "mean over 17 groups" in target
+
+
+def test_what_was_left_out_is_said():
+    text = text_of(evaluation_tables(evaluate(small_pairs())))
+    assert "flat: tau_w not defined in 1 of 2 groups." in text
+    assert "Left out: sources with fewer than two targets: 1." in text
+    assert "nan" not in text
+
+
+def test_an_empty_scenario_still_prints():
+    pairs = small_pairs().query("target == 't'")
+    text = text_of(evaluation_tables(evaluate(pairs))[1:])
+    assert "mean over 0 groups" in text
+    assert cells(text, "sharp") == ["sharp", *["n/a"] * 6]
+
+
+def test_ranking_shows_best_chosen_and_scratch():
+    text = text_of(ranking_tables(small_pairs(), scenarios=["fixed_target"]))
+    lines = [line.split() for line in text.splitlines() if line.split()]
+    start = next(number for number, line in enumerate(lines) if line[0] == "t")
+    assert lines[start : start + 7] == [
+        ["t", "a", "0.500", "1.000", "best,", "flat"],
+        ["scratch", "0.450", "0.900", "no", "source"],
+        ["b", "0.400", "0.800", "sharp,", "flat"],
+        ["c", "0.250", "0.500", "flat"],
+        ["u", "scratch", "0.700", "1.167", "no", "source"],
+        ["b", "0.600", "1.000", "best,", "flat"],
+        ["a", "0.300", "0.500", "sharp"],
+    ]
+    assert "No source beats scratch, so a ranking says little: u." in " ".join(text.split())
+    assert "scratch" not in text_of(ranking_tables(small_pairs(), scenarios=["fixed_source"]))
+
+
+def test_published_rankings_fit_80_columns(published):
+    tables = ranking_tables(published)
+    text = text_of(tables)
+    assert len(tables) == 2
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert cells(text, "isprs") == ["isprs", "isaid", "0.494", "1.000", "best,", "gbc"]
+
+
+def test_names_are_never_markup():
+    pairs = small_pairs().replace({"source": {"a": "[red]a[/red]"}}).rename(columns={"sharp": "[bold]"})
+    text = text_of([*evaluation_tables(evaluate(pairs)), *ranking_tables(pairs)])
+    assert "[red]a[/red]" in text
+    assert "[bold]" in text
+
+
+def test_records_survive_json_and_keep_the_frame(published):
+    frame = evaluate(published, n_bootstrap=20)
+    rows = json.loads(json.dumps(records(frame), allow_nan=False))
+    assert len(rows) == len(frame)
+    wanted = {"scenario", "metric", "kind", "n_groups", "top1", "tau_w", "rel_at_1", "kendall", "pearson"}
+    assert wanted | {"tau_w_low", "tau_w_high", "beaten_by"} <= set(rows[0])
+    assert rows[0]["tau_w"] == frame["tau_w"].iloc[0]
+    assert isinstance(rows[0]["n_groups"], int)
+    logme = next(one for one in rows if (one["scenario"], one["metric"]) == ("fixed_source", "logme"))
+    assert logme["beaten_by"] == ["minus_n_classes", "mean_rank_elsewhere", "random"]
+    assert rows[0]["beaten_by"] is None
+
+
+def test_records_turn_what_is_not_finite_into_none():
+    frame = evaluate(small_pairs().query("target == 't'"))
+    rows = {(row["scenario"], row["metric"]): row for row in json.loads(json.dumps(records(frame), allow_nan=False))}
+    assert rows["fixed_source", "flat"]["tau_w"] is None
+    assert rows["fixed_target", "sharp"]["tau_w"] is not None
+    other = pd.DataFrame(
+        {"x": [np.inf, 1.0], "y": pd.array([1, None], dtype="Int64"), "z": [(np.float64(2), np.nan), ()]}
+    )
+    assert records(other) == [{"x": None, "y": 1, "z": [2.0, None]}, {"x": 1.0, "y": None, "z": []}]
+    assert records(scratch_report(small_pairs()))[0]["beats_scratch"] is True

@@ -1,0 +1,88 @@
+"""The shipped result tables: whole, as published, described, and refused when damaged."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from seg_transfer import resources
+from seg_transfer.errors import ResultsError
+from seg_transfer.resources import shipped
+from seg_transfer.store.published import NAMES, load_published
+
+
+def test_segmentation_pairs_are_complete():
+    pairs = load_published()
+    assert list(pairs) == ["source", "target", "miou", "gbc", "leep", "nleep", "logme", "hscore", "n_target_classes"]
+    assert len(pairs) == 17 * 16
+    assert set(pairs["source"]) == set(pairs["target"])
+    assert not pairs.duplicated(["source", "target"]).any()
+    assert not (pairs["source"] == pairs["target"]).any()
+    assert pairs["miou"].between(0, 1).all()
+    assert pairs.notna().all(axis=None)
+
+
+def test_values_as_published():
+    pair = load_published().set_index(["source", "target"]).loc[("bdd", "ade20k")]
+    published = [0.2162834405899048, -1399.846320632, -3.51857543, -2.172634363, 1.304362416, 369.282074, 150]
+    assert pair.tolist() == published
+    architecture = load_published("architecture").set_index(["source_architecture", "target"])
+    assert architecture.loc[("resnet50", "sun397"), "accuracy_fine_tuned"] == 0.6595402
+    assert architecture.shape == (171, 7)
+
+
+def test_class_counts():
+    counts = load_published().groupby("target")["n_target_classes"].unique().map(list).to_dict()
+    assert counts == {
+        **{"ade20k": [150], "bdd": [19], "camvid": [31], "cityscapes": [32], "coco": [133], "idd": [34], "isaid": [15]},
+        **{"isprs": [5], "kitti": [32], "mapillary": [65], "pascal_context": [60], "pascal_voc": [21], "scannet": [40]},
+        **{"suim": [7], "sun_rgbd": [37], "vgallery": [9], "vkitti2": [14]},
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_column_is_described_and_the_fault_is_marked(name):
+    schema = pq.read_schema(shipped(f"data_manifests/published/{name}_pairs.parquet"))
+    columns = json.loads(schema.metadata[b"columns"])
+    assert list(columns) == schema.names
+    assert all(entry["unit"] and entry["meaning"] for entry in columns.values())
+    assert [column for column, entry in columns.items() if entry.get("faulty")] == ["hscore"]
+    assert b"Apache-2.0" in schema.metadata[b"licence"]
+    assert schema.metadata[b"commit"] == b"4963f325"
+    assert b"ECCV 2022" in schema.metadata[b"origin"]
+
+
+def test_unknown_table():
+    with pytest.raises(ResultsError, match="'moon' is unknown; choose one of segmentation, architecture"):
+        load_published("moon")
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch):
+    """A package folder as a wheel leaves it, with a stranger's data_manifests beside it."""
+    published = tmp_path / "seg_transfer" / "_shipped" / "data_manifests" / "published"
+    published.mkdir(parents=True)
+    (tmp_path / "data_manifests" / "stranger").mkdir(parents=True)
+    original = shipped("data_manifests/published/segmentation_pairs.parquet")
+    (published / original.name).write_bytes(original.read_bytes())
+    monkeypatch.setattr(resources, "_PACKAGE", tmp_path / "seg_transfer")
+    return published
+
+
+def test_found_in_a_wheel_and_only_there(wheel):
+    assert shipped("data_manifests/published") == wheel
+    assert len(load_published()) == 272
+    with pytest.raises(ResultsError, match="stranger: this shipped file is missing"):
+        shipped("data_manifests/stranger")
+
+
+def test_a_flipped_bit_or_a_torn_file_is_refused(wheel):
+    file = wheel / "segmentation_pairs.parquet"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:600] + bytes([whole[600] ^ 1]) + whole[601:])
+    with pytest.raises(ResultsError, match=r"segmentation_pairs.parquet: not a readable Parquet file") as caught:
+        load_published()
+    assert "\n" not in str(caught.value)
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ResultsError, match="not a readable Parquet file"):
+        load_published()

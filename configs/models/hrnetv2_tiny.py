@@ -1,0 +1,17 @@
+"""A tiny HRNetV2 with the same four branches and linear classifier, 60 channels at stride 4: for demonstrations."""
+
+_base_ = "hrnetv2_w48.py"
+
+branches = (4, 8, 16, 32)
+
+model = dict(
+    backbone=dict(
+        extra=dict(
+            stage1=dict(num_blocks=(1,), num_channels=(16,)),
+            stage2=dict(num_blocks=(1,) * 2, num_channels=branches[:2]),
+            stage3=dict(num_modules=1, num_blocks=(1,) * 3, num_channels=branches[:3]),
+            stage4=dict(num_modules=1, num_blocks=(1,) * 4, num_channels=branches),
+        ),
+    ),
+    decode_head=dict(in_channels=list(branches), channels=sum(branches)),
+)

@@ -1,0 +1,95 @@
+"""Reading and writing network weights. A checkpoint is untrusted: nothing in it is ever run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from seg_transfer.errors import CheckpointError
+from seg_transfer.store.atomic import replaced_atomically
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_PREFIX = "module."
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read the weights of a checkpoint file.
+
+    Args:
+        path: A ``.safetensors`` file, or a file that ``torch.save`` wrote: a plain state dict, or a dict that
+            holds one under ``state_dict`` (mmengine, mmseg), ``model_state_dict`` or ``model``.
+
+    Returns:
+        Parameter name -> tensor on the CPU, without the ``module.`` prefix that DataParallel leaves.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, holds no tensors, or asks for Python objects beyond tensors
+            and plain containers. Pickled code is never run, whatever the environment says.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no such checkpoint file; check the path in the study")
+    state = _read_safetensors(file) if file.suffix == ".safetensors" else _unwrap(file, read_plain_pickle(file))
+    if not state:
+        raise CheckpointError(f"{file}: holds no weights; expected parameter names with tensors")
+    return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
+
+
+def read_plain_pickle(file: Path) -> object:
+    """Read what ``torch.save`` wrote, tensors and plain containers only; raises CheckpointError for all else."""
+    try:
+        with warnings.catch_warnings():
+            # An unusual pickle protocol is warned of in many lines; it is read all the same, or refused below.
+            warnings.simplefilter("ignore")
+            # Passed explicitly: the environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD acts where it is left out.
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
+        raise CheckpointError(
+            f"{file}: refused, it is damaged or holds Python objects beside tensors, which could run code "
+            f"({reason.strip() or type(error).__name__}); save it as a plain state dict or as safetensors"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{file}: not a readable checkpoint ({reason}); copy it again") from error
+
+
+def save_weights(state: Mapping[str, Tensor], file: Path) -> None:
+    """Write a state dict as safetensors, whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    with replaced_atomically(file) as temporary:
+        safetensors.torch.save_file(tensors, temporary)
+
+
+def sha256_of_file(file: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return dict(safetensors.torch.load_file(file))
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file}: not a readable safetensors file ({error}); copy it again") from error
+
+
+def _unwrap(file: Path, content: object) -> dict[str, Tensor]:
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{file}: holds a {type(content).__name__}; expected parameter names with tensors")
+    other = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if other:
+        raise CheckpointError(f"{file}: entry {other[0]} is no tensor; expected parameter names with tensors")
+    return {str(name): tensor for name, tensor in content.items()}

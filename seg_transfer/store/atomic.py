@@ -1,0 +1,58 @@
+"""Files that exist whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+TEMPORARY_SUFFIX = ".part"
+
+
+@contextlib.contextmanager
+def replaced_atomically(file: Path) -> Iterator[Path]:
+    """Give a temporary path in the folder of `file`; on success it becomes `file`, on failure it is removed.
+
+    The content and the folder entry are flushed to disk before the block's end returns, so that neither a killed
+    process nor a lost machine leaves a torn file under the final name.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replaced_atomically(Path(folder) / "a.txt") as temporary:
+    ...         _ = temporary.write_text("whole")
+    ...     sorted(p.name for p in Path(folder).iterdir())
+    ['a.txt']
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.parent / f".{file.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+    try:
+        yield temporary
+        _flush(temporary, os.O_RDWR)
+        temporary.replace(file)
+        _flush(file.parent, os.O_RDONLY)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all."""
+    with replaced_atomically(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sweep(folder: Path) -> int:
+    """Remove the temporary files that killed processes left under `folder`; returns how many."""
+    left_over = list(folder.rglob(f".*{TEMPORARY_SUFFIX}"))
+    for file in left_over:
+        file.unlink(missing_ok=True)
+    return len(left_over)
+
+
+def _flush(path: Path, mode: int) -> None:
+    descriptor = os.open(path, mode)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,54 @@
+"""Content keys: equal keys mean that a stored result is the one a new computation would give."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from seg_transfer.data.manifest import DatasetManifest
+from seg_transfer.data.records import Record
+
+SCHEMA_VERSION = 1
+# What a manifest says about people and places decides no number.
+_NOT_DECISIVE = {"title", "domain", "licence", "citation", "root", "notes", "trust_mtime"}
+
+
+def content_key(**parts: object) -> str:
+    """Hex sha256 over named, JSON-serialisable parts and the schema version; the order of the names is irrelevant.
+
+    >>> content_key(seed=1, metric="gbc") == content_key(metric="gbc", seed=1) != content_key(metric="gbc", seed=2)
+    True
+    """
+    text = json.dumps({**parts, "schema_version": SCHEMA_VERSION}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def manifest_key(manifest: DatasetManifest) -> str:
+    """Key of everything in a manifest that can change a number."""
+    return content_key(manifest=manifest.model_dump(mode="json", exclude=_NOT_DECISIVE))
+
+
+def records_key(records: Iterable[Record], *, trust_mtime: bool) -> str:
+    """Key of the bytes of all images and labels; with `trust_mtime`, of their sizes and modification times instead."""
+    identity = _size_and_time if trust_mtime else _sha256
+    parts = [[record.image_id, identity(record.image), identity(record.label)] for record in records]
+    return content_key(records=parts)
+
+
+def _size_and_time(file: Path) -> str:
+    status = file.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _sha256(file: Path) -> str:
+    return _sha256_of_version(file, _size_and_time(file))
+
+
+@cache
+def _sha256_of_version(file: Path, _version: str) -> str:
+    """Each version of a file is read once in a process."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

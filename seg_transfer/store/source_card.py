@@ -1,0 +1,81 @@
+"""`source.json`: what a trained source is, beside its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from seg_transfer.errors import CheckpointError
+from seg_transfer.store.atomic import write_text
+
+FILE_NAME = "source.json"
+
+
+class SourceCard(BaseModel):
+    """What is known about a trained source model.
+
+    Attributes:
+        source: Its name.
+        dataset: The dataset it was trained on.
+        classes: Class names in the order of its scores.
+        config: The model config file it was built from.
+        model: That config's ``model`` entry, as built: with the dataset's classes and normalisation.
+        weights: File name of the weights (safetensors), in the same folder.
+        sha256: Of the weights file.
+        initialisation: "random", or the sha256 of the ImageNet checkpoint that the backbone started from.
+        seed: Of initialisation, order and augmentation of the images.
+        steps: Optimisation steps.
+        schedule: The whole training schedule.
+        n_train_images: Images it was trained on.
+        miou: On its dataset's own eval split, a fraction in [0, 1].
+        class_iou: IoU per class; null for a class that the eval split lacks.
+        absent_classes: Names of those classes.
+        n_eval_images: Images it was evaluated on.
+        seconds: Wall time of the training that finished, without the part of an interrupted run.
+        content_key: Key of all that decides the weights and the mIoU.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    source: str
+    dataset: str
+    classes: tuple[str, ...]
+    config: str
+    model: dict[str, Any]
+    weights: str
+    sha256: str
+    initialisation: str
+    seed: int
+    steps: int
+    schedule: dict[str, Any]
+    n_train_images: int
+    miou: float
+    class_iou: tuple[float | None, ...]
+    absent_classes: tuple[str, ...]
+    n_eval_images: int
+    seconds: float
+    content_key: str
+    seg_transfer_version: str
+    created_utc: str
+
+    def weights_file(self, folder: Path) -> Path:
+        """The weights, which lie in the folder of the card."""
+        return folder / Path(self.weights).name
+
+
+def read_source_card(file: Path) -> SourceCard:
+    """Read a card; raises CheckpointError when it is missing or damaged."""
+    try:
+        return SourceCard.model_validate_json(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{file}: no such source; run `seg-transfer train-sources` first") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{file}: not a readable source card ({reason}); train the source again") from error
+
+
+def write_source_card(card: SourceCard, folder: Path) -> None:
+    """Write a card beside its weights."""
+    write_text(folder / FILE_NAME, card.model_dump_json(indent=1) + "\n")

@@ -1,0 +1,109 @@
+"""Parquet files of a run folder: their schemas, and reading and writing them whole and checked."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seg_transfer.errors import ResultsError
+from seg_transfer.store.atomic import replaced_atomically
+
+_DESCRIPTIONS = "columns"
+
+
+def _schema(columns: Sequence[tuple[str, pa.DataType, str]]) -> pa.Schema:
+    fields = [pa.field(name, kind, metadata={"description": text}) for name, kind, text in columns]
+    return pa.schema(fields, metadata={_DESCRIPTIONS: json.dumps({name: text for name, _, text in columns})})
+
+
+_PROVENANCE = [
+    ("seconds", pa.float64(), "wall time, seconds"),
+    ("content_key", pa.string(), "sha256 over all that decides this row"),
+    ("schema_version", pa.int32(), "version of this layout"),
+    ("seg_transfer_version", pa.string(), "version of the software"),
+    ("created_utc", pa.string(), "time of writing, UTC, ISO 8601"),
+]
+
+SAMPLES = _schema(
+    [
+        ("image_id", pa.string(), "image path relative to the dataset's root, without suffix"),
+        ("row", pa.int32(), "pixel row from the top, 0-based, at the label map's resolution"),
+        ("column", pa.int32(), "pixel column from the left, 0-based, at the label map's resolution"),
+        ("label", pa.uint8(), "class index"),
+    ]
+)
+
+SCORES = _schema(
+    [
+        ("source", pa.string(), "name of the source model"),
+        ("target", pa.string(), "name of the target dataset"),
+        ("metric", pa.string(), "transferability metric"),
+        ("score", pa.float64(), "its score, higher is better; unit of the metric"),
+        ("standard_error", pa.float64(), "jackknife over groups of images; null where not estimated"),
+        ("n_observations", pa.int64(), "pixels"),
+        ("n_images", pa.int32(), "images of the low-shot train split"),
+        ("n_classes", pa.int32(), "target classes among the pixels"),
+        ("n_source_classes", pa.int32(), "classes the source scores"),
+        *_PROVENANCE,
+    ]
+)
+
+PERFORMANCE = _schema(
+    [
+        ("source", pa.string(), "name of the source model, or scratch"),
+        ("target", pa.string(), "name of the target dataset"),
+        ("miou", pa.float64(), "mean IoU on the target's eval split after fine-tuning, fraction in [0, 1]"),
+        ("class_iou", pa.list_(pa.float64()), "IoU per class of the manifest; null where no label shows the class"),
+        ("n_eval_images", pa.int32(), "images evaluated"),
+        ("n_train_images", pa.int32(), "images fine-tuned on"),
+        ("seed", pa.int64(), "seed of the fine-tuning"),
+        ("steps", pa.int64(), "optimisation steps"),
+        *_PROVENANCE,
+    ]
+)
+
+
+def write_rows(file: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as Parquet with page checksums, whole or not at all."""
+    write_table(file, pa.Table.from_pylist([dict(row) for row in rows], schema=schema))
+
+
+def write_table(file: Path, table: pa.Table, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a table as Parquet with page checksums, whole or not at all; `metadata` joins the schema's own."""
+    described = table.replace_schema_metadata({**(table.schema.metadata or {}), **(metadata or {})})
+    with replaced_atomically(file) as temporary:
+        pq.write_table(described, temporary, compression="zstd", write_page_checksum=True)
+
+
+def read_rows(file: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    """All rows of a file, [] when there is none; raises ResultsError when it is damaged."""
+    return list(read_table(file, schema).to_pylist()) if file.exists() else []
+
+
+def read_table(file: Path, schema: pa.Schema) -> pa.Table:
+    """Read a table and check its page checksums, columns and their types; raises ResultsError when it is damaged."""
+    try:
+        table = pq.read_table(file, page_checksum_verification=True, partitioning=None)
+        types = {field.name: field.type for field in table.schema}
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ResultsError(
+            f"{file}: damaged result file ({reason}); delete it and run the same command again"
+        ) from error
+    # Checksums cover the pages, not the footer that says how to read them.
+    missing = [field for field in schema if types.get(field.name) != field.type]
+    if missing:
+        wanted = f"{missing[0].name} ({missing[0].type})"
+        raise ResultsError(f"{file}: lacks column {wanted}; delete it and run the same command again")
+    return table
+
+
+def now_utc() -> str:
+    """The present time, UTC, ISO 8601, to the second."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

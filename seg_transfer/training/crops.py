@@ -1,0 +1,95 @@
+"""Training images: random scale, crop and flip, each drawn from a generator keyed by the number of the sample.
+
+Sample k of a run is the same crop in whatever order, process or resumed run it is asked for. So a resumed run continues
+without reading what it has already seen, and ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from seg_transfer.data.images import read_pair
+from seg_transfer.data.manifest import DatasetManifest
+from seg_transfer.data.records import Record
+from seg_transfer.training.schedule import Schedule
+
+IGNORE = 255
+_Pixels = npt.NDArray[np.uint8]
+
+
+class TrainingCrops(Dataset[dict[str, Any]]):
+    """Sample number -> one crop as mmseg takes it: uint8 BGR `inputs` (3, h, w) and a `data_samples` with its labels.
+
+    Every epoch runs through all records once, in an order of its own.
+    """
+
+    def __init__(self, records: list[Record], manifest: DatasetManifest, schedule: Schedule, seed: int) -> None:
+        self.records = records
+        self.manifest = manifest
+        self.schedule = schedule
+        self.seed = seed
+        self.metainfo = {"classes": list(manifest.classes)}
+
+    def __len__(self) -> int:
+        return self.schedule.steps * self.schedule.batch_size
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        epoch, position = divmod(number, len(self.records))
+        record = self.records[_order(self.seed, epoch, len(self.records))[position]]
+        image, label = read_pair(record, self.manifest)
+        height, width = self.schedule.crop_size or self.manifest.crop_size
+        image, label = random_crop(image, label, (height, width), self.schedule, _generator(self.seed, "crop", number))
+        return as_mmseg(image, label, record.image)
+
+
+def random_crop(
+    image: _Pixels, label: _Pixels, size: tuple[int, int], schedule: Schedule, generator: np.random.Generator
+) -> tuple[_Pixels, _Pixels]:
+    """One augmented crop of `size`: image (h, w, 3) and labels (h, w); where the image ends, black and ignored."""
+    low, high = (math.log(bound) for bound in schedule.scale_range)
+    factor = math.exp(generator.uniform(low, high)) * min(size) / min(label.shape)
+    scaled = [max(1, round(side * factor)) for side in label.shape]
+    top, left = (int(generator.integers(0, max(0, s - c) + 1)) for s, c in zip(scaled, size, strict=True))
+    flip = generator.random() < schedule.flip_probability
+
+    # The window is cut out of the original and resized in one go: what lies outside the crop is never resized.
+    shown = [min(s, c) for s, c in zip(scaled, size, strict=True)]
+    down, across = (full / s for full, s in zip(label.shape, scaled, strict=True))
+    box = (left * across, top * down, (left + shown[1]) * across, (top + shown[0]) * down)
+    target = (shown[1], shown[0])
+    pixels = np.zeros((*size, 3), np.uint8)
+    ids = np.full(size, IGNORE, np.uint8)
+    pixels[: shown[0], : shown[1]] = np.asarray(Image.fromarray(image).resize(target, Image.Resampling.BILINEAR, box))
+    ids[: shown[0], : shown[1]] = np.asarray(Image.fromarray(label).resize(target, Image.Resampling.NEAREST, box))
+    return (pixels[:, ::-1], ids[:, ::-1]) if flip else (pixels, ids)
+
+
+def as_mmseg(image: _Pixels, label: _Pixels, path: Path) -> dict[str, Any]:
+    """Pack one image and its labels as mmseg's models take them; mmseg reads images as BGR."""
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    labels = torch.from_numpy(np.ascontiguousarray(label)).long()[None]
+    sample = SegDataSample(gt_sem_seg=PixelData(data=labels), metainfo={"img_path": str(path)})
+    bgr = np.ascontiguousarray(image[:, :, ::-1].transpose(2, 0, 1))
+    return {"inputs": torch.from_numpy(bgr), "data_samples": sample}
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, n_records: int) -> npt.NDArray[np.int64]:
+    return _generator(seed, "epoch", epoch).permutation(n_records)
+
+
+def _generator(seed: int, purpose: str, number: int) -> np.random.Generator:
+    digest = hashlib.sha256(f"{seed}/{purpose}/{number}".encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))

@@ -1,0 +1,57 @@
+"""Intersection over union from integer counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+IGNORE = 255
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationQuality:
+    """How well predictions fit the labels of an eval split.
+
+    Attributes:
+        miou: Mean IoU over the classes that occur in the labels, a fraction in [0, 1], unrounded.
+        class_iou: IoU per class of the dataset; None for a class that no label shows.
+        absent: Indices of those classes; they are left out of the mean.
+        n_images: Images evaluated.
+    """
+
+    miou: float
+    class_iou: tuple[float | None, ...]
+    absent: tuple[int, ...]
+    n_images: int
+
+
+def confusion_counts(
+    labels: npt.NDArray[np.integer], predictions: npt.NDArray[np.integer], n_classes: int
+) -> npt.NDArray[np.int64]:
+    """Count pixels by label (rows) and prediction (columns), int64 (n_classes, n_classes); label 255 is left out.
+
+    >>> confusion_counts(np.array([0, 1, 1, 255]), np.array([0, 1, 0, 1]), 2)
+    array([[1, 0],
+           [1, 1]])
+    """
+    known = labels != IGNORE
+    # int64 first: a uint8 product would wrap.
+    pairs = labels[known].astype(np.int64) * n_classes + predictions[known]
+    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def quality(counts: npt.NDArray[np.int64], n_images: int) -> SegmentationQuality:
+    """IoU per class and their mean, from summed confusion counts.
+
+    >>> quality(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]]), 1)
+    SegmentationQuality(miou=0.7083333333333333, class_iou=(0.75, 0.6666666666666666, None), absent=(2,), n_images=1)
+    """
+    hits = np.diag(counts)
+    labelled = counts.sum(axis=1)
+    union = labelled + counts.sum(axis=0) - hits
+    class_iou = tuple(float(h / u) if n else None for h, u, n in zip(hits, union, labelled, strict=True))
+    present = [value for value in class_iou if value is not None]
+    absent = tuple(index for index, value in enumerate(class_iou) if value is None)
+    return SegmentationQuality(float(np.mean(present)), class_iou, absent, n_images)

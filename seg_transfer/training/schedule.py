@@ -1,0 +1,42 @@
+"""How a network is trained: the numbers of a training schedule, validated."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Schedule(BaseModel):
+    """SGD with linear warm-up and polynomial decay over random scaled, cropped and flipped images.
+
+    Attributes:
+        steps: Optimisation steps.
+        batch_size: Images per step, over all processes together.
+        learning_rate, momentum, weight_decay: Of SGD.
+        power: The learning rate at step t is learning_rate * (1 - t / steps) ** power.
+        warmup_steps: Steps over which the learning rate rises linearly from a thousandth.
+        scale_range: Lowest and highest factor on the image size at which the shorter side has the crop's shorter
+            side; drawn log-uniformly.
+        flip_probability: Of a horizontal flip.
+        crop_size: Height and width of a training crop in pixels; None takes the manifest's.
+        checkpoint_every: Steps between two points that a killed run resumes from.
+        mixed_precision: Train in float16 with loss scaling on CUDA; the CPU always trains in float32.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: PositiveInt
+    batch_size: PositiveInt
+    learning_rate: PositiveFloat
+    momentum: Probability = 0.9
+    weight_decay: NonNegativeFloat = 0.0005
+    power: PositiveFloat = 0.9
+    warmup_steps: NonNegativeInt = 0
+    scale_range: tuple[PositiveFloat, PositiveFloat] = (0.5, 2.0)
+    flip_probability: Probability = 0.5
+    crop_size: tuple[PositiveInt, PositiveInt] | None = None
+    checkpoint_every: PositiveInt = 500
+    mixed_precision: bool = True

@@ -1,0 +1,121 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from seg_transfer.data.manifest import load_manifest
+from seg_transfer.data.records import list_records
+from seg_transfer.demo.world import build_world
+from seg_transfer.errors import TrainingError
+from seg_transfer.models.networks import build_network, read_model_config, with_classes, with_normalisation
+from seg_transfer.models.source_model import as_source_model
+from seg_transfer.resources import shipped
+from seg_transfer.training.crops import TrainingCrops
+from seg_transfer.training.evaluate import evaluate_on, predict
+from seg_transfer.training.fit import fit
+from seg_transfer.training.schedule import Schedule
+
+SCHEDULE = Schedule(steps=6, batch_size=2, learning_rate=0.05, warmup_steps=2, checkpoint_every=2)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    build_world(folder, n_train=3, n_source_train=5, n_eval=2, size=(48, 64))
+    return folder
+
+
+@pytest.fixture
+def crops(world: Path) -> TrainingCrops:
+    manifest = load_manifest(world / "manifests" / "day_street.yaml")
+    return TrainingCrops(list_records(manifest, world, "source_train"), manifest, SCHEDULE, seed=3)
+
+
+def network_for(crops: TrainingCrops) -> nn.Module:
+    return build_network(model_for(crops), seed=3)
+
+
+def model_for(crops: TrainingCrops) -> dict[str, Any]:
+    model = with_classes(read_model_config(shipped("configs/models/hrnetv2_tiny.py")), len(crops.manifest.classes))
+    return with_normalisation(model, crops.manifest.mean, crops.manifest.std)
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    theirs = other.state_dict()
+    return all(torch.equal(tensor, theirs[name]) for name, tensor in one.state_dict().items())
+
+
+class Killed(Exception):
+    pass
+
+
+def stop_at(step: int) -> Any:
+    def tick(done: int, _total: int) -> None:
+        if done == step:
+            raise Killed
+
+    return tick
+
+
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
+    crops: TrainingCrops, tmp_path: Path, n_workers: int
+) -> None:
+    whole = fit(network_for(crops), crops, tmp_path / "whole")
+    for step in (3, 5):  # killed twice, each time one step after a checkpoint
+        with pytest.raises(Killed):
+            fit(network_for(crops), crops, tmp_path / "killed", progress=stop_at(step), n_workers=n_workers)
+    seen: list[int] = []
+    resumed = fit(network_for(crops), crops, tmp_path / "killed", progress=lambda done, _: seen.append(done))
+    assert seen == [5, 6]
+    assert same_weights(whole, resumed)
+    assert not same_weights(whole, network_for(crops))
+
+
+def test_the_first_step_is_the_one_that_torch_takes_by_hand(crops: TrainingCrops, tmp_path: Path) -> None:
+    one_step = SCHEDULE.model_copy(update={"steps": 1, "warmup_steps": 0})
+    crops.schedule = one_step
+    trained = fit(network_for(crops), crops, tmp_path)
+
+    by_hand = network_for(crops).train()
+    samples = [crops[0], crops[1]]
+    mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (crops.manifest.mean, crops.manifest.std))
+    images = torch.stack([(sample["inputs"].flip(0) - mean) / std for sample in samples])
+    labels = torch.cat([sample["data_samples"].gt_sem_seg.data for sample in samples])
+    images = images.contiguous(memory_format=torch.channels_last)
+    scores = nn.functional.interpolate(
+        by_hand.to(memory_format=torch.channels_last)(images), labels.shape[1:], mode="bilinear"
+    )
+    loss = nn.functional.cross_entropy(scores, labels, ignore_index=255)
+    loss.backward()
+    expected = {
+        name: parameter - one_step.learning_rate * (parameter.grad + one_step.weight_decay * parameter)
+        for name, parameter in by_hand.named_parameters()
+    }
+    for name, parameter in trained.named_parameters():
+        torch.testing.assert_close(parameter, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(crops: TrainingCrops, tmp_path: Path) -> None:
+    crops.schedule = SCHEDULE.model_copy(update={"learning_rate": 1e30, "warmup_steps": 0})
+    with pytest.raises(TrainingError, match="not finite at step 2; lower learning_rate"):
+        fit(network_for(crops), crops, tmp_path)
+    assert not (tmp_path / "resume.pth").exists()
+
+
+def test_training_lowers_the_loss_and_evaluation_sees_it(crops: TrainingCrops, tmp_path: Path, world: Path) -> None:
+    crops.schedule = SCHEDULE.model_copy(update={"steps": 40, "batch_size": 4, "checkpoint_every": 100})
+    records, model = list_records(crops.manifest, world, "eval"), model_for(crops)
+    before = evaluate_on(as_source_model(network_for(crops), model), records, crops.manifest)
+    trained = as_source_model(fit(network_for(crops), crops, tmp_path), model)
+    after = evaluate_on(trained, records, crops.manifest)
+    assert after.miou > before.miou + 0.05
+    assert after.n_images == 2
+
+
+def test_predictions_come_at_the_size_of_the_label_map(crops: TrainingCrops) -> None:
+    source = as_source_model(network_for(crops), model_for(crops))
+    image = torch.randint(0, 255, (48, 64, 3), dtype=torch.uint8).numpy()
+    assert predict(source, image, (101, 203)).shape == (101, 203)

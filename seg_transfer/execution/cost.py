@@ -1,0 +1,132 @@
+"""What the missing items of a study will cost, before they are computed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from seg_transfer.data.images import read_size, short_side_size
+from seg_transfer.data.records import Record
+from seg_transfer.execution.fine_tuning import Trial, fine_tuning_of, missing_trials
+from seg_transfer.execution.run import Pair, Run, pair_label
+from seg_transfer.execution.scoring import missing_scores
+from seg_transfer.execution.sources import missing_sources, source_config, target_network, training_of
+from seg_transfer.execution.study import schedule_of
+from seg_transfer.models.networks import ModelConfig, build_network, placed
+from seg_transfer.models.source_model import as_source_model, resolve
+from seg_transfer.store.source_card import FILE_NAME, read_source_card
+from seg_transfer.store.tables import PERFORMANCE, SCORES, read_rows
+from seg_transfer.training.schedule import Schedule
+
+# A training step computes the forward pass and, at twice its cost, the gradients.
+_STEP_PER_FORWARD = 3
+_PROBES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """An item that a stage would compute.
+
+    Attributes:
+        item: Its name.
+        seconds: What it is expected to take on this machine.
+        basis: "finished items" when that is their mean; "a timed forward pass" when none is finished yet.
+    """
+
+    item: str
+    seconds: float
+    basis: str
+
+
+def missing_source_costs(run: Run, device: str, sources: Sequence[str] = ()) -> list[Missing]:
+    """The sources that `train_sources` would train."""
+    finished = [read_source_card(file).seconds for file in (run.folder / "sources").glob(f"*/{FILE_NAME}")]
+    probe = _Probe(device)
+
+    def guess(name: str) -> float:
+        dataset = run.study.source(name).dataset
+        return probe.training(run, target_network(run, dataset), dataset, schedule_of(training_of(run)))
+
+    return [_cost(f"source {name}", finished, partial(guess, name)) for name in missing_sources(run, only=sources)]
+
+
+def missing_score_costs(
+    run: Run, device: str, sources: Sequence[str] = (), targets: Sequence[str] = ()
+) -> list[Missing]:
+    """The pairs that `score_pairs` would score, with the metrics each lacks."""
+    rows = [read_rows(file, SCORES) for file in (run.folder / "scores").glob("*/*.parquet")]
+    finished = [max(row["seconds"] for row in of_pair) for of_pair in rows if of_pair]
+    probe = _Probe(device)
+
+    def guess(pair: Pair) -> float:
+        model, _ = resolve(*source_config(run, pair[0]))
+        return probe.images(run, model, pair[1], run.low_shot(pair[1]))
+
+    missing = missing_scores(run, sources=sources, targets=targets)
+    return [
+        _cost(f"{pair_label(pair)}: {', '.join(metrics)}", finished, partial(guess, pair))
+        for pair, metrics in missing.items()
+    ]
+
+
+def missing_trial_costs(
+    run: Run, device: str, sources: Sequence[str] = (), targets: Sequence[str] = ()
+) -> list[Missing]:
+    """The fine-tunings that `finetune_pairs` would run."""
+    files = (run.folder / "performance").glob("*/*.parquet")
+    finished = [row["seconds"] for file in files for row in read_rows(file, PERFORMANCE)]
+    probe = _Probe(device)
+
+    def guess(trial: Trial) -> float:
+        model = target_network(run, trial.target)
+        return probe.training(run, model, trial.target, schedule_of(fine_tuning_of(run)))
+
+    return [_cost(str(trial), finished, partial(guess, trial)) for trial in missing_trials(run, sources, targets)]
+
+
+def _cost(item: str, finished: Sequence[float], guess: Callable[[], float]) -> Missing:
+    if finished:
+        return Missing(item, fmean(finished), "finished items")
+    return Missing(item, guess(), "a timed forward pass")
+
+
+class _Probe:
+    """Times forward passes of networks with random weights, each network and image size once."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._known: dict[str, float] = {}
+
+    def training(self, run: Run, model: ModelConfig, dataset: str, schedule: Schedule) -> float:
+        """Seconds for a whole schedule and the evaluation after it."""
+        crop = schedule.crop_size or run.manifests[dataset].crop_size
+        steps = _STEP_PER_FORWARD * schedule.steps * schedule.batch_size * self._forward(model, crop)
+        return steps + self.images(run, model, dataset, run.records(dataset, "eval"))
+
+    def images(self, run: Run, model: ModelConfig, dataset: str, records: Sequence[Record]) -> float:
+        """Seconds for one forward pass over images, all taken to be of the first one's size."""
+        size = short_side_size(*read_size(records[0].image), min(run.manifests[dataset].crop_size))
+        return len(records) * self._forward(model, size)
+
+    def _forward(self, model: ModelConfig, size: tuple[int, int]) -> float:
+        key = f"{model['backbone']} {size}"
+        if key not in self._known:
+            network = placed(build_network(model, seed=0), self.device)
+            source = as_source_model(network, model)
+            images = torch.zeros((1, 3, *size), dtype=torch.uint8)
+            self._known[key] = min(_seconds(lambda: source.feature_maps(images)) for _ in range(_PROBES))
+        return self._known[key]
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began

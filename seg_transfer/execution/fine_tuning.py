@@ -1,0 +1,187 @@
+"""Fine-tuning the sources of a study on its targets: the actual performance that rankings are judged by."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from seg_transfer import __version__
+from seg_transfer.errors import ConfigError
+from seg_transfer.execution.progress import progress_of
+from seg_transfer.execution.run import Run, Say, chosen, for_each
+from seg_transfer.execution.sources import common_initialisation, source_config, target_network, training_of
+from seg_transfer.execution.study import SCRATCH, FineTuning, SourceEntry, schedule_of
+from seg_transfer.models.checkpoints import load_checkpoint, sha256_of_file
+from seg_transfer.models.networks import (
+    ModelConfig,
+    build_network,
+    load_weights_except_classifiers,
+    with_classes,
+    with_normalisation,
+)
+from seg_transfer.models.source_model import as_source_model, resolve, source_key
+from seg_transfer.store.content_key import SCHEMA_VERSION, content_key, manifest_key
+from seg_transfer.store.tables import PERFORMANCE, now_utc, read_rows, write_rows
+from seg_transfer.training.crops import TrainingCrops
+from seg_transfer.training.evaluate import evaluate_on
+from seg_transfer.training.fit import fit, is_main_process, wait_for_all
+from seg_transfer.training.iou import SegmentationQuality
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One fine-tuning: a source, or the control from scratch (None), on a target with one seed."""
+
+    source: SourceEntry | None
+    target: str
+    seed: int
+
+    @property
+    def source_name(self) -> str:
+        """The name in tables and folders."""
+        return self.source.name if self.source else SCRATCH
+
+    def __str__(self) -> str:
+        """How a trial is written in messages."""
+        return f"{self.source_name} -> {self.target}, seed {self.seed}"
+
+
+def finetune_pairs(
+    run: Run, *, sources: Sequence[str] = (), targets: Sequence[str] = (), n_workers: int = 0, say: Say = print
+) -> None:
+    """Fine-tune every pair, and scratch on every target, that has no valid performance yet; a killed one resumes.
+
+    Raises:
+        ConfigError: The study says nothing about fine-tuning.
+        IncompleteError: Some trials failed; the reasons were said.
+    """
+    trials = wanted_trials(run, sources, targets)
+    for_each(trials, lambda trial: _finetune(run, trial, n_workers, say), str)
+
+
+def wanted_trials(run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Trial]:
+    """All fine-tunings of these sources (``scratch`` among them) and targets; all when none is named."""
+    controls = [SCRATCH] if fine_tuning_of(run).scratch else []
+    names = chosen([*controls, *(source.name for source in run.study.sources)], sources, "source")
+    entries = [None if name == SCRATCH else run.study.source(name) for name in names]
+    return [
+        Trial(entry, target, seed)
+        for target in chosen(run.study.targets, targets, "target")
+        for entry in entries
+        if entry is None or entry.dataset != target
+        for seed in fine_tuning_of(run).seeds
+    ]
+
+
+def missing_trials(run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Trial]:
+    """The fine-tunings of these sources and targets that have no valid performance yet."""
+    return [trial for trial in wanted_trials(run, sources, targets) if not _is_finished(run, trial, _key(run, trial))]
+
+
+def fine_tuning_of(run: Run) -> FineTuning:
+    """How the study fine-tunes; raises ConfigError when it does not say."""
+    if run.study.fine_tuning is None:
+        raise ConfigError(f"study {run.study.name}: field fine_tuning is missing; name a schedule")
+    return run.study.fine_tuning
+
+
+def _finetune(run: Run, trial: Trial, n_workers: int, say: Say) -> None:
+    key = _key(run, trial)
+    if _is_finished(run, trial, key):
+        return
+    began = time.monotonic()
+    manifest, records = run.manifests[trial.target], run.low_shot(trial.target)
+    schedule, model = schedule_of(fine_tuning_of(run)), _model(run, trial)
+    network = _initialised(run, trial, model)
+    work_dir = run.folder / "fine_tuning" / trial.source_name / trial.target / f"seed_{trial.seed}_{key[:12]}"
+    with progress_of(f"fine-tune {trial}") as tick:
+        fit(
+            network,
+            TrainingCrops(records, manifest, schedule, trial.seed),
+            work_dir,
+            n_workers=n_workers,
+            progress=tick,
+        )
+    if is_main_process():
+        found = evaluate_on(as_source_model(network, model), run.records(trial.target, "eval"), manifest)
+        seconds = time.monotonic() - began
+        _store(run, trial, found, {"n_train_images": len(records), "steps": schedule.steps, "seconds": seconds}, key)
+        shutil.rmtree(work_dir, ignore_errors=True)
+        absent = ", ".join(manifest.classes[index] for index in found.absent)
+        say(f"{trial}: mIoU {found.miou:.4f} ({seconds:.0f} s{f'; absent: {absent}' if absent else ''})")
+    wait_for_all()
+
+
+def _is_finished(run: Run, trial: Trial, key: str) -> bool:
+    return any(row["content_key"] == key for row in _rows(run, trial))
+
+
+def _key(run: Run, trial: Trial) -> str:
+    tuning, manifest = fine_tuning_of(run), run.manifests[trial.target]
+    return content_key(
+        start=_start_key(run, trial),
+        normalisation=run.study.normalisation,
+        schedule=schedule_of(tuning).model_dump(mode="json"),
+        seed=trial.seed,
+        manifest=manifest_key(manifest),
+        train=run.records_key(trial.target, run.low_shot(trial.target)),
+        eval=run.records_key(trial.target, run.records(trial.target, "eval")),
+    )
+
+
+def _start_key(run: Run, trial: Trial) -> str:
+    """Key of the weights that a trial starts from."""
+    if trial.source is not None:
+        return source_key(*source_config(run, trial.source))
+    checkpoint = training_of(run).init_checkpoint
+    return content_key(model=target_network(run, trial.target), weights=checkpoint and sha256_of_file(checkpoint))
+
+
+def _model(run: Run, trial: Trial) -> ModelConfig:
+    """The source's own network with a classifier for the target's classes; the study's network for scratch."""
+    if trial.source is None:
+        return target_network(run, trial.target)
+    manifest = run.manifests[trial.target]
+    model, _ = resolve(*source_config(run, trial.source))
+    fitted = with_classes(model, len(manifest.classes))
+    return fitted if run.study.normalisation == "model" else with_normalisation(fitted, manifest.mean, manifest.std)
+
+
+def _initialised(run: Run, trial: Trial, model: ModelConfig) -> nn.Module:
+    network = build_network(model, seed=trial.seed)
+    if trial.source is None:
+        common_initialisation(run, network)
+        return network
+    _, weights = resolve(*source_config(run, trial.source))
+    if weights is None:
+        raise ConfigError(f"source {trial.source.name}: field checkpoint is missing; name the weights to fine-tune")
+    load_weights_except_classifiers(network, load_checkpoint(weights), str(weights))
+    return network
+
+
+def _rows(run: Run, trial: Trial) -> list[dict[str, Any]]:
+    return read_rows(run.performance_file(trial.source_name, trial.target), PERFORMANCE)
+
+
+def _store(run: Run, trial: Trial, found: SegmentationQuality, numbers: dict[str, Any], key: str) -> None:
+    row = {
+        "source": trial.source_name,
+        "target": trial.target,
+        "miou": found.miou,
+        "class_iou": list(found.class_iou),
+        "n_eval_images": found.n_images,
+        "seed": trial.seed,
+        **numbers,
+        "content_key": key,
+        "schema_version": SCHEMA_VERSION,
+        "seg_transfer_version": __version__,
+        "created_utc": now_utc(),
+    }
+    others = [other for other in _rows(run, trial) if other["seed"] != trial.seed]
+    rows = sorted([*others, row], key=lambda one: int(one["seed"]))
+    write_rows(run.performance_file(trial.source_name, trial.target), PERFORMANCE, rows)

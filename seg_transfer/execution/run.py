@@ -1,0 +1,146 @@
+"""A study at work: its run folder, its files, and stages that go on when one item fails."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+
+from seg_transfer.data.manifest import DatasetManifest, SplitName
+from seg_transfer.data.records import Record, list_records, low_shot_records
+from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError
+from seg_transfer.execution.study import SourceEntry, Study, load_study
+from seg_transfer.store.atomic import sweep, write_text
+from seg_transfer.store.content_key import records_key
+
+Pair = tuple[SourceEntry, str]
+Item = TypeVar("Item")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A study, the place of its data, and its run folder."""
+
+    study: Study
+    manifests: dict[str, DatasetManifest]
+    data_root: Path
+    folder: Path
+
+    def records(self, dataset: str, split: SplitName) -> list[Record]:
+        """Images and labels of a split; raises DataError where files are missing."""
+        return list_records(self.manifests[dataset], self.data_root, split)
+
+    def low_shot(self, target: str) -> list[Record]:
+        """The low-shot train split of a target."""
+        return low_shot_records(self.manifests[target], self.data_root)
+
+    def records_key(self, dataset: str, records: Iterable[Record]) -> str:
+        """Key of the bytes of these images and labels."""
+        return records_key(records, trust_mtime=self.manifests[dataset].trust_mtime)
+
+    def source_folder(self, source: str) -> Path:
+        """Where a trained source's weights and card lie."""
+        return self.folder / "sources" / source
+
+    def sample_file(self, target: str) -> Path:
+        """A target's pixel sample."""
+        return self.folder / "samples" / f"{target}.parquet"
+
+    def scores_file(self, source: str, target: str) -> Path:
+        """A pair's scores, one row per metric."""
+        return self.folder / "scores" / source / f"{target}.parquet"
+
+    def features_file(self, source: str, target: str) -> Path:
+        """A pair's observations, when the study keeps them."""
+        return self.folder / "features" / source / f"{target}.parquet"
+
+    def performance_file(self, source: str, target: str) -> Path:
+        """A pair's actual performance, one row per fine-tuning seed."""
+        return self.folder / "performance" / source / f"{target}.parquet"
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """All pairs, target by target; a source is never paired with the dataset it was trained on."""
+        return [
+            (source, target)
+            for target in self.study.targets
+            for source in self.study.sources
+            if source.dataset != target
+        ]
+
+
+def open_run(study_file: Path, data_root: Path, folder: Path | None = None) -> Run:
+    """Read a study and make its run folder: `folder`, or ``runs/<name of the study>`` below the working directory.
+
+    Writes the resolved study there, and removes what killed processes left half-written.
+    """
+    study, manifests = load_study(study_file)
+    run = Run(study, manifests, data_root, folder or Path("runs") / study.name)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    sweep(run.folder)
+    resolved = {
+        "study": study.model_dump(mode="json"),
+        "data_root": str(data_root.resolve()),
+        "manifests": {name: manifest.model_dump(mode="json") for name, manifest in sorted(manifests.items())},
+    }
+    write_text(run.folder / "study.yaml", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
+    return run
+
+
+def chosen(names: Iterable[str], wanted: Iterable[str], kind: str) -> list[str]:
+    """The names that were asked for, all when none was; raises ConfigError for a name the study lacks."""
+    known, asked = list(names), list(wanted)
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        raise ConfigError(f"--{kind} {unknown[0]}: the study has no such {kind}; it has {', '.join(known)}")
+    return [name for name in known if not asked or name in asked]
+
+
+def wanted_pairs(run: Run, sources: Iterable[str], targets: Iterable[str]) -> list[Pair]:
+    """The pairs of these sources and targets, all when none is named, target by target."""
+    some_sources = chosen([source.name for source in run.study.sources], sources, "source")
+    some_targets = chosen(run.study.targets, targets, "target")
+    return [pair for pair in run.pairs if pair[0].name in some_sources and pair[1] in some_targets]
+
+
+def pair_label(pair: Pair) -> str:
+    """How a pair is written in messages."""
+    return f"{pair[0].name} -> {pair[1]}"
+
+
+def complain(line: str) -> None:
+    """Say on stderr what the user has to mend."""
+    print(f"seg-transfer: {line}", file=sys.stderr, flush=True)
+
+
+def for_each(
+    items: Iterable[Item], work: Callable[[Item], None], label: Callable[[Item], str], say: Say = complain
+) -> None:
+    """Do the work for every item, whatever happens to the others.
+
+    Raises:
+        IncompleteError: At the end, when items failed. Each reason was said once, in one line. The exit code is that
+            of the reasons when they agree.
+    """
+    failed: list[str] = []
+    reasons: dict[str, int] = {}
+    for item in items:
+        try:
+            work(item)
+        except SegTransferError as error:
+            failed.append(label(item))
+            if str(error) not in reasons:
+                say(f"{label(item)}: {error}")
+            reasons[str(error)] = error.exit_code
+    if failed:
+        codes = set(reasons.values())
+        raise IncompleteError(
+            f"failed: {', '.join(failed)}; all others are finished and kept, run the same command again after mending",
+            exit_code=codes.pop() if len(codes) == 1 else None,
+        )

@@ -1,0 +1,76 @@
+"""Source model + images + pixel sample -> observations, in one forward pass per image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seg_transfer.features.images import ImageBatch
+from seg_transfer.models.source_model import RGB, SourceModel
+from seg_transfer.observations import Observations, PixelSample
+
+
+def extract(
+    source: SourceModel,
+    images: Iterable[ImageBatch],
+    sample: PixelSample,
+    *,
+    mean: RGB | None = None,
+    std: RGB | None = None,
+) -> Observations:
+    """See a pixel sample through a source.
+
+    Features and class scores are read at the centres of the sampled pixels by bilinear interpolation
+    (``align_corners=False``) from the network's own maps; neither map is ever enlarged.
+
+    Args:
+        source: The network.
+        images: All images of the sample, in any order; an index refers to `sample.image_ids`.
+        sample: N pixels.
+        mean, std: Normalise the images by these (RGB, fractions of 255) instead of by the source's own.
+
+    Returns:
+        features float32 (N, D) and source_probs float32 (N, C_s), in the order of the sample.
+    """
+    n_pixels = len(sample.labels)
+    features = np.empty((n_pixels, source.n_features), np.float32)
+    probabilities = np.empty((n_pixels, source.n_classes), np.float32)
+    rows_of_image = _rows_of_image(sample)
+    for batch in images:
+        maps = source.feature_maps(torch.from_numpy(batch.pixels), mean, std)
+        for position, index in enumerate(batch.indices):
+            rows = rows_of_image[index]
+            if len(rows):
+                points = pixel_centres(sample, index, rows).to(maps.features.device)
+                features[rows] = read_at(maps.features[position], points).cpu().numpy()
+                probabilities[rows] = read_at(maps.scores[position], points).softmax(dim=1).cpu().numpy()
+    return Observations(
+        features=features, labels=sample.labels, source_probs=probabilities, image_index=sample.image_index
+    )
+
+
+def pixel_centres(sample: PixelSample, image: int, rows: npt.NDArray[np.int64]) -> Tensor:
+    """Centres of sampled pixels, float32 (n, 2) as (x, y), where the image spans [-1, 1] in both directions."""
+    height, width = sample.image_sizes[image]
+    x = (sample.columns[rows] + 0.5) / width
+    y = (sample.rows[rows] + 0.5) / height
+    return torch.from_numpy(np.stack([x, y], axis=1) * 2 - 1).float()
+
+
+def read_at(feature_map: Tensor, points: Tensor) -> Tensor:
+    """Interpolate a map (D, h, w) bilinearly at points (n, 2): (n, D). The rim's values hold beyond its centres."""
+    grid = points[None, None]
+    values = F.grid_sample(feature_map[None], grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return values[0, :, 0].T
+
+
+def _rows_of_image(sample: PixelSample) -> list[npt.NDArray[np.int64]]:
+    """For every image, where its pixels stand in the sample."""
+    order = np.argsort(sample.image_index, kind="stable")
+    counts = np.bincount(sample.image_index, minlength=len(sample.image_ids))
+    return np.split(order, np.cumsum(counts)[:-1])

@@ -1,0 +1,92 @@
+"""The images of a target as networks take them: resized, in batches of one size, decoded while the network computes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from seg_transfer.data.images import read_image, read_size, resize_to_short_side, short_side_size
+from seg_transfer.data.records import Record
+
+Pixels = npt.NDArray[np.uint8]
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+_THREADS = 2
+_AHEAD = 4
+
+
+class ImageBatch(NamedTuple):
+    """`pixels` uint8 (B, 3, H, W) of the images with these `indices` into the target's records."""
+
+    indices: tuple[int, ...]
+    pixels: Pixels
+
+
+class TargetImages:
+    """Batches of a target's images, each image decoded once for all the sources that are scored on it.
+
+    Args:
+        records: The images, in the order that their indices refer to.
+        short_side: Images are resized so that the shorter side has this many pixels, aspect kept.
+        batch_size: Images of one size are batched up to this number.
+        memory_bytes: Decoded images are kept up to this many bytes; the others are decoded again for each source.
+    """
+
+    def __init__(
+        self, records: Sequence[Record], short_side: int, *, batch_size: int = 1, memory_bytes: int = 2 << 30
+    ) -> None:
+        self._records = records
+        self._short_side = short_side
+        sizes = [short_side_size(*read_size(record.image), short_side) for record in records]
+        self._plan = list(_batches_of_one_size(sizes, batch_size))
+        self._kept: dict[tuple[int, ...], ImageBatch] = {}
+        self._free_bytes = memory_bytes
+
+    def __iter__(self) -> Iterator[ImageBatch]:
+        for batch in ahead(self._batch, self._plan):
+            self._keep(batch)
+            yield batch
+
+    def _batch(self, indices: tuple[int, ...]) -> ImageBatch:
+        return self._kept.get(indices) or ImageBatch(indices, np.stack([self._decoded(i) for i in indices]))
+
+    def _decoded(self, index: int) -> Pixels:
+        image = resize_to_short_side(read_image(self._records[index].image), self._short_side)
+        return np.ascontiguousarray(image.transpose(2, 0, 1))
+
+    def _keep(self, batch: ImageBatch) -> None:
+        if batch.indices not in self._kept and batch.pixels.nbytes <= self._free_bytes:
+            self._kept[batch.indices] = batch
+            self._free_bytes -= batch.pixels.nbytes
+
+
+def ahead(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Like `map`, but threads compute the next few results while the caller works on the last one.
+
+    >>> list(ahead(abs, [-1, 2, -3]))
+    [1, 2, 3]
+    """
+    with ThreadPoolExecutor(_THREADS) as threads:
+        waiting: deque[Future[_Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(threads.submit(function, item))
+                if len(waiting) > _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def _batches_of_one_size(sizes: Sequence[tuple[int, int]], batch_size: int) -> Iterator[tuple[int, ...]]:
+    by_size = sorted(range(len(sizes)), key=lambda index: (sizes[index], index))
+    for _, group in groupby(by_size, key=lambda index: sizes[index]):
+        indices = tuple(group)
+        yield from (indices[start : start + batch_size] for start in range(0, len(indices), batch_size))

@@ -1,0 +1,33 @@
+# Sourced by demo.sh and test.sh: stands in the checkout and enters .venv, which is made with the tested versions
+# when it is missing or when they have changed. PYTHON=... chooses the interpreter.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+stop() {
+    echo "$1" >&2
+    exit 1
+}
+
+find_python() {
+    for candidate in ${PYTHON:-} python3.11 python3.12 python3.13 python3; do
+        if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    stop "no Python 3.11 to 3.13 found; install python3.11 or set PYTHON=/path/to/python"
+}
+
+wanted=$(cat pyproject.toml scripts/constraints.txt | sha256sum)
+if [ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ]; then
+    python=$(find_python)
+    echo "making .venv with $("$python" --version); the first time this downloads torch and takes minutes"
+    "$python" -m venv .venv || stop "python has no venv module; on Debian or Ubuntu: apt-get install python3-venv"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint scripts/constraints.txt --editable ".[dev]"
+    .venv/bin/python -c 'import cv2' ||
+        stop "OpenCV needs system libraries; on Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"
+    echo "$wanted" >.venv/installed
+fi
+# Threads that spin while they wait starve each other on a busy machine.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
+PATH="$PWD/.venv/bin:$PATH"

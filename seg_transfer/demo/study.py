@@ -1,0 +1,54 @@
+"""The study of the demo world: the same stages as any study, on networks small enough for a laptop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from seg_transfer.demo.world import DOMAINS, LOW_SHOT, build_world
+from seg_transfer.resources import shipped
+from seg_transfer.store.atomic import write_text
+
+
+def write_demo(folder: Path) -> tuple[Path, Path]:
+    """Make the demo world and its study file below `folder`; returns the study file and the data root."""
+    world = folder / "world"
+    build_world(world)
+    study = folder / "demo.yaml"
+    write_text(study, yaml.safe_dump(_study(), sort_keys=False))
+    return study, world
+
+
+def _study() -> dict[str, object]:
+    schedules = shipped("configs/schedules")
+    return {
+        "name": "demo",
+        "manifests": ["world/manifests"],
+        "sources": list(DOMAINS),
+        "targets": list(DOMAINS),
+        "model": str(shipped("configs/models/hrnetv2_tiny.py")),
+        "low_shot": LOW_SHOT,
+        "source_training": {
+            "schedule": str(schedules / "source_training.yaml"),
+            "changes": {
+                "steps": 250,
+                "batch_size": 8,
+                "learning_rate": 0.1,
+                "warmup_steps": 20,
+                "scale_range": [0.75, 1.5],
+                "checkpoint_every": 50,
+            },
+        },
+        "fine_tuning": {
+            "schedule": str(schedules / "fine_tuning.yaml"),
+            "changes": {
+                "steps": 50,
+                "batch_size": 8,
+                "learning_rate": 0.02,
+                "warmup_steps": 5,
+                "scale_range": [0.75, 1.5],
+                "checkpoint_every": 25,
+            },
+        },
+    }

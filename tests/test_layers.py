@@ -1,0 +1,83 @@
+"""Imports point one way: the pure core knows no edge, and neither knows what sits on them."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import seg_transfer
+
+PACKAGE = Path(seg_transfer.__file__).parent
+LAYERS = {
+    "errors": 0,
+    **dict.fromkeys(("observations", "sampling", "metrics", "evaluation"), 1),
+    **dict.fromkeys(("data", "models", "features", "training", "store", "resources"), 2),
+    **dict.fromkeys(("execution", "reports", "demo"), 3),
+    **dict.fromkeys(("cli", "__main__"), 4),
+}
+PURE_LIBRARIES = {"numpy", "scipy", "pandas"}
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else module
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Every module that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def faults(file: Path, room: str) -> list[str]:
+    found = []
+    for module in imports(file):
+        library = module.split(".")[0]
+        if library == "seg_transfer" and module != "seg_transfer":
+            if LAYERS[room_of(module)] > LAYERS[room]:
+                found.append(f"{file.name} imports {module}")
+        elif LAYERS[room] <= 1 and library not in sys.stdlib_module_names | PURE_LIBRARIES | {"seg_transfer"}:
+            found.append(f"{file.name} imports {library}")
+        elif room in {"observations", "sampling", "metrics"} and library == "pandas":
+            found.append(f"{file.name} imports pandas")
+    return found
+
+
+FILES = [
+    (file, room_of(".".join(("seg_transfer", *file.relative_to(PACKAGE).with_suffix("").parts))))
+    for file in sorted(PACKAGE.rglob("*.py"))
+    if file.name != "__init__.py" or file.parent != PACKAGE
+]
+
+
+@pytest.mark.parametrize(("file", "room"), FILES, ids=[str(file.relative_to(PACKAGE)) for file, _ in FILES])
+def test_imports_point_inwards(file: Path, room: str) -> None:
+    assert faults(file, room) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "line"),
+    [
+        ("metrics", "import torch"),
+        ("sampling", "from seg_transfer.data.records import Record"),
+        ("models", "def f():\n    from seg_transfer.execution.run import Run"),
+        ("observations", "import pandas as pd"),
+    ],
+)
+def test_the_check_finds_a_planted_import(tmp_path: Path, room: str, line: str) -> None:
+    file = tmp_path / "planted.py"
+    file.write_text(line)
+    assert faults(file, room)
+
+
+@pytest.mark.parametrize("arguments", [["-c", "import seg_transfer"], ["-m", "seg_transfer", "--help"]])
+def test_the_package_and_its_help_do_not_import_torch(arguments: list[str]) -> None:
+    shown = subprocess.run([sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=True)
+    modules = {line.rsplit("|", 1)[-1].strip() for line in shown.stderr.splitlines()}
+    assert "seg_transfer" in modules
+    assert not modules & {"torch", "mmengine", "pandas", "scipy"}

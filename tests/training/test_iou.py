@@ -19,7 +19,8 @@ def test_iou_by_hand() -> None:
     labels = np.array([[0, 0, 0, 1], [1, 1, 2, 255]], np.uint8)
     predictions = np.array([[0, 0, 1, 1], [1, 2, 2, 0]])
     found = quality(confusion_counts(labels, predictions, 4), n_images=1)
-    # Class 0: 2 of 3 found, nothing else called 0 (the ignored pixel does not count). Class 1: 2 hits, 1 wrong, 1 missed.
+    # Class 0: 2 of 3 found, and nothing else called 0, for the ignored pixel does not count.
+    # Class 1: 2 of 3 found, 1 other called 1. Class 2: 1 of 1 found, 1 other called 2.
     assert found.class_iou == (2 / 3, 2 / 4, 1 / 2, None)
     assert found.absent == (3,)
     assert found.miou == pytest.approx((2 / 3 + 2 / 4 + 1 / 2) / 3, rel=1e-15)

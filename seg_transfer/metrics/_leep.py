@@ -1,0 +1,103 @@
+"""LEEP: log-likelihood of the target labels under the source's own classes."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seg_transfer.errors import ObservationsError
+from seg_transfer.metrics._base import Metric, Scores, Statistics, single
+from seg_transfer.observations import FloatArray, Observations, add_by_key, keyed_blocks
+
+
+def leep(source_probs: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
+    """Log expected empirical prediction, Nguyen et al., "LEEP", ICML 2020, eq. 2.
+
+    1/N sum_i log sum_z P(y_i | z) p_i(z), with P(y | z) = J(y, z) / sum_y J(y, z) and J(y, z) the mean of p_i(z) over
+    all observations, those of other labels counted as zero. A source class z that no observation gives any probability
+    contributes nothing.
+
+    Args:
+        source_probs: (N, C_s), rows non-negative with sum 1.
+        labels: (N,) integers.
+
+    Returns:
+        A number in (-inf, 0]; higher is better.
+
+    Raises:
+        ObservationsError: rows that are no distribution, fewer than two classes or observations.
+
+    >>> leep(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.array([3, 3, 8]))
+    0.0
+    """
+    return single(_scores(Statistics.ungrouped(Observations(None, labels, source_probs))))
+
+
+def _scores(statistics: Statistics) -> Scores:
+    joints = _joints(statistics)
+    samples = [joints.sum(axis=0), *(np.delete(joints, group, axis=0).sum(axis=0) for group in statistics.left_out)]
+    logs = _log_sums(statistics, np.stack([_conditional(joint) for joint in samples], axis=1))
+    sizes = np.bincount(statistics.groups)
+    scores: Scores = [_score(logs[:, 0].sum(), sizes.sum())]
+    for group in statistics.left_out:
+        others = np.delete(logs[:, group + 1], group).sum()
+        n_classes = np.count_nonzero(samples[group + 1].any(axis=1))
+        scores.append(_score(others, sizes.sum() - sizes[group]) if n_classes > 1 else None)
+    return scores
+
+
+def _score(log_sum: float, n: int) -> float:
+    # Rows rounded to float16 may sum to a little more than 1, and a perfect match then to a little more than 0.
+    return min(float(log_sum) / int(n), 0.0)
+
+
+def _joints(statistics: Statistics) -> FloatArray:
+    """(n_groups, C, C_s): per group, the sum of source_probs over the observations of each class."""
+    source_probs, n_classes = _source_probs(statistics), len(statistics.observations.classes)
+    joints = np.zeros((statistics.n_groups * n_classes, source_probs.shape[1]))
+    for rows, keys in keyed_blocks(source_probs, statistics.groups * n_classes + statistics.observations.codes):
+        add_by_key(joints, rows, keys)
+    return joints.reshape(statistics.n_groups, n_classes, -1)
+
+
+def _conditional(joint: FloatArray) -> FloatArray:
+    """P(y | z), (C, C_s)."""
+    mass = joint.sum(axis=0)
+    conditional: FloatArray = np.divide(joint, mass, out=np.zeros_like(joint), where=mass > 0)
+    return conditional
+
+
+def _log_sums(statistics: Statistics, conditionals: FloatArray) -> FloatArray:
+    """(n_groups, R): per group, the sum over its observations of log sum_z P(y_i | z) p_i(z), for R sets of P(y | z).
+
+    ``conditionals``: (C, R, C_s). Minus infinity where a set was made without the only group that holds a class.
+    """
+    n_classes, n_sets, _ = conditionals.shape
+    totals = np.zeros((n_classes * statistics.n_groups, n_sets))
+    by_class = statistics.observations.codes * statistics.n_groups + statistics.groups
+    for rows, keys in keyed_blocks(_source_probs(statistics), by_class):
+        likelihood = np.empty((len(rows), n_sets))
+        bounds = np.searchsorted(keys, np.arange(n_classes + 1) * statistics.n_groups)
+        for label in np.flatnonzero(np.diff(bounds)):
+            part = slice(bounds[label], bounds[label + 1])
+            likelihood[part] = rows[part] @ conditionals[label].T
+        with np.errstate(divide="ignore"):
+            add_by_key(totals, np.log(likelihood), keys)
+    sums: FloatArray = totals.reshape(n_classes, statistics.n_groups, n_sets).sum(axis=0)
+    return sums
+
+
+def _source_probs(statistics: Statistics) -> npt.NDArray[Any]:
+    if statistics.observations.source_probs is None:
+        raise ObservationsError("source_probs are missing; LEEP needs the source's probabilities of every observation")
+    return statistics.observations.source_probs
+
+
+METRIC = Metric(
+    name="leep",
+    needs=frozenset({"source_probs"}),
+    range="(-inf, 0]",
+    reference="Nguyen et al., LEEP, ICML 2020, eq. 2",
+    scores=_scores,
+    settings={},
+)

@@ -1,0 +1,128 @@
+"""LogME: the evidence for a linear-Gaussian model of every class from the features."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+
+from seg_transfer.metrics._base import Metric, Scores, Statistics, scores_from_moments, single
+from seg_transfer.observations import FloatArray, Moments, Observations
+
+# The reference implementation's constant in both denominators: a Gamma prior exp(-1e-5 x / 2) on either precision. It
+# bounds the evidence of a class that the features fit without error.
+PRIOR_RATE = 1e-5
+# Where the mean outweighs the scatter by this factor, squaring both into one matrix costs the scatter its digits.
+LARGE_OFFSET = 1e3
+
+
+def logme(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]], *, converged: bool = False) -> float:
+    """Mean over classes of the maximum log evidence per observation of a Bayesian linear model of the one-hot column.
+
+    The model of class c is y_c = F w + noise, w ~ N(0, I / alpha), noise ~ N(0, I / beta), F the raw features; alpha
+    and beta maximise the evidence, You et al., "LogME: Practical Assessment of Pre-trained Models for Transfer
+    Learning", ICML 2021, eq. 2, by the fixed point of t = alpha / beta of the extended version, "Ranking and Tuning
+    Pre-trained Models", JMLR 2022.
+
+    Args:
+        features: (N, D).
+        labels: (N,) integers.
+        converged: False: at most 11 steps, or until alpha / beta changes by less than 1e-3, and the evidence is that of
+            the last step's residual, as in the reference implementation; True: until it changes by less than 1e-10.
+
+    Returns:
+        Any real number; higher is better.
+
+    Raises:
+        ObservationsError: NaN or infinite features, fewer than two classes or observations.
+    """
+    return single(_scores(Statistics.ungrouped(Observations(features, labels)), converged=converged))
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """``eigenvalues`` (K,): of F^T F, those above zero. ``fits`` (C, K): squared length of each one-hot column along
+    each left singular vector of F. ``residuals`` (C,): what no direction of the features explains."""
+
+    n: int
+    eigenvalues: FloatArray
+    fits: FloatArray
+    residuals: FloatArray
+
+
+def _scores(statistics: Statistics, *, converged: bool) -> Scores:
+    return scores_from_moments(statistics, partial(_score, converged=converged))
+
+
+def _score(moments: Moments, converged: bool) -> float:
+    problem = _problem(moments)
+    steps, tolerance = (1000, 1e-10) if converged else (11, 1e-3)
+    return float(_evidence(problem, steps, tolerance).mean())
+
+
+def _problem(moments: Moments) -> _Problem:
+    raw = moments.about(np.zeros_like(moments.shift))
+    eigenvalues, vectors, noise = _raw_spectrum(raw, moments)
+    # F^T F has at most N directions: any further ones above the noise are rounding.
+    kept = (eigenvalues > noise) & (np.arange(len(eigenvalues)) >= len(eigenvalues) - moments.n)
+    eigenvalues = eigenvalues[kept]
+    fits = (raw.sums @ vectors[:, kept]) ** 2 / eigenvalues
+    residuals = np.maximum(moments.counts - fits.sum(axis=1), 0.0)
+    return _Problem(moments.n, eigenvalues, fits, residuals)
+
+
+def _raw_spectrum(raw: Moments, moments: Moments) -> tuple[FloatArray, FloatArray, float]:
+    """Eigenvalues of F^T F, ascending, their vectors as columns, and the size of an eigenvalue that is rounding."""
+    n, mean, epsilon = moments.n, moments.mean, np.finfo(np.float64).eps
+    scatter = n * moments.covariance
+    if n * (mean @ mean) <= LARGE_OFFSET * np.trace(scatter):
+        eigenvalues, vectors = scipy.linalg.eigh(raw.second)
+        return eigenvalues, vectors, epsilon * eigenvalues[-1]
+    # F^T F = A^T A with A = [scatter^(1/2); sqrt(n) mean^T], whose singular values keep the digits that A^T A loses.
+    inner, basis = scipy.linalg.eigh(scatter)
+    root = np.sqrt(np.maximum(inner, 0.0))[:, None] * basis.T
+    _, singular, right = scipy.linalg.svd(np.vstack([root, np.sqrt(n) * mean]), full_matrices=False)
+    noise = max(len(mean) * epsilon * inner[-1], (len(mean) * epsilon * singular[0]) ** 2)
+    return singular[::-1] ** 2, right[::-1].T, noise
+
+
+def _evidence(problem: _Problem, steps: int, tolerance: float) -> FloatArray:
+    """(C,) log evidence per observation; every class starts afresh at alpha = beta = 1 and stops by itself."""
+    ratios = np.ones(len(problem.residuals))
+    evidence = np.empty_like(ratios)
+    moving = np.arange(len(ratios))
+    for _ in range(steps):
+        ratio, evidence[moving] = _step(problem, moving, ratios[moving])
+        still = np.abs(ratio - ratios[moving]) > tolerance * ratios[moving]
+        ratios[moving] = ratio
+        moving = moving[still]
+        if not len(moving):
+            break
+    return evidence
+
+
+def _step(problem: _Problem, classes: npt.NDArray[np.int64], ratio: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """One step for some classes: the new alpha / beta, and the log evidence per observation at the new alpha, beta."""
+    n, eigenvalues, fits = problem.n, problem.eigenvalues, problem.fits[classes]
+    sums = eigenvalues + ratio[:, None]
+    kept, shrunk = eigenvalues / sums, ratio[:, None] / sums
+    weights = (fits * kept / sums).sum(axis=1)
+    errors = (fits * shrunk**2).sum(axis=1) + problem.residuals[classes]
+    alpha = kept.sum(axis=1) / (weights + PRIOR_RATE)
+    beta = (n - len(eigenvalues) + shrunk.sum(axis=1)) / (errors + PRIOR_RATE)
+    # Directions without features cancel: D/2 log alpha against as many -1/2 log alpha.
+    determinant = np.log1p(beta[:, None] * eigenvalues / alpha[:, None]).sum(axis=1)
+    evidence = n * np.log(beta / (2 * np.pi)) - determinant - beta * errors - alpha * weights
+    return alpha / beta, evidence / (2 * n)
+
+
+METRIC = Metric(
+    name="logme",
+    needs=frozenset({"features"}),
+    range="any real number",
+    reference="You et al., LogME, ICML 2021, eq. 2",
+    scores=_scores,
+    settings={"converged": False},
+)

@@ -1,0 +1,162 @@
+"""Which pixels of a label map are used: inverse-frequency sampling without replacement, keyed by image.
+
+The random numbers come from a counter-based generator keyed by (seed, dataset, image id): a sample depends neither on
+the order of the images nor on the number of workers, the platform or the version of NumPy.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seg_transfer.errors import ConfigError, ObservationsError
+from seg_transfer.observations import PixelSample
+
+LabelMap = npt.NDArray[np.integer[Any]]
+IntArray = npt.NDArray[np.int64]
+
+
+def sample_pixels(
+    labels: LabelMap,
+    n_pixels: int = 1000,
+    *,
+    class_counts: npt.NDArray[np.integer[Any]] | None = None,
+    dataset: str = "",
+    image_id: str = "",
+    seed: int = 0,
+    ignore_value: int = 255,
+) -> IntArray:
+    """Flat row-major indices of the sampled pixels of one label map (H, W), ascending.
+
+    Successive sampling without replacement: each draw takes one of the pixels left with probability proportional to
+    ``1 / class_counts[label]``. ``class_counts``: (n_classes,) pixels per label over the whole low-shot subset; None
+    takes the counts of this image. Ignored pixels are never sampled; where only ``n_pixels`` or fewer are labelled, all
+    of them are.
+
+    Drawn as an exponential race, which has exactly this distribution (Efraimidis and Spirakis, 2006): pixel i arrives
+    at time E_i / w_i with E_i exponential, and the first ``n_pixels`` arrivals are the sample.
+
+    Raises ObservationsError for a label that ``class_counts`` does not count, ConfigError for ``n_pixels`` below 1.
+
+    >>> sample_pixels(np.array([[0, 255], [1, 1]]), n_pixels=3)
+    array([0, 2, 3])
+    """
+    if n_pixels < 1:
+        raise ConfigError(f"n_pixels is {n_pixels}; at least one pixel per image must be sampled")
+    _check_label_map(labels, image_id)
+    pixels = np.flatnonzero(labels != ignore_value)
+    values = labels.reshape(-1)[pixels]
+    inverse_weights = _inverse_weights(values, class_counts, image_id)
+    if len(pixels) <= n_pixels:
+        return pixels.astype(np.int64)
+    arrivals = _exponentials(len(pixels), seed, dataset, image_id)
+    arrivals *= inverse_weights
+    return np.sort(pixels[np.argpartition(arrivals, n_pixels - 1)[:n_pixels]]).astype(np.int64)
+
+
+def draw_pixel_sample(
+    label_maps: Iterable[tuple[str, LabelMap]],
+    n_pixels: int = 1000,
+    *,
+    class_counts: npt.NDArray[np.integer[Any]] | None = None,
+    dataset: str = "",
+    seed: int = 0,
+    ignore_value: int = 255,
+) -> PixelSample:
+    """The pixel sample of a target: ``sample_pixels`` on each (image id, label map (H, W)) in turn."""
+    ids, sizes, index, flat, values = [], [], [], [], []
+    for number, (image_id, labels) in enumerate(label_maps):
+        pixels = sample_pixels(
+            labels,
+            n_pixels,
+            class_counts=class_counts,
+            dataset=dataset,
+            image_id=image_id,
+            seed=seed,
+            ignore_value=ignore_value,
+        )
+        ids.append(image_id)
+        sizes.append(labels.shape)
+        index.append(np.full(len(pixels), number, dtype=np.int32))
+        flat.append(np.stack(np.divmod(pixels, labels.shape[1])).astype(np.int32))
+        values.append(labels.reshape(-1)[pixels])
+    if not ids:
+        raise ObservationsError(f"dataset {dataset!r} has no label map to sample; list at least one image")
+    rows, columns = np.concatenate(flat, axis=1)
+    image_sizes = np.array(sizes, dtype=np.int32)
+    return PixelSample(tuple(ids), image_sizes, np.concatenate(index), rows, columns, np.concatenate(values))
+
+
+def class_counts(label_maps: Iterable[LabelMap], n_classes: int, ignore_value: int = 255) -> IntArray:
+    """(n_classes,) labelled pixels of each class over all maps.
+
+    Raises ObservationsError for a label outside 0 .. n_classes - 1.
+
+    >>> class_counts([np.array([[0, 2], [2, 255]])], n_classes=3)
+    array([1, 0, 2])
+    """
+    counts = np.zeros(n_classes, dtype=np.int64)
+    for number, labels in enumerate(label_maps):
+        _check_label_map(labels, f"number {number}")
+        values = labels[labels != ignore_value]
+        if len(values) and not 0 <= values.min() <= values.max() < n_classes:
+            wrong = values[(values < 0) | (values >= n_classes)][0]
+            raise ObservationsError(
+                f"label map number {number} holds label {wrong}; with {n_classes} classes labels are "
+                f"0 .. {n_classes - 1} or {ignore_value}: mend the label map of its manifest"
+            )
+        counts += np.bincount(values, minlength=n_classes)
+    return counts
+
+
+def nearest_resize_labels(labels: LabelMap, grid_shape: tuple[int, int]) -> LabelMap:
+    """A label map (H, W) on a grid (h, w): cell i takes source index floor((i + 0.5) * H / h), columns alike.
+
+    >>> nearest_resize_labels(np.array([[0, 1, 2, 3]]), (1, 2))
+    array([[1, 3]])
+    """
+    rows, columns = (
+        (2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(labels.shape, grid_shape, strict=True)
+    )
+    return labels[np.ix_(rows, columns)]
+
+
+def _inverse_weights(
+    values: LabelMap, class_counts: npt.NDArray[np.integer[Any]] | None, image_id: str
+) -> npt.NDArray[np.float64]:
+    if not len(values):
+        return np.empty(0)
+    if values.min() < 0:
+        raise ObservationsError(f"label map {image_id} holds label {values.min()}; labels are class numbers from 0")
+    own_counts = np.bincount(values)
+    counts = own_counts if class_counts is None else class_counts
+    present = np.flatnonzero(own_counts)
+    counted = present < len(counts)
+    counted[counted] = counts[present[counted]] > 0
+    if not counted.all():
+        raise ObservationsError(
+            f"label map {image_id} holds label {present[~counted][0]}, which class_counts ({len(counts)} classes) does "
+            "not count: take the counts over all images that are sampled"
+        )
+    return counts.astype(np.float64).take(values)
+
+
+def _exponentials(n: int, seed: int, dataset: str, image_id: str) -> npt.NDArray[np.float64]:
+    """-log(1 - u) for 53-bit uniforms u in [0, 1), from raw Philox words, the same in all versions of NumPy."""
+    digest = hashlib.sha256(json.dumps([int(seed), dataset, image_id]).encode()).digest()
+    words = np.random.Philox(key=np.frombuffer(digest[:16], dtype="<u8")).random_raw(n)
+    words >>= np.uint64(11)
+    values = words.astype(np.float64)
+    values *= -(2.0**-53)
+    np.log1p(values, out=values)
+    return np.negative(values, out=values)
+
+
+def _check_label_map(labels: LabelMap, image_id: str) -> None:
+    if labels.ndim != 2 or labels.dtype.kind not in "iu":
+        raise ObservationsError(
+            f"label map {image_id} has shape {labels.shape} and dtype {labels.dtype}; it must be (H, W) integers"
+        )

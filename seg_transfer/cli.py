@@ -250,9 +250,16 @@ def evaluate(
 
 
 def _open(study: Path, data_root: Path, folder: Path | None, *, trust_config: bool) -> Run:
-    from seg_transfer.execution.run import open_run
+    from seg_transfer.execution.run import open_run, prepare_folder
 
     run = open_run(study, data_root, folder)
+    if "LOCAL_RANK" in os.environ:
+        from seg_transfer.training.fit import in_main_process, start_distributed
+
+        start_distributed()
+        in_main_process(lambda: prepare_folder(run))
+    else:
+        prepare_folder(run)
     if not trust_config:
         for config in run.study.code_configs():
             _say_error(f"warning: {config} is Python code and will be run; --trust-config says that you trust it")
@@ -299,8 +306,10 @@ def _print_missing(missing: Sequence[Missing], as_json: bool) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    if os.environ.get("RANK", "0") == "0":
+        print(line, flush=True)
 
 
 def _say_error(line: str) -> None:
-    print(f"seg-transfer: {line}", file=sys.stderr, flush=True)
+    if os.environ.get("RANK", "0") == "0":
+        print(f"seg-transfer: {line}", file=sys.stderr, flush=True)

@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from seg_transfer.demo.world import build_world
+
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
@@ -16,4 +18,12 @@ def real_data() -> Path:
     folder = Path(os.environ.get("SEG_TRANSFER_DATA") or beside_checkout)
     if not folder.is_dir():
         pytest.skip(f"no datasets in {folder}: set SEG_TRANSFER_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with the demonstration's four datasets, 64 x 96 pixels, a few images each; tests only read it."""
+    folder = tmp_path_factory.mktemp("small_world")
+    build_world(folder, n_train=5, n_source_train=2, n_eval=2)
     return folder

@@ -29,7 +29,7 @@ from seg_transfer.store.content_key import SCHEMA_VERSION, content_key, manifest
 from seg_transfer.store.tables import PERFORMANCE, now_utc, read_rows, write_rows
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on
-from seg_transfer.training.fit import fit, is_main_process, wait_for_all
+from seg_transfer.training.fit import fit, in_main_process
 from seg_transfer.training.iou import SegmentationQuality
 
 
@@ -107,14 +107,16 @@ def _finetune(run: Run, trial: Trial, n_workers: int, say: Say) -> None:
             n_workers=n_workers,
             progress=tick,
         )
-    if is_main_process():
+
+    def keep() -> None:
         found = evaluate_on(as_source_model(network, model), run.records(trial.target, "eval"), manifest)
         seconds = time.monotonic() - began
         _store(run, trial, found, {"n_train_images": len(records), "steps": schedule.steps, "seconds": seconds}, key)
         shutil.rmtree(work_dir, ignore_errors=True)
         absent = ", ".join(manifest.classes[index] for index in found.absent)
         say(f"{trial}: mIoU {found.miou:.4f} ({seconds:.0f} s{f'; absent: {absent}' if absent else ''})")
-    wait_for_all()
+
+    in_main_process(keep)
 
 
 def _is_finished(run: Run, trial: Trial, key: str) -> bool:

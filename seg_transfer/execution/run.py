@@ -76,21 +76,21 @@ class Run:
 
 
 def open_run(study_file: Path, data_root: Path, folder: Path | None = None) -> Run:
-    """Read a study and make its run folder: `folder`, or ``runs/<name of the study>`` below the working directory.
-
-    Writes the resolved study there, and removes what killed processes left half-written.
-    """
+    """Read a study; its run folder is `folder`, or ``runs/<name of the study>`` below the working directory."""
     study, manifests = load_study(study_file)
-    run = Run(study, manifests, data_root, folder or Path("runs") / study.name)
+    return Run(study, manifests, data_root, folder or Path("runs") / study.name)
+
+
+def prepare_folder(run: Run) -> None:
+    """Make the run folder, write the resolved study into it, and remove what killed processes left half-written."""
     run.folder.mkdir(parents=True, exist_ok=True)
     sweep(run.folder)
     resolved = {
-        "study": study.model_dump(mode="json"),
-        "data_root": str(data_root.resolve()),
-        "manifests": {name: manifest.model_dump(mode="json") for name, manifest in sorted(manifests.items())},
+        "study": run.study.model_dump(mode="json"),
+        "data_root": str(run.data_root.resolve()),
+        "manifests": {name: manifest.model_dump(mode="json") for name, manifest in sorted(run.manifests.items())},
     }
     write_text(run.folder / "study.yaml", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
-    return run
 
 
 def chosen(names: Iterable[str], wanted: Iterable[str], kind: str) -> list[str]:

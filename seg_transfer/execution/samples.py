@@ -43,11 +43,17 @@ def pixel_sample(run: Run, target: str, records: Sequence[Record]) -> PixelSampl
     file, key = run.sample_file(target), sample_key(run, target, records)
     if file.exists():
         stored = read_table(file, SAMPLES)
-        if _metadata(stored, "content_key") == key:
+        if _metadata(stored, "content_key") == _file_key(key, _metadata(stored, "images")):
             return _from_table(stored)
     sample = _draw(run, target, records)
-    write_table(file, _to_table(sample), {"content_key": key, "dataset": target, "images": _images(sample)})
+    images = _images(sample)
+    write_table(file, _to_table(sample), {"content_key": _file_key(key, images), "dataset": target, "images": images})
     return sample
+
+
+def _file_key(key: str, images: str) -> str:
+    """Covers the list of images too: it stands in the file's metadata, where no page checksum guards it."""
+    return content_key(sample=key, images=images)
 
 
 def _draw(run: Run, target: str, records: Sequence[Record]) -> PixelSample:
@@ -115,4 +121,4 @@ def _from_table(table: pa.Table) -> PixelSample:
 
 def _metadata(table: pa.Table, name: str) -> str:
     metadata: dict[bytes, bytes] = table.schema.metadata or {}
-    return metadata.get(name.encode(), b"").decode()
+    return metadata.get(name.encode(), b"").decode(errors="replace")

@@ -29,7 +29,7 @@ from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_ca
 from seg_transfer.store.tables import now_utc
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on
-from seg_transfer.training.fit import fit, is_main_process, wait_for_all
+from seg_transfer.training.fit import fit, in_main_process
 from seg_transfer.training.iou import SegmentationQuality
 
 _WEIGHTS = "weights.safetensors"
@@ -139,7 +139,8 @@ def _train_source(run: Run, entry: SourceEntry, n_workers: int, say: Say) -> Non
     work_dir = folder / f"training_{key[:12]}"
     with progress_of(f"train {entry.name}") as tick:
         fit(network, crops, work_dir, n_workers=n_workers, progress=tick)
-    if is_main_process():
+
+    def keep() -> None:
         # The old card must not describe the new weights, not even for a moment.
         (folder / FILE_NAME).unlink(missing_ok=True)
         save_weights(network.state_dict(), folder / _WEIGHTS)
@@ -148,7 +149,8 @@ def _train_source(run: Run, entry: SourceEntry, n_workers: int, say: Say) -> Non
         write_source_card(_card(run, entry, crops, model, initialisation, found, seconds, key), folder)
         shutil.rmtree(work_dir, ignore_errors=True)
         say(f"source {entry.name}: mIoU {found.miou:.4f} on its own eval split ({seconds:.0f} s)")
-    wait_for_all()
+
+    in_main_process(keep)
 
 
 def _card(

@@ -152,7 +152,7 @@ def _normalisation(model: ModelConfig) -> tuple[RGB, RGB, str]:
     """
     preprocessor = model.get("data_preprocessor") or {}
     mean = [float(value) / 255 for value in preprocessor.get("mean") or (0.0, 0.0, 0.0)]
-    std = [float(value) / 255 for value in preprocessor.get("std") or (255.0, 255.0, 255.0)]
+    std = [float(value) / 255 for value in preprocessor.get("std") or (1.0, 1.0, 1.0)]
     if preprocessor.get("bgr_to_rgb", False):
         return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), "rgb"
     return (mean[2], mean[1], mean[0]), (std[2], std[1], std[0]), "bgr"

@@ -97,15 +97,19 @@ def start_distributed() -> None:
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
-def wait_for_all() -> None:
-    """Let no process run ahead of the one that writes."""
-    if distributed.is_initialized():
-        distributed.barrier()
-
-
 def is_main_process() -> bool:
     """True in the one process that writes files and prints."""
     return not distributed.is_initialized() or distributed.get_rank() == 0
+
+
+def in_main_process(work: Callable[[], None]) -> None:
+    """Do what must be done once, while the other processes wait; a failure is raised in the main process alone."""
+    try:
+        if is_main_process():
+            work()
+    finally:
+        if distributed.is_initialized():
+            distributed.barrier()
 
 
 class _StepLoop(BaseLoop):  # type: ignore[misc]
@@ -153,7 +157,7 @@ class _FiniteLoss(Hook):  # type: ignore[misc]
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any, outputs: dict[str, Tensor]) -> None:
         due = (batch_idx + 1) % self.interval == 0 or batch_idx + 1 == runner.max_iters
-        if due and not bool(torch.isfinite(outputs["loss"].detach())):
+        if due and not _finite_everywhere(outputs["loss"]):
             raise TrainingError(
                 f"{runner.work_dir}: the loss is not finite at step {batch_idx + 1}; lower learning_rate"
             )
@@ -179,6 +183,14 @@ class _Tick(Hook):  # type: ignore[misc]
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any, outputs: Any) -> None:
         self.progress(batch_idx + 1, runner.max_iters)
+
+
+def _finite_everywhere(loss: Tensor) -> bool:
+    finite = torch.isfinite(loss.detach()).float()
+    if distributed.is_initialized():
+        # All processes stop together, or the others would wait for this one for ever.
+        distributed.all_reduce(finite, distributed.ReduceOp.MIN)
+    return bool(finite)
 
 
 def _step_of(resume_file: Path) -> int:

@@ -1,0 +1,137 @@
+"""How much time the extraction of observations takes beyond the bare forward passes of the same images.
+
+Extraction decodes and resizes every image, runs the network, and reads 1000 pixels from its maps. The bare forward
+passes run the network on the same images, decoded before. Both are measured in turn, in this process.
+
+Example: python scripts/benchmark_extraction.py --images 16 --size 256 --threads 2
+"""
+
+import argparse
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from seg_transfer.data.records import Record
+from seg_transfer.features.extract import extract
+from seg_transfer.features.images import ImageBatch, TargetImages
+from seg_transfer.models.networks import read_model_config, with_classes, with_normalisation
+from seg_transfer.models.source_model import SourceModel, load_source_model
+from seg_transfer.observations import PixelSample
+from seg_transfer.resources import shipped
+
+HEIGHT, WIDTH = 480, 640
+PIXELS_PER_IMAGE = 1000
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _options(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    model = with_classes(read_model_config(options.config), 19)
+    source = load_source_model(with_normalisation(model, (0.45, 0.45, 0.45), (0.25, 0.25, 0.25)))
+    with tempfile.TemporaryDirectory() as folder:
+        records = _images(Path(folder), options.images)
+        decoded = list(_target_images(records, options))
+        sample = _sample(records)
+        bare, extraction = _in_turn(
+            [lambda: _forward(source, decoded), lambda: extract(source, _target_images(records, options), sample)],
+            options.repeats,
+        )
+    _report(options, bare, extraction)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = shipped("configs/models/hrnetv2_w18_small.py")
+    parser.add_argument("--config", type=Path, default=default, help="mmseg model config (HRNetV2-W18-small)")
+    parser.add_argument("--images", type=_positive, default=12, metavar="N", help="number of images (12)")
+    parser.add_argument("--size", type=_positive, default=512, metavar="SHORT_SIDE", help="shorter side, pixels (512)")
+    parser.add_argument("--batch-size", type=_positive, default=1, metavar="N", help="images per forward pass (1)")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of PyTorch (its own choice)")
+    parser.add_argument("--repeats", type=_positive, default=5, metavar="N", help="measurements of each kind (5)")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return int(text)
+
+
+def _images(folder: Path, count: int) -> list[Record]:
+    """JPEG images of coarse shapes under fine noise, which compress about as photographs do."""
+    generator = np.random.default_rng(0)
+    records = []
+    for number in range(count):
+        coarse = Image.fromarray(generator.integers(0, 256, (9, 12, 3), np.uint8))
+        smooth = np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC), np.float64)
+        noisy = smooth + generator.normal(scale=12, size=smooth.shape)
+        file = folder / f"{number:04d}.jpg"
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, quality=90)
+        records.append(Record(file.stem, file, file))
+    return records
+
+
+def _target_images(records: Sequence[Record], options: argparse.Namespace) -> TargetImages:
+    return TargetImages(records, options.size, batch_size=options.batch_size)
+
+
+def _sample(records: Sequence[Record]) -> PixelSample:
+    generator = np.random.default_rng(1)
+    n_images = len(records)
+    n_pixels = n_images * PIXELS_PER_IMAGE
+    return PixelSample(
+        image_ids=tuple(record.image_id for record in records),
+        image_sizes=np.full((n_images, 2), (HEIGHT, WIDTH), np.int32),
+        image_index=np.repeat(np.arange(n_images, dtype=np.int32), PIXELS_PER_IMAGE),
+        rows=generator.integers(0, HEIGHT, n_pixels, np.int32),
+        columns=generator.integers(0, WIDTH, n_pixels, np.int32),
+        labels=np.arange(n_pixels) % 2,
+    )
+
+
+def _forward(source: SourceModel, batches: Sequence[ImageBatch]) -> None:
+    for batch in batches:
+        source.feature_maps(torch.from_numpy(batch.pixels))
+
+
+def _in_turn(works: Sequence[Callable[[], object]], repeats: int) -> list[list[float]]:
+    """Seconds of every work, `repeats` times, one after the other so that a busy machine slows all alike."""
+    seconds: list[list[float]] = [[] for _ in works]
+    for repeat in range(repeats + 1):
+        for work, found in zip(works, seconds, strict=True):
+            began = time.perf_counter()
+            work()
+            if repeat:  # the first round warms up
+                found.append(time.perf_counter() - began)
+    return seconds
+
+
+def _report(options: argparse.Namespace, bare: list[float], extraction: list[float]) -> None:
+    ratio = statistics.median(extraction) / statistics.median(bare)
+    # Linux counts in KiB, macOS in bytes.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform != "darwin" else 2**30)
+    print(
+        f"{Path(options.config).name}: {options.images} images of {HEIGHT} x {WIDTH}, shorter side {options.size}, "
+        f"batch size {options.batch_size}, {torch.get_num_threads()} thread(s), {options.repeats} repeats"
+    )
+    for name, seconds in (("bare forward", bare), ("extraction", extraction)):
+        middle = statistics.median(seconds)
+        print(
+            f"{name:>12}: median {middle:.3f} s, {1000 * middle / options.images:.1f} ms per image "
+            f"({min(seconds):.3f} to {max(seconds):.3f} s)"
+        )
+    print(f"       ratio: {ratio:.3f} extraction / bare forward")
+    print(f" peak memory: {peak:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()

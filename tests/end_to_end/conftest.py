@@ -1,0 +1,152 @@
+"""One tiny study: two streets and one culture of cells, networks of 60 channels, trainings of four steps."""
+
+import contextlib
+import io
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from seg_transfer.cli import EXIT_CODES, main
+from seg_transfer.demo.world import build_world
+from seg_transfer.resources import shipped
+
+DOMAINS = ("day_street", "dusk_street", "cells_dark")
+SCHEDULE = {
+    "steps": 4,
+    "batch_size": 2,
+    "learning_rate": 0.05,
+    "scale_range": [0.75, 1.5],
+    "checkpoint_every": 1,
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    def reason(self, code: int) -> str:
+        """The one line on stderr of a command that ended with this documented code; a stage that goes on sums up."""
+        assert self.code == code, self.err
+        assert str(code) in EXIT_CODES.split()
+        line, *summary = self.err.splitlines()
+        assert line.startswith("seg-transfer: ")
+        assert len(summary) <= 1, self.err
+        assert all(one.startswith("seg-transfer: failed: ") for one in summary)
+        return line.removeprefix("seg-transfer: ")
+
+
+def call(*words: object) -> Ended:
+    """The command line in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A world, a study file and a run folder; a stage called by its name works on them."""
+
+    world: Path
+    study: Path
+    run: Path
+
+    def call(self, stage: str, *options: object) -> Ended:
+        return call(stage, *self.words(), *options)
+
+    def words(self) -> list[str]:
+        return [str(self.study), "--data-root", str(self.world), "--run-folder", str(self.run), "--threads", "1"]
+
+    def done(self, stage: str, *options: object) -> str:
+        """What a stage prints that must succeed in silence on stderr."""
+        ended = self.call(stage, *options)
+        assert (ended.code, ended.err) == (0, "")
+        return ended.out
+
+    def change(self, **fields: Any) -> None:
+        """Set fields of the study; None removes one."""
+        content = yaml.safe_load(self.study.read_text()) | fields
+        self.study.write_text(yaml.safe_dump({name: value for name, value in content.items() if value is not None}))
+
+    def rows(self, kind: str) -> list[dict[str, Any]]:
+        """All rows of the run folder's scores or performance."""
+        files = sorted((self.run / kind).glob("*/*.parquet"))
+        return [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]
+
+    def state(self, kind: str = "") -> dict[str, tuple[int, bytes]]:
+        """Time of writing and content of every result file, but for the resolved study, which every stage rewrites."""
+        files = [path for path in (self.run / kind).rglob("*") if path.is_file() and path.name != "study.yaml"]
+        return {str(path.relative_to(self.run)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def write_study(file: Path, fields: Mapping[str, Any]) -> None:
+    schedules = shipped("configs/schedules")
+    study = {
+        "name": "tiny",
+        "manifests": ["world/manifests"],
+        "sources": list(DOMAINS),
+        "targets": list(DOMAINS),
+        "model": str(shipped("configs/models/hrnetv2_tiny.py")),
+        "source_training": {"schedule": str(schedules / "source_training.yaml"), "changes": SCHEDULE},
+        "fine_tuning": {"schedule": str(schedules / "fine_tuning.yaml"), "changes": SCHEDULE},
+        "metrics": ["gbc", "leep"],
+        "sampling": {"pixels_per_image": 200},
+    }
+    file.write_text(yaml.safe_dump(study | fields))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A study whose sources are trained; never written to by a test."""
+    folder = tmp_path_factory.mktemp("trained")
+    build_world(folder / "world", n_train=4, n_source_train=6, n_eval=2, size=(48, 64))
+    write_study(folder / "study.yaml", {})
+    bench = Bench(folder / "world", folder / "study.yaml", folder / "run")
+    bench.done("train-sources")
+    return bench
+
+
+@pytest.fixture(scope="session")
+def finished(trained: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """The same study with every stage done; never written to by a test."""
+    bench = copied(trained, tmp_path_factory.mktemp("finished"))
+    bench.done("score-pairs")
+    bench.done("finetune-pairs")
+    return bench
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Bench], Bench]:
+    """Copies a bench into the test's own folder, where it may be changed."""
+    return lambda bench: copied(bench, tmp_path)
+
+
+def copied(bench: Bench, folder: Path) -> Bench:
+    for path in (bench.world, bench.run):
+        shutil.copytree(path, folder / path.name)
+    shutil.copy2(bench.study, folder)
+    return Bench(folder / bench.world.name, folder / bench.study.name, folder / bench.run.name)
+
+
+@pytest.fixture
+def bench(trained: Bench, tmp_path: Path) -> Bench:
+    """Sources are trained, and two pairs are to be done: day_street on dusk_street and on cells_dark."""
+    bench = copied(trained, tmp_path)
+    bench.change(sources=["day_street"], targets=["dusk_street", "cells_dark"])
+    return bench
+
+
+@pytest.fixture
+def invoke() -> Callable[..., Ended]:
+    """The command line in this process."""
+    return call

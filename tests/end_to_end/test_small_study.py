@@ -1,0 +1,373 @@
+"""Every stage of a tiny study, and what a second run, a changed setting or a changed file makes of it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from seg_transfer.demo import world
+from seg_transfer.execution import scoring, sources
+from seg_transfer.models.checkpoints import sha256_of_file
+from seg_transfer.store.source_card import read_source_card
+
+STAGES = ("train-sources", "score-pairs", "finetune-pairs")
+DOMAINS = ("day_street", "dusk_street", "cells_dark")
+PAIRS = [(source, target) for source in sorted(DOMAINS) for target in sorted(DOMAINS) if source != target]
+
+Copy = Callable[[Any], Any]
+
+
+def pairs_of(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(row["source"], row["target"]) for row in rows]
+
+
+def by_pair(rows: list[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, Any]]:
+    return {(row["source"], row["target"], row.get("metric", "")): row for row in rows}
+
+
+def missing(bench: Any, stage: str) -> list[str]:
+    return [item["item"] for item in json.loads(bench.done(stage, "--dry-run", "--json"))["missing"]]
+
+
+# What is there when all is done
+
+
+def test_every_source_leaves_its_weights_and_a_card_that_tells_what_they_are(trained):
+    assert sorted(path.name for path in (trained.run / "sources").iterdir()) == sorted(DOMAINS)
+    for name in DOMAINS:
+        folder = trained.run / "sources" / name
+        assert sorted(path.name for path in folder.iterdir()) == ["source.json", "weights.safetensors"]
+        card = read_source_card(folder / "source.json")
+        assert (card.source, card.dataset, card.classes) == (name, name, world.DOMAINS[name].classes)
+        assert (card.steps, card.seed, card.initialisation) == (4, 0, "random")
+        assert (card.n_train_images, card.n_eval_images) == (6, 2)
+        assert card.schedule["learning_rate"] == 0.05
+        assert card.model["decode_head"]["num_classes"] == len(card.classes)
+        manifest = yaml.safe_load((trained.world / "manifests" / f"{name}.yaml").read_text())
+        np.testing.assert_allclose(card.model["data_preprocessor"]["mean"], 255 * np.array(manifest["mean"]))
+        assert card.sha256 == sha256_of_file(folder / "weights.safetensors")
+        present = [iou for iou in card.class_iou if iou is not None]
+        assert card.miou == pytest.approx(np.mean(present), rel=1e-12)
+        assert 0 < card.miou < 1
+
+
+def test_every_pair_has_a_row_per_metric_and_no_source_is_scored_on_its_own_dataset(finished):
+    rows = finished.rows("scores")
+    assert pairs_of(rows) == [pair for pair in PAIRS for _ in range(2)]
+    assert [row["metric"] for row in rows] == ["gbc", "leep"] * 6
+    for row in rows:
+        assert (row["n_images"], row["n_observations"]) == (4, 4 * 200)
+        assert row["n_classes"] <= len(world.DOMAINS[row["target"]].classes)
+        assert row["n_source_classes"] == len(world.DOMAINS[row["source"]].classes)
+        assert row["score"] < 0 < row["standard_error"]
+    assert len({row["score"] for row in rows}) == len({row["content_key"] for row in rows}) == len(rows)
+    samples = sorted(path.stem for path in (finished.run / "samples").iterdir())
+    assert samples == sorted(DOMAINS)
+
+
+def test_every_pair_and_scratch_on_every_target_has_a_performance(finished):
+    rows = finished.rows("performance")
+    assert pairs_of(rows) == [*PAIRS, *(("scratch", target) for target in sorted(DOMAINS))]
+    for row in rows:
+        assert (row["seed"], row["steps"], row["n_train_images"], row["n_eval_images"]) == (0, 4, 4, 2)
+        assert len(row["class_iou"]) == len(world.DOMAINS[row["target"]].classes)
+        assert row["miou"] == pytest.approx(np.mean([iou for iou in row["class_iou"] if iou is not None]), rel=1e-12)
+    assert len({row["miou"] for row in rows}) == len(rows)
+    assert list((finished.run / "fine_tuning").rglob("*.pth")) == []
+
+
+def test_the_evaluation_compares_scores_with_performance(finished, invoke):
+    table = invoke("evaluate", finished.run)
+    assert (table.code, table.err) == (0, "")
+    assert all(word in table.out for word in ("gbc", "leep", "scratch", "top-1", "tau_w", *DOMAINS))
+    measures = json.loads(invoke("evaluate", finished.run, "--json").out)
+    top1 = {(row["scenario"], row["metric"]): row["top1"] for row in measures}
+    miou = {(row["source"], row["target"]): row["miou"] for row in finished.rows("performance")}
+    score = {(row["source"], row["target"]): row["score"] for row in finished.rows("scores") if row["metric"] == "gbc"}
+    hits = []
+    for target in DOMAINS:
+        rivals = [pair for pair in PAIRS if pair[1] == target]
+        hits.append(max(rivals, key=lambda pair: miou[pair]) == max(rivals, key=lambda pair: score[pair]))
+    assert top1["fixed_target", "gbc"] == pytest.approx(np.mean(hits))
+
+
+def test_pairs_without_a_performance_are_named_and_left_out(finished, copy_of, invoke):
+    bench = copy_of(finished)
+    (bench.run / "performance/cells_dark/dusk_street.parquet").unlink()
+    ended = invoke("evaluate", bench.run, "--json")
+    assert ended.code == 0
+    assert ended.err == (
+        "seg-transfer: left out, because scores or performance are missing: cells_dark -> dusk_street\n"
+    )
+
+
+# A second run
+
+
+def test_a_second_run_of_every_stage_changes_no_byte(finished, copy_of):
+    bench = copy_of(finished)
+    before = bench.state()
+    for stage in STAGES:
+        assert bench.done(stage) == ""
+        assert bench.done(stage, "--dry-run") == "nothing is missing\n"
+    assert bench.state() == before
+    assert len(before) == 6 + 3 + 6 + 9
+
+
+def test_one_more_metric_adds_its_rows_and_leaves_the_others_as_they_are(finished, copy_of):
+    bench = copy_of(finished)
+    bench.change(metrics=["gbc", "leep", "h_score"])
+    assert missing(bench, "score-pairs") == [f"{s} -> {t}: h_score" for t in DOMAINS for s in DOMAINS if s != t]
+    bench.done("score-pairs")
+    rows = bench.rows("scores")
+    assert [row for row in rows if row["metric"] != "h_score"] == finished.rows("scores")
+    assert pairs_of([row for row in rows if row["metric"] == "h_score"]) == PAIRS
+
+
+# A changed setting or file
+
+
+def test_another_number_of_pixels_gives_other_scores_and_the_same_performance(finished, copy_of):
+    bench = copy_of(finished)
+    bench.change(sampling={"pixels_per_image": 100})
+    before = bench.state("performance")
+    bench.done("score-pairs")
+    assert bench.done("finetune-pairs") == ""
+    assert bench.state("performance") == before
+    new, old = by_pair(bench.rows("scores")), by_pair(finished.rows("scores"))
+    assert new.keys() == old.keys()
+    for name, row in new.items():
+        assert row["n_observations"] == 400
+        assert row["content_key"] != old[name]["content_key"]
+        assert row["score"] != old[name]["score"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"sampling": {"pixels_per_image": 200, "grid": "feature"}}, {"normalisation": "target"}]
+)
+def test_another_protocol_gives_other_keys_and_scores(finished, copy_of, change):
+    bench = copy_of(finished)
+    bench.change(**change)
+    only = ("--source", "day_street", "--target", "cells_dark")
+    bench.done("score-pairs", *only)
+    new, old = by_pair(bench.rows("scores")), by_pair(finished.rows("scores"))
+    changed = {name for name in new if new[name] != old[name]}
+    assert changed == {("day_street", "cells_dark", metric) for metric in ("gbc", "leep")}
+    for name in changed:
+        assert new[name]["content_key"] != old[name]["content_key"]
+        assert new[name]["score"] != old[name]["score"]
+    n_trials_changed = len(missing(bench, "finetune-pairs"))
+    assert n_trials_changed == (9 if "normalisation" in change else 0)
+
+
+def test_one_changed_label_pixel_recomputes_its_target_and_nothing_else(finished, copy_of):
+    bench = copy_of(finished)
+    label = bench.world / "cells_dark/train/labels/train_0002.png"
+    pixels = np.array(Image.open(label))
+    pixels[20, 30] = (pixels[20, 30] + 1) % 6
+    Image.fromarray(pixels).save(label)
+
+    assert missing(bench, "train-sources") == []
+    assert missing(bench, "finetune-pairs") == [
+        f"{source} -> cells_dark, seed 0" for source in ("scratch", "day_street", "dusk_street")
+    ]
+    bench.done("score-pairs")
+    new, old = by_pair(bench.rows("scores")), by_pair(finished.rows("scores"))
+    assert {name[1] for name in new if new[name] != old[name]} == {"cells_dark"}
+    assert all((new[name]["content_key"] != old[name]["content_key"]) == (name[1] == "cells_dark") for name in new)
+
+
+def test_other_weights_of_a_source_recompute_its_pairs_and_nothing_else(finished, copy_of):
+    bench = copy_of(finished)
+    weights = bench.run / "sources/day_street/weights.safetensors"
+    tensors = load_file(weights)
+    tensors["backbone.conv1.weight"] = tensors["backbone.conv1.weight"] * np.float32(1.5)
+    save_file(tensors, weights)
+
+    assert missing(bench, "finetune-pairs") == [f"day_street -> {t}, seed 0" for t in ("dusk_street", "cells_dark")]
+    bench.done("score-pairs")
+    bench.done("finetune-pairs")
+    for kind in ("scores", "performance"):
+        new, old = by_pair(bench.rows(kind)), by_pair(finished.rows(kind))
+        assert {name[0] for name in new if new[name] != old[name]} == {"day_street"}
+        assert all((new[name]["content_key"] != old[name]["content_key"]) == (name[0] == "day_street") for name in new)
+
+
+def test_a_changed_training_makes_scores_of_the_old_sources_an_error_until_they_are_trained(finished, copy_of):
+    bench = copy_of(finished)
+    training = yaml.safe_load(bench.study.read_text())["source_training"]
+    bench.change(source_training={**training, "seed": 1})
+    ended = bench.call("score-pairs", "--source", "day_street")
+    assert ended.code == 5
+    assert "trained with other settings" in ended.err
+    assert "run train-sources again" in ended.err
+    assert missing(bench, "train-sources") == [f"source {name}" for name in DOMAINS]
+
+    bench.done("train-sources", "--source", "day_street")
+    bench.done("score-pairs", "--source", "day_street")
+    new, old = by_pair(bench.rows("scores")), by_pair(finished.rows("scores"))
+    assert {name[0] for name in new if new[name]["score"] != old[name]["score"]} == {"day_street"}
+
+
+def test_weights_that_were_deleted_are_trained_again_and_are_the_same(trained, copy_of):
+    bench = copy_of(trained)
+    weights = bench.run / "sources/cells_dark/weights.safetensors"
+    content = weights.read_bytes()
+    weights.unlink()
+    assert missing(bench, "train-sources") == ["source cells_dark"]
+    bench.done("train-sources")
+    assert weights.read_bytes() == content
+
+
+# Options
+
+
+def test_kept_features_give_the_same_scores_again_without_any_image(trained, copy_of, monkeypatch):
+    bench = copy_of(trained)
+    bench.change(keep_features=True, targets=["cells_dark"])
+    bench.done("score-pairs")
+    first = bench.rows("scores")
+    banks = sorted(str(path.relative_to(bench.run)) for path in bench.run.glob("features/*/*"))
+    assert banks == [f"features/{source}/cells_dark.parquet" for source in ("day_street", "dusk_street")]
+
+    for file in bench.run.glob("scores/*/*.parquet"):
+        file.unlink()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("ran the network again")
+
+    monkeypatch.setattr(scoring, "extract", refuse)
+    bench.change(metrics=["gbc", "leep", "logme"])
+    bench.done("score-pairs")
+    again = [row for row in bench.rows("scores") if row["metric"] != "logme"]
+    told = ("source", "target", "metric", "score", "standard_error", "content_key", "n_observations")
+    assert [[row[name] for name in told] for row in again] == [[row[name] for name in told] for row in first]
+
+
+def test_kept_features_are_rounded_so_their_scores_have_keys_of_their_own(finished, copy_of):
+    bench = copy_of(finished)
+    bench.change(keep_features=True)
+    bench.done("score-pairs", "--source", "day_street", "--target", "cells_dark")
+    new, old = by_pair(bench.rows("scores")), by_pair(finished.rows("scores"))
+    name = ("day_street", "cells_dark", "leep")
+    assert new[name]["content_key"] != old[name]["content_key"]
+    assert new[name]["score"] == pytest.approx(old[name]["score"], rel=1e-3)
+
+
+def test_a_dry_run_lists_what_is_missing_with_its_cost_and_computes_nothing(trained, copy_of):
+    bench = copy_of(trained)
+    before = bench.state()
+    lines = bench.done("score-pairs", "--dry-run").splitlines()
+    expected = [f"missing: {s} -> {t}: gbc, leep, about " for t in DOMAINS for s in DOMAINS if s != t]
+    assert [line[: len(start)] for line, start in zip(lines, expected, strict=False)] == expected
+    assert all(line.endswith("(from a timed forward pass)") for line in lines[:-1])
+    assert lines[-1].startswith("6 missing, about ")
+
+    told = json.loads(bench.done("finetune-pairs", "--dry-run", "--json"))
+    assert len(told["missing"]) == 9
+    assert all(item["seconds"] > 0 for item in told["missing"])
+    assert told["total_seconds"] == pytest.approx(sum(item["seconds"] for item in told["missing"]))
+    assert bench.state() == before
+
+
+def test_a_sample_drawn_beforehand_is_the_one_that_is_scored(finished, copy_of, invoke):
+    bench = copy_of(finished)
+    before = bench.state("samples")
+    for file in bench.run.glob("s[ac]*/**/*.parquet"):
+        file.unlink()
+    words = bench.words()[:-2]  # sample takes no --threads
+    drawn = invoke("sample", *words)
+    file = bench.run / "samples/cells_dark.parquet"
+    assert (drawn.code, drawn.err) == (0, "")
+    assert f"cells_dark: 800 pixels of 4 images in {file}\n" in drawn.out
+    times = {name: time for name, (time, _) in bench.state("samples").items()}
+    bench.done("score-pairs", "--target", "cells_dark")
+    after = bench.state("samples")
+    assert {name: time for name, (time, _) in after.items()} == times
+    assert {name: content for name, (_, content) in after.items()} == {
+        name: content for name, (_, content) in before.items()
+    }
+
+
+def test_a_source_and_a_target_that_are_named_are_the_only_ones(trained, copy_of):
+    bench = copy_of(trained)
+    bench.done("score-pairs", "--source", "day_street", "--source", "cells_dark", "--target", "dusk_street")
+    assert sorted(set(pairs_of(bench.rows("scores")))) == [("cells_dark", "dusk_street"), ("day_street", "dusk_street")]
+    bench.done("finetune-pairs", "--source", "scratch", "--target", "cells_dark")
+    assert pairs_of(bench.rows("performance")) == [("scratch", "cells_dark")]
+    assert [path.name for path in (bench.run / "samples").iterdir()] == ["dusk_street.parquet"]
+
+
+def test_every_seed_of_fine_tuning_is_a_row_and_a_seed_given_up_does_not_count(finished, copy_of, invoke):
+    bench = copy_of(finished)
+    tuning = yaml.safe_load(bench.study.read_text())["fine_tuning"]
+    bench.change(fine_tuning={**tuning, "seeds": [0, 1], "scratch": False}, targets=["cells_dark"])
+    bench.done("finetune-pairs")
+    rows = [row for row in bench.rows("performance") if row["target"] == "cells_dark" and row["source"] != "scratch"]
+    assert [(row["source"], row["seed"]) for row in rows] == [
+        (source, seed) for source in ("day_street", "dusk_street") for seed in (0, 1)
+    ]
+    assert [row for row in rows if row["seed"] == 0] == [
+        row for row in finished.rows("performance") if row["target"] == "cells_dark" and row["source"] != "scratch"
+    ]
+    assert rows[0]["miou"] != rows[1]["miou"]
+
+    bench.change(fine_tuning={**tuning, "seeds": [1, 2]})
+    assert bench.call("score-pairs").code == 0
+    ended = invoke("evaluate", bench.run)
+    assert ended.code == 7
+    assert "no pair has all scores and a performance" in ended.err
+
+
+def test_a_study_without_scratch_fine_tunes_sources_alone(trained, copy_of):
+    bench = copy_of(trained)
+    tuning = yaml.safe_load(bench.study.read_text())["fine_tuning"]
+    bench.change(fine_tuning={**tuning, "scratch": False})
+    assert missing(bench, "finetune-pairs") == [f"{s} -> {t}, seed 0" for t in DOMAINS for s in DOMAINS if s != t]
+
+
+def test_a_source_that_was_brought_along_is_scored_like_the_one_it_is(finished, copy_of):
+    bench = copy_of(finished)
+    card = bench.run / "sources/day_street/source.json"
+    brought = {"name": "web", "dataset": "street_photographs", "config": str(card)}
+    bench.change(sources=[*DOMAINS, brought])
+    bench.done("score-pairs", "--source", "web")
+    scores = {(row["source"], row["target"], row["metric"]): row["score"] for row in bench.rows("scores")}
+    for target in ("dusk_street", "cells_dark"):
+        assert scores["web", target, "gbc"] == scores["day_street", target, "gbc"]
+    assert ("web", "day_street", "gbc") in scores  # it was trained elsewhere: every target is one for it
+
+
+def test_the_resolved_study_tells_the_settings_and_manifests_of_the_results(finished):
+    resolved = yaml.safe_load((finished.run / "study.yaml").read_text())
+    assert resolved["study"]["metrics"] == ["gbc", "leep"]
+    assert Path(resolved["study"]["model"]).is_absolute()
+    assert resolved["manifests"]["cells_dark"]["classes"] == list(world.DOMAINS["cells_dark"].classes)
+
+
+def test_a_training_stopped_between_its_last_step_and_its_card_ends_the_same(trained, copy_of, monkeypatch):
+    bench = copy_of(trained)
+    folder = bench.run / "sources/cells_dark"
+    content = (folder / "weights.safetensors").read_bytes()
+    (folder / "source.json").unlink()
+    (folder / "weights.safetensors").unlink()
+
+    def stop(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "evaluate_on", stop)
+        with pytest.raises(MemoryError):
+            bench.call("train-sources")
+    assert not (folder / "source.json").exists()
+
+    bench.done("train-sources")
+    assert (folder / "weights.safetensors").read_bytes() == content
+    old = read_source_card(trained.run / "sources/cells_dark/source.json")
+    assert read_source_card(folder / "source.json").miou == old.miou

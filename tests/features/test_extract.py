@@ -1,0 +1,222 @@
+"""Observations hold what the enlarged feature maps show at the sampled pixels."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from seg_transfer.data.images import read_image, read_label, resize_to_short_side
+from seg_transfer.data.manifest import load_manifest
+from seg_transfer.data.records import Record, low_shot_records
+from seg_transfer.features.extract import extract, pixel_centres, read_at
+from seg_transfer.features.images import TargetImages
+from seg_transfer.models.networks import read_model_config, with_classes, with_normalisation
+from seg_transfer.models.source_model import SourceModel, load_source_model
+from seg_transfer.observations import Observations, PixelSample
+from seg_transfer.resources import shipped
+from seg_transfer.sampling import draw_pixel_sample
+
+SIZES = [(48, 72), (75, 50), (48, 72), (61, 97), (48, 72)]
+SHORT_SIDE = 40
+
+
+@pytest.fixture(scope="module")
+def source() -> SourceModel:
+    model = with_classes(read_model_config(shipped("configs/models/hrnetv2_tiny.py")), 5)
+    return load_source_model(with_normalisation(model, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)))
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
+    """Images of three sizes and two orientations, coarse patterns that are brighter towards one corner."""
+    folder = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(11)
+    found = []
+    for number, (height, width) in enumerate(SIZES):
+        coarse = generator.integers(0, 160, (6, 9, 3), np.uint8)
+        pixels = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)).astype(float)
+        pixels += np.linspace(0, 80, width)[None, :, None]
+        file = folder / f"{number}.png"
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file)
+        found.append(Record(str(number), file, file))
+    return found
+
+
+@pytest.fixture(scope="module")
+def sample() -> PixelSample:
+    """Unequal numbers of pixels per image, none of image 2, in no order, with all four corners of image 3."""
+    generator = np.random.default_rng(12)
+    index = np.concatenate([np.full(n, image) for image, n in enumerate([20, 7, 0, 13, 31])])
+    index = generator.permutation(index)
+    sizes = np.array(SIZES)[index]
+    rows, columns = (generator.integers(0, sizes[:, axis]) for axis in (0, 1))
+    in_third = np.flatnonzero(index == 3)[:4]
+    rows[in_third], columns[in_third] = [0, 0, 60, 60], [0, 96, 0, 96]
+    labels = generator.choice([0, 3, 7], p=[0.7, 0.2, 0.1], size=len(index))
+    labels[:3] = [0, 3, 7]
+    return PixelSample(tuple("01234"), np.array(SIZES), index, rows, columns, labels)
+
+
+def upsampled(feature_map: Tensor, size: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """The whole map (D, h, w), enlarged in float64: (D, H, W)."""
+    whole = F.interpolate(feature_map[None].double(), size=size, mode="bilinear", align_corners=False)
+    return np.asarray(whole[0].numpy())
+
+
+def sample_of_all(size: tuple[int, int]) -> PixelSample:
+    rows, columns = (axis.ravel() for axis in np.indices(size))
+    return PixelSample(("a",), np.array([size]), np.zeros(rows.size, int), rows, columns, np.zeros(rows.size, int))
+
+
+# read_at
+
+
+@pytest.mark.parametrize(
+    ("map_size", "image_size"),
+    [
+        ((5, 7), (20, 28)),
+        ((12, 18), (64, 96)),
+        ((180, 24), (713, 93)),
+        ((45, 60), (713, 950)),
+        ((128, 171), (97, 130)),
+        ((1, 3), (9, 10)),
+        ((36, 51), (36, 51)),
+    ],
+)
+def test_a_read_value_is_that_of_the_enlarged_map(map_size, image_size):
+    generator = torch.Generator().manual_seed(1)
+    feature_map = torch.randn(4, *map_size, generator=generator) + torch.linspace(5, 50, map_size[1])
+    everywhere = sample_of_all(image_size)
+    chosen = np.random.default_rng(2).permutation(len(everywhere))[:5000]
+    points = pixel_centres(everywhere, 0, chosen)
+    found = read_at(feature_map, points).numpy()
+    expected = upsampled(feature_map, image_size)[:, everywhere.rows[chosen], everywhere.columns[chosen]].T
+    # Coordinates are float32: half a unit in the last place of a position among 180 times the step to the next value.
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+def test_values_by_hand():
+    """A map (1, 2) over an image (2, 8): columns lie at (c + 0.5) / 4 - 0.5 of the map."""
+    feature_map = torch.tensor([[[10.0, 20.0]]])
+    points = pixel_centres(sample_of_all((2, 8)), 0, np.arange(16))
+    row = [10, 10, 11.25, 13.75, 16.25, 18.75, 20, 20]
+    np.testing.assert_allclose(read_at(feature_map, points)[:, 0], row + row, rtol=1e-6)
+
+
+def test_the_rim_holds_beyond_the_outermost_centres():
+    feature_map = torch.arange(12.0).view(1, 3, 4)
+    corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [-0.8, -0.9], [-1.0, 0.0]])
+    assert read_at(feature_map, corners)[:, 0].tolist() == [0, 3, 8, 11, 0, 4]
+
+
+def test_pixel_centres_span_the_image_they_were_drawn_from():
+    sample = PixelSample(("a", "b"), np.array([[2, 4], [10, 5]]), [1, 0, 1], [9, 0, 0], [0, 3, 4], [0, 1, 1])
+    np.testing.assert_allclose(pixel_centres(sample, 0, np.array([1])), [[0.75, -0.5]])
+    np.testing.assert_allclose(pixel_centres(sample, 1, np.array([0, 2])), [[-0.8, 0.9], [0.8, -0.9]], rtol=1e-6)
+
+
+# extract
+
+
+def reference(source: SourceModel, records: list[Record], sample: PixelSample, **normalisation: Any) -> Observations:
+    """One pixel after the other, from maps enlarged to the size of the label map."""
+    features, probabilities = [], []
+    enlarged = {}
+    for index, record in enumerate(records):
+        resized = resize_to_short_side(read_image(record.image), SHORT_SIDE)
+        maps = source.feature_maps(torch.from_numpy(resized.transpose(2, 0, 1).copy())[None], **normalisation)
+        enlarged[index] = [upsampled(part[0], SIZES[index]) for part in maps]
+    for index, row, column in zip(sample.image_index, sample.rows, sample.columns, strict=True):
+        feature_map, scores = enlarged[int(index)]
+        features.append(feature_map[:, row, column])
+        exponentials = np.exp(scores[:, row, column] - scores[:, row, column].max())
+        probabilities.append(exponentials / exponentials.sum())
+    return Observations(np.array(features), sample.labels, np.array(probabilities), sample.image_index)
+
+
+def assert_close(found: Observations, expected: Observations) -> None:
+    np.testing.assert_allclose(found.features, expected.features, atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(found.source_probs, expected.source_probs, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_observations_are_those_of_the_slow_way(source, records, sample, batch_size):
+    found = extract(source, TargetImages(records, SHORT_SIDE, batch_size=batch_size), sample)
+    expected = reference(source, records, sample)
+    assert np.median(expected.features.std(axis=0)) > 0.1
+    assert expected.source_probs.std(axis=0).min() > 0.02
+    assert_close(found, expected)
+    assert found.features.dtype == found.source_probs.dtype == np.float32
+    assert found.features.shape == (71, 60)
+    np.testing.assert_array_equal(found.labels, sample.labels)
+    np.testing.assert_array_equal(found.image_index, sample.image_index)
+    np.testing.assert_allclose(found.source_probs.sum(axis=1), 1, atol=1e-6)
+    assert found.source_probs.min() > 0
+
+
+def test_the_order_of_the_images_is_irrelevant(source, records, sample):
+    batches = list(TargetImages(records, SHORT_SIDE))
+    there, back = extract(source, batches, sample), extract(source, batches[::-1], sample)
+    np.testing.assert_array_equal(there.features, back.features)
+    np.testing.assert_array_equal(there.source_probs, back.source_probs)
+
+
+def test_the_order_of_the_pixels_is_irrelevant(source, records, sample):
+    order = np.random.default_rng(4).permutation(len(sample))
+    shuffled = PixelSample(
+        sample.image_ids,
+        sample.image_sizes,
+        *(part[order] for part in (sample.image_index, sample.rows, sample.columns, sample.labels)),
+    )
+    batches = list(TargetImages(records, SHORT_SIDE))
+    found, expected = extract(source, batches, shuffled), extract(source, batches, sample)
+    np.testing.assert_array_equal(found.features, expected.features[order])
+
+
+def test_the_targets_normalisation_is_used_when_given(source, records, sample):
+    other = {"mean": (0.1, 0.2, 0.7), "std": (0.3, 0.1, 0.2)}
+    images = TargetImages(records, SHORT_SIDE)
+    found = extract(source, images, sample, **other)
+    assert_close(found, reference(source, records, sample, **other))
+    assert not np.allclose(found.features, extract(source, images, sample).features, atol=0.1)
+
+
+def test_one_forward_pass_per_batch(source, records, sample, monkeypatch):
+    passes = []
+    original = SourceModel.feature_maps
+
+    def counted(self: SourceModel, images: Tensor, *args: Any) -> Any:
+        passes.append(len(images))
+        return original(self, images, *args)
+
+    monkeypatch.setattr(SourceModel, "feature_maps", counted)
+    extract(source, TargetImages(records, SHORT_SIDE, batch_size=2), sample)
+    assert sorted(passes) == [1, 1, 1, 2]
+
+
+def test_a_pixel_of_a_coarser_grid_lies_at_the_centre_of_its_cell(source, records):
+    """A sample drawn from labels on the feature grid (10, 15) reads the map's own values there."""
+    cells = sample_of_all((10, 15))
+    labels = np.arange(len(cells)) % 3
+    sample = PixelSample(("0",), cells.image_sizes, cells.image_index, cells.rows, cells.columns, labels)
+    resized = resize_to_short_side(read_image(records[0].image), SHORT_SIDE)
+    maps = source.feature_maps(torch.from_numpy(resized.transpose(2, 0, 1).copy())[None])
+    assert maps.features.shape[2:] == (10, 15)
+    found = extract(source, TargetImages(records[:1], SHORT_SIDE), sample)
+    np.testing.assert_allclose(found.features, maps.features[0].flatten(1).T, atol=1e-4, rtol=1e-4)
+
+
+def test_the_records_are_those_of_a_data_root(source, small_world: Path):
+    """The whole way on a dataset as it lies on the disk: 64 x 96 images at their own size."""
+    manifest = load_manifest(small_world / "manifests" / "day_street.yaml")
+    records = low_shot_records(manifest, small_world)
+    sample = draw_pixel_sample([(record.image_id, read_label(record.label, manifest)) for record in records], 50)
+    found = extract(source, TargetImages(records, min(manifest.crop_size)), sample)
+    assert found.features.shape == (250, 60)
+    assert len(found.classes) >= 4

@@ -1,0 +1,280 @@
+"""Any mmseg network as a source: its features are what its class scores are a linear function of."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mmengine
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seg_transfer.errors import CheckpointError, ConfigError
+from seg_transfer.models.checkpoints import save_weights, sha256_of_file
+from seg_transfer.models.compat import import_mmseg
+from seg_transfer.models.networks import build_network, read_model_config, with_classes, with_normalisation
+from seg_transfer.models.source_model import SourceModel, load_source_model, source_key
+from seg_transfer.resources import shipped
+from seg_transfer.store.source_card import FILE_NAME, SourceCard, write_source_card
+
+TINY = shipped("configs/models/hrnetv2_tiny.py")
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
+
+
+def mmseg_config(name: str) -> Path:
+    import_mmseg()
+    import mmseg
+
+    return Path(mmseg.__file__).parent / ".mim" / "configs" / name
+
+
+def images(n: int = 2, height: int = 48, width: int = 72, seed: int = 0) -> Tensor:
+    """Smooth colours that differ between images, places and channels."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(n, 3, 5, 7, generator=generator)
+    coarse[:, 2] *= 0.3
+    return (F.interpolate(coarse, size=(height, width), mode="bilinear") * 255).to(torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def model() -> dict[str, Any]:
+    return with_normalisation(with_classes(read_model_config(TINY), 5), MEAN, STD)
+
+
+@pytest.fixture(scope="module")
+def source(model: dict[str, Any]) -> SourceModel:
+    return load_source_model(model)
+
+
+def classified(source: SourceModel, features: Tensor) -> Tensor:
+    """W f + b at every position, in float64."""
+    weight, bias = source.classifier.weight[:, :, 0, 0].double(), source.classifier.bias.double()
+    return torch.einsum("cd,bdhw->bchw", weight, features.double()) + bias[:, None, None]
+
+
+def message_of(error: pytest.ExceptionInfo[Exception]) -> str:
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# Feature maps
+
+
+def test_features_are_the_concatenated_branches(source):
+    normalised = (images().double() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    with torch.inference_mode():
+        branches = source.network.backbone(normalised.float())
+    size = branches[0].shape[2:]
+    expected = torch.cat([F.interpolate(branch, size=size, mode="bilinear") for branch in branches], dim=1)
+    features = source.feature_maps(images()).features
+    assert features.shape == (2, 60, 12, 18)
+    assert features.std() > 0.1
+    torch.testing.assert_close(features, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_scores_are_a_linear_function_of_the_features(source):
+    maps = source.feature_maps(images())
+    assert maps.scores.shape == (2, 5, 12, 18)
+    torch.testing.assert_close(maps.scores.double(), classified(source, maps.features), atol=1e-5, rtol=1e-4)
+
+
+def test_what_a_source_says_of_itself(source):
+    assert (source.n_features, source.n_classes, source.channel_order) == (60, 5, "rgb")
+    assert source.mean == pytest.approx(MEAN)
+    assert source.std == pytest.approx(STD)
+    assert not source.network.training
+
+
+def test_looking_changes_nothing(source):
+    before = {name: tensor.clone() for name, tensor in source.network.state_dict().items()}
+    first, again = source.feature_maps(images()), source.feature_maps(images())
+    assert torch.equal(first.features, again.features)
+    assert not first.features.requires_grad
+    assert all(torch.equal(tensor, before[name]) for name, tensor in source.network.state_dict().items())
+    assert not source.classifier._forward_hooks
+
+
+def test_images_of_a_batch_do_not_see_each_other(source):
+    both = source.feature_maps(images()).features
+    alone = torch.cat([source.feature_maps(image[None]).features for image in images()])
+    torch.testing.assert_close(both, alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("bgr_to_rgb", [True, False])
+def test_images_are_normalised_as_mmseg_does(model, bgr_to_rgb):
+    preprocessor = {**model["data_preprocessor"], "bgr_to_rgb": bgr_to_rgb}
+    source = load_source_model({**model, "data_preprocessor": preprocessor})
+    bgr = images().flip(1)
+    prepared = source.network.data_preprocessor({"inputs": list(bgr)})["inputs"]
+    with torch.inference_mode():
+        expected = source.network(prepared)
+    torch.testing.assert_close(source.feature_maps(images()).scores, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_bgr_network_is_an_rgb_network_of_swapped_colours(model, source):
+    preprocessor = {**model["data_preprocessor"], "bgr_to_rgb": False}
+    bgr = load_source_model({**model, "data_preprocessor": preprocessor})
+    assert bgr.channel_order == "bgr"
+    assert bgr.mean == pytest.approx(MEAN[::-1])
+    assert bgr.std == pytest.approx(STD[::-1])
+    swapped = source.feature_maps(images().flip(1)).features
+    torch.testing.assert_close(bgr.feature_maps(images()).features, swapped, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(bgr.feature_maps(images()).features, source.feature_maps(images()).features, atol=0.01)
+
+
+def test_another_normalisation_replaces_the_own_one(model, source):
+    mean, std = (0.1, 0.7, 0.3), (0.4, 0.15, 0.25)
+    own = load_source_model(with_normalisation(model, mean, std)).feature_maps(images()).features
+    replaced = source.feature_maps(images(), mean, std).features
+    torch.testing.assert_close(replaced, own, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(replaced, source.feature_maps(images()).features, atol=0.01)
+
+
+def test_a_network_without_normalisation_takes_the_bytes(model):
+    plain = load_source_model({**model, "data_preprocessor": {"type": "SegDataPreProcessor", "bgr_to_rgb": True}})
+    assert plain.mean == (0, 0, 0)
+    assert plain.std == pytest.approx((1 / 255,) * 3)
+    with torch.inference_mode():
+        expected = plain.network(images().float())
+    torch.testing.assert_close(plain.feature_maps(images()).scores, expected, atol=1e-2, rtol=1e-4)
+
+
+# Other networks
+
+
+@pytest.mark.parametrize(
+    ("config", "n_features", "stride"),
+    [
+        ("deeplabv3plus/deeplabv3plus_r50-d8_4xb2-40k_cityscapes-512x1024.py", 512, 4),
+        ("segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py", 256, 4),
+        ("upernet/upernet_r50_4xb2-40k_cityscapes-512x1024.py", 512, 4),
+        ("ocrnet/ocrnet_hr18s_4xb2-40k_cityscapes-512x1024.py", 512, 4),
+    ],
+)
+def test_networks_of_mmseg(config, n_features, stride):
+    source = load_source_model(mmseg_config(config))
+    maps = source.feature_maps(images(1, 64, 64))
+    assert source.n_features == n_features
+    assert maps.features.shape == (1, n_features, 64 // stride, 64 // stride)
+    assert maps.scores.shape == (1, source.n_classes, 64 // stride, 64 // stride)
+    rounding = 1e-5 * float(maps.features.abs().max())
+    assert maps.scores.std() > 1000 * rounding
+    torch.testing.assert_close(maps.scores.double(), classified(source, maps.features), atol=rounding, rtol=1e-4)
+    assert source.mean == pytest.approx((0.485, 0.456, 0.406), abs=1e-3)
+    assert not hasattr(source.network, "auxiliary_head")
+
+
+def test_a_head_without_a_classifier_is_refused():
+    with pytest.raises(ConfigError) as caught:
+        load_source_model(mmseg_config("segmenter/segmenter_vit-t_mask_8xb1-160k_ade20k-512x512.py"))
+    assert message_of(caught) == (
+        "head SegmenterMaskTransformerHead has no 1x1 classifier decode_head.conv_seg; pixel features need one"
+    )
+
+
+def test_a_cascade_that_ends_in_points_is_refused(model):
+    """PointHead has no classifier of whole maps, only one of points."""
+    head = {"type": "PointHead", "in_channels": [4], "in_index": [0], "channels": 8, "num_classes": 5}
+    cascade = {**model, "type": "CascadeEncoderDecoder", "num_stages": 2, "decode_head": [model["decode_head"], head]}
+    with pytest.raises(ConfigError, match="pixel features") as caught:
+        load_source_model(cascade)
+    message_of(caught)
+
+
+def test_scores_that_go_on_after_the_classifier_are_refused(model):
+    """An EncHead also answers which classes the scene has."""
+    head = {key: model["decode_head"][key] for key in ("in_index", "in_channels", "num_classes", "norm_cfg")}
+    encoding = {**model, "decode_head": {**head, "type": "EncHead", "channels": 8, "num_codes": 4}}
+    with pytest.raises(ConfigError, match="its class scores are not the output of its 1x1 classifier") as caught:
+        load_source_model(encoding)
+    message_of(caught)
+
+
+# Checkpoints
+
+
+@pytest.fixture
+def trained(model: dict[str, Any], tmp_path: Path) -> Path:
+    """The folder of a trained source: its card and weights of seed 7."""
+    folder = tmp_path / "camvid"
+    save_weights(build_network(model, seed=7).state_dict(), folder / "weights.safetensors")
+    card = SourceCard(
+        source="camvid",
+        dataset="camvid",
+        classes=("a", "b", "c", "d", "e"),
+        config="hrnetv2_tiny.py",
+        model=model,
+        weights="weights.safetensors",
+        sha256=sha256_of_file(folder / "weights.safetensors"),
+        initialisation="random",
+        seed=7,
+        steps=0,
+        schedule={},
+        n_train_images=1,
+        miou=0.5,
+        class_iou=(0.5,) * 5,
+        absent_classes=(),
+        n_eval_images=1,
+        seconds=0.0,
+        content_key="k",
+        seg_transfer_version="0",
+        created_utc="2024-01-01T00:00:00+00:00",
+    )
+    write_source_card(card, folder)
+    return folder
+
+
+def test_a_trained_source_is_loaded_by_its_card(model, source, trained, monkeypatch):
+    def runs_code(*_args: object, **_options: object) -> None:
+        raise AssertionError("a card runs no config")
+
+    monkeypatch.setattr(mmengine.Config, "fromfile", runs_code)
+    loaded = load_source_model(trained / FILE_NAME)
+    expected = load_source_model(model, seed=7).feature_maps(images())
+    assert torch.equal(loaded.feature_maps(images()).scores, expected.scores)
+    assert loaded.mean == source.mean
+    assert not torch.equal(expected.scores, source.feature_maps(images()).scores)
+
+
+def test_a_checkpoint_replaces_the_random_weights_and_those_of_a_card(model, trained, tmp_path):
+    weights = tmp_path / "nine.pth"
+    torch.save({"state_dict": build_network(model, seed=9).state_dict()}, weights)
+    expected = load_source_model(model, seed=9).feature_maps(images()).scores
+    for config in (model, trained / FILE_NAME):
+        assert torch.equal(load_source_model(config, weights).feature_maps(images()).scores, expected)
+
+
+def test_a_checkpoint_of_another_class_count_is_refused(model, trained):
+    weights = trained / "weights.safetensors"
+    with pytest.raises(CheckpointError, match=re.escape(f"{weights}: classifier has 5 classes where")):
+        load_source_model(TINY, weights)
+
+
+def test_missing_weights_are_named(trained):
+    weights = trained / "weights.safetensors"
+    weights.unlink()
+    for reading in (load_source_model, source_key):
+        with pytest.raises(CheckpointError, match=re.escape(f"{weights}: no such checkpoint file")) as caught:
+            reading(trained / FILE_NAME)
+        message_of(caught)
+
+
+def test_the_key_of_a_source_is_that_of_its_network_and_weights(model, trained, tmp_path):
+    def changed(what: Callable[[], object]) -> bool:
+        before = source_key(trained / FILE_NAME)
+        what()
+        return source_key(trained / FILE_NAME) != before
+
+    def rewrite(old: str, new: str) -> None:
+        card = trained / FILE_NAME
+        text = card.read_text()
+        assert old in text
+        card.write_text(text.replace(old, new))
+
+    assert not changed(lambda: rewrite('"miou": 0.5', '"miou": 0.6'))
+    assert changed(lambda: rewrite('"align_corners": false', '"align_corners": true'))
+    assert changed(lambda: save_weights(build_network(model, seed=8).state_dict(), trained / "weights.safetensors"))
+    assert source_key(TINY) != source_key(shipped("configs/models/hrnetv2_w48.py"))
+    assert source_key(TINY) != source_key(TINY, trained / "weights.safetensors")

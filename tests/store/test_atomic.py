@@ -1,0 +1,119 @@
+"""A file under its final name is always whole, whatever stops its writer."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seg_transfer.store.atomic import TEMPORARY_SUFFIX, replaced_atomically, sweep, write_text
+
+DIES_HALFWAY = """
+import os, sys
+from pathlib import Path
+from seg_transfer.store.atomic import replaced_atomically
+
+with replaced_atomically(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    os._exit(9)
+"""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_file_appears_with_its_folders_and_nothing_beside_it(tmp_path):
+    file = tmp_path / "scores" / "source" / "target.txt"
+    with replaced_atomically(file) as temporary:
+        assert temporary.parent == file.parent
+        temporary.write_text("new")
+        assert not file.exists()
+    assert file.read_text() == "new"
+    assert names(file.parent) == ["target.txt"]
+
+
+def test_an_exception_in_the_block_keeps_the_old_file(tmp_path):
+    def interrupted() -> None:
+        with replaced_atomically(file) as temporary:
+            temporary.write_text("half of the new")
+            raise KeyboardInterrupt
+
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert file.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_block_that_writes_nothing_keeps_the_old_file(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    with pytest.raises(FileNotFoundError), replaced_atomically(file):
+        pass
+    assert file.read_text() == "old"
+
+
+def test_a_disk_that_fails_to_flush_keeps_the_old_file(tmp_path, monkeypatch):
+    def full(_descriptor: int) -> None:
+        raise OSError("no space left on device")
+
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_text(file, "new")
+    assert file.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_content_reaches_the_disk_before_the_name_and_the_name_before_the_end(tmp_path, monkeypatch):
+    events = []
+    replace, fsync = Path.replace, os.fsync
+
+    def noted_fsync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        events.append(("flush", "folder" if path == tmp_path else path.read_text()))
+        fsync(descriptor)
+
+    def noted_replace(self: Path, target: Path) -> Path:
+        events.append(("replace", target.name))
+        return replace(self, target)
+
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("needs /proc to name a file descriptor")
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    write_text(tmp_path / "a.txt", "whole")
+    assert events == [("flush", "whole"), ("replace", "a.txt"), ("flush", "folder")]
+
+
+def test_two_writers_of_one_file_do_not_share_a_temporary_file(tmp_path):
+    file = tmp_path / "a.txt"
+    with replaced_atomically(file) as first, replaced_atomically(file) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert file.read_text() == "first"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_text_is_utf8(tmp_path):
+    write_text(tmp_path / "a.txt", "Straße\n")
+    assert (tmp_path / "a.txt").read_bytes() == b"Stra\xc3\x9fe\n"
+
+
+def test_sweep_removes_what_a_killed_process_left_and_nothing_else(tmp_path):
+    killed = tmp_path / "scores" / "killed.txt"
+    stopped = subprocess.run([sys.executable, "-c", DIES_HALFWAY, killed], check=False)
+    assert stopped.returncode == 9
+    assert len(names(killed.parent)) == 1
+    assert not killed.exists()
+    kept = [tmp_path / name for name in ("weights.part", ".hidden", ".part_list", "scores/a.parquet")]
+    for file in kept:
+        file.write_text("mine")
+    (tmp_path / f".b.parquet.0{TEMPORARY_SUFFIX}").write_text("half")
+    assert sweep(tmp_path) == 2
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
+    assert sweep(tmp_path) == 0

@@ -1,0 +1,163 @@
+"""Equal keys mean equal numbers: what decides a number changes the key, what does not leaves it alone."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from seg_transfer.data.manifest import DatasetManifest
+from seg_transfer.data.records import Record
+from seg_transfer.store import content_key as module
+from seg_transfer.store.content_key import content_key, manifest_key, records_key
+
+MANIFEST = {
+    "name": "mini",
+    "title": "A miniature",
+    "domain": "driving",
+    "classes": ["sky", "road", "car"],
+    "root": "mini",
+    "labels": {"encoding": "id", "ignore": [255], "map": {0: 0, 1: 1, 2: 2}},
+    "train": {"images": "train/images/*.png", "labels": "train/labels/*.png"},
+    "eval": {"images": "test/images/*.png", "labels": "test/labels/*.png"},
+    "mean": [0.4, 0.5, 0.6],
+    "std": [0.2, 0.3, 0.1],
+    "crop_size": [16, 24],
+}
+DECISIVE = {
+    "name": "maxi",
+    "classes": ["sky", "car", "road"],
+    "labels": {"encoding": "id", "ignore": [255], "map": {0: 0, 1: 2, 2: 1}},
+    "train": {"images": "train/images/*.jpg", "labels": "train/labels/*.png"},
+    "eval": {"images": "test/images/*.png", "labels": "test/labels/*.png", "exclude": "test/images/b.png"},
+    "source_train": {"images": "more/images/*.png", "labels": "more/labels/*.png"},
+    "pairing": {"image": "([a-z]+).png", "label": "([a-z]+)_label.png"},
+    "low_shot": {"limit": 149},
+    "mean": [0.4, 0.5, 0.6000001],
+    "std": [0.2, 0.1, 0.3],
+    "crop_size": [24, 16],
+}
+OF_NO_ACCOUNT = {
+    "title": "Another title",
+    "domain": "aerial",
+    "root": "elsewhere/mini",
+    "licence": "CC0",
+    "citation": "Somebody, 2020",
+    "notes": "Seen twice.",
+    "trust_mtime": True,
+}
+
+
+def key_with(**changes: object) -> str:
+    return manifest_key(DatasetManifest.model_validate(MANIFEST | changes))
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> list[Record]:
+    """Three records with files of equal sizes and one fixed time."""
+    found = []
+    for name in "abc":
+        image, label = tmp_path / f"{name}.jpg", tmp_path / f"{name}.png"
+        for file in (image, label):
+            put(file, f"bytes of {file.name}".encode())
+        found.append(Record(name, image, label))
+    return found
+
+
+def put(file: Path, content: bytes, time: int = 1_700_000_000) -> None:
+    file.write_bytes(content)
+    os.utime(file, (time, time))
+
+
+def in_a_new_process(records: list[Record], **options: bool) -> str:
+    module._sha256_of_version.cache_clear()
+    return records_key(records, **options)
+
+
+def test_key_is_the_hash_of_sorted_json():
+    text = '{"a": [1, 2.5], "b": {"x": null, "y": true}, "schema_version": 1}'
+    assert content_key(b={"y": True, "x": None}, a=[1, 2.5]) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_names_values_and_nesting_all_count():
+    keys = [content_key(a=1), content_key(b=1), content_key(a=2), content_key(a="1"), content_key(a=[1]), content_key()]
+    assert len(set(keys)) == len(keys)
+
+
+def test_another_layout_of_the_files_is_another_key(monkeypatch):
+    before = content_key(a=1)
+    monkeypatch.setattr(module, "SCHEMA_VERSION", module.SCHEMA_VERSION + 1)
+    assert content_key(a=1) != before
+
+
+def test_every_field_of_a_manifest_is_judged():
+    assert DECISIVE.keys() | OF_NO_ACCOUNT.keys() == DatasetManifest.model_fields.keys()
+
+
+def test_each_decisive_field_has_a_key_of_its_own():
+    keys = {field: key_with(**{field: value}) for field, value in DECISIVE.items()}
+    assert len({*keys.values(), key_with()}) == len(DECISIVE) + 1
+
+
+@pytest.mark.parametrize("field", OF_NO_ACCOUNT)
+def test_what_decides_no_number_leaves_the_key(field):
+    assert key_with(**{field: OF_NO_ACCOUNT[field]}) == key_with()
+
+
+@pytest.mark.parametrize("trust_mtime", [False, True])
+@pytest.mark.parametrize("part", ["image", "label"])
+def test_a_changed_byte_changes_the_key(records, part, trust_mtime):
+    before = records_key(records, trust_mtime=trust_mtime)
+    file = getattr(records[1], part)
+    put(file, file.read_bytes()[:-1] + b"!", time=1_700_000_001)
+    assert records_key(records, trust_mtime=trust_mtime) != before
+
+
+def test_ids_images_and_labels_keep_their_places(records):
+    before = records_key(records, trust_mtime=False)
+    first, *others = records
+    for changed in (
+        [Record("z", first.image, first.label), *others],
+        [Record("a", first.label, first.image), *others],
+        [Record("a", others[0].image, first.label), Record("b", first.image, others[0].label), others[1]],
+        others,
+    ):
+        assert records_key(changed, trust_mtime=False) != before
+
+
+def test_only_a_trusting_manifest_takes_the_time_for_the_content(records):
+    trusting, reading = (in_a_new_process(records, trust_mtime=trust) for trust in (True, False))
+    put(records[0].label, b"bytes of A.png")
+    assert in_a_new_process(records, trust_mtime=True) == trusting
+    assert in_a_new_process(records, trust_mtime=False) != reading
+    put(records[0].label, b"bytes of a.png", time=1_800_000_000)
+    assert in_a_new_process(records, trust_mtime=True) != trusting
+    assert in_a_new_process(records, trust_mtime=False) == reading
+
+
+def test_bytes_count_wherever_they_lie(records, tmp_path):
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    there = [
+        Record(record.image_id, *(Path(shutil.copy(file, moved)) for file in (record.image, record.label)))
+        for record in records
+    ]
+    assert records_key(there, trust_mtime=False) == records_key(records, trust_mtime=False)
+
+
+def test_each_version_of_a_file_is_read_once(records, monkeypatch):
+    opened = []
+    original = Path.open
+
+    def noted(self: Path, *args: object, **options: object) -> object:
+        opened.append(self.name)
+        return original(self, *args, **options)
+
+    module._sha256_of_version.cache_clear()
+    monkeypatch.setattr(Path, "open", noted)
+    for _ in range(3):
+        records_key(records, trust_mtime=False)
+    assert sorted(opened) == ["a.jpg", "a.png", "b.jpg", "b.png", "c.jpg", "c.png"]
+    records_key(records, trust_mtime=True)
+    assert len(opened) == 6

@@ -1,0 +1,140 @@
+"""One frame from the files of a run folder, put together by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from seg_transfer.errors import ResultsError
+from seg_transfer.store.results import read_pairs
+from seg_transfer.store.tables import PERFORMANCE, SCORES, write_rows
+
+STUDY = {
+    "study": {
+        "metrics": ["gbc", "leep"],
+        "targets": ["a", "b"],
+        "sources": [
+            {"name": "a", "dataset": "a"},
+            {"name": "b", "dataset": "b"},
+            {"name": "b_long", "dataset": "b"},
+            {"name": "web", "dataset": "web"},
+        ],
+    },
+    "manifests": {"a": {"classes": ["x", "y", "z"]}, "b": {"classes": ["x", "y"]}},
+}
+OTHERS = {
+    "seconds": 1.0,
+    "content_key": "k",
+    "schema_version": 1,
+    "seg_transfer_version": "0",
+    "created_utc": "2024-01-01T00:00:00+00:00",
+}
+
+
+def put_scores(folder: Path, source: str, target: str, **scores: float) -> None:
+    rows = [{"source": source, "target": target, "metric": name, "score": s, **OTHERS} for name, s in scores.items()]
+    write_rows(folder / "scores" / source / f"{target}.parquet", SCORES, rows)
+
+
+def put_performance(folder: Path, source: str, target: str, *mious: float) -> None:
+    rows = [{"source": source, "target": target, "miou": m, "seed": k, **OTHERS} for k, m in enumerate(mious)]
+    write_rows(folder / "performance" / source / f"{target}.parquet", PERFORMANCE, rows)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five pairs: three complete (b -> a over two seeds), one without performance, one that lacks a metric."""
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    put_scores(tmp_path, "a", "b", leep=-0.5, gbc=-30.0)
+    put_performance(tmp_path, "a", "b", 0.25)
+    put_scores(tmp_path, "b", "a", gbc=-10.0, leep=-1.5, h_score=7.0)
+    put_performance(tmp_path, "b", "a", 0.5, 0.6)
+    put_scores(tmp_path, "b_long", "a", gbc=-20.0, leep=-1.0)
+    put_scores(tmp_path, "web", "a", gbc=-5.0)
+    put_performance(tmp_path, "web", "a", 0.7)
+    put_scores(tmp_path, "web", "b", gbc=-4.0, leep=-0.25)
+    put_performance(tmp_path, "web", "b", 0.75)
+    put_performance(tmp_path, "scratch", "b", 0.1, 0.2, 0.6)
+    return tmp_path
+
+
+def test_complete_pairs_and_controls_make_the_frame(folder):
+    frame, incomplete = read_pairs(folder)
+    expected = pd.DataFrame(
+        [
+            ("a", "b", 0.25, 2.0, -30.0, -0.5),
+            ("b", "a", 0.55, 3.0, -10.0, -1.5),
+            ("web", "b", 0.75, 2.0, -4.0, -0.25),
+            ("scratch", "b", 0.3, np.nan, np.nan, np.nan),
+        ],
+        columns=["source", "target", "miou", "n_target_classes", "gbc", "leep"],
+    )
+    pd.testing.assert_frame_equal(frame, expected, rtol=1e-15)
+    assert incomplete == ["b_long -> a", "web -> a"]
+
+
+def test_a_source_is_no_pair_with_its_own_dataset(folder):
+    put_scores(folder, "b_long", "b", gbc=-1.0, leep=-1.0)
+    put_performance(folder, "b_long", "b", 0.9)
+    frame, _ = read_pairs(folder)
+    assert not ((frame["source"] == "b_long") & (frame["target"] == "b")).any()
+
+
+def test_without_a_control_there_is_no_row_of_it(folder):
+    (folder / "performance" / "scratch" / "b.parquet").unlink()
+    assert set(read_pairs(folder)[0]["source"]) == {"a", "b", "web"}
+
+
+def with_seeds(folder: Path, *seeds: int) -> Path:
+    study = {**STUDY["study"], "fine_tuning": {"seeds": list(seeds)} if seeds else None}
+    (folder / "study.yaml").write_text(yaml.safe_dump({**STUDY, "study": study}))
+    return folder
+
+
+def test_only_the_seeds_of_the_study_count(folder):
+    """b -> a has seeds 0 and 1, the control of b has 0, 1 and 2, every other pair has seed 0 alone."""
+    frame, incomplete = read_pairs(with_seeds(folder, 0))
+    assert frame["miou"].tolist() == [0.25, 0.5, 0.75, 0.1]
+    assert incomplete == ["b_long -> a", "web -> a"]
+    frame, incomplete = read_pairs(with_seeds(folder, 1, 0))
+    assert frame["source"].tolist() == ["b", "scratch"]
+    np.testing.assert_allclose(frame["miou"], [0.55, 0.15], rtol=1e-15)
+    assert incomplete == ["a -> b", "b_long -> a", "web -> a", "web -> b"]
+
+
+def test_without_fine_tuning_in_the_study_every_seed_counts(folder):
+    assert read_pairs(with_seeds(folder))[0].equals(read_pairs(folder)[0])
+
+
+def message(folder: Path) -> str:
+    with pytest.raises(ResultsError) as caught:
+        read_pairs(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_nothing_complete(tmp_path):
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    put_performance(tmp_path, "scratch", "b", 0.5)
+    assert message(tmp_path) == (
+        f"{tmp_path}: no pair has all scores and a performance; run score-pairs and finetune-pairs"
+    )
+
+
+def test_no_run_folder(tmp_path):
+    assert message(tmp_path / "none").startswith(f"{tmp_path / 'none' / 'study.yaml'}: no such file")
+
+
+@pytest.mark.parametrize("text", [b"{", b"- 1", b"", b"study: {}", b"\xff\xfe\x00study"])
+def test_a_file_that_is_no_resolved_study(folder, text):
+    (folder / "study.yaml").write_bytes(text)
+    assert "study.yaml: not the resolved study of a run" in message(folder)
+
+
+@pytest.mark.parametrize("kind", ["scores", "performance"])
+def test_a_damaged_file_is_named(folder, kind):
+    file = folder / kind / "b" / "a.parquet"
+    file.write_bytes(file.read_bytes()[:-30])
+    assert message(folder).startswith(f"{file}: damaged result file")

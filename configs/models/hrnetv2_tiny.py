@@ -1,8 +1,8 @@
-"""A tiny HRNetV2 with the same four branches and linear classifier, 60 channels at stride 4: for demonstrations."""
+"""A tiny HRNetV2: four equally wide branches, the same classifier, 64 channels at stride 4: for demonstrations."""
 
 _base_ = "hrnetv2_w48.py"
 
-branches = (4, 8, 16, 32)
+branches = (16, 16, 16, 16)
 
 model = dict(
     backbone=dict(

@@ -32,23 +32,23 @@ def _study() -> dict[str, object]:
         "source_training": {
             "schedule": str(schedules / "source_training.yaml"),
             "changes": {
-                "steps": 250,
+                "steps": 400,
                 "batch_size": 8,
-                "learning_rate": 0.1,
+                "learning_rate": 0.05,
                 "warmup_steps": 20,
-                "scale_range": [0.75, 1.5],
-                "checkpoint_every": 50,
+                "scale_range": [1.0, 1.0],
+                "checkpoint_every": 100,
             },
         },
         "fine_tuning": {
             "schedule": str(schedules / "fine_tuning.yaml"),
             "changes": {
-                "steps": 50,
+                "steps": 60,
                 "batch_size": 8,
-                "learning_rate": 0.02,
+                "learning_rate": 0.01,
                 "warmup_steps": 5,
-                "scale_range": [0.75, 1.5],
-                "checkpoint_every": 25,
+                "scale_range": [1.0, 1.0],
+                "checkpoint_every": 30,
             },
         },
     }

@@ -16,10 +16,10 @@ from seg_transfer.data.records import Record
 from seg_transfer.execution.fine_tuning import Trial, fine_tuning_of, missing_trials
 from seg_transfer.execution.run import Pair, Run, pair_label
 from seg_transfer.execution.scoring import missing_scores
-from seg_transfer.execution.sources import missing_sources, source_config, target_network, training_of
+from seg_transfer.execution.sources import missing_sources, source_network, target_network, training_of
 from seg_transfer.execution.study import schedule_of
 from seg_transfer.models.networks import ModelConfig, build_network, placed
-from seg_transfer.models.source_model import as_source_model, resolve
+from seg_transfer.models.source_model import as_source_model
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 from seg_transfer.store.tables import PERFORMANCE, SCORES, read_rows
 from seg_transfer.training.schedule import Schedule
@@ -65,8 +65,7 @@ def missing_score_costs(
     probe = _Probe(device)
 
     def guess(pair: Pair) -> float:
-        model, _ = resolve(*source_config(run, pair[0]))
-        return probe.images(run, model, pair[1], run.low_shot(pair[1]))
+        return probe.images(run, source_network(run, pair[0]), pair[1], run.low_shot(pair[1]))
 
     missing = missing_scores(run, sources=sources, targets=targets)
     return [
@@ -84,7 +83,7 @@ def missing_trial_costs(
     probe = _Probe(device)
 
     def guess(trial: Trial) -> float:
-        model = target_network(run, trial.target)
+        model = source_network(run, trial.source) if trial.source else target_network(run, trial.target)
         return probe.training(run, model, trial.target, schedule_of(fine_tuning_of(run)))
 
     return [_cost(str(trial), finished, partial(guess, trial)) for trial in missing_trials(run, sources, targets)]

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from seg_transfer import __version__
-from seg_transfer.errors import ConfigError
+from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.execution.progress import progress_of
 from seg_transfer.execution.run import Run, Say, chosen, for_each
 from seg_transfer.execution.sources import common_initialisation, source_config, target_network, training_of
@@ -79,8 +79,15 @@ def wanted_trials(run: Run, sources: Sequence[str] = (), targets: Sequence[str] 
 
 
 def missing_trials(run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Trial]:
-    """The fine-tunings of these sources and targets that have no valid performance yet."""
-    return [trial for trial in wanted_trials(run, sources, targets) if not _is_finished(run, trial, _key(run, trial))]
+    """The fine-tunings of these sources and targets that have no valid performance yet, or no trained source."""
+
+    def is_missing(trial: Trial) -> bool:
+        try:
+            return not _is_finished(run, trial, _key(run, trial))
+        except CheckpointError:
+            return True
+
+    return list(filter(is_missing, wanted_trials(run, sources, targets)))
 
 
 def fine_tuning_of(run: Run) -> FineTuning:
@@ -98,7 +105,9 @@ def _finetune(run: Run, trial: Trial, n_workers: int, say: Say) -> None:
     manifest, records = run.manifests[trial.target], run.low_shot(trial.target)
     schedule, model = schedule_of(fine_tuning_of(run)), _model(run, trial)
     network = _initialised(run, trial, model)
-    work_dir = run.folder / "fine_tuning" / trial.source_name / trial.target / f"seed_{trial.seed}_{key[:12]}"
+    # Without the eval split: when that must be mended, the training is not lost.
+    training_key = content_key(**_training_parts(run, trial))
+    work_dir = run.folder / "fine_tuning" / trial.source_name / trial.target / f"seed_{trial.seed}_{training_key[:12]}"
     with progress_of(f"fine-tune {trial}") as tick:
         fit(
             network,
@@ -124,16 +133,19 @@ def _is_finished(run: Run, trial: Trial, key: str) -> bool:
 
 
 def _key(run: Run, trial: Trial) -> str:
-    tuning, manifest = fine_tuning_of(run), run.manifests[trial.target]
-    return content_key(
-        start=_start_key(run, trial),
-        normalisation=run.study.normalisation,
-        schedule=schedule_of(tuning).model_dump(mode="json"),
-        seed=trial.seed,
-        manifest=manifest_key(manifest),
-        train=run.records_key(trial.target, run.low_shot(trial.target)),
-        eval=run.records_key(trial.target, run.records(trial.target, "eval")),
-    )
+    parts = _training_parts(run, trial)
+    return content_key(**parts, eval=run.records_key(trial.target, run.records(trial.target, "eval")))
+
+
+def _training_parts(run: Run, trial: Trial) -> dict[str, object]:
+    return {
+        "start": _start_key(run, trial),
+        "normalisation": run.study.normalisation,
+        "schedule": schedule_of(fine_tuning_of(run)).model_dump(mode="json"),
+        "seed": trial.seed,
+        "manifest": manifest_key(run.manifests[trial.target]),
+        "train": run.records_key(trial.target, run.low_shot(trial.target)),
+    }
 
 
 def _start_key(run: Run, trial: Trial) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from seg_transfer import __version__
 from seg_transfer.data.records import Record
+from seg_transfer.errors import CheckpointError
 from seg_transfer.execution.run import Pair, Run, Say, for_each, pair_label, wanted_pairs
 from seg_transfer.execution.samples import pixel_sample, sample_key
 from seg_transfer.execution.sources import source_config
@@ -56,17 +57,22 @@ def score_pairs(
 def missing_scores(run: Run, *, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> dict[Pair, list[str]]:
     """The metrics that each pair has no valid score of; pairs that are complete are left out.
 
+    A pair lacks them all while its source is not trained.
+
     Raises:
-        SegTransferError: A source is not trained, or files of a target are missing.
+        DataError: Files of a target are missing.
     """
     bench = _Bench(run, "cpu", 1, 0)
-    missing = {}
-    for pair in wanted_pairs(run, sources, targets):
-        keys = bench.score_keys(pair)
-        metrics = [name for name in run.study.metrics if name not in _valid_rows(run, pair, keys)]
-        if metrics:
-            missing[pair] = metrics
-    return missing
+    missing = {pair: _missing_metrics(bench, pair) for pair in wanted_pairs(run, sources, targets)}
+    return {pair: metrics for pair, metrics in missing.items() if metrics}
+
+
+def _missing_metrics(bench: _Bench, pair: Pair) -> list[str]:
+    try:
+        valid = _valid_rows(bench.run, pair, bench.score_keys(pair))
+    except CheckpointError:
+        valid = {}
+    return [name for name in bench.run.study.metrics if name not in valid]
 
 
 @dataclass

@@ -23,7 +23,7 @@ from seg_transfer.models.networks import (
     with_classes,
     with_normalisation,
 )
-from seg_transfer.models.source_model import as_source_model
+from seg_transfer.models.source_model import as_source_model, resolve
 from seg_transfer.store.content_key import content_key, manifest_key
 from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card, write_source_card
 from seg_transfer.store.tables import now_utc
@@ -59,6 +59,13 @@ def target_network(run: Run, dataset: str) -> ModelConfig:
     return with_normalisation(
         with_classes(read_model_config(run.study.model), len(manifest.classes)), manifest.mean, manifest.std
     )
+
+
+def source_network(run: Run, entry: SourceEntry) -> ModelConfig:
+    """The network of a source, trained or not."""
+    if entry.config is None:
+        return target_network(run, entry.dataset)
+    return resolve(entry.config, entry.checkpoint)[0]
 
 
 def common_initialisation(run: Run, network: nn.Module) -> str:
@@ -112,16 +119,20 @@ def _is_trained(run: Run, entry: SourceEntry, key: str) -> bool:
 
 def _key(run: Run, entry: SourceEntry) -> str:
     """Key of all that decides a trained source's weights and its mIoU."""
+    parts = _training_parts(run, entry)
+    return content_key(**parts, eval=run.records_key(entry.dataset, run.records(entry.dataset, "eval")))
+
+
+def _training_parts(run: Run, entry: SourceEntry) -> dict[str, object]:
     training = training_of(run)
-    return content_key(
-        model=target_network(run, entry.dataset),
-        schedule=schedule_of(training).model_dump(mode="json"),
-        seed=training.seed,
-        initialisation=training.init_checkpoint and sha256_of_file(training.init_checkpoint),
-        manifest=manifest_key(run.manifests[entry.dataset]),
-        train=run.records_key(entry.dataset, run.records(entry.dataset, "source_train")),
-        eval=run.records_key(entry.dataset, run.records(entry.dataset, "eval")),
-    )
+    return {
+        "model": target_network(run, entry.dataset),
+        "schedule": schedule_of(training).model_dump(mode="json"),
+        "seed": training.seed,
+        "initialisation": training.init_checkpoint and sha256_of_file(training.init_checkpoint),
+        "manifest": manifest_key(run.manifests[entry.dataset]),
+        "train": run.records_key(entry.dataset, run.records(entry.dataset, "source_train")),
+    }
 
 
 def _train_source(run: Run, entry: SourceEntry, n_workers: int, say: Say) -> None:
@@ -136,7 +147,8 @@ def _train_source(run: Run, entry: SourceEntry, n_workers: int, say: Say) -> Non
         run.records(entry.dataset, "source_train"), run.manifests[entry.dataset], schedule_of(training), training.seed
     )
     folder = run.source_folder(entry.name)
-    work_dir = folder / f"training_{key[:12]}"
+    # Without the eval split: when that must be mended, the training is not lost.
+    work_dir = folder / f"training_{content_key(**_training_parts(run, entry))[:12]}"
     with progress_of(f"train {entry.name}") as tick:
         fit(network, crops, work_dir, n_workers=n_workers, progress=tick)
 

@@ -129,7 +129,10 @@ def source_key(config: str | Path, checkpoint: str | Path | None = None) -> str:
     model, weights = resolve(config, checkpoint)
     if weights is not None and not weights.is_file():
         raise CheckpointError(f"{weights}: no such checkpoint file; check the path in the study")
-    return content_key(model=model, weights=weights and sha256_of_file(weights))
+    sha256 = weights and sha256_of_file(weights)
+    if checkpoint is None and Path(config).name == FILE_NAME and read_source_card(Path(config)).sha256 != sha256:
+        raise CheckpointError(f"{weights}: its bytes are not those that {config} describes; train the source again")
+    return content_key(model=model, weights=sha256)
 
 
 def resolve(config: str | Path | ModelConfig, checkpoint: str | Path | None) -> tuple[ModelConfig, Path | None]:

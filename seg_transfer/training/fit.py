@@ -172,7 +172,9 @@ class _ResumePoint(Hook):  # type: ignore[misc]
         self.interval = interval
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any, outputs: Any) -> None:
-        if (batch_idx + 1) % self.interval == 0 and is_main_process():
+        # The last step too: what follows a training may fail, and must not cost the training.
+        due = (batch_idx + 1) % self.interval == 0 or batch_idx + 1 == runner.max_iters
+        if due and is_main_process():
             with replaced_atomically(Path(runner.work_dir) / _RESUME_FILE) as temporary:
                 runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=False)
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from seg_transfer.execution import fine_tuning, sources
+from seg_transfer.store.atomic import _host
 
 LONG = {"steps": 40, "checkpoint_every": 3}
 _PATIENCE = 300.0  # seconds until a process that never writes what is awaited fails the test
@@ -39,7 +40,7 @@ def kill_once(there: Callable[[], bool], bench: Any, stage: str, *options: str) 
 def leave_half_a_file(folder: Path) -> None:
     """What a process leaves that was killed while it wrote; chance alone would decide whether one of ours did."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / ".half.parquet.0123456789abcdef.part").write_bytes(b"PAR1")
+    (folder / f".half.parquet.{_host()}.999999999.0123.part").write_bytes(b"PAR1")
 
 
 def half_files(bench: Any) -> list[Path]:
@@ -154,3 +155,21 @@ def test_a_killed_source_training_resumes_and_ends_with_the_same_weights(trained
 def the_row(bench: Any) -> dict[str, Any]:
     rows = bench.rows("performance")
     return next(row for row in rows if (row["source"], row["target"]) == ("day_street", "cells_dark"))
+
+
+def test_an_eval_image_that_must_be_mended_does_not_cost_the_training(finished, copy_of, ticks):
+    only = ("--source", "day_street", "--target", "cells_dark")
+    bench = copy_of(finished)
+    (bench.run / "performance/day_street/cells_dark.parquet").unlink()
+    image = bench.world / "cells_dark/eval/images/eval_0000.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+
+    steps = ticks(fine_tuning)
+    assert "eval_0000.png: cannot be decoded" in bench.call("finetune-pairs", *only).reason(4)
+    taken = steps.copy()
+    assert taken
+    image.write_bytes(whole)
+    bench.done("finetune-pairs", *only)
+    assert steps == taken
+    assert the_row(bench)["miou"] == the_row(finished)["miou"]

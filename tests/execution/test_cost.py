@@ -55,7 +55,6 @@ def keyless(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         cost, "missing_scores", lambda run, **_: {(run.study.sources[0], "cells_dark"): ["gbc", "leep"]}
     )
-    monkeypatch.setattr(cost, "source_config", lambda run, entry: (run.study.model, None))
 
 
 def write_card(run: Run, name: str, seconds: float) -> None:

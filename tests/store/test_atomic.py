@@ -110,10 +110,21 @@ def test_sweep_removes_what_a_killed_process_left_and_nothing_else(tmp_path):
     assert stopped.returncode == 9
     assert len(names(killed.parent)) == 1
     assert not killed.exists()
-    kept = [tmp_path / name for name in ("weights.part", ".hidden", ".part_list", "scores/a.parquet")]
+    elsewhere = f".a.parquet.another-machine.1.0{TEMPORARY_SUFFIX}"
+    kept = [tmp_path / name for name in ("weights.part", ".hidden", ".part_list", "scores/a.parquet", elsewhere)]
     for file in kept:
         file.write_text("mine")
-    (tmp_path / f".b.parquet.0{TEMPORARY_SUFFIX}").write_text("half")
+    old = tmp_path / f".b.parquet.another-machine.1.0{TEMPORARY_SUFFIX}"
+    old.write_text("half")
+    os.utime(old, (0, 0))
     assert sweep(tmp_path) == 2
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
     assert sweep(tmp_path) == 0
+
+
+def test_sweep_spares_the_file_that_a_living_process_is_writing(tmp_path):
+    file = tmp_path / "a.txt"
+    with replaced_atomically(file) as temporary:
+        temporary.write_text("whole")
+        assert sweep(tmp_path) == 0
+    assert file.read_text() == "whole"

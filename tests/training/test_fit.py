@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from seg_transfer.data.manifest import load_manifest
 from seg_transfer.data.records import list_records
@@ -14,7 +14,7 @@ from seg_transfer.models.source_model import as_source_model
 from seg_transfer.resources import shipped
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on, predict
-from seg_transfer.training.fit import fit
+from seg_transfer.training.fit import _loader, fit
 from seg_transfer.training.schedule import Schedule
 
 SCHEDULE = Schedule(steps=6, batch_size=2, learning_rate=0.05, warmup_steps=2, checkpoint_every=2)
@@ -96,6 +96,23 @@ def test_the_first_step_is_the_one_that_torch_takes_by_hand(crops: TrainingCrops
     }
     for name, parameter in trained.named_parameters():
         torch.testing.assert_close(parameter, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_processes_share_every_batch_and_a_resumed_run_begins_where_it_stopped(
+    crops: TrainingCrops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = list(_loader(crops, 2, 0, pin_memory=False).batch_sampler)
+    assert alone == [[4, 5], [6, 7], [8, 9], [10, 11]]
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    shares = []
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "get_rank", lambda rank=rank: rank)
+        shares.append(list(_loader(crops, 2, 0, pin_memory=False).batch_sampler))
+    assert [first + second for first, second in zip(*shares, strict=True)] == alone
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 4)
+    with pytest.raises(TrainingError, match="batch_size 2 cannot be shared by 4 processes"):
+        _loader(crops, 0, 0, pin_memory=False)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(crops: TrainingCrops, tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ Threads = Annotated[int, typer.Option(min=0, help="CPU threads for the arithmeti
 Workers = Annotated[int, typer.Option(min=0, help="Processes that read training images beside the training.")]
 TrustConfig = Annotated[bool, typer.Option("--trust-config", help="Do not warn that model configs are code.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+DryRunAsJson = Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -142,7 +143,7 @@ def train_sources(
     threads: Threads = 0,
     workers: Workers = 0,
     trust_config: TrustConfig = False,
-    as_json: AsJson = False,
+    as_json: DryRunAsJson = False,
     debug: Debug = False,
 ) -> None:
     """Train the sources of a study that are missing. Under torchrun, all processes train one source together."""
@@ -171,7 +172,7 @@ def score_pairs(
     memory_gb: Annotated[float, typer.Option(min=0, help="For decoded images and loaded networks.")] = 8.0,
     threads: Threads = 0,
     trust_config: TrustConfig = False,
-    as_json: AsJson = False,
+    as_json: DryRunAsJson = False,
     debug: Debug = False,
 ) -> None:
     """Score the pairs of a study that have no valid scores."""
@@ -206,7 +207,7 @@ def finetune_pairs(
     threads: Threads = 0,
     workers: Workers = 0,
     trust_config: TrustConfig = False,
-    as_json: AsJson = False,
+    as_json: DryRunAsJson = False,
     debug: Debug = False,
 ) -> None:
     """Fine-tune the pairs of a study, and the control from scratch. Under torchrun, all processes share each one."""

@@ -14,7 +14,7 @@ from seg_transfer import __version__
 from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.execution.progress import progress_of
 from seg_transfer.execution.run import Run, Say, chosen, for_each
-from seg_transfer.execution.sources import common_initialisation, source_config, target_network, training_of
+from seg_transfer.execution.sources import common_initialisation, init_checkpoint_of, source_config, target_network
 from seg_transfer.execution.study import SCRATCH, FineTuning, SourceEntry, schedule_of
 from seg_transfer.models.checkpoints import load_checkpoint, sha256_of_file
 from seg_transfer.models.networks import (
@@ -152,7 +152,7 @@ def _start_key(run: Run, trial: Trial) -> str:
     """Key of the weights that a trial starts from."""
     if trial.source is not None:
         return source_key(*source_config(run, trial.source))
-    checkpoint = training_of(run).init_checkpoint
+    checkpoint = init_checkpoint_of(run)
     return content_key(model=target_network(run, trial.target), weights=checkpoint and sha256_of_file(checkpoint))
 
 

@@ -106,7 +106,13 @@ def wanted_pairs(run: Run, sources: Iterable[str], targets: Iterable[str]) -> li
     """The pairs of these sources and targets, all when none is named, target by target."""
     some_sources = chosen([source.name for source in run.study.sources], sources, "source")
     some_targets = chosen(run.study.targets, targets, "target")
-    return [pair for pair in run.pairs if pair[0].name in some_sources and pair[1] in some_targets]
+    pairs = [pair for pair in run.pairs if pair[0].name in some_sources and pair[1] in some_targets]
+    if not pairs:
+        raise ConfigError(
+            f"study {run.study.name}: these sources and targets make no pair, for a source is never paired with the "
+            "dataset it was trained on; name others"
+        )
+    return pairs
 
 
 def pair_label(pair: Pair) -> str:

@@ -54,7 +54,10 @@ def train_sources(run: Run, *, only: Sequence[str] = (), n_workers: int = 0, say
 def target_network(run: Run, dataset: str) -> ModelConfig:
     """The study's network with a classifier for a dataset and images normalised by its manifest."""
     if run.study.model is None:
-        raise ConfigError(f"study {run.study.name}: field model is missing; name the config of the network to train")
+        raise ConfigError(
+            f"study {run.study.name}: field model is missing; name the network to train, or train none: "
+            "every source with a checkpoint, and fine_tuning.scratch: false"
+        )
     manifest = run.manifests[dataset]
     return with_normalisation(
         with_classes(read_model_config(run.study.model), len(manifest.classes)), manifest.mean, manifest.std
@@ -70,11 +73,16 @@ def source_network(run: Run, entry: SourceEntry) -> ModelConfig:
 
 def common_initialisation(run: Run, network: nn.Module) -> str:
     """Put the study's ImageNet weights into a backbone, where it names some; says what the network starts from."""
-    checkpoint = training_of(run).init_checkpoint
+    checkpoint = init_checkpoint_of(run)
     if checkpoint is None:
         return "random"
     load_backbone(network, load_checkpoint(checkpoint), str(checkpoint))
     return sha256_of_file(checkpoint)
+
+
+def init_checkpoint_of(run: Run) -> Path | None:
+    """The ImageNet weights that the study's own networks start from; None for random ones."""
+    return run.study.source_training.init_checkpoint if run.study.source_training else None
 
 
 def training_of(run: Run) -> Training:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader
 
-from seg_transfer.errors import SegTransferError, TrainingError
+from seg_transfer.errors import CheckpointError, SegTransferError, TrainingError
 from seg_transfer.models.checkpoints import read_plain_pickle
 from seg_transfer.models.compat import quiet
 from seg_transfer.models.networks import placed
@@ -198,7 +198,12 @@ def _finite_everywhere(loss: Tensor) -> bool:
 def _step_of(resume_file: Path) -> int:
     if not resume_file.is_file():
         return 0
-    content: Any = read_plain_pickle(resume_file)
+    try:
+        content: Any = read_plain_pickle(resume_file)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{resume_file}: damaged; delete it, and the training starts from the beginning"
+        ) from error
     return int(content["meta"]["iter"])
 
 

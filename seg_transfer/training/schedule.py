@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -40,3 +49,10 @@ class Schedule(BaseModel):
     crop_size: tuple[PositiveInt, PositiveInt] | None = None
     checkpoint_every: PositiveInt = 500
     mixed_precision: bool = True
+
+    @field_validator("scale_range")
+    @classmethod
+    def _lowest_first(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("the lowest factor comes first; swap the two")
+        return value

@@ -121,7 +121,8 @@ def test_pairs_go_target_by_target_and_never_join_a_source_with_its_own_dataset(
         "web -> day_street",
     ]
     assert [pair_label(pair) for pair in wanted_pairs(run, ["web"], ["day_street"])] == ["web -> day_street"]
-    assert wanted_pairs(run, ["day_street"], ["day_street"]) == []
+    with pytest.raises(ConfigError, match="make no pair"):
+        wanted_pairs(run, ["day_street"], ["day_street"])
 
 
 def test_the_run_folder_is_named_after_the_study_below_the_working_directory(study, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from torch import distributed, nn
 from seg_transfer.data.manifest import load_manifest
 from seg_transfer.data.records import list_records
 from seg_transfer.demo.world import build_world
-from seg_transfer.errors import TrainingError
+from seg_transfer.errors import CheckpointError, TrainingError
 from seg_transfer.models.networks import build_network, read_model_config, with_classes, with_normalisation
 from seg_transfer.models.source_model import as_source_model
 from seg_transfer.resources import shipped
@@ -136,3 +136,11 @@ def test_predictions_come_at_the_size_of_the_label_map(crops: TrainingCrops) -> 
     source = as_source_model(network_for(crops), model_for(crops))
     image = torch.randint(0, 255, (48, 64, 3), dtype=torch.uint8).numpy()
     assert predict(source, image, (101, 203)).shape == (101, 203)
+
+
+def test_a_damaged_checkpoint_is_named_with_what_to_do(crops: TrainingCrops, tmp_path: Path) -> None:
+    fit(network_for(crops), crops, tmp_path)
+    resume = tmp_path / "resume.pth"
+    resume.write_bytes(resume.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"resume\.pth: damaged; delete it"):
+        fit(network_for(crops), crops, tmp_path)

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from seg_transfer.execution.cost import Missing
     from seg_transfer.execution.run import Run
 
-EXIT_CODES = """Exit codes: 0 done; 1 other error; 2 wrong usage; 3 study, manifest or config; 4 image or label;
-5 checkpoint; 6 observations; 7 results; 8 several reasons, all else is finished; 9 training; 130 interrupted."""
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 other error; 2 wrong usage; 3 study, manifest or config; 4 image or label; 5 checkpoint; "
+    "6 observations; 7 results; 8 several reasons, all else is finished; 9 training; 130 interrupted."
+)
 
 app = typer.Typer(
     name="seg-transfer",
@@ -168,7 +170,9 @@ def score_pairs(
     targets: Targets = None,
     dry_run: DryRun = False,
     device: Device = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of one size per forward pass.")] = 1,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images of one size per forward pass; 8 on CUDA, 1 on the CPU by default.")
+    ] = None,
     memory_gb: Annotated[float, typer.Option(min=0, help="For decoded images and loaded networks.")] = 8.0,
     threads: Threads = 0,
     trust_config: TrustConfig = False,
@@ -185,12 +189,13 @@ def score_pairs(
             return
         from seg_transfer.execution import scoring as stage
 
+        place = _device(device)
         stage.score_pairs(
             run,
             sources=sources or (),
             targets=targets or (),
-            device=_device(device),
-            batch_size=batch_size,
+            device=place,
+            batch_size=batch_size or (8 if place.startswith("cuda") else 1),
             memory_bytes=int(memory_gb * 2**30),
             say=_say,
         )

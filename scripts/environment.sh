@@ -28,6 +28,6 @@ if [ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ]; then
         stop "OpenCV needs system libraries; on Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"
     echo "$wanted" >.venv/installed
 fi
-# Threads that spin while they wait starve each other on a busy machine.
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
+# Threads that spin for long while they wait starve each other on a busy machine.
+export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-10000}
 PATH="$PWD/.venv/bin:$PATH"

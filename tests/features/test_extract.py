@@ -153,7 +153,7 @@ def test_observations_are_those_of_the_slow_way(source, records, sample, batch_s
     assert expected.source_probs.std(axis=0).min() > 0.02
     assert_close(found, expected)
     assert found.features.dtype == found.source_probs.dtype == np.float32
-    assert found.features.shape == (71, 60)
+    assert found.features.shape == (71, 64)
     np.testing.assert_array_equal(found.labels, sample.labels)
     np.testing.assert_array_equal(found.image_index, sample.image_index)
     np.testing.assert_allclose(found.source_probs.sum(axis=1), 1, atol=1e-6)
@@ -218,5 +218,5 @@ def test_the_records_are_those_of_a_data_root(source, small_world: Path):
     records = low_shot_records(manifest, small_world)
     sample = draw_pixel_sample([(record.image_id, read_label(record.label, manifest)) for record in records], 50)
     found = extract(source, TargetImages(records, min(manifest.crop_size)), sample)
-    assert found.features.shape == (250, 60)
+    assert found.features.shape == (250, 64)
     assert len(found.classes) >= 4

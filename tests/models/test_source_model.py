@@ -69,7 +69,7 @@ def test_features_are_the_concatenated_branches(source):
     size = branches[0].shape[2:]
     expected = torch.cat([F.interpolate(branch, size=size, mode="bilinear") for branch in branches], dim=1)
     features = source.feature_maps(images()).features
-    assert features.shape == (2, 60, 12, 18)
+    assert features.shape == (2, 64, 12, 18)
     assert features.std() > 0.1
     torch.testing.assert_close(features, expected, atol=1e-4, rtol=1e-4)
 
@@ -81,7 +81,7 @@ def test_scores_are_a_linear_function_of_the_features(source):
 
 
 def test_what_a_source_says_of_itself(source):
-    assert (source.n_features, source.n_classes, source.channel_order) == (60, 5, "rgb")
+    assert (source.n_features, source.n_classes, source.channel_order) == (64, 5, "rgb")
     assert source.mean == pytest.approx(MEAN)
     assert source.std == pytest.approx(STD)
     assert not source.network.training
@@ -275,6 +275,12 @@ def test_the_key_of_a_source_is_that_of_its_network_and_weights(model, trained, 
 
     assert not changed(lambda: rewrite('"miou": 0.5', '"miou": 0.6'))
     assert changed(lambda: rewrite('"align_corners": false', '"align_corners": true'))
-    assert changed(lambda: save_weights(build_network(model, seed=8).state_dict(), trained / "weights.safetensors"))
+    before, weights = source_key(trained / FILE_NAME), trained / "weights.safetensors"
+    old = sha256_of_file(weights)
+    save_weights(build_network(model, seed=8).state_dict(), weights)
+    with pytest.raises(CheckpointError, match="its bytes are not those that"):
+        source_key(trained / FILE_NAME)
+    rewrite(old, sha256_of_file(weights))
+    assert source_key(trained / FILE_NAME) != before
     assert source_key(TINY) != source_key(shipped("configs/models/hrnetv2_w48.py"))
     assert source_key(TINY) != source_key(TINY, trained / "weights.safetensors")

@@ -86,10 +86,10 @@ def demo(
     from seg_transfer.demo.study import write_demo
 
     study, world = write_demo(folder)
-    common = [str(study), "--data-root", str(world), "--run-folder", str(folder / "run"), "--threads", str(threads)]
+    common = [str(study), "--data-root", str(world), "--run-folder", str(folder / "run")]
     for stage in ("train-sources", "score-pairs", "finetune-pairs"):
-        typer.echo(f"$ seg-transfer {' '.join([stage, *common])}")
-        app([stage, *common], standalone_mode=False)
+        _say(f"$ seg-transfer {' '.join([stage, *common])}")
+        app([stage, *common, "--threads", str(threads)], standalone_mode=False)
     app(["evaluate", str(folder / "run")], standalone_mode=False)
     typer.echo(f"Everything is in {folder}; run any of the commands above again: what is finished is not repeated.")
 

@@ -248,7 +248,7 @@ def evaluate(
         raise typer.BadParameter("name either a run folder or --published")
     pairs, incomplete = (load_published(), []) if run_folder is None else read_pairs(run_folder)
     if incomplete:
-        _say_error(f"left out, because scores or performance are missing: {', '.join(incomplete)}")
+        _say_error(f"left out, because scores or performance are missing or of other settings: {', '.join(incomplete)}")
     measures = evaluate_pairs(pairs)
     if as_json:
         typer.echo(json.dumps(records(measures), indent=1))

@@ -26,7 +26,7 @@ from seg_transfer.models.networks import (
 )
 from seg_transfer.models.source_model import as_source_model, resolve, source_key
 from seg_transfer.store.content_key import SCHEMA_VERSION, content_key, manifest_key
-from seg_transfer.store.tables import PERFORMANCE, now_utc, read_rows, write_rows
+from seg_transfer.store.tables import PERFORMANCE, now_utc, read_metadata, read_rows, write_rows
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on
 from seg_transfer.training.fit import fit, in_main_process
@@ -196,6 +196,9 @@ def _store(run: Run, trial: Trial, found: SegmentationQuality, numbers: dict[str
         "seg_transfer_version": __version__,
         "created_utc": now_utc(),
     }
-    others = [other for other in _rows(run, trial) if other["seed"] != trial.seed]
-    rows = sorted([*others, row], key=lambda one: int(one["seed"]))
-    write_rows(run.performance_file(trial.source_name, trial.target), PERFORMANCE, rows)
+    file = run.performance_file(trial.source_name, trial.target)
+    origin = run.origin("performance", trial.target, _start_key(run, trial))
+    # Seeds of one mean must not come from different settings or weights.
+    others = _rows(run, trial) if read_metadata(file, PERFORMANCE, list(origin)) == origin else []
+    rows = [row, *(other for other in others if other["seed"] != trial.seed)]
+    write_rows(file, PERFORMANCE, sorted(rows, key=lambda one: int(one["seed"])), origin)

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
 from seg_transfer.data.manifest import DatasetManifest, SplitName
 from seg_transfer.data.records import Record, list_records, low_shot_records
 from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError
-from seg_transfer.execution.study import SourceEntry, Study, load_study
+from seg_transfer.execution.study import SourceEntry, Study, load_study, schedule_of
 from seg_transfer.store.atomic import sweep, write_text
-from seg_transfer.store.content_key import records_key
+from seg_transfer.store.content_key import records_key, settings_key
 
 Pair = tuple[SourceEntry, str]
 Item = TypeVar("Item")
@@ -65,6 +65,21 @@ class Run:
         return self.folder / "performance" / source / f"{target}.parquet"
 
     @cached_property
+    def resolved(self) -> dict[str, Any]:
+        """The study with all that it names, as plain data."""
+        tuning = self.study.fine_tuning
+        return {
+            "study": self.study.model_dump(mode="json"),
+            "fine_tuning_schedule": schedule_of(tuning).model_dump(mode="json") if tuning else None,
+            "data_root": str(self.data_root.resolve()),
+            "manifests": {name: manifest.model_dump(mode="json") for name, manifest in sorted(self.manifests.items())},
+        }
+
+    def origin(self, kind: str, target: str, source_key: str) -> dict[str, str]:
+        """What a file of "scores" or "performance" says of its settings and of the weights it comes from."""
+        return {"settings_key": settings_key(kind, self.resolved, target), "source_key": source_key}
+
+    @cached_property
     def pairs(self) -> list[Pair]:
         """All pairs, target by target; a source is never paired with the dataset it was trained on."""
         return [
@@ -85,12 +100,7 @@ def prepare_folder(run: Run) -> None:
     """Make the run folder, write the resolved study into it, and remove what killed processes left half-written."""
     run.folder.mkdir(parents=True, exist_ok=True)
     sweep(run.folder)
-    resolved = {
-        "study": run.study.model_dump(mode="json"),
-        "data_root": str(run.data_root.resolve()),
-        "manifests": {name: manifest.model_dump(mode="json") for name, manifest in sorted(run.manifests.items())},
-    }
-    write_text(run.folder / "study.yaml", yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
+    write_text(run.folder / "study.yaml", yaml.safe_dump(run.resolved, sort_keys=False, allow_unicode=True))
 
 
 def chosen(names: Iterable[str], wanted: Iterable[str], kind: str) -> list[str]:

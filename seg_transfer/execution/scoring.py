@@ -164,7 +164,8 @@ def _score_pair(bench: _Bench, pair: Pair, say: Say) -> None:
     scores = score_all(observations, missing)
     seconds = time.monotonic() - began
     rows = valid | {name: _row(pair, name, scores[name], observations, seconds, keys[name]) for name in missing}
-    write_rows(run.scores_file(entry.name, target), SCORES, [rows[name] for name in METRICS if name in rows])
+    origin = run.origin("scores", target, bench.source_key(entry))
+    write_rows(run.scores_file(entry.name, target), SCORES, [rows[name] for name in METRICS if name in rows], origin)
     shown = ", ".join(f"{name} {scores[name].score:.4g}" for name in missing)
     say(f"{pair_label(pair)}: {shown} ({seconds:.1f} s)")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.data.records import Record
@@ -29,6 +30,22 @@ def content_key(**parts: object) -> str:
 def manifest_key(manifest: DatasetManifest) -> str:
     """Key of everything in a manifest that can change a number."""
     return content_key(manifest=manifest.model_dump(mode="json", exclude=_NOT_DECISIVE))
+
+
+def settings_key(kind: str, resolved: Mapping[str, Any], target: str) -> str:
+    """Key of the settings in a resolved study that decide a target's "scores" or "performance"; reads no data.
+
+    It stands in each result file, so that results of other settings are told from those of the study without the data
+    at hand.
+    """
+    study, manifest = resolved["study"], resolved["manifests"][target]
+    names = {"scores": ("normalisation", "sampling", "keep_features"), "performance": ("normalisation",)}[kind]
+    return content_key(
+        kind=kind,
+        manifest={name: value for name, value in manifest.items() if name not in _NOT_DECISIVE},
+        study={name: study.get(name) for name in names},
+        schedule=resolved.get("fine_tuning_schedule") if kind == "performance" else None,
+    )
 
 
 def records_key(records: Iterable[Record], *, trust_mtime: bool) -> str:

@@ -69,9 +69,11 @@ PERFORMANCE = _schema(
 )
 
 
-def write_rows(file: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as Parquet with page checksums, whole or not at all."""
-    write_table(file, pa.Table.from_pylist([dict(row) for row in rows], schema=schema))
+def write_rows(
+    file: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write rows as Parquet with page checksums, whole or not at all; `metadata` joins the schema's own."""
+    write_table(file, pa.Table.from_pylist([dict(row) for row in rows], schema=schema), metadata)
 
 
 def write_table(file: Path, table: pa.Table, metadata: Mapping[str, str] | None = None) -> None:
@@ -79,6 +81,12 @@ def write_table(file: Path, table: pa.Table, metadata: Mapping[str, str] | None 
     described = table.replace_schema_metadata({**(table.schema.metadata or {}), **(metadata or {})})
     with replaced_atomically(file) as temporary:
         pq.write_table(described, temporary, compression="zstd", write_page_checksum=True)
+
+
+def read_metadata(file: Path, schema: pa.Schema, names: Sequence[str]) -> dict[str, str]:
+    """These entries of a file's metadata, "" where one is missing; raises ResultsError when the file is damaged."""
+    found: dict[bytes, bytes] = (read_table(file, schema).schema.metadata or {}) if file.exists() else {}
+    return {name: found.get(name.encode(), b"").decode(errors="replace") for name in names}
 
 
 def read_rows(file: Path, schema: pa.Schema) -> list[dict[str, Any]]:

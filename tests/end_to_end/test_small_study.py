@@ -97,13 +97,23 @@ def test_the_evaluation_compares_scores_with_performance(finished, invoke):
     assert top1["fixed_target", "gbc"] == pytest.approx(np.mean(hits))
 
 
+def test_no_old_score_stands_beside_new_ones(finished, copy_of, invoke):
+    bench = copy_of(finished)
+    bench.change(sampling={"pixels_per_image": 17})
+    bench.done("score-pairs", "--source", "day_street", "--target", "dusk_street")
+    ended = invoke("evaluate", bench.run, "--json")
+    others = [f"{source} -> {target}" for source, target in PAIRS if (source, target) != ("day_street", "dusk_street")]
+    assert sorted(ended.err.strip().rpartition(": ")[2].split(", ")) == sorted(others)
+
+
 def test_pairs_without_a_performance_are_named_and_left_out(finished, copy_of, invoke):
     bench = copy_of(finished)
     (bench.run / "performance/cells_dark/dusk_street.parquet").unlink()
     ended = invoke("evaluate", bench.run, "--json")
     assert ended.code == 0
     assert ended.err == (
-        "seg-transfer: left out, because scores or performance are missing: cells_dark -> dusk_street\n"
+        "seg-transfer: left out, because scores or performance are missing or of other settings: "
+        "cells_dark -> dusk_street\n"
     )
 
 

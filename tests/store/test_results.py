@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from seg_transfer.errors import ResultsError
+from seg_transfer.store.content_key import settings_key
 from seg_transfer.store.results import read_pairs
-from seg_transfer.store.tables import PERFORMANCE, SCORES, write_rows
+from seg_transfer.store.tables import PERFORMANCE, SCORES, read_rows, write_rows
 
 STUDY = {
     "study": {
@@ -33,14 +34,19 @@ OTHERS = {
 }
 
 
+def origin(kind: str, source: str, target: str) -> dict[str, str]:
+    return {"settings_key": settings_key(kind, STUDY, target), "source_key": f"weights of {source}"}
+
+
 def put_scores(folder: Path, source: str, target: str, **scores: float) -> None:
     rows = [{"source": source, "target": target, "metric": name, "score": s, **OTHERS} for name, s in scores.items()]
-    write_rows(folder / "scores" / source / f"{target}.parquet", SCORES, rows)
+    write_rows(folder / "scores" / source / f"{target}.parquet", SCORES, rows, origin("scores", source, target))
 
 
 def put_performance(folder: Path, source: str, target: str, *mious: float) -> None:
     rows = [{"source": source, "target": target, "miou": m, "seed": k, **OTHERS} for k, m in enumerate(mious)]
-    write_rows(folder / "performance" / source / f"{target}.parquet", PERFORMANCE, rows)
+    file = folder / "performance" / source / f"{target}.parquet"
+    write_rows(file, PERFORMANCE, rows, origin("performance", source, target))
 
 
 @pytest.fixture
@@ -138,3 +144,46 @@ def test_a_damaged_file_is_named(folder, kind):
     file = folder / kind / "b" / "a.parquet"
     file.write_bytes(file.read_bytes()[:-30])
     assert message(folder).startswith(f"{file}: damaged result file")
+
+
+def changed(folder: Path, **parts: object) -> Path:
+    (folder / "study.yaml").write_text(yaml.safe_dump({**STUDY, **parts}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"study": {**STUDY["study"], "sampling": {"seed": 1}}},
+        {"study": {**STUDY["study"], "normalisation": "target"}},
+        {"study": {**STUDY["study"], "keep_features": True}},
+        {"fine_tuning_schedule": {"steps": 3}},
+        {"manifests": {name: {**fields, "crop_size": [8, 8]} for name, fields in STUDY["manifests"].items()}},
+    ],
+    ids=["sampling", "normalisation", "keep_features", "schedule", "manifest"],
+)
+def test_results_of_other_settings_are_never_returned(folder, parts):
+    with pytest.raises(ResultsError, match="no pair has all scores"):
+        read_pairs(changed(folder, **parts))
+
+
+def test_a_setting_of_one_target_leaves_the_others(folder):
+    manifests = {**STUDY["manifests"], "b": {**STUDY["manifests"]["b"], "low_shot": {"limit": 5}}}
+    frame, incomplete = read_pairs(changed(folder, manifests=manifests))
+    assert list(zip(frame["source"], frame["target"], strict=True)) == [("b", "a")]
+    assert "a -> b" in incomplete
+
+
+def test_what_decides_no_number_changes_nothing(folder):
+    before, _ = read_pairs(folder)
+    titled = {name: {**fields, "title": "new", "licence": "new"} for name, fields in STUDY["manifests"].items()}
+    assert read_pairs(changed(folder, manifests=titled))[0].equals(before)
+
+
+def test_scores_and_performance_of_different_weights_make_no_pair(folder):
+    file = folder / "performance" / "a" / "b.parquet"
+    rows = read_rows(file, PERFORMANCE)
+    write_rows(file, PERFORMANCE, rows, {**origin("performance", "a", "b"), "source_key": "other weights"})
+    frame, incomplete = read_pairs(folder)
+    assert "a" not in set(frame["source"])
+    assert "a -> b" in incomplete

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -122,6 +124,8 @@ def _finetune(run: Run, trial: Trial, n_workers: int, say: Say) -> None:
         seconds = time.monotonic() - began
         _store(run, trial, found, {"n_train_images": len(records), "steps": schedule.steps, "seconds": seconds}, key)
         shutil.rmtree(work_dir, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.removedirs(work_dir.parent)  # as far up as nothing else lies there
         absent = ", ".join(manifest.classes[index] for index in found.absent)
         say(f"{trial}: mIoU {found.miou:.4f} ({seconds:.0f} s{f'; absent: {absent}' if absent else ''})")
 

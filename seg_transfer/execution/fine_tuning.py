@@ -18,7 +18,7 @@ from seg_transfer.execution.progress import progress_of
 from seg_transfer.execution.run import Run, Say, chosen, for_each
 from seg_transfer.execution.sources import common_initialisation, init_checkpoint_of, source_config, target_network
 from seg_transfer.execution.study import SCRATCH, FineTuning, SourceEntry, schedule_of
-from seg_transfer.models.checkpoints import load_checkpoint, sha256_of_file
+from seg_transfer.models.checkpoints import load_checkpoint
 from seg_transfer.models.networks import (
     ModelConfig,
     build_network,
@@ -27,7 +27,7 @@ from seg_transfer.models.networks import (
     with_normalisation,
 )
 from seg_transfer.models.source_model import as_source_model, resolve, source_key
-from seg_transfer.store.content_key import SCHEMA_VERSION, content_key, manifest_key
+from seg_transfer.store.content_key import SCHEMA_VERSION, content_key, manifest_key, sha256_of_file
 from seg_transfer.store.tables import PERFORMANCE, now_utc, read_metadata, read_rows, write_rows
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on

@@ -14,7 +14,7 @@ from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.execution.progress import progress_of
 from seg_transfer.execution.run import Run, Say, chosen, for_each
 from seg_transfer.execution.study import SourceEntry, Training, schedule_of
-from seg_transfer.models.checkpoints import load_checkpoint, save_weights, sha256_of_file
+from seg_transfer.models.checkpoints import load_checkpoint, save_weights
 from seg_transfer.models.networks import (
     ModelConfig,
     build_network,
@@ -24,7 +24,7 @@ from seg_transfer.models.networks import (
     with_normalisation,
 )
 from seg_transfer.models.source_model import as_source_model, resolve
-from seg_transfer.store.content_key import content_key, manifest_key
+from seg_transfer.store.content_key import content_key, manifest_key, sha256_of_file
 from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card, write_source_card
 from seg_transfer.store.tables import now_utc
 from seg_transfer.training.crops import TrainingCrops
@@ -82,7 +82,10 @@ def common_initialisation(run: Run, network: nn.Module) -> str:
 
 def init_checkpoint_of(run: Run) -> Path | None:
     """The ImageNet weights that the study's own networks start from; None for random ones."""
-    return run.study.source_training.init_checkpoint if run.study.source_training else None
+    checkpoint = run.study.source_training.init_checkpoint if run.study.source_training else None
+    if checkpoint is not None and not checkpoint.is_file():
+        raise CheckpointError(f"{checkpoint}: no such file; correct source_training.init_checkpoint in the study")
+    return checkpoint
 
 
 def training_of(run: Run) -> Training:
@@ -132,12 +135,12 @@ def _key(run: Run, entry: SourceEntry) -> str:
 
 
 def _training_parts(run: Run, entry: SourceEntry) -> dict[str, object]:
-    training = training_of(run)
+    training, initialisation = training_of(run), init_checkpoint_of(run)
     return {
         "model": target_network(run, entry.dataset),
         "schedule": schedule_of(training).model_dump(mode="json"),
         "seed": training.seed,
-        "initialisation": training.init_checkpoint and sha256_of_file(training.init_checkpoint),
+        "initialisation": initialisation and sha256_of_file(initialisation),
         "manifest": manifest_key(run.manifests[entry.dataset]),
         "train": run.records_key(entry.dataset, run.records(entry.dataset, "source_train")),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import warnings
@@ -68,12 +67,6 @@ def save_weights(state: Mapping[str, Tensor], file: Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with replaced_atomically(file) as temporary:
         safetensors.torch.save_file(tensors, temporary)
-
-
-def sha256_of_file(file: Path) -> str:
-    """Hex sha256 of a file's bytes."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:

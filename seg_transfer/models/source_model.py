@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seg_transfer.errors import CheckpointError, ConfigError
-from seg_transfer.models.checkpoints import load_checkpoint, sha256_of_file
+from seg_transfer.models.checkpoints import load_checkpoint
 from seg_transfer.models.networks import (
     ModelConfig,
     build_network,
@@ -21,7 +21,7 @@ from seg_transfer.models.networks import (
     portable,
     read_model_config,
 )
-from seg_transfer.store.content_key import content_key
+from seg_transfer.store.content_key import content_key, sha256_of_file
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 
 RGB = tuple[float, float, float]

@@ -50,7 +50,7 @@ def settings_key(kind: str, resolved: Mapping[str, Any], target: str) -> str:
 
 def records_key(records: Iterable[Record], *, trust_mtime: bool) -> str:
     """Key of the bytes of all images and labels; with `trust_mtime`, of their sizes and modification times instead."""
-    identity = _size_and_time if trust_mtime else _sha256
+    identity = _size_and_time if trust_mtime else sha256_of_file
     parts = [[record.image_id, identity(record.image), identity(record.label)] for record in records]
     return content_key(records=parts)
 
@@ -60,7 +60,8 @@ def _size_and_time(file: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def _sha256(file: Path) -> str:
+def sha256_of_file(file: Path) -> str:
+    """Hex sha256 of a file's bytes."""
     return _sha256_of_version(file, _size_and_time(file))
 
 

@@ -73,9 +73,13 @@ class Bench:
         assert (ended.code, ended.err) == (0, "")
         return ended.out
 
+    def study_fields(self) -> dict[str, Any]:
+        """The study as its file has it."""
+        return dict(yaml.safe_load(self.study.read_text()))
+
     def change(self, **fields: Any) -> None:
         """Set fields of the study; None removes one."""
-        content = yaml.safe_load(self.study.read_text()) | fields
+        content = self.study_fields() | fields
         self.study.write_text(yaml.safe_dump({name: value for name, value in content.items() if value is not None}))
 
     def rows(self, kind: str) -> list[dict[str, Any]]:

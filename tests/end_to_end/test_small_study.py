@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from seg_transfer.demo import world
 from seg_transfer.execution import scoring, sources
-from seg_transfer.models.checkpoints import sha256_of_file
+from seg_transfer.store.content_key import sha256_of_file
 from seg_transfer.store.source_card import read_source_card
 
 STAGES = ("train-sources", "score-pairs", "finetune-pairs")

@@ -1,19 +1,17 @@
 """Checkpoints are untrusted: weights are read in every usual wrapping, and nothing in a file is ever run."""
 
-import hashlib
 import os
 import pickle
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
 from seg_transfer.errors import CheckpointError
-from seg_transfer.models.checkpoints import load_checkpoint, read_plain_pickle, save_weights, sha256_of_file
+from seg_transfer.models.checkpoints import load_checkpoint, read_plain_pickle, save_weights
 
 FORCE_UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
@@ -200,9 +198,3 @@ def test_missing_files_and_folders(tmp_path, suffix):
     assert "no such checkpoint file" in refusal(tmp_path / f"none{suffix}")
     (tmp_path / f"folder{suffix}").mkdir()
     assert "no such checkpoint file" in refusal(tmp_path / f"folder{suffix}")
-
-
-def test_sha256(tmp_path):
-    content = np.random.default_rng(0).bytes(3_000_000)
-    (tmp_path / "file").write_bytes(content)
-    assert sha256_of_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()

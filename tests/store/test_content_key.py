@@ -5,12 +5,13 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.data.records import Record
 from seg_transfer.store import content_key as module
-from seg_transfer.store.content_key import content_key, manifest_key, records_key
+from seg_transfer.store.content_key import content_key, manifest_key, records_key, sha256_of_file
 
 MANIFEST = {
     "name": "mini",
@@ -161,3 +162,9 @@ def test_each_version_of_a_file_is_read_once(records, monkeypatch):
     assert sorted(opened) == ["a.jpg", "a.png", "b.jpg", "b.png", "c.jpg", "c.png"]
     records_key(records, trust_mtime=True)
     assert len(opened) == 6
+
+
+def test_sha256(tmp_path):
+    content = np.random.default_rng(0).bytes(3_000_000)
+    (tmp_path / "file").write_bytes(content)
+    assert sha256_of_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()

@@ -14,6 +14,7 @@ import typer
 
 from seg_transfer import __version__
 from seg_transfer.errors import ConfigError, SegTransferError
+from seg_transfer.execution.messages import complain, say
 
 if TYPE_CHECKING:
     from seg_transfer.execution.cost import Missing
@@ -60,12 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SegTransferError as error:
         if "--debug" in words:
             raise
-        _say_error(" ".join(str(error).split()))
+        complain(" ".join(str(error).split()))
         sys.exit(error.exit_code)
     except OSError as error:
         if "--debug" in words:
             raise
-        _say_error(f"{error}; check the path, its permissions and the free space")
+        complain(f"{error}; check the path, its permissions and the free space")
         sys.exit(SegTransferError.exit_code)
 
 
@@ -88,7 +89,7 @@ def demo(
     study, world = write_demo(folder)
     common = [str(study), "--data-root", str(world), "--run-folder", str(folder / "run")]
     for stage in ("train-sources", "score-pairs", "finetune-pairs"):
-        _say(f"$ seg-transfer {' '.join([stage, *common])}")
+        say(f"$ seg-transfer {' '.join([stage, *common])}")
         app([stage, *common, "--threads", str(threads)], standalone_mode=False)
     app(["evaluate", str(folder / "run")], standalone_mode=False)
     typer.echo(f"Everything is in {folder}; run any of the commands above again: what is finished is not repeated.")
@@ -110,7 +111,7 @@ def audit(
     report = audit_dataset(load_manifest(manifest), data_root)
     typer.echo(json.dumps(audit_dict(report), indent=1) if as_json else "\n".join(audit_lines(report)))
     for problem in report.problems:
-        _say_error(problem)
+        complain(problem)
     if report.problems:
         raise DataError(f"{manifest}: {len(report.problems)} problem(s), listed above; mend them and audit again")
 
@@ -159,7 +160,7 @@ def train_sources(
             return
         from seg_transfer.execution import sources as stage
 
-        stage.train_sources(run, only=sources or (), n_workers=workers, say=_say)
+        stage.train_sources(run, only=sources or (), n_workers=workers, say=say)
 
 
 @app.command(epilog="Example: seg-transfer score-pairs configs/studies/real4.yaml --data-root ../datasets --dry-run")
@@ -198,7 +199,7 @@ def score_pairs(
             device=place,
             batch_size=batch_size or (8 if place.startswith("cuda") else 1),
             memory_bytes=int(memory_gb * 2**30),
-            say=_say,
+            say=say,
         )
 
 
@@ -226,7 +227,7 @@ def finetune_pairs(
             return
         from seg_transfer.execution import fine_tuning as stage
 
-        stage.finetune_pairs(run, sources=sources or (), targets=targets or (), n_workers=workers, say=_say)
+        stage.finetune_pairs(run, sources=sources or (), targets=targets or (), n_workers=workers, say=say)
 
 
 @app.command(epilog="Example: seg-transfer evaluate runs/real4    or: seg-transfer evaluate --published --json")
@@ -248,7 +249,7 @@ def evaluate(
         raise typer.BadParameter("name either a run folder or --published")
     pairs, incomplete = (load_published(), []) if run_folder is None else read_pairs(run_folder)
     if incomplete:
-        _say_error(f"left out, because scores or performance are missing or of other settings: {', '.join(incomplete)}")
+        complain(f"left out, because scores or performance are missing or of other settings: {', '.join(incomplete)}")
     measures = evaluate_pairs(pairs)
     if as_json:
         typer.echo(json.dumps(records(measures), indent=1))
@@ -269,7 +270,7 @@ def _open(study: Path, data_root: Path, folder: Path | None, *, trust_config: bo
         prepare_folder(run)
     if not trust_config:
         for config in run.study.code_configs():
-            _say_error(f"warning: {config} is Python code and will be run; --trust-config says that you trust it")
+            complain(f"warning: {config} is Python code and will be run; --trust-config says that you trust it")
     return run
 
 
@@ -310,13 +311,3 @@ def _print_missing(missing: Sequence[Missing], as_json: bool) -> None:
     typer.echo(
         f"{len(missing)} missing, about {total / 60:.1f} min on this machine" if missing else "nothing is missing"
     )
-
-
-def _say(line: str) -> None:
-    if os.environ.get("RANK", "0") == "0":
-        print(line, flush=True)
-
-
-def _say_error(line: str) -> None:
-    if os.environ.get("RANK", "0") == "0":
-        print(f"seg-transfer: {line}", file=sys.stderr, flush=True)

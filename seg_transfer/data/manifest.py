@@ -26,6 +26,9 @@ IGNORE = 255
 """The class index of a pixel that is never sampled and never evaluated."""
 
 MAX_CLASSES = 255
+SCRATCH = "scratch"
+"""The reserved name of the control: fine-tuning from the common initialisation, without a source."""
+
 SplitName = Literal["train", "eval", "source_train"]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -72,7 +75,7 @@ def _is_expression(expression: str) -> str:
 def _is_name(name: str) -> str:
     if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,63}", name):
         raise ValueError("must be 1 to 64 of a-z, 0-9, '_' and '-', a letter or digit first; choose another")
-    if name == "scratch":
+    if name == SCRATCH:
         raise ValueError("the name is reserved for training without a source; choose another")
     return name
 

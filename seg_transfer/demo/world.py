@@ -20,6 +20,7 @@ import numpy.typing as npt
 import yaml
 from PIL import Image
 
+from seg_transfer.data.manifest import IGNORE
 from seg_transfer.errors import ConfigError
 from seg_transfer.store.atomic import write_text
 
@@ -27,7 +28,6 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
 
-IGNORE = 255
 LOW_SHOT = 12
 SMALLEST = (48, 64)
 STAMP = "world.json"

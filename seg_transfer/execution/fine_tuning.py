@@ -12,12 +12,12 @@ from typing import Any
 
 from torch import nn
 
-from seg_transfer import __version__
+from seg_transfer.data.manifest import SCRATCH
 from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.execution.progress import progress_of
 from seg_transfer.execution.run import Run, Say, chosen, for_each
 from seg_transfer.execution.sources import common_initialisation, init_checkpoint_of, source_config, target_network
-from seg_transfer.execution.study import SCRATCH, FineTuning, SourceEntry, schedule_of
+from seg_transfer.execution.study import FineTuning, SourceEntry, schedule_of
 from seg_transfer.models.checkpoints import load_checkpoint
 from seg_transfer.models.networks import (
     ModelConfig,
@@ -27,8 +27,8 @@ from seg_transfer.models.networks import (
     with_normalisation,
 )
 from seg_transfer.models.source_model import as_source_model, resolve, source_key
-from seg_transfer.store.content_key import SCHEMA_VERSION, content_key, manifest_key, sha256_of_file
-from seg_transfer.store.tables import PERFORMANCE, now_utc, read_metadata, read_rows, write_rows
+from seg_transfer.store.content_key import content_key, manifest_key, sha256_of_file
+from seg_transfer.store.tables import PERFORMANCE, provenance, read_metadata, read_rows, write_rows
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on
 from seg_transfer.training.fit import fit, in_main_process
@@ -85,7 +85,7 @@ def missing_trials(run: Run, sources: Sequence[str] = (), targets: Sequence[str]
 
     def is_missing(trial: Trial) -> bool:
         try:
-            return not _is_finished(run, trial, _key(run, trial))
+            return not _is_finished(run, trial, _keys(run, trial)[1])
         except CheckpointError:
             return True
 
@@ -100,7 +100,7 @@ def fine_tuning_of(run: Run) -> FineTuning:
 
 
 def _finetune(run: Run, trial: Trial, n_workers: int, say: Say) -> None:
-    key = _key(run, trial)
+    training_key, key = _keys(run, trial)
     if _is_finished(run, trial, key):
         return
     began = time.monotonic()
@@ -108,7 +108,6 @@ def _finetune(run: Run, trial: Trial, n_workers: int, say: Say) -> None:
     schedule, model = schedule_of(fine_tuning_of(run)), _model(run, trial)
     network = _initialised(run, trial, model)
     # Without the eval split: when that must be mended, the training is not lost.
-    training_key = content_key(**_training_parts(run, trial))
     work_dir = run.folder / "fine_tuning" / trial.source_name / trial.target / f"seed_{trial.seed}_{training_key[:12]}"
     with progress_of(f"fine-tune {trial}") as tick:
         fit(
@@ -122,7 +121,8 @@ def _finetune(run: Run, trial: Trial, n_workers: int, say: Say) -> None:
     def keep() -> None:
         found = evaluate_on(as_source_model(network, model), run.records(trial.target, "eval"), manifest)
         seconds = time.monotonic() - began
-        _store(run, trial, found, {"n_train_images": len(records), "steps": schedule.steps, "seconds": seconds}, key)
+        numbers = {"n_train_images": len(records), "steps": schedule.steps, **provenance(seconds, key)}
+        _store(run, trial, found, numbers)
         shutil.rmtree(work_dir, ignore_errors=True)
         with contextlib.suppress(OSError):
             os.removedirs(work_dir.parent)  # as far up as nothing else lies there
@@ -136,13 +136,9 @@ def _is_finished(run: Run, trial: Trial, key: str) -> bool:
     return any(row["content_key"] == key for row in _rows(run, trial))
 
 
-def _key(run: Run, trial: Trial) -> str:
-    parts = _training_parts(run, trial)
-    return content_key(**parts, eval=run.records_key(trial.target, run.records(trial.target, "eval")))
-
-
-def _training_parts(run: Run, trial: Trial) -> dict[str, object]:
-    return {
+def _keys(run: Run, trial: Trial) -> tuple[str, str]:
+    """Key of all that decides a trial's weights, and of all that decides its weights and its mIoU."""
+    parts: dict[str, object] = {
         "start": _start_key(run, trial),
         "normalisation": run.study.normalisation,
         "schedule": schedule_of(fine_tuning_of(run)).model_dump(mode="json"),
@@ -150,6 +146,8 @@ def _training_parts(run: Run, trial: Trial) -> dict[str, object]:
         "manifest": manifest_key(run.manifests[trial.target]),
         "train": run.records_key(trial.target, run.low_shot(trial.target)),
     }
+    eval_key = run.records_key(trial.target, run.records(trial.target, "eval"))
+    return content_key(**parts), content_key(**parts, eval=eval_key)
 
 
 def _start_key(run: Run, trial: Trial) -> str:
@@ -186,7 +184,7 @@ def _rows(run: Run, trial: Trial) -> list[dict[str, Any]]:
     return read_rows(run.performance_file(trial.source_name, trial.target), PERFORMANCE)
 
 
-def _store(run: Run, trial: Trial, found: SegmentationQuality, numbers: dict[str, Any], key: str) -> None:
+def _store(run: Run, trial: Trial, found: SegmentationQuality, numbers: dict[str, Any]) -> None:
     row = {
         "source": trial.source_name,
         "target": trial.target,
@@ -195,10 +193,6 @@ def _store(run: Run, trial: Trial, found: SegmentationQuality, numbers: dict[str
         "n_eval_images": found.n_images,
         "seed": trial.seed,
         **numbers,
-        "content_key": key,
-        "schema_version": SCHEMA_VERSION,
-        "seg_transfer_version": __version__,
-        "created_utc": now_utc(),
     }
     file = run.performance_file(trial.source_name, trial.target)
     origin = run.origin("performance", trial.target, _start_key(run, trial))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +13,11 @@ import yaml
 from seg_transfer.data.manifest import DatasetManifest, SplitName
 from seg_transfer.data.records import Record, list_records, low_shot_records
 from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError
+from seg_transfer.execution.messages import complain
 from seg_transfer.execution.study import SourceEntry, Study, load_study, schedule_of
 from seg_transfer.store.atomic import sweep, write_text
 from seg_transfer.store.content_key import records_key, settings_key
+from seg_transfer.store.tables import performance_file, scores_file
 
 Pair = tuple[SourceEntry, str]
 Item = TypeVar("Item")
@@ -54,7 +55,7 @@ class Run:
 
     def scores_file(self, source: str, target: str) -> Path:
         """A pair's scores, one row per metric."""
-        return self.folder / "scores" / source / f"{target}.parquet"
+        return scores_file(self.folder, source, target)
 
     def features_file(self, source: str, target: str) -> Path:
         """A pair's observations, when the study keeps them."""
@@ -62,7 +63,7 @@ class Run:
 
     def performance_file(self, source: str, target: str) -> Path:
         """A pair's actual performance, one row per fine-tuning seed."""
-        return self.folder / "performance" / source / f"{target}.parquet"
+        return performance_file(self.folder, source, target)
 
     @cached_property
     def resolved(self) -> dict[str, Any]:
@@ -128,11 +129,6 @@ def wanted_pairs(run: Run, sources: Iterable[str], targets: Iterable[str]) -> li
 def pair_label(pair: Pair) -> str:
     """How a pair is written in messages."""
     return f"{pair[0].name} -> {pair[1]}"
-
-
-def complain(line: str) -> None:
-    """Say on stderr what the user has to mend."""
-    print(f"seg-transfer: {line}", file=sys.stderr, flush=True)
 
 
 def for_each(

@@ -19,7 +19,7 @@ from seg_transfer.features.images import ahead
 from seg_transfer.observations import PixelSample
 from seg_transfer.sampling import class_counts, draw_pixel_sample, nearest_resize_labels
 from seg_transfer.store.content_key import content_key, manifest_key
-from seg_transfer.store.tables import SAMPLES, read_table, write_table
+from seg_transfer.store.tables import SAMPLES, metadata_of, read_table, write_table
 
 _STRIDE = 4
 _LabelMap = npt.NDArray[np.integer[Any]]
@@ -43,7 +43,7 @@ def pixel_sample(run: Run, target: str, records: Sequence[Record]) -> PixelSampl
     file, key = run.sample_file(target), sample_key(run, target, records)
     if file.exists():
         stored = read_table(file, SAMPLES)
-        if _metadata(stored, "content_key") == _file_key(key, _metadata(stored, "images")):
+        if metadata_of(stored, "content_key") == _file_key(key, metadata_of(stored, "images")):
             return _from_table(stored)
     sample = _draw(run, target, records)
     images = _images(sample)
@@ -107,7 +107,7 @@ def _images(sample: PixelSample) -> str:
 
 
 def _from_table(table: pa.Table) -> PixelSample:
-    images = json.loads(_metadata(table, "images"))
+    images = json.loads(metadata_of(table, "images"))
     number = {name: index for index, (name, _, _) in enumerate(images)}
     return PixelSample(
         image_ids=tuple(number),
@@ -117,8 +117,3 @@ def _from_table(table: pa.Table) -> PixelSample:
         columns=table["column"].to_numpy(),
         labels=table["label"].to_numpy(),
     )
-
-
-def _metadata(table: pa.Table, name: str) -> str:
-    metadata: dict[bytes, bytes] = table.schema.metadata or {}
-    return metadata.get(name.encode(), b"").decode(errors="replace")

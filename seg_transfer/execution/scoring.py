@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from seg_transfer import __version__
 from seg_transfer.data.records import Record
 from seg_transfer.errors import CheckpointError
 from seg_transfer.execution.run import Pair, Run, Say, for_each, pair_label, wanted_pairs
@@ -23,8 +22,8 @@ from seg_transfer.features.images import TargetImages
 from seg_transfer.metrics import METRICS, Score, score_all
 from seg_transfer.models.source_model import SourceModel, load_source_model, source_key
 from seg_transfer.observations import Observations, PixelSample
-from seg_transfer.store.content_key import SCHEMA_VERSION, content_key
-from seg_transfer.store.tables import SCORES, now_utc, read_rows, write_rows
+from seg_transfer.store.content_key import content_key
+from seg_transfer.store.tables import SCORES, provenance, read_rows, write_rows
 
 
 def score_pairs(
@@ -209,11 +208,7 @@ def _row(pair: Pair, metric: str, score: Score, observations: Observations, seco
         "n_images": len(np.unique(_not_none(observations.image_index))),
         "n_classes": len(observations.classes),
         "n_source_classes": _not_none(observations.source_probs).shape[1],
-        "seconds": seconds,
-        "content_key": key,
-        "schema_version": SCHEMA_VERSION,
-        "seg_transfer_version": __version__,
-        "created_utc": now_utc(),
+        **provenance(seconds, key),
     }
 
 

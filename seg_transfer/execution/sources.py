@@ -113,7 +113,7 @@ def source_config(run: Run, entry: SourceEntry) -> tuple[Path, Path | None]:
 
 def missing_sources(run: Run, *, only: Sequence[str] = ()) -> list[str]:
     """Names of the sources that the study trains and that are missing or were trained with other settings."""
-    return [entry.name for entry in _trained_by_study(run, only) if not _is_trained(run, entry, _key(run, entry))]
+    return [entry.name for entry in _trained_by_study(run, only) if not _is_trained(run, entry, _keys(run, entry)[1])]
 
 
 def _trained_by_study(run: Run, only: Sequence[str]) -> list[SourceEntry]:
@@ -128,15 +128,10 @@ def _is_trained(run: Run, entry: SourceEntry, key: str) -> bool:
     return read_source_card(folder / FILE_NAME).content_key == key
 
 
-def _key(run: Run, entry: SourceEntry) -> str:
-    """Key of all that decides a trained source's weights and its mIoU."""
-    parts = _training_parts(run, entry)
-    return content_key(**parts, eval=run.records_key(entry.dataset, run.records(entry.dataset, "eval")))
-
-
-def _training_parts(run: Run, entry: SourceEntry) -> dict[str, object]:
+def _keys(run: Run, entry: SourceEntry) -> tuple[str, str]:
+    """Key of all that decides a source's weights, and of all that decides its weights and its mIoU."""
     training, initialisation = training_of(run), init_checkpoint_of(run)
-    return {
+    parts: dict[str, object] = {
         "model": target_network(run, entry.dataset),
         "schedule": schedule_of(training).model_dump(mode="json"),
         "seed": training.seed,
@@ -144,10 +139,12 @@ def _training_parts(run: Run, entry: SourceEntry) -> dict[str, object]:
         "manifest": manifest_key(run.manifests[entry.dataset]),
         "train": run.records_key(entry.dataset, run.records(entry.dataset, "source_train")),
     }
+    eval_key = run.records_key(entry.dataset, run.records(entry.dataset, "eval"))
+    return content_key(**parts), content_key(**parts, eval=eval_key)
 
 
 def _train_source(run: Run, entry: SourceEntry, n_workers: int, say: Say) -> None:
-    key = _key(run, entry)
+    training_key, key = _keys(run, entry)
     if _is_trained(run, entry, key):
         return
     began = time.monotonic()
@@ -159,7 +156,7 @@ def _train_source(run: Run, entry: SourceEntry, n_workers: int, say: Say) -> Non
     )
     folder = run.source_folder(entry.name)
     # Without the eval split: when that must be mended, the training is not lost.
-    work_dir = folder / f"training_{content_key(**_training_parts(run, entry))[:12]}"
+    work_dir = folder / f"training_{training_key[:12]}"
     with progress_of(f"train {entry.name}") as tick:
         fit(network, crops, work_dir, n_workers=n_workers, progress=tick)
 

@@ -8,13 +8,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from seg_transfer.data.manifest import DatasetManifest, load_manifest, load_manifests, load_yaml
+from seg_transfer.data.manifest import SCRATCH, DatasetManifest, load_manifest, load_manifests, load_yaml
 from seg_transfer.errors import ConfigError
 from seg_transfer.resources import shipped
 from seg_transfer.store.source_card import FILE_NAME
 from seg_transfer.training.schedule import Schedule
 
-SCRATCH = "scratch"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 

@@ -43,9 +43,15 @@ def gbc(
         ObservationsError: NaN or infinite features, fewer than two classes or observations.
         ConfigError: a setting outside its range.
     """
-    statistics = Statistics.ungrouped(Observations(features, labels))
-    settings = _Settings(n_components, covariance, variance_floor, ddof)
-    return -float(np.exp(single(_log_scores(statistics, settings))))
+    log = log_negative_gbc(
+        features,
+        labels,
+        n_components=n_components,
+        covariance=covariance,
+        variance_floor=variance_floor,
+        ddof=ddof,
+    )
+    return -float(np.exp(log))
 
 
 def log_negative_gbc(

@@ -11,7 +11,7 @@ from seg_transfer.observations import FloatArray, Observations, add_by_key, keye
 
 
 def leep(source_probs: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
-    """Log expected empirical prediction, Nguyen et al., "LEEP", ICML 2020, eq. 2.
+    """Log expected empirical prediction, Nguyen et al., "LEEP", ICML 2020.
 
     1/N sum_i log sum_z P(y_i | z) p_i(z), with P(y | z) = J(y, z) / sum_y J(y, z) and J(y, z) the mean of p_i(z) over
     all observations, those of other labels counted as zero. A source class z that no observation gives any probability
@@ -97,7 +97,7 @@ METRIC = Metric(
     name="leep",
     needs=frozenset({"source_probs"}),
     range="(-inf, 0]",
-    reference="Nguyen et al., LEEP, ICML 2020, eq. 2",
+    reference="Nguyen et al., LEEP, ICML 2020",
     scores=_scores,
     settings={},
 )

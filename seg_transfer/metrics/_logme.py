@@ -23,7 +23,7 @@ def logme(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]], *, c
 
     The model of class c is y_c = F w + noise, w ~ N(0, I / alpha), noise ~ N(0, I / beta), F the raw features; alpha
     and beta maximise the evidence, You et al., "LogME: Practical Assessment of Pre-trained Models for Transfer
-    Learning", ICML 2021, eq. 2, by the fixed point of t = alpha / beta of the extended version, "Ranking and Tuning
+    Learning", ICML 2021, by the fixed point of t = alpha / beta of the extended version, "Ranking and Tuning
     Pre-trained Models", JMLR 2022.
 
     Args:
@@ -122,7 +122,7 @@ METRIC = Metric(
     name="logme",
     needs=frozenset({"features"}),
     range="any real number",
-    reference="You et al., LogME, ICML 2021, eq. 2",
+    reference="You et al., LogME, ICML 2021",
     scores=_scores,
     settings={"converged": False},
 )

@@ -145,19 +145,19 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
     Raises:
         CheckpointError: A parameter is missing, unknown, or of another shape; the message names the first one.
     """
-    auxiliary = "auxiliary_head."
-    fitting = {name: tensor for name, tensor in state.items() if not name.startswith(auxiliary)}
-    expected = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(auxiliary)}
-    _check_fit(fitting, expected, origin)
-    network.load_state_dict(fitting, strict=False)
+    _load_where(network, state, origin, lambda name: not name.startswith("auxiliary_head."))
 
 
 def load_weights_except_classifiers(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     """Load all weights but the classifier layers', which keep their fresh initialisation for new classes."""
-    kept = {name: tensor for name, tensor in state.items() if not _is_classifier(name)}
-    expected = {name: tensor for name, tensor in network.state_dict().items() if not _is_classifier(name)}
-    _check_fit(kept, expected, origin)
-    network.load_state_dict(kept, strict=False)
+    _load_where(network, state, origin, lambda name: not _is_classifier(name))
+
+
+def _load_where(network: nn.Module, state: Mapping[str, Tensor], origin: str, wanted: Callable[[str], bool]) -> None:
+    """Load the parameters whose names are wanted; they must be the same in the network and in the state."""
+    some = {name: tensor for name, tensor in state.items() if wanted(name)}
+    _check_fit(some, {name: tensor for name, tensor in network.state_dict().items() if wanted(name)}, origin)
+    network.load_state_dict(some, strict=False)
 
 
 def load_backbone(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:

@@ -7,14 +7,15 @@ from statistics import fmean
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import yaml
 
+from seg_transfer.data.manifest import SCRATCH
 from seg_transfer.errors import ResultsError
 from seg_transfer.store.content_key import settings_key
-from seg_transfer.store.tables import PERFORMANCE, SCORES, read_metadata, read_rows
+from seg_transfer.store.tables import PERFORMANCE, SCORES, metadata_of, performance_file, read_table, scores_file
 
-_SCRATCH = "scratch"
-_ORIGIN = ("settings_key", "source_key")
+_SCHEMAS = {"scores": SCORES, "performance": PERFORMANCE}
 
 
 def read_pairs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -48,7 +49,8 @@ def _resolved_study(folder: Path) -> dict[str, Any]:
     file = folder / "study.yaml"
     try:
         resolved: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-        dict(resolved["study"]), dict(resolved["manifests"])
+        if not all(isinstance(resolved[name], dict) for name in ("study", "manifests")):
+            raise TypeError("study and manifests must be mappings")
     except FileNotFoundError as error:
         raise ResultsError(f"{file}: no such file; name the run folder of a study") from error
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
@@ -58,40 +60,40 @@ def _resolved_study(folder: Path) -> dict[str, Any]:
 
 def _pair(folder: Path, resolved: dict[str, Any], source: str, target: str) -> dict[str, Any] | None:
     """The row of a pair; None where it lacks results that belong to the study, and to one another."""
-    file = folder / "scores" / source / f"{target}.parquet"
-    scores = {row["metric"]: row["score"] for row in read_rows(file, SCORES)}
-    metrics = resolved["study"]["metrics"]
-    miou = _miou(folder, resolved, source, target)
+    scored = _results("scores", resolved, scores_file(folder, source, target), target)
+    tuned = _results("performance", resolved, performance_file(folder, source, target), target)
+    if scored is None or tuned is None or metadata_of(scored, "source_key") != metadata_of(tuned, "source_key"):
+        return None
+    scores = {row["metric"]: row["score"] for row in scored.to_pylist()}
+    metrics, miou = resolved["study"]["metrics"], _miou(resolved, tuned)
     if miou is None or any(metric not in scores for metric in metrics):
-        return None
-    origin = read_metadata(file, SCORES, _ORIGIN)
-    tuned = read_metadata(_performance_file(folder, source, target), PERFORMANCE, _ORIGIN)
-    if origin["settings_key"] != settings_key("scores", resolved, target):
-        return None
-    if origin["source_key"] != tuned["source_key"]:
         return None
     n_classes = len(resolved["manifests"][target]["classes"])
     chosen = {metric: scores[metric] for metric in metrics}
     return {"source": source, "target": target, "miou": miou, "n_target_classes": n_classes, **chosen}
 
 
-def _miou(folder: Path, resolved: dict[str, Any], source: str, target: str) -> float | None:
-    """Mean over the study's seeds, None where one is missing; seeds that the study no longer has do not count."""
-    file = _performance_file(folder, source, target)
-    rows = read_rows(file, PERFORMANCE)
-    origin = read_metadata(file, PERFORMANCE, _ORIGIN)
-    if not rows or origin["settings_key"] != settings_key("performance", resolved, target):
+def _results(kind: str, resolved: dict[str, Any], file: Path, target: str) -> pa.Table | None:
+    """A file of results; None where there is none, or it comes from other settings than the study's."""
+    if not file.exists():
         return None
-    of_seed = {row["seed"]: float(row["miou"]) for row in rows}
+    table = read_table(file, _SCHEMAS[kind])
+    return table if metadata_of(table, "settings_key") == settings_key(kind, resolved, target) else None
+
+
+def _miou(resolved: dict[str, Any], tuned: pa.Table) -> float | None:
+    """Mean over the study's seeds, None where one is missing; seeds that the study no longer has do not count."""
+    of_seed = {row["seed"]: float(row["miou"]) for row in tuned.to_pylist()}
     tuning = resolved["study"].get("fine_tuning")
     seeds = set(tuning["seeds"]) if tuning else set(of_seed)
     return fmean(of_seed[seed] for seed in seeds) if seeds and seeds <= of_seed.keys() else None
 
 
-def _performance_file(folder: Path, source: str, target: str) -> Path:
-    return folder / "performance" / source / f"{target}.parquet"
-
-
 def _scratch_rows(folder: Path, resolved: dict[str, Any]) -> list[dict[str, Any]]:
-    found = {target: _miou(folder, resolved, _SCRATCH, target) for target in resolved["study"]["targets"]}
-    return [{"source": _SCRATCH, "target": target, "miou": miou} for target, miou in found.items() if miou is not None]
+    rows = []
+    for target in resolved["study"]["targets"]:
+        tuned = _results("performance", resolved, performance_file(folder, SCRATCH, target), target)
+        miou = None if tuned is None else _miou(resolved, tuned)
+        if miou is not None:
+            rows.append({"source": SCRATCH, "target": target, "miou": miou})
+    return rows

@@ -11,8 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seg_transfer import __version__
 from seg_transfer.errors import ResultsError
 from seg_transfer.store.atomic import replaced_atomically
+from seg_transfer.store.content_key import SCHEMA_VERSION
 
 _DESCRIPTIONS = "columns"
 
@@ -33,8 +35,8 @@ _PROVENANCE = [
 SAMPLES = _schema(
     [
         ("image_id", pa.string(), "image path relative to the dataset's root, without suffix"),
-        ("row", pa.int32(), "pixel row from the top, 0-based, at the label map's resolution"),
-        ("column", pa.int32(), "pixel column from the left, 0-based, at the label map's resolution"),
+        ("row", pa.int32(), "pixel row from the top, 0-based, in the map it was drawn from"),
+        ("column", pa.int32(), "pixel column from the left, 0-based, in the map it was drawn from"),
         ("label", pa.uint8(), "class index"),
     ]
 )
@@ -69,6 +71,27 @@ PERFORMANCE = _schema(
 )
 
 
+def provenance(seconds: float, content_key: str) -> dict[str, Any]:
+    """The columns that say when and how a row of results came about."""
+    return {
+        "seconds": seconds,
+        "content_key": content_key,
+        "schema_version": SCHEMA_VERSION,
+        "seg_transfer_version": __version__,
+        "created_utc": now_utc(),
+    }
+
+
+def scores_file(folder: Path, source: str, target: str) -> Path:
+    """A pair's scores in a run folder, one row per metric."""
+    return folder / "scores" / source / f"{target}.parquet"
+
+
+def performance_file(folder: Path, source: str, target: str) -> Path:
+    """A pair's actual performance in a run folder, one row per fine-tuning seed."""
+    return folder / "performance" / source / f"{target}.parquet"
+
+
 def write_rows(
     file: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, str] | None = None
 ) -> None:
@@ -85,8 +108,14 @@ def write_table(file: Path, table: pa.Table, metadata: Mapping[str, str] | None 
 
 def read_metadata(file: Path, schema: pa.Schema, names: Sequence[str]) -> dict[str, str]:
     """These entries of a file's metadata, "" where one is missing; raises ResultsError when the file is damaged."""
-    found: dict[bytes, bytes] = (read_table(file, schema).schema.metadata or {}) if file.exists() else {}
-    return {name: found.get(name.encode(), b"").decode(errors="replace") for name in names}
+    table = read_table(file, schema) if file.exists() else schema.empty_table()
+    return {name: metadata_of(table, name) for name in names}
+
+
+def metadata_of(table: pa.Table, name: str) -> str:
+    """One entry of a table's metadata, "" where it is missing."""
+    metadata: dict[bytes, bytes] = table.schema.metadata or {}
+    return metadata.get(name.encode(), b"").decode(errors="replace")
 
 
 def read_rows(file: Path, schema: pa.Schema) -> list[dict[str, Any]]:

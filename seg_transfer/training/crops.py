@@ -19,11 +19,10 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from seg_transfer.data.images import read_pair
-from seg_transfer.data.manifest import DatasetManifest
+from seg_transfer.data.manifest import IGNORE, DatasetManifest
 from seg_transfer.data.records import Record
 from seg_transfer.training.schedule import Schedule
 
-IGNORE = 255
 _Pixels = npt.NDArray[np.uint8]
 
 

@@ -156,8 +156,7 @@ class _FiniteLoss(Hook):  # type: ignore[misc]
         self.interval = interval
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any, outputs: dict[str, Tensor]) -> None:
-        due = (batch_idx + 1) % self.interval == 0 or batch_idx + 1 == runner.max_iters
-        if due and not _finite_everywhere(outputs["loss"]):
+        if _is_due(runner, batch_idx, self.interval) and not _finite_everywhere(outputs["loss"]):
             raise TrainingError(
                 f"{runner.work_dir}: the loss is not finite at step {batch_idx + 1}; lower learning_rate"
             )
@@ -173,8 +172,7 @@ class _ResumePoint(Hook):  # type: ignore[misc]
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any, outputs: Any) -> None:
         # The last step too: what follows a training may fail, and must not cost the training.
-        due = (batch_idx + 1) % self.interval == 0 or batch_idx + 1 == runner.max_iters
-        if due and is_main_process():
+        if _is_due(runner, batch_idx, self.interval) and is_main_process():
             with replaced_atomically(Path(runner.work_dir) / _RESUME_FILE) as temporary:
                 runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=False)
 
@@ -185,6 +183,10 @@ class _Tick(Hook):  # type: ignore[misc]
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any, outputs: Any) -> None:
         self.progress(batch_idx + 1, runner.max_iters)
+
+
+def _is_due(runner: Runner, batch_idx: int, interval: int) -> bool:
+    return (batch_idx + 1) % interval == 0 or batch_idx + 1 == runner.max_iters
 
 
 def _finite_everywhere(loss: Tensor) -> bool:

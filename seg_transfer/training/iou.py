@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-IGNORE = 255
+from seg_transfer.data.manifest import IGNORE
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,13 @@ def portable(model: Mapping[str, Any]) -> ModelConfig:
 
     Batch normalisation over several processes is switched on again by the training loop where it runs on several.
     """
-    return dict(json.loads(json.dumps(_portable(model))))
+    plain: ModelConfig = json.loads(json.dumps(_portable(model)))
+    preprocessor = plain.get("data_preprocessor")
+    if isinstance(preprocessor, dict):
+        # Images come in one size here; padding them to the crop size of the config's own training would drown them.
+        preprocessor.pop("size", None)
+        preprocessor["size_divisor"] = 1
+    return plain
 
 
 def _portable(value: Any) -> Any:

@@ -5,11 +5,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from seg_transfer.errors import CheckpointError, ConfigError
+from seg_transfer.models.compat import import_mmseg
 from seg_transfer.models.networks import (
     build_network,
     classifier_name,
@@ -25,6 +27,7 @@ from seg_transfer.models.networks import (
     with_normalisation,
 )
 from seg_transfer.resources import shipped
+from seg_transfer.training.crops import as_mmseg
 
 CONFIGS = shipped("configs/models")
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
@@ -273,3 +276,17 @@ def test_shipped_configs_are_all_tested():
         "hrnetv2_w18_small.py",
         "hrnetv2_tiny.py",
     }
+
+
+def test_a_config_that_pads_to_its_own_crop_size_trains_on_the_crops_it_is_given():
+    """mmseg's SegFormer pads to 512 x 512: around a crop of 64 x 96 that would be 97 % black."""
+    import_mmseg()
+    import mmseg
+
+    configs = Path(mmseg.__file__).parent / ".mim" / "configs"
+    model = read_model_config(configs / "segformer" / "segformer_mit-b0_8xb2-160k_ade20k-512x512.py")
+    crop = as_mmseg(np.full((64, 96, 3), 7, np.uint8), np.ones((64, 96), np.uint8), Path("crop.png"))
+    batch = {name: [value, value] for name, value in crop.items()}
+    taken = build_network(with_classes(model, 5), seed=0).data_preprocessor(batch, training=True)
+    assert taken["inputs"].shape == (2, 3, 64, 96)
+    assert all(sample.gt_sem_seg.data.shape == (1, 64, 96) for sample in taken["data_samples"])

@@ -6,9 +6,8 @@ from operator import add
 import numpy as np
 import pytest
 
-from seg_transfer import observations as module
 from seg_transfer.errors import ObservationsError
-from seg_transfer.observations import Moments, MomentStatistics, Observations, PixelSample, image_groups
+from seg_transfer.observations import Moments, MomentStatistics, Observations, PixelSample, _blocks, image_groups
 
 
 def sample(**changed):
@@ -201,7 +200,7 @@ class TestMoments:
         features, labels = data()
         groups = np.arange(300) % 7
         whole = moments_of(features, labels, groups)
-        monkeypatch.setattr(module, "BLOCK_ROWS", 11)
+        monkeypatch.setattr(_blocks, "BLOCK_ROWS", 11)
         for one, other in zip(whole.groups, moments_of(features, labels, groups).groups, strict=True):
             np.testing.assert_allclose(one.second, other.second, rtol=1e-12, atol=1e-10)
             np.testing.assert_allclose(one.sums, other.sums, rtol=1e-12, atol=1e-12)

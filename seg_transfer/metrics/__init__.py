@@ -2,51 +2,68 @@
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
 from seg_transfer.errors import ConfigError, ObservationsError
-from seg_transfer.metrics import _gbc, _h_score, _leep, _logme
-from seg_transfer.metrics._base import Metric, Score, Scores, Statistics, single
+from seg_transfer.metrics import _gbc, _h_score, _lda_score, _leep, _logme, _nce, _regularized_h_score
+from seg_transfer.metrics._base import Metric, Score, Statistics, single
 from seg_transfer.metrics._gbc import gbc, log_negative_gbc
 from seg_transfer.metrics._h_score import h_score
+from seg_transfer.metrics._lda_score import lda_score
 from seg_transfer.metrics._leep import leep
 from seg_transfer.metrics._logme import logme
+from seg_transfer.metrics._nce import nce
+from seg_transfer.metrics._regularized_h_score import regularized_h_score
 from seg_transfer.observations import Observations, image_groups
 
-__all__ = ["METRICS", "Metric", "Score", "gbc", "h_score", "leep", "log_negative_gbc", "logme", "score_all"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "Score",
+    "gbc",
+    "h_score",
+    "lda_score",
+    "leep",
+    "log_negative_gbc",
+    "logme",
+    "nce",
+    "regularized_h_score",
+    "score_all",
+]
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        "gbc": _gbc.METRIC,
-        "logme": _logme.METRIC,
-        "h_score": _h_score.METRIC,
-        "leep": _leep.METRIC,
-    }
-)
+_MODULES = (_gbc, _logme, _h_score, _regularized_h_score, _lda_score, _leep, _nce)
+METRICS: Mapping[str, Metric] = MappingProxyType({module.METRIC.name: module.METRIC for module in _MODULES})
 
 
-def score_all(observations: Observations, names: Iterable[str], standard_errors: bool = True) -> dict[str, Score]:
+def score_all(
+    observations: Observations, names: Iterable[str], standard_errors: bool | Literal["all"] = True
+) -> dict[str, Score]:
     """The scores of one pair by several metrics, with one pass over the features for all that they share.
 
     Standard errors are those of the delete-a-group jackknife: the images present are dealt by rank into 10 groups (as
-    many as there are images, if fewer), and each group is left out in turn. LogME, H-score and LEEP are computed anew
-    for every group; GBC keeps the PCA of the whole sample. Without ``image_index``, or with one image, there are none.
+    many as there are images, if fewer), and each group is left out in turn. Metrics made of sums over images are
+    computed anew for every group, where GBC keeps the PCA of the whole sample. The others cost the whole computation
+    once more for every group, and have a standard error only with ``"all"``. Without ``image_index``, or with one
+    image, there are none.
 
     Args:
         observations: N observations of the pair.
         names: of metrics in METRICS.
-        standard_errors: False saves their cost.
+        standard_errors: False saves their cost; "all" pays it for every metric.
 
     Raises:
-        ConfigError: an unknown metric.
-        ObservationsError: a metric needs features or source_probs that the observations lack.
+        ConfigError: an unknown metric, or one that is made of several pairs' scores.
+        ObservationsError: a metric needs something that the observations lack.
     """
     chosen = {name: _named(name) for name in names}
     for metric in chosen.values():
         _check_needs(metric, observations)
-    statistics = _statistics(observations, standard_errors)
-    return {name: _as_score(metric.scores(statistics, **metric.settings)) for name, metric in chosen.items()}
+    statistics = Statistics.ungrouped(observations)
+    if standard_errors and observations.image_index is not None:
+        statistics = Statistics(observations, image_groups(observations.image_index))
+    return {name: _score(metric, statistics, standard_errors == "all") for name, metric in chosen.items()}
 
 
 def _named(name: str) -> Metric:
@@ -56,21 +73,40 @@ def _named(name: str) -> Metric:
 
 
 def _check_needs(metric: Metric, observations: Observations) -> None:
+    if "scores" in metric.needs:
+        raise ConfigError(
+            f"metric {metric.name} is made of the scores of several pairs: score its parts, and evaluate adds it"
+        )
     for need in sorted(metric.needs):
         if getattr(observations, need) is None:
             raise ObservationsError(
-                f"metric {metric.name} needs {need}, and this source gives none: leave the metric out"
+                f"metric {metric.name} needs {need}, and these observations have none: leave the metric out"
             )
 
 
-def _statistics(observations: Observations, standard_errors: bool) -> Statistics:
-    if not standard_errors or observations.image_index is None:
-        return Statistics.ungrouped(observations)
-    return Statistics(observations, image_groups(observations.image_index))
+def _score(metric: Metric, statistics: Statistics, at_any_cost: bool) -> Score:
+    scores = metric.scores(statistics, **metric.settings)
+    if at_any_cost and not metric.additive:
+        scores += [_anew(metric, statistics, group) for group in statistics.left_out]
+    return Score(
+        single(scores),
+        _jackknife([score for score in scores[1:] if score is not None]),
+        tuple(scores[1:]),
+        _note(metric, len(statistics.observations.labels)),
+    )
 
 
-def _as_score(scores: Scores) -> Score:
-    return Score(single(scores), _jackknife([score for score in scores[1:] if score is not None]), tuple(scores[1:]))
+def _anew(metric: Metric, statistics: Statistics, group: int) -> float | None:
+    """The score without one group, from the beginning."""
+    kept = statistics.groups != group
+    if len(np.unique(statistics.observations.codes[kept])) < 2:
+        return None
+    return metric.scores(Statistics.ungrouped(statistics.observations.taken(kept)), **metric.settings)[0]
+
+
+def _note(metric: Metric, n: int) -> str:
+    limit = metric.settings.get("max_observations", n)
+    return f"fitted on {limit} of {n} observations" if isinstance(limit, int) and limit < n else ""
 
 
 def _jackknife(replicates: list[float]) -> float | None:

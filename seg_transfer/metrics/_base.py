@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from seg_transfer.errors import ConfigError
 from seg_transfer.observations import IntArray, Moments, MomentStatistics, Observations
@@ -12,22 +13,28 @@ from seg_transfer.observations import IntArray, Moments, MomentStatistics, Obser
 Setting = int | float | str | bool
 # The score of all observations, then the score without each group in turn: None where fewer than two classes are left.
 Scores = list[float | None]
+# Up to this size the second moments of all classes are kept apart; they save the passes that look at classes.
+CLASS_MOMENTS_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
 class Metric:
     """A transferability metric: a function from observations to one number, higher is better.
 
-    ``needs``: which of "features" and "source_probs". ``range`` and ``reference``: text for people.
-    ``scores(statistics, **settings)``: its computation. ``settings``: all that changes its value, for content keys.
+    ``needs``: names of the fields of `Observations` that must be there; "scores" for a metric that is made of other
+    metrics' scores of several pairs. ``range``, ``cost`` and ``reference``: text for people. ``scores(statistics,
+    **settings)``: its computation. ``settings``: all that changes its value, for content keys. ``additive``: whether
+    ``scores`` gives the score without each group too, from sums over images; if not, it gives the score alone.
     """
 
     name: str
     needs: frozenset[str]
     range: str
+    cost: str
     reference: str
     scores: Callable[..., Scores]
     settings: Mapping[str, Setting]
+    additive: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,12 +43,14 @@ class Score:
 
     ``standard_error``: delete-a-group jackknife over groups of images; None where it was not asked for or fewer than
     two groups can be left out. ``replicates``: the score without each group in turn, from which the standard error of a
-    *difference* of two sources follows; None for a group without which fewer than two classes are left.
+    *difference* of two sources follows; None for a group without which fewer than two classes are left. ``note``: what
+    a reader of the number should know, such as on how many of the observations a model was fitted.
     """
 
     score: float
     standard_error: float | None = None
     replicates: tuple[float | None, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,24 +79,52 @@ class Statistics:
         return range(self.n_groups if self.n_groups > 1 else 0)
 
     @cached_property
+    def class_moments(self) -> MomentStatistics | None:
+        """The moments of every class by itself: where there is one group, and where they are small."""
+        features, n_classes = self.observations.features, len(self.observations.classes)
+        if features is None or self.n_groups > 1 or 8 * n_classes * features.shape[1] ** 2 > CLASS_MOMENTS_BYTES:
+            return None
+        return MomentStatistics.of_classes(self.observations)
+
+    @cached_property
     def moments(self) -> MomentStatistics:
-        """Moments per group."""
-        return MomentStatistics.of(self.observations, self.groups)
+        """The moments of every group, or those of every class."""
+        return self.class_moments or MomentStatistics.of(self.observations, self.groups)
+
+    @cached_property
+    def total(self) -> Moments:
+        """Moments of all observations."""
+        return self.moments.total()
+
+    @cached_property
+    def replicates(self) -> tuple[Moments | None, ...]:
+        """Moments without each group in turn; None where fewer than two classes are left."""
+        without = [self.moments.without(group) for group in self.left_out]
+        return tuple(moments if len(moments.classes) > 1 else None for moments in without)
 
 
 def scores_from_moments(statistics: Statistics, score: Callable[[Moments], float]) -> Scores:
     """The scores of a metric that is a function of the moments alone."""
-    scores: Scores = [score(statistics.moments.total())]
-    for group in statistics.left_out:
-        moments = statistics.moments.without(group)
-        scores.append(score(moments) if len(moments.classes) > 1 else None)
-    return scores
+    without = [None if moments is None else score(moments) for moments in statistics.replicates]
+    return [score(statistics.total), *without]
 
 
 def single(scores: Scores) -> float:
     """The score of all observations; they have two classes, so there is one."""
     assert scores[0] is not None
     return scores[0]
+
+
+def features_of(statistics: Statistics) -> npt.NDArray[np.generic]:
+    """The features, which a metric that declares its need of them is never without."""
+    assert statistics.observations.features is not None
+    return statistics.observations.features
+
+
+def source_probs_of(statistics: Statistics) -> npt.NDArray[np.generic]:
+    """The source's probabilities, which a metric that declares its need of them is never without."""
+    assert statistics.observations.source_probs is not None
+    return statistics.observations.source_probs
 
 
 def require(rule: bool, setting: str, value: object, allowed: str) -> None:

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import scipy.linalg
 import scipy.special
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, require, single
-from seg_transfer.observations import FloatArray, IntArray, Observations, add_by_key, keyed_blocks
+from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, require, single
+from seg_transfer.observations import FloatArray, IntArray, Moments, Observations, add_by_key, keyed_blocks
 
 Covariance = Literal["diagonal", "spherical", "full"]
 
@@ -110,21 +110,44 @@ def _log_scores(statistics: Statistics, settings: _Settings) -> Scores:
 
 
 def _project(statistics: Statistics, settings: _Settings) -> _Projected:
-    observations, n_groups = statistics.observations, statistics.n_groups
-    assert observations.features is not None
-    total, n_classes = statistics.moments.total(), len(observations.classes)
+    total = statistics.total
     basis = _principal_directions(total.covariance, min(settings.n_components, total.n - 1))
-    mean, centres, width = total.mean, total.class_offsets @ basis, basis.shape[1]
     full = settings.covariance == "full"
+    if statistics.class_moments is None:
+        return _project_observations(statistics, basis, full)
+    return _project_moments(statistics.class_moments.groups, total, basis, full)
+
+
+def _project_moments(classes: tuple[Moments, ...], total: Moments, basis: FloatArray, full: bool) -> _Projected:
+    """One group, in which the sum of z over every class is zero."""
+    centres = total.class_offsets @ basis
+    squares = np.stack([_scatter_along(basis, part, full) for part in classes])
+    return _Projected(centres, total.counts[None], np.zeros((1, *centres.shape)), squares[None])
+
+
+def _scatter_along(basis: FloatArray, moments: Moments, full: bool) -> FloatArray:
+    """W^T (sum of (x - mean)(x - mean)^T) W, (d, d), or its diagonal, (d,)."""
+    image, mean = moments.second @ basis, (moments.mean - moments.shift) @ basis
+    if full:
+        return basis.T @ image - moments.n * np.outer(mean, mean)
+    diagonal: FloatArray = np.einsum("ij,ij->j", basis, image) - moments.n * mean**2
+    return diagonal
+
+
+def _project_observations(statistics: Statistics, basis: FloatArray, full: bool) -> _Projected:
+    """A second pass over the observations."""
+    observations, n_groups, width = statistics.observations, statistics.n_groups, basis.shape[1]
+    mean, centres, n_classes = statistics.total.mean, statistics.total.class_offsets @ basis, len(observations.classes)
     keys = statistics.groups * n_classes + observations.codes
     sums = np.zeros((n_groups * n_classes, width))
     squares = np.zeros((n_groups * n_classes, width, width) if full else sums.shape)
     add_squares = _add_outer_products if full else _add_squares
-    for rows, sorted_keys in keyed_blocks(observations.features, keys):
-        z = (rows - mean) @ basis - centres[sorted_keys % n_classes]
+    for rows, sorted_keys in keyed_blocks(features_of(statistics), keys):
+        rows -= mean
+        z = rows @ basis - centres[sorted_keys % n_classes]
         add_by_key(sums, z, sorted_keys)
         add_squares(squares, z, sorted_keys)
-    counts = np.stack([group.counts for group in statistics.moments.groups])
+    counts = np.bincount(keys, minlength=n_groups * n_classes).reshape(n_groups, n_classes)
     by_group = (n_groups, n_classes)
     return _Projected(centres, counts, sums.reshape(*by_group, width), squares.reshape(*by_group, *squares.shape[1:]))
 
@@ -210,7 +233,9 @@ METRIC = Metric(
     name="gbc",
     needs=frozenset({"features"}),
     range="[-C (C - 1), 0]",
+    cost="N D^2",
     reference="Pandy et al., Transferability Estimation using Bhattacharyya Class Separability, CVPR 2022, eq. 1-3",
     scores=_scores,
     settings={"n_components": 64, "covariance": "diagonal", "variance_floor": 1e-4, "ddof": 1},
+    additive=True,
 )

@@ -1,12 +1,12 @@
-"""H-score: between-class variance of the features in units of their total covariance."""
+"""H-score: how much of the features' variance tells the classes apart."""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 
 from seg_transfer.metrics._base import Metric, Scores, Statistics, scores_from_moments, single
+from seg_transfer.metrics._separation import between, inverse_trace, live
 from seg_transfer.observations import Moments, Observations
 
 
@@ -37,24 +37,16 @@ def _scores(statistics: Statistics) -> Scores:
 
 
 def _score(moments: Moments) -> float:
-    covariance, epsilon = moments.covariance, np.finfo(np.float64).eps
-    # Whatever varies by less than the last digit of its own mean is rounding.
-    varies = np.diag(covariance) > (epsilon * moments.mean) ** 2
-    if not varies.any():
-        return 0.0
-    deviation = np.sqrt(np.diag(covariance)[varies])
-    eigenvalues, vectors = scipy.linalg.eigh(covariance[np.ix_(varies, varies)] / np.outer(deviation, deviation))
-    kept = eigenvalues > len(eigenvalues) * epsilon * eigenvalues[-1]
-    weights = np.sqrt(moments.counts / moments.n)[:, None]
-    between = weights * moments.class_offsets[:, varies] / deviation
-    return float(((between @ vectors[:, kept]) ** 2 / eigenvalues[kept]).sum())
+    return inverse_trace(moments.covariance, between(moments), live(moments))
 
 
 METRIC = Metric(
     name="h_score",
     needs=frozenset({"features"}),
     range="[0, min(D, C - 1)]",
+    cost="N D^2",
     reference="Bao et al., An Information-Theoretic Approach to Transferability in Task Transfer Learning, ICIP 2019",
     scores=_scores,
     settings={},
+    additive=True,
 )

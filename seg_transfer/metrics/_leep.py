@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seg_transfer.errors import ObservationsError
-from seg_transfer.metrics._base import Metric, Scores, Statistics, single
+from seg_transfer.metrics._base import Metric, Scores, Statistics, single, source_probs_of
 from seg_transfer.observations import FloatArray, Observations, add_by_key, keyed_blocks
 
 
@@ -36,7 +35,7 @@ def leep(source_probs: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -
 def _scores(statistics: Statistics) -> Scores:
     joints = _joints(statistics)
     samples = [joints.sum(axis=0), *(np.delete(joints, group, axis=0).sum(axis=0) for group in statistics.left_out)]
-    logs = _log_sums(statistics, np.stack([_conditional(joint) for joint in samples], axis=1))
+    logs = _log_sums(statistics, np.stack([label_given_source(joint) for joint in samples], axis=1))
     sizes = np.bincount(statistics.groups)
     scores: Scores = [_score(logs[:, 0].sum(), sizes.sum())]
     for group in statistics.left_out:
@@ -53,15 +52,15 @@ def _score(log_sum: float, n: int) -> float:
 
 def _joints(statistics: Statistics) -> FloatArray:
     """(n_groups, C, C_s): per group, the sum of source_probs over the observations of each class."""
-    source_probs, n_classes = _source_probs(statistics), len(statistics.observations.classes)
+    source_probs, n_classes = source_probs_of(statistics), len(statistics.observations.classes)
     joints = np.zeros((statistics.n_groups * n_classes, source_probs.shape[1]))
     for rows, keys in keyed_blocks(source_probs, statistics.groups * n_classes + statistics.observations.codes):
         add_by_key(joints, rows, keys)
     return joints.reshape(statistics.n_groups, n_classes, -1)
 
 
-def _conditional(joint: FloatArray) -> FloatArray:
-    """P(y | z), (C, C_s)."""
+def label_given_source(joint: FloatArray) -> FloatArray:
+    """P(y | z), (C, C_s), from joint weights of any sum; zero for a source class without any."""
     mass = joint.sum(axis=0)
     conditional: FloatArray = np.divide(joint, mass, out=np.zeros_like(joint), where=mass > 0)
     return conditional
@@ -75,7 +74,7 @@ def _log_sums(statistics: Statistics, conditionals: FloatArray) -> FloatArray:
     n_classes, n_sets, _ = conditionals.shape
     totals = np.zeros((n_classes * statistics.n_groups, n_sets))
     by_class = statistics.observations.codes * statistics.n_groups + statistics.groups
-    for rows, keys in keyed_blocks(_source_probs(statistics), by_class):
+    for rows, keys in keyed_blocks(source_probs_of(statistics), by_class):
         likelihood = np.empty((len(rows), n_sets))
         bounds = np.searchsorted(keys, np.arange(n_classes + 1) * statistics.n_groups)
         for label in np.flatnonzero(np.diff(bounds)):
@@ -87,17 +86,13 @@ def _log_sums(statistics: Statistics, conditionals: FloatArray) -> FloatArray:
     return sums
 
 
-def _source_probs(statistics: Statistics) -> npt.NDArray[Any]:
-    if statistics.observations.source_probs is None:
-        raise ObservationsError("source_probs are missing; LEEP needs the source's probabilities of every observation")
-    return statistics.observations.source_probs
-
-
 METRIC = Metric(
     name="leep",
     needs=frozenset({"source_probs"}),
     range="(-inf, 0]",
+    cost="N C_s",
     reference="Nguyen et al., LEEP, ICML 2020",
     scores=_scores,
     settings={},
+    additive=True,
 )

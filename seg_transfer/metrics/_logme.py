@@ -78,7 +78,7 @@ def _raw_spectrum(raw: Moments, moments: Moments) -> tuple[FloatArray, FloatArra
     n, mean, epsilon = moments.n, moments.mean, np.finfo(np.float64).eps
     scatter = n * moments.covariance
     if n * (mean @ mean) <= LARGE_OFFSET * np.trace(scatter):
-        eigenvalues, vectors = scipy.linalg.eigh(raw.second)
+        eigenvalues, vectors = scipy.linalg.eigh(raw.second, driver="evd")
         return eigenvalues, vectors, epsilon * eigenvalues[-1]
     # F^T F = A^T A with A = [scatter^(1/2); sqrt(n) mean^T], whose singular values keep the digits that A^T A loses.
     inner, basis = scipy.linalg.eigh(scatter)
@@ -122,7 +122,9 @@ METRIC = Metric(
     name="logme",
     needs=frozenset({"features"}),
     range="any real number",
+    cost="N D^2",
     reference="You et al., LogME, ICML 2021",
     scores=_scores,
     settings={"converged": False},
+    additive=True,
 )

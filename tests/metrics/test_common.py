@@ -36,6 +36,11 @@ PROPERTIES = {
     "h_score": Properties(
         lambda c: 0, lambda c, d: min(c - 1, d), shift=True, scale=True, rotation=True, duplication=True
     ),
+    "regularized_h_score": Properties(
+        lambda c: 0, lambda c, d: min(c - 1, d), shift=True, scale=True, rotation=True, duplication=False
+    ),
+    "lda_score": Properties(lambda c: 0, lambda c, d: np.inf, shift=True, scale=True, rotation=True, duplication=True),
+    "nce": Properties(lambda c: -np.log(c), lambda c, d: 0, shift=True, scale=True, rotation=True, duplication=True),
     "leep": Properties(lambda c: -np.inf, lambda c, d: 0, shift=True, scale=True, rotation=True, duplication=True),
 }
 
@@ -262,7 +267,7 @@ def test_scores_come_in_the_order_of_the_names(world):
 
 
 def test_an_unknown_metric_is_named_with_the_known_ones(world):
-    with pytest.raises(ConfigError, match=r"'gbx'.*gbc, logme, h_score, leep"):
+    with pytest.raises(ConfigError, match=r"'gbx'.*gbc, logme"):
         score_all(world(), ["gbc", "gbx"])
 
 

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from seg_transfer import observations as observing
 from seg_transfer.errors import ObservationsError
 from seg_transfer.metrics import leep, score_all
-from seg_transfer.observations import Observations
+from seg_transfer.observations import Observations, _blocks
 
 
 def slow_leep(probs, labels):
@@ -81,7 +80,7 @@ def test_rounded_probabilities_are_taken_and_never_score_above_zero(kind, world)
 def test_blocks_do_not_show(world, monkeypatch):
     observations = world()
     whole = score_all(observations, ["leep"])["leep"]
-    monkeypatch.setattr(observing, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(_blocks, "BLOCK_ROWS", 7)
     in_blocks = score_all(observations, ["leep"])["leep"]
     assert in_blocks.score == pytest.approx(whole.score, rel=1e-12)
     assert in_blocks.replicates == pytest.approx(whole.replicates, rel=1e-12)

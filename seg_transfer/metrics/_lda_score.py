@@ -1,0 +1,61 @@
+"""The trace criterion of linear discriminant analysis: scatter between classes over scatter within them."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seg_transfer.metrics._base import Metric, Scores, Statistics, scores_from_moments, single
+from seg_transfer.metrics._separation import EPSILON, between, inverse_trace
+from seg_transfer.observations import Moments, Observations
+
+# What is left of a variance when two sums of equal size are subtracted.
+ROUNDING = 1e-13
+
+
+def lda_score(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
+    """tr(S_w^+ S_b), the trace criterion of Fisher's discriminant analysis, Fukunaga, "Introduction to Statistical
+    Pattern Recognition", 1990.
+
+    S_w and S_b are the scatter within and between the classes, both divided by N. The inverse is that of Moore and
+    Penrose in the units of the features: a direction in which no class varies counts nothing, even where it separates
+    the classes perfectly (there are always such directions when D > N - C).
+
+    Args:
+        features: (N, D).
+        labels: (N,) integers, C classes.
+
+    Returns:
+        A number >= 0; higher is better.
+
+    Raises:
+        ObservationsError: NaN or infinite features, fewer than two classes or observations.
+
+    >>> lda_score(np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1]))
+    4.0
+    """
+    return single(_scores(Statistics.ungrouped(Observations(features, labels))))
+
+
+def _scores(statistics: Statistics) -> Scores:
+    return scores_from_moments(statistics, _score)
+
+
+def _score(moments: Moments) -> float:
+    rows = between(moments)
+    within = moments.covariance - rows.T @ rows
+    total = np.diag(moments.covariance)
+    varies = np.diag(within) > np.maximum(ROUNDING * total, (EPSILON * moments.mean) ** 2)
+    return inverse_trace(within, rows, varies, rounding=len(total) * EPSILON * float(total.sum()))
+
+
+METRIC = Metric(
+    name="lda_score",
+    needs=frozenset({"features"}),
+    range="[0, inf)",
+    cost="N D^2",
+    reference="Fukunaga, Introduction to Statistical Pattern Recognition, 1990",
+    scores=_scores,
+    settings={},
+    additive=True,
+)

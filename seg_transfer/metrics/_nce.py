@@ -1,0 +1,67 @@
+"""NCE: how much the source's predicted class tells about the target's label."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import xlogy
+
+from seg_transfer.metrics._base import Metric, Scores, Statistics, single, source_probs_of
+from seg_transfer.observations import IntArray, Observations
+
+
+def nce(source_probs: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
+    """Negative conditional entropy -H(Y | Z), Tran et al., "Transferability and Hardness of Supervised Classification
+    Tasks", ICCV 2019, with Z the class to which the source gives the highest probability (the first of equal ones).
+
+    Args:
+        source_probs: (N, C_s), rows non-negative with sum 1.
+        labels: (N,) integers, C classes.
+
+    Returns:
+        A number in [-log C, 0], in nats; higher is better.
+
+    Raises:
+        ObservationsError: rows that are no distribution, fewer than two classes or observations.
+
+    >>> nce(np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), np.array([3, 3, 8]))
+    0.0
+    """
+    return single(_scores(Statistics.ungrouped(Observations(None, labels, source_probs))))
+
+
+def negative_conditional_entropy(joint: npt.NDArray[Any]) -> float:
+    """-H(Y | Z) in nats for joint weights of any sum, (C, C_z)."""
+    lost = xlogy(joint, joint).sum() - xlogy(joint.sum(axis=0), joint.sum(axis=0)).sum()
+    return min(float(lost / joint.sum()), 0.0)
+
+
+def _scores(statistics: Statistics) -> Scores:
+    counts = _joint_counts(statistics)
+    total = counts.sum(axis=0)
+    return [_score(total), *(_score(total - counts[group]) for group in statistics.left_out)]
+
+
+def _score(joint: IntArray) -> float | None:
+    return negative_conditional_entropy(joint) if np.count_nonzero(joint.any(axis=1)) > 1 else None
+
+
+def _joint_counts(statistics: Statistics) -> IntArray:
+    """(n_groups, C, C_s): per group, the observations of each label for which each source class is the highest."""
+    source_probs, observations = source_probs_of(statistics), statistics.observations
+    shape = (statistics.n_groups, len(observations.classes), source_probs.shape[1])
+    keys = np.ravel_multi_index((statistics.groups, observations.codes, source_probs.argmax(axis=1)), shape)
+    counts: IntArray = np.bincount(keys, minlength=int(np.prod(shape))).reshape(shape)
+    return counts
+
+
+METRIC = Metric(
+    name="nce",
+    needs=frozenset({"source_probs"}),
+    range="[-log C, 0]",
+    cost="N C_s",
+    reference="Tran et al., Transferability and Hardness of Supervised Classification Tasks, ICCV 2019",
+    scores=_scores,
+    settings={},
+    additive=True,
+)

@@ -1,0 +1,69 @@
+"""Regularised H-score: the H-score with a covariance that is shrunk towards a sphere."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seg_transfer.metrics._base import Metric, Scores, Statistics, scores_from_moments, single
+from seg_transfer.metrics._separation import between, inverse_trace, live
+from seg_transfer.observations import Moments, Observations
+
+
+def regularized_h_score(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
+    """tr(cov_a(f)^-1 (1 - a) cov(E[f | y])), Ibrahim et al., "Newer is not always better: Rethinking transferability
+    metrics, their peculiarities, stability and performance", 2021.
+
+    cov_a = (1 - a) cov + a tr(cov) / D, with the shrinkage a of Ledoit and Wolf, "A well-conditioned estimator for
+    large-dimensional covariance matrices", 2004. Both covariances are divided by N, as theirs is; public code divides
+    the second by N - 1, and its values are N / (N - 1) times as large.
+
+    Args:
+        features: (N, D).
+        labels: (N,) integers, C classes.
+
+    Returns:
+        A number in [0, min(D, C - 1)]; higher is better.
+
+    Raises:
+        ObservationsError: NaN or infinite features, fewer than two classes or observations.
+    """
+    return single(_scores(Statistics.ungrouped(Observations(features, labels))))
+
+
+def _scores(statistics: Statistics) -> Scores:
+    return scores_from_moments(statistics, _score)
+
+
+def _score(moments: Moments) -> float:
+    covariance, shrinkage = moments.covariance, ledoit_wolf_shrinkage(moments)
+    varies = live(moments)
+    shrunk = (1 - shrinkage) * covariance
+    if shrinkage > 0:
+        # The sphere gives a variance to channels that have none.
+        shrunk.flat[:: len(shrunk) + 1] += shrinkage * np.trace(covariance) / len(covariance)
+        varies[:] = varies.any()
+    return (1 - shrinkage) * inverse_trace(shrunk, between(moments), varies)
+
+
+def ledoit_wolf_shrinkage(moments: Moments) -> float:
+    """The weight in [0, 1] of the sphere: how uncertain the covariance is, over how far it is from a sphere."""
+    covariance = moments.covariance
+    square = float(np.vdot(covariance, covariance))
+    distance = square - np.trace(covariance) ** 2 / len(covariance)
+    if distance <= 0:
+        return 0.0
+    uncertainty = (moments.central_fourth - square) / moments.n
+    return float(np.clip(uncertainty / distance, 0.0, 1.0))
+
+
+METRIC = Metric(
+    name="regularized_h_score",
+    needs=frozenset({"features"}),
+    range="[0, min(D, C - 1)]",
+    cost="N D^2",
+    reference="Ibrahim et al., Newer is not always better: Rethinking transferability metrics, 2021",
+    scores=_scores,
+    settings={},
+    additive=True,
+)

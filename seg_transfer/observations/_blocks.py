@@ -1,0 +1,36 @@
+"""Passing over N rows in blocks that stay in the processor's cache."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+# 1024 rows of 720 channels are 6 MB: larger blocks leave the cache, smaller ones cost the matrix products their speed.
+BLOCK_ROWS = 1024
+
+
+def keyed_blocks(matrix: npt.NDArray[Any], keys: IntArray) -> Iterator[tuple[FloatArray, IntArray]]:
+    """Blocks of rows as float64, in the order of their keys, with their keys (sorted through all blocks).
+
+    The rows may be changed in place; each block overwrites the one before.
+    """
+    order = np.argsort(keys, kind="stable")
+    size = min(BLOCK_ROWS, len(keys))
+    taken, values = np.empty((size, matrix.shape[1]), matrix.dtype), np.empty((size, matrix.shape[1]))
+    for start in range(0, len(keys), size):
+        chosen = order[start : start + size]
+        np.take(matrix, chosen, axis=0, out=taken[: len(chosen)], mode="clip")
+        np.copyto(values[: len(chosen)], taken[: len(chosen)], casting="same_kind")
+        yield values[: len(chosen)], keys[chosen]
+
+
+def add_by_key(totals: FloatArray, rows: FloatArray, keys: IntArray) -> None:
+    """Add every row to ``totals[key]``; ``keys`` are sorted."""
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    for start, end in itertools.pairwise([*starts, len(keys)]):
+        totals[keys[start]] += rows[start:end].sum(axis=0)

@@ -1,0 +1,202 @@
+"""Counts, class sums and second moments of observations: one pass, additive over groups of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg.blas import dsyrk
+
+from seg_transfer.errors import ObservationsError
+from seg_transfer.observations._blocks import FloatArray, IntArray, add_by_key, keyed_blocks
+from seg_transfer.observations._records import Observations
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Counts, class sums and second moment of some observations, in float64, about the point ``shift``.
+
+    ``classes``: (C,) labels. ``shift``: (D,). ``counts``: (C,). With z = x - shift, ``sums``: (C, D), of z for every
+    class; and over all classes ``second``: (D, D), the sum of z z^T; ``third``: (D,), that of |z|^2 z; ``fourth``: that
+    of |z|^4. The last two say how far the products z z^T scatter about their mean.
+    """
+
+    classes: npt.NDArray[np.integer[Any]]
+    shift: FloatArray
+    counts: IntArray
+    sums: FloatArray
+    second: FloatArray
+    third: FloatArray
+    fourth: float
+
+    def __add__(self, other: Moments) -> Moments:
+        """The moments of both together, about the shift of the left one."""
+        return _together([self, other], self.shift)
+
+    @property
+    def n(self) -> int:
+        """Number of observations."""
+        return int(self.counts.sum())
+
+    @property
+    def mean(self) -> FloatArray:
+        """(D,) mean of all observations."""
+        return self.shift + self._mean_from_shift
+
+    @property
+    def class_offsets(self) -> FloatArray:
+        """(C, D) mean of each class minus the mean of all; every class must be present."""
+        return self.sums / self.counts[:, None] - self._mean_from_shift
+
+    @cached_property
+    def covariance(self) -> FloatArray:
+        """(D, D) covariance of all observations, divided by N."""
+        mean = self._mean_from_shift
+        return self.second / self.n - np.outer(mean, mean)
+
+    def about(self, shift: FloatArray) -> Moments:
+        """The same observations about another point."""
+        return _together([self], shift)
+
+    def present(self) -> Moments:
+        """The same without the classes that have no observation."""
+        held = self.counts > 0
+        return replace(self, classes=self.classes[held], counts=self.counts[held], sums=self.sums[held])
+
+    @property
+    def central_fourth(self) -> float:
+        """The mean of |x - mean|^4."""
+        return self._third_and_fourth(-self._mean_from_shift)[1] / self.n
+
+    @property
+    def _mean_from_shift(self) -> FloatArray:
+        mean: FloatArray = self.sums.sum(axis=0) / self.n
+        return mean
+
+    def _third_and_fourth(self, step: FloatArray) -> tuple[FloatArray, float]:
+        """The sums of |z + step|^2 (z + step) and of |z + step|^4."""
+        sums, square, turned = self.sums.sum(axis=0), step @ step, self.second @ step
+        doubled = 2 * np.trace(self.second) + self.n * square
+        third = self.third + 2 * turned + square * sums + (doubled / 2 + 2 * (sums @ step) + self.n * square / 2) * step
+        fourth = self.fourth + 4 * (self.third + turned + square * sums) @ step + doubled * square
+        return third, float(fourth)
+
+
+@dataclass(frozen=True, eq=False)
+class MomentStatistics:
+    """The moments of every group of images: all that LogME, the H-score and the PCA of GBC need of N x D features."""
+
+    groups: tuple[Moments, ...]
+
+    @classmethod
+    def of(cls, observations: Observations, groups: IntArray | None = None) -> MomentStatistics:
+        """One pass over the features in blocks. ``groups``: (N,) numbers 0 .. n_groups - 1; None: one group.
+
+        Raises ObservationsError where the observations have no features.
+        """
+        features = _features_of(observations)
+        if groups is None:
+            groups = np.zeros(len(observations.labels), dtype=np.int64)
+        shift = _typical_row(features)
+        return _accumulate(features, observations, groups, [shift] * (int(groups.max()) + 1))
+
+    @classmethod
+    def of_classes(cls, observations: Observations) -> MomentStatistics:
+        """As `of`, with every class a group, each about a point of its own: classes may lie far apart."""
+        features, codes = _features_of(observations), observations.codes
+        shifts = [_typical_row(features[np.flatnonzero(codes == code)[:64]]) for code in range(codes.max() + 1)]
+        return _accumulate(features, observations, codes, shifts)
+
+    def total(self) -> Moments:
+        """The moments of all groups together."""
+        return _together(self.groups, self.groups[0].shift)
+
+    def without(self, group: int) -> Moments:
+        """The moments of all groups but one, without the classes that only this group holds."""
+        others = self.groups[:group] + self.groups[group + 1 :]
+        return _together(others, others[0].shift).present()
+
+    def merge(self, other: MomentStatistics) -> MomentStatistics:
+        """Group by group the moments of both, for workers that share the images of a target.
+
+        Raises ObservationsError if the numbers of groups differ.
+        """
+        if len(self.groups) != len(other.groups):
+            raise ObservationsError(
+                f"moments of {len(self.groups)} and of {len(other.groups)} groups cannot be merged: "
+                "use the same number of groups for all parts"
+            )
+        return MomentStatistics(tuple(map(add, self.groups, other.groups)))
+
+
+def _together(parts: Sequence[Moments], shift: FloatArray) -> Moments:
+    """The moments of all parts together, about one point."""
+    classes = reduce(np.union1d, [part.classes for part in parts])
+    counts, sums = np.zeros(len(classes), np.int64), np.zeros((len(classes), len(shift)))
+    second, third, fourth = np.zeros_like(parts[0].second), np.zeros(len(shift)), 0.0
+    steps = np.stack([part.shift - shift for part in parts])
+    for part, step in zip(parts, steps, strict=True):
+        places = np.searchsorted(classes, part.classes)
+        second += part.second
+        counts[places] += part.counts
+        sums[places] += part.sums + part.counts[:, None] * step
+        moved_third, moved_fourth = part._third_and_fourth(step)
+        third, fourth = third + moved_third, fourth + moved_fourth
+    if steps.any():
+        totals = np.stack([part.sums.sum(axis=0) + part.n / 2 * step for part, step in zip(parts, steps, strict=True)])
+        half = totals.T @ steps
+        second += half + half.T
+    return Moments(classes, shift, counts, sums, second, third, fourth)
+
+
+def _features_of(observations: Observations) -> npt.NDArray[Any]:
+    if observations.features is None:
+        raise ObservationsError("features are missing; moments need the features of every observation")
+    return observations.features
+
+
+def _accumulate(
+    features: npt.NDArray[Any], observations: Observations, groups: IntArray, shifts: list[FloatArray]
+) -> MomentStatistics:
+    classes, n_groups, width = observations.classes, len(shifts), features.shape[1]
+    n_classes = len(classes)
+    keys = groups * n_classes + observations.codes
+    counts = np.bincount(keys, minlength=n_groups * n_classes).reshape(n_groups, n_classes)
+    sums = np.zeros((n_groups * n_classes, width))
+    seconds = [np.zeros((width, width), order="F") for _ in range(n_groups)]
+    thirds, fourths = np.zeros((n_groups, width)), np.zeros(n_groups)
+    for rows, sorted_keys in keyed_blocks(features, keys):
+        bounds = np.searchsorted(sorted_keys, np.arange(n_groups + 1) * n_classes)
+        for group in np.flatnonzero(np.diff(bounds)):
+            z = rows[bounds[group] : bounds[group + 1]]
+            z -= shifts[group]
+            squares = np.einsum("ij,ij->i", z, z)
+            seconds[group] = dsyrk(1.0, z.T, beta=1.0, c=seconds[group], overwrite_c=True)
+            thirds[group] += squares @ z
+            fourths[group] += squares @ squares
+        add_by_key(sums, rows, sorted_keys)
+    parts = zip(shifts, counts, sums.reshape(n_groups, n_classes, width), seconds, thirds, fourths, strict=True)
+    return MomentStatistics(
+        tuple(
+            Moments(classes, shift, count, total, _mirrored(second), third, float(fourth))
+            for shift, count, total, second, third, fourth in parts
+        )
+    )
+
+
+def _typical_row(features: npt.NDArray[Any]) -> FloatArray:
+    """Mean of the first rows: near enough to all of them for sums of squares to keep their digits."""
+    mean: FloatArray = features[:1024].astype(np.float64).mean(axis=0)
+    return mean
+
+
+def _mirrored(upper: FloatArray) -> FloatArray:
+    """Fill the lower triangle, in place."""
+    for row in range(len(upper) - 1):
+        upper[row + 1 :, row] = upper[row, row + 1 :]
+    return upper

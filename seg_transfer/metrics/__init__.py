@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from seg_transfer.errors import ConfigError, ObservationsError
-from seg_transfer.metrics import _gbc, _h_score, _lda_score, _leep, _logme, _nce, _regularized_h_score
+from seg_transfer.metrics import _gbc, _h_score, _lda_score, _leep, _logme, _nce, _nleep, _regularized_h_score
 from seg_transfer.metrics._base import Metric, Score, Statistics, single
 from seg_transfer.metrics._gbc import gbc, log_negative_gbc
 from seg_transfer.metrics._h_score import h_score
@@ -15,6 +15,7 @@ from seg_transfer.metrics._lda_score import lda_score
 from seg_transfer.metrics._leep import leep
 from seg_transfer.metrics._logme import logme
 from seg_transfer.metrics._nce import nce
+from seg_transfer.metrics._nleep import nleep
 from seg_transfer.metrics._regularized_h_score import regularized_h_score
 from seg_transfer.observations import Observations, image_groups
 
@@ -29,11 +30,12 @@ __all__ = [
     "log_negative_gbc",
     "logme",
     "nce",
+    "nleep",
     "regularized_h_score",
     "score_all",
 ]
 
-_MODULES = (_gbc, _logme, _h_score, _regularized_h_score, _lda_score, _leep, _nce)
+_MODULES = (_gbc, _logme, _h_score, _regularized_h_score, _lda_score, _leep, _nce, _nleep)
 METRICS: Mapping[str, Metric] = MappingProxyType({module.METRIC.name: module.METRIC for module in _MODULES})
 
 

@@ -1,0 +1,319 @@
+"""CPU time and memory of every metric, beside textbook code for the same number and beside a floor.
+
+The floor is one symmetric rank-k update (BLAS dsyrk) of the same N x D matrix in float64: no metric that looks at all
+second moments can be faster. Every case runs in a process of its own, on one thread, on synthetic observations: float32
+features with correlated channels, unbalanced classes off the origin, 1000 pixels per image. Memory is what the process
+takes beyond its input at most. The textbook versions take scikit-learn's and NumPy's defaults.
+
+Examples:
+  python scripts/benchmark_metrics.py
+  python scripts/benchmark_metrics.py --observations 1000000 --no-textbook
+  python scripts/benchmark_metrics.py --pairs 27        # a tenth of 17 x 16 pairs of the paper's sizes
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.linalg.blas import dsyrk
+from threadpoolctl import threadpool_limits
+
+from seg_transfer.metrics import METRICS, score_all
+from seg_transfer.metrics._base import Statistics
+from seg_transfer.observations import Observations
+
+PIXELS_PER_IMAGE = 1000
+TOGETHER = ("gbc", "logme", "h_score", "regularized_h_score", "lda_score", "leep")
+# Classes and low-shot images of the 17 datasets of the paper, each with its own number of classes as source classes.
+PAPER_CLASSES = (150, 19, 31, 32, 133, 34, 15, 5, 32, 65, 60, 21, 40, 7, 37, 9, 14)
+PAPER_IMAGES = {150: 1000, 133: 1000}
+LOW_SHOT = 150
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _options(arguments)
+    with threadpool_limits(1):
+        if options.case:
+            print(json.dumps(_measure(options)))
+        elif options.pairs:
+            _run_pairs(options)
+        else:
+            for n in options.observations:
+                for n_classes in options.classes:
+                    _report(_in_own_process(options, n, n_classes))
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--observations", type=int, nargs="+", default=[150_000], metavar="N", help="sizes (150000)")
+    parser.add_argument("--classes", type=int, nargs="+", default=[20, 150], metavar="C", help="target (20 150)")
+    parser.add_argument("--features", type=int, default=720, metavar="D", help="channels (720)")
+    parser.add_argument("--source-classes", type=int, default=150, metavar="C", help="source classes (150)")
+    parser.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help="besides the six fast ones (all)")
+    parser.add_argument("--repeats", type=int, default=3, help="of the floor and the six fast metrics; medians (3)")
+    parser.add_argument("--no-textbook", dest="textbook", action="store_false", help="leave out the textbook versions")
+    parser.add_argument("--pairs", type=int, default=0, metavar="N", help="score N pairs of the paper's sizes instead")
+    parser.add_argument("--case", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def synthetic(n: int, width: int, n_classes: int, n_source_classes: int, seed: int = 0) -> Observations:
+    rng = np.random.default_rng(seed)
+    shares = 0.97 ** np.arange(n_classes)
+    labels = rng.choice(n_classes, n, p=shares / shares.sum()).astype(np.uint8)
+    mixing = rng.normal(size=(width, width)) * np.exp(-np.arange(width) / (width / 4))[:, None] / np.sqrt(width)
+    means = 3 + 0.1 * rng.normal(size=(n_classes, width)) @ mixing
+    likely = rng.normal(size=(n_classes, n_source_classes))
+    features, probs = np.empty((n, width), np.float32), np.empty((n, n_source_classes), np.float32)
+    for start in range(0, n, PIXELS_PER_IMAGE):
+        rows = slice(start, start + PIXELS_PER_IMAGE)
+        held = labels[rows]
+        noise = rng.normal(size=(2, len(held), width))
+        features[rows] = noise[0] @ mixing + 0.02 * noise[1] + means[held]
+        logits = 2 * likely[held] + rng.normal(size=(len(held), n_source_classes))
+        probs[rows] = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return Observations(features, labels, probs, np.arange(n) // PIXELS_PER_IMAGE)
+
+
+def with_source_images(observations: Observations, n_source_classes: int) -> Observations:
+    """Image embeddings, and observations of the source's own images, where a metric needs them."""
+    features, index = observations.features, observations.image_index
+    assert features is not None
+    assert index is not None
+    width = features.shape[1]
+    own = synthetic(5000, width, min(n_source_classes, 150), 2, seed=1)
+    rng = np.random.default_rng(2)
+    own = Observations(own.features, own.labels, own.source_probs, own.image_index, rng.normal(size=(5, width)))
+    embeddings = rng.normal(size=(len(np.unique(index)), width))
+    return Observations(features, observations.labels, observations.source_probs, index, embeddings, own)
+
+
+def _measure(options: argparse.Namespace) -> dict[str, Any]:
+    """One case, in this process."""
+    n, n_classes = options.observations[0], options.classes[0]
+    observations = synthetic(n, options.features, n_classes, options.source_classes)
+    assert observations.features is not None
+    found: dict[str, Any] = {"n": n, "n_classes": n_classes, "features": options.features}
+    found["floor"] = float(np.median([_floor(observations.features) for _ in range(options.repeats)]))
+    for label, errors in (("together", False), ("with_errors", True)):
+        runs = [_timed(lambda: score_all(observations, TOGETHER, errors)) for _ in range(options.repeats)]  # noqa: B023
+        found[label] = {"seconds": float(np.median([run[0] for run in runs])), "mb": runs[0][1]}
+    statistics = Statistics.ungrouped(observations)
+    found["pass"] = dict(zip(("seconds", "mb"), _timed(lambda: statistics.total), strict=True))
+    statistics = Statistics.ungrouped(with_source_images(observations, options.source_classes))
+    _ = statistics.total
+    found["metrics"] = {name: _one_metric(name, statistics, options.textbook) for name in _chosen(options)}
+    return found
+
+
+def _chosen(options: argparse.Namespace) -> list[str]:
+    others = options.metrics or [name for name, metric in METRICS.items() if "scores" not in metric.needs]
+    return [*TOGETHER, *(name for name in others if name not in TOGETHER)]
+
+
+def _one_metric(name: str, statistics: Statistics, textbook: bool) -> dict[str, Any]:
+    """Beyond the shared pass."""
+    metric, scores = METRICS[name], []
+    seconds, megabytes = _timed(lambda: scores.extend(metric.scores(statistics, **metric.settings)))
+    found = {"score": scores[0], "seconds": seconds, "mb": megabytes}
+    if textbook and name in TEXTBOOK:
+        values = []
+        found["textbook_seconds"] = _timed(lambda: values.append(_textbook(name, statistics.observations)))[0]
+        found["difference"] = abs(values[0] - scores[0]) / abs(scores[0])
+    return found
+
+
+def _floor(features: np.ndarray) -> float:
+    """Seconds for one rank-k update; float64 blocks are laid out before the clock starts."""
+    matrix = features.astype(np.float64)
+    began = time.process_time()
+    dsyrk(1.0, matrix.T)
+    return time.process_time() - began
+
+
+def _timed(work: Callable[[], Any]) -> tuple[float, float | None]:
+    """CPU seconds, and megabytes at the highest above those at the start (Linux only)."""
+    before = _forget_peak()
+    began = time.process_time()
+    work()
+    seconds = time.process_time() - began
+    peak = _memory("VmHWM")
+    return seconds, None if before is None or peak is None else (peak - before) / 1e6
+
+
+def _forget_peak() -> float | None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return _memory("VmRSS")
+
+
+def _memory(field: str) -> float | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next(float(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def _in_own_process(options: argparse.Namespace, n: int, n_classes: int) -> dict[str, Any]:
+    words = [sys.executable, __file__, "--case", "--observations", str(n), "--classes", str(n_classes)]
+    words += ["--features", str(options.features), "--source-classes", str(options.source_classes)]
+    words += ["--repeats", str(options.repeats), *([] if options.textbook else ["--no-textbook"])]
+    words += ["--metrics", *options.metrics] if options.metrics else []
+    run = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(run.stdout)
+    return found
+
+
+def _report(found: dict[str, Any]) -> None:
+    floor, metrics = found["floor"], found["metrics"]
+    print(f"\nN = {found['n']}, D = {found['features']}, C = {found['n_classes']}; CPU seconds, one thread")
+    print(f"{'':26}{'seconds':>9}{'x floor':>9}{'MB':>7}{'textbook':>10}{'times':>7}  difference")
+    print(f"{'floor (dsyrk)':26}{floor:9.2f}{1:9.2f}")
+    rows = {"shared pass": found["pass"], **{f"+ {name}": entry for name, entry in metrics.items()}}
+    textbooks = [metrics[name].get("textbook_seconds") for name in TOGETHER]
+    rows["the first six, one pass"] = found["together"]
+    if None not in textbooks:
+        rows["the first six, one pass"]["textbook_seconds"] = sum(textbooks)
+    rows["... with standard errors"] = found["with_errors"]
+    for label, entry in rows.items():
+        line = f"{label:26}{entry['seconds']:9.2f}{entry['seconds'] / floor:9.2f}"
+        line += f"{entry['mb']:7.0f}" if entry["mb"] is not None else f"{'-':>7}"
+        if "textbook_seconds" in entry:
+            line += f"{entry['textbook_seconds']:10.2f}{entry['textbook_seconds'] / entry['seconds']:7.1f}"
+        print(line + (f"  {entry['difference']:.1e}" if "difference" in entry else ""))
+    sys.stdout.flush()
+
+
+def _run_pairs(options: argparse.Namespace) -> None:
+    """Every k-th of the 272 pairs in target order, so that all sizes come in their proportion."""
+    pairs = [(i, j) for j in range(len(PAPER_CLASSES)) for i in range(len(PAPER_CLASSES)) if i != j]
+    names = options.metrics or TOGETHER
+    chosen = [pairs[k] for k in np.linspace(0, len(pairs) - 1, options.pairs).round().astype(int)]
+    spent = 0.0
+    for source, target in chosen:
+        images = PAPER_IMAGES.get(PAPER_CLASSES[target], LOW_SHOT)
+        n = images * PIXELS_PER_IMAGE
+        observations = synthetic(n, options.features, PAPER_CLASSES[target], PAPER_CLASSES[source], seed=source)
+        began = time.process_time()
+        score_all(
+            Observations(
+                observations.features, observations.labels, observations.source_probs, observations.image_index
+            ),
+            names,
+        )
+        seconds = time.process_time() - began
+        spent += seconds
+        print(
+            f"C_s = {PAPER_CLASSES[source]:3}, C = {PAPER_CLASSES[target]:3}, N = {n:7}: {seconds:6.1f} s", flush=True
+        )
+    whole = spent / len(chosen) * len(pairs) / 60
+    print(
+        f"{len(chosen)} pairs, {', '.join(names)} with standard errors: {spent / 60:.1f} CPU minutes; "
+        f"all {len(pairs)}: {whole:.0f}, on two cores {whole / 2:.0f} minutes"
+    )
+
+
+def _textbook(name: str, observations: Observations) -> float:
+    assert observations.features is not None
+    assert observations.source_probs is not None
+    labels = np.unique(observations.labels, return_inverse=True)[1]
+    by_probs = name in ("leep", "nce")
+    return TEXTBOOK[name](observations.source_probs if by_probs else observations.features.astype(np.float64), labels)
+
+
+def _textbook_gbc(x: np.ndarray, y: np.ndarray) -> float:
+    from sklearn.decomposition import PCA
+
+    z = PCA(64).fit_transform(x)
+    means = [z[y == c].mean(axis=0) for c in range(y.max() + 1)]
+    variances = [np.maximum(z[y == c].var(axis=0, ddof=1), 1e-4) for c in range(y.max() + 1)]
+    total = 0.0
+    for i, (mean_i, var_i) in enumerate(zip(means, variances, strict=True)):
+        for j, (mean_j, var_j) in enumerate(zip(means, variances, strict=True)):
+            if i != j:
+                middle = (var_i + var_j) / 2
+                distance = ((mean_i - mean_j) ** 2 / middle).sum() / 8
+                total -= np.exp(-distance - np.log(middle / np.sqrt(var_i * var_j)).sum() / 2)
+    return float(total)
+
+
+def _textbook_logme(x: np.ndarray, y: np.ndarray) -> float:
+    u, s, _ = np.linalg.svd(x, full_matrices=False)
+    (n, d), eigenvalues, values = x.shape, s**2, []
+    for c in range(y.max() + 1):
+        column = (y == c).astype(np.float64)
+        fit = (u.T @ column) ** 2
+        residual = max(column @ column - fit.sum(), 0.0)
+        alpha = beta = 1.0
+        for _ in range(11):
+            t = alpha / beta
+            gamma = (eigenvalues / (eigenvalues + t)).sum()
+            weight = (eigenvalues * fit / (eigenvalues + t) ** 2).sum()
+            error = ((t / (eigenvalues + t)) ** 2 * fit).sum() + residual
+            alpha, beta = gamma / (weight + 1e-5), (n - gamma) / (error + 1e-5)
+            if abs(alpha / beta - t) <= 1e-3 * t:
+                break
+        evidence = d / 2 * np.log(alpha) + n / 2 * np.log(beta) - np.log(alpha + beta * eigenvalues).sum() / 2
+        values.append((evidence - beta / 2 * error - alpha / 2 * weight) / n - np.log(2 * np.pi) / 2)
+    return float(np.mean(values))
+
+
+def _class_means(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.stack([x[y == c].mean(axis=0) for c in range(y.max() + 1)])[y]
+
+
+def _textbook_h_score(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.trace(np.linalg.pinv(np.cov(x.T)) @ np.cov(_class_means(x, y).T)))
+
+
+def _textbook_regularized_h_score(x: np.ndarray, y: np.ndarray) -> float:
+    from sklearn.covariance import LedoitWolf
+
+    fitted = LedoitWolf().fit(x)
+    between = (1 - fitted.shrinkage_) * np.cov(_class_means(x, y).T, ddof=0)
+    return float(np.trace(np.linalg.pinv(fitted.covariance_) @ between))
+
+
+def _textbook_lda_score(x: np.ndarray, y: np.ndarray) -> float:
+    means = _class_means(x, y)
+    return float(np.trace(np.linalg.pinv(np.cov((x - means).T)) @ np.cov(means.T)))
+
+
+def _textbook_leep(p: np.ndarray, y: np.ndarray) -> float:
+    joint = np.stack([p[y == c].sum(axis=0, dtype=np.float64) for c in range(y.max() + 1)]) / len(y)
+    conditional = joint / joint.sum(axis=0)
+    return float(np.log((p @ conditional.T)[np.arange(len(y)), y]).mean())
+
+
+def _textbook_nce(p: np.ndarray, y: np.ndarray) -> float:
+    joint = np.zeros((y.max() + 1, p.shape[1]))
+    np.add.at(joint, (y, p.argmax(axis=1)), 1 / len(y))
+    held = joint > 0
+    return float((joint * np.log(np.where(held, joint, 1) / np.where(held, joint.sum(axis=0), 1))).sum())
+
+
+def _textbook_trans_rate(x: np.ndarray, y: np.ndarray) -> float:
+    def rate(z: np.ndarray) -> float:
+        return float(np.linalg.slogdet(np.eye(z.shape[1]) + z.T @ z / (len(z) * 1e-4))[1] / 2)
+
+    z = x - x.mean(axis=0)
+    return rate(z) - sum(np.mean(y == c) * rate(z[y == c]) for c in range(y.max() + 1))
+
+
+TEXTBOOK: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    name.removeprefix("_textbook_"): function
+    for name, function in list(globals().items())
+    if name.startswith("_textbook_")
+}
+
+if __name__ == "__main__":
+    main()

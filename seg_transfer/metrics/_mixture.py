@@ -1,0 +1,154 @@
+"""Gaussian mixtures with full covariances, fitted by expectation maximisation (Dempster, Laird and Rubin, 1977)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+
+from seg_transfer.observations import FloatArray
+
+LLOYD_STEPS = 10
+EM_STEPS = 100
+# EM ends when a step adds less to the mean log-likelihood of an observation.
+TOLERANCE = 1e-3
+BLOCK_ROWS = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """``weights``: (K,), their sum is 1. ``means``: (K, d). ``covariances``: (K, d, d)."""
+
+    weights: FloatArray
+    means: FloatArray
+    covariances: FloatArray
+
+
+def fit(z: FloatArray, n_components: int, floor: float, rng: np.random.Generator) -> Mixture:
+    """A mixture for z, (n, d), d small and z centred; ``floor`` is added to all variances of every component.
+
+    It starts from a partition by k-means, itself started by k-means++ (Arthur and Vassilvitskii, 2007), and ends after
+    100 steps of EM or when a step adds less than 1e-3 to the mean log-likelihood.
+    """
+    mixture, before = from_partition(z, _partition(z, n_components, rng), n_components, floor), -np.inf
+    for _ in range(EM_STEPS):
+        mixture, likelihood = step(mixture, z, floor)
+        if likelihood - before < TOLERANCE:
+            break
+        before = likelihood
+    return mixture
+
+
+def step(mixture: Mixture, z: FloatArray, floor: float) -> tuple[Mixture, float]:
+    """One step of EM: the new mixture, and the mean log-likelihood of z under the old one."""
+    expect = _expectation(mixture)
+    likelihoods = []
+
+    def responsibilities(rows: slice, squares: FloatArray) -> FloatArray:
+        posterior, logs = expect(z[rows], squares)
+        likelihoods.append(logs.sum())
+        return posterior
+
+    return _maximise(z, responsibilities, floor), float(sum(likelihoods) / len(z))
+
+
+def from_partition(z: FloatArray, parts: npt.NDArray[np.int64], n_components: int, floor: float) -> Mixture:
+    """The mixture of the parts as they are; ``parts``: (n,) in 0 .. n_components - 1."""
+    one_hot = np.eye(n_components)
+    return _maximise(z, lambda rows, _: one_hot[parts[rows]], floor)
+
+
+def posterior(mixture: Mixture) -> Callable[[FloatArray], FloatArray]:
+    """A function from z, (n, d), to the probabilities of the components, (n, K)."""
+    expect = _expectation(mixture)
+    return lambda z: expect(z, _squares(z))[0]
+
+
+def _expectation(mixture: Mixture) -> Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
+    """A function from z and its `_squares` to posterior (n, K) and log-likelihood (n,).
+
+    The log density of a component is a polynomial in z, so that those of all components are one matrix product.
+    """
+    width = mixture.means.shape[1]
+    upper = np.triu_indices(width)
+    precisions = np.empty_like(mixture.covariances)
+    constants = np.log(mixture.weights) - width / 2 * np.log(2 * np.pi)
+    for k, covariance in enumerate(mixture.covariances):
+        factor = scipy.linalg.cho_factor(covariance, lower=True)
+        precisions[k] = scipy.linalg.cho_solve(factor, np.eye(width))
+        constants[k] -= np.log(np.diag(factor[0])).sum()
+    linear = np.einsum("kij,kj->ki", precisions, mixture.means)
+    constants -= np.einsum("ki,ki->k", linear, mixture.means) / 2
+    # Products of two different channels stand once among the squares and twice in the quadratic form.
+    quadratic = -precisions[:, upper[0], upper[1]] * np.where(upper[0] == upper[1], 0.5, 1.0)
+    return partial(_posterior, constants, linear, quadratic)
+
+
+def _posterior(
+    constants: FloatArray, linear: FloatArray, quadratic: FloatArray, z: FloatArray, squares: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    logs = squares @ quadratic.T
+    logs += z @ linear.T
+    logs += constants
+    highest = logs.max(axis=1, keepdims=True)
+    densities = np.exp(np.subtract(logs, highest, out=logs), out=logs)
+    sums = densities.sum(axis=1, keepdims=True)
+    densities /= sums
+    return densities, (highest + np.log(sums))[:, 0]
+
+
+def _maximise(z: FloatArray, responsibilities: Callable[[slice, FloatArray], FloatArray], floor: float) -> Mixture:
+    """The mixture that fits best, given responsibilities (rows, K) for any rows and their `_squares`."""
+    width = z.shape[1]
+    counts, sums, products = np.zeros(1), np.zeros((1, 1)), np.zeros((1, 1))
+    for start in range(0, len(z), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        squares = _squares(z[rows])
+        held = responsibilities(rows, squares)
+        counts, sums, products = counts + held.sum(axis=0), sums + held.T @ z[rows], products + held.T @ squares
+    # An empty component stays finite, with a weight that is nothing.
+    counts = counts + 10 * np.finfo(np.float64).eps
+    means = sums / counts[:, None]
+    upper = np.triu_indices(width)
+    covariances = np.empty((len(means), width, width))
+    covariances[:, upper[0], upper[1]] = covariances[:, upper[1], upper[0]] = products / counts[:, None]
+    covariances -= means[:, :, None] * means[:, None, :]
+    covariances += floor * np.eye(width)
+    return Mixture(counts / counts.sum(), means, covariances)
+
+
+def _squares(z: FloatArray) -> FloatArray:
+    """(n, d (d + 1) / 2): the products of every two channels."""
+    upper = np.triu_indices(z.shape[1])
+    return z[:, upper[0]] * z[:, upper[1]]
+
+
+def _partition(z: FloatArray, n_parts: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    centres = _spread_centres(z, n_parts, rng)
+    for _ in range(LLOYD_STEPS):
+        nearest = _nearest(z, centres)
+        counts = np.bincount(nearest, minlength=n_parts)[:, None]
+        sums = np.stack([np.bincount(nearest, channel, minlength=n_parts) for channel in z.T], axis=1)
+        centres = np.divide(sums, counts, out=centres, where=counts > 0)
+    return _nearest(z, centres)
+
+
+def _spread_centres(z: FloatArray, n_centres: int, rng: np.random.Generator) -> FloatArray:
+    """k-means++: every next centre is a row, drawn by its squared distance to the centres before it."""
+    centres = np.empty((n_centres, z.shape[1]))
+    distances = np.ones(len(z))
+    for k in range(n_centres):
+        reached = np.cumsum(distances)
+        chosen = np.searchsorted(reached, rng.random() * reached[-1], side="right")
+        centres[k] = z[min(int(chosen), len(z) - 1)]
+        to_centre = ((z - centres[k]) ** 2).sum(axis=1)
+        distances = to_centre if k == 0 else np.minimum(distances, to_centre)
+    return centres
+
+
+def _nearest(z: FloatArray, centres: FloatArray) -> npt.NDArray[np.int64]:
+    halves = (centres**2).sum(axis=1) / 2
+    blocks = [z[start : start + BLOCK_ROWS] for start in range(0, len(z), BLOCK_ROWS)]
+    return np.concatenate([np.argmin(halves - block @ centres.T, axis=1) for block in blocks])

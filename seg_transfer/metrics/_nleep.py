@@ -1,0 +1,109 @@
+"""N-LEEP: LEEP with the components of a Gaussian mixture of the features in place of the source's classes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+
+from seg_transfer.metrics import _mixture
+from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, require, single
+from seg_transfer.metrics._leep import label_given_source
+from seg_transfer.observations import FloatArray, Moments, Observations, add_by_key, keyed_blocks
+
+VARIANCE_KEPT = 0.8
+# A full covariance of more directions has more parameters than a component has observations.
+MOST_DIRECTIONS = 64
+COMPONENTS_PER_CLASS = 5
+# Of the mean variance of a direction; what is added to the variances of every component.
+FLOOR = 1e-6
+
+
+def nleep(
+    features: npt.NDArray[Any],
+    labels: npt.NDArray[np.integer[Any]],
+    *,
+    max_observations: int = 30_000,
+    seed: int = 0,
+) -> float:
+    """Gaussian LEEP, Li et al., "Ranking Neural Checkpoints", CVPR 2021.
+
+    A PCA keeps 80 % of the variance (64 directions at most), a Gaussian mixture with full covariances and 5 components
+    for every class is fitted to the projection, and the score is the LEEP of its posterior probabilities.
+
+    The mixture is a local optimum that depends on its start: k-means from a seeded k-means++ start. It is fitted on
+    ``max_observations``, as many from every image as from any other; the posterior is then taken for all. To the
+    variances of every component 1e-6 of the mean variance is added, so that the scale of the features does not matter.
+
+    Args:
+        features: (N, D).
+        labels: (N,) integers, C classes.
+        max_observations: the mixture is fitted on no more.
+        seed: of the start and of the choice of observations.
+
+    Returns:
+        A number in (-inf, 0]; higher is better.
+
+    Raises:
+        ObservationsError: NaN or infinite features, fewer than two classes or observations.
+        ConfigError: a setting outside its range.
+    """
+    statistics = Statistics.ungrouped(Observations(features, labels))
+    return single(_scores(statistics, max_observations=max_observations, seed=seed))
+
+
+def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
+    require(max_observations >= 2, "max_observations", max_observations, "2 or more")
+    observations, project = statistics.observations, projection(statistics.total)
+    fitted = observations.thinned(max_observations, seed)
+    assert fitted.features is not None
+    z = np.concatenate([project(rows) for rows, _ in keyed_blocks(fitted.features, np.zeros(len(fitted.labels), int))])
+    # Sorted, so that the start depends on what the observations are and not on their order.
+    z = z[np.argsort((z**2).sum(axis=1), kind="stable")]
+    n_components = min(COMPONENTS_PER_CLASS * len(observations.classes), len(z))
+    mixture = _mixture.fit(z, n_components, FLOOR, np.random.Generator(np.random.Philox(key=seed)))
+    expect = _mixture.posterior(mixture)
+    return [_leep(features_of(statistics), observations, lambda rows: expect(project(rows)))]
+
+
+def projection(moments: Moments) -> Callable[[FloatArray], FloatArray]:
+    """The PCA: a function from rows (n, D) to (n, d), centred, of unit mean variance."""
+    variance, width = np.trace(moments.covariance), len(moments.mean)
+    most = min(MOST_DIRECTIONS, width, moments.n - 1)
+    values, vectors = scipy.linalg.eigh(moments.covariance, subset_by_index=[width - most, width - 1])
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = min(int(np.searchsorted(np.cumsum(values), VARIANCE_KEPT * variance, side="right")) + 1, most)
+    scale = np.sqrt(values[:kept].mean()) if variance > 0 else 1.0
+    basis = vectors[:, :kept] / scale
+    return lambda rows: (rows - moments.mean) @ basis
+
+
+def _leep(
+    features: npt.NDArray[Any], observations: Observations, posterior: Callable[[FloatArray], FloatArray]
+) -> float:
+    """LEEP in two sweeps, each of which computes the posterior anew: N x K numbers would not fit."""
+    joint: FloatArray | None = None
+    for rows, keys in keyed_blocks(features, observations.codes):
+        probabilities = posterior(rows)
+        if joint is None:
+            joint = np.zeros((len(observations.classes), probabilities.shape[1]))
+        add_by_key(joint, probabilities, keys)
+    assert joint is not None
+    conditional = label_given_source(joint)
+    logs = [
+        np.log(np.einsum("ij,ij->i", posterior(rows), conditional[keys])).sum()
+        for rows, keys in keyed_blocks(features, observations.codes)
+    ]
+    return min(float(sum(logs) / len(features)), 0.0)
+
+
+METRIC = Metric(
+    name="nleep",
+    needs=frozenset({"features"}),
+    range="(-inf, 0]",
+    cost="N D^2 + N C d^2 per step of EM, d <= 64",
+    reference="Li et al., Ranking Neural Checkpoints, CVPR 2021",
+    scores=_scores,
+    settings={"max_observations": 30_000, "seed": 0},
+)

@@ -1,4 +1,5 @@
 import tracemalloc
+from dataclasses import replace
 from functools import reduce
 from itertools import permutations
 from operator import add
@@ -47,6 +48,8 @@ def assert_moments(moments, features, labels, rtol=1e-11):
     covariance = (features - mean).T @ (features - mean) / len(features)
     np.testing.assert_allclose(moments.covariance, covariance, rtol=0, atol=rtol * scale**2)
     np.testing.assert_array_equal(moments.covariance, moments.covariance.T)
+    fourth = np.mean(((features - mean) ** 2).sum(axis=1) ** 2)
+    np.testing.assert_allclose(moments.central_fourth, fourth, rtol=max(rtol, 1e-9))
 
 
 class TestPixelSample:
@@ -149,6 +152,52 @@ class TestObservations:
         assert Observations(None, labels, probs.astype(np.float16)).source_probs.dtype == np.float16
 
 
+class TestTaken:
+    def observations(self, n=60):
+        rng = np.random.default_rng(3)
+        index = rng.permutation(np.repeat([4, 9, 2], [n // 2, n // 3, n - n // 2 - n // 3]))
+        labels = np.arange(n) % 2
+        return Observations(rng.normal(size=(n, 3)), labels, np.eye(2)[labels], index, np.eye(3))
+
+    def test_rows_keep_their_fields_and_images_their_embeddings(self):
+        observations = self.observations()
+        rows = observations.image_index != 4
+        kept = observations.taken(rows)
+        for field in ("features", "labels", "source_probs", "image_index"):
+            np.testing.assert_array_equal(getattr(kept, field), getattr(observations, field)[rows])
+        np.testing.assert_array_equal(kept.image_embeddings, np.eye(3)[[0, 2]])
+
+    @pytest.mark.parametrize(("n", "counts"), [(15, [5, 5, 5]), (34, [10, 12, 12]), (50, [10, 20, 20])])
+    def test_thinned_takes_as_many_of_every_image(self, n, counts):
+        thin = self.observations().thinned(n, seed=0)
+        assert np.bincount(thin.image_index, minlength=10)[[2, 4, 9]].tolist() == counts
+
+    def test_thinned_keeps_the_same_places_whatever_the_features(self):
+        observations = self.observations()
+        other = replace(observations, features=np.arange(60.0)[:, None])
+        one, two = other.thinned(20, 0), other.thinned(20, 1)
+        places = one.features[:, 0].astype(int)
+        np.testing.assert_array_equal(observations.thinned(20, 0).features, observations.features[places])
+        assert places.tolist() == sorted(set(places))
+        assert places.tolist() != two.features[:, 0].astype(int).tolist()
+
+    def test_thinned_to_more_than_there_are_is_the_same(self):
+        observations = self.observations()
+        assert observations.thinned(60, 0) is observations
+
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            ({"image_index": None}, "image_embeddings without image_index"),
+            ({"image_embeddings": np.eye(2)}, r"image_embeddings has shape \(2, 2\); 3 images need"),
+            ({"image_embeddings": np.full((3, 2), np.nan)}, r"image_embeddings\[0, 0\] is nan"),
+        ],
+    )
+    def test_embeddings_belong_to_images(self, changed, message):
+        with pytest.raises(ObservationsError, match=message):
+            replace(self.observations(), **changed)
+
+
 class TestImageGroups:
     def test_are_the_ranks_of_the_images_modulo_ten(self):
         index = np.repeat(np.arange(12) * 5 + 3, 2)[::-1]
@@ -207,9 +256,23 @@ class TestMoments:
 
     def test_about_another_point_are_the_same_rows(self):
         features, labels = data()
-        moved = moments_of(features, labels).total().about(np.arange(8.0))
-        np.testing.assert_allclose(moved.second, (features - np.arange(8)).T @ (features - np.arange(8)), rtol=1e-10)
+        moved, z = moments_of(features, labels).total().about(np.arange(8.0)), features - np.arange(8)
+        squares = (z**2).sum(axis=1)
+        np.testing.assert_allclose(moved.second, z.T @ z, rtol=1e-10)
+        np.testing.assert_allclose(moved.third, squares @ z, rtol=1e-10)
+        assert moved.fourth == pytest.approx(squares @ squares, rel=1e-12)
         assert_moments(moved, features, labels)
+
+    def test_of_classes_are_those_of_their_rows_however_far_apart(self):
+        features, labels = data(n=3000)
+        features += 1e6 * labels[:, None]
+        statistics = MomentStatistics.of_classes(Observations(features, labels))
+        assert_moments(statistics.total(), features, labels)
+        for label, part in enumerate(statistics.groups):
+            rows = features[labels == label]
+            exact = rows - np.round(rows.mean(axis=0))
+            np.testing.assert_allclose(part.covariance, np.cov(exact.T, ddof=0), rtol=0, atol=1e-11 * exact.var())
+            assert part.present().classes.tolist() == [label]
 
     def test_of_parts_with_other_shifts_and_classes_add_up_in_any_order(self):
         features, labels = data(offset=1e3)

@@ -10,7 +10,7 @@ import scipy.linalg
 
 from seg_transfer.observations import FloatArray
 
-LLOYD_STEPS = 10
+LLOYD_STEPS = 30
 EM_STEPS = 100
 # EM ends when a step adds less to the mean log-likelihood of an observation.
 TOLERANCE = 1e-3
@@ -29,7 +29,7 @@ class Mixture:
 def fit(z: FloatArray, n_components: int, floor: float, rng: np.random.Generator) -> Mixture:
     """A mixture for z, (n, d), d small and z centred; ``floor`` is added to all variances of every component.
 
-    It starts from a partition by k-means, itself started by k-means++ (Arthur and Vassilvitskii, 2007), and ends after
+    It starts from a partition by 30 steps of k-means, itself started by k-means++ (Arthur and Vassilvitskii, 2007), and ends after
     100 steps of EM or when a step adds less than 1e-3 to the mean log-likelihood.
     """
     mixture, before = from_partition(z, _partition(z, n_components, rng), n_components, floor), -np.inf
@@ -127,12 +127,15 @@ def _squares(z: FloatArray) -> FloatArray:
 
 def _partition(z: FloatArray, n_parts: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     centres = _spread_centres(z, n_parts, rng)
+    nearest = _nearest(z, centres)
     for _ in range(LLOYD_STEPS):
-        nearest = _nearest(z, centres)
-        counts = np.bincount(nearest, minlength=n_parts)[:, None]
+        before, counts = nearest, np.bincount(nearest, minlength=n_parts)[:, None]
         sums = np.stack([np.bincount(nearest, channel, minlength=n_parts) for channel in z.T], axis=1)
         centres = np.divide(sums, counts, out=centres, where=counts > 0)
-    return _nearest(z, centres)
+        nearest = _nearest(z, centres)
+        if np.array_equal(nearest, before):
+            break
+    return nearest
 
 
 def _spread_centres(z: FloatArray, n_centres: int, rng: np.random.Generator) -> FloatArray:

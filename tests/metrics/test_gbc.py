@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from seg_transfer.errors import ConfigError
-from seg_transfer.metrics import METRICS, gbc, log_negative_gbc, score_all
+from seg_transfer.metrics import METRICS, _base, gbc, log_negative_gbc, score_all
 from seg_transfer.metrics._base import Statistics
 
 COVARIANCES = ["diagonal", "spherical", "full"]
@@ -160,3 +160,15 @@ def test_replicates_hold_the_pca_of_the_whole_sample_fixed(settings, world):
 def test_settings_outside_their_range_are_refused(wrong, world):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         gbc(world().features, world().labels, **wrong)
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_one_pass_over_classes_and_two_passes_over_all_agree(covariance, offset, world, monkeypatch):
+    observations = world(n=3000, d=20)
+    features = observations.features + offset * observations.features.std(axis=0)
+    in_one = gbc(features, observations.labels, n_components=8, covariance=covariance)
+    monkeypatch.setattr(_base, "CLASS_MOMENTS_BYTES", 0)
+    in_two = gbc(features, observations.labels, n_components=8, covariance=covariance)
+    assert in_one == pytest.approx(in_two, rel=1e-9)
+    assert in_one != in_two

@@ -257,6 +257,20 @@ def evaluate(
     render([*ranking_tables(pairs), *evaluation_tables(measures)], Console())
 
 
+@app.command(epilog="Example: seg-transfer metrics    or: seg-transfer metrics --json")
+def metrics(as_json: AsJson = False, debug: Debug = False) -> None:
+    """List the transferability metrics: what each needs, its range and cost, and where it comes from."""
+    from rich.console import Console
+
+    from seg_transfer.metrics import METRICS
+    from seg_transfer.reports.tables import metric_records, metric_tables, render
+
+    if as_json:
+        typer.echo(json.dumps(metric_records(METRICS), indent=1))
+        return
+    render(metric_tables(METRICS), Console())
+
+
 def _open(study: Path, data_root: Path, folder: Path | None, *, trust_config: bool) -> Run:
     from seg_transfer.execution.run import open_run, prepare_folder
 

@@ -8,6 +8,8 @@ with its targets. Every function takes `pairs`, one row per pair:
     n_target_classes    optional, the number of classes of the target
     any other numeric column is a transferability metric (higher is better)
 
+Where all parts of the metric `rank_mean` are columns and it is none itself, it is added, from the ranks in each group.
+
 A pair that was not fine-tuned yet has no miou: the caller drops its row first, nothing here guesses it.
 Functions raise ResultsError on a missing column, a pair given twice, source == target, or a value that is not finite.
 """
@@ -21,6 +23,7 @@ import pandas as pd
 from scipy.stats import kendalltau, weightedtau
 
 from seg_transfer.errors import ResultsError
+from seg_transfer.metrics._rank_mean import PARTS, rank_mean
 
 Array = npt.NDArray[np.float64]
 
@@ -75,7 +78,7 @@ def evaluate_groups(pairs: pd.DataFrame, *, scenarios: Sequence[str] = SCENARIOS
     random               the expectation over all orders: no draw is made
     """
     frame = _checked(pairs)
-    rows = [row for scenario in scenarios for row in _group_rows(frame, scenario)]
+    rows = [row for scenario in scenarios for row in _group_rows(_with_rank_mean(frame, scenario), scenario)]
     extra = ["chosen", "best", "chosen_miou", "best_miou"]
     return pd.DataFrame(rows, columns=["scenario", "group", "metric", "kind", "n_items", *MEASURES, *extra])
 
@@ -97,7 +100,8 @@ def evaluate(
     `miou` must be there for every row: drop pairs that are not fine-tuned yet.
     """
     frame = _checked(pairs)
-    return pd.DataFrame([row for scenario in scenarios for row in _summary(frame, scenario, n_bootstrap, seed)])
+    rows = [_summary(_with_rank_mean(frame, scenario), scenario, n_bootstrap, seed) for scenario in scenarios]
+    return pd.DataFrame([row for of_scenario in rows for row in of_scenario])
 
 
 def rankings(pairs: pd.DataFrame, scenario: str) -> pd.DataFrame:
@@ -106,7 +110,7 @@ def rankings(pairs: pd.DataFrame, scenario: str) -> pd.DataFrame:
     Columns: group, item, miou, miou_rank, metric, score, score_rank; ranks start at 1 = best, equal values share the
     smaller rank. Rows are in the order of group, metric column, miou_rank.
     """
-    frame = _checked(pairs)
+    frame = _with_rank_mean(_checked(pairs), scenario)
     group, item = _axes(scenario)
     ranked = frame.assign(miou_rank=_ranks(frame, group, "miou"))
     parts = [
@@ -136,6 +140,15 @@ def scratch_report(pairs: pd.DataFrame) -> pd.DataFrame:
             miou, best = float(scratch[target]), float(members["miou"].max())
             rows.append((target, miou, _best_names(members, "source", members["miou"]), best, best > miou))
     return pd.DataFrame(rows, columns=["target", "scratch_miou", "best_source", "best_miou", "beats_scratch"])
+
+
+def _with_rank_mean(frame: pd.DataFrame, scenario: str) -> pd.DataFrame:
+    """The frame with the metric that is made of others' ranks in the groups of a scenario."""
+    if "rank_mean" in frame or not set(PARTS) <= set(frame):
+        return frame
+    groups = frame.groupby(_axes(scenario)[0])
+    values = [pd.Series(rank_mean(*(members[part] for part in PARTS)), members.index) for _, members in groups]
+    return frame.assign(rank_mean=pd.concat(values))
 
 
 def _group_rows(frame: pd.DataFrame, scenario: str) -> Iterator[dict[str, Any]]:

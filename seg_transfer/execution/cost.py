@@ -20,6 +20,7 @@ from seg_transfer.execution.sources import missing_sources, source_network, targ
 from seg_transfer.execution.study import schedule_of
 from seg_transfer.models.networks import ModelConfig, build_network, placed
 from seg_transfer.models.source_model import as_source_model
+from seg_transfer.store.results import needs_source_images
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 from seg_transfer.store.tables import PERFORMANCE, SCORES, read_rows
 from seg_transfer.training.schedule import Schedule
@@ -62,14 +63,20 @@ def missing_score_costs(
     """The pairs that `score_pairs` would score, with the metrics each lacks."""
     rows = [read_rows(file, SCORES) for file in (run.folder / "scores").glob("*/*.parquet")]
     finished = [max(row["seconds"] for row in of_pair) for of_pair in rows if of_pair]
-    probe = _Probe(device)
+    probe, seen = _Probe(device), set[str]()
 
-    def guess(pair: Pair) -> float:
-        return probe.images(run, source_network(run, pair[0]), pair[1], run.low_shot(pair[1]))
+    def guess(pair: Pair, metrics: Sequence[str]) -> float:
+        entry, datasets = pair[0], [pair[1]]
+        if entry.name not in seen and any(map(needs_source_images, metrics)):
+            # The source's own images are seen once, with its first pair.
+            seen.add(entry.name)
+            datasets.append(entry.dataset)
+        network = source_network(run, entry)
+        return sum(probe.images(run, network, dataset, run.low_shot(dataset)) for dataset in datasets)
 
     missing = missing_scores(run, sources=sources, targets=targets)
     return [
-        _cost(f"{pair_label(pair)}: {', '.join(metrics)}", finished, partial(guess, pair))
+        _cost(f"{pair_label(pair)}: {', '.join(metrics)}", finished, partial(guess, pair, metrics))
         for pair, metrics in missing.items()
     ]
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from seg_transfer.data.records import Record
-from seg_transfer.errors import CheckpointError
+from seg_transfer.errors import CheckpointError, DataError, SegTransferError
 from seg_transfer.execution.run import Pair, Run, Say, for_each, pair_label, wanted_pairs
 from seg_transfer.execution.samples import pixel_sample, sample_key
 from seg_transfer.execution.sources import source_config
@@ -23,7 +23,12 @@ from seg_transfer.metrics import METRICS, Score, score_all
 from seg_transfer.models.source_model import SourceModel, load_source_model, source_key
 from seg_transfer.observations import Observations, PixelSample
 from seg_transfer.store.content_key import content_key
-from seg_transfer.store.tables import SCORES, provenance, read_rows, write_rows
+from seg_transfer.store.results import needs_source_images, source_images_origin
+from seg_transfer.store.tables import SCORES, SCORES_LAYOUT, provenance, read_rows, write_rows
+
+# The metrics that look at a source's own images thin them further or use class means; those of all sources stay in
+# memory at once, 15 MB each with 720 channels.
+_SOURCE_OBSERVATIONS = 5000
 
 
 def score_pairs(
@@ -38,6 +43,9 @@ def score_pairs(
 ) -> None:
     """Score every pair that has no valid score yet; one Parquet file per pair, written as soon as it is scored.
 
+    A metric that fails on a pair leaves the pair's other scores as they are. Metrics that need the source's own images
+    are skipped, and that is said once, for a source whose images are not at hand.
+
     Args:
         run: The study.
         sources, targets: Only these; all when empty.
@@ -49,14 +57,17 @@ def score_pairs(
     Raises:
         IncompleteError: Some pairs failed; the reasons were said.
     """
-    bench = _Bench(run, device, batch_size, memory_bytes)
-    for_each(wanted_pairs(run, sources, targets), lambda pair: _score_pair(bench, pair, say), pair_label)
+    bench, pairs = _Bench(run, device, batch_size, memory_bytes), wanted_pairs(run, sources, targets)
+    for entry in dict.fromkeys(entry for entry, _ in pairs):
+        if skipped := bench.skipped(entry):
+            say(f"source {entry.name}: its own images are {bench.unseen(entry)}; skipped {', '.join(skipped)}")
+    for_each(_steps(bench, pairs, say), lambda step: step[1](), lambda step: step[0])
 
 
 def missing_scores(run: Run, *, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> dict[Pair, list[str]]:
     """The metrics that each pair has no valid score of; pairs that are complete are left out.
 
-    A pair lacks them all while its source is not trained.
+    A pair lacks them all while its source is not trained, but for those that `score_pairs` would skip.
 
     Raises:
         DataError: Files of a target are missing.
@@ -68,10 +79,10 @@ def missing_scores(run: Run, *, sources: Sequence[str] = (), targets: Sequence[s
 
 def _missing_metrics(bench: _Bench, pair: Pair) -> list[str]:
     try:
-        valid = _valid_rows(bench.run, pair, bench.score_keys(pair))
+        valid = _valid_rows(bench, pair)
     except CheckpointError:
         valid = {}
-    return [name for name in bench.run.study.metrics if name not in valid]
+    return [name for name in bench.metrics(pair[0]) if name not in valid]
 
 
 @dataclass
@@ -103,7 +114,7 @@ class _Target:
 
 @dataclass
 class _Bench:
-    """What stays at hand from pair to pair: the present target, and the networks that fit in memory."""
+    """What stays at hand from pair to pair: the present target, networks that fit in memory, sources' own images."""
 
     run: Run
     device: str
@@ -112,6 +123,9 @@ class _Bench:
     _target: _Target | None = None
     _sources: dict[str, SourceModel] = field(default_factory=dict)
     _source_keys: dict[str, str] = field(default_factory=dict)
+    _source_datasets: dict[str, _Target] = field(default_factory=dict)
+    _source_images: dict[str, Observations | SegTransferError] = field(default_factory=dict)
+    _unseen: dict[str, str] = field(default_factory=dict)
 
     def target(self, name: str) -> _Target:
         if self._target is None or self._target.name != name:
@@ -131,57 +145,150 @@ class _Bench:
             self._source_keys[entry.name] = source_key(*source_config(self.run, entry))
         return self._source_keys[entry.name]
 
-    def observations_key(self, pair: Pair) -> str:
-        """Key of all that decides the observations of a pair."""
-        entry, target = pair
+    def source_dataset(self, entry: SourceEntry) -> _Target:
+        """The source's own dataset as a target; its images are seen once, so none is kept."""
+        if entry.dataset not in self._source_datasets:
+            self._source_datasets[entry.dataset] = _Target(self.run, entry.dataset, self.batch_size, 0)
+        return self._source_datasets[entry.dataset]
+
+    def source_images(self, entry: SourceEntry) -> Observations | SegTransferError:
+        """The source's own images as the metrics see them, or why they cannot be seen; tried once."""
+        if entry.name not in self._source_images:
+            try:
+                seen = _observations(self, entry, self.source_dataset(entry))
+                self._source_images[entry.name] = seen.thinned(_SOURCE_OBSERVATIONS, self.run.study.sampling.seed)
+            except SegTransferError as error:
+                self._source_images[entry.name] = error
+        return self._source_images[entry.name]
+
+    def unseen(self, entry: SourceEntry) -> str:
+        """Why a source's own images are not at hand; "" when they are."""
+        if entry.dataset not in self._unseen:
+            self._unseen[entry.dataset] = self._why_unseen(entry)
+        return self._unseen[entry.dataset]
+
+    def _why_unseen(self, entry: SourceEntry) -> str:
+        if entry.dataset not in self.run.manifests:
+            return f"not in this study (dataset {entry.dataset} has no manifest)"
+        try:
+            self.source_dataset(entry).records  # noqa: B018
+        except DataError as error:
+            return f"missing ({error})"
+        return ""
+
+    def skipped(self, entry: SourceEntry) -> list[str]:
+        """The study's metrics that this source cannot have."""
+        needy = sorted(filter(needs_source_images, self.run.study.metrics))
+        return needy if needy and self.unseen(entry) else []
+
+    def metrics(self, entry: SourceEntry) -> list[str]:
+        """The study's metrics that this source can have."""
+        skipped = self.skipped(entry)
+        return [name for name in self.run.study.metrics if name not in skipped]
+
+    def observations_key(self, entry: SourceEntry, target: _Target) -> str:
+        """Key of all that decides the observations of a source and a dataset."""
         study = self.run.study
         return content_key(
             source=self.source_key(entry),
-            sample=self.target(target).sample_key,
+            sample=target.sample_key,
             normalisation=study.normalisation,
             float16=study.keep_features,
         )
 
-    def score_keys(self, pair: Pair) -> dict[str, str]:
-        """The key that a valid score has, for every metric there is."""
-        observations = self.observations_key(pair)
-        return {
-            name: content_key(observations=observations, metric=name, settings=dict(metric.settings))
-            for name, metric in METRICS.items()
-        }
+    def score_key(self, entry: SourceEntry, observations: str, metric: str) -> str:
+        """The key that a valid score has, where that of its observations is known; "" where there can be no score."""
+        if metric not in METRICS:
+            return ""
+        parts: dict[str, object] = {}
+        if needs_source_images(metric):
+            if self.unseen(entry):
+                return ""
+            parts = {"source_images": [self.source_dataset(entry).sample_key, _SOURCE_OBSERVATIONS]}
+        return content_key(observations=observations, metric=metric, settings=dict(METRICS[metric].settings), **parts)
 
 
-def _score_pair(bench: _Bench, pair: Pair, say: Say) -> None:
+def _steps(bench: _Bench, pairs: Sequence[Pair], say: Say) -> Iterator[tuple[str, Callable[[], None]]]:
+    """For every pair its scoring, then one step, which fails, for each of its metrics that failed."""
+    for pair in pairs:
+        failed: dict[str, SegTransferError] = {}
+        yield pair_label(pair), partial(_score_pair, bench, pair, failed, say)
+        for metric, error in failed.items():
+            yield f"{pair_label(pair)}, {metric}", partial(_fail, error)
+
+
+def _fail(error: SegTransferError) -> None:
+    raise error
+
+
+def _score_pair(bench: _Bench, pair: Pair, failed: dict[str, SegTransferError], say: Say) -> None:
+    """Score a pair by the metrics it lacks; those that fail go into ``failed``."""
     run, (entry, target) = bench.run, pair
-    keys = bench.score_keys(pair)
-    valid = _valid_rows(run, pair, keys)
-    missing = [name for name in run.study.metrics if name not in valid]
+    valid = _valid_rows(bench, pair)
+    missing = [name for name in bench.metrics(entry) if name not in valid]
     if not missing:
         return
     began = time.monotonic()
-    observations = _observations(bench, pair)
-    scores = score_all(observations, missing)
+    # First, so that these and the target's observations are not in memory whole at the same time.
+    own = bench.source_images(entry) if any(map(needs_source_images, missing)) else None
+    observations = _observations(bench, entry, bench.target(target))
+    scores = _scores(observations, own, missing, failed)
     seconds = time.monotonic() - began
-    rows = valid | {name: _row(pair, name, scores[name], observations, seconds, keys[name]) for name in missing}
-    origin = run.origin("scores", target, bench.source_key(entry))
+    if not scores:
+        return
+    key = bench.observations_key(entry, bench.target(target))
+    rows = valid | {
+        name: _row(pair, name, score, observations, seconds, bench.score_key(entry, key, name))
+        for name, score in scores.items()
+    }
+    origin = run.origin("scores", target, bench.source_key(entry)) | source_images_origin(run.resolved, entry.dataset)
     write_rows(run.scores_file(entry.name, target), SCORES, [rows[name] for name in METRICS if name in rows], origin)
-    shown = ", ".join(f"{name} {scores[name].score:.4g}" for name in missing)
+    shown = ", ".join(f"{name} {_shown(score)}" for name, score in scores.items())
     say(f"{pair_label(pair)}: {shown} ({seconds:.1f} s)")
 
 
-def _valid_rows(run: Run, pair: Pair, keys: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def _shown(score: Score) -> str:
+    return f"{score.score:.4g}" + (f" ({score.note})" if score.note else "")
+
+
+def _scores(
+    observations: Observations,
+    own: Observations | SegTransferError | None,
+    names: Sequence[str],
+    failed: dict[str, SegTransferError],
+) -> dict[str, Score]:
+    """The scores by all metrics at once; where one fails, by one after the other, for what succeeds."""
+    if isinstance(own, SegTransferError):
+        failed.update(dict.fromkeys(filter(needs_source_images, names), own))
+        names = [name for name in names if name not in failed]
+    elif own is not None:
+        observations = replace(observations, source_images=own)
+    try:
+        return score_all(observations, names)
+    except SegTransferError:
+        scores: dict[str, Score] = {}
+        for name in names:
+            try:
+                scores |= score_all(observations, [name])
+            except SegTransferError as error:
+                failed[name] = error
+        return scores
+
+
+def _valid_rows(bench: _Bench, pair: Pair) -> dict[str, dict[str, Any]]:
     """The stored scores of a pair that a new computation would give again."""
-    rows = read_rows(run.scores_file(pair[0].name, pair[1]), SCORES)
-    return {row["metric"]: row for row in rows if keys.get(row["metric"]) == row["content_key"]}
+    entry, target = pair
+    key = bench.observations_key(entry, bench.target(target))
+    rows = read_rows(bench.run.scores_file(entry.name, target), SCORES)
+    return {row["metric"]: row for row in rows if bench.score_key(entry, key, row["metric"]) == row["content_key"]}
 
 
-def _observations(bench: _Bench, pair: Pair) -> Observations:
-    run, (entry, name) = bench.run, pair
-    file, key = run.features_file(entry.name, name), bench.observations_key(pair)
+def _observations(bench: _Bench, entry: SourceEntry, target: _Target) -> Observations:
+    run, manifest = bench.run, bench.run.manifests[target.name]
+    file, key = run.features_file(entry.name, target.name), bench.observations_key(entry, target)
     stored = read_bank(file, key) if run.study.keep_features else None
     if stored is not None:
         return stored
-    target, manifest = bench.target(name), run.manifests[name]
     own = run.study.normalisation == "model"
     observations = extract(
         bench.source(entry),
@@ -204,11 +311,12 @@ def _row(pair: Pair, metric: str, score: Score, observations: Observations, seco
         "metric": metric,
         "score": score.score,
         "standard_error": score.standard_error,
+        "note": score.note,
         "n_observations": len(observations.labels),
         "n_images": len(np.unique(_not_none(observations.image_index))),
         "n_classes": len(observations.classes),
         "n_source_classes": _not_none(observations.source_probs).shape[1],
-        **provenance(seconds, key),
+        **provenance(seconds, key, SCORES_LAYOUT),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -96,7 +97,7 @@ class Study(_Block):
         targets: Names of datasets.
         model: mmseg config of the network that is trained.
         source_training, fine_tuning: Schedules; needed for the stages that train.
-        metrics: Names of transferability metrics.
+        metrics: Names of transferability metrics, or ``all``. One that is made of others' scores stands for those.
         low_shot: Replaces every manifest's number of low-shot images.
         sampling: How pixels are drawn.
         normalisation: Images are normalised as the source's own, or as the target's manifest says.
@@ -123,15 +124,25 @@ class Study(_Block):
             return value
         return [{"name": item, "dataset": item} if isinstance(item, str) else item for item in value]
 
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _all_metrics(cls, value: object) -> object:
+        from seg_transfer.metrics import METRICS
+
+        return tuple(METRICS) if value == "all" else value
+
     @field_validator("metrics")
     @classmethod
-    def _known_metrics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _scored_metrics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         from seg_transfer.metrics import METRICS
 
         for name in value:
             if name not in METRICS:
                 raise ValueError(f"unknown metric {name!r}; the known ones are {', '.join(METRICS)}")
-        return value
+        # What is made of several pairs' scores is no pair's score: its parts are scored, and the evaluation adds it.
+        made = {name: METRICS[name].settings for name in value if "scores" in METRICS[name].needs}
+        parts = [str(made[name]["parts"]).split(",") if name in made else [name] for name in value]
+        return tuple(dict.fromkeys(chain.from_iterable(parts)))
 
     def code_configs(self) -> list[Path]:
         """The model configs that are Python code from elsewhere: reading one runs it."""
@@ -171,7 +182,8 @@ def load_study(file: Path) -> tuple[Study, dict[str, DatasetManifest]]:
                 raise ConfigError(
                     f"{file}: field {field}: unknown dataset {dataset!r}; the manifests have {', '.join(known)}"
                 )
-    return study, {name: _limited(known[name], study.low_shot) for name in {*trained, *study.targets}}
+    needed = {*study.targets, *(source.dataset for source in study.sources)}
+    return study, {name: _limited(known[name], study.low_shot) for name in known if name in needed}
 
 
 def schedule_of(training: Training | FineTuning) -> Schedule:

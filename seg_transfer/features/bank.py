@@ -15,32 +15,36 @@ from seg_transfer.observations import Observations
 from seg_transfer.store.atomic import replaced_atomically
 
 _KEY = b"content_key"
+# Stands in the first row of each image; null in the others.
+_EMBEDDING = "image_embedding"
 
 
 def rounded(observations: Observations) -> Observations:
-    """The observations as the bank gives them back: features and probabilities in float16.
+    """The observations as the bank gives them back: features, probabilities and embeddings in float16.
 
     Raises:
         ResultsError: A feature is beyond float16's range of 65504.
     """
     with np.errstate(over="ignore"):
         features = _present(observations.features).astype(np.float16)
-    if not np.isfinite(features).all():
+        embeddings = _present(observations.image_embeddings).astype(np.float16)
+    if not (np.isfinite(features).all() and np.isfinite(embeddings).all()):
         raise ResultsError("a feature exceeds 65504, the range of float16; score this study with keep_features: false")
     probabilities = _present(observations.source_probs).astype(np.float16)
-    return Observations(features, observations.labels, probabilities, observations.image_index)
+    return Observations(features, observations.labels, probabilities, observations.image_index, embeddings)
 
 
 def write_bank(file: Path, observations: Observations, content_key: str) -> None:
-    """Store float16 observations whose images come one after another; whole or not at all."""
+    """Store float16 observations whose images come one after another, in ascending order; whole or not at all."""
     features, probabilities = _present(observations.features), _present(observations.source_probs)
-    image_index = _present(observations.image_index)
+    image_index, embeddings = _present(observations.image_index), _present(observations.image_embeddings)
     schema = pa.schema(
         [
             pa.field("image_index", pa.int32()),
             pa.field("label", pa.uint8()),
             pa.field("features", pa.binary(2 * features.shape[1])),
             pa.field("source_probs", pa.binary(2 * probabilities.shape[1])),
+            pa.field(_EMBEDDING, pa.binary(2 * embeddings.shape[1])),
         ],
         metadata={_KEY: content_key.encode()},
     )
@@ -48,12 +52,13 @@ def write_bank(file: Path, observations: Observations, content_key: str) -> None
     # Plain bytes: dictionaries and statistics of feature vectors cost ten times the writing and say nothing.
     options = {"use_dictionary": False, "write_statistics": False, "compression": "none", "write_page_checksum": True}
     with replaced_atomically(file) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
-        for start, end in itertools.pairwise(bounds):
+        for embedding, (start, end) in zip(embeddings, itertools.pairwise(bounds), strict=True):
             columns = [
                 pa.array(image_index[start:end], pa.int32()),
                 pa.array(observations.labels[start:end], pa.uint8()),
                 _as_binary(features[start:end]),
                 _as_binary(probabilities[start:end]),
+                pa.array([embedding.tobytes(), *[None] * (end - start - 1)], schema.field(_EMBEDDING).type),
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
@@ -63,10 +68,12 @@ def read_bank(file: Path, content_key: str) -> Observations | None:
     if not file.exists():
         return None
     try:
-        if (pq.read_schema(file).metadata or {}).get(_KEY) != content_key.encode():
+        schema = pq.read_schema(file)
+        # Files of the first layout have no embeddings.
+        if (schema.metadata or {}).get(_KEY) != content_key.encode() or _EMBEDDING not in schema.names:
             return None
         table = pq.read_table(file, page_checksum_verification=True, partitioning=None)
-        columns = {name: table[name] for name in ("features", "label", "source_probs", "image_index")}
+        columns = {name: table[name] for name in ("features", "label", "source_probs", "image_index", _EMBEDDING)}
     except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise ResultsError(f"{file}: damaged feature file ({reason}); delete it and run the command again") from error
@@ -75,12 +82,13 @@ def read_bank(file: Path, content_key: str) -> Observations | None:
         labels=columns["label"].to_numpy(),
         source_probs=_as_halves(columns["source_probs"]),
         image_index=columns["image_index"].to_numpy(),
+        image_embeddings=_as_halves(columns[_EMBEDDING].drop_null()),
     )
 
 
 def _present(array: npt.NDArray[np.generic] | None) -> npt.NDArray[np.generic]:
     if array is None:
-        raise ResultsError("the bank keeps observations with features, probabilities and image indices only")
+        raise ResultsError("the bank keeps observations with features, probabilities, image index and embeddings only")
     return array
 
 

@@ -35,14 +35,17 @@ def extract(
         mean, std: Normalise the images by these (RGB, fractions of 255) instead of by the source's own.
 
     Returns:
-        features float32 (N, D) and source_probs float32 (N, C_s), in the order of the sample.
+        features float32 (N, D) and source_probs float32 (N, C_s), in the order of the sample; image_embeddings float32
+        (M, D), the mean of the whole feature map of every image that has a pixel in the sample.
     """
     n_pixels = len(sample.labels)
     features = np.empty((n_pixels, source.n_features), np.float32)
     probabilities = np.empty((n_pixels, source.n_classes), np.float32)
+    embeddings = np.empty((len(sample.image_ids), source.n_features), np.float32)
     rows_of_image = _rows_of_image(sample)
     for batch in images:
         maps = source.feature_maps(torch.from_numpy(batch.pixels), mean, std)
+        embeddings[list(batch.indices)] = maps.features.mean(dim=(2, 3)).cpu().numpy()
         for position, index in enumerate(batch.indices):
             rows = rows_of_image[index]
             if len(rows):
@@ -50,7 +53,11 @@ def extract(
                 features[rows] = read_at(maps.features[position], points).cpu().numpy()
                 probabilities[rows] = read_at(maps.scores[position], points).softmax(dim=1).cpu().numpy()
     return Observations(
-        features=features, labels=sample.labels, source_probs=probabilities, image_index=sample.image_index
+        features=features,
+        labels=sample.labels,
+        source_probs=probabilities,
+        image_index=sample.image_index,
+        image_embeddings=embeddings[np.unique(sample.image_index)],
     )
 
 

@@ -7,7 +7,17 @@ from typing import Literal
 import numpy as np
 
 from seg_transfer.errors import ConfigError, ObservationsError
-from seg_transfer.metrics import _gbc, _h_score, _lda_score, _leep, _logme, _nce, _nleep, _regularized_h_score
+from seg_transfer.metrics import (
+    _gbc,
+    _h_score,
+    _lda_score,
+    _leep,
+    _logme,
+    _nce,
+    _nleep,
+    _rank_mean,
+    _regularized_h_score,
+)
 from seg_transfer.metrics._base import Metric, Score, Statistics, single
 from seg_transfer.metrics._gbc import gbc, log_negative_gbc
 from seg_transfer.metrics._h_score import h_score
@@ -16,6 +26,7 @@ from seg_transfer.metrics._leep import leep
 from seg_transfer.metrics._logme import logme
 from seg_transfer.metrics._nce import nce
 from seg_transfer.metrics._nleep import nleep
+from seg_transfer.metrics._rank_mean import rank_mean
 from seg_transfer.metrics._regularized_h_score import regularized_h_score
 from seg_transfer.observations import Observations, image_groups
 
@@ -31,11 +42,12 @@ __all__ = [
     "logme",
     "nce",
     "nleep",
+    "rank_mean",
     "regularized_h_score",
     "score_all",
 ]
 
-_MODULES = (_gbc, _logme, _h_score, _regularized_h_score, _lda_score, _leep, _nce, _nleep)
+_MODULES = (_gbc, _logme, _h_score, _regularized_h_score, _lda_score, _leep, _nce, _nleep, _rank_mean)
 METRICS: Mapping[str, Metric] = MappingProxyType({module.METRIC.name: module.METRIC for module in _MODULES})
 
 

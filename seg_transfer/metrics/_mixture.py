@@ -29,8 +29,8 @@ class Mixture:
 def fit(z: FloatArray, n_components: int, floor: float, rng: np.random.Generator) -> Mixture:
     """A mixture for z, (n, d), d small and z centred; ``floor`` is added to all variances of every component.
 
-    It starts from a partition by 30 steps of k-means, itself started by k-means++ (Arthur and Vassilvitskii, 2007), and ends after
-    100 steps of EM or when a step adds less than 1e-3 to the mean log-likelihood.
+    It starts from a partition by 30 steps of k-means, itself started by k-means++ (Arthur and Vassilvitskii, 2007).
+    It ends after 100 steps of EM or when a step adds less than 1e-3 to the mean log-likelihood.
     """
     mixture, before = from_partition(z, _partition(z, n_components, rng), n_components, floor), -np.inf
     for _ in range(EM_STEPS):

@@ -1,7 +1,7 @@
 """Evaluation measures and rankings as tables that stay readable in a terminal of 80 columns."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,22 @@ from rich.table import Table
 from rich.text import Text
 
 from seg_transfer.evaluation import GROUP_AND_ITEM, SCENARIOS, SCRATCH, rankings, scratch_report
+from seg_transfer.metrics import Metric
 
 _TITLES = {"fixed_target": "Fixed target: ranking sources", "fixed_source": "Fixed source: ranking targets"}
+
+_NEEDS = {
+    "features": "features",
+    "source_probs": "probabilities",
+    "image_index": "images",
+    "image_embeddings": "image embeddings",
+    "source_images": "source images",
+    "scores": "scores",
+}
+_METRICS_LEGEND = (
+    "N observations with D features, C classes of the target, C_s of the source.",
+    'Standard errors on request cost the score ten times more: score_all(..., standard_errors="all").',
+)
 
 
 def evaluation_tables(frame: pd.DataFrame) -> list[Table]:
@@ -27,6 +41,43 @@ def ranking_tables(pairs: pd.DataFrame, *, scenarios: Sequence[str] = SCENARIOS)
     `pairs` as in `seg_transfer.evaluation`; scratch stands with fixed targets, where it was fine-tuned.
     """
     return [_ranking_table(pairs, scenario) for scenario in scenarios]
+
+
+def metric_tables(metrics: Mapping[str, Metric]) -> list[Table]:
+    """What each metric needs, gives and costs, and where it comes from."""
+    table = _table("Transferability metrics: higher is better", list(_METRICS_LEGEND))
+    references = _table("References", [])
+    for name in ("metric", "needs", "standard error", "range", "cost"):
+        table.add_column(name, overflow="fold", no_wrap=name == "metric")
+    for name in ("metric", "reference"):
+        references.add_column(name, overflow="fold", no_wrap=name == "metric")
+    for row in metric_records(metrics):
+        needs = ", ".join(text for field, text in _NEEDS.items() if field in row["needs"])
+        table.add_row(*map(_cell, (row["name"], needs, row["standard_error"], row["range"], row["cost"])))
+        references.add_row(*map(_cell, (row["name"], row["reference"])))
+    return [table, references]
+
+
+def metric_records(metrics: Mapping[str, Metric]) -> list[dict[str, Any]]:
+    """The metrics as dictionaries for JSON; ``needs`` are names of fields of `Observations`, or "scores"."""
+    return [
+        {
+            "name": metric.name,
+            "needs": sorted(metric.needs),
+            "standard_error": _standard_error(metric),
+            "range": metric.range,
+            "cost": metric.cost,
+            "reference": metric.reference,
+            "settings": dict(metric.settings),
+        }
+        for metric in metrics.values()
+    ]
+
+
+def _standard_error(metric: Metric) -> str:
+    if "scores" in metric.needs:
+        return "no"
+    return "yes" if metric.additive else "on request"
 
 
 def render(tables: Iterable[Table], console: Console) -> None:

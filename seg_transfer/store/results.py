@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,9 +13,12 @@ import yaml
 
 from seg_transfer.data.manifest import SCRATCH
 from seg_transfer.errors import ResultsError
+from seg_transfer.metrics import METRICS
 from seg_transfer.store.content_key import settings_key
 from seg_transfer.store.tables import PERFORMANCE, SCORES, metadata_of, performance_file, read_table, scores_file
 
+_HEAD = ("source", "target", "miou", "n_target_classes")
+_SOURCE_IMAGES_KEY = "source_images_key"
 _SCHEMAS = {"scores": SCORES, "performance": PERFORMANCE}
 
 
@@ -23,26 +27,51 @@ def read_pairs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
 
     Returns:
         One row per pair: source, target, miou (mean over fine-tuning seeds), n_target_classes, one column per
-        metric of the study; and rows with source ``scratch``, which have no scores. Then the pairs of the study that
-        were left out, because something of theirs is missing or comes from other settings or other weights.
+        metric of the study; and rows with source ``scratch``, which have no scores. Then what was left out: metrics
+        that need sources' own images, where a source has no score of them on any target; and pairs of the study of
+        which anything else is missing or comes from other settings or other weights.
 
     Raises:
         ResultsError: The folder holds no study, a file is damaged, or no pair is complete.
     """
     resolved = _resolved_study(folder)
-    rows, incomplete = [], []
-    for source in resolved["study"]["sources"]:
-        for target in resolved["study"]["targets"]:
-            if source["dataset"] == target:
-                continue
-            row = _pair(folder, resolved, source["name"], target)
-            if row is None:
-                incomplete.append(f"{source['name']} -> {target}")
-            else:
-                rows.append(row)
-    if not rows:
+    found = {
+        f"{source['name']} -> {target}": _pair(folder, resolved, source, target)
+        for source in resolved["study"]["sources"]
+        for target in resolved["study"]["targets"]
+        if source["dataset"] != target
+    }
+    lacking = _lacking(resolved["study"]["metrics"], [row for row in found.values() if row is not None])
+    columns = [*_HEAD, *(metric for metric, sources in lacking.items() if not sources)]
+    complete = {label: row for label, row in found.items() if row is not None and row.keys() >= set(columns)}
+    if not complete or len(columns) == len(_HEAD):
         raise ResultsError(f"{folder}: no pair has all scores and a performance; run score-pairs and finetune-pairs")
-    return pd.DataFrame(rows + _scratch_rows(folder, resolved)), incomplete
+    rows = [{name: row[name] for name in columns} for row in complete.values()]
+    left_out = [f"{metric} (no score of {', '.join(sources)})" for metric, sources in lacking.items() if sources]
+    left_out += [label for label in found if label not in complete]
+    return pd.DataFrame(rows + _scratch_rows(folder, resolved)), left_out
+
+
+def needs_source_images(metric: str) -> bool:
+    """Whether a metric looks at the images that a source was trained on."""
+    return metric in METRICS and "source_images" in METRICS[metric].needs
+
+
+def source_images_origin(resolved: Mapping[str, Any], dataset: str) -> dict[str, str]:
+    """What a file of scores says of the settings that decide how the source's own images are seen."""
+    known = dataset in resolved["manifests"]
+    return {_SOURCE_IMAGES_KEY: settings_key("scores", resolved, dataset) if known else ""}
+
+
+def _lacking(metrics: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """For every metric the sources that cannot have it: it needs their own images, and no target has a score of it."""
+    scored: dict[str, set[str]] = {}
+    for row in rows:
+        scored.setdefault(row["source"], set()).update(row)
+    return {
+        metric: [source for source, names in scored.items() if needs_source_images(metric) and metric not in names]
+        for metric in metrics
+    }
 
 
 def _resolved_study(folder: Path) -> dict[str, Any]:
@@ -58,19 +87,29 @@ def _resolved_study(folder: Path) -> dict[str, Any]:
     return resolved
 
 
-def _pair(folder: Path, resolved: dict[str, Any], source: str, target: str) -> dict[str, Any] | None:
-    """The row of a pair; None where it lacks results that belong to the study, and to one another."""
-    scored = _results("scores", resolved, scores_file(folder, source, target), target)
-    tuned = _results("performance", resolved, performance_file(folder, source, target), target)
+def _pair(folder: Path, resolved: dict[str, Any], source: dict[str, Any], target: str) -> dict[str, Any] | None:
+    """The row of a pair with all its scores; None where scores or performance are none of the study's, or of each
+    other's source.
+    """
+    name = source["name"]
+    scored = _results("scores", resolved, scores_file(folder, name, target), target)
+    tuned = _results("performance", resolved, performance_file(folder, name, target), target)
     if scored is None or tuned is None or metadata_of(scored, "source_key") != metadata_of(tuned, "source_key"):
         return None
-    scores = {row["metric"]: row["score"] for row in scored.to_pylist()}
-    metrics, miou = resolved["study"]["metrics"], _miou(resolved, tuned)
-    if miou is None or any(metric not in scores for metric in metrics):
+    miou = _miou(resolved, tuned)
+    if miou is None:
         return None
     n_classes = len(resolved["manifests"][target]["classes"])
-    chosen = {metric: scores[metric] for metric in metrics}
-    return {"source": source, "target": target, "miou": miou, "n_target_classes": n_classes, **chosen}
+    head = {"source": name, "target": target, "miou": miou, "n_target_classes": n_classes}
+    return head | _scores(scored, source_images_origin(resolved, source["dataset"]))
+
+
+def _scores(scored: pa.Table, source_images: Mapping[str, str]) -> dict[str, float]:
+    """The scores of a file, but for those that saw the source's own images under other settings."""
+    scores = {row["metric"]: row["score"] for row in scored.to_pylist()}
+    if metadata_of(scored, _SOURCE_IMAGES_KEY) == source_images[_SOURCE_IMAGES_KEY]:
+        return scores
+    return {metric: score for metric, score in scores.items() if not needs_source_images(metric)}
 
 
 def _results(kind: str, resolved: dict[str, Any], file: Path, target: str) -> pa.Table | None:

@@ -48,6 +48,7 @@ SCORES = _schema(
         ("metric", pa.string(), "transferability metric"),
         ("score", pa.float64(), "its score, higher is better; unit of the metric"),
         ("standard_error", pa.float64(), "jackknife over groups of images; null where not estimated"),
+        ("note", pa.string(), "what a reader of the score should know, such as on how many pixels a model was fitted"),
         ("n_observations", pa.int64(), "pixels"),
         ("n_images", pa.int32(), "images of the low-shot train split"),
         ("n_classes", pa.int32(), "target classes among the pixels"),
@@ -71,12 +72,16 @@ PERFORMANCE = _schema(
 )
 
 
-def provenance(seconds: float, content_key: str) -> dict[str, Any]:
+# In the first layout scores had no note, and no metric had one to give.
+SCORES_LAYOUT = 2
+
+
+def provenance(seconds: float, content_key: str, layout: int = SCHEMA_VERSION) -> dict[str, Any]:
     """The columns that say when and how a row of results came about."""
     return {
         "seconds": seconds,
         "content_key": content_key,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": layout,
         "seg_transfer_version": __version__,
         "created_utc": now_utc(),
     }
@@ -127,6 +132,8 @@ def read_table(file: Path, schema: pa.Schema) -> pa.Table:
     """Read a table and check its page checksums, columns and their types; raises ResultsError when it is damaged."""
     try:
         table = pq.read_table(file, page_checksum_verification=True, partitioning=None)
+        if schema is SCORES:
+            table = _with_notes(table)
         types = {field.name: field.type for field in table.schema}
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
@@ -139,6 +146,14 @@ def read_table(file: Path, schema: pa.Schema) -> pa.Table:
         wanted = f"{missing[0].name} ({missing[0].type})"
         raise ResultsError(f"{file}: lacks column {wanted}; delete it and run the same command again")
     return table
+
+
+def _with_notes(table: pa.Table) -> pa.Table:
+    """Scores of the first layout with the notes they would have; any other table as it is."""
+    versions = table["schema_version"].to_pylist() if "schema_version" in table.column_names else []
+    if "note" in table.column_names or set(versions) != {1}:
+        return table
+    return table.append_column(SCORES.field("note"), pa.array([""] * len(table), pa.string()))
 
 
 def now_utc() -> str:

@@ -180,7 +180,7 @@ def test_two_kinds_of_reasons_are_both_told_and_end_with_the_code_for_several(tr
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"metrics": ["gbc", "gbd"]}, ["metrics", "unknown metric 'gbd'", "gbc, logme, h_score, leep"]),
+        ({"metrics": ["gbc", "gbd"]}, ["metrics", "unknown metric 'gbd'", "the known ones are gbc, logme, h_score"]),
         ({"targets": ["dusk_street", "mars"]}, ["targets", "unknown dataset 'mars'", "cells_dark, "]),
         ({"sources": ["mars"]}, ["sources", "unknown dataset 'mars'"]),
         ({"pixels": 10}, ["pixels: 10: unknown field; remove it"]),

@@ -106,6 +106,16 @@ def test_scoring_costs_one_forward_pass_per_image(run, timed, keyless):
     assert (missing.item, missing.seconds) == ("day_street -> cells_dark: gbc, leep", 0.5 * N_TRAIN)
 
 
+def test_the_own_images_of_a_source_cost_one_more_forward_pass_with_its_first_pair(run, timed, monkeypatch):
+    first, second = run.study.sources
+    missing = {(first, "cells_dark"): ["gbc", "own"], (first, "elsewhere"): ["own"], (second, "day_street"): ["gbc"]}
+    monkeypatch.setattr(cost, "missing_scores", lambda run, **_: missing)
+    monkeypatch.setattr(cost, "needs_source_images", lambda name: name == "own")
+    run.manifests["elsewhere"] = run.manifests["cells_dark"]
+    costs = [one.seconds for one in missing_score_costs(run, "cpu")]
+    assert costs == [0.5 * 2 * N_TRAIN, 0.5 * N_TRAIN, 0.5 * N_TRAIN]
+
+
 def test_a_real_forward_pass_takes_some_time(run):
     (missing,) = missing_source_costs(run, "cpu", ["cells_dark"])
     assert missing.item == "source cells_dark"

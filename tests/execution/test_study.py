@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import yaml
 
 from seg_transfer.errors import ConfigError
 from seg_transfer.execution.study import load_study, schedule_of
+from seg_transfer.metrics import METRICS, Metric
 from seg_transfer.resources import shipped
 
 MANIFEST = {
@@ -90,6 +92,46 @@ def test_the_dataset_of_a_source_that_was_brought_along_needs_no_manifest(folder
     assert set(manifests) == {"b", "c"}
 
 
+def test_the_dataset_of_a_source_that_was_brought_along_has_its_manifest_where_there_is_one(folder):
+    entry = {"name": "web", "dataset": "a", "config": "source.json"}
+    _, manifests = load_study(study_file(folder, sources=[entry], low_shot=3))
+    assert set(manifests) == {"a", "b", "c"}
+    assert manifests["a"].low_shot.limit == 3
+
+
+def stand_in(name: str, *needs: str, **settings: str) -> Metric:
+    return replace(METRICS["gbc"], name=name, needs=frozenset(needs), settings=settings)
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three metrics, and one that is made of two of them."""
+    mixed = stand_in("mixed", "scores", parts="one,three")
+    metrics = {"one": stand_in("one"), "mixed": mixed, "two": stand_in("two"), "three": stand_in("three")}
+    monkeypatch.setattr("seg_transfer.metrics.METRICS", metrics)
+
+
+@pytest.mark.parametrize(
+    ("named", "resolved"),
+    [
+        ("all", ("one", "three", "two")),
+        (["two", "mixed"], ("two", "one", "three")),
+        (["three", "mixed", "two"], ("three", "one", "two")),
+        (["mixed"], ("one", "three")),
+        (["two", "two"], ("two",)),
+    ],
+)
+def test_all_metrics_and_those_that_are_made_of_others(folder, known, named, resolved):
+    study, _ = load_study(study_file(folder, metrics=named))
+    assert study.metrics == resolved
+    assert study.model_dump(mode="json")["metrics"] == list(resolved)
+
+
+def test_the_metrics_of_all_are_those_that_score_a_pair(folder):
+    study, _ = load_study(study_file(folder, metrics="all"))
+    assert set(study.metrics) == {name for name, metric in METRICS.items() if "scores" not in metric.needs}
+
+
 def test_low_shot_replaces_the_number_of_images_and_keeps_their_seed(folder):
     _, own = load_study(study_file(folder))
     _, limited = load_study(study_file(folder, low_shot=3))
@@ -138,6 +180,8 @@ def test_a_wrong_schedule_is_refused_with_the_study_and_its_field(folder, field,
         ({"sources": []}, "sources: []: "),
         ({"targets": []}, "targets: []: "),
         ({"metrics": []}, "metrics: []: "),
+        ({"metrics": "every"}, "metrics: 'every': "),
+        ({"metrics": ["all"]}, "unknown metric 'all'; the known ones are gbc, "),
         ({"metrics": ["gbc", "magic"]}, "unknown metric 'magic'; the known ones are gbc, "),
         ({"name": "../s"}, "name: '../s': "),
         ({"sources": [{"name": "../a", "dataset": "a"}]}, "sources.0.name: '../a': "),

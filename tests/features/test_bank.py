@@ -12,7 +12,8 @@ from seg_transfer.observations import Observations
 
 KEY = "5e" * 32
 PIXELS_OF_IMAGE = [4, 9, 1, 30, 16]
-FIELDS = ("features", "labels", "source_probs", "image_index")
+COLUMNS = (b"features", b"label", b"source_probs", b"image_index", b"image_embedding")
+FIELDS = ("features", "labels", "source_probs", "image_index", "image_embeddings")
 
 
 @pytest.fixture
@@ -23,8 +24,9 @@ def observations() -> Observations:
     mixing = generator.normal(size=(6, 6))
     features = generator.normal(size=(len(index), 6)) @ mixing + [300, -5, 0, 0.001, 2000, -60000]
     labels = generator.choice([0, 2, 254], p=[0.7, 0.2, 0.1], size=len(index)).astype(np.uint8)
-    probabilities = generator.dirichlet([0.3, 1, 5], size=len(index))
-    return Observations(features.astype(np.float32), labels, probabilities.astype(np.float32), index.astype(np.int32))
+    probabilities = generator.dirichlet([0.3, 1, 5], size=len(index)).astype(np.float32)
+    embeddings = (generator.normal(size=(5, 6)) @ mixing + 70).astype(np.float32)
+    return Observations(features.astype(np.float32), labels, probabilities, index.astype(np.int32), embeddings)
 
 
 @pytest.fixture
@@ -47,7 +49,8 @@ def test_rounding_is_that_of_float16(observations):
     kept = rounded(observations)
     np.testing.assert_array_equal(kept.features, observations.features.astype(np.float16))
     np.testing.assert_array_equal(kept.source_probs, observations.source_probs.astype(np.float16))
-    assert kept.features.dtype == kept.source_probs.dtype == np.float16
+    np.testing.assert_array_equal(kept.image_embeddings, observations.image_embeddings.astype(np.float16))
+    assert kept.features.dtype == kept.source_probs.dtype == kept.image_embeddings.dtype == np.float16
     np.testing.assert_allclose(kept.features, observations.features, rtol=2**-11, atol=2**-24)
 
 
@@ -57,10 +60,8 @@ def test_observations_come_back_bit_for_bit(file, observations):
 
 def test_signed_zeros_subnormals_and_the_largest_number_survive(tmp_path):
     special = np.array([[-0.0, 6e-8], [65504, -65504], [1 / 3, 2.0**-24]], np.float32)
-    kept = rounded(Observations(special, [0, 1, 1], np.array([[1.0, 0.0]] * 3), [0, 0, 1]))
-    kept = Observations(
-        kept.features, kept.labels.astype(np.uint8), kept.source_probs, kept.image_index.astype(np.int32)
-    )
+    labels, index = np.array([0, 1, 1], np.uint8), np.array([0, 0, 1], np.int32)
+    kept = rounded(Observations(special, labels, np.array([[1.0, 0.0]] * 3), index, special[:2]))
     write_bank(tmp_path / "bank.parquet", kept, KEY)
     assert_same(read_bank(tmp_path / "bank.parquet", KEY), kept)
 
@@ -75,6 +76,20 @@ def test_plain_readers_get_the_numbers(file, observations):
     table = pq.read_table(file)
     rows = np.stack([np.frombuffer(row, np.float16) for row in table["features"].to_pylist()])
     np.testing.assert_array_equal(rows, observations.features.astype(np.float16))
+
+
+def test_the_embedding_of_an_image_stands_in_its_first_row(file, observations):
+    column = pq.read_table(file)["image_embedding"].to_pylist()
+    first = np.cumsum([0, *PIXELS_OF_IMAGE[:-1]])
+    assert [row for row, value in enumerate(column) if value is not None] == first.tolist()
+    found = np.stack([np.frombuffer(column[row], np.float16) for row in first])
+    np.testing.assert_array_equal(found, observations.image_embeddings.astype(np.float16))
+
+
+def test_a_file_from_before_there_were_embeddings_counts_as_none(file):
+    pq.write_table(pq.read_table(file).drop_columns(["image_embedding"]), file)
+    assert pq.read_schema(file).metadata[b"content_key"] == KEY.encode()
+    assert read_bank(file, KEY) is None
 
 
 def test_other_settings_find_nothing(file):
@@ -103,10 +118,18 @@ def test_a_feature_beyond_float16_is_refused(observations, value):
         rounded(observations)
 
 
-@pytest.mark.parametrize("lacking", ["features", "source_probs", "image_index"])
+def test_an_embedding_beyond_float16_is_refused(observations):
+    observations.image_embeddings[2, 0] = 7e4
+    with pytest.raises(ResultsError, match="exceeds 65504, the range of float16"):
+        rounded(observations)
+
+
+@pytest.mark.parametrize("lacking", ["features", "source_probs", "image_index", "image_embeddings"])
 def test_incomplete_observations_are_refused(tmp_path, observations, lacking):
     parts = {field: getattr(observations, field) for field in FIELDS} | {lacking: None}
-    with pytest.raises(ResultsError, match="the bank keeps observations with features, probabilities and image"):
+    if lacking == "image_index":
+        parts["image_embeddings"] = None
+    with pytest.raises(ResultsError, match="the bank keeps observations with features, probabilities, image"):
         write_bank(tmp_path / "bank.parquet", Observations(**parts), KEY)
     assert not (tmp_path / "bank.parquet").exists()
 
@@ -138,7 +161,7 @@ def test_no_flipped_bit_is_read_as_other_observations(file, observations):
     whole = file.read_bytes()
     expected = rounded(observations)
     generator = np.random.default_rng(6)
-    names = [whole.rindex(name) for name in (b"features", b"label", b"source_probs", b"image_index", b"content_key")]
+    names = [whole.rindex(name) for name in (*COLUMNS, b"content_key")]
     places = [(place, int(generator.integers(8))) for place in np.linspace(0, len(whole) - 1, 150).astype(int)]
     refused = 0
     for place, bit in places + [(start + 1, bit) for start in names for bit in (0, 7)]:

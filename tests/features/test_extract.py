@@ -126,23 +126,27 @@ def test_pixel_centres_span_the_image_they_were_drawn_from():
 
 def reference(source: SourceModel, records: list[Record], sample: PixelSample, **normalisation: Any) -> Observations:
     """One pixel after the other, from maps enlarged to the size of the label map."""
-    features, probabilities = [], []
+    features, probabilities, embeddings = [], [], []
     enlarged = {}
     for index, record in enumerate(records):
         resized = resize_to_short_side(read_image(record.image), SHORT_SIDE)
         maps = source.feature_maps(torch.from_numpy(resized.transpose(2, 0, 1).copy())[None], **normalisation)
         enlarged[index] = [upsampled(part[0], SIZES[index]) for part in maps]
+        if index in sample.image_index:
+            embeddings.append(maps.features[0].double().numpy().mean(axis=(1, 2)))
     for index, row, column in zip(sample.image_index, sample.rows, sample.columns, strict=True):
         feature_map, scores = enlarged[int(index)]
         features.append(feature_map[:, row, column])
         exponentials = np.exp(scores[:, row, column] - scores[:, row, column].max())
         probabilities.append(exponentials / exponentials.sum())
-    return Observations(np.array(features), sample.labels, np.array(probabilities), sample.image_index)
+    seen = np.array(features), sample.labels, np.array(probabilities), sample.image_index, np.array(embeddings)
+    return Observations(*seen)
 
 
 def assert_close(found: Observations, expected: Observations) -> None:
     np.testing.assert_allclose(found.features, expected.features, atol=1e-4, rtol=1e-4)
     np.testing.assert_allclose(found.source_probs, expected.source_probs, atol=1e-5)
+    np.testing.assert_allclose(found.image_embeddings, expected.image_embeddings, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
@@ -152,8 +156,10 @@ def test_observations_are_those_of_the_slow_way(source, records, sample, batch_s
     assert np.median(expected.features.std(axis=0)) > 0.1
     assert expected.source_probs.std(axis=0).min() > 0.02
     assert_close(found, expected)
-    assert found.features.dtype == found.source_probs.dtype == np.float32
+    assert found.features.dtype == found.source_probs.dtype == found.image_embeddings.dtype == np.float32
     assert found.features.shape == (71, 64)
+    assert found.image_embeddings.shape == (4, 64)  # image 2 has no pixel in the sample
+    assert found.image_embeddings.std(axis=0).max() > 0.02
     np.testing.assert_array_equal(found.labels, sample.labels)
     np.testing.assert_array_equal(found.image_index, sample.image_index)
     np.testing.assert_allclose(found.source_probs.sum(axis=1), 1, atol=1e-6)
@@ -165,6 +171,7 @@ def test_the_order_of_the_images_is_irrelevant(source, records, sample):
     there, back = extract(source, batches, sample), extract(source, batches[::-1], sample)
     np.testing.assert_array_equal(there.features, back.features)
     np.testing.assert_array_equal(there.source_probs, back.source_probs)
+    np.testing.assert_array_equal(there.image_embeddings, back.image_embeddings)
 
 
 def test_the_order_of_the_pixels_is_irrelevant(source, records, sample):
@@ -177,6 +184,7 @@ def test_the_order_of_the_pixels_is_irrelevant(source, records, sample):
     batches = list(TargetImages(records, SHORT_SIDE))
     found, expected = extract(source, batches, shuffled), extract(source, batches, sample)
     np.testing.assert_array_equal(found.features, expected.features[order])
+    np.testing.assert_array_equal(found.image_embeddings, expected.image_embeddings)
 
 
 def test_the_targets_normalisation_is_used_when_given(source, records, sample):

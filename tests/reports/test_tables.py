@@ -9,7 +9,16 @@ import pytest
 from rich.console import Console
 
 from seg_transfer.evaluation import evaluate, scratch_report
-from seg_transfer.reports.tables import evaluation_tables, ranking_tables, records, render
+from seg_transfer.metrics import METRICS, Metric
+from seg_transfer.metrics._rank_mean import METRIC as RANK_MEAN
+from seg_transfer.reports.tables import (
+    evaluation_tables,
+    metric_records,
+    metric_tables,
+    ranking_tables,
+    records,
+    render,
+)
 from seg_transfer.store.published import load_published
 
 
@@ -50,6 +59,7 @@ def test_published_evaluation_fits_80_columns(published):
     assert "…" not in target + source
     assert cells(target, "gbc")[:6] == ["gbc", "0.647", "0.593", "0.46", "to", "0.71"]
     assert cells(source, "nleep")[1:3] == ["0.882", "0.656"]
+    assert cells(target, "rank_mean")[1:3] == ["0.647", "0.610"]
     assert cells(source, "logme")[1:6] == ["0.000", "-0.541", "-0.57", "to", "-0.51"]
     lines = [line.split()[0] for line in source.splitlines() if line.split()]
     assert lines.index("hscore") < lines.index("minus_n_classes") < lines.index("random")
@@ -94,7 +104,7 @@ def test_published_rankings_fit_80_columns(published):
     assert len(tables) == 2
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
-    assert cells(text, "isprs") == ["isprs", "isaid", "0.494", "1.000", "best,", "gbc"]
+    assert cells(text, "isprs") == ["isprs", "isaid", "0.494", "1.000", "best,", "gbc,", "rank_mean"]
 
 
 def test_names_are_never_markup():
@@ -127,3 +137,54 @@ def test_records_turn_what_is_not_finite_into_none():
     )
     assert records(other) == [{"x": None, "y": 1, "z": [2.0, None]}, {"x": 1.0, "y": None, "z": []}]
     assert records(scratch_report(small_pairs()))[0]["beats_scratch"] is True
+
+
+# metrics
+
+
+@pytest.fixture
+def three_metrics():
+    needy = Metric(
+        "needy",
+        frozenset({"source_images", "image_embeddings", "source_probs", "image_index"}),
+        "[0, 1]",
+        "N D",
+        "Somebody et al., On [markup], 2020",
+        lambda statistics: [0.0],
+        {"seed": 3},
+    )
+    return {"gbc": METRICS["gbc"], "needy": needy, "rank_mean": RANK_MEAN}
+
+
+def test_metrics_are_listed_in_words(three_metrics):
+    text = text_of(metric_tables(three_metrics), width=200)
+    columns = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.splitlines()]
+    assert ["gbc", "features", "yes", "[-C (C - 1), 0]", "N D^2"] in columns
+    needs = "probabilities, images, image embeddings, source images"
+    assert ["needy", needs, "on request", "[0, 1]", "N D"] in columns
+    assert ["rank_mean", "scores", "no", "[-n, -1] among n pairs", "none"] in columns
+    assert ["needy", "Somebody et al., On [markup], 2020"] in columns
+    assert "N observations with D features, C classes of the target, C_s of the source." in text
+
+
+def test_all_metrics_fit_80_columns():
+    text = text_of(metric_tables(METRICS | {"rank_mean": RANK_MEAN}))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    for name in METRICS:
+        assert [line.split()[:1] for line in text.splitlines()].count([name]) == 2
+
+
+def test_metrics_as_records(three_metrics):
+    rows = json.loads(json.dumps(metric_records(three_metrics)))
+    assert [row["name"] for row in rows] == ["gbc", "needy", "rank_mean"]
+    assert [row["standard_error"] for row in rows] == ["yes", "on request", "no"]
+    assert rows[1] == {
+        "name": "needy",
+        "needs": ["image_embeddings", "image_index", "source_images", "source_probs"],
+        "standard_error": "on request",
+        "range": "[0, 1]",
+        "cost": "N D",
+        "reference": "Somebody et al., On [markup], 2020",
+        "settings": {"seed": 3},
+    }

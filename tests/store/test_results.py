@@ -1,5 +1,6 @@
 """One frame from the files of a run folder, put together by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 import yaml
 
 from seg_transfer.errors import ResultsError
+from seg_transfer.metrics import METRICS
+from seg_transfer.store import results
 from seg_transfer.store.content_key import settings_key
 from seg_transfer.store.results import read_pairs
 from seg_transfer.store.tables import PERFORMANCE, SCORES, read_rows, write_rows
@@ -79,6 +82,55 @@ def test_complete_pairs_and_controls_make_the_frame(folder):
     )
     pd.testing.assert_frame_equal(frame, expected, rtol=1e-15)
     assert incomplete == ["b_long -> a", "web -> a"]
+
+
+@pytest.fixture
+def needy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """leep as a metric that needs the source's own images."""
+    metrics = METRICS | {"leep": replace(METRICS["leep"], needs=frozenset({"source_images"}))}
+    monkeypatch.setattr(results, "METRICS", metrics)
+
+
+def put_own(folder: Path, source: str, target: str, dataset: str, **scores: float) -> None:
+    rows = [{"source": source, "target": target, "metric": name, "score": s, **OTHERS} for name, s in scores.items()]
+    own = results.source_images_origin(STUDY, dataset)
+    write_rows(folder / "scores" / source / f"{target}.parquet", SCORES, rows, origin("scores", source, target) | own)
+
+
+def test_a_metric_that_a_source_was_skipped_for_is_left_out_and_named(folder, needy):
+    put_own(folder, "a", "b", "a", gbc=-30.0, leep=-0.5)
+    put_own(folder, "b", "a", "b", gbc=-10.0, leep=-1.5)
+    for target in "ab":
+        put_own(folder, "web", target, "web", gbc=-5.0)
+    frame, left_out = read_pairs(folder)
+    assert list(frame) == ["source", "target", "miou", "n_target_classes", "gbc"]
+    assert frame["source"].tolist() == ["a", "b", "web", "web", "scratch"]
+    assert left_out == ["leep (no score of web)", "b_long -> a"]
+
+
+def test_scores_that_saw_the_source_images_under_other_settings_are_never_returned(folder, needy):
+    for name in ("a", "b"):
+        put_own(folder, name, "ab".replace(name, ""), name, gbc=-30.0, leep=-0.5)
+    for target in "ab":
+        (folder / "performance" / "web" / f"{target}.parquet").unlink()
+    assert "leep" in read_pairs(folder)[0]
+    manifests = {**STUDY["manifests"], "a": {**STUDY["manifests"]["a"], "low_shot": {"limit": 5}}}
+    tuned = {**STUDY, "manifests": manifests}
+    changed(folder, manifests=manifests)
+    # The low-shot images of a, on which b was scored and a trained: of a -> b only what looked at them is stale.
+    rows = [{"source": "a", "target": "b", "miou": 0.25, "seed": 0, **OTHERS}]
+    same = {"settings_key": settings_key("performance", tuned, "b"), "source_key": "weights of a"}
+    write_rows(folder / "performance" / "a" / "b.parquet", PERFORMANCE, rows, same)
+    frame, left_out = read_pairs(folder)
+    assert frame["source"].tolist() == ["a", "scratch"]
+    assert list(frame) == ["source", "target", "miou", "n_target_classes", "gbc"]
+    assert left_out[0] == "leep (no score of a)"
+
+
+def test_metrics_that_were_all_skipped_make_no_evaluation(folder, needy):
+    study = {**STUDY["study"], "metrics": ["leep"]}
+    with pytest.raises(ResultsError, match="no pair has all scores"):
+        read_pairs(changed(folder, study=study))
 
 
 def test_a_source_is_no_pair_with_its_own_dataset(folder):

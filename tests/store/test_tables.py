@@ -16,7 +16,10 @@ from seg_transfer.store.tables import (
     PERFORMANCE,
     SAMPLES,
     SCORES,
+    SCORES_LAYOUT,
+    metadata_of,
     now_utc,
+    provenance,
     read_rows,
     read_table,
     write_rows,
@@ -26,7 +29,7 @@ from seg_transfer.store.tables import (
 PROVENANCE = {
     "seconds": 12.25,
     "content_key": "0f" * 32,
-    "schema_version": 1,
+    "schema_version": 2,
     "seg_transfer_version": "0.1.0",
     "created_utc": "2024-02-29T12:00:00+00:00",
 }
@@ -37,13 +40,18 @@ SCORE_ROWS = [
         "metric": metric,
         "score": score,
         "standard_error": error,
+        "note": note,
         "n_observations": 150_000,
         "n_images": 150,
         "n_classes": 13,
         "n_source_classes": 11,
         **PROVENANCE,
     }
-    for metric, score, error in [("gbc", -1399.846320632, 0.1), ("leep", -3.51857543, None), ("logme", 1e-300, 0.0)]
+    for metric, score, error, note in [
+        ("gbc", -1399.846320632, 0.1, ""),
+        ("leep", -3.51857543, None, "fitted on 30000 of 150000 observations"),
+        ("logme", 1e-300, 0.0, ""),
+    ]
 ]
 PERFORMANCE_ROWS = [
     {
@@ -129,6 +137,30 @@ def test_columns_that_a_later_version_adds_do_no_harm(tmp_path):
     wider = pa.Table.from_pylist(SCORE_ROWS, schema=SCORES).append_column("colour", pa.array(["red"] * 3))
     write_table(file, wider)
     assert [row["score"] for row in read_rows(file, SCORES)] == [row["score"] for row in SCORE_ROWS]
+
+
+def without_notes(file: Path, versions: list[int]) -> None:
+    rows = [{**row, "schema_version": version} for row, version in zip(SCORE_ROWS, versions, strict=True)]
+    table = pa.Table.from_pylist(rows, schema=SCORES).drop_columns(["note"])
+    write_table(file, table, {"settings_key": "abc"})
+
+
+def test_scores_of_the_first_layout_are_read_with_empty_notes(tmp_path):
+    without_notes(tmp_path / "old.parquet", [1, 1, 1])
+    table = read_table(tmp_path / "old.parquet", SCORES)
+    assert table["note"].to_pylist() == ["", "", ""]
+    assert table["score"].to_pylist() == [row["score"] for row in SCORE_ROWS]
+    assert metadata_of(table, "settings_key") == "abc"
+
+
+def test_scores_of_this_layout_without_notes_are_damaged(tmp_path):
+    without_notes(tmp_path / "torn.parquet", [1, 2, 1])
+    assert "lacks column note (string); delete it" in refusal(tmp_path / "torn.parquet")
+
+
+def test_rows_of_scores_say_which_layout_they_have():
+    assert provenance(1.0, "k", SCORES_LAYOUT)["schema_version"] == 2
+    assert provenance(1.0, "k")["schema_version"] == 1
 
 
 def test_a_missing_column_is_named(tmp_path):

@@ -1,0 +1,318 @@
+"""Metrics that look at the source's own images, that fail, or that have something to note, in a study."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import seg_transfer.metrics
+from seg_transfer.errors import ConfigError
+from seg_transfer.execution import scoring
+from seg_transfer.execution.run import open_run
+from seg_transfer.execution.samples import pixel_sample
+from seg_transfer.execution.sources import source_config
+from seg_transfer.features import images
+from seg_transfer.features.extract import extract
+from seg_transfer.features.images import TargetImages
+from seg_transfer.metrics import METRICS, Metric
+from seg_transfer.metrics._rank_mean import METRIC as RANK_MEAN
+from seg_transfer.models.source_model import load_source_model
+from seg_transfer.observations import Observations
+from seg_transfer.store import results
+
+OWN = "day_street/train"
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Observations]:
+    """Stand-ins among the metrics: own (source images), pooled (embeddings), thin (a note), faulty. What own saw."""
+    observed: list[Observations] = []
+
+    def own(statistics: Any) -> list[float]:
+        observed.append(statistics.observations)
+        return [float(np.mean(statistics.observations.source_images.features))]
+
+    def pooled(statistics: Any) -> list[float]:
+        return [float(np.mean(statistics.observations.image_embeddings))]
+
+    def faulty(statistics: Any) -> list[float]:
+        raise ConfigError("metric faulty needs a library that is not installed; install it")
+
+    stand_ins = [
+        Metric("own", frozenset({"features", "source_images"}), "", "", "", own, {}),
+        Metric("pooled", frozenset({"image_embeddings"}), "", "", "", pooled, {}),
+        Metric("thin", frozenset({"features"}), "", "", "", lambda statistics, **_: [1.5], {"max_observations": 30}),
+        Metric("faulty", frozenset({"features"}), "", "", "", faulty, {}),
+    ]
+    metrics = METRICS | {metric.name: metric for metric in stand_ins} | {"rank_mean": RANK_MEAN}
+    for module in (seg_transfer.metrics, scoring, results):
+        monkeypatch.setattr(module, "METRICS", metrics)
+    return observed
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each image was decoded, by its path in the world."""
+    times: Counter[str] = Counter()
+    original = images.read_image
+
+    def counted(file: Path) -> Any:
+        times["/".join(file.parts[-4:])] += 1
+        return original(file)
+
+    monkeypatch.setattr(images, "read_image", counted)
+    return times
+
+
+def scores_of(bench: Any, metric: str) -> dict[tuple[str, str], float]:
+    return {(row["source"], row["target"]): row["score"] for row in bench.rows("scores") if row["metric"] == metric}
+
+
+def missing(bench: Any) -> list[str]:
+    return [item["item"] for item in json.loads(bench.done("score-pairs", "--dry-run", "--json"))["missing"]]
+
+
+def brought_along(bench: Any, dataset: str) -> dict[str, str]:
+    return {"name": "web", "dataset": dataset, "config": str(bench.run / "sources/day_street/source.json")}
+
+
+# What the metrics are given
+
+
+def expected_own(bench: Any) -> Observations:
+    run = open_run(bench.study, bench.world, bench.run)
+    records = run.low_shot("day_street")
+    short_side = min(run.manifests["day_street"].crop_size)
+    model = load_source_model(*source_config(run, run.study.source("day_street")))
+    return extract(model, TargetImages(records, short_side), pixel_sample(run, "day_street", records))
+
+
+@pytest.mark.parametrize("limit", [5000, 90])
+def test_a_metric_sees_the_sources_own_images_as_if_they_were_a_target(bench, seen, monkeypatch, limit):
+    monkeypatch.setattr(scoring, "_SOURCE_OBSERVATIONS", limit)
+    bench.change(metrics=["own", "gbc"])
+    bench.done("score-pairs")
+    expected = expected_own(bench).thinned(limit, seed=0)
+    assert len(seen) == 2
+    for observations in seen:
+        assert len(observations.labels) == 800
+        own = observations.source_images
+        for name in ("features", "labels", "source_probs", "image_index", "image_embeddings"):
+            np.testing.assert_array_equal(getattr(own, name), getattr(expected, name))
+    assert len(own.labels) == min(limit, 800)
+    assert own.image_embeddings.shape == (4, 64)
+    assert list(scores_of(bench, "own").values()) == pytest.approx([np.mean(expected.features)] * 2)
+
+
+def test_embeddings_are_those_of_the_target(bench, seen):
+    bench.change(metrics=["pooled", "own"])
+    bench.done("score-pairs")
+    by_target = scores_of(bench, "pooled")
+    assert len(set(by_target.values())) == 2
+    assert list(by_target.values()) == pytest.approx([np.mean(one.image_embeddings) for one in reversed(seen)])
+    assert [one.image_embeddings.shape for one in seen] == [(4, 64), (4, 64)]
+
+
+def test_no_image_is_decoded_twice_for_the_same_purpose(trained, copy_of, seen, decoded):
+    """Every target's images serve all its sources; those of a source's own dataset are seen once by that source."""
+    bench = copy_of(trained)
+    bench.change(metrics=["own"], targets=["dusk_street", "cells_dark"])
+    bench.done("score-pairs")
+    times = {(name.split("/")[0], count) for name, count in decoded.items()}
+    # A target's images for all its sources together, and again for the source that was trained on it.
+    assert times == {("day_street", 1), ("dusk_street", 2), ("cells_dark", 2)}
+    assert len(decoded) == 3 * 4
+    assert len({id(one.source_images) for one in seen}) == 3
+
+
+def test_without_such_a_metric_nothing_is_seen_of_the_sources_own_images(bench, decoded, seen):
+    shutil.rmtree(bench.world / "day_street")
+    bench.done("score-pairs")
+    assert {name.split("/")[0] for name in decoded} == {"dusk_street", "cells_dark"}
+    assert sorted(path.stem for path in (bench.run / "samples").iterdir()) == ["cells_dark", "dusk_street"]
+
+
+# Content keys
+
+
+def test_changed_source_images_make_stale_what_looked_at_them_and_nothing_else(bench, seen):
+    bench.change(metrics=["own", "gbc"])
+    bench.done("score-pairs")
+    before = bench.rows("scores")
+    assert bench.done("score-pairs") == ""
+    label = bench.world / OWN / "labels/train_0002.png"
+    pixels = np.array(Image.open(label))
+    pixels[20, 30] = (pixels[20, 30] + 1) % 6
+    Image.fromarray(pixels).save(label)
+    # The card of the source is what counts for its weights, so only the metric that looks at the labels is stale.
+    assert missing(bench) == [f"day_street -> {target}: own" for target in ("dusk_street", "cells_dark")]
+    bench.done("score-pairs")
+    after = bench.rows("scores")
+    assert [row for row in after if row["metric"] == "gbc"] == [row for row in before if row["metric"] == "gbc"]
+    keys = [{row["content_key"] for row in rows if row["metric"] == "own"} for rows in (before, after)]
+    assert keys[0].isdisjoint(keys[1])
+
+
+def test_the_keys_of_other_metrics_do_not_know_of_source_images(bench, seen):
+    bench.done("score-pairs")
+    alone = {(row["target"], row["metric"]): row["content_key"] for row in bench.rows("scores")}
+    bench.change(metrics=["own", "gbc", "leep"])
+    bench.done("score-pairs")
+    together = {(row["target"], row["metric"]): row["content_key"] for row in bench.rows("scores")}
+    assert alone.items() <= together.items()
+    assert len(together) == 6
+
+
+def test_another_number_of_source_observations_is_another_score(bench, seen, monkeypatch):
+    bench.change(metrics=["own"])
+    bench.done("score-pairs")
+    monkeypatch.setattr(scoring, "_SOURCE_OBSERVATIONS", 300)
+    assert len(missing(bench)) == 2
+
+
+def test_kept_features_serve_source_images_too(bench, seen, monkeypatch):
+    bench.change(keep_features=True, metrics=["own", "pooled"])
+    bench.done("score-pairs")
+    first = {name: scores_of(bench, name) for name in ("own", "pooled")}
+    assert sorted(path.stem for path in bench.run.glob("features/day_street/*")) == [
+        "cells_dark",
+        "day_street",
+        "dusk_street",
+    ]
+    assert seen[0].source_images.features.dtype == seen[0].image_embeddings.dtype == np.float16
+    for file in bench.run.glob("scores/*/*.parquet"):
+        file.unlink()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("ran the network again")
+
+    monkeypatch.setattr(scoring, "extract", refuse)
+    bench.done("score-pairs")
+    assert {name: scores_of(bench, name) for name in ("own", "pooled")} == first
+
+
+# Sources whose own images are not at hand
+
+
+def test_a_source_of_an_unknown_dataset_is_scored_by_the_other_metrics(finished, copy_of, seen, invoke):
+    bench = copy_of(finished)
+    bench.change(sources=["day_street", brought_along(bench, "photographs")], metrics=["own", "gbc"])
+    line = "source web: its own images are not in this study (dataset photographs has no manifest); skipped own"
+    lines = bench.done("score-pairs").splitlines()
+    assert lines[0] == line
+    assert [one.split(":")[0] for one in lines[1:]] == [
+        "web -> day_street",
+        "day_street -> dusk_street",
+        "web -> dusk_street",
+        "day_street -> cells_dark",
+        "web -> cells_dark",
+    ]
+    assert {source for source, _ in scores_of(bench, "own")} == {"day_street"}
+    assert len(scores_of(bench, "gbc")) == 2 + 3 + 4  # those of the sources that the study no longer names stay
+
+    before = bench.state("scores")
+    assert bench.done("score-pairs") == f"{line}\n"
+    assert bench.state("scores") == before
+    assert bench.done("score-pairs", "--dry-run") == "nothing is missing\n"
+
+    bench.done("finetune-pairs")
+    ended = invoke("evaluate", bench.run, "--json")
+    assert ended.code == 0
+    assert ended.err.endswith("of other settings: own (no score of web)\n")
+    assert {row["metric"] for row in json.loads(ended.out) if row["kind"] == "metric"} == {"gbc"}
+
+
+def test_a_brought_along_source_whose_dataset_has_a_manifest_is_scored_by_all(bench, seen):
+    bench.change(sources=["day_street", brought_along(bench, "day_street")], metrics=["own"])
+    bench.done("score-pairs")
+    own = scores_of(bench, "own")
+    assert own["web", "cells_dark"] == own["day_street", "cells_dark"]
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_missing_files_of_the_own_dataset_are_told_once_with_the_folder(bench, seen, empty):
+    shutil.rmtree(bench.world / "day_street")
+    if empty:
+        (bench.world / "day_street").mkdir()
+    bench.change(metrics=["own", "gbc"])
+    lines = bench.done("score-pairs").splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("source day_street: its own images are missing (day_street train: ")
+    assert str(bench.world / "day_street") in lines[0]
+    assert lines[0].endswith("; skipped own")
+    assert (len(scores_of(bench, "gbc")), scores_of(bench, "own")) == (2, {})
+    assert bench.done("score-pairs", "--dry-run") == "nothing is missing\n"
+
+
+def test_a_source_that_has_nothing_but_skipped_metrics_is_no_failure(bench, seen):
+    bench.change(sources=[brought_along(bench, "photographs")], metrics=["own"])
+    assert len(bench.done("score-pairs").splitlines()) == 1
+    assert bench.rows("scores") == []
+
+
+# Metrics that fail
+
+
+def test_a_metric_that_fails_leaves_the_others_and_is_told_in_one_line(bench, seen):
+    bench.change(metrics=["gbc", "faulty", "leep"])
+    ended = bench.call("score-pairs")
+    assert ended.reason(3) == (
+        "day_street -> dusk_street, faulty: metric faulty needs a library that is not installed; install it"
+    )
+    failed = "failed: day_street -> dusk_street, faulty, day_street -> cells_dark, faulty; all others are finished"
+    assert failed in ended.err.splitlines()[1]
+    assert Counter(row["metric"] for row in bench.rows("scores")) == {"gbc": 2, "leep": 2}
+    assert missing(bench) == [f"day_street -> {target}: faulty" for target in ("dusk_street", "cells_dark")]
+
+    before = bench.state("scores")
+    assert bench.call("score-pairs").code == 3
+    assert bench.state("scores") == before
+
+
+def test_the_scores_beside_a_failure_are_those_of_the_shared_pass(finished, copy_of, seen):
+    bench = copy_of(finished)
+    for file in bench.run.glob("scores/*/*.parquet"):
+        file.unlink()
+    bench.change(metrics=["gbc", "faulty", "leep"])
+    bench.call("score-pairs")
+    told = ("source", "target", "metric", "score", "standard_error", "content_key")
+    expected = [[row[name] for name in told] for row in finished.rows("scores")]
+    assert [[row[name] for name in told] for row in bench.rows("scores")] == expected
+
+
+def test_a_bad_image_of_the_own_dataset_fails_what_looks_at_it_and_is_tried_once(bench, seen, decoded):
+    file = bench.world / OWN / "images/train_0001.png"
+    file.write_bytes(file.read_bytes()[:300])
+    bench.change(metrics=["own", "gbc"])
+    line = bench.call("score-pairs").reason(4)
+    assert line.startswith(f"day_street -> dusk_street, own: {file}: cannot be decoded")
+    assert Counter(row["metric"] for row in bench.rows("scores")) == {"gbc": 2}
+    assert decoded["day_street/train/images/train_0001.png"] == 1
+
+
+# Notes, and metrics that are made of others
+
+
+def test_a_note_is_printed_and_kept(bench, seen):
+    bench.change(metrics=["thin", "gbc"])
+    lines = bench.done("score-pairs").splitlines()
+    assert all("thin 1.5 (fitted on 30 of 800 observations), gbc -" in line for line in lines)
+    notes = {row["metric"]: row["note"] for row in bench.rows("scores")}
+    assert notes == {"thin": "fitted on 30 of 800 observations", "gbc": ""}
+    assert {row["schema_version"] for row in bench.rows("scores")} == {2}
+
+
+def test_the_mean_rank_is_scored_by_its_parts_and_evaluated(finished, copy_of, seen, invoke):
+    bench = copy_of(finished)
+    bench.change(metrics=["rank_mean"])
+    bench.done("score-pairs", "--target", "cells_dark")
+    assert yaml.safe_load((bench.run / "study.yaml").read_text())["study"]["metrics"] == ["gbc", "nleep"]
+    ended = invoke("evaluate", bench.run, "--json")
+    names = [row["metric"] for row in json.loads(ended.out) if row["scenario"] == "fixed_target"]
+    assert names[:3] == ["gbc", "nleep", "rank_mean"]

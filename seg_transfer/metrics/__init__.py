@@ -8,46 +8,93 @@ import numpy as np
 
 from seg_transfer.errors import ConfigError, ObservationsError
 from seg_transfer.metrics import (
+    _ccfv,
+    _emd,
     _gbc,
     _h_score,
+    _ids,
     _lda_score,
     _leep,
     _logme,
     _nce,
     _nleep,
+    _otce,
+    _otdd,
+    _pactran,
+    _parc,
     _rank_mean,
     _regularized_h_score,
+    _sfda,
+    _trans_rate,
 )
 from seg_transfer.metrics._base import Metric, Score, Statistics, single
+from seg_transfer.metrics._ccfv import ccfv
+from seg_transfer.metrics._emd import emd
 from seg_transfer.metrics._gbc import gbc, log_negative_gbc
 from seg_transfer.metrics._h_score import h_score
+from seg_transfer.metrics._ids import ids
 from seg_transfer.metrics._lda_score import lda_score
 from seg_transfer.metrics._leep import leep
 from seg_transfer.metrics._logme import logme
 from seg_transfer.metrics._nce import nce
 from seg_transfer.metrics._nleep import nleep
+from seg_transfer.metrics._otce import otce
+from seg_transfer.metrics._otdd import otdd
+from seg_transfer.metrics._pactran import pactran
+from seg_transfer.metrics._parc import parc
 from seg_transfer.metrics._rank_mean import rank_mean
 from seg_transfer.metrics._regularized_h_score import regularized_h_score
+from seg_transfer.metrics._sfda import sfda
+from seg_transfer.metrics._trans_rate import trans_rate
 from seg_transfer.observations import Observations, image_groups
 
 __all__ = [
     "METRICS",
     "Metric",
     "Score",
+    "ccfv",
+    "emd",
     "gbc",
     "h_score",
+    "ids",
     "lda_score",
     "leep",
     "log_negative_gbc",
     "logme",
     "nce",
     "nleep",
+    "otce",
+    "otdd",
+    "pactran",
+    "parc",
     "rank_mean",
     "regularized_h_score",
     "score_all",
+    "sfda",
+    "trans_rate",
 ]
 
-_MODULES = (_gbc, _logme, _h_score, _regularized_h_score, _lda_score, _leep, _nce, _nleep, _rank_mean)
+# In the order in which they are listed: of features, of probabilities, of the source's own images, of other metrics.
+_MODULES = (
+    _gbc,
+    _logme,
+    _h_score,
+    _regularized_h_score,
+    _lda_score,
+    _trans_rate,
+    _sfda,
+    _pactran,
+    _parc,
+    _ccfv,
+    _leep,
+    _nce,
+    _nleep,
+    _emd,
+    _ids,
+    _otdd,
+    _otce,
+    _rank_mean,
+)
 METRICS: Mapping[str, Metric] = MappingProxyType({module.METRIC.name: module.METRIC for module in _MODULES})
 
 
@@ -112,9 +159,9 @@ def _score(metric: Metric, statistics: Statistics, at_any_cost: bool) -> Score:
 
 def _anew(metric: Metric, statistics: Statistics, group: int) -> float | None:
     """The score without one group, from the beginning."""
-    kept = statistics.groups != group
-    if len(np.unique(statistics.observations.codes[kept])) < 2:
+    if statistics.n_classes_without(group) < 2:
         return None
+    kept = statistics.groups != group
     return metric.scores(Statistics.ungrouped(statistics.observations.taken(kept)), **metric.settings)[0]
 
 

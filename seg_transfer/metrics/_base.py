@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from seg_transfer.errors import ConfigError
+from seg_transfer.errors import ConfigError, ObservationsError
 from seg_transfer.observations import IntArray, Moments, MomentStatistics, Observations
 
 Setting = int | float | str | bool
@@ -78,6 +78,10 @@ class Statistics:
         """The groups to leave out in turn."""
         return range(self.n_groups if self.n_groups > 1 else 0)
 
+    def n_classes_without(self, group: int) -> int:
+        """The number of classes that are left without one group."""
+        return len(np.unique(self.observations.codes[self.groups != group]))
+
     @cached_property
     def class_moments(self) -> MomentStatistics | None:
         """The moments of every class by itself: where there is one group, and where they are small."""
@@ -125,6 +129,26 @@ def source_probs_of(statistics: Statistics) -> npt.NDArray[np.generic]:
     """The source's probabilities, which a metric that declares its need of them is never without."""
     assert statistics.observations.source_probs is not None
     return statistics.observations.source_probs
+
+
+def source_images_of(observations: Observations) -> Observations:
+    """The observations of the source's own images, for a metric that declares its need of them.
+
+    Raises ObservationsError if they cannot be compared with the target's.
+    """
+    source = observations.source_images
+    assert observations.features is not None
+    assert source is not None
+    if source.features is None:
+        raise ObservationsError(
+            "source_images have no features; the metric needs those of both sides: extract them too"
+        )
+    if source.features.shape[1] != observations.features.shape[1]:
+        raise ObservationsError(
+            f"features have {observations.features.shape[1]} channels and those of source_images "
+            f"{source.features.shape[1]}; both must come from the same source: extract them anew"
+        )
+    return source
 
 
 def require(rule: bool, setting: str, value: object, allowed: str) -> None:

@@ -19,7 +19,7 @@ def gbc(
     features: npt.NDArray[Any],
     labels: npt.NDArray[np.integer[Any]],
     *,
-    n_components: int = 64,
+    n_components: int | None = 64,
     covariance: Covariance = "diagonal",
     variance_floor: float = 1e-4,
     ddof: int = 1,
@@ -30,7 +30,8 @@ def gbc(
     Args:
         features: (N, D).
         labels: (N,) integers, C classes.
-        n_components: the PCA keeps min(n_components, D, N - 1) directions, not whitened.
+        n_components: the PCA keeps min(n_components, D, N - 1) directions, not whitened; None: no PCA, the channels
+            as they are.
         covariance: of each class: "diagonal"; "spherical": the mean of the diagonal in all directions; "full".
         variance_floor: the least variance in any direction (diagonal, spherical), or what is added to every
             eigenvalue (full). A class with one observation has this variance.
@@ -58,7 +59,7 @@ def log_negative_gbc(
     features: npt.NDArray[Any],
     labels: npt.NDArray[np.integer[Any]],
     *,
-    n_components: int = 64,
+    n_components: int | None = 64,
     covariance: Covariance = "diagonal",
     variance_floor: float = 1e-4,
     ddof: int = 1,
@@ -70,13 +71,14 @@ def log_negative_gbc(
 
 @dataclass(frozen=True)
 class _Settings:
-    n_components: int
+    n_components: int | None
     covariance: Covariance
     variance_floor: float
     ddof: int
 
     def __post_init__(self) -> None:
-        require(self.n_components >= 1, "n_components", self.n_components, "1 or more")
+        wanted = self.n_components
+        require(wanted is None or wanted >= 1, "n_components", wanted, "1 or more, or None")
         require(self.covariance in get_args(Covariance), "covariance", self.covariance, "diagonal, spherical or full")
         require(self.variance_floor > 0, "variance_floor", self.variance_floor, "above 0")
         require(self.ddof in (0, 1), "ddof", self.ddof, "0 or 1")
@@ -111,7 +113,7 @@ def _log_scores(statistics: Statistics, settings: _Settings) -> Scores:
 
 def _project(statistics: Statistics, settings: _Settings) -> _Projected:
     total = statistics.total
-    basis = _principal_directions(total.covariance, min(settings.n_components, total.n - 1))
+    basis = _directions(total, settings.n_components)
     full = settings.covariance == "full"
     if statistics.class_moments is None:
         return _project_observations(statistics, basis, full)
@@ -152,10 +154,13 @@ def _project_observations(statistics: Statistics, basis: FloatArray, full: bool)
     return _Projected(centres, counts, sums.reshape(*by_group, width), squares.reshape(*by_group, *squares.shape[1:]))
 
 
-def _principal_directions(covariance: FloatArray, wanted: int) -> FloatArray:
-    """(D, d): eigenvectors of the d = min(wanted, D) largest eigenvalues."""
-    width = len(covariance)
-    vectors: FloatArray = scipy.linalg.eigh(covariance, subset_by_index=[max(width - wanted, 0), width - 1])[1]
+def _directions(total: Moments, wanted: int | None) -> FloatArray:
+    """(D, d): eigenvectors of the d = min(wanted, D, N - 1) largest eigenvalues, or the axes."""
+    width = len(total.mean)
+    if wanted is None:
+        return np.eye(width)
+    first = max(width - min(wanted, total.n - 1), 0)
+    vectors: FloatArray = scipy.linalg.eigh(total.covariance, subset_by_index=[first, width - 1])[1]
     return vectors
 
 

@@ -31,7 +31,7 @@ def lda_score(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) 
     Raises:
         ObservationsError: NaN or infinite features, fewer than two classes or observations.
 
-    >>> lda_score(np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1]))
+    >>> round(lda_score(np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1])), 9)
     4.0
     """
     return single(_scores(Statistics.ungrouped(Observations(features, labels))))

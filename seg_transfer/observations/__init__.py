@@ -1,10 +1,18 @@
 """What a transferability metric sees: a pixel sample, the observations at its pixels, and their moments."""
 
-from seg_transfer.observations._blocks import FloatArray, IntArray, add_by_key, keyed_blocks
+from seg_transfer.observations._blocks import BLOCK_ROWS, FloatArray, IntArray, add_by_key, keyed_blocks
 from seg_transfer.observations._moments import Moments, MomentStatistics
-from seg_transfer.observations._records import N_GROUPS, Observations, PixelSample, image_groups
+from seg_transfer.observations._records import (
+    N_GROUPS,
+    Observations,
+    PixelSample,
+    check_matrix,
+    drawn_order,
+    image_groups,
+)
 
 __all__ = [
+    "BLOCK_ROWS",
     "N_GROUPS",
     "FloatArray",
     "IntArray",
@@ -13,6 +21,8 @@ __all__ = [
     "Observations",
     "PixelSample",
     "add_by_key",
+    "check_matrix",
+    "drawn_order",
     "image_groups",
     "keyed_blocks",
 ]

@@ -91,9 +91,9 @@ class Observations:
         _check_integers("labels", self.labels)
         _check_two_classes(self.classes, len(self.labels))
         if self.features is not None:
-            _check_matrix("features", self.features, len(self.labels))
+            check_matrix("features", self.features, len(self.labels))
         if self.source_probs is not None:
-            _check_matrix("source_probs", self.source_probs, len(self.labels))
+            check_matrix("source_probs", self.source_probs, len(self.labels))
             _check_distributions(self.source_probs)
         if self.image_index is not None:
             _check_integers("image_index", self.image_index)
@@ -101,7 +101,7 @@ class Observations:
         if self.image_embeddings is not None:
             if self.image_index is None:
                 raise ObservationsError("image_embeddings without image_index; say which image each observation is of")
-            _check_matrix("image_embeddings", self.image_embeddings, len(np.unique(self.image_index)), "images")
+            check_matrix("image_embeddings", self.image_embeddings, len(np.unique(self.image_index)), "images")
 
     def taken(self, rows: npt.NDArray[Any]) -> Observations:
         """Some of the observations: ``rows`` is a mask (N,) or positions in ascending order."""
@@ -125,11 +125,7 @@ class Observations:
         if n >= len(self.labels):
             return self
         images = np.zeros(len(self.labels), np.int64) if self.image_index is None else self.image_index
-        priority = np.random.Philox(key=seed).random_raw(len(self.labels))
-        order = np.lexsort((priority, images))
-        _, starts, image = np.unique(images[order], return_index=True, return_inverse=True)
-        place_in_image = np.empty(len(order), np.int64)
-        place_in_image[order] = np.arange(len(order)) - starts[image]
+        priority, place_in_image = drawn_order(images, seed)
         return self.taken(np.sort(np.lexsort((priority, place_in_image))[:n]))
 
     @property
@@ -155,6 +151,19 @@ def image_groups(image_index: npt.NDArray[np.integer[Any]]) -> IntArray:
     """
     rank: IntArray = np.unique(image_index, return_inverse=True)[1].astype(np.int64)
     return rank % N_GROUPS
+
+
+def drawn_order(keys: npt.NDArray[np.integer[Any]], seed: int) -> tuple[npt.NDArray[np.uint64], IntArray]:
+    """(N,) random numbers, and (N,) the place of every row among those of its key when they are in the order of these.
+
+    Both depend on the positions of the rows, the keys and the seed alone.
+    """
+    priority = np.random.Philox(key=seed).random_raw(len(keys))
+    order = np.lexsort((priority, keys))
+    _, starts, key = np.unique(keys[order], return_index=True, return_inverse=True)
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order)) - starts[key]
+    return priority, place
 
 
 def _check_integers(name: str, values: npt.NDArray[Any]) -> None:
@@ -185,7 +194,8 @@ def _check_two_classes(classes: npt.NDArray[Any], n_observations: int) -> None:
         )
 
 
-def _check_matrix(name: str, values: npt.NDArray[Any], length: int, rows: str = "labels") -> None:
+def check_matrix(name: str, values: npt.NDArray[Any], length: int, rows: str = "labels") -> None:
+    """Raises ObservationsError unless values are (length, > 0) finite real numbers. ``rows``: what they are of."""
     if values.ndim != 2 or len(values) != length or values.shape[1] == 0:
         raise ObservationsError(f"{name} has shape {values.shape}; {length} {rows} need shape ({length}, > 0)")
     if values.dtype.kind not in "fiu":

@@ -172,3 +172,20 @@ def test_one_pass_over_classes_and_two_passes_over_all_agree(covariance, offset,
     in_two = gbc(features, observations.labels, n_components=8, covariance=covariance)
     assert in_one == pytest.approx(in_two, rel=1e-9)
     assert in_one != in_two
+
+
+def test_without_pca_the_channels_count_as_they_are(world):
+    observations = world(200, 6, 3)
+    x, y = observations.features, observations.labels
+    means = [x[y == label].mean(axis=0) for label in range(3)]
+    variances = [x[y == label].var(axis=0, ddof=1) for label in range(3)]
+    expected = 0.0
+    for i in range(3):
+        for j in range(3):
+            if i != j:
+                both = variances[i] + variances[j]
+                distance = ((means[i] - means[j]) ** 2 / both).sum() / 4 + np.log(both / 2).sum() / 2
+                distance -= np.log(variances[i] * variances[j]).sum() / 4
+                expected -= np.exp(-distance)
+    assert gbc(x, y, n_components=None) == pytest.approx(expected, rel=1e-11)
+    assert gbc(x, y, n_components=6) != pytest.approx(expected, rel=1e-3)

@@ -1,0 +1,118 @@
+"""CC-FV: classes that look alike from image to image, in features that are spread widely."""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist, pdist
+
+from seg_transfer.errors import ObservationsError
+from seg_transfer.metrics._base import Metric, Scores, Statistics, require, single
+from seg_transfer.observations import FloatArray, IntArray, Observations, drawn_order
+
+# What keeps the logarithm finite where features do not vary at all.
+SMALLEST = 1e-12
+
+
+def ccfv(
+    features: npt.NDArray[Any],
+    labels: npt.NDArray[np.integer[Any]],
+    image_index: npt.NDArray[np.integer[Any]],
+    *,
+    max_images: int = 20,
+    pixels_per_class: int = 20,
+    seed: int = 0,
+) -> float:
+    """Class consistency and feature variety, Yang et al., "Pick the Best Pre-trained Model: Towards Transferability
+    Estimation for Medical Image Segmentation", MICCAI 2023: log(F_v / C_cons) of the features before the classifier.
+
+    C_cons is the mean, over all classes and all pairs of images that hold the class, of the Wasserstein distance of the
+    class's observations in one image from those in the other. F_v is the mean over images of 1 / E, where E is the
+    hyperspherical energy: the mean of 1 / |u - v| over pairs of different observations of the image, each scaled to
+    length 1.
+
+    Choices where the paper leaves them open: images at even distances through the sample; of every class at most
+    ``pixels_per_class`` observations of an image, for both parts; the first Wasserstein distance, exact, with the
+    Euclidean distance; the energy as a mean, not a sum, so that images with few observations count alike. The paper
+    takes the mean of the same number over several layers of the decoder; an observation has one. An image whose
+    observations all have the same features has no variety.
+
+    Args:
+        features: (N, D).
+        labels: (N,) integers.
+        image_index: (N,) integers, the image of each observation.
+        max_images: no more are used.
+        pixels_per_class: of one image and class no more are used.
+        seed: of their choice.
+
+    Returns:
+        A number in (-inf, inf); higher is better. The scale of the features matters.
+
+    Raises:
+        ObservationsError: NaN or infinite features, fewer than two classes or observations, no class in two images.
+        ConfigError: a setting outside its range.
+    """
+    statistics = Statistics.ungrouped(Observations(features, labels, image_index=image_index))
+    return single(_scores(statistics, max_images=max_images, pixels_per_class=pixels_per_class, seed=seed))
+
+
+def _scores(statistics: Statistics, *, max_images: int, pixels_per_class: int, seed: int) -> Scores:
+    require(max_images >= 2, "max_images", max_images, "2 or more")
+    require(pixels_per_class >= 1, "pixels_per_class", pixels_per_class, "1 or more")
+    x, codes, images = _chosen(statistics.observations, max_images, pixels_per_class, seed)
+    variety = float(np.mean([_variety(x[images == image]) for image in np.unique(images)]))
+    distances = [
+        _wasserstein(one, other)
+        for code in np.unique(codes)
+        for one, other in combinations(_by_image(x[codes == code], images[codes == code]), 2)
+    ]
+    if not distances:
+        raise ObservationsError("no class is in two images; ccfv compares classes between images: sample more images")
+    return [float(np.log(max(variety, SMALLEST)) - np.log(max(float(np.mean(distances)), SMALLEST)))]
+
+
+def _chosen(
+    observations: Observations, max_images: int, pixels_per_class: int, seed: int
+) -> tuple[FloatArray, IntArray, IntArray]:
+    """Features (n, D), class and image of the observations that are used."""
+    assert observations.features is not None
+    assert observations.image_index is not None
+    present, images = np.unique(observations.image_index, return_inverse=True)
+    used = np.unique(np.linspace(0, len(present) - 1, max_images).round())
+    _, place = drawn_order(images * len(observations.classes) + observations.codes, seed)
+    rows = np.flatnonzero(np.isin(images, used) & (place < pixels_per_class))
+    return observations.features[rows].astype(np.float64), observations.codes[rows], images[rows].astype(np.int64)
+
+
+def _by_image(x: FloatArray, images: IntArray) -> Sequence[FloatArray]:
+    return [x[images == image] for image in np.unique(images)]
+
+
+def _variety(x: FloatArray) -> float:
+    """1 / the hyperspherical energy of one image's observations."""
+    lengths = np.linalg.norm(x, axis=1, keepdims=True)
+    distances = pdist(np.divide(x, lengths, out=np.zeros_like(x), where=lengths > 0))
+    apart = distances[distances > SMALLEST]
+    return float(1 / np.mean(1 / apart)) if len(apart) else 0.0
+
+
+def _wasserstein(one: FloatArray, other: FloatArray) -> float:
+    """The first Wasserstein distance of two sets of points, all of a set of equal weight."""
+    # Repeated to a common number of points, so that an assignment is a coupling.
+    size = int(np.lcm(len(one), len(other)))
+    cost = cdist(one, other).repeat(size // len(one), axis=0).repeat(size // len(other), axis=1)
+    return float(cost[linear_sum_assignment(cost)].mean())
+
+
+METRIC = Metric(
+    name="ccfv",
+    needs=frozenset({"features", "image_index"}),
+    range="(-inf, inf)",
+    cost="M^2 C (D + matching of 20 pixels), M = max_images",
+    reference="Yang et al., Pick the Best Pre-trained Model, MICCAI 2023",
+    scores=_scores,
+    settings={"max_images": 20, "pixels_per_class": 20, "seed": 0},
+)

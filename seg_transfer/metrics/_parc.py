@@ -1,0 +1,83 @@
+"""PARC: whether observations with like features have like labels."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from seg_transfer.metrics._base import Metric, Scores, Statistics, require, single
+from seg_transfer.metrics._separation import EPSILON
+from seg_transfer.observations import FloatArray, Observations
+
+# Distances that agree to so many digits are ties: rounding must not order them.
+DECIMALS = 12
+
+
+def parc(
+    features: npt.NDArray[Any],
+    labels: npt.NDArray[np.integer[Any]],
+    *,
+    max_observations: int = 2000,
+    seed: int = 0,
+) -> float:
+    """Pairwise annotation representation comparison, Bolya, Mittapalli and Hoffman, "Scalable Diverse Model Selection
+    for Accessible Transfer Learning", NeurIPS 2021: the rank correlation (Spearman), over all pairs of observations, of
+    the distance of their features with that of their labels.
+
+    The distance is 1 - the Pearson correlation of two rows, of features with every channel standardised, and of one-hot
+    labels: two labels are equal or not. A row without variance correlates with none. The authors' release first
+    reduces the features to 32 directions by a PCA where sources of different width are compared, and multiplies by
+    100; neither is done here.
+
+    Args:
+        features: (N, D).
+        labels: (N,) integers.
+        max_observations: no more are used: as many from every image as from any other.
+        seed: of the choice of observations.
+
+    Returns:
+        A number in [-1, 1]; higher is better.
+
+    Raises:
+        ObservationsError: NaN or infinite features, fewer than two classes or observations.
+        ConfigError: a setting outside its range.
+    """
+    statistics = Statistics.ungrouped(Observations(features, labels))
+    return single(_scores(statistics, max_observations=max_observations, seed=seed))
+
+
+def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
+    require(max_observations >= 2, "max_observations", max_observations, "2 or more")
+    observations = statistics.observations.thinned(max_observations, seed)
+    assert observations.features is not None
+    rows = _standardised_rows(observations.features.astype(np.float64))
+    one, other = np.triu_indices(len(rows), 1)
+    distances = np.round(1 - (rows @ rows.T)[one, other], DECIMALS)
+    differ = observations.codes[one] != observations.codes[other]
+    if differ.all() or distances.min() == distances.max():
+        return [0.0]
+    # The ranks of yes and no correlate as yes and no do.
+    return [float(np.clip(np.corrcoef(rankdata(distances), differ)[0, 1], -1, 1))]
+
+
+def _standardised_rows(x: FloatArray) -> FloatArray:
+    """Rows whose products are Pearson correlations of the rows with standardised channels."""
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    varies = deviation > EPSILON * np.abs(mean)
+    x = (x[:, varies] - mean[varies]) / deviation[varies]
+    x -= x.mean(axis=1, keepdims=True) if x.shape[1] else 0.0
+    lengths = np.linalg.norm(x, axis=1, keepdims=True)
+    rows: FloatArray = np.divide(x, lengths, out=np.zeros_like(x), where=lengths > np.sqrt(EPSILON))
+    return rows
+
+
+METRIC = Metric(
+    name="parc",
+    needs=frozenset({"features"}),
+    range="[-1, 1]",
+    cost="n^2 D, n = max_observations",
+    reference="Bolya et al., Scalable Diverse Model Selection, NeurIPS 2021",
+    scores=_scores,
+    settings={"max_observations": 2000, "seed": 0},
+)

@@ -1,0 +1,79 @@
+"""TransRate: how many fewer nats the features need once their classes are known."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, require, single
+from seg_transfer.observations import BLOCK_ROWS, FloatArray, Observations
+
+
+def trans_rate(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]], *, eps: float = 1e-4) -> float:
+    """TransRate, Huang et al., "Frustratingly Easy Transferability Estimation", ICML 2022: R(Z) - R(Z | Y), the mutual
+    information of features and labels measured by coding rates.
+
+    R(Z) = 1/2 logdet(I + Z^T Z / (n eps)) of n rows, and R(Z | Y) the mean of the classes' rates, each class weighted
+    by its share of the observations. All features are centred by the mean of all. Public implementations differ: some
+    weigh the classes equally, some scale the features first.
+
+    Args:
+        features: (N, D).
+        labels: (N,) integers.
+        eps: distortion, > 0, in squared units of the features.
+
+    Returns:
+        A number >= 0; higher is better. The scale of the features matters.
+
+    Raises:
+        ObservationsError: NaN or infinite features, fewer than two classes or observations.
+        ConfigError: a setting outside its range.
+
+    >>> features = np.array([[0.0, 1.0], [0.0, -1.0], [1.0, 0.0], [-1.0, 0.0]])
+    >>> bool(np.isclose(trans_rate(features, np.array([0, 0, 1, 1]), eps=1.0), np.log(1.5) - np.log(2) / 2))
+    True
+    """
+    return single(_scores(Statistics.ungrouped(Observations(features, labels)), eps=eps))
+
+
+def _scores(statistics: Statistics, *, eps: float) -> Scores:
+    require(eps > 0, "eps", eps, "above 0")
+    whole, of_classes = coding_rates(statistics, eps)
+    counts = statistics.total.counts
+    return [max(whole - float(counts @ of_classes / counts.sum()), 0.0)]
+
+
+def coding_rates(statistics: Statistics, eps: float) -> tuple[float, FloatArray]:
+    """R(Z), and (C,) R of every class. The classes cost a second pass, one class after the other: their second moments
+    together would not fit."""
+    features, total = features_of(statistics), statistics.total
+    order = np.argsort(statistics.observations.codes, kind="stable")
+    classes = np.split(order, np.cumsum(total.counts)[:-1])
+    of_classes = [_rate(_second_moment(features, rows, total.mean), eps) for rows in classes]
+    return _rate(total.covariance, eps), np.array(of_classes)
+
+
+def _second_moment(features: npt.NDArray[Any], rows: npt.NDArray[np.int64], centre: FloatArray) -> FloatArray:
+    second = np.zeros((len(centre), len(centre)))
+    for start in range(0, len(rows), BLOCK_ROWS):
+        z = features[rows[start : start + BLOCK_ROWS]].astype(np.float64)
+        z -= centre
+        second += z.T @ z
+    second /= len(rows)
+    return second
+
+
+def _rate(second_moment: FloatArray, eps: float) -> float:
+    """1/2 logdet(I + second_moment / eps)."""
+    return float(np.linalg.slogdet(np.eye(len(second_moment)) + second_moment / eps)[1]) / 2
+
+
+METRIC = Metric(
+    name="trans_rate",
+    needs=frozenset({"features"}),
+    range="[0, inf)",
+    cost="N D^2 + C D^3",
+    reference="Huang et al., Frustratingly Easy Transferability Estimation, ICML 2022",
+    scores=_scores,
+    settings={"eps": 1e-4},
+)

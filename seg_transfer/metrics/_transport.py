@@ -1,0 +1,55 @@
+"""Optimal transport between the observations of a target and those of the source's own images."""
+
+import warnings
+from typing import Any
+
+from seg_transfer.errors import ConfigError, ObservationsError
+from seg_transfer.metrics._base import require, source_images_of
+from seg_transfer.observations import FloatArray, Observations
+
+# Two sides of 2000 observations take 70 000 pivots, and twice the number about three times as many.
+MOST_PIVOTS = 100_000_000
+
+
+def thinned_pair(observations: Observations, max_observations: int, seed: int) -> tuple[Observations, Observations]:
+    """The target's observations and the source's own, no more than ``max_observations`` of each."""
+    require(max_observations >= 2, "max_observations", max_observations, "2 or more")
+    source = source_images_of(observations)
+    return observations.thinned(max_observations, seed), source.thinned(max_observations, seed)
+
+
+def coupling(metric: str, cost: FloatArray, target_mass: FloatArray, source_mass: FloatArray) -> FloatArray:
+    """(n, m) the masses moved between n target and m source points at the least total cost (n, m).
+
+    Masses that are whole numbers, of equal sums, come back as whole numbers.
+
+    Raises:
+        ConfigError: POT is not installed.
+        ObservationsError: no optimum was found.
+    """
+    emd = _solver(metric)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Its result code says the same.
+        # It starts from arcs of cost n (1 + the largest cost), beside which costs far below 1 would lose their digits.
+        plan, log = emd(
+            target_mass, source_mass, cost / (cost.max() or 1.0), numItermax=MOST_PIVOTS, log=True, center_dual=False
+        )
+    if log["warning"] is not None:
+        raise ObservationsError(
+            f"metric {metric} found no optimal coupling of {len(target_mass)} target and {len(source_mass)} source "
+            f"observations in {MOST_PIVOTS} pivots: leave the metric out"
+        )
+    result: FloatArray = plan
+    return result
+
+
+def _solver(metric: str) -> Any:
+    # POT is optional, and loads every array library that is installed: only where a metric is computed.
+    try:
+        from ot.lp import emd
+    except ImportError as error:
+        raise ConfigError(
+            f"metric {metric} needs POT, and it cannot be imported ({error}): "
+            "run pip install 'seg_transfer[ot]', or leave the metric out"
+        ) from error
+    return emd

@@ -203,13 +203,9 @@ def _run_pairs(options: argparse.Namespace) -> None:
         images = PAPER_IMAGES.get(PAPER_CLASSES[target], LOW_SHOT)
         n = images * PIXELS_PER_IMAGE
         observations = synthetic(n, options.features, PAPER_CLASSES[target], PAPER_CLASSES[source], seed=source)
+        observations = with_source_images(observations, PAPER_CLASSES[source])
         began = time.process_time()
-        score_all(
-            Observations(
-                observations.features, observations.labels, observations.source_probs, observations.image_index
-            ),
-            names,
-        )
+        score_all(observations, names)
         seconds = time.process_time() - began
         spent += seconds
         print(

@@ -43,8 +43,8 @@ def score_pairs(
 ) -> None:
     """Score every pair that has no valid score yet; one Parquet file per pair, written as soon as it is scored.
 
-    A metric that fails on a pair leaves the pair's other scores as they are. Metrics that need the source's own images
-    are skipped, and that is said once, for a source whose images are not at hand.
+    A metric that fails on a pair leaves the pair's other scores as they are. Skipped, and said once, are metrics that
+    need the source's own images, for a source whose images are not at hand, and metrics whose library is not installed.
 
     Args:
         run: The study.
@@ -58,6 +58,8 @@ def score_pairs(
         IncompleteError: Some pairs failed; the reasons were said.
     """
     bench, pairs = _Bench(run, device, batch_size, memory_bytes), wanted_pairs(run, sources, targets)
+    for name in bench.uninstalled:
+        say(f"metric {name} needs a library: pip install 'seg_transfer[{METRICS[name].extra}]'; skipped")
     for entry in dict.fromkeys(entry for entry, _ in pairs):
         if skipped := bench.skipped(entry):
             say(f"source {entry.name}: its own images are {bench.unseen(entry)}; skipped {', '.join(skipped)}")
@@ -176,6 +178,11 @@ class _Bench:
             return f"missing ({error})"
         return ""
 
+    @property
+    def uninstalled(self) -> list[str]:
+        """The study's metrics whose library is not installed."""
+        return [name for name in self.run.study.metrics if not METRICS[name].installed]
+
     def skipped(self, entry: SourceEntry) -> list[str]:
         """The study's metrics that this source cannot have."""
         needy = sorted(filter(needs_source_images, self.run.study.metrics))
@@ -184,7 +191,7 @@ class _Bench:
     def metrics(self, entry: SourceEntry) -> list[str]:
         """The study's metrics that this source can have."""
         skipped = self.skipped(entry)
-        return [name for name in self.run.study.metrics if name not in skipped]
+        return [name for name in self.run.study.metrics if name not in skipped and name not in self.uninstalled]
 
     def observations_key(self, entry: SourceEntry, target: _Target) -> str:
         """Key of all that decides the observations of a source and a dataset."""

@@ -1,5 +1,6 @@
 """What every metric is made of: statistics first, score second, and the same score without each group of images."""
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,7 @@ class Metric:
     metrics' scores of several pairs. ``range``, ``cost`` and ``reference``: text for people. ``scores(statistics,
     **settings)``: its computation. ``settings``: all that changes its value, for content keys. ``additive``: whether
     ``scores`` gives the score without each group too, from sums over images; if not, it gives the score alone.
+    ``extra``: the library that it needs beyond the package's own; an extra of the same name installs it.
     """
 
     name: str
@@ -35,6 +37,12 @@ class Metric:
     scores: Callable[..., Scores]
     settings: Mapping[str, Setting]
     additive: bool = False
+    extra: str = ""
+
+    @property
+    def installed(self) -> bool:
+        """Whether the library that it needs beyond the package's own is there."""
+        return not self.extra or importlib.util.find_spec(self.extra) is not None
 
 
 @dataclass(frozen=True)

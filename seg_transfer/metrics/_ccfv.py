@@ -111,7 +111,7 @@ METRIC = Metric(
     name="ccfv",
     needs=frozenset({"features", "image_index"}),
     range="(-inf, inf)",
-    cost="M^2 C (D + matching of 20 pixels), M = max_images",
+    cost="M^2 C D",
     reference="Yang et al., Pick the Best Pre-trained Model, MICCAI 2023",
     scores=_scores,
     settings={"max_images": 20, "pixels_per_class": 20, "seed": 0},

@@ -121,7 +121,7 @@ def _step(problem: _Problem, classes: npt.NDArray[np.int64], ratio: FloatArray) 
 METRIC = Metric(
     name="logme",
     needs=frozenset({"features"}),
-    range="any real number",
+    range="(-inf, inf)",
     cost="N D^2",
     reference="You et al., LogME, ICML 2021",
     scores=_scores,

@@ -102,7 +102,7 @@ METRIC = Metric(
     name="nleep",
     needs=frozenset({"features"}),
     range="(-inf, 0]",
-    cost="N D^2 + N C d^2, d <= 64 directions",
+    cost="N D^2 + N C d^2",
     reference="Li et al., Ranking Neural Checkpoints, CVPR 2021",
     scores=_scores,
     settings={"max_observations": 30_000, "seed": 0},

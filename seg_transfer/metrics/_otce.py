@@ -90,8 +90,9 @@ METRIC = Metric(
     name="otce",
     needs=frozenset({"features", "source_images"}),
     range="[-log C, 0]",
-    cost="n^2 D + n^3, n = max_observations",
+    cost="n^2 D + n^3",
     reference="Tan et al., OTCE, CVPR 2021; for segmentation arXiv 2109.15242",
     scores=_scores,
     settings={"max_observations": 2000, "seed": 0},
+    extra="ot",
 )

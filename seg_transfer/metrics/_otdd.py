@@ -99,8 +99,9 @@ METRIC = Metric(
     name="otdd",
     needs=frozenset({"features", "source_images"}),
     range="(-inf, 0]",
-    cost="n^2 D + n^3, n = max_observations",
+    cost="n^2 D + n^3",
     reference="Alvarez-Melis and Fusi, Geometric Dataset Distances via Optimal Transport, NeurIPS 2020",
     scores=_scores,
     settings={"max_observations": 2000, "seed": 0},
+    extra="ot",
 )

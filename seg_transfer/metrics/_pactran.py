@@ -110,7 +110,7 @@ METRIC = Metric(
     name="pactran",
     needs=frozenset({"features"}),
     range="(-inf, 0]",
-    cost="n D^2 + 100 n C D, n = max_observations",
+    cost="100 n C D",
     reference="Ding et al., PACTran, ECCV 2022",
     scores=_scores,
     settings={"max_observations": 4000, "seed": 0},

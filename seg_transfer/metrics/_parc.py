@@ -76,7 +76,7 @@ METRIC = Metric(
     name="parc",
     needs=frozenset({"features"}),
     range="[-1, 1]",
-    cost="n^2 D, n = max_observations",
+    cost="n^2 D",
     reference="Bolya et al., Scalable Diverse Model Selection, NeurIPS 2021",
     scores=_scores,
     settings={"max_observations": 2000, "seed": 0},

@@ -24,9 +24,12 @@ _NEEDS = {
     "source_images": "source images",
     "scores": "scores",
 }
+_SE = {"yes": "yes", "on request": "ask", "no": "no"}
 _METRICS_LEGEND = (
-    "N observations with D features, C classes of the target, C_s of the source.",
-    'Standard errors on request cost the score ten times more: score_all(..., standard_errors="all").',
+    "N observations with D features; n and d: as many of these as a metric uses; C classes of the target, C_s of the "
+    "source; M and M_s images.",
+    'Standard error, SE: yes, or "ask": ten times the cost of the score, score_all(..., standard_errors="all").',
+    "A metric that needs the extra ot: pip install 'seg_transfer[ot]'. Without it, a study skips that metric.",
 )
 
 
@@ -47,13 +50,13 @@ def metric_tables(metrics: Mapping[str, Metric]) -> list[Table]:
     """What each metric needs, gives and costs, and where it comes from."""
     table = _table("Transferability metrics: higher is better", list(_METRICS_LEGEND))
     references = _table("References", [])
-    for name in ("metric", "needs", "standard error", "range", "cost"):
-        table.add_column(name, overflow="fold", no_wrap=name == "metric")
+    for name in ("metric", "needs", "SE", "range", "cost"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("metric", "needs", "SE"))
     for name in ("metric", "reference"):
         references.add_column(name, overflow="fold", no_wrap=name == "metric")
     for row in metric_records(metrics):
-        needs = ", ".join(text for field, text in _NEEDS.items() if field in row["needs"])
-        table.add_row(*map(_cell, (row["name"], needs, row["standard_error"], row["range"], row["cost"])))
+        needs = ",\n".join([text for field, text in _NEEDS.items() if field in row["needs"]] + _extra(row["extra"]))
+        table.add_row(*map(_cell, (row["name"], needs, _SE[row["standard_error"]], row["range"], row["cost"])))
         references.add_row(*map(_cell, (row["name"], row["reference"])))
     return [table, references]
 
@@ -69,6 +72,7 @@ def metric_records(metrics: Mapping[str, Metric]) -> list[dict[str, Any]]:
             "cost": metric.cost,
             "reference": metric.reference,
             "settings": dict(metric.settings),
+            "extra": metric.extra,
         }
         for metric in metrics.values()
     ]
@@ -78,6 +82,10 @@ def _standard_error(metric: Metric) -> str:
     if "scores" in metric.needs:
         return "no"
     return "yes" if metric.additive else "on request"
+
+
+def _extra(name: str) -> list[str]:
+    return [f"extra {name}"] if name else []
 
 
 def render(tables: Iterable[Table], console: Console) -> None:

@@ -256,6 +256,22 @@ def test_a_source_that_has_nothing_but_skipped_metrics_is_no_failure(bench, seen
     assert bench.rows("scores") == []
 
 
+# Metrics whose library is not installed
+
+
+def test_a_metric_without_its_library_is_skipped_in_one_line(bench, monkeypatch):
+    monkeypatch.setattr(Metric, "installed", property(lambda metric: not metric.extra))
+    bench.change(metrics=["otce", "gbc"])
+    lines = bench.done("score-pairs").splitlines()
+    assert lines[0] == "metric otce needs a library: pip install 'seg_transfer[ot]'; skipped"
+    assert len(lines) == 3
+    assert (len(scores_of(bench, "gbc")), scores_of(bench, "otce")) == (2, {})
+    assert bench.done("score-pairs", "--dry-run") == "nothing is missing\n"
+    monkeypatch.undo()
+    bench.done("score-pairs")
+    assert len(scores_of(bench, "otce")) == 2
+
+
 # Metrics that fail
 
 

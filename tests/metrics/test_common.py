@@ -218,3 +218,9 @@ def test_a_metric_without_its_input_is_refused(name, world):
         fields = {"features": None, "labels": world().labels, other: getattr(world(), other)}
         with pytest.raises(ObservationsError, match=f"metric {name} needs "):
             score_all(Observations(**fields), [name])
+
+
+def test_a_metric_knows_whether_its_library_is_installed(monkeypatch):
+    assert METRICS["otdd"].installed
+    assert METRICS["gbc"].installed
+    assert not replace(METRICS["otdd"], extra="no_such_library").installed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -250,12 +250,14 @@ def _score_pair(bench: _Bench, pair: Pair, failed: dict[str, SegTransferError], 
     }
     origin = run.origin("scores", target, bench.source_key(entry)) | source_images_origin(run.resolved, entry.dataset)
     write_rows(run.scores_file(entry.name, target), SCORES, [rows[name] for name in METRICS if name in rows], origin)
-    shown = ", ".join(f"{name} {_shown(score)}" for name, score in scores.items())
-    say(f"{pair_label(pair)}: {shown} ({seconds:.1f} s)")
+    shown = ", ".join(f"{name} {score.score:.4g}" for name, score in scores.items())
+    say(f"{pair_label(pair)}: {shown} ({'; '.join([f'{seconds:.1f} s', *_notes(scores)])})")
 
 
-def _shown(score: Score) -> str:
-    return f"{score.score:.4g}" + (f" ({score.note})" if score.note else "")
+def _notes(scores: Mapping[str, Score]) -> list[str]:
+    """Every note once, after the metrics that it is of."""
+    notes = dict.fromkeys(score.note for score in scores.values() if score.note)
+    return [f"{', '.join(name for name in scores if scores[name].note == note)} {note}" for note in notes]
 
 
 def _scores(

@@ -159,6 +159,19 @@ def source_images_of(observations: Observations) -> Observations:
     return source
 
 
+def thinned_features(
+    observations: Observations, max_observations: int, seed: int
+) -> tuple[npt.NDArray[np.generic], IntArray]:
+    """The features and class numbers of no more than so many observations, as many from every image as from any other.
+
+    Raises ConfigError for a number that makes no two classes.
+    """
+    require(max_observations >= 2, "max_observations", max_observations, "2 or more")
+    thinned = observations.thinned(max_observations, seed)
+    assert thinned.features is not None
+    return thinned.features, thinned.codes
+
+
 def require(rule: bool, setting: str, value: object, allowed: str) -> None:
     """Raises ConfigError for a metric setting outside its range."""
     if not rule:

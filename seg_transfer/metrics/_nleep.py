@@ -8,7 +8,7 @@ import numpy.typing as npt
 import scipy.linalg
 
 from seg_transfer.metrics import _mixture
-from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, require, single
+from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, single, thinned_features
 from seg_transfer.metrics._leep import label_given_source
 from seg_transfer.observations import FloatArray, Moments, Observations, add_by_key, keyed_blocks
 
@@ -54,11 +54,9 @@ def nleep(
 
 
 def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
-    require(max_observations >= 2, "max_observations", max_observations, "2 or more")
     observations, project = statistics.observations, projection(statistics.total)
-    fitted = observations.thinned(max_observations, seed)
-    assert fitted.features is not None
-    z = np.concatenate([project(rows) for rows, _ in keyed_blocks(fitted.features, np.zeros(len(fitted.labels), int))])
+    features, codes = thinned_features(observations, max_observations, seed)
+    z = np.concatenate([project(rows) for rows, _ in keyed_blocks(features, codes)])
     # Sorted, so that the start depends on what the observations are and not on their order.
     z = z[np.argsort((z**2).sum(axis=1), kind="stable")]
     n_components = min(COMPONENTS_PER_CLASS * len(observations.classes), len(z))

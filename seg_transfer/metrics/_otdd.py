@@ -52,7 +52,8 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
     target, source = thinned_pair(statistics.observations, max_observations, seed)
     (x, mean), (source_x, source_mean) = _centred(target), _centred(source)
     between_labels = _label_costs(_gaussians(x, target.codes), _gaussians(source_x, source.codes))
-    cost = cdist(x, source_x, "sqeuclidean") + between_labels[np.ix_(target.codes, source.codes)]
+    cost = cdist(x, source_x, "sqeuclidean")
+    cost += between_labels[np.ix_(target.codes, source.codes)]
     n, m = cost.shape
     plan = coupling("otdd", cost, np.full(n, float(m)), np.full(m, float(n)))
     # A shift between the sides adds its square to every coupling's mean ||x - x'||^2, and to that of the class means.

@@ -8,7 +8,7 @@ import scipy.linalg
 from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, require, single
+from seg_transfer.metrics._base import Metric, Scores, Statistics, single, thinned_features
 from seg_transfer.observations import FloatArray, IntArray, Observations
 
 # The release's: prior variance of all weights of one class together, at a weight of the prior of one observation in N.
@@ -52,12 +52,10 @@ def pactran(
 
 
 def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
-    require(max_observations >= 2, "max_observations", max_observations, "2 or more")
-    observations = statistics.observations.thinned(max_observations, seed)
-    assert observations.features is not None
-    x = observations.features.astype(np.float64)
+    features, codes = thinned_features(statistics.observations, max_observations, seed)
+    x = features.astype(np.float64)
     x -= x.mean(axis=0)
-    loss, probabilities = _fitted(x, observations.codes)
+    loss, probabilities = _fitted(x, codes)
     n, n_weights = len(x), x.shape[1] * probabilities.shape[1]
     # The sum of the diagonal of H: each class's p (1 - p) times the squares of the features, and 1 for the intercept.
     curvature = (np.einsum("ij,ij->i", x, x) + 1) @ (probabilities * (1 - probabilities)).sum(axis=1) / n

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, require, single
+from seg_transfer.metrics._base import Metric, Scores, Statistics, single, thinned_features
 from seg_transfer.metrics._separation import EPSILON
 from seg_transfer.observations import FloatArray, Observations
 
@@ -48,13 +48,11 @@ def parc(
 
 
 def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
-    require(max_observations >= 2, "max_observations", max_observations, "2 or more")
-    observations = statistics.observations.thinned(max_observations, seed)
-    assert observations.features is not None
-    rows = _standardised_rows(observations.features.astype(np.float64))
+    features, codes = thinned_features(statistics.observations, max_observations, seed)
+    rows = _standardised_rows(features.astype(np.float64))
     one, other = np.triu_indices(len(rows), 1)
     distances = np.round(1 - (rows @ rows.T)[one, other], DECIMALS)
-    differ = observations.codes[one] != observations.codes[other]
+    differ = codes[one] != codes[other]
     if differ.all() or distances.min() == distances.max():
         return [0.0]
     # The ranks of yes and no correlate as yes and no do.

@@ -318,7 +318,7 @@ def test_a_bad_image_of_the_own_dataset_fails_what_looks_at_it_and_is_tried_once
 def test_a_note_is_printed_and_kept(bench, seen):
     bench.change(metrics=["thin", "gbc"])
     lines = bench.done("score-pairs").splitlines()
-    assert all("thin 1.5 (fitted on 30 of 800 observations), gbc -" in line for line in lines)
+    assert all(line.endswith(" s; thin fitted on 30 of 800 observations)") for line in lines)
     notes = {row["metric"]: row["note"] for row in bench.rows("scores")}
     assert notes == {"thin": "fitted on 30 of 800 observations", "gbc": ""}
     assert {row["schema_version"] for row in bench.rows("scores")} == {2}

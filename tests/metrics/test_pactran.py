@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from seg_transfer.errors import ConfigError
 from seg_transfer.metrics import METRICS, pactran
 from seg_transfer.metrics._base import Statistics
-from seg_transfer.metrics._pactran import _fitted
+from seg_transfer.metrics._logistic import fit
 
 
 def slow_loss(x, codes, weights, intercepts):
@@ -42,21 +42,6 @@ def test_equals_the_definition(shape, world):
     assert pactran(observations.features, observations.labels) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(400, 10, 5), (60, 150, 3)])
-def test_nothing_is_below_the_minimum(shape, world):
-    observations = world(*shape)
-    x, codes = observations.features - observations.features.mean(axis=0), observations.codes
-    least, probabilities = _fitted(x, codes)
-    weights, intercepts = scikit_learn(x, codes)
-    assert least <= slow_loss(x, codes, weights, intercepts) + 1e-14
-    assert least == pytest.approx(slow_loss(x, codes, weights, intercepts), rel=1e-6)
-    # At the minimum the slope is zero: the weights are those that the errors pull at.
-    errors = probabilities - np.eye(shape[2])[codes]
-    np.testing.assert_allclose(errors.mean(axis=0), 0, atol=1e-8)
-    at_minimum = -x.T @ errors
-    np.testing.assert_allclose(slow_loss(x, codes, at_minimum, intercepts_of(x, probabilities, at_minimum)), least)
-
-
 def intercepts_of(x, probabilities, weights):
     return (np.log(probabilities) - x @ weights)[0]
 
@@ -65,7 +50,8 @@ def test_second_derivatives_are_those_of_the_loss(world):
     """The sum of the diagonal of H against differences of the loss's slope."""
     observations = world(80, 4, 3)
     x, codes = observations.features - observations.features.mean(axis=0), observations.codes
-    least, p = _fitted(x, codes)
+    found = fit(x, codes)
+    least, p = found.loss, found.probabilities
     weights = -x.T @ (p - np.eye(3)[codes])
     start = np.append(weights.ravel(), intercepts_of(x, p, weights))
 

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from seg_transfer.metrics import _logistic
+from seg_transfer.metrics._logistic import fit
+
+
+def slow_loss(x, codes, weights, intercepts):
+    logits = x @ weights + intercepts
+    logits -= logits.max(axis=1, keepdims=True)
+    own = logits[np.arange(len(x)), codes] - np.log(np.exp(logits).sum(axis=1))
+    return -own.mean() + (weights**2).sum() / (2 * len(x))
+
+
+def centred(observations):
+    return observations.features - observations.features.mean(axis=0), observations.codes
+
+
+def probabilities(x, weights, intercepts):
+    logits = x @ weights + intercepts
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("shape", [(400, 10, 5), (60, 150, 3), (90, 40, 2)])
+def test_finds_the_minimum_that_scikit_learn_finds(shape, world):
+    x, codes = centred(world(*shape))
+    found = fit(x, codes)
+    # Its C weighs the sum of the losses against |W|^2 / 2. Two classes share one column there: half of it for either.
+    two = shape[2] == 2
+    other = LogisticRegression(C=1.0 + two, tol=1e-12, max_iter=10_000).fit(x, codes)
+    weights, intercepts = other.coef_.T, other.intercept_
+    if two:
+        weights, intercepts = weights * [-0.5, 0.5], intercepts * [-0.5, 0.5]
+    assert found.loss <= slow_loss(x, codes, weights, intercepts) + 1e-14
+    assert found.loss == pytest.approx(slow_loss(x, codes, weights, intercepts), rel=1e-9)
+    np.testing.assert_allclose(found.probabilities, probabilities(x, weights, intercepts), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(400, 10, 5), (60, 150, 3), (500, 40, 12)])
+@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
+def test_the_slope_is_zero_at_the_minimum(shape, scale, world):
+    """The weights are those that the errors pull at, and give the loss and the probabilities again."""
+    x, codes = centred(world(*shape))
+    x *= scale
+    found = fit(x, codes)
+    errors = found.probabilities - np.eye(shape[2])[codes]
+    weights = -x.T @ errors
+    intercepts = (np.log(found.probabilities) - x @ weights)[0]
+    assert slow_loss(x, codes, weights, intercepts) == pytest.approx(found.loss, rel=1e-6)
+    np.testing.assert_allclose(probabilities(x, weights, intercepts), found.probabilities, atol=1e-6)
+    np.testing.assert_allclose(errors.mean(axis=0), 0, atol=1e-9)
+
+
+def test_loss_and_slope_agree(world):
+    x, codes = centred(world(80, 4, 3))
+    problem, rng = _logistic._problem(x, codes), np.random.default_rng(0)
+    weights, step = rng.normal(size=(2, 5, 3))
+    at = _logistic._at(problem, weights)
+    ahead, behind = (_logistic._at(problem, weights + h * step).loss for h in (1e-5, -1e-5))
+    assert (ahead - behind) / 2e-5 == pytest.approx(np.vdot(at.slope, step), rel=1e-8)
+    original = np.linalg.lstsq(x, problem.design[:, :4] @ weights[:4], rcond=None)[0]
+    assert at.loss == pytest.approx(slow_loss(x, codes, original, weights[4]), rel=1e-12)
+
+
+def test_probabilities_near_one_keep_the_digits_of_what_is_left():
+    # Two classes far apart along one channel: the odds are exp(-2 w x), and all losses and spreads are about that.
+    x, codes = np.array([[-1e4], [1e4]]), np.array([0, 1])
+    found = fit(x, codes)
+    # By symmetry: log(1 + exp(-2 u)) + (u / 1e4)^2 / 2 is least at u = w 1e4.
+    u = np.linspace(5, 15, 1_000_001)
+    losses = np.log1p(np.exp(-2 * u)) + (u / 1e4) ** 2 / 2
+    assert found.loss == pytest.approx(losses.min(), rel=1e-9)
+    assert found.spreads == pytest.approx(np.full((2, 2), np.exp(-2 * u[losses.argmin()])), rel=1e-4)
+
+
+def test_the_search_ends_where_no_minimum_is_in_reach(monkeypatch):
+    """Alike points of different classes, told apart by channels of which each is 1e-3 as large as the one before."""
+    rng = np.random.default_rng(0)
+    codes = np.arange(60) % 4
+    x = (rng.normal(size=(60, 30)) * 1e8 * 10.0 ** -np.arange(0, 15, 0.5)).astype(np.float32).astype(np.float64)
+    x -= x.mean(axis=0)
+    loose, tight = fit(x, codes, 100), fit(x, codes, 3000)
+    assert 0 < tight.loss < loose.loss < np.log(4)
+    taken = []
+    step = _logistic._newton_step
+    monkeypatch.setattr(_logistic, "_newton_step", lambda *a: (lambda got: taken.append(got[1]) or got)(step(*a)))
+    fit(x, codes, 100)
+    assert 0 < sum(taken) <= 100
+
+
+def test_features_without_content_leave_the_shares_of_the_classes():
+    codes = np.repeat([0, 1, 2], [30, 10, 20])
+    found = fit(np.zeros((60, 3)), codes)
+    np.testing.assert_allclose(found.probabilities, np.tile([1 / 2, 1 / 6, 1 / 3], (60, 1)), rtol=1e-8)

@@ -1,10 +1,8 @@
 """Numbers from elsewhere; tests/golden/metrics.json says from where."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
+from golden_numbers import GOLDEN, inputs
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
@@ -26,9 +24,6 @@ from seg_transfer.metrics._nce import negative_conditional_entropy
 from seg_transfer.metrics._otce import _terms
 from seg_transfer.metrics._trans_rate import coding_rates
 from seg_transfer.observations import Observations
-
-FOLDER = Path(__file__).parents[1] / "golden"
-GOLDEN = json.loads((FOLDER / "metrics.json").read_text())
 
 
 def regularized_h_score_ddof1(case):
@@ -110,11 +105,6 @@ METRICS = {
     "emd": minus_emd_and_its_score,
     "otce": otce_terms,
 }
-
-
-def inputs(case):
-    with np.load(FOLDER / f"{case}.npz") as arrays:
-        return dict(arrays)
 
 
 @pytest.mark.parametrize(

@@ -326,10 +326,12 @@ def _ran_elsewhere(context: typer.Context, run: Run, engine: str) -> bool:
         raise ConfigError(f"--engine {engine}: unknown; choose {' or '.join(_ENGINES)}")
     if engine == "here" or session() or "LOCAL_RANK" in os.environ:
         return False
-    from seg_transfer.execution.pool import run_in_pool
+    from seg_transfer.execution.pool import run_in_pool, visible_gpus
 
     title = str(context.info_name)
-    run_in_pool([title, *_words(context), "--trust-config"], run.folder / "leases", title)
+    one_device = context.params.get("device", "auto") not in ("auto", "cuda")
+    words = [title, *_words(context), "--trust-config"]
+    run_in_pool(words, run.folder / "leases", title, [] if one_device else visible_gpus())
     return True
 
 

@@ -128,6 +128,11 @@ def until(there: Callable[[], bool], explain: Callable[[], str], patience: float
         time.sleep(0.02)
 
 
+def command_line(process: int) -> str:
+    """What a process was started with."""
+    return _read(process, "cmdline").replace("\0", " ")
+
+
 def _configure(folder: Path) -> None:
     for name in ("state", "munge"):
         (folder / name).mkdir()

@@ -2,8 +2,11 @@
 # Installs what tests/end_to_end/test_slurm.py needs, from Debian or Ubuntu. Only for a machine that is there for the
 # tests: test.sh does not call it, and the test is skipped where Slurm is absent.
 set -euo pipefail
-packages=(slurmctld slurmd slurm-client munge)
-if dpkg --status "${packages[@]}" >/dev/null 2>&1; then
+missing=
+for command in slurmctld slurmd sbatch munged; do
+    command -v "$command" >/dev/null || missing=yes
+done
+if [ -z "$missing" ]; then
     exit
 fi
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
@@ -12,4 +15,4 @@ if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
-apt-get -qq install --no-install-recommends "${packages[@]}" >/dev/null
+apt-get -qq install --no-install-recommends slurmctld slurmd slurm-client munge >/dev/null

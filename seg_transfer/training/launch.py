@@ -16,6 +16,7 @@ class _Failure(Protocol):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Take torchrun's arguments, run it, and end the process as its children ended."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
@@ -23,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torchrun(list(sys.argv[1:] if arguments is None else arguments))
     except ChildFailedError as error:
         sys.exit(exit_code(error.failures))
+    except SignalException as stopped:
+        sys.exit(128 + stopped.sigval)
 
 
 def exit_code(failures: Mapping[int, _Failure]) -> int:

@@ -1,4 +1,4 @@
-"""A real Slurm cluster scores a study while a process and then a whole node are killed."""
+"""A real Slurm cluster runs stages of a study while processes are stopped and killed and a node is lost."""
 
 import os
 import re
@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from end_to_end.slurm_cluster import NODES, Cluster, command_line, slurm_cluster, until, why_not
 
@@ -51,8 +52,9 @@ def submitted(bench: Any, invoke: Callable[..., Any], stage: str) -> tuple[str, 
 
 
 def logs_of(bench: Any, job: str) -> list[str]:
-    """What each task of an array said so far."""
-    files = [bench.run / f"slurm/logs/score_{job}_{task}.log" for task in range(len(DOMAINS))]
+    """What each of the first three tasks of an array said so far."""
+    (stage,) = (script.stem for script in bench.run.glob("slurm/*.sh"))
+    files = [bench.run / f"slurm/logs/{stage}_{job}_{task}.log" for task in range(3)]
     return [file.read_text() if file.exists() else "" for file in files]
 
 
@@ -122,3 +124,35 @@ def test_a_killed_process_and_a_lost_node_cost_no_pair_and_repeat_none(cluster, 
     times = Counter(pair for log in logs for pair in scored(log))
     assert set(times.values()) == {1}
     assert len(times) >= PAIRS - 2
+
+
+def test_a_task_that_is_stopped_goes_on_and_one_with_wrong_data_fails_at_once(cluster, finished, copy_of, invoke):
+    bench = copy_of(finished)
+    tuning = bench.study_fields()["fine_tuning"]
+    changes = tuning["changes"] | {"steps": 100, "checkpoint_every": 3}
+    tuning = {**tuning, "changes": changes, "scratch": False}
+    bench.change(sources=["day_street"], targets=["cells_dark", "dusk_street"], fine_tuning=tuning)
+    (bench.world / "dusk_street/eval/images/eval_0000.png").write_bytes(b"no image")
+    job, _ = submitted(bench, invoke, "finetune")
+
+    def explain() -> str:
+        return "\n".join([cluster.log(), *logs_of(bench, job), str(states(cluster, job))])
+
+    until(lambda: any(bench.run.glob("fine_tuning/day_street/cells_dark/*/resume.pth")), explain, _PATIENCE)
+    cluster.command("scancel", "--batch", "--signal=USR1", f"{job}_0")
+    until(lambda: sorted(states(cluster, job)) == ["COMPLETED", "FAILED"], explain, _PATIENCE)
+
+    stopped, wrong, _ = logs_of(bench, job)
+    assert "stopped before the time limit; requeued\n" in stopped
+    assert stopped.count(": start, after ") == 2
+    assert "eval_0000.png: cannot be decoded" in wrong
+    assert "exit code 4; failed, for a restart cannot mend that" in wrong
+    assert wrong.count(": start, after ") == 1
+
+    file = bench.run / "performance/day_street/cells_dark.parquet"
+    resumed = pq.read_table(file).to_pylist()[0]
+    file.unlink()
+    bench.done("finetune-pairs", "--target", "cells_dark")
+    undisturbed = pq.read_table(file).to_pylist()[0]
+    assert all(resumed[name] == undisturbed[name] for name in ("miou", "class_iou", "content_key", "steps"))
+    assert resumed["steps"] == 100

@@ -13,6 +13,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seg_transfer import __version__
+from seg_transfer.cli_options import (
+    AsJson,
+    DataRoot,
+    Debug,
+    Device,
+    DryRun,
+    DryRunAsJson,
+    Engine,
+    RunFolder,
+    ShardText,
+    Sources,
+    StudyFile,
+    Targets,
+    Threads,
+    TrustConfig,
+    Workers,
+)
+from seg_transfer.cli_submit import submit
 from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError
 from seg_transfer.execution.messages import complain, say
 from seg_transfer.execution.session import end_with_starter, session
@@ -35,27 +53,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file.", show_default=False)]
-DataRoot = Annotated[
-    Path, typer.Option(envvar="SEG_TRANSFER_DATA", help="Folder that the roots of the manifests are relative to.")
-]
-RunFolder = Annotated[Path | None, typer.Option(help="Where results lie; runs/NAME-OF-STUDY by default.")]
-Sources = Annotated[list[str] | None, typer.Option("--source", help="Only this source; repeatable.")]
-Targets = Annotated[list[str] | None, typer.Option("--target", help="Only this target; repeatable.")]
-Engine = Annotated[str, typer.Option(help="local: in processes of its own, one per GPU; here: in this process.")]
-ShardText = Annotated[
-    str,
-    typer.Option("--shard", metavar="I/N", help="Only every N-th target, source or fine-tuning, from the I-th (0)."),
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what is missing and what it will cost, then stop.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Threads = Annotated[int, typer.Option(min=0, help="CPU threads for the arithmetic; 0 leaves the default.")]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that read training images beside the training.")]
-TrustConfig = Annotated[bool, typer.Option("--trust-config", help="Do not warn that model configs are code.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-DryRunAsJson = Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -260,6 +257,11 @@ def finetune_pairs(
         stage.finetune_pairs(
             run, sources=sources or (), targets=targets or (), shard=shard_of(shard), n_workers=workers, say=say
         )
+
+
+app.command(
+    epilog="Example: seg-transfer submit configs/studies/real4.yaml --stage score --data-root ../datasets --dry-run"
+)(submit)
 
 
 @app.command(epilog="Example: seg-transfer evaluate runs/real4    or: seg-transfer evaluate --published --json")

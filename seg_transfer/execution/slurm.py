@@ -1,0 +1,210 @@
+"""A stage of a study as a Slurm job array: one batch script, one task per shard, restarts that are bounded."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seg_transfer.errors import ConfigError, SegTransferError
+from seg_transfer.store.atomic import write_text
+
+if TYPE_CHECKING:
+    from seg_transfer.execution.run import Run
+
+MAX_RESTARTS = 5
+SECONDS_TO_STOP = 120
+
+# `scontrol requeue` of a task's own job id would requeue the whole array where it is the array's last task: Slurm gives
+# that one the id of the array. The trap ends the first `wait`, not the process.
+_BODY = """
+max_restarts={max_restarts}
+restarts=${{SLURM_RESTART_COUNT:-0}}
+task=${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}
+stopped=
+
+note() {{
+    echo "seg-transfer: task $task on $SLURMD_NODENAME: $1"
+}}
+
+stop() {{
+    stopped=yes
+    kill -TERM "$process"
+}}
+
+restart() {{
+    if [ "$restarts" -ge "$max_restarts" ]; then
+        note "$1; failed, after $restarts restarts; read the lines above, then submit again: what is finished is kept"
+        exit 1
+    fi
+    note "$1; requeued"
+    scontrol requeue "$task" || exit 1
+    exit 0
+}}
+
+note "start, after $restarts restarts"
+{command} &
+process=$!
+trap stop USR1
+wait "$process"
+code=$?
+
+if [ -n "$stopped" ]; then
+    wait "$process"
+    restart "stopped before the time limit"
+elif [ "$code" -eq 0 ]; then
+    note "done"
+elif [ "$code" -eq 1 ] || [ "$code" -gt 128 ]; then
+    restart "exit code $code"
+else
+    note "exit code $code; failed, for a restart cannot mend that; mend what the lines above name, then submit again"
+fi
+exit "$code"
+"""
+
+
+class Stage(StrEnum):
+    """What an array does."""
+
+    TRAIN = "train"
+    SCORE = "score"
+    FINETUNE = "finetune"
+
+
+_COMMANDS = {Stage.TRAIN: "train-sources", Stage.SCORE: "score-pairs", Stage.FINETUNE: "finetune-pairs"}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What each task of an array asks of Slurm.
+
+    Attributes:
+        partition, time, memory_gb: None leaves the cluster's default.
+        gpus: 0 for a cluster without.
+        cpus: Also decides the threads, and beside a GPU the processes that read training images.
+        options: More options of sbatch, each like ``--account=x``; they win over all others.
+    """
+
+    partition: str | None = None
+    time: str | None = None
+    gpus: int = 1
+    cpus: int = 4
+    memory_gb: int | None = None
+    options: tuple[str, ...] = ()
+
+
+def array_script(run: Run, study_file: Path, stage: Stage, resources: Resources) -> str:
+    """The batch script of a stage.
+
+    A task that is stopped before the time limit, or killed, puts itself into the queue again, at most `MAX_RESTARTS`
+    times; one whose exit code says that the study, data or checkpoints must be mended fails at once.
+
+    Raises:
+        ConfigError: The stage has nothing to do in this study, or Slurm could not read a path or an option.
+    """
+    count = number_of_tasks(run, stage)
+    if not count:
+        raise ConfigError(f"study {run.study.name}: stage {stage} has nothing to do in it; choose another stage")
+    lines = [_directive(option) for option in _options(run, stage, count, resources)]
+    body = _BODY.format(max_restarts=MAX_RESTARTS, command=_command(run, study_file, stage, count, resources))
+    return "\n".join(["#!/usr/bin/env bash", *lines, body])
+
+
+def number_of_tasks(run: Run, stage: Stage) -> int:
+    """One task per target that is scored, per source that is trained, or per fine-tuning."""
+    study, tuning = run.study, run.study.fine_tuning
+    if stage is Stage.SCORE:
+        return len({target for _, target in run.pairs})
+    if stage is Stage.TRAIN:
+        return sum(source.config is None for source in study.sources)
+    if tuning is None:
+        raise ConfigError(f"study {study.name}: field fine_tuning is missing; name a schedule")
+    controls = len(study.targets) if tuning.scratch else 0
+    return len(tuning.seeds) * (len(run.pairs) + controls)
+
+
+def submit(script: str, run: Run, stage: Stage) -> str:
+    """Keep the script in the run folder, hand it to sbatch, and give the id of the job.
+
+    Raises:
+        SegTransferError: There is no sbatch here, or it refuses the script.
+    """
+    if shutil.which("sbatch") is None:
+        raise SegTransferError(
+            "sbatch: not found on PATH; submit where the Slurm commands are, or print the script by --dry-run"
+        )
+    logs(run).mkdir(parents=True, exist_ok=True)
+    file = logs(run).parent / f"{stage}.sh"
+    write_text(file, script)
+    done = subprocess.run(["sbatch", "--parsable", str(file)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise SegTransferError(f"{file}: refused by sbatch ({reason}); change the option it names")
+    return done.stdout.strip().partition(";")[0]
+
+
+def check_command(run: Run, study_file: Path) -> str:
+    """What to run when the array has ended: Slurm's word that a task is done is not taken for a valid result."""
+    return shlex.join(["seg-transfer", "plan", *_places(run, study_file), "--check"])
+
+
+def _options(run: Run, stage: Stage, count: int, resources: Resources) -> list[str]:
+    folder = str(logs(run)).replace("%", "%%")
+    wanted = {
+        "partition": resources.partition,
+        "time": resources.time,
+        "mem": resources.memory_gb and f"{resources.memory_gb}G",
+        "gres": resources.gpus and f"gpu:{resources.gpus}",
+    }
+    return [
+        f"--job-name=seg-transfer-{stage}-{run.study.name}",
+        f"--array=0-{count - 1}",
+        f"--output={folder}/{stage}_%A_%a.log",
+        "--open-mode=append",
+        "--requeue",
+        f"--signal=B:USR1@{SECONDS_TO_STOP}",
+        "--nodes=1",
+        "--ntasks=1",
+        f"--cpus-per-task={resources.cpus}",
+        *(f"--{name}={value}" for name, value in wanted.items() if value),
+        *resources.options,
+    ]
+
+
+def _directive(option: str) -> str:
+    if not option.startswith("--") or any(character in option for character in "\\\n"):
+        raise ConfigError(
+            f"sbatch option {option!r}: must be one line, like --name=value, without a backslash; rewrite it"
+        )
+    return f"#SBATCH {shlex.quote(option)}"
+
+
+def _command(run: Run, study_file: Path, stage: Stage, count: int, resources: Resources) -> str:
+    processes = 1 if stage is Stage.SCORE else max(resources.gpus, 1)
+    launcher = ["-m", "seg_transfer.training.launch", "--standalone", f"--nproc-per-node={processes}"]
+    cpus = max(resources.cpus // processes, 1)
+    words = [
+        sys.executable,
+        *(launcher if processes > 1 else []),
+        *("-m", "seg_transfer", _COMMANDS[stage]),
+        *_places(run, study_file),
+        *("--engine", "here", "--threads", str(cpus)),
+        *(["--workers", str(cpus - 1)] if stage is not Stage.SCORE and resources.gpus else []),
+        "--shard",
+    ]
+    return f'{shlex.join(words)} "$SLURM_ARRAY_TASK_ID/{count}"'
+
+
+def _places(run: Run, study_file: Path) -> list[str]:
+    data, folder = run.data_root.resolve(), run.folder.resolve()
+    return [str(study_file.resolve()), "--data-root", str(data), "--run-folder", str(folder)]
+
+
+def logs(run: Run) -> Path:
+    """Where the tasks of all stages write what they say; a task that is restarted goes on in its own file."""
+    return run.folder.resolve() / "slurm" / "logs"

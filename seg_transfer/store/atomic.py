@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import time
 import uuid
@@ -29,7 +30,7 @@ def replaced_atomically(file: Path) -> Iterator[Path]:
     ['a.txt']
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.parent / f".{file.name}.{_host()}.{os.getpid()}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+    temporary = file.parent / f".{file.name}.{host_name()}.{os.getpid()}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
     try:
         yield temporary
         _flush(temporary, os.O_RDWR)
@@ -46,27 +47,30 @@ def write_text(file: Path, text: str) -> None:
 
 
 def sweep(folder: Path) -> int:
-    """Remove the temporary files that killed processes left under `folder`; returns how many.
+    """Remove the temporary files and folders that killed processes left under `folder`; returns how many.
 
     A file of a process that is alive on this machine stays; of other machines, a file that is not a day old.
     """
     left_over = [file for file in folder.rglob(f".*{TEMPORARY_SUFFIX}") if _is_abandoned(file)]
-    for file in left_over:
-        file.unlink(missing_ok=True)
+    for path in left_over:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     return len(left_over)
 
 
 def _is_abandoned(temporary: Path) -> bool:
     host, process = temporary.name.split(".")[-4:-2]
-    if host == _host() and process.isdecimal():
-        return not _is_alive(int(process))
+    if host == host_name() and process.isdecimal():
+        return not is_alive(int(process))
     try:
         return time.time() - temporary.stat().st_mtime > _SECONDS_OF_A_DAY
     except FileNotFoundError:  # finished or swept by its owner meanwhile
         return False
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -76,7 +80,7 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def _host() -> str:
+def host_name() -> str:
     return socket.gethostname().replace(".", "-")
 
 

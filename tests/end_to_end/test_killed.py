@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from seg_transfer.execution import fine_tuning, sources
-from seg_transfer.store.atomic import _host
+from seg_transfer.store.atomic import host_name
 
 LONG = {"steps": 40, "checkpoint_every": 3}
 _PATIENCE = 300.0  # seconds until a process that never writes what is awaited fails the test
@@ -40,7 +40,7 @@ def kill_once(there: Callable[[], bool], bench: Any, stage: str, *options: str) 
 def leave_half_a_file(folder: Path) -> None:
     """What a process leaves that was killed while it wrote; chance alone would decide whether one of ours did."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f".half.parquet.{_host()}.999999999.0123.part").write_bytes(b"PAR1")
+    (folder / f".half.parquet.{host_name()}.999999999.0123.part").write_bytes(b"PAR1")
 
 
 def half_files(bench: Any) -> list[Path]:

@@ -1,0 +1,219 @@
+"""Leases: of several processes on one run folder, also on several machines, one at a time works on an item.
+
+A lease is a folder, because making one is atomic on every file system, network ones included. Its holder touches a file
+in it again and again; when that stops for longer than the expiry, or the holder's process is gone, others may take over.
+The clock is that of the file system, so that machines need not agree on the time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from seg_transfer.store.atomic import host_name, is_alive
+
+# Seconds without a sign of life after which a lease is void; another value where a file system answers slowly.
+EXPIRY = float(os.environ.get("SEG_TRANSFER_LEASE_SECONDS", "120"))
+MOST_DEATHS = 3
+_HOLDER = "holder.json"
+_TAKEOVER = "takeover"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease.
+
+    Attributes:
+        host, process: Where the holder runs.
+        token: Tells this lease from any other of the same item.
+        deaths: How many holders before this one died with the lease in their hands.
+        failed: Why the item failed, and with which exit code; None while it is worked on.
+        session: Processes of one session do not try again what failed in it.
+    """
+
+    host: str
+    process: int
+    token: str
+    deaths: int = 0
+    failed: tuple[str, int] | None = None
+    session: str = ""
+
+    @property
+    def gone(self) -> bool:
+        """True when the process ran on this machine and does no more; of other machines only the expiry tells."""
+        return self.host == host_name() and not is_alive(self.process)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A lease that this process took; `held` is False once another process took it over."""
+
+    place: Path
+    holder: Holder
+
+    def held(self) -> bool:
+        """Whether it still is this process's."""
+        there = holder_of(self.place)
+        return there is not None and there.token == self.holder.token
+
+    def fail(self, reason: str, exit_code: int) -> None:
+        """Leave word that the item failed, for the other processes of the session."""
+        _write(self.place, replace(self.holder, failed=(reason, exit_code)))
+
+
+@contextlib.contextmanager
+def leased(place: Path, session: str = "") -> Iterator[Lease | None]:
+    """Take the lease of the item that `place` stands for; None when another process has it, or it failed already.
+
+    Inside the block it is kept alive by a thread; after the block it is given back, unless `Lease.fail` was called in a
+    session: that word stays until `clear` or a process of another session takes the item.
+    """
+    lease = _taken(place, session)
+    if lease is None:
+        yield None
+        return
+    with _kept_alive(lease):
+        yield lease
+    there = holder_of(place)
+    if there is not None and there.token == lease.holder.token and not (session and there.failed):
+        _remove(place)
+
+
+def holder_of(place: Path) -> Holder | None:
+    """The holder of a lease; None when there is none, or it is just being taken."""
+    try:
+        content = json.loads((place / _HOLDER).read_text())
+        return Holder(**{**content, "failed": tuple(content["failed"]) if content["failed"] else None})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def failures(folder: Path, session: str) -> dict[Path, tuple[str, int]]:
+    """The items of a session that failed: their places, reasons and exit codes."""
+    found = {file.parent: holder_of(file.parent) for file in sorted(folder.rglob(_HOLDER))}
+    return {
+        place: holder.failed
+        for place, holder in found.items()
+        if holder and holder.failed and holder.session == session
+    }
+
+
+def clear(folder: Path) -> None:
+    """Remove the leases of processes that are gone, and what is left of failures."""
+    for file in list(folder.rglob(_HOLDER)):
+        holder = holder_of(file.parent)
+        if holder is not None and _is_void(file.parent, holder, ""):
+            _remove(file.parent)
+
+
+def _taken(place: Path, session: str) -> Lease | None:
+    if _make(place):
+        return _signed(place, 0, session)
+    before = _removed(place, session)
+    if before is None or not _make(place):
+        return None
+    return _signed(place, before.deaths + (before.failed is None), session)
+
+
+def _signed(place: Path, deaths: int, session: str) -> Lease:
+    holder = Holder(host_name(), os.getpid(), uuid.uuid4().hex, deaths, session=session)
+    _write(place, holder)
+    return Lease(place, holder)
+
+
+def _make(place: Path) -> bool:
+    while True:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            place.mkdir()
+        except FileExistsError:
+            return False
+        except FileNotFoundError:  # another process removed the empty parent
+            continue
+        return True
+
+
+def _removed(place: Path, session: str) -> Holder | None:
+    """Remove a lease that is void, and return its holder. Only one process may: a folder in the lease decides which."""
+    guard = place / _TAKEOVER
+    try:
+        guard.mkdir()
+    except FileNotFoundError:
+        return None
+    except FileExistsError:
+        if _age(guard) > EXPIRY:  # that process died too, between these lines
+            with contextlib.suppress(OSError):
+                guard.rmdir()
+        return None
+    # Looked at only now: before, another process may have taken over, and this may be a new lease.
+    holder = holder_of(place)
+    if _is_void(place, holder, session):
+        _remove(place)
+        return holder or Holder("", 0, "")
+    with contextlib.suppress(OSError):
+        guard.rmdir()
+    return None
+
+
+def _is_void(place: Path, holder: Holder | None, session: str) -> bool:
+    """A failure is void for other sessions than its own; a lease, when its holder is gone or still for too long."""
+    if holder is None:
+        return _age(place) > EXPIRY
+    if holder.failed:
+        return not session or holder.session != session
+    return holder.gone or _age(place / _HOLDER) > EXPIRY
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was touched, by the clock of its file system; 0 when it is gone."""
+    clock = path.parent.parent / f".clock.{host_name()}.{os.getpid()}.{threading.get_ident()}.part"
+    try:
+        clock.touch()
+        return clock.stat().st_mtime - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+    finally:
+        clock.unlink(missing_ok=True)
+
+
+def _write(place: Path, holder: Holder) -> None:
+    temporary = place / f".{_HOLDER}.{host_name()}.{os.getpid()}.{uuid.uuid4().hex}.part"
+    with contextlib.suppress(FileNotFoundError):  # taken over, and removed, meanwhile
+        temporary.write_text(json.dumps(asdict(holder)))
+        temporary.replace(place / _HOLDER)
+
+
+def _remove(place: Path) -> None:
+    # Renamed first, so that no half-removed lease is ever seen under the item's name.
+    away = place.with_name(f".{place.name}.{host_name()}.{os.getpid()}.{uuid.uuid4().hex}.part")
+    with contextlib.suppress(OSError):
+        place.rename(away)
+        shutil.rmtree(away, ignore_errors=True)
+        os.removedirs(place.parent)
+
+
+@contextlib.contextmanager
+def _kept_alive(lease: Lease) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=_beat, args=(lease, stop.wait), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _beat(lease: Lease, wait: Callable[[float], bool]) -> None:
+    while not wait(EXPIRY / 6):
+        if not lease.held():
+            return
+        with contextlib.suppress(OSError):
+            os.utime(lease.place / _HOLDER)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seg_transfer import __version__
-from seg_transfer.errors import ConfigError, SegTransferError
+from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError
 from seg_transfer.execution.messages import complain, say
+from seg_transfer.execution.session import end_with_starter, session
 
 if TYPE_CHECKING:
     from seg_transfer.execution.cost import Missing
@@ -24,6 +25,8 @@ EXIT_CODES = (
     "Exit codes: 0 done; 1 other error; 2 wrong usage; 3 study, manifest or config; 4 image or label; 5 checkpoint; "
     "6 observations; 7 results; 8 several reasons, all else is finished; 9 training; 130 interrupted."
 )
+
+_ENGINES = ("local", "here")
 
 app = typer.Typer(
     name="seg-transfer",
@@ -40,6 +43,11 @@ DataRoot = Annotated[
 RunFolder = Annotated[Path | None, typer.Option(help="Where results lie; runs/NAME-OF-STUDY by default.")]
 Sources = Annotated[list[str] | None, typer.Option("--source", help="Only this source; repeatable.")]
 Targets = Annotated[list[str] | None, typer.Option("--target", help="Only this target; repeatable.")]
+Engine = Annotated[str, typer.Option(help="local: in processes of its own, one per GPU; here: in this process.")]
+ShardText = Annotated[
+    str,
+    typer.Option("--shard", metavar="I/N", help="Only every N-th target, source or fine-tuning, from the I-th (0)."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what is missing and what it will cost, then stop.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads for the arithmetic; 0 leaves the default.")]
@@ -56,9 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # then takes 100 times longer. A short spin costs nothing on a quiet machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     words = list(sys.argv[1:] if arguments is None else arguments)
+    end_with_starter()
     try:
         app(words, prog_name="seg-transfer")
     except SegTransferError as error:
+        if isinstance(error, IncompleteError) and session():
+            sys.exit(error.exit_code)  # The process that started this one says what failed in all of them.
         if "--debug" in words:
             raise
         complain(" ".join(str(error).split()))
@@ -139,10 +150,13 @@ def sample(
 
 @app.command(epilog="Example: seg-transfer train-sources configs/studies/real4.yaml --data-root ../datasets")
 def train_sources(
+    context: typer.Context,
     study: StudyFile,
     data_root: DataRoot = Path(),
     run_folder: RunFolder = None,
     sources: Sources = None,
+    shard: ShardText = "0/1",
+    engine: Engine = "local",
     dry_run: DryRun = False,
     threads: Threads = 0,
     workers: Workers = 0,
@@ -152,6 +166,8 @@ def train_sources(
 ) -> None:
     """Train the sources of a study that are missing. Under torchrun, all processes train one source together."""
     run = _open(study, data_root, run_folder, trust_config=trust_config)
+    if not dry_run and _ran_elsewhere(context, run, engine):
+        return
     with _threads(threads):
         if dry_run:
             from seg_transfer.execution.cost import missing_source_costs
@@ -159,17 +175,21 @@ def train_sources(
             _print_missing(missing_source_costs(run, _device("auto"), sources or ()), as_json)
             return
         from seg_transfer.execution import sources as stage
+        from seg_transfer.execution.run import shard_of
 
-        stage.train_sources(run, only=sources or (), n_workers=workers, say=say)
+        stage.train_sources(run, only=sources or (), shard=shard_of(shard), n_workers=workers, say=say)
 
 
 @app.command(epilog="Example: seg-transfer score-pairs configs/studies/real4.yaml --data-root ../datasets --dry-run")
 def score_pairs(
+    context: typer.Context,
     study: StudyFile,
     data_root: DataRoot = Path(),
     run_folder: RunFolder = None,
     sources: Sources = None,
     targets: Targets = None,
+    shard: ShardText = "0/1",
+    engine: Engine = "local",
     dry_run: DryRun = False,
     device: Device = "auto",
     batch_size: Annotated[
@@ -183,6 +203,8 @@ def score_pairs(
 ) -> None:
     """Score the pairs of a study that have no valid scores."""
     run = _open(study, data_root, run_folder, trust_config=trust_config)
+    if not dry_run and _ran_elsewhere(context, run, engine):
+        return
     with _threads(threads):
         if dry_run:
             from seg_transfer.execution.cost import missing_score_costs
@@ -190,12 +212,14 @@ def score_pairs(
             _print_missing(missing_score_costs(run, _device(device), sources or (), targets or ()), as_json)
             return
         from seg_transfer.execution import scoring as stage
+        from seg_transfer.execution.run import shard_of
 
         place = _device(device)
         stage.score_pairs(
             run,
             sources=sources or (),
             targets=targets or (),
+            shard=shard_of(shard),
             device=place,
             batch_size=batch_size or (8 if place.startswith("cuda") else 1),
             memory_bytes=int(memory_gb * 2**30),
@@ -205,11 +229,14 @@ def score_pairs(
 
 @app.command(epilog="Example: seg-transfer finetune-pairs configs/studies/real4.yaml --data-root ../datasets")
 def finetune_pairs(
+    context: typer.Context,
     study: StudyFile,
     data_root: DataRoot = Path(),
     run_folder: RunFolder = None,
     sources: Sources = None,
     targets: Targets = None,
+    shard: ShardText = "0/1",
+    engine: Engine = "local",
     dry_run: DryRun = False,
     threads: Threads = 0,
     workers: Workers = 0,
@@ -219,6 +246,8 @@ def finetune_pairs(
 ) -> None:
     """Fine-tune the pairs of a study, and the control from scratch. Under torchrun, all processes share each one."""
     run = _open(study, data_root, run_folder, trust_config=trust_config)
+    if not dry_run and _ran_elsewhere(context, run, engine):
+        return
     with _threads(threads):
         if dry_run:
             from seg_transfer.execution.cost import missing_trial_costs
@@ -226,8 +255,11 @@ def finetune_pairs(
             _print_missing(missing_trial_costs(run, _device("auto"), sources or (), targets or ()), as_json)
             return
         from seg_transfer.execution import fine_tuning as stage
+        from seg_transfer.execution.run import shard_of
 
-        stage.finetune_pairs(run, sources=sources or (), targets=targets or (), n_workers=workers, say=say)
+        stage.finetune_pairs(
+            run, sources=sources or (), targets=targets or (), shard=shard_of(shard), n_workers=workers, say=say
+        )
 
 
 @app.command(epilog="Example: seg-transfer evaluate runs/real4    or: seg-transfer evaluate --published --json")
@@ -276,7 +308,7 @@ def _open(study: Path, data_root: Path, folder: Path | None, *, trust_config: bo
 
     run = open_run(study, data_root, folder)
     if "LOCAL_RANK" in os.environ:
-        from seg_transfer.training.fit import in_main_process, start_distributed
+        from seg_transfer.training.processes import in_main_process, start_distributed
 
         start_distributed()
         in_main_process(lambda: prepare_folder(run))
@@ -286,6 +318,32 @@ def _open(study: Path, data_root: Path, folder: Path | None, *, trust_config: bo
         for config in run.study.code_configs():
             complain(f"warning: {config} is Python code and will be run; --trust-config says that you trust it")
     return run
+
+
+def _ran_elsewhere(context: typer.Context, run: Run, engine: str) -> bool:
+    """Run this command in processes of its own, unless this is one of them, or it is to be done here."""
+    if engine not in _ENGINES:
+        raise ConfigError(f"--engine {engine}: unknown; choose {' or '.join(_ENGINES)}")
+    if engine == "here" or session() or "LOCAL_RANK" in os.environ:
+        return False
+    from seg_transfer.execution.pool import run_in_pool
+
+    title = str(context.info_name)
+    run_in_pool([title, *_words(context), "--trust-config"], run.folder / "leases", title)
+    return True
+
+
+def _words(context: typer.Context) -> list[str]:
+    """The command line that gives these parameters again."""
+    words: list[str] = []
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if value is None or value is False or value == parameter.default:
+            continue
+        option = [parameter.opts[0]] if parameter.param_type_name == "option" else []
+        for one in value if isinstance(value, list | tuple) else [value]:
+            words += option if one is True else [*option, str(one)]
+    return words
 
 
 def _device(wanted: str) -> str:

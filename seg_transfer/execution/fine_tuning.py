@@ -14,8 +14,9 @@ from torch import nn
 
 from seg_transfer.data.manifest import SCRATCH
 from seg_transfer.errors import CheckpointError, ConfigError
+from seg_transfer.execution.claims import Held, for_each_claimed
 from seg_transfer.execution.progress import progress_of
-from seg_transfer.execution.run import Run, Say, chosen, for_each
+from seg_transfer.execution.run import WHOLE, Run, Say, Shard, chosen, share
 from seg_transfer.execution.sources import common_initialisation, init_checkpoint_of, source_config, target_network
 from seg_transfer.execution.study import FineTuning, SourceEntry, schedule_of
 from seg_transfer.models.checkpoints import load_checkpoint
@@ -28,11 +29,13 @@ from seg_transfer.models.networks import (
 )
 from seg_transfer.models.source_model import as_source_model, resolve, source_key
 from seg_transfer.store.content_key import content_key, manifest_key, sha256_of_file
+from seg_transfer.store.lease import awaited
 from seg_transfer.store.tables import PERFORMANCE, provenance, read_metadata, read_rows, write_rows
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on
-from seg_transfer.training.fit import fit, in_main_process
+from seg_transfer.training.fit import fit
 from seg_transfer.training.iou import SegmentationQuality
+from seg_transfer.training.processes import in_main_process
 
 
 @dataclass(frozen=True)
@@ -54,16 +57,29 @@ class Trial:
 
 
 def finetune_pairs(
-    run: Run, *, sources: Sequence[str] = (), targets: Sequence[str] = (), n_workers: int = 0, say: Say = print
+    run: Run,
+    *,
+    sources: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    shard: Shard = WHOLE,
+    n_workers: int = 0,
+    say: Say = print,
 ) -> None:
     """Fine-tune every pair, and scratch on every target, that has no valid performance yet; a killed one resumes.
+
+    A shard is every n-th fine-tuning.
 
     Raises:
         ConfigError: The study says nothing about fine-tuning.
         IncompleteError: Some trials failed; the reasons were said.
     """
-    trials = wanted_trials(run, sources, targets)
-    for_each(trials, lambda trial: _finetune(run, trial, n_workers, say), str)
+    trials = share(wanted_trials(run, sources, targets), shard)
+    for_each_claimed(
+        trials,
+        lambda trial, held: _finetune(run, trial, held, n_workers, say),
+        str,
+        lambda trial: run.lease("performance", trial.source_name, trial.target, str(trial.seed)),
+    )
 
 
 def wanted_trials(run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Trial]:
@@ -99,7 +115,7 @@ def fine_tuning_of(run: Run) -> FineTuning:
     return run.study.fine_tuning
 
 
-def _finetune(run: Run, trial: Trial, n_workers: int, say: Say) -> None:
+def _finetune(run: Run, trial: Trial, held: Held, n_workers: int, say: Say) -> None:
     training_key, key = _keys(run, trial)
     if _is_finished(run, trial, key):
         return
@@ -119,6 +135,8 @@ def _finetune(run: Run, trial: Trial, n_workers: int, say: Say) -> None:
         )
 
     def keep() -> None:
+        if not held():
+            return
         found = evaluate_on(as_source_model(network, model), run.records(trial.target, "eval"), manifest)
         seconds = time.monotonic() - began
         numbers = {"n_train_images": len(records), "steps": schedule.steps, **provenance(seconds, key)}
@@ -196,7 +214,9 @@ def _store(run: Run, trial: Trial, found: SegmentationQuality, numbers: dict[str
     }
     file = run.performance_file(trial.source_name, trial.target)
     origin = run.origin("performance", trial.target, _start_key(run, trial))
-    # Seeds of one mean must not come from different settings or weights.
-    others = _rows(run, trial) if read_metadata(file, PERFORMANCE, list(origin)) == origin else []
-    rows = [row, *(other for other in others if other["seed"] != trial.seed)]
-    write_rows(file, PERFORMANCE, sorted(rows, key=lambda one: int(one["seed"])), origin)
+    # Another seed of the pair may end at the same moment.
+    with awaited(run.lease("performance", trial.source_name, trial.target, "file")):
+        # Seeds of one mean must not come from different settings or weights.
+        others = _rows(run, trial) if read_metadata(file, PERFORMANCE, list(origin)) == origin else []
+        rows = [row, *(other for other in others if other["seed"] != trial.seed)]
+        write_rows(file, PERFORMANCE, sorted(rows, key=lambda one: int(one["seed"])), origin)

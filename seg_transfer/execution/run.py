@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +14,19 @@ from seg_transfer.data.manifest import DatasetManifest, SplitName
 from seg_transfer.data.records import Record, list_records, low_shot_records
 from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError
 from seg_transfer.execution.messages import complain
+from seg_transfer.execution.session import session
 from seg_transfer.execution.study import SourceEntry, Study, load_study, schedule_of
 from seg_transfer.store.atomic import sweep, write_text
 from seg_transfer.store.content_key import records_key, settings_key
+from seg_transfer.store.lease import clear as clear_leases
 from seg_transfer.store.tables import performance_file, scores_file
 
 Pair = tuple[SourceEntry, str]
 Item = TypeVar("Item")
 Say = Callable[[str], None]
+# Which part of a stage this is, counted from 0, and of how many.
+Shard = tuple[int, int]
+WHOLE: Shard = (0, 1)
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,10 @@ class Run:
     def features_file(self, source: str, target: str) -> Path:
         """A pair's observations, when the study keeps them."""
         return self.folder / "features" / source / f"{target}.parquet"
+
+    def lease(self, kind: str, *names: str) -> Path:
+        """Where the lease of an item of a stage lies."""
+        return self.folder.joinpath("leases", kind, *names)
 
     def performance_file(self, source: str, target: str) -> Path:
         """A pair's actual performance, one row per fine-tuning seed."""
@@ -101,6 +110,8 @@ def prepare_folder(run: Run) -> None:
     """Make the run folder, write the resolved study into it, and remove what killed processes left half-written."""
     run.folder.mkdir(parents=True, exist_ok=True)
     sweep(run.folder)
+    if not session():
+        clear_leases(run.folder / "leases")
     write_text(run.folder / "study.yaml", yaml.safe_dump(run.resolved, sort_keys=False, allow_unicode=True))
 
 
@@ -111,6 +122,20 @@ def chosen(names: Iterable[str], wanted: Iterable[str], kind: str) -> list[str]:
     if unknown:
         raise ConfigError(f"--{kind} {unknown[0]}: the study has no such {kind}; it has {', '.join(known)}")
     return [name for name in known if not asked or name in asked]
+
+
+def share(items: Sequence[Item], shard: Shard) -> list[Item]:
+    """Every n-th item, from the i-th, for the shard (i, n)."""
+    number, of = shard
+    return list(items[number::of])
+
+
+def shard_of(text: str) -> Shard:
+    """The shard that "i/n" means; raises ConfigError unless 0 <= i < n."""
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
+        raise ConfigError(f"--shard {text}: it must be I/N with 0 <= I < N, such as 0/4 for the first of four")
+    return int(number), int(of)
 
 
 def wanted_pairs(run: Run, sources: Iterable[str], targets: Iterable[str]) -> list[Pair]:
@@ -131,28 +156,48 @@ def pair_label(pair: Pair) -> str:
     return f"{pair[0].name} -> {pair[1]}"
 
 
+class Failures:
+    """What failed in a stage: every reason is said once, in one line, and the stage ends with all of them."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._failed: list[str] = []
+        self._reasons: dict[str, int] = {}
+
+    def extend(self, failures: Mapping[str, SegTransferError]) -> None:
+        """Take note of what failed and why."""
+        for label, error in failures.items():
+            self._failed.append(label)
+            if str(error) not in self._reasons:
+                self._say(f"{label}: {error}")
+            self._reasons[str(error)] = error.exit_code
+
+    def end(self) -> None:
+        """Raise IncompleteError when something failed. The exit code is that of the reasons when they agree."""
+        end_with(self._failed, set(self._reasons.values()))
+
+
+def end_with(failed: Sequence[str], codes: set[int]) -> None:
+    """Raise IncompleteError when something failed."""
+    if failed:
+        raise IncompleteError(
+            f"failed: {', '.join(failed)}; all others are finished and kept, run the same command again after mending",
+            exit_code=codes.pop() if len(codes) == 1 else None,
+        )
+
+
 def for_each(
     items: Iterable[Item], work: Callable[[Item], None], label: Callable[[Item], str], say: Say = complain
 ) -> None:
     """Do the work for every item, whatever happens to the others.
 
     Raises:
-        IncompleteError: At the end, when items failed. Each reason was said once, in one line. The exit code is that
-            of the reasons when they agree.
+        IncompleteError: At the end, when items failed. Each reason was said once, in one line.
     """
-    failed: list[str] = []
-    reasons: dict[str, int] = {}
+    failures = Failures(say)
     for item in items:
         try:
             work(item)
         except SegTransferError as error:
-            failed.append(label(item))
-            if str(error) not in reasons:
-                say(f"{label(item)}: {error}")
-            reasons[str(error)] = error.exit_code
-    if failed:
-        codes = set(reasons.values())
-        raise IncompleteError(
-            f"failed: {', '.join(failed)}; all others are finished and kept, run the same command again after mending",
-            exit_code=codes.pop() if len(codes) == 1 else None,
-        )
+            failures.extend({label(item): error})
+    failures.end()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from seg_transfer.data.records import Record
 from seg_transfer.errors import CheckpointError, DataError, SegTransferError
-from seg_transfer.execution.run import Pair, Run, Say, for_each, pair_label, wanted_pairs
+from seg_transfer.execution.claims import Held, PartsFailedError, for_each_claimed
+from seg_transfer.execution.run import WHOLE, Pair, Run, Say, Shard, pair_label, share, wanted_pairs
 from seg_transfer.execution.samples import pixel_sample, sample_key
 from seg_transfer.execution.sources import source_config
 from seg_transfer.execution.study import SourceEntry
@@ -36,6 +37,7 @@ def score_pairs(
     *,
     sources: Sequence[str] = (),
     targets: Sequence[str] = (),
+    shard: Shard = WHOLE,
     device: str = "cpu",
     batch_size: int = 1,
     memory_bytes: int = 8 << 30,
@@ -49,6 +51,7 @@ def score_pairs(
     Args:
         run: The study.
         sources, targets: Only these; all when empty.
+        shard: Only every n-th of these targets.
         device: Where networks run, e.g. "cuda".
         batch_size: Images of one size per forward pass.
         memory_bytes: A quarter is for the decoded images of one target, half for networks that stay loaded.
@@ -58,12 +61,19 @@ def score_pairs(
         IncompleteError: Some pairs failed; the reasons were said.
     """
     bench, pairs = _Bench(run, device, batch_size, memory_bytes), wanted_pairs(run, sources, targets)
+    shared = share(list(dict.fromkeys(target for _, target in pairs)), shard)
+    pairs = [pair for pair in pairs if pair[1] in shared]
     for name in bench.uninstalled:
         say(f"metric {name} needs a library: pip install 'seg_transfer[{METRICS[name].extra}]'; skipped")
     for entry in dict.fromkeys(entry for entry, _ in pairs):
         if skipped := bench.skipped(entry):
             say(f"source {entry.name}: its own images are {bench.unseen(entry)}; skipped {', '.join(skipped)}")
-    for_each(_steps(bench, pairs, say), lambda step: step[1](), lambda step: step[0])
+    for_each_claimed(
+        pairs,
+        lambda pair, held: _score_pair(bench, pair, held, say),
+        pair_label,
+        lambda pair: run.lease("scores", pair[0].name, pair[1]),
+    )
 
 
 def missing_scores(run: Run, *, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> dict[Pair, list[str]]:
@@ -215,36 +225,37 @@ class _Bench:
         return content_key(observations=observations, metric=metric, settings=dict(METRICS[metric].settings), **parts)
 
 
-def _steps(bench: _Bench, pairs: Sequence[Pair], say: Say) -> Iterator[tuple[str, Callable[[], None]]]:
-    """For every pair its scoring, then one step, which fails, for each of its metrics that failed."""
-    for pair in pairs:
-        failed: dict[str, SegTransferError] = {}
-        yield pair_label(pair), partial(_score_pair, bench, pair, failed, say)
-        for metric, error in failed.items():
-            yield f"{pair_label(pair)}, {metric}", partial(_fail, error)
-
-
-def _fail(error: SegTransferError) -> None:
-    raise error
-
-
-def _score_pair(bench: _Bench, pair: Pair, failed: dict[str, SegTransferError], say: Say) -> None:
-    """Score a pair by the metrics it lacks; those that fail go into ``failed``."""
-    run, (entry, target) = bench.run, pair
+def _score_pair(bench: _Bench, pair: Pair, held: Held, say: Say) -> None:
+    """Score a pair by the metrics it lacks; those that fail are raised when the others are stored."""
+    entry, target = pair
     valid = _valid_rows(bench, pair)
     missing = [name for name in bench.metrics(entry) if name not in valid]
     if not missing:
         return
-    began = time.monotonic()
+    began, failed = time.monotonic(), dict[str, SegTransferError]()
     # First, so that these and the target's observations are not in memory whole at the same time.
     own = bench.source_images(entry) if any(map(needs_source_images, missing)) else None
     observations = _observations(bench, entry, bench.target(target))
     scores = _scores(observations, own, missing, failed)
-    seconds = time.monotonic() - began
-    if not scores:
-        return
+    if scores and held():
+        _store(bench, pair, valid, scores, observations, time.monotonic() - began, say)
+    if failed:
+        raise PartsFailedError({f"{pair_label(pair)}, {metric}": error for metric, error in failed.items()})
+
+
+def _store(
+    bench: _Bench,
+    pair: Pair,
+    valid: Mapping[str, dict[str, Any]],
+    scores: Mapping[str, Score],
+    observations: Observations,
+    seconds: float,
+    say: Say,
+) -> None:
+    """Write the new scores of a pair beside those that are valid."""
+    run, (entry, target) = bench.run, pair
     key = bench.observations_key(entry, bench.target(target))
-    rows = valid | {
+    rows = {**valid} | {
         name: _row(pair, name, score, observations, seconds, bench.score_key(entry, key, name))
         for name, score in scores.items()
     }

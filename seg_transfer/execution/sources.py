@@ -11,8 +11,9 @@ from torch import nn
 
 from seg_transfer import __version__
 from seg_transfer.errors import CheckpointError, ConfigError
+from seg_transfer.execution.claims import Held, for_each_claimed
 from seg_transfer.execution.progress import progress_of
-from seg_transfer.execution.run import Run, Say, chosen, for_each
+from seg_transfer.execution.run import WHOLE, Run, Say, Shard, chosen, share
 from seg_transfer.execution.study import SourceEntry, Training, schedule_of
 from seg_transfer.models.checkpoints import load_checkpoint, save_weights
 from seg_transfer.models.networks import (
@@ -29,25 +30,30 @@ from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_ca
 from seg_transfer.store.tables import now_utc
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on
-from seg_transfer.training.fit import fit, in_main_process
+from seg_transfer.training.fit import fit
 from seg_transfer.training.iou import SegmentationQuality
+from seg_transfer.training.processes import in_main_process
 
 _WEIGHTS = "weights.safetensors"
 
 
-def train_sources(run: Run, *, only: Sequence[str] = (), n_workers: int = 0, say: Say = print) -> None:
+def train_sources(
+    run: Run, *, only: Sequence[str] = (), shard: Shard = WHOLE, n_workers: int = 0, say: Say = print
+) -> None:
     """Train every source that the study trains and that is missing or was trained with other settings.
 
-    Each leaves its weights and its ``source.json`` in the run folder. A killed training resumes.
+    Each leaves its weights and its ``source.json`` in the run folder. A killed training resumes. A shard is every n-th
+    source.
 
     Raises:
         ConfigError: The study lacks a model or a schedule.
         IncompleteError: Some sources failed; the reasons were said.
     """
-    for_each(
-        _trained_by_study(run, only),
-        lambda entry: _train_source(run, entry, n_workers, say),
+    for_each_claimed(
+        share(_trained_by_study(run, only), shard),
+        lambda entry, held: _train_source(run, entry, held, n_workers, say),
         lambda entry: f"source {entry.name}",
+        lambda entry: run.lease("sources", entry.name),
     )
 
 
@@ -143,7 +149,7 @@ def _keys(run: Run, entry: SourceEntry) -> tuple[str, str]:
     return content_key(**parts), content_key(**parts, eval=eval_key)
 
 
-def _train_source(run: Run, entry: SourceEntry, n_workers: int, say: Say) -> None:
+def _train_source(run: Run, entry: SourceEntry, held: Held, n_workers: int, say: Say) -> None:
     training_key, key = _keys(run, entry)
     if _is_trained(run, entry, key):
         return
@@ -161,6 +167,8 @@ def _train_source(run: Run, entry: SourceEntry, n_workers: int, say: Say) -> Non
         fit(network, crops, work_dir, n_workers=n_workers, progress=tick)
 
     def keep() -> None:
+        if not held():
+            return
         # The old card must not describe the new weights, not even for a moment.
         (folder / FILE_NAME).unlink(missing_ok=True)
         save_weights(network.state_dict(), folder / _WEIGHTS)

@@ -71,6 +71,7 @@ def _is_abandoned(temporary: Path) -> bool:
 
 
 def is_alive(process: int) -> bool:
+    """Whether a process of that number runs on this machine."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -81,6 +82,7 @@ def is_alive(process: int) -> bool:
 
 
 def host_name() -> str:
+    """This machine's name, without dots, as file names carry it."""
     return socket.gethostname().replace(".", "-")
 
 

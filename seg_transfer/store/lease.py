@@ -1,8 +1,8 @@
 """Leases: of several processes on one run folder, also on several machines, one at a time works on an item.
 
-A lease is a folder, because making one is atomic on every file system, network ones included. Its holder touches a file
-in it again and again; when that stops for longer than the expiry, or the holder's process is gone, others may take over.
-The clock is that of the file system, so that machines need not agree on the time.
+A lease is a folder, because making one is atomic on every file system, network ones included. Its holder touches a
+file in it again and again; when that stops for longer than the expiry, or the holder's process is gone, others may take
+over. The clock is that of the file system, so that machines need not agree on the time.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import json
 import os
 import shutil
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,9 +22,14 @@ from seg_transfer.store.atomic import host_name, is_alive
 
 # Seconds without a sign of life after which a lease is void; another value where a file system answers slowly.
 EXPIRY = float(os.environ.get("SEG_TRANSFER_LEASE_SECONDS", "120"))
+# So many processes may die with one item in their hands before it is given up.
 MOST_DEATHS = 3
 _HOLDER = "holder.json"
 _TAKEOVER = "takeover"
+
+
+# What failed, the reason, and its exit code.
+Failure = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Holder:
         host, process: Where the holder runs.
         token: Tells this lease from any other of the same item.
         deaths: How many holders before this one died with the lease in their hands.
-        failed: Why the item failed, and with which exit code; None while it is worked on.
+        failed: What failed, why, and with which exit code; nothing while the item is worked on.
         session: Processes of one session do not try again what failed in it.
     """
 
@@ -42,7 +48,7 @@ class Holder:
     process: int
     token: str
     deaths: int = 0
-    failed: tuple[str, int] | None = None
+    failed: tuple[Failure, ...] = ()
     session: str = ""
 
     @property
@@ -63,9 +69,9 @@ class Lease:
         there = holder_of(self.place)
         return there is not None and there.token == self.holder.token
 
-    def fail(self, reason: str, exit_code: int) -> None:
-        """Leave word that the item failed, for the other processes of the session."""
-        _write(self.place, replace(self.holder, failed=(reason, exit_code)))
+    def fail(self, failures: Iterable[Failure]) -> None:
+        """Leave word of what failed of the item, for the other processes of the session."""
+        _write(self.place, replace(self.holder, failed=tuple(failures)))
 
 
 @contextlib.contextmanager
@@ -86,23 +92,30 @@ def leased(place: Path, session: str = "") -> Iterator[Lease | None]:
         _remove(place)
 
 
+@contextlib.contextmanager
+def awaited(place: Path) -> Iterator[None]:
+    """Hold the lease of `place`, however long another process has it before: for what takes moments."""
+    while True:
+        with leased(place) as lease:
+            if lease is not None:
+                yield
+                return
+        time.sleep(0.05)
+
+
 def holder_of(place: Path) -> Holder | None:
     """The holder of a lease; None when there is none, or it is just being taken."""
     try:
         content = json.loads((place / _HOLDER).read_text())
-        return Holder(**{**content, "failed": tuple(content["failed"]) if content["failed"] else None})
+        return Holder(**{**content, "failed": tuple(map(tuple, content["failed"]))})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def failures(folder: Path, session: str) -> dict[Path, tuple[str, int]]:
-    """The items of a session that failed: their places, reasons and exit codes."""
-    found = {file.parent: holder_of(file.parent) for file in sorted(folder.rglob(_HOLDER))}
-    return {
-        place: holder.failed
-        for place, holder in found.items()
-        if holder and holder.failed and holder.session == session
-    }
+def failures(folder: Path, session: str) -> list[Failure]:
+    """What failed in a session."""
+    holders = [holder_of(file.parent) for file in sorted(folder.rglob(_HOLDER))]
+    return [failure for holder in holders if holder and holder.session == session for failure in holder.failed]
 
 
 def clear(folder: Path) -> None:
@@ -119,7 +132,7 @@ def _taken(place: Path, session: str) -> Lease | None:
     before = _removed(place, session)
     if before is None or not _make(place):
         return None
-    return _signed(place, before.deaths + (before.failed is None), session)
+    return _signed(place, before.deaths + (not before.failed), session)
 
 
 def _signed(place: Path, deaths: int, session: str) -> Lease:

@@ -17,6 +17,7 @@ from seg_transfer.models.compat import quiet
 from seg_transfer.models.networks import placed
 from seg_transfer.store.atomic import replaced_atomically
 from seg_transfer.training.crops import TrainingCrops
+from seg_transfer.training.processes import is_main_process
 from seg_transfer.training.schedule import Schedule
 
 with quiet():
@@ -86,30 +87,6 @@ def fit(
         kind = type(error)
         raise kind(str(error).rpartition(f"{kind.__name__}: ")[2].strip()) from error
     return network
-
-
-def start_distributed() -> None:
-    """Join the process group when torchrun started this process: NCCL on CUDA, gloo on the CPU."""
-    if "LOCAL_RANK" not in os.environ or distributed.is_initialized():
-        return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-
-
-def is_main_process() -> bool:
-    """True in the one process that writes files and prints."""
-    return not distributed.is_initialized() or distributed.get_rank() == 0
-
-
-def in_main_process(work: Callable[[], None]) -> None:
-    """Do what must be done once, while the other processes wait; a failure is raised in the main process alone."""
-    try:
-        if is_main_process():
-            work()
-    finally:
-        if distributed.is_initialized():
-            distributed.barrier()
 
 
 class _StepLoop(BaseLoop):  # type: ignore[misc]

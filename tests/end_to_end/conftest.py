@@ -64,8 +64,13 @@ class Bench:
     def call(self, stage: str, *options: object) -> Ended:
         return call(stage, *self.words(), *options)
 
+    def place(self) -> list[str]:
+        """The options that every command on a study has."""
+        return [str(self.study), "--data-root", str(self.world), "--run-folder", str(self.run)]
+
     def words(self) -> list[str]:
-        return [str(self.study), "--data-root", str(self.world), "--run-folder", str(self.run), "--threads", "1"]
+        """Those of a stage, in one process."""
+        return [*self.place(), "--threads", "1", "--engine", "here"]
 
     def done(self, stage: str, *options: object) -> str:
         """What a stage prints that must succeed in silence on stderr."""

@@ -295,8 +295,7 @@ def test_a_sample_drawn_beforehand_is_the_one_that_is_scored(finished, copy_of, 
     before = bench.state("samples")
     for file in bench.run.glob("s[ac]*/**/*.parquet"):
         file.unlink()
-    words = bench.words()[:-2]  # sample takes no --threads
-    drawn = invoke("sample", *words)
+    drawn = invoke("sample", *bench.place())
     file = bench.run / "samples/cells_dark.parquet"
     assert (drawn.code, drawn.err) == (0, "")
     assert f"cells_dark: 800 pixels of 4 images in {file}\n" in drawn.out

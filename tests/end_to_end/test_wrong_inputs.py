@@ -237,7 +237,7 @@ def test_a_wrong_manifest_is_refused_with_its_file_and_field(bench, change, told
     ],
 )
 def test_an_option_that_names_nothing_is_refused(bench, invoke, stage, options, told):
-    words = bench.words()[:-2] if stage == "sample" else bench.words()  # which takes no --threads
+    words = bench.place() if stage == "sample" else bench.words()
     assert told in invoke(stage, *words, *options).reason(3)
     assert bench.rows("scores") == bench.rows("performance") == []
 

@@ -1,0 +1,45 @@
+"""What the processes that one command started know of each other: two variables, and events on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+
+# Processes of one session do not try again what failed in another of them.
+SESSION = "SEG_TRANSFER_SESSION"
+# "2/8": which of them this is. Each begins at another place, so that they seldom meet.
+WORKER = "SEG_TRANSFER_WORKER"
+# Begins a line on stdout that is for the process which started this one.
+EVENT = "\x1e"
+
+
+def session() -> str:
+    """The session of this process; "" when no other one started it."""
+    return os.environ.get(SESSION, "")
+
+
+def worker() -> tuple[int, int]:
+    """The number of this process in its session, and how many there are."""
+    number, _, of = os.environ.get(WORKER, "0/1").partition("/")
+    return int(number), int(of)
+
+
+def end_with_starter() -> None:
+    """End this process when the one that started it is gone: its stdin is closed then. Files are whole at any time."""
+    if not session():
+        return
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def announce(**event: object) -> None:
+    """Tell the process that started this one how far it is."""
+    if session() and os.environ.get("RANK", "0") == "0":
+        print(EVENT + json.dumps(event), file=sys.stdout, flush=True)

@@ -26,7 +26,7 @@ EXIT_CODES = (
     "6 observations; 7 results; 8 several reasons, all else is finished; 9 training; 130 interrupted."
 )
 
-_ENGINES = ("local", "here")
+_ENGINES = ("local", "here", "ray")
 
 app = typer.Typer(
     name="seg-transfer",
@@ -43,7 +43,10 @@ DataRoot = Annotated[
 RunFolder = Annotated[Path | None, typer.Option(help="Where results lie; runs/NAME-OF-STUDY by default.")]
 Sources = Annotated[list[str] | None, typer.Option("--source", help="Only this source; repeatable.")]
 Targets = Annotated[list[str] | None, typer.Option("--target", help="Only this target; repeatable.")]
-Engine = Annotated[str, typer.Option(help="local: in processes of its own, one per GPU; here: in this process.")]
+Engine = Annotated[
+    str,
+    typer.Option(help="local: in processes of its own, one per GPU; here: in this process; ray: on a Ray cluster."),
+]
 ShardText = Annotated[
     str,
     typer.Option("--shard", metavar="I/N", help="Only every N-th target, source or fine-tuning, from the I-th (0)."),
@@ -323,12 +326,17 @@ def _open(study: Path, data_root: Path, folder: Path | None, *, trust_config: bo
 def _ran_elsewhere(context: typer.Context, run: Run, engine: str) -> bool:
     """Run this command in processes of its own, unless this is one of them, or it is to be done here."""
     if engine not in _ENGINES:
-        raise ConfigError(f"--engine {engine}: unknown; choose {' or '.join(_ENGINES)}")
+        raise ConfigError(f"--engine {engine}: unknown; choose {', '.join(_ENGINES)}")
     if engine == "here" or session() or "LOCAL_RANK" in os.environ:
         return False
+    title = str(context.info_name)
+    if engine == "ray":
+        from seg_transfer.execution.ray_stages import run_stage_on_ray
+
+        run_stage_on_ray(title, run, context.params)
+        return True
     from seg_transfer.execution.pool import run_in_pool
 
-    title = str(context.info_name)
     run_in_pool([title, *_words(context), "--trust-config"], run.folder / "leases", title)
     return True
 

@@ -1,8 +1,9 @@
 """Leases: of several processes on one run folder, also on several machines, one at a time works on an item.
 
-A lease is a folder, because making one is atomic on every file system, network ones included. Its holder touches a
-file in it again and again; when that stops for longer than the expiry, or the holder's process is gone, others may take
-over. The clock is that of the file system, so that machines need not agree on the time.
+A lease is a folder with its holder's name in it. It is made under another name and renamed: onto a folder that is not
+empty this fails, on network file systems too, so that one process gets it. The holder touches the file again and again;
+when that stops for longer than the expiry, or its process is gone, others may take over. The clock is that of the file
+system, so that machines need not agree on the time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from seg_transfer.store.atomic import host_name, is_alive
+from seg_transfer.store.atomic import TEMPORARY_SUFFIX, host_name, is_alive
 
 # Seconds without a sign of life after which a lease is void; another value where a file system answers slowly.
 EXPIRY = float(os.environ.get("SEG_TRANSFER_LEASE_SECONDS", "120"))
@@ -85,11 +86,13 @@ def leased(place: Path, session: str = "") -> Iterator[Lease | None]:
     if lease is None:
         yield None
         return
-    with _kept_alive(lease):
-        yield lease
-    there = holder_of(place)
-    if there is not None and there.token == lease.holder.token and not (session and there.failed):
-        _remove(place)
+    try:
+        with _kept_alive(lease):
+            yield lease
+    finally:
+        there = holder_of(place)
+        if there is not None and there.token == lease.holder.token and not (session and there.failed):
+            _remove(place)
 
 
 @contextlib.contextmanager
@@ -127,30 +130,30 @@ def clear(folder: Path) -> None:
 
 
 def _taken(place: Path, session: str) -> Lease | None:
-    if _make(place):
-        return _signed(place, 0, session)
+    holder = Holder(host_name(), os.getpid(), uuid.uuid4().hex, session=session)
+    if _made(place, holder):
+        return Lease(place, holder)
     before = _removed(place, session)
-    if before is None or not _make(place):
+    if before is None:
         return None
-    return _signed(place, before.deaths + (not before.failed), session)
+    holder = replace(holder, deaths=before.deaths + (not before.failed))
+    return Lease(place, holder) if _made(place, holder) else None
 
 
-def _signed(place: Path, deaths: int, session: str) -> Lease:
-    holder = Holder(host_name(), os.getpid(), uuid.uuid4().hex, deaths, session=session)
-    _write(place, holder)
-    return Lease(place, holder)
-
-
-def _make(place: Path) -> bool:
-    while True:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            place.mkdir()
-        except FileExistsError:
-            return False
-        except FileNotFoundError:  # another process removed the empty parent
-            continue
-        return True
+def _made(place: Path, holder: Holder) -> bool:
+    signed = _temporary(place)
+    while not signed.exists():
+        with contextlib.suppress(FileNotFoundError):  # another process gave back a lease, and removed the empty parent
+            signed.mkdir(parents=True)
+    (signed / _HOLDER).write_text(json.dumps(asdict(holder)))
+    try:
+        signed.rename(place)
+    except OSError:
+        shutil.rmtree(signed, ignore_errors=True)
+        # On a network file system an answer may be lost and the rename be done all the same.
+        there = holder_of(place)
+        return there is not None and there.token == holder.token
+    return True
 
 
 def _removed(place: Path, session: str) -> Holder | None:
@@ -169,7 +172,7 @@ def _removed(place: Path, session: str) -> Holder | None:
     holder = holder_of(place)
     if _is_void(place, holder, session):
         _remove(place)
-        return holder or Holder("", 0, "")
+        return holder or Holder("", 0, "")  # its name was torn
     with contextlib.suppress(OSError):
         guard.rmdir()
     return None
@@ -177,16 +180,14 @@ def _removed(place: Path, session: str) -> Holder | None:
 
 def _is_void(place: Path, holder: Holder | None, session: str) -> bool:
     """A failure is void for other sessions than its own; a lease, when its holder is gone or still for too long."""
-    if holder is None:
-        return _age(place) > EXPIRY
-    if holder.failed:
+    if holder is not None and holder.failed:
         return not session or holder.session != session
-    return holder.gone or _age(place / _HOLDER) > EXPIRY
+    return (holder is not None and holder.gone) or _age(place / _HOLDER) > EXPIRY
 
 
 def _age(path: Path) -> float:
     """Seconds since a file was touched, by the clock of its file system; 0 when it is gone."""
-    clock = path.parent.parent / f".clock.{host_name()}.{os.getpid()}.{threading.get_ident()}.part"
+    clock = _temporary(path.parent.parent / "clock")
     try:
         clock.touch()
         return clock.stat().st_mtime - path.stat().st_mtime
@@ -197,7 +198,7 @@ def _age(path: Path) -> float:
 
 
 def _write(place: Path, holder: Holder) -> None:
-    temporary = place / f".{_HOLDER}.{host_name()}.{os.getpid()}.{uuid.uuid4().hex}.part"
+    temporary = _temporary(place / _HOLDER)
     with contextlib.suppress(FileNotFoundError):  # taken over, and removed, meanwhile
         temporary.write_text(json.dumps(asdict(holder)))
         temporary.replace(place / _HOLDER)
@@ -205,11 +206,15 @@ def _write(place: Path, holder: Holder) -> None:
 
 def _remove(place: Path) -> None:
     # Renamed first, so that no half-removed lease is ever seen under the item's name.
-    away = place.with_name(f".{place.name}.{host_name()}.{os.getpid()}.{uuid.uuid4().hex}.part")
+    away = _temporary(place)
     with contextlib.suppress(OSError):
         place.rename(away)
         shutil.rmtree(away, ignore_errors=True)
         os.removedirs(place.parent)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{host_name()}.{os.getpid()}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,175 @@
+"""The default engine: a stage in processes of its own, which are replaced when they are killed."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seg_transfer.execution import pool
+from seg_transfer.store.lease import holder_of
+
+_PATIENCE = 200.0
+
+
+def started(bench: Any, stage: str, *options: str, **environment: str) -> subprocess.Popen[str]:
+    """A stage with the default engine, in a process group of its own."""
+    words = [*bench.place(), "--threads", "1", *options]
+    return subprocess.Popen(
+        [sys.executable, "-m", "seg_transfer", stage, *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def await_holder(bench: Any, kind: str, unlike: set[int]) -> int:
+    """The process that has an item in its hands, once it is none of these."""
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        for file in bench.run.glob(f"leases/{kind}/**/holder.json"):
+            holder = holder_of(file.parent)
+            if holder is not None and holder.process not in unlike and not holder.failed:
+                return holder.process
+        time.sleep(0.001)
+    raise AssertionError("no process took a lease")
+
+
+def is_gone(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    return state == "Z"
+
+
+def await_that(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def unscored(finished, copy_of):
+    bench = copy_of(finished)
+    for file in bench.run.glob("scores/*/*"):
+        file.unlink()
+    return bench
+
+
+def test_a_killed_process_is_replaced_and_its_pair_scored(unscored, finished):
+    command = started(unscored, "score-pairs")
+    victim = await_holder(unscored, "scores", set())
+    os.kill(victim, signal.SIGKILL)
+    out, err = command.communicate(timeout=_PATIENCE)
+    assert command.returncode == 0, err
+    assert "a process was killed (SIGKILL); another takes its place" in err
+    assert sorted(re.findall(r"^\S+ -> \S+(?=:)", out, re.M)) == sorted(set(re.findall(r"^\S+ -> \S+(?=:)", out, re.M)))
+    key = ("source", "target", "metric", "score", "standard_error", "content_key")
+    assert [[row[name] for name in key] for row in unscored.rows("scores")] == [
+        [row[name] for name in key] for row in finished.rows("scores")
+    ]
+    assert not (unscored.run / "leases").exists()
+
+
+def test_an_item_with_which_three_processes_die_is_given_up_and_the_others_finished(unscored):
+    poison = unscored.run / "leases/scores/dusk_street/cells_dark"
+    command, killed = started(unscored, "score-pairs"), set[int]()
+    while command.poll() is None and len(killed) < 3:
+        holder = holder_of(poison)
+        if holder is not None and holder.process not in killed:
+            os.kill(holder.process, signal.SIGKILL)
+            killed.add(holder.process)
+        time.sleep(0.001)
+    _, err = command.communicate(timeout=_PATIENCE)
+    assert len(killed) == 3
+    assert "dusk_street -> cells_dark: 3 processes died while they worked on it; see what killed them" in err
+    assert err.splitlines()[-1].startswith("seg-transfer: failed: dusk_street -> cells_dark; all others are finished")
+    assert command.returncode == 1
+    done = {
+        path.relative_to(unscored.run / "scores").with_suffix("").as_posix()
+        for path in unscored.run.glob("scores/*/*.parquet")
+    }
+    assert len(done) == 5
+    assert "dusk_street/cells_dark" not in done
+    assert not (unscored.run / "leases").exists()
+    # The same command again tries it again.
+    again = started(unscored, "score-pairs")
+    again.communicate(timeout=_PATIENCE)
+    assert again.returncode == 0
+    assert len(list(unscored.run.glob("scores/*/*.parquet"))) == 6
+
+
+def test_two_gpus_are_two_processes_that_share_the_pairs(unscored):
+    command = started(unscored, "score-pairs", "--device", "cpu", CUDA_VISIBLE_DEVICES="0,1")
+    first = await_holder(unscored, "scores", set())
+    second = await_holder(unscored, "scores", {first})
+    assert first != second
+    devices = {
+        Path(f"/proc/{process}/environ").read_bytes().partition(b"CUDA_VISIBLE_DEVICES=")[2].partition(b"\0")[0]
+        for process in (first, second)
+    }
+    out, err = command.communicate(timeout=_PATIENCE)
+    assert (command.returncode, err) == (0, "")
+    assert devices == {b"0", b"1"}
+    assert len(re.findall(r"^\S+ -> \S+:", out, re.M)) == 6
+
+
+def test_an_item_that_fails_is_said_once_however_many_processes_there_are(unscored):
+    image = next((unscored.world / "cells_dark").rglob("train/labels/*"))
+    image.write_bytes(b"no image")
+    command = started(unscored, "score-pairs", "--device", "cpu", CUDA_VISIBLE_DEVICES="0,1")
+    _, err = command.communicate(timeout=_PATIENCE)
+    assert command.returncode == 4
+    reasons = [line for line in err.splitlines() if image.name in line]
+    assert 1 <= len(reasons) <= 2  # a process that has another pair of that target says so too
+    (summary,) = [line for line in err.splitlines() if "failed:" in line]
+    assert "day_street -> cells_dark" in summary
+    assert "dusk_street -> cells_dark" in summary
+    assert len(list(unscored.run.glob("scores/*/*.parquet"))) == 4
+
+
+def test_a_rule_that_is_broken_is_said_once_with_its_exit_code(unscored):
+    unscored.change(source_training=None)
+    command = started(unscored, "train-sources")
+    out, err = command.communicate(timeout=_PATIENCE)
+    assert command.returncode == 3
+    assert out == ""
+    (line,) = err.splitlines()
+    assert "field source_training is missing" in line
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_the_command(unscored, how):
+    command = started(unscored, "score-pairs")
+    worker = await_holder(unscored, "scores", set())
+    os.kill(command.pid, how)
+    command.communicate(timeout=_PATIENCE)
+    assert command.returncode in {130, -how}
+    await_that(lambda: is_gone(worker))
+
+
+def test_visible_gpus_are_those_that_the_variable_names(monkeypatch, tmp_path):
+    for value, expected in (("", []), ("-1", []), ("0", ["0"]), ("2, 3", ["2", "3"]), ("GPU-1a", ["GPU-1a"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert pool.visible_gpus() == expected
+
+
+@pytest.mark.parametrize(("script", "expected"), [("echo 0; echo 1", ["0", "1"]), ("echo no driver; exit 9", [])])
+def test_without_the_variable_the_driver_is_asked(script, expected, monkeypatch, tmp_path):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert pool.visible_gpus() == expected
+    monkeypatch.setenv("PATH", "")
+    assert pool.visible_gpus() == []

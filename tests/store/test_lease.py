@@ -1,0 +1,215 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from seg_transfer.store import lease as module
+from seg_transfer.store.atomic import host_name, sweep
+from seg_transfer.store.lease import Holder, awaited, clear, failures, holder_of, leased
+
+
+@pytest.fixture
+def place(tmp_path):
+    return tmp_path / "leases" / "scores" / "a" / "b"
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr(module, "EXPIRY", 0.3)
+
+
+def a_process_that_is_gone():
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
+
+
+def planted(place, age=0.0, **changed):
+    """The lease of somebody else."""
+    place.mkdir(parents=True)
+    holder = replace(Holder("elsewhere", 1, "theirs"), **changed)
+    module._write(place, holder)
+    then = time.time() - age
+    os.utime(place / "holder.json", (then, then))
+    return holder
+
+
+def test_one_process_has_it_and_gives_it_back(place):
+    with leased(place) as mine:
+        assert mine.held()
+        assert holder_of(place) == mine.holder
+        assert (mine.holder.host, mine.holder.process, mine.holder.deaths) == (host_name(), os.getpid(), 0)
+        with leased(place) as second:
+            assert second is None
+        assert mine.held()
+    assert not mine.held()
+    assert not place.exists()
+    assert not place.parent.parent.exists()  # nothing is left behind
+
+
+def test_it_is_given_back_when_the_work_fails(place):
+    with pytest.raises(ValueError, match="work"), leased(place):
+        raise ValueError("work")
+    assert not place.exists()
+
+
+def test_the_lease_of_a_living_process_elsewhere_stays_theirs(place):
+    planted(place)
+    with leased(place) as mine:
+        assert mine is None
+    assert holder_of(place).token == "theirs"
+    assert sorted(path.name for path in place.iterdir()) == ["holder.json"]
+
+
+def test_one_without_a_sign_of_life_is_taken_over_and_the_death_counted(place):
+    planted(place, age=module.EXPIRY + 1, deaths=1)
+    with leased(place) as mine:
+        assert mine.held()
+        assert mine.holder.deaths == 2
+
+
+def test_one_of_a_process_that_is_gone_from_this_machine_is_taken_over_at_once(place):
+    planted(place, host=host_name(), process=a_process_that_is_gone())
+    with leased(place) as mine:
+        assert mine.holder.deaths == 1
+
+
+def test_one_whose_holder_is_torn_is_void_after_a_while(place, short):
+    place.mkdir(parents=True)
+    (place / "holder.json").write_text('{"host": "x", ')
+    assert holder_of(place) is None
+    with leased(place) as mine:
+        assert mine is None
+    time.sleep(0.4)
+    with leased(place) as mine:
+        assert mine.held()
+
+
+def test_a_rename_that_was_done_and_reported_as_failed_counts(place, monkeypatch):
+    rename = type(place).rename
+
+    def lossy(path, target):
+        rename(path, target)
+        raise OSError("timed out")
+
+    monkeypatch.setattr(type(place), "rename", lossy)
+    assert module._taken(place, "").held()
+
+
+def test_the_holder_keeps_it_alive_and_another_does_not(place, short):
+    with leased(place) as mine:
+        time.sleep(0.8)
+        with leased(place) as other:
+            assert other is None
+        assert mine.held()
+
+
+def test_a_holder_that_stood_still_learns_that_it_was_taken_over(place, short, monkeypatch):
+    monkeypatch.setattr(module, "_beat", lambda *_: None)
+    with leased(place) as mine:
+        time.sleep(0.4)
+        with leased(place) as other:
+            assert other.held()
+            assert not mine.held()
+        # What the late one leaves word of must not bring the lease back.
+        mine.fail([("a -> b", "late", 4)])
+    assert not place.exists()
+
+
+def test_the_late_one_does_not_give_back_what_is_another_s(place, short, monkeypatch):
+    monkeypatch.setattr(module, "_beat", lambda *_: None)
+    first = leased(place)
+    first.__enter__()
+    time.sleep(0.4)
+    with leased(place) as other:
+        first.__exit__(None, None, None)
+        assert other.held()
+
+
+def test_the_clock_of_the_machine_does_not_matter(place, monkeypatch):
+    planted(place)
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    with leased(place) as mine:
+        assert mine is None
+
+
+def test_of_many_that_see_a_void_lease_one_takes_it(tmp_path):
+    for attempt in range(30):
+        place = tmp_path / f"item{attempt}"
+        planted(place, age=module.EXPIRY + 1)
+        with ThreadPoolExecutor(8) as pool:
+            taken = list(pool.map(lambda _, place=place: module._taken(place, ""), range(8)))
+        assert sum(lease is not None for lease in taken) == 1
+
+
+def test_of_many_that_want_a_new_lease_one_gets_it(tmp_path):
+    for attempt in range(30):
+        place = tmp_path / "some" / "where" / f"item{attempt}"
+        with ThreadPoolExecutor(8) as pool:
+            taken = list(pool.map(lambda _, place=place: module._taken(place, ""), range(8)))
+        assert sum(lease is not None for lease in taken) == 1
+
+
+class TestFailures:
+    def test_are_not_tried_again_in_their_session(self, place, tmp_path):
+        with leased(place, "today") as mine:
+            mine.fail([("a -> b", "broken", 4)])
+        with leased(place, "today") as again:
+            assert again is None
+        assert failures(tmp_path, "today") == [("a -> b", "broken", 4)]
+        assert failures(tmp_path, "tomorrow") == []
+
+    @pytest.mark.parametrize("session", ["", "tomorrow"])
+    def test_are_tried_again_in_any_other_and_are_no_deaths(self, place, session):
+        with leased(place, "today") as mine:
+            mine.fail([("a -> b", "broken", 4)])
+        with leased(place, session) as again:
+            assert again.holder.deaths == 0
+
+    def test_are_forgotten_without_a_session(self, place):
+        with leased(place) as mine:
+            mine.fail([("a -> b", "broken", 4)])
+        assert not place.exists()
+
+    def test_a_death_after_deaths_counts_on(self, place):
+        planted(place, age=module.EXPIRY + 1, deaths=2)
+        with leased(place) as mine:
+            assert mine.holder.deaths == 3
+
+
+def test_clear_removes_what_is_void_and_spares_the_living(tmp_path):
+    planted(tmp_path / "dead", age=module.EXPIRY + 1)
+    planted(tmp_path / "failed", failed=(("x", "y", 3),), session="old")
+    alive = planted(tmp_path / "alive")
+    clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["alive"]
+    assert holder_of(tmp_path / "alive") == alive
+
+
+def test_sweep_removes_what_was_left_of_a_lease_that_was_being_removed(tmp_path):
+    left = tmp_path / f".b.{host_name()}.{a_process_that_is_gone()}.0123.part"
+    left.mkdir()
+    (left / "holder.json").write_text(json.dumps({}))
+    assert sweep(tmp_path) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_awaited_waits_for_its_turn(place):
+    order = []
+
+    def second():
+        with awaited(place):
+            order.append("second")
+
+    with ThreadPoolExecutor(1) as pool:
+        with awaited(place):
+            later = pool.submit(second)
+            time.sleep(0.2)
+            order.append("first")
+        later.result(timeout=10)
+    assert order == ["first", "second"]

@@ -219,6 +219,8 @@ class _Lines(io.TextIOBase):
 def _connected() -> Iterator[Any]:
     """The ray module, connected to a cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray prints paragraphs on stdout about every worker that dies, also without its log forwarding.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
         import ray
     except ImportError as error:

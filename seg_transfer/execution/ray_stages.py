@@ -63,7 +63,8 @@ def _pair_tasks(run: Run, options: Options) -> Missing:
     by_pair = [list(group) for _, group in groupby(trials, lambda trial: (trial.source_name, trial.target))]
 
     def left(trials: list[Trial]) -> list[Trial]:
-        return missing_trials(run, [trials[0].source_name], [trials[0].target])
+        missing = missing_trials(run, [trials[0].source_name], [trials[0].target])
+        return [trial for trial in trials if trial in missing]
 
     def task(trials: list[Trial]) -> Task:
         source, target = trials[0].source_name, trials[0].target
@@ -95,16 +96,18 @@ _STAGES = {"train-sources": _source_tasks, "score-pairs": _target_tasks, "finetu
 def _tasks(
     groups: Sequence[list[Item]], left: Callable[[list[Item]], list[Item]], task: Callable[[list[Item]], Task]
 ) -> list[Task]:
-    """A task for what is left of each group; where that cannot be told, for all of it: the task will say why."""
-    tasks = []
-    for group in groups:
-        try:
-            items = left(group)
-        except SegTransferError:
-            items = group
-        if items:
-            tasks.append(task(items))
-    return tasks
+    """A task for what is left of each group."""
+    return [task(items) for group in groups if (items := _left(group, left))]
+
+
+def _left(group: list[Item], left: Callable[[list[Item]], list[Item]]) -> list[Item]:
+    """What is left of a group; an item of which that cannot be told is, and its task will say why."""
+    try:
+        return left(group)
+    except SegTransferError:
+        if len(group) == 1:
+            return group
+        return [item for one in group for item in _left([one], left)]
 
 
 def _score_pairs(*, device: str, batch_size: int | None, **options: Any) -> None:

@@ -4,7 +4,6 @@ import importlib.util
 import os
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,37 +84,29 @@ def test_a_killed_driver_is_started_again(cluster, many, finished):
     check_all(many, finished, kept)
 
 
-def test_an_item_that_kills_its_workers_is_reported_and_the_others_are_done(cluster, many):
+def test_what_fails_is_reported_and_the_others_are_done(cluster, many):
     config = many.study.parent / "poison.py"
-    network = shipped("configs/models/hrnetv2_tiny.py").read_text()
     config.write_text(
-        f"{network}\nimport os, pathlib\n"
+        f"_base_ = ['{shipped('configs/models/hrnetv2_tiny.py')}']\nimport os, pathlib\n"
         "if pathlib.Path('/proc/self/cmdline').read_text().startswith('ray::'):\n    os.kill(os.getpid(), 9)\n"
     )
     weights = str(many.run / "sources/day_street/weights.safetensors")
-    poison = {"name": "poison", "dataset": "day_street", "config": str(config), "checkpoint": weights}
-    many.change(sources=["cells_dark", poison, "day_street"], targets=["dusk_street"])
-    image = many.world / "cells_dark/eval/images/eval_0000.png"
-    assert image.is_file()
-
-    code, out, err = ended(cluster.start(*words(many), "--trust-config"))
-    assert code == 1
-    assert len(out) == 2
-    reason, summary = err
-    assert "poison -> dusk_street: 3 processes died" in reason
-    assert "failed: poison -> dusk_street; all others are finished" in summary
-    assert n_scored(many) == 2
-
-
-def test_a_reason_comes_back_with_its_exit_code(cluster, many):
-    many.change(sources=["day_street"], targets=["dusk_street", "cells_dark"])
-    image = next(iter(sorted(Path(many.world / "cells_dark/train/images").iterdir())))
+    poison = {"name": "poison", "dataset": "dusk_street", "config": str(config), "checkpoint": weights}
+    many.change(sources=["cells_dark", poison, "dusk_street"], targets=["day_street", "cells_dark"])
+    image = sorted((many.world / "cells_dark/train/images").iterdir())[0]
     image.write_bytes(image.read_bytes()[:100])
-    code, out, err = ended(cluster.start(*words(many)))
-    assert code == 4
-    assert len(out) == 1
-    assert f"day_street -> cells_dark: {image}: cannot be decoded" in err[0]
-    assert len(err) == 2
+
+    code, out, err = ended(cluster.start(*words(many), "--target", "day_street", "--trust-config"))
+    assert (code, len(out), n_scored(many)) == (1, 2, 2)
+    reason, summary = err
+    assert "poison -> day_street: 3 processes died while they worked on it" in reason
+    assert "failed: poison -> day_street; all others are finished and kept" in summary
+
+    code, out, err = ended(cluster.start(*words(many), "--source", "dusk_street", "--trust-config"))
+    assert (code, out, n_scored(many)) == (4, [], 2)
+    reason, summary = err
+    assert f"dusk_street -> cells_dark: {image}: cannot be decoded" in reason
+    assert "failed: dusk_street -> cells_dark; all others are finished and kept" in summary
 
 
 def test_a_killed_worker_and_a_killed_node_cost_no_pair(cluster, many, finished):

@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import os
+import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,7 @@ from seg_transfer.execution.session import EVENT, SESSION
 from seg_transfer.store.lease import MOST_DEATHS, clear, failures, holder_of
 
 _SECONDS_BETWEEN_LOOKS = 0.5
-# Seconds that tasks have to end by themselves when the command is interrupted.
+# Seconds that the cluster has to answer, and tasks to end by themselves when the command is interrupted.
 _PATIENCE = 20.0
 
 
@@ -227,10 +228,14 @@ def _connected() -> Iterator[Any]:
         raise ConfigError(
             "--engine ray: Ray is not installed; pip install 'seg_transfer[ray]', on all nodes of the cluster"
         ) from error
+    place = os.environ.get("RAY_ADDRESS", "this machine")
+    host, _, port = place.rpartition(":")
     try:
+        if port.isdecimal() and "/" not in host:
+            # Ray itself goes on for minutes before it says that nobody answers.
+            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
-        place = os.environ.get("RAY_ADDRESS", "this machine")
         raise ConfigError(
             f"--engine ray: no cluster on {place} ({str(error).splitlines()[0]}); "
             "start one (ray start --head), or set RAY_ADDRESS=HOST:PORT"

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from end_to_end import ray_cluster
 from end_to_end.ray_cluster import Cluster, wait_until
@@ -14,6 +15,7 @@ from seg_transfer.resources import shipped
 
 DOMAINS = ("day_street", "dusk_street", "cells_dark")
 TASK = "score-pairs"
+LONG = {"steps": 60, "checkpoint_every": 2}
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +43,8 @@ def source(bench: Any, name: str, dataset: str) -> dict[str, str]:
     return {"name": name, "dataset": dataset, "config": str(bench.run / f"sources/{dataset}/source.json")}
 
 
-def words(bench: Any) -> list[str]:
-    return [TASK, *bench.words(), "--engine", "ray"]
+def words(bench: Any, stage: str = TASK) -> list[str]:
+    return [stage, *bench.words(), "--engine", "ray"]
 
 
 def n_scored(bench: Any) -> int:
@@ -107,6 +109,30 @@ def test_what_fails_is_reported_and_the_others_are_done(cluster, many):
     reason, summary = err
     assert f"dusk_street -> cells_dark: {image}: cannot be decoded" in reason
     assert "failed: dusk_street -> cells_dark; all others are finished and kept" in summary
+
+
+def test_an_interrupted_fine_tuning_resumes(cluster, finished, copy_of):
+    only = ("--source", "day_street", "--target", "cells_dark")
+    bench = copy_of(finished)
+    bench.change(fine_tuning={**(tuning := bench.study_fields()["fine_tuning"]), "changes": tuning["changes"] | LONG})
+    before = bench.state("performance")
+
+    driver = cluster.start(*words(bench, "finetune-pairs"), *only)
+    wait_until(lambda: any(bench.run.glob("fine_tuning/day_street/cells_dark/*/resume.pth")), "a checkpoint is there")
+    cluster.signal(driver, signal.SIGINT)
+    assert ended(driver) == (130, [], [])
+    assert bench.state("performance") == before
+    assert list(bench.run.rglob("holder.json")) == []
+
+    code, out, err = ended(cluster.start(*words(bench, "finetune-pairs"), *only))
+    assert (code, err) == (0, [])
+    assert out[-1].startswith("day_street -> cells_dark, seed 0: mIoU")
+    assert not (bench.run / "fine_tuning").exists()
+    file = bench.run / "performance/day_street/cells_dark.parquet"
+    resumed = pq.read_table(file)["miou"].to_pylist()
+    file.unlink()
+    bench.done("finetune-pairs", *only)
+    assert pq.read_table(file)["miou"].to_pylist() == resumed
 
 
 def test_a_killed_worker_and_a_killed_node_cost_no_pair(cluster, many, finished):

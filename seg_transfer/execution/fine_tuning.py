@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -117,14 +118,15 @@ def fine_tuning_of(run: Run) -> FineTuning:
 
 def _finetune(run: Run, trial: Trial, held: Held, n_workers: int, say: Say) -> None:
     training_key, key = _keys(run, trial)
+    # Without the eval split: when that must be mended, the training is not lost.
+    work_dir = run.folder / "fine_tuning" / trial.source_name / trial.target / f"seed_{trial.seed}_{training_key[:12]}"
     if _is_finished(run, trial, key):
+        _clear(work_dir)
         return
     began = time.monotonic()
     manifest, records = run.manifests[trial.target], run.low_shot(trial.target)
     schedule, model = schedule_of(fine_tuning_of(run)), _model(run, trial)
     network = _initialised(run, trial, model)
-    # Without the eval split: when that must be mended, the training is not lost.
-    work_dir = run.folder / "fine_tuning" / trial.source_name / trial.target / f"seed_{trial.seed}_{training_key[:12]}"
     with progress_of(f"fine-tune {trial}") as tick:
         fit(
             network,
@@ -141,13 +143,18 @@ def _finetune(run: Run, trial: Trial, held: Held, n_workers: int, say: Say) -> N
         seconds = time.monotonic() - began
         numbers = {"n_train_images": len(records), "steps": schedule.steps, **provenance(seconds, key)}
         _store(run, trial, found, numbers)
-        shutil.rmtree(work_dir, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            os.removedirs(work_dir.parent)  # as far up as nothing else lies there
+        _clear(work_dir)
         absent = ", ".join(manifest.classes[index] for index in found.absent)
         say(f"{trial}: mIoU {found.miou:.4f} ({seconds:.0f} s{f'; absent: {absent}' if absent else ''})")
 
     in_main_process(keep)
+
+
+def _clear(work_dir: Path) -> None:
+    """Remove the checkpoint of a fine-tuning that is stored, and the empty folders above it."""
+    shutil.rmtree(work_dir, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.removedirs(work_dir.parent)
 
 
 def _is_finished(run: Run, trial: Trial, key: str) -> bool:

@@ -128,7 +128,7 @@ def _forward(pool: _Pool, tick: Tick) -> None:
                 print(line, end="", file=stream, flush=True)
                 continue
             event = json.loads(line.removeprefix(EVENT))
-            if "done" in event:
+            if event["done"] not in pool.done:
                 pool.done.add(event["done"])
                 pool.deaths = 0
                 tick(len(pool.done), event["total"])

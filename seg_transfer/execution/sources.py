@@ -151,7 +151,11 @@ def _keys(run: Run, entry: SourceEntry) -> tuple[str, str]:
 
 def _train_source(run: Run, entry: SourceEntry, held: Held, n_workers: int, say: Say) -> None:
     training_key, key = _keys(run, entry)
+    folder = run.source_folder(entry.name)
+    # Without the eval split: when that must be mended, the training is not lost.
+    work_dir = folder / f"training_{training_key[:12]}"
     if _is_trained(run, entry, key):
+        shutil.rmtree(work_dir, ignore_errors=True)  # of a process that ended between the last two lines below
         return
     began = time.monotonic()
     training, model = training_of(run), target_network(run, entry.dataset)
@@ -160,9 +164,6 @@ def _train_source(run: Run, entry: SourceEntry, held: Held, n_workers: int, say:
     crops = TrainingCrops(
         run.records(entry.dataset, "source_train"), run.manifests[entry.dataset], schedule_of(training), training.seed
     )
-    folder = run.source_folder(entry.name)
-    # Without the eval split: when that must be mended, the training is not lost.
-    work_dir = folder / f"training_{training_key[:12]}"
     with progress_of(f"train {entry.name}") as tick:
         fit(network, crops, work_dir, n_workers=n_workers, progress=tick)
 

@@ -51,13 +51,24 @@ def sweep(folder: Path) -> int:
 
     A file of a process that is alive on this machine stays; of other machines, a file that is not a day old.
     """
-    left_over = [file for file in folder.rglob(f".*{TEMPORARY_SUFFIX}") if _is_abandoned(file)]
+    left_over = [path for path in entries(folder) if is_temporary(path) and _is_abandoned(path)]
     for path in left_over:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
     return len(left_over)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file or folder is one that its process would have renamed or removed."""
+    return path.name.startswith(".") and path.name.endswith(TEMPORARY_SUFFIX)
+
+
+def entries(folder: Path) -> Iterator[Path]:
+    """All files and folders below a folder. Others may remove some meanwhile, where Path.rglob would fail."""
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent, name) for name in (*folders, *files))
 
 
 def _is_abandoned(temporary: Path) -> bool:

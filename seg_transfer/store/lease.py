@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from seg_transfer.store.atomic import TEMPORARY_SUFFIX, host_name, is_alive
+from seg_transfer.store.atomic import TEMPORARY_SUFFIX, entries, host_name, is_alive
 
 # Seconds without a sign of life after which a lease is void; another value where a file system answers slowly.
 EXPIRY = float(os.environ.get("SEG_TRANSFER_LEASE_SECONDS", "120"))
@@ -117,16 +117,20 @@ def holder_of(place: Path) -> Holder | None:
 
 def failures(folder: Path, session: str) -> list[Failure]:
     """What failed in a session."""
-    holders = [holder_of(file.parent) for file in sorted(folder.rglob(_HOLDER))]
+    holders = map(holder_of, sorted(_places(folder)))
     return [failure for holder in holders if holder and holder.session == session for failure in holder.failed]
 
 
 def clear(folder: Path) -> None:
     """Remove the leases of processes that are gone, and what is left of failures."""
-    for file in list(folder.rglob(_HOLDER)):
-        holder = holder_of(file.parent)
-        if holder is not None and _is_void(file.parent, holder, ""):
-            _remove(file.parent)
+    for place in list(_places(folder)):
+        holder = holder_of(place)
+        if holder is not None and _is_void(place, holder, ""):
+            _remove(place)
+
+
+def _places(folder: Path) -> Iterator[Path]:
+    return (path.parent for path in entries(folder) if path.name == _HOLDER)
 
 
 def _taken(place: Path, session: str) -> Lease | None:

@@ -102,7 +102,7 @@ def test_eight_processes_share_the_pairs_and_take_over_what_one_leaves(many_pair
         os.kill(killed, signal.SIGKILL)
         assert forker.wait(killed) == -signal.SIGKILL
         others = [process for process in processes if process not in (stopped, killed)]
-        assert [forker.wait(process) for process in others] == [0] * 6
+        assert [forker.wait(process) for process in others] == [0] * 6, [log.read_text() for log in logs]
         done = finished_pairs(bench)
         assert len(done) == 50
         os.kill(stopped, signal.SIGCONT)

@@ -137,14 +137,13 @@ def test_an_item_that_fails_is_said_once_however_many_processes_there_are(unscor
     assert len(list(unscored.run.glob("scores/*/*.parquet"))) == 4
 
 
-def test_a_rule_that_is_broken_is_said_once_with_its_exit_code(unscored):
-    unscored.change(source_training=None)
-    command = started(unscored, "train-sources")
+def test_what_ends_a_process_before_any_item_is_said_once_with_its_exit_code(unscored):
+    command = started(unscored, "score-pairs", "--device", "cuda:9")
     out, err = command.communicate(timeout=_PATIENCE)
     assert command.returncode == 3
     assert out == ""
     (line,) = err.splitlines()
-    assert "field source_training is missing" in line
+    assert line.startswith("seg-transfer: --device cuda:9: not usable here")
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -1,0 +1,68 @@
+"""A disk that is full at any moment costs nothing that was finished."""
+
+import errno
+import os
+
+import pytest
+
+from seg_transfer.store import atomic
+
+
+def results(bench):
+    files = [path for path in bench.run.rglob("*") if path.is_file()]
+    return {str(path.relative_to(bench.run)): path.read_bytes() for path in files if path.name != "study.yaml"}
+
+
+@pytest.fixture
+def full_at(monkeypatch):
+    """The n-th file that is written from now on finds no space; returns whether that was tried."""
+    flush, written = atomic._flush, []
+
+    def at(n):
+        written.clear()
+
+        def fail(path, mode):
+            written.append(path)
+            if len(written) == n:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            flush(path, mode)
+
+        monkeypatch.setattr(atomic, "_flush", fail)
+        return lambda: len(written) >= n
+
+    yield at
+    monkeypatch.setattr(atomic, "_flush", flush)
+
+
+@pytest.mark.parametrize("stage", ["score-pairs", "finetune-pairs", "train-sources"])
+def test_a_full_disk_is_said_and_the_next_run_completes(stage, finished, copy_of, full_at):
+    bench = copy_of(finished)
+    kind, kept = {
+        "score-pairs": ("scores", "scores/day_street/cells_dark.parquet"),
+        "finetune-pairs": ("performance", "performance/day_street/cells_dark.parquet"),
+        "train-sources": ("sources", "sources/day_street/source.json"),
+    }[stage]
+    wanted = results(bench)
+    gone = [name for name in wanted if name.startswith(f"{kind}/") and "cells_dark" in name and name != kept][:2]
+    n = 0
+    while True:
+        n += 1
+        for name in gone:
+            (bench.run / name).unlink(missing_ok=True)
+        before = results(bench)
+        tried = full_at(n)
+        ended = bench.call(stage)
+        if not tried():
+            break
+        assert ended.code == 1
+        (line,) = ended.err.splitlines()
+        assert "No space left on device" in line
+        assert "check the path, its permissions and the free space" in line
+        after = results(bench)
+        assert {name: after.get(name) for name in before} == before
+        assert [name for name in after if name.endswith(".part")] == []
+        full_at(10**9)
+        bench.done(stage)
+        assert results(bench).keys() == wanted.keys()
+    assert n > 4
+    assert ended.code == 0

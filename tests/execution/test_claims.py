@@ -1,0 +1,119 @@
+import threading
+import time
+
+import pytest
+
+from seg_transfer.errors import DataError, IncompleteError
+from seg_transfer.execution import claims
+from seg_transfer.execution.claims import PartsFailedError, for_each_claimed
+from seg_transfer.store import lease
+from seg_transfer.store.lease import Holder, holder_of, leased
+
+
+@pytest.fixture
+def go(tmp_path):
+    """Go through items; the work may be given."""
+
+    def through(items, work=lambda item, held: None):
+        done = []
+
+        def noted(item, held):
+            work(item, held)
+            done.append(item)
+
+        for_each_claimed(items, noted, lambda item: f"item {item}", lambda item: tmp_path / item)
+        return done
+
+    return through
+
+
+def test_every_item_is_worked_on_under_its_lease(go, tmp_path):
+    def work(item, held):
+        assert held()
+        assert holder_of(tmp_path / item) is not None
+
+    assert go(["a", "b", "c"], work) == ["a", "b", "c"]
+    assert not tmp_path.exists()  # the folders above go with the last lease
+
+
+def test_failures_are_summed_up_and_do_not_stop_the_others(go, capsys):
+    def work(item, held):
+        if item != "b":
+            raise DataError(f"{item}.png: cannot be decoded")
+
+    with pytest.raises(IncompleteError, match="failed: item a, item c; all others") as caught:
+        go(["a", "b", "c"], work)
+    assert caught.value.exit_code == 4
+    assert capsys.readouterr().err.splitlines() == [
+        "seg-transfer: item a: a.png: cannot be decoded",
+        "seg-transfer: item c: c.png: cannot be decoded",
+    ]
+
+
+def test_parts_of_an_item_fail_under_their_own_names(go, capsys):
+    def work(item, held):
+        raise PartsFailedError({f"{item}, gbc": DataError("no"), f"{item}, leep": DataError("no")})
+
+    with pytest.raises(IncompleteError, match="failed: a, gbc, a, leep;"):
+        go(["a"], work)
+    assert capsys.readouterr().err == "seg-transfer: a, gbc: no\n"
+
+
+def test_an_item_of_another_process_is_put_off_and_looked_at_again(go, tmp_path):
+    taken, order = threading.Event(), []
+
+    def other():
+        with leased(tmp_path / "a"):
+            taken.set()
+            time.sleep(0.3)
+            order.append("other ends")
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    taken.wait()
+    go(["a", "b"], lambda item, held: order.append(item))
+    thread.join()
+    assert order == ["b", "other ends", "a"]
+
+
+def test_an_item_with_which_three_died_is_not_tried(go, tmp_path, capsys):
+    (tmp_path / "a").mkdir()
+    lease._write(tmp_path / "a", Holder(lease.host_name(), 2**22 + 1, "theirs", deaths=2))
+    with pytest.raises(IncompleteError, match="failed: item a"):
+        go(["a"], lambda item, held: pytest.fail("tried"))
+    assert "item a: 3 processes died while they worked on it" in capsys.readouterr().err
+
+
+def test_what_failed_in_a_session_is_not_tried_by_its_others(go, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEG_TRANSFER_SESSION", "today")
+    tried = []
+
+    def work(item, held):
+        tried.append(item)
+        raise DataError("broken")
+
+    with pytest.raises(IncompleteError):
+        go(["a"], work)
+    assert go(["a", "b"]) == ["b"]
+    assert tried == ["a"]
+    monkeypatch.delenv("SEG_TRANSFER_SESSION")
+    assert go(["a"]) == ["a"]
+
+
+@pytest.mark.parametrize(("worker", "expected"), [("0/3", "abcde"), ("1/3", "bcdea"), ("2/3", "deabc")])
+def test_the_processes_of_a_session_begin_at_other_places(worker, expected, go, monkeypatch):
+    monkeypatch.setenv("SEG_TRANSFER_WORKER", worker)
+    assert go(list("abcde")) == list(expected)
+
+
+def test_under_torchrun_the_main_process_leads_and_the_others_follow(go, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(claims, "shared", lambda value: said.append(value) or value)
+    assert go(["a", "b"]) == ["a", "b"]
+    assert said == [0, 1, None]
+
+    monkeypatch.setattr(claims, "is_main_process", lambda: False)
+    monkeypatch.setattr(claims, "shared", lambda value: said.pop(0))
+    leases = []
+    assert go(["a", "b"], lambda item, held: leases.append((held(), (tmp_path / item).exists()))) == ["a", "b"]
+    assert leases == [(True, False), (True, False)]

@@ -93,22 +93,20 @@ def test_what_fails_is_reported_and_the_others_are_done(cluster, many):
         "if pathlib.Path('/proc/self/cmdline').read_text().startswith('ray::'):\n    os.kill(os.getpid(), 9)\n"
     )
     weights = str(many.run / "sources/day_street/weights.safetensors")
-    poison = {"name": "poison", "dataset": "dusk_street", "config": str(config), "checkpoint": weights}
+    poison = {"name": "poison", "dataset": "cells_dark", "config": str(config), "checkpoint": weights}
     many.change(sources=["cells_dark", poison, "dusk_street"], targets=["day_street", "cells_dark"])
     image = sorted((many.world / "cells_dark/train/images").iterdir())[0]
     image.write_bytes(image.read_bytes()[:100])
 
-    code, out, err = ended(cluster.start(*words(many), "--target", "day_street", "--trust-config"))
-    assert (code, len(out), n_scored(many)) == (1, 2, 2)
-    reason, summary = err
-    assert "poison -> day_street: 3 processes died while they worked on it" in reason
-    assert "failed: poison -> day_street; all others are finished and kept" in summary
-
-    code, out, err = ended(cluster.start(*words(many), "--source", "dusk_street", "--trust-config"))
-    assert (code, out, n_scored(many)) == (4, [], 2)
-    reason, summary = err
-    assert f"dusk_street -> cells_dark: {image}: cannot be decoded" in reason
-    assert "failed: dusk_street -> cells_dark; all others are finished and kept" in summary
+    code, out, err = ended(cluster.start(*words(many), "--trust-config"))
+    assert (code, len(out), n_scored(many)) == (8, 2, 2)
+    *reasons, summary = sorted(err, key=lambda line: "failed: " in line)
+    assert any("poison -> day_street: 3 processes died while they worked on it" in reason for reason in reasons)
+    assert any(f"dusk_street -> cells_dark: {image}: cannot be decoded" in reason for reason in reasons)
+    assert "failed: " in summary
+    for label in ("poison -> day_street", "dusk_street -> cells_dark"):
+        assert label in summary
+    assert "cells_dark -> day_street" not in summary
 
 
 def test_an_interrupted_fine_tuning_resumes(cluster, finished, copy_of):
@@ -146,5 +144,6 @@ def test_a_killed_worker_and_a_killed_node_cost_no_pair(cluster, many, finished)
 
     code, out, err = ended(driver)
     assert (code, err) == (0, [])
-    assert len(out) == 30
+    # A pair may have been written, and not yet told of, when its process was killed.
+    assert 28 <= len(out) == len(set(out)) <= 30
     check_all(many, finished, kept)

@@ -335,9 +335,11 @@ def _ran_elsewhere(context: typer.Context, run: Run, engine: str) -> bool:
 
         run_stage_on_ray(title, run, context.params)
         return True
-    from seg_transfer.execution.pool import run_in_pool
+    from seg_transfer.execution.pool import run_in_pool, visible_gpus
 
-    run_in_pool([title, *_words(context), "--trust-config"], run.folder / "leases", title)
+    one_device = context.params.get("device", "auto") not in ("auto", "cuda")
+    words = [title, *_words(context), "--trust-config"]
+    run_in_pool(words, run.folder / "leases", title, [] if one_device else visible_gpus())
     return True
 
 

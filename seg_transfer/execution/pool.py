@@ -48,7 +48,7 @@ class _Pool:
     code: int = 0
 
 
-def run_in_pool(words: Sequence[str], leases: Path, title: str) -> None:
+def run_in_pool(words: Sequence[str], leases: Path, title: str, gpus: Sequence[str] = ()) -> None:
     """Run a stage in processes of its own and wait for them.
 
     A process that is killed is replaced. An item with which three died is given up, and reported.
@@ -57,14 +57,14 @@ def run_in_pool(words: Sequence[str], leases: Path, title: str) -> None:
         words: The command line of the stage, for one process.
         leases: Where the leases of its run folder lie.
         title: Of its progress.
+        gpus: Each has a process of its own; without any there is one process.
 
     Raises:
         IncompleteError: Items failed; the reasons were said.
         SegTransferError: Processes were killed before they began with any item.
         SystemExit: A process ended for a reason that it has said, with the exit code of that.
     """
-    pool, gpus = _Pool(words), visible_gpus()
-    number = max(len(gpus), 1)
+    pool, number = _Pool(words), max(len(gpus), 1)
     with progress_of(title) as tick:
         try:
             for index in range(number):

@@ -109,7 +109,7 @@ def test_an_item_with_which_three_processes_die_is_given_up_and_the_others_finis
 
 
 def test_two_gpus_are_two_processes_that_share_the_pairs(unscored):
-    command = started(unscored, "score-pairs", "--device", "cpu", CUDA_VISIBLE_DEVICES="0,1")
+    command = started(unscored, "score-pairs", CUDA_VISIBLE_DEVICES="0,1")
     first = await_holder(unscored, "scores", set())
     second = await_holder(unscored, "scores", {first})
     assert first != second
@@ -123,10 +123,21 @@ def test_two_gpus_are_two_processes_that_share_the_pairs(unscored):
     assert len(re.findall(r"^\S+ -> \S+:", out, re.M)) == 6
 
 
+def test_a_device_that_is_named_is_one_process(unscored):
+    command = started(unscored, "score-pairs", "--device", "cpu", CUDA_VISIBLE_DEVICES="0,1")
+    holders = set()
+    while command.poll() is None:
+        for file in unscored.run.glob("leases/scores/*/*/holder.json"):
+            holders |= {holder.process for holder in [holder_of(file.parent)] if holder is not None}
+        time.sleep(0.001)
+    _, err = command.communicate()
+    assert (command.returncode, err, len(holders)) == (0, "", 1)
+
+
 def test_an_item_that_fails_is_said_once_however_many_processes_there_are(unscored):
     image = next((unscored.world / "cells_dark").rglob("train/labels/*"))
     image.write_bytes(b"no image")
-    command = started(unscored, "score-pairs", "--device", "cpu", CUDA_VISIBLE_DEVICES="0,1")
+    command = started(unscored, "score-pairs", CUDA_VISIBLE_DEVICES="0,1")
     _, err = command.communicate(timeout=_PATIENCE)
     assert command.returncode == 4
     reasons = [line for line in err.splitlines() if image.name in line]

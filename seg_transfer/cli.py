@@ -44,7 +44,7 @@ EXIT_CODES = (
     "6 observations; 7 results; 8 several reasons, all else is finished; 9 training; 130 interrupted."
 )
 
-_ENGINES = ("local", "here")
+_ENGINES = ("local", "here", "ray")
 
 app = typer.Typer(
     name="seg-transfer",
@@ -325,12 +325,17 @@ def _open(study: Path, data_root: Path, folder: Path | None, *, trust_config: bo
 def _ran_elsewhere(context: typer.Context, run: Run, engine: str) -> bool:
     """Run this command in processes of its own, unless this is one of them, or it is to be done here."""
     if engine not in _ENGINES:
-        raise ConfigError(f"--engine {engine}: unknown; choose {' or '.join(_ENGINES)}")
+        raise ConfigError(f"--engine {engine}: unknown; choose {', '.join(_ENGINES)}")
     if engine == "here" or session() or "LOCAL_RANK" in os.environ:
         return False
+    title = str(context.info_name)
+    if engine == "ray":
+        from seg_transfer.execution.ray_stages import run_stage_on_ray
+
+        run_stage_on_ray(title, run, context.params)
+        return True
     from seg_transfer.execution.pool import run_in_pool, visible_gpus
 
-    title = str(context.info_name)
     one_device = context.params.get("device", "auto") not in ("auto", "cuda")
     words = [title, *_words(context), "--trust-config"]
     run_in_pool(words, run.folder / "leases", title, [] if one_device else visible_gpus())

@@ -14,7 +14,10 @@ DataRoot = Annotated[
 RunFolder = Annotated[Path | None, typer.Option(help="Where results lie; runs/NAME-OF-STUDY by default.")]
 Sources = Annotated[list[str] | None, typer.Option("--source", help="Only this source; repeatable.")]
 Targets = Annotated[list[str] | None, typer.Option("--target", help="Only this target; repeatable.")]
-Engine = Annotated[str, typer.Option(help="local: in processes of its own, one per GPU; here: in this process.")]
+Engine = Annotated[
+    str,
+    typer.Option(help="local: in processes of its own, one per GPU; here: in this process; ray: on a Ray cluster."),
+]
 ShardText = Annotated[
     str,
     typer.Option("--shard", metavar="I/N", help="Only every N-th target, source or fine-tuning, from the I-th (0)."),

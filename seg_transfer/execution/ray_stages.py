@@ -1,0 +1,119 @@
+"""The stages on a Ray cluster: one task per target that is scored, per pair that is fine-tuned, per source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from typing import Any, TypeVar
+
+from seg_transfer.errors import SegTransferError
+from seg_transfer.execution.fine_tuning import Trial, finetune_pairs, missing_trials, wanted_trials
+from seg_transfer.execution.ray_engine import Task, run_on_ray
+from seg_transfer.execution.run import Pair, Run, chosen, pair_label, shard_of, share, wanted_pairs
+from seg_transfer.execution.scoring import missing_scores, score_pairs
+from seg_transfer.execution.sources import missing_sources, train_sources
+
+Item = TypeVar("Item")
+Options = Mapping[str, Any]
+Missing = Callable[[], list[Task]]
+
+
+def run_stage_on_ray(stage: str, run: Run, options: Options) -> None:
+    """Do what is missing of a stage on the cluster that RAY_ADDRESS names, or that this machine belongs to.
+
+    Args:
+        stage: The name of its command.
+        run: The study.
+        options: Those of the command, by the names of its parameters. ``threads`` is the CPUs that a task needs.
+
+    Raises:
+        ConfigError: There is no Ray, or no cluster, or the study lacks what the stage needs.
+        IncompleteError: Items failed; the reasons were said.
+    """
+    # Other nodes have other working directories.
+    run = replace(run, data_root=run.data_root.resolve(), folder=run.folder.resolve())
+    missing = _STAGES[stage](run, options)
+    run_on_ray(missing, run.folder / "leases", stage, n_cpus=max(options["threads"], 1))
+
+
+def _target_tasks(run: Run, options: Options) -> Missing:
+    """One task per target: all its sources are loaded there, and each of its images is decoded once."""
+    pairs = wanted_pairs(run, options["sources"] or (), options["targets"] or ())
+    by_target = [list(group) for _, group in groupby(pairs, lambda pair: pair[1])]
+    how = {name: options[name] for name in ("device", "batch_size")}
+    how["memory_bytes"] = int(options["memory_gb"] * 2**30)
+
+    def left(pairs: list[Pair]) -> list[Pair]:
+        return list(missing_scores(run, sources=[entry.name for entry, _ in pairs], targets=[pairs[0][1]]))
+
+    def task(pairs: list[Pair]) -> Task:
+        target = pairs[0][1]
+        which = {"sources": [entry.name for entry, _ in pairs], "targets": [target]}
+        leases = {pair_label(pair): run.lease("scores", pair[0].name, target) for pair in pairs}
+        return Task(f"score-pairs {target}", _score_pairs, {"run": run, **which, **how}, leases)
+
+    return partial(_tasks, share(by_target, shard_of(options["shard"])), left, task)
+
+
+def _pair_tasks(run: Run, options: Options) -> Missing:
+    """One task per pair and not per trial: the seeds of a pair share a file, and so a lease."""
+    trials = wanted_trials(run, options["sources"] or (), options["targets"] or ())
+    by_pair = [list(group) for _, group in groupby(trials, lambda trial: (trial.source_name, trial.target))]
+
+    def left(trials: list[Trial]) -> list[Trial]:
+        missing = missing_trials(run, [trials[0].source_name], [trials[0].target])
+        return [trial for trial in trials if trial in missing]
+
+    def task(trials: list[Trial]) -> Task:
+        source, target = trials[0].source_name, trials[0].target
+        how = {"run": run, "sources": [source], "targets": [target], "n_workers": options["workers"]}
+        leases = {str(trial): run.lease("performance", source, target) for trial in trials}
+        return Task(f"finetune-pairs {source} -> {target}", finetune_pairs, how, leases)
+
+    return partial(_tasks, share(by_pair, shard_of(options["shard"])), left, task)
+
+
+def _source_tasks(run: Run, options: Options) -> Missing:
+    names = chosen([source.name for source in run.study.sources], options["sources"] or (), "source")
+    by_source = [[name] for name in names if run.study.source(name).config is None]
+
+    def left(names: list[str]) -> list[str]:
+        return missing_sources(run, only=names)
+
+    def task(names: list[str]) -> Task:
+        how = {"run": run, "only": names, "n_workers": options["workers"]}
+        leases = {f"source {name}": run.lease("sources", name) for name in names}
+        return Task(f"train-sources {names[0]}", train_sources, how, leases)
+
+    return partial(_tasks, share(by_source, shard_of(options["shard"])), left, task)
+
+
+_STAGES = {"train-sources": _source_tasks, "score-pairs": _target_tasks, "finetune-pairs": _pair_tasks}
+
+
+def _tasks(
+    groups: Sequence[list[Item]], left: Callable[[list[Item]], list[Item]], task: Callable[[list[Item]], Task]
+) -> list[Task]:
+    """A task for what is left of each group."""
+    return [task(items) for group in groups if (items := _left(group, left))]
+
+
+def _left(group: list[Item], left: Callable[[list[Item]], list[Item]]) -> list[Item]:
+    """What is left of a group; an item of which that cannot be told is, and its task will say why."""
+    try:
+        return left(group)
+    except SegTransferError:
+        if len(group) == 1:
+            return group
+        return [item for one in group for item in _left([one], left)]
+
+
+def _score_pairs(*, device: str, batch_size: int | None, **options: Any) -> None:
+    """`score_pairs` on the node's own device, which the machine where the command was given need not have."""
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    score_pairs(device=device, batch_size=batch_size or (8 if device.startswith("cuda") else 1), **options)

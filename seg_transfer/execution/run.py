@@ -16,7 +16,7 @@ from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError
 from seg_transfer.execution.messages import complain
 from seg_transfer.execution.study import SourceEntry, Study, load_study, schedule_of
 from seg_transfer.store.atomic import sweep, write_text
-from seg_transfer.store.content_key import records_key, settings_key
+from seg_transfer.store.content_key import Key, records_key, settings_key
 from seg_transfer.store.tables import performance_file, scores_file
 
 Pair = tuple[SourceEntry, str]
@@ -41,9 +41,14 @@ class Run:
         """The low-shot train split of a target."""
         return low_shot_records(self.manifests[target], self.data_root)
 
-    def records_key(self, dataset: str, records: Iterable[Record]) -> str:
+    def records_key(self, dataset: str, records: Iterable[Record]) -> Key:
         """Key of the bytes of these images and labels."""
-        return records_key(records, trust_mtime=self.manifests[dataset].trust_mtime)
+        return records_key(records, trust_mtime=self.manifests[dataset].trust_mtime, memo=self.memo)
+
+    @property
+    def memo(self) -> Path | None:
+        """Where the hashes of files that do not change are kept from process to process."""
+        return self.folder / "keys"
 
     def source_folder(self, source: str) -> Path:
         """Where a trained source's weights and card lie."""

@@ -89,6 +89,11 @@ def training_keys(run: Run, entry: SourceEntry) -> tuple[Key, Key]:
     return content_key(**parts), content_key(**parts, eval=eval_key)
 
 
+def low_shot_sample_key(run: Run, dataset: str) -> Key:
+    """Key of the pixel sample of a dataset's low-shot images."""
+    return run.once(f"sample of {dataset}", lambda: sample_key(run, dataset, run.low_shot(dataset)))
+
+
 def sample_key(run: Run, target: str, records: Sequence[Record]) -> Key:
     """Key of all that decides a target's pixel sample and the images it is seen in."""
     return content_key(
@@ -105,7 +110,7 @@ def stored_sample_key(key: Key, images: str) -> Key:
 
 def weights_key(run: Run, entry: SourceEntry) -> Key:
     """Key of a source's network and weights; raises CheckpointError as `source_config` does."""
-    return source_key(*source_config(run, entry), memo=run.memo)
+    return run.once(f"weights of {entry.name}", lambda: source_key(*source_config(run, entry), memo=run.memo))
 
 
 def observations_key(run: Run, source: Key, sample: Key) -> Key:
@@ -131,15 +136,16 @@ def score_key(observations: Key, metric: str, source_sample: Key | None) -> Key:
 
 def trial_keys(run: Run, trial: Trial) -> tuple[Key, Key]:
     """Key of all that decides a trial's weights, and of all that decides its weights and its mIoU."""
+    target, tuning = trial.target, fine_tuning_of(run)
     parts: dict[str, object] = {
         "start": start_key(run, trial),
         "normalisation": run.study.normalisation,
-        "schedule": schedule_of(fine_tuning_of(run)).model_dump(mode="json"),
+        "schedule": run.once("fine-tuning schedule", lambda: schedule_of(tuning).model_dump(mode="json")),
         "seed": trial.seed,
-        "manifest": manifest_key(run.manifests[trial.target]),
-        "train": run.records_key(trial.target, run.low_shot(trial.target)),
+        "manifest": manifest_key(run.manifests[target]),
+        "train": run.once(f"train of {target}", lambda: run.records_key(target, run.low_shot(target))),
     }
-    eval_key = run.records_key(trial.target, run.records(trial.target, "eval"))
+    eval_key = run.once(f"eval of {target}", lambda: run.records_key(target, run.records(target, "eval")))
     return content_key(**parts), content_key(**parts, eval=eval_key)
 
 

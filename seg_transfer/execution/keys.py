@@ -142,7 +142,7 @@ def trial_keys(run: Run, trial: Trial) -> tuple[Key, Key]:
         "normalisation": run.study.normalisation,
         "schedule": run.once("fine-tuning schedule", lambda: schedule_of(tuning).model_dump(mode="json")),
         "seed": trial.seed,
-        "manifest": manifest_key(run.manifests[target]),
+        "manifest": run.once(f"manifest of {target}", lambda: manifest_key(run.manifests[target])),
         "train": run.once(f"train of {target}", lambda: run.records_key(target, run.low_shot(target))),
     }
     eval_key = run.once(f"eval of {target}", lambda: run.records_key(target, run.records(target, "eval")))

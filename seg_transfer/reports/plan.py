@@ -53,7 +53,10 @@ def disk(folder: Path) -> dict[str, Any]:
 
 def render_plan(items: Sequence[PlanItem], folder: Path, console: Console) -> None:
     """Print the summary, then what is missing or stale in groups, then the disk."""
-    console.print(_summary_table(items))
+    rows = summary(items)
+    console.print(_summary_table(rows))
+    if any(row["hours"] is None for row in rows):
+        console.print(f"{_UNKNOWN} until one is finished; --dry-run of the stage times one", soft_wrap=True)
     for kind in KINDS:
         for line in _group_lines([item for item in items if item.kind == kind and item.state != "done"]):
             console.print(Text(line), soft_wrap=True)
@@ -78,19 +81,15 @@ def _size(file: Path) -> int:
         return 0
 
 
-def _summary_table(items: Sequence[PlanItem]) -> Table:
+def _summary_table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("kind")
     for name in (*_STATES, "mean s", "GPU-hours left"):
         table.add_column(name, justify="right")
-    rows = summary(items)
     for row in rows:
         mean = "" if row["mean_seconds"] is None else f"{row['mean_seconds']:.1f}"
         hours = _UNKNOWN if row["hours"] is None else f"{row['hours']:.2f}"
         table.add_row(row["kind"], *(str(row[state]) for state in _STATES), mean, hours)
-    if any(row["hours"] is None for row in rows):
-        table.caption = f"{_UNKNOWN} until one is finished; --dry-run of the stage times one"
-        table.caption_justify = "left"
     return table
 
 

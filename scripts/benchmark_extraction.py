@@ -22,7 +22,7 @@ from PIL import Image
 from seg_transfer.data.records import Record
 from seg_transfer.features.extract import extract
 from seg_transfer.features.images import ImageBatch, TargetImages
-from seg_transfer.models.networks import read_model_config, with_classes, with_normalisation
+from seg_transfer.models.configs import read_model_config, with_classes, with_normalisation
 from seg_transfer.models.source_model import SourceModel, load_source_model
 from seg_transfer.observations import PixelSample
 from seg_transfer.resources import shipped

@@ -30,6 +30,7 @@ from seg_transfer.cli_options import (
     TrustConfig,
     Workers,
 )
+from seg_transfer.cli_plan import plan, warn_of_code
 from seg_transfer.cli_submit import submit
 from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError
 from seg_transfer.execution.messages import complain, say
@@ -264,6 +265,9 @@ app.command(
 )(submit)
 
 
+app.command(epilog="Example: seg-transfer plan configs/studies/real4.yaml --data-root ../datasets    or: --check")(plan)
+
+
 @app.command(epilog="Example: seg-transfer evaluate runs/real4    or: seg-transfer evaluate --published --json")
 def evaluate(
     run_folder: Annotated[Path | None, typer.Argument(help="Run folder of a study.", show_default=False)] = None,
@@ -317,8 +321,7 @@ def _open(study: Path, data_root: Path, folder: Path | None, *, trust_config: bo
     else:
         prepare_folder(run)
     if not trust_config:
-        for config in run.study.code_configs():
-            complain(f"warning: {config} is Python code and will be run; --trust-config says that you trust it")
+        warn_of_code(run)
     return run
 
 

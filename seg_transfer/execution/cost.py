@@ -13,12 +13,15 @@ import torch
 
 from seg_transfer.data.images import read_size, short_side_size
 from seg_transfer.data.records import Record
-from seg_transfer.execution.fine_tuning import Trial, fine_tuning_of, missing_trials
+from seg_transfer.execution.fine_tuning import missing_trials
+from seg_transfer.execution.items import Trial, fine_tuning_of, training_of
+from seg_transfer.execution.keys import source_network, target_network
 from seg_transfer.execution.run import Pair, Run, pair_label
 from seg_transfer.execution.scoring import missing_scores
-from seg_transfer.execution.sources import missing_sources, source_network, target_network, training_of
+from seg_transfer.execution.sources import missing_sources
 from seg_transfer.execution.study import schedule_of
-from seg_transfer.models.networks import ModelConfig, build_network, placed
+from seg_transfer.models.configs import ModelConfig
+from seg_transfer.models.networks import build_network, placed
 from seg_transfer.models.source_model import as_source_model
 from seg_transfer.store.results import needs_source_images
 from seg_transfer.store.source_card import FILE_NAME, read_source_card

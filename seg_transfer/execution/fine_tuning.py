@@ -7,29 +7,25 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from seg_transfer.data.manifest import SCRATCH
 from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.execution.claims import Held, for_each_claimed
+from seg_transfer.execution.items import Trial, fine_tuning_of, wanted_trials
+from seg_transfer.execution.keys import source_config, start_key, target_network
+from seg_transfer.execution.keys import trial_keys as _keys
 from seg_transfer.execution.progress import progress_of
-from seg_transfer.execution.run import WHOLE, Run, Say, Shard, chosen, share
-from seg_transfer.execution.sources import common_initialisation, init_checkpoint_of, source_config, target_network
-from seg_transfer.execution.study import FineTuning, SourceEntry, schedule_of
+from seg_transfer.execution.run import WHOLE, Run, Say, Shard, share
+from seg_transfer.execution.sources import common_initialisation
+from seg_transfer.execution.study import schedule_of
 from seg_transfer.models.checkpoints import load_checkpoint
-from seg_transfer.models.networks import (
-    ModelConfig,
-    build_network,
-    load_weights_except_classifiers,
-    with_classes,
-    with_normalisation,
-)
-from seg_transfer.models.source_model import as_source_model, resolve, source_key
-from seg_transfer.store.content_key import content_key, manifest_key, sha256_of_file
+from seg_transfer.models.configs import ModelConfig, resolve, with_classes, with_normalisation
+from seg_transfer.models.networks import build_network, load_weights_except_classifiers
+from seg_transfer.models.source_model import as_source_model
+from seg_transfer.store.key_parts import KEY_PARTS, parts_entry, parts_in
 from seg_transfer.store.lease import awaited
 from seg_transfer.store.tables import PERFORMANCE, provenance, read_metadata, read_rows, write_rows
 from seg_transfer.training.crops import TrainingCrops
@@ -37,24 +33,6 @@ from seg_transfer.training.evaluate import evaluate_on
 from seg_transfer.training.fit import fit
 from seg_transfer.training.iou import SegmentationQuality
 from seg_transfer.training.processes import in_main_process
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One fine-tuning: a source, or the control from scratch (None), on a target with one seed."""
-
-    source: SourceEntry | None
-    target: str
-    seed: int
-
-    @property
-    def source_name(self) -> str:
-        """The name in tables and folders."""
-        return self.source.name if self.source else SCRATCH
-
-    def __str__(self) -> str:
-        """How a trial is written in messages."""
-        return f"{self.source_name} -> {self.target}, seed {self.seed}"
 
 
 def finetune_pairs(
@@ -83,20 +61,6 @@ def finetune_pairs(
     )
 
 
-def wanted_trials(run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Trial]:
-    """All fine-tunings of these sources (``scratch`` among them) and targets; all when none is named."""
-    controls = [SCRATCH] if fine_tuning_of(run).scratch else []
-    names = chosen([*controls, *(source.name for source in run.study.sources)], sources, "source")
-    entries = [None if name == SCRATCH else run.study.source(name) for name in names]
-    return [
-        Trial(entry, target, seed)
-        for target in chosen(run.study.targets, targets, "target")
-        for entry in entries
-        if entry is None or entry.dataset != target
-        for seed in fine_tuning_of(run).seeds
-    ]
-
-
 def missing_trials(run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Trial]:
     """The fine-tunings of these sources and targets that have no valid performance yet, or no trained source."""
 
@@ -107,13 +71,6 @@ def missing_trials(run: Run, sources: Sequence[str] = (), targets: Sequence[str]
             return True
 
     return list(filter(is_missing, wanted_trials(run, sources, targets)))
-
-
-def fine_tuning_of(run: Run) -> FineTuning:
-    """How the study fine-tunes; raises ConfigError when it does not say."""
-    if run.study.fine_tuning is None:
-        raise ConfigError(f"study {run.study.name}: field fine_tuning is missing; name a schedule")
-    return run.study.fine_tuning
 
 
 def _finetune(run: Run, trial: Trial, held: Held, n_workers: int, say: Say) -> None:
@@ -161,34 +118,12 @@ def _is_finished(run: Run, trial: Trial, key: str) -> bool:
     return any(row["content_key"] == key for row in _rows(run, trial))
 
 
-def _keys(run: Run, trial: Trial) -> tuple[str, str]:
-    """Key of all that decides a trial's weights, and of all that decides its weights and its mIoU."""
-    parts: dict[str, object] = {
-        "start": _start_key(run, trial),
-        "normalisation": run.study.normalisation,
-        "schedule": schedule_of(fine_tuning_of(run)).model_dump(mode="json"),
-        "seed": trial.seed,
-        "manifest": manifest_key(run.manifests[trial.target]),
-        "train": run.records_key(trial.target, run.low_shot(trial.target)),
-    }
-    eval_key = run.records_key(trial.target, run.records(trial.target, "eval"))
-    return content_key(**parts), content_key(**parts, eval=eval_key)
-
-
-def _start_key(run: Run, trial: Trial) -> str:
-    """Key of the weights that a trial starts from."""
-    if trial.source is not None:
-        return source_key(*source_config(run, trial.source))
-    checkpoint = init_checkpoint_of(run)
-    return content_key(model=target_network(run, trial.target), weights=checkpoint and sha256_of_file(checkpoint))
-
-
 def _model(run: Run, trial: Trial) -> ModelConfig:
     """The source's own network with a classifier for the target's classes; the study's network for scratch."""
     if trial.source is None:
         return target_network(run, trial.target)
     manifest = run.manifests[trial.target]
-    model, _ = resolve(*source_config(run, trial.source))
+    model, _ = resolve(*source_config(run, trial.source), memo=run.memo)
     fitted = with_classes(model, len(manifest.classes))
     return fitted if run.study.normalisation == "model" else with_normalisation(fitted, manifest.mean, manifest.std)
 
@@ -198,7 +133,7 @@ def _initialised(run: Run, trial: Trial, model: ModelConfig) -> nn.Module:
     if trial.source is None:
         common_initialisation(run, network)
         return network
-    _, weights = resolve(*source_config(run, trial.source))
+    _, weights = resolve(*source_config(run, trial.source), memo=run.memo)
     if weights is None:
         raise ConfigError(f"source {trial.source.name}: field checkpoint is missing; name the weights to fine-tune")
     load_weights_except_classifiers(network, load_checkpoint(weights), str(weights))
@@ -220,10 +155,13 @@ def _store(run: Run, trial: Trial, found: SegmentationQuality, numbers: dict[str
         **numbers,
     }
     file = run.performance_file(trial.source_name, trial.target)
-    origin = run.origin("performance", trial.target, _start_key(run, trial))
+    origin = run.origin("performance", trial.target, start_key(run, trial))
     # Another seed of the pair may end at the same moment.
     with awaited(run.lease("performance", trial.source_name, trial.target, "file")):
+        stored = read_metadata(file, PERFORMANCE, [*origin, KEY_PARTS])
         # Seeds of one mean must not come from different settings or weights.
-        others = _rows(run, trial) if read_metadata(file, PERFORMANCE, list(origin)) == origin else []
+        others = _rows(run, trial) if origin.items() <= stored.items() else []
         rows = [row, *(other for other in others if other["seed"] != trial.seed)]
-        write_rows(file, PERFORMANCE, sorted(rows, key=lambda one: int(one["seed"])), origin)
+        parts = parts_in(stored[KEY_PARTS]) | {str(trial.seed): row["content_key"].parts}
+        entry = parts_entry({str(one["seed"]): parts.get(str(one["seed"]), {}) for one in rows})
+        write_rows(file, PERFORMANCE, sorted(rows, key=lambda one: int(one["seed"])), origin | entry)

@@ -9,7 +9,8 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from seg_transfer.errors import SegTransferError
-from seg_transfer.execution.fine_tuning import Trial, finetune_pairs, missing_trials, wanted_trials
+from seg_transfer.execution.fine_tuning import finetune_pairs, missing_trials
+from seg_transfer.execution.items import Trial, wanted_trials
 from seg_transfer.execution.ray_engine import Task, run_on_ray
 from seg_transfer.execution.run import Pair, Run, chosen, pair_label, shard_of, share, wanted_pairs
 from seg_transfer.execution.scoring import missing_scores, score_pairs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from seg_transfer.execution.messages import complain
 from seg_transfer.execution.session import session
 from seg_transfer.execution.study import SourceEntry, Study, load_study, schedule_of
 from seg_transfer.store.atomic import sweep, write_text
-from seg_transfer.store.content_key import records_key, settings_key
+from seg_transfer.store.content_key import Key, records_key, settings_key
 from seg_transfer.store.lease import clear as clear_leases
 from seg_transfer.store.tables import performance_file, scores_file
 
@@ -40,15 +40,26 @@ class Run:
 
     def records(self, dataset: str, split: SplitName) -> list[Record]:
         """Images and labels of a split; raises DataError where files are missing."""
-        return list_records(self.manifests[dataset], self.data_root, split)
+        found = self.once(f"{dataset} {split}", lambda: list_records(self.manifests[dataset], self.data_root, split))
+        return list(found)
 
     def low_shot(self, target: str) -> list[Record]:
         """The low-shot train split of a target."""
-        return low_shot_records(self.manifests[target], self.data_root)
+        found = self.once(f"{target} low shot", lambda: low_shot_records(self.manifests[target], self.data_root))
+        return list(found)
 
-    def records_key(self, dataset: str, records: Iterable[Record]) -> str:
+    def once(self, what: str, look: Callable[[], Item]) -> Item:
+        """What looking at files gives. A stage looks every time, for files may change while it works."""
+        return look()
+
+    def records_key(self, dataset: str, records: Iterable[Record]) -> Key:
         """Key of the bytes of these images and labels."""
-        return records_key(records, trust_mtime=self.manifests[dataset].trust_mtime)
+        return records_key(records, trust_mtime=self.manifests[dataset].trust_mtime, memo=self.memo)
+
+    @property
+    def memo(self) -> Path | None:
+        """Where the hashes of files that do not change are kept from process to process."""
+        return self.folder / "keys"
 
     def source_folder(self, source: str) -> Path:
         """Where a trained source's weights and card lie."""
@@ -98,6 +109,35 @@ class Run:
             for source in self.study.sources
             if source.dataset != target
         ]
+
+
+@dataclass(frozen=True)
+class StillRun(Run):
+    """A run whose files are taken not to change while it is looked at, so that each is looked at once.
+
+    Attributes:
+        anew: Believe no hash that was kept by another process.
+    """
+
+    anew: bool = False
+    _seen: dict[str, Any] = field(default_factory=dict)
+
+    def once(self, what: str, look: Callable[[], Item]) -> Item:
+        """What looking at files gave the first time."""
+        if what not in self._seen:
+            self._seen[what] = look()
+        found: Item = self._seen[what]
+        return found
+
+    @property
+    def memo(self) -> Path | None:
+        """Where the hashes of files that do not change are kept from process to process."""
+        return None if self.anew else super().memo
+
+
+def still(run: Run, *, anew: bool = False) -> StillRun:
+    """The same run, to be looked at."""
+    return StillRun(run.study, run.manifests, run.data_root, run.folder, anew)
 
 
 def open_run(study_file: Path, data_root: Path, folder: Path | None = None) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,24 +15,16 @@ from seg_transfer.data.images import read_label, read_size, short_side_size
 from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.data.records import Record
 from seg_transfer.errors import DataError
+from seg_transfer.execution.keys import sample_key, stored_sample_key
 from seg_transfer.execution.run import Run
 from seg_transfer.features.images import ahead
 from seg_transfer.observations import PixelSample
 from seg_transfer.sampling import class_counts, draw_pixel_sample, nearest_resize_labels
-from seg_transfer.store.content_key import content_key, manifest_key
+from seg_transfer.store.key_parts import parts_entry
 from seg_transfer.store.tables import SAMPLES, metadata_of, read_table, write_table
 
 _STRIDE = 4
 _LabelMap = npt.NDArray[np.integer[Any]]
-
-
-def sample_key(run: Run, target: str, records: Sequence[Record]) -> str:
-    """Key of all that decides a target's pixel sample and the images it is seen in."""
-    return content_key(
-        manifest=manifest_key(run.manifests[target]),
-        sampling=run.study.sampling.model_dump(),
-        records=run.records_key(target, records),
-    )
 
 
 def pixel_sample(run: Run, target: str, records: Sequence[Record]) -> PixelSample:
@@ -43,17 +36,15 @@ def pixel_sample(run: Run, target: str, records: Sequence[Record]) -> PixelSampl
     file, key = run.sample_file(target), sample_key(run, target, records)
     if file.exists():
         stored = read_table(file, SAMPLES)
-        if metadata_of(stored, "content_key") == _file_key(key, metadata_of(stored, "images")):
+        if metadata_of(stored, "content_key") == stored_sample_key(key, metadata_of(stored, "images")):
             return _from_table(stored)
+    began = time.monotonic()
     sample = _draw(run, target, records)
     images = _images(sample)
-    write_table(file, _to_table(sample), {"content_key": _file_key(key, images), "dataset": target, "images": images})
+    about = {"content_key": stored_sample_key(key, images), "dataset": target, "images": images}
+    about |= {"seconds": f"{time.monotonic() - began:.3f}", **parts_entry({target: key.parts})}
+    write_table(file, _to_table(sample), about)
     return sample
-
-
-def _file_key(key: str, images: str) -> str:
-    """Covers the list of images too: it stands in the file's metadata, where no page checksum guards it."""
-    return content_key(sample=key, images=images)
 
 
 def _draw(run: Run, target: str, records: Sequence[Record]) -> PixelSample:

@@ -11,25 +11,23 @@ from typing import Any
 import numpy as np
 
 from seg_transfer.data.records import Record
-from seg_transfer.errors import CheckpointError, DataError, SegTransferError
+from seg_transfer.errors import CheckpointError, SegTransferError
+from seg_transfer.execution import keys
 from seg_transfer.execution.claims import Held, PartsFailedError, for_each_claimed
+from seg_transfer.execution.items import metrics_of, skipped_metrics, uninstalled_metrics, why_unseen
 from seg_transfer.execution.run import WHOLE, Pair, Run, Say, Shard, pair_label, share, wanted_pairs
-from seg_transfer.execution.samples import pixel_sample, sample_key
-from seg_transfer.execution.sources import source_config
+from seg_transfer.execution.samples import pixel_sample
 from seg_transfer.execution.study import SourceEntry
 from seg_transfer.features.bank import read_bank, rounded, write_bank
 from seg_transfer.features.extract import extract
 from seg_transfer.features.images import TargetImages
 from seg_transfer.metrics import METRICS, Score, score_all
-from seg_transfer.models.source_model import SourceModel, load_source_model, source_key
+from seg_transfer.models.source_model import SourceModel, load_source_model
 from seg_transfer.observations import Observations, PixelSample
-from seg_transfer.store.content_key import content_key
+from seg_transfer.store.content_key import Key
+from seg_transfer.store.key_parts import parts_entry
 from seg_transfer.store.results import needs_source_images, source_images_origin
 from seg_transfer.store.tables import SCORES, SCORES_LAYOUT, provenance, read_rows, write_rows
-
-# The metrics that look at a source's own images thin them further or use class means; those of all sources stay in
-# memory at once, 15 MB each with 720 channels.
-_SOURCE_OBSERVATIONS = 5000
 
 
 def score_pairs(
@@ -111,8 +109,8 @@ class _Target:
         return self.run.low_shot(self.name)
 
     @cached_property
-    def sample_key(self) -> str:
-        return sample_key(self.run, self.name, self.records)
+    def sample_key(self) -> Key:
+        return keys.sample_key(self.run, self.name, self.records)
 
     @cached_property
     def sample(self) -> PixelSample:
@@ -134,7 +132,7 @@ class _Bench:
     memory_bytes: int
     _target: _Target | None = None
     _sources: dict[str, SourceModel] = field(default_factory=dict)
-    _source_keys: dict[str, str] = field(default_factory=dict)
+    _source_keys: dict[str, Key] = field(default_factory=dict)
     _source_datasets: dict[str, _Target] = field(default_factory=dict)
     _source_images: dict[str, Observations | SegTransferError] = field(default_factory=dict)
     _unseen: dict[str, str] = field(default_factory=dict)
@@ -146,15 +144,15 @@ class _Bench:
 
     def source(self, entry: SourceEntry) -> SourceModel:
         if entry.name not in self._sources:
-            loaded = load_source_model(*source_config(self.run, entry), device=self.device)
+            loaded = load_source_model(*keys.source_config(self.run, entry), device=self.device)
             if sum(map(_bytes_of, self._sources.values())) + _bytes_of(loaded) > self.memory_bytes // 2:
                 return loaded
             self._sources[entry.name] = loaded
         return self._sources[entry.name]
 
-    def source_key(self, entry: SourceEntry) -> str:
+    def source_key(self, entry: SourceEntry) -> Key:
         if entry.name not in self._source_keys:
-            self._source_keys[entry.name] = source_key(*source_config(self.run, entry))
+            self._source_keys[entry.name] = keys.weights_key(self.run, entry)
         return self._source_keys[entry.name]
 
     def source_dataset(self, entry: SourceEntry) -> _Target:
@@ -168,7 +166,7 @@ class _Bench:
         if entry.name not in self._source_images:
             try:
                 seen = _observations(self, entry, self.source_dataset(entry))
-                self._source_images[entry.name] = seen.thinned(_SOURCE_OBSERVATIONS, self.run.study.sampling.seed)
+                self._source_images[entry.name] = seen.thinned(keys.SOURCE_OBSERVATIONS, self.run.study.sampling.seed)
             except SegTransferError as error:
                 self._source_images[entry.name] = error
         return self._source_images[entry.name]
@@ -176,53 +174,31 @@ class _Bench:
     def unseen(self, entry: SourceEntry) -> str:
         """Why a source's own images are not at hand; "" when they are."""
         if entry.dataset not in self._unseen:
-            self._unseen[entry.dataset] = self._why_unseen(entry)
+            self._unseen[entry.dataset] = why_unseen(self.run, entry)
         return self._unseen[entry.dataset]
-
-    def _why_unseen(self, entry: SourceEntry) -> str:
-        if entry.dataset not in self.run.manifests:
-            return f"not in this study (dataset {entry.dataset} has no manifest)"
-        try:
-            self.source_dataset(entry).records  # noqa: B018
-        except DataError as error:
-            return f"missing ({error})"
-        return ""
 
     @property
     def uninstalled(self) -> list[str]:
         """The study's metrics whose library is not installed."""
-        return [name for name in self.run.study.metrics if not METRICS[name].installed]
+        return uninstalled_metrics(self.run)
 
     def skipped(self, entry: SourceEntry) -> list[str]:
         """The study's metrics that this source cannot have."""
-        needy = sorted(filter(needs_source_images, self.run.study.metrics))
+        needy = skipped_metrics(self.run)
         return needy if needy and self.unseen(entry) else []
 
     def metrics(self, entry: SourceEntry) -> list[str]:
         """The study's metrics that this source can have."""
-        skipped = self.skipped(entry)
-        return [name for name in self.run.study.metrics if name not in skipped and name not in self.uninstalled]
+        return metrics_of(self.run, unseen=bool(self.skipped(entry)))
 
-    def observations_key(self, entry: SourceEntry, target: _Target) -> str:
+    def observations_key(self, entry: SourceEntry, target: _Target) -> Key:
         """Key of all that decides the observations of a source and a dataset."""
-        study = self.run.study
-        return content_key(
-            source=self.source_key(entry),
-            sample=target.sample_key,
-            normalisation=study.normalisation,
-            float16=study.keep_features,
-        )
+        return keys.observations_key(self.run, self.source_key(entry), target.sample_key)
 
-    def score_key(self, entry: SourceEntry, observations: str, metric: str) -> str:
+    def score_key(self, entry: SourceEntry, observations: Key, metric: str) -> Key:
         """The key that a valid score has, where that of its observations is known; "" where there can be no score."""
-        if metric not in METRICS:
-            return ""
-        parts: dict[str, object] = {}
-        if needs_source_images(metric):
-            if self.unseen(entry):
-                return ""
-            parts = {"source_images": [self.source_dataset(entry).sample_key, _SOURCE_OBSERVATIONS]}
-        return content_key(observations=observations, metric=metric, settings=dict(METRICS[metric].settings), **parts)
+        seen = needs_source_images(metric) and not self.unseen(entry)
+        return keys.score_key(observations, metric, self.source_dataset(entry).sample_key if seen else None)
 
 
 def _score_pair(bench: _Bench, pair: Pair, held: Held, say: Say) -> None:
@@ -260,6 +236,7 @@ def _store(
         for name, score in scores.items()
     }
     origin = run.origin("scores", target, bench.source_key(entry)) | source_images_origin(run.resolved, entry.dataset)
+    origin |= parts_entry({name: row["content_key"].parts for name, row in rows.items()})
     write_rows(run.scores_file(entry.name, target), SCORES, [rows[name] for name in METRICS if name in rows], origin)
     shown = ", ".join(f"{name} {score.score:.4g}" for name, score in scores.items())
     say(f"{pair_label(pair)}: {shown} ({'; '.join([f'{seconds:.1f} s', *_notes(scores)])})")
@@ -300,7 +277,8 @@ def _valid_rows(bench: _Bench, pair: Pair) -> dict[str, dict[str, Any]]:
     entry, target = pair
     key = bench.observations_key(entry, bench.target(target))
     rows = read_rows(bench.run.scores_file(entry.name, target), SCORES)
-    return {row["metric"]: row for row in rows if bench.score_key(entry, key, row["metric"]) == row["content_key"]}
+    found = {row["metric"]: (row, bench.score_key(entry, key, row["metric"])) for row in rows}
+    return {name: {**row, "content_key": key} for name, (row, key) in found.items() if row["content_key"] == key}
 
 
 def _observations(bench: _Bench, entry: SourceEntry, target: _Target) -> Observations:
@@ -324,7 +302,7 @@ def _observations(bench: _Bench, entry: SourceEntry, target: _Target) -> Observa
     return kept
 
 
-def _row(pair: Pair, metric: str, score: Score, observations: Observations, seconds: float, key: str) -> dict[str, Any]:
+def _row(pair: Pair, metric: str, score: Score, observations: Observations, seconds: float, key: Key) -> dict[str, Any]:
     return {
         "source": pair[0].name,
         "target": pair[1],

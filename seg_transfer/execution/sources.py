@@ -5,27 +5,22 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from torch import nn
 
 from seg_transfer import __version__
-from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.execution.claims import Held, for_each_claimed
+from seg_transfer.execution.items import trained_by_study, training_of
+from seg_transfer.execution.keys import init_checkpoint_of, target_network
+from seg_transfer.execution.keys import training_keys as _keys
 from seg_transfer.execution.progress import progress_of
-from seg_transfer.execution.run import WHOLE, Run, Say, Shard, chosen, share
-from seg_transfer.execution.study import SourceEntry, Training, schedule_of
+from seg_transfer.execution.run import WHOLE, Run, Say, Shard, share
+from seg_transfer.execution.study import SourceEntry, schedule_of
 from seg_transfer.models.checkpoints import load_checkpoint, save_weights
-from seg_transfer.models.networks import (
-    ModelConfig,
-    build_network,
-    load_backbone,
-    read_model_config,
-    with_classes,
-    with_normalisation,
-)
-from seg_transfer.models.source_model import as_source_model, resolve
-from seg_transfer.store.content_key import content_key, manifest_key, sha256_of_file
+from seg_transfer.models.configs import ModelConfig
+from seg_transfer.models.networks import build_network, load_backbone
+from seg_transfer.models.source_model import as_source_model
+from seg_transfer.store.content_key import Key, sha256_of_file
 from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card, write_source_card
 from seg_transfer.store.tables import now_utc
 from seg_transfer.training.crops import TrainingCrops
@@ -50,31 +45,11 @@ def train_sources(
         IncompleteError: Some sources failed; the reasons were said.
     """
     for_each_claimed(
-        share(_trained_by_study(run, only), shard),
+        share(trained_by_study(run, only), shard),
         lambda entry, held: _train_source(run, entry, held, n_workers, say),
         lambda entry: f"source {entry.name}",
         lambda entry: run.lease("sources", entry.name),
     )
-
-
-def target_network(run: Run, dataset: str) -> ModelConfig:
-    """The study's network with a classifier for a dataset and images normalised by its manifest."""
-    if run.study.model is None:
-        raise ConfigError(
-            f"study {run.study.name}: field model is missing; name the network to train, or train none: "
-            "every source with a checkpoint, and fine_tuning.scratch: false"
-        )
-    manifest = run.manifests[dataset]
-    return with_normalisation(
-        with_classes(read_model_config(run.study.model), len(manifest.classes)), manifest.mean, manifest.std
-    )
-
-
-def source_network(run: Run, entry: SourceEntry) -> ModelConfig:
-    """The network of a source, trained or not."""
-    if entry.config is None:
-        return target_network(run, entry.dataset)
-    return resolve(entry.config, entry.checkpoint)[0]
 
 
 def common_initialisation(run: Run, network: nn.Module) -> str:
@@ -86,45 +61,9 @@ def common_initialisation(run: Run, network: nn.Module) -> str:
     return sha256_of_file(checkpoint)
 
 
-def init_checkpoint_of(run: Run) -> Path | None:
-    """The ImageNet weights that the study's own networks start from; None for random ones."""
-    checkpoint = run.study.source_training.init_checkpoint if run.study.source_training else None
-    if checkpoint is not None and not checkpoint.is_file():
-        raise CheckpointError(f"{checkpoint}: no such file; correct source_training.init_checkpoint in the study")
-    return checkpoint
-
-
-def training_of(run: Run) -> Training:
-    """How the study trains sources; raises ConfigError when it does not say."""
-    if run.study.source_training is None:
-        raise ConfigError(f"study {run.study.name}: field source_training is missing; name a schedule")
-    return run.study.source_training
-
-
-def source_config(run: Run, entry: SourceEntry) -> tuple[Path, Path | None]:
-    """Config and checkpoint of a source as `load_source_model` takes them.
-
-    Raises CheckpointError for a source that is not trained yet, or was trained with settings the study has changed.
-    """
-    if entry.config is not None:
-        return entry.config, entry.checkpoint
-    file = run.source_folder(entry.name) / FILE_NAME
-    card = read_source_card(file)
-    training = training_of(run)
-    schedule = schedule_of(training).model_dump(mode="json")
-    if (card.schedule, card.seed, card.model) != (schedule, training.seed, target_network(run, entry.dataset)):
-        raise CheckpointError(f"{file}: trained with other settings than the study has now; run train-sources again")
-    return file, None
-
-
 def missing_sources(run: Run, *, only: Sequence[str] = ()) -> list[str]:
     """Names of the sources that the study trains and that are missing or were trained with other settings."""
-    return [entry.name for entry in _trained_by_study(run, only) if not _is_trained(run, entry, _keys(run, entry)[1])]
-
-
-def _trained_by_study(run: Run, only: Sequence[str]) -> list[SourceEntry]:
-    names = chosen([source.name for source in run.study.sources], only, "source")
-    return [entry for entry in map(run.study.source, names) if entry.config is None]
+    return [entry.name for entry in trained_by_study(run, only) if not _is_trained(run, entry, _keys(run, entry)[1])]
 
 
 def _is_trained(run: Run, entry: SourceEntry, key: str) -> bool:
@@ -132,21 +71,6 @@ def _is_trained(run: Run, entry: SourceEntry, key: str) -> bool:
     if not ((folder / FILE_NAME).exists() and (folder / _WEIGHTS).exists()):
         return False
     return read_source_card(folder / FILE_NAME).content_key == key
-
-
-def _keys(run: Run, entry: SourceEntry) -> tuple[str, str]:
-    """Key of all that decides a source's weights, and of all that decides its weights and its mIoU."""
-    training, initialisation = training_of(run), init_checkpoint_of(run)
-    parts: dict[str, object] = {
-        "model": target_network(run, entry.dataset),
-        "schedule": schedule_of(training).model_dump(mode="json"),
-        "seed": training.seed,
-        "initialisation": initialisation and sha256_of_file(initialisation),
-        "manifest": manifest_key(run.manifests[entry.dataset]),
-        "train": run.records_key(entry.dataset, run.records(entry.dataset, "source_train")),
-    }
-    eval_key = run.records_key(entry.dataset, run.records(entry.dataset, "eval"))
-    return content_key(**parts), content_key(**parts, eval=eval_key)
 
 
 def _train_source(run: Run, entry: SourceEntry, held: Held, n_workers: int, say: Say) -> None:
@@ -190,7 +114,7 @@ def _card(
     initialisation: str,
     found: SegmentationQuality,
     seconds: float,
-    key: str,
+    key: Key,
 ) -> SourceCard:
     classes = crops.manifest.classes
     return SourceCard(
@@ -212,6 +136,7 @@ def _card(
         n_eval_images=found.n_images,
         seconds=seconds,
         content_key=key,
+        key_parts=key.parts,
         seg_transfer_version=__version__,
         created_utc=now_utc(),
     )

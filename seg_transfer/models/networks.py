@@ -1,113 +1,18 @@
-"""mmseg networks from their configs: read one, fit it to a number of classes, build it, load weights into it."""
+"""mmseg networks from their configs: build one, load weights into it."""
 
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.models.compat import import_mmseg, quiet
+from seg_transfer.models.configs import ModelConfig
 
-ModelConfig = dict[str, Any]
-
-_HEADS = ("decode_head", "auxiliary_head")
 _CLASSIFIER = "conv_seg"
-
-
-def read_model_config(path: str | Path) -> ModelConfig:
-    """Read the ``model`` entry of an mmseg config (.py, .json, .yaml) as a plain dict.
-
-    A .py config is code and is run: read only a file that its user named and trusts.
-    """
-    import_mmseg()
-    from mmengine import Config
-
-    file = Path(path)
-    if not file.is_file():
-        raise ConfigError(f"{file}: no such model config; check the path in the study")
-    try:
-        model = Config.fromfile(file, import_custom_modules=False).to_dict().get("model")
-    except Exception as error:  # a config is arbitrary code and fails in arbitrary ways
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{file}: not a readable mmengine config ({reason}); mend the config") from error
-    if not isinstance(model, dict) or "decode_head" not in model or "backbone" not in model:
-        raise ConfigError(f"{file}: field model must be an mmseg segmentor with backbone and decode_head")
-    return portable(model)
-
-
-def portable(model: Mapping[str, Any]) -> ModelConfig:
-    """The same network without what depends on the machine: no downloads of weights, BN for SyncBN, plain JSON types.
-
-    Batch normalisation over several processes is switched on again by the training loop where it runs on several.
-    """
-    plain: ModelConfig = json.loads(json.dumps(_portable(model)))
-    preprocessor = plain.get("data_preprocessor")
-    if isinstance(preprocessor, dict):
-        # Images come in one size here; padding them to the crop size of the config's own training would drown them.
-        preprocessor.pop("size", None)
-        preprocessor["size_divisor"] = 1
-    return plain
-
-
-def _portable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        kept = {key: _portable(item) for key, item in value.items() if key != "pretrained" and not _downloads(item)}
-        return {**kept, "type": "BN"} if kept.get("type") == "SyncBN" else kept
-    if isinstance(value, list | tuple):
-        return [_portable(item) for item in value]
-    return value
-
-
-def _downloads(value: Any) -> bool:
-    return isinstance(value, Mapping) and value.get("type") == "Pretrained"
-
-
-def heads(model: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every head of a model config, main ones first; a cascade has several."""
-    for key in _HEADS:
-        entry = model.get(key)
-        yield from [entry] if isinstance(entry, dict) else entry or []
-
-
-def n_classes_of(model: Mapping[str, Any]) -> int:
-    """How many classes the config's last main head scores."""
-    entry = model["decode_head"]
-    return int((entry[-1] if isinstance(entry, list) else entry)["num_classes"])
-
-
-def with_classes(model: ModelConfig, n_classes: int) -> ModelConfig:
-    """The same network with a classifier for `n_classes` classes; class weights of the loss go with the old ones."""
-    changed = copy.deepcopy(model)
-    for head in heads(changed):
-        head["num_classes"] = n_classes
-        head.pop("out_channels", None)
-        losses = head.get("loss_decode", {})
-        for loss in [losses] if isinstance(losses, dict) else losses:
-            loss.pop("class_weight", None)
-            loss.setdefault("avg_non_ignore", True)
-    return changed
-
-
-def with_normalisation(
-    model: ModelConfig, mean: tuple[float, float, float], std: tuple[float, float, float]
-) -> ModelConfig:
-    """The same network with images normalised by `mean` and `std` (RGB, fractions of 255)."""
-    preprocessor = {
-        "type": "SegDataPreProcessor",
-        "mean": [255 * value for value in mean],
-        "std": [255 * value for value in std],
-        "bgr_to_rgb": True,
-        "size_divisor": 1,
-        "pad_val": 0,
-        "seg_pad_val": 255,
-    }
-    return {**copy.deepcopy(model), "data_preprocessor": preprocessor}
 
 
 def build_network(model: ModelConfig, *, seed: int) -> nn.Module:

@@ -9,20 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from seg_transfer.errors import CheckpointError, ConfigError
+from seg_transfer.errors import ConfigError
 from seg_transfer.models.checkpoints import load_checkpoint
-from seg_transfer.models.networks import (
-    ModelConfig,
-    build_network,
-    classifier_name,
-    load_weights,
-    n_classes_of,
-    placed,
-    portable,
-    read_model_config,
-)
-from seg_transfer.store.content_key import content_key, sha256_of_file
-from seg_transfer.store.source_card import FILE_NAME, read_source_card
+from seg_transfer.models.configs import ModelConfig, n_classes_of, resolve
+from seg_transfer.models.networks import build_network, classifier_name, load_weights, placed
 
 RGB = tuple[float, float, float]
 
@@ -122,30 +112,6 @@ def as_source_model(network: nn.Module, model: ModelConfig) -> SourceModel:
     if not isinstance(n_features, int):
         raise ConfigError(f"{name} is a {type(classifier).__name__}, no 1x1 convolution; pixel features need one")
     return SourceModel(network, classifier, n_features, n_classes_of(model), mean, std, order)
-
-
-def source_key(config: str | Path, checkpoint: str | Path | None = None) -> str:
-    """Key of a source's config and weights, without loading it: equal keys mean equal feature maps."""
-    model, weights = resolve(config, checkpoint)
-    if weights is not None and not weights.is_file():
-        raise CheckpointError(f"{weights}: no such checkpoint file; check the path in the study")
-    sha256 = weights and sha256_of_file(weights)
-    if checkpoint is None and Path(config).name == FILE_NAME and read_source_card(Path(config)).sha256 != sha256:
-        raise CheckpointError(f"{weights}: its bytes are not those that {config} describes; train the source again")
-    return content_key(model=model, weights=sha256)
-
-
-def resolve(config: str | Path | ModelConfig, checkpoint: str | Path | None) -> tuple[ModelConfig, Path | None]:
-    """The model dict, without auxiliary heads, and the weights file that the arguments of `load_source_model` mean."""
-    weights = Path(checkpoint) if checkpoint is not None else None
-    if isinstance(config, dict):
-        model = portable(config)
-    elif Path(config).name == FILE_NAME:
-        card = read_source_card(Path(config))
-        model, weights = card.model, weights or card.weights_file(Path(config).parent)
-    else:
-        model = read_model_config(config)
-    return {key: value for key, value in model.items() if key != "auxiliary_head"}, weights
 
 
 def _normalisation(model: ModelConfig) -> tuple[RGB, RGB, str]:

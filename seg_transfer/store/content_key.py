@@ -4,32 +4,78 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.data.records import Record
+from seg_transfer.store.memo import digests, version_of
 
 SCHEMA_VERSION = 1
+_VERSION = "schema_version"
 # What a manifest says about people and places decides no number.
 _NOT_DECISIVE = {"title", "domain", "licence", "citation", "root", "notes", "trust_mtime"}
+# Longer values of parts are told apart by a digest.
+_LONGEST_VALUE = 60
+DIGEST = "sha256:"
 
 
-def content_key(**parts: object) -> str:
+class Key(str):
+    """A content key that can say what it was made of.
+
+    Attributes:
+        parts: Dotted name of every part -> its value, or ``sha256:`` and a digest where that would be long.
+    """
+
+    parts: dict[str, str]
+
+    def __new__(cls, value: str, parts: Mapping[str, str] | None = None) -> Self:
+        """A key of this value; without parts it is one value among the parts of other keys."""
+        key = super().__new__(cls, value)
+        key.parts = dict(parts or {})
+        return key
+
+
+def content_key(**parts: object) -> Key:
     """Hex sha256 over named, JSON-serialisable parts and the schema version; the order of the names is irrelevant.
 
     >>> content_key(seed=1, metric="gbc") == content_key(metric="gbc", seed=1) != content_key(metric="gbc", seed=2)
     True
+    >>> content_key(start=content_key(weights=None), schedule={"steps": 700}).parts
+    {'start.weights': 'null', 'schedule.steps': '700', 'schema_version': '1'}
     """
-    text = json.dumps({**parts, "schema_version": SCHEMA_VERSION}, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    every = {**parts, _VERSION: SCHEMA_VERSION}
+    return Key(_sha256(every), dict(chain.from_iterable(_named(name, value) for name, value in every.items())))
 
 
-def manifest_key(manifest: DatasetManifest) -> str:
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _named(name: str, value: object) -> Iterator[tuple[str, str]]:
+    """A part of a key under its name: the parts of a key within it, and the fields of a mapping, under their own."""
+    if isinstance(value, Key) and value.parts:
+        yield from ((f"{name}.{part}", text) for part, text in value.parts.items() if part != _VERSION)
+    elif isinstance(value, Mapping) and value:
+        yield from ((f"{name}.{field}", _shown(item)) for field, item in value.items())
+    elif isinstance(value, list) and any(isinstance(item, Key) for item in value):
+        yield from chain.from_iterable(_named(f"{name}.{place}", item) for place, item in enumerate(value))
+    else:
+        yield name, _shown(value)
+
+
+def _shown(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    return text if len(text) <= _LONGEST_VALUE else f"{DIGEST}{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def manifest_key(manifest: DatasetManifest) -> Key:
     """Key of everything in a manifest that can change a number."""
-    return content_key(manifest=manifest.model_dump(mode="json", exclude=_NOT_DECISIVE))
+    decisive = manifest.model_dump(mode="json", exclude=_NOT_DECISIVE)
+    return Key(content_key(manifest=decisive), {field: _shown(value) for field, value in decisive.items()})
 
 
 def settings_key(kind: str, resolved: Mapping[str, Any], target: str) -> str:
@@ -48,21 +94,26 @@ def settings_key(kind: str, resolved: Mapping[str, Any], target: str) -> str:
     )
 
 
-def records_key(records: Iterable[Record], *, trust_mtime: bool) -> str:
-    """Key of the bytes of all images and labels; with `trust_mtime`, of their sizes and modification times instead."""
-    identity = _size_and_time if trust_mtime else sha256_of_file
-    parts = [[record.image_id, identity(record.image), identity(record.label)] for record in records]
-    return content_key(records=parts)
+def records_key(records: Iterable[Record], *, trust_mtime: bool, memo: Path | None = None) -> Key:
+    """Key of the bytes of all images and labels; with `trust_mtime`, of their sizes and modification times instead.
+
+    `memo` is a folder in which the hashes of files that do not change are kept.
+    """
+    every = list(records)
+    files = [file for record in every for file in (record.image, record.label)]
+    of_file = iter([*map(version_of, files)] if trust_mtime else digests(files, memo, _sha256_of_file))
+    # Without parts: thousands of files are one part of a key.
+    found = [[record.image_id, next(of_file), next(of_file)] for record in every]
+    return Key(_sha256({"records": found, _VERSION: SCHEMA_VERSION}))
 
 
-def _size_and_time(file: Path) -> str:
-    status = file.stat()
-    return f"{status.st_size} {status.st_mtime_ns}"
+def sha256_of_file(file: Path, memo: Path | None = None) -> str:
+    """Hex sha256 of a file's bytes; `memo` as for `records_key`."""
+    return digests([file], memo, _sha256_of_file)[0]
 
 
-def sha256_of_file(file: Path) -> str:
-    """Hex sha256 of a file's bytes."""
-    return _sha256_of_version(file, _size_and_time(file))
+def _sha256_of_file(file: Path) -> str:
+    return _sha256_of_version(file, version_of(file))
 
 
 @cache

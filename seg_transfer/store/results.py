@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import yaml
 
@@ -16,6 +15,9 @@ from seg_transfer.errors import ResultsError
 from seg_transfer.metrics import METRICS
 from seg_transfer.store.content_key import settings_key
 from seg_transfer.store.tables import PERFORMANCE, SCORES, metadata_of, performance_file, read_table, scores_file
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _HEAD = ("source", "target", "miou", "n_target_classes")
 _SOURCE_IMAGES_KEY = "source_images_key"
@@ -34,6 +36,8 @@ def read_pairs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     Raises:
         ResultsError: The folder holds no study, a file is damaged, or no pair is complete.
     """
+    import pandas as pd  # late: half a second that the stages, which ask other things here, do not need
+
     resolved = _resolved_study(folder)
     found = {
         f"{source['name']} -> {target}": _pair(folder, resolved, source, target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from seg_transfer.errors import CheckpointError
 from seg_transfer.store.atomic import write_text
@@ -35,6 +35,7 @@ class SourceCard(BaseModel):
         n_eval_images: Images it was evaluated on.
         seconds: Wall time of the training that finished, without the part of an interrupted run.
         content_key: Key of all that decides the weights and the mIoU.
+        key_parts: What the key was made of; cards of earlier versions do not say.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -57,6 +58,7 @@ class SourceCard(BaseModel):
     n_eval_images: int
     seconds: float
     content_key: str
+    key_parts: dict[str, str] = Field(default_factory=dict)
     seg_transfer_version: str
     created_utc: str
 

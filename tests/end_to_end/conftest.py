@@ -93,8 +93,11 @@ class Bench:
         return [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]
 
     def state(self, kind: str = "") -> dict[str, tuple[int, bytes]]:
-        """Time of writing and content of every result file, but for the resolved study, which every stage rewrites."""
+        """Time of writing and content of every result file, but for the resolved study, which every stage rewrites,
+        and for the hashes of files that were noted on the way.
+        """
         files = [path for path in (self.run / kind).rglob("*") if path.is_file() and path.name != "study.yaml"]
+        files = [path for path in files if not path.is_relative_to(self.run / "keys")]
         return {str(path.relative_to(self.run)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 

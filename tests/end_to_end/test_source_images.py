@@ -13,10 +13,10 @@ from PIL import Image
 
 import seg_transfer.metrics
 from seg_transfer.errors import ConfigError
-from seg_transfer.execution import scoring
+from seg_transfer.execution import items, keys, scoring
+from seg_transfer.execution.keys import source_config
 from seg_transfer.execution.run import open_run
 from seg_transfer.execution.samples import pixel_sample
-from seg_transfer.execution.sources import source_config
 from seg_transfer.features import images
 from seg_transfer.features.extract import extract
 from seg_transfer.features.images import TargetImages
@@ -51,7 +51,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Observations]:
         Metric("faulty", frozenset({"features"}), "", "", "", faulty, {}),
     ]
     metrics = METRICS | {metric.name: metric for metric in stand_ins} | {"rank_mean": RANK_MEAN}
-    for module in (seg_transfer.metrics, scoring, results):
+    for module in (seg_transfer.metrics, items, keys, scoring, results):
         monkeypatch.setattr(module, "METRICS", metrics)
     return observed
 
@@ -95,7 +95,7 @@ def expected_own(bench: Any) -> Observations:
 
 @pytest.mark.parametrize("limit", [5000, 90])
 def test_a_metric_sees_the_sources_own_images_as_if_they_were_a_target(bench, seen, monkeypatch, limit):
-    monkeypatch.setattr(scoring, "_SOURCE_OBSERVATIONS", limit)
+    monkeypatch.setattr(keys, "SOURCE_OBSERVATIONS", limit)
     bench.change(metrics=["own", "gbc"])
     bench.done("score-pairs")
     expected = expected_own(bench).thinned(limit, seed=0)
@@ -172,7 +172,7 @@ def test_the_keys_of_other_metrics_do_not_know_of_source_images(bench, seen):
 def test_another_number_of_source_observations_is_another_score(bench, seen, monkeypatch):
     bench.change(metrics=["own"])
     bench.done("score-pairs")
-    monkeypatch.setattr(scoring, "_SOURCE_OBSERVATIONS", 300)
+    monkeypatch.setattr(keys, "SOURCE_OBSERVATIONS", 300)
     assert len(missing(bench)) == 2
 
 

@@ -16,8 +16,9 @@ from seg_transfer.data.images import read_label
 from seg_transfer.data.manifest import load_manifest
 from seg_transfer.errors import DataError, ResultsError
 from seg_transfer.execution import samples as module
+from seg_transfer.execution.keys import sample_key
 from seg_transfer.execution.run import Run
-from seg_transfer.execution.samples import pixel_sample, sample_key
+from seg_transfer.execution.samples import pixel_sample
 from seg_transfer.execution.study import Sampling, SourceEntry, Study
 from seg_transfer.observations import PixelSample
 from seg_transfer.sampling import sample_pixels

@@ -16,7 +16,7 @@ from seg_transfer.data.manifest import load_manifest
 from seg_transfer.data.records import Record, low_shot_records
 from seg_transfer.features.extract import extract, pixel_centres, read_at
 from seg_transfer.features.images import TargetImages
-from seg_transfer.models.networks import read_model_config, with_classes, with_normalisation
+from seg_transfer.models.configs import read_model_config, with_classes, with_normalisation
 from seg_transfer.models.source_model import SourceModel, load_source_model
 from seg_transfer.observations import Observations, PixelSample
 from seg_transfer.resources import shipped

@@ -13,7 +13,8 @@ from seg_transfer.data.records import Record, list_records
 from seg_transfer.features.extract import extract
 from seg_transfer.features.images import TargetImages
 from seg_transfer.metrics import METRICS, score_all
-from seg_transfer.models.networks import build_network, placed, read_model_config, with_classes, with_normalisation
+from seg_transfer.models.configs import read_model_config, with_classes, with_normalisation
+from seg_transfer.models.networks import build_network, placed
 from seg_transfer.models.source_model import SourceModel, as_source_model
 from seg_transfer.resources import shipped
 from seg_transfer.sampling import draw_pixel_sample

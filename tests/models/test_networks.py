@@ -12,19 +12,21 @@ from torch import Tensor, nn
 
 from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.models.compat import import_mmseg
-from seg_transfer.models.networks import (
-    build_network,
-    classifier_name,
+from seg_transfer.models.configs import (
     heads,
-    load_backbone,
-    load_weights,
-    load_weights_except_classifiers,
     n_classes_of,
-    placed,
     portable,
     read_model_config,
     with_classes,
     with_normalisation,
+)
+from seg_transfer.models.networks import (
+    build_network,
+    classifier_name,
+    load_backbone,
+    load_weights,
+    load_weights_except_classifiers,
+    placed,
 )
 from seg_transfer.resources import shipped
 from seg_transfer.training.crops import as_mmseg

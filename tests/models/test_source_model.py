@@ -14,8 +14,9 @@ from torch import Tensor
 from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.models.checkpoints import save_weights
 from seg_transfer.models.compat import import_mmseg
-from seg_transfer.models.networks import build_network, read_model_config, with_classes, with_normalisation
-from seg_transfer.models.source_model import SourceModel, load_source_model, source_key
+from seg_transfer.models.configs import read_model_config, source_key, with_classes, with_normalisation
+from seg_transfer.models.networks import build_network
+from seg_transfer.models.source_model import SourceModel, load_source_model
 from seg_transfer.resources import shipped
 from seg_transfer.store.content_key import sha256_of_file
 from seg_transfer.store.source_card import FILE_NAME, SourceCard, write_source_card

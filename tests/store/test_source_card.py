@@ -28,6 +28,7 @@ CARD = {
     "n_eval_images": 2,
     "seconds": 1.5,
     "content_key": "cd" * 32,
+    "key_parts": {"seed": "3", "train": "sha256:0123456789abcdef"},
     "seg_transfer_version": "0.1.0",
     "created_utc": "2024-01-01T00:00:00+00:00",
 }
@@ -60,10 +61,15 @@ def test_a_damaged_card_is_refused(tmp_path, content):
     assert "not a readable source card" in refusal(tmp_path / FILE_NAME)
 
 
-@pytest.mark.parametrize("field", CARD)
+@pytest.mark.parametrize("field", sorted(CARD.keys() - {"key_parts"}))
 def test_every_field_is_needed(tmp_path, field):
     (tmp_path / FILE_NAME).write_text(json.dumps({name: CARD[name] for name in CARD if name != field}))
     assert "not a readable source card" in refusal(tmp_path / FILE_NAME)
+
+
+def test_a_card_of_an_earlier_version_does_not_say_what_its_key_was_made_of(tmp_path):
+    (tmp_path / FILE_NAME).write_text(json.dumps({name: CARD[name] for name in CARD if name != "key_parts"}))
+    assert read_source_card(tmp_path / FILE_NAME).key_parts == {}
 
 
 def test_an_unknown_field_is_refused(tmp_path):

@@ -1,0 +1,69 @@
+"""The ``seg-transfer plan`` command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from seg_transfer.cli_options import AsJson, DataRoot, Debug, RunFolder, StudyFile, TrustConfig
+from seg_transfer.execution.messages import complain
+
+if TYPE_CHECKING:
+    from seg_transfer.execution.run import Run
+
+
+def plan(
+    study: StudyFile,
+    data_root: DataRoot = Path(),
+    run_folder: RunFolder = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read every file anew; exit code 7 unless all is done and valid.")
+    ] = False,
+    trust_config: TrustConfig = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List what of a study is done, missing or stale, what made it stale, and what the rest will take. Runs nothing."""
+    from rich.console import Console
+
+    from seg_transfer.execution.run import open_run, still
+
+    run = open_run(study, data_root, run_folder)
+    if not trust_config:
+        warn_of_code(run)
+    if check:
+        _check(run, as_json)
+        return
+    from seg_transfer.execution.plan import plan_items
+    from seg_transfer.reports.plan import plan_dict, render_plan
+
+    items = plan_items(still(run))
+    if as_json:
+        typer.echo(json.dumps(plan_dict(items, run.folder), indent=1))
+        return
+    render_plan(items, run.folder, Console())
+
+
+def warn_of_code(run: Run) -> None:
+    """Name the model configs from elsewhere that are about to be run."""
+    for config in run.study.code_configs():
+        complain(f"warning: {config} is Python code and will be run; --trust-config says that you trust it")
+
+
+def _check(run: Run, as_json: bool) -> None:
+    from seg_transfer.errors import ResultsError
+    from seg_transfer.execution.check import problems
+
+    found = problems(run)
+    for problem in found:
+        complain(problem)
+    if as_json:
+        typer.echo(json.dumps({"problems": found}, indent=1))
+    elif not found:
+        typer.echo(f"{run.folder}: every item is done and every file is valid")
+    if found:
+        sys.exit(ResultsError.exit_code)

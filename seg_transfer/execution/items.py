@@ -1,0 +1,92 @@
+"""The work of a study: the sources that it trains, the fine-tunings it wants, and the metrics a source can have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seg_transfer.data.manifest import SCRATCH
+from seg_transfer.errors import ConfigError, DataError
+from seg_transfer.execution.run import Run, chosen
+from seg_transfer.execution.study import FineTuning, SourceEntry, Training
+from seg_transfer.metrics import METRICS
+from seg_transfer.store.results import needs_source_images
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One fine-tuning: a source, or the control from scratch (None), on a target with one seed."""
+
+    source: SourceEntry | None
+    target: str
+    seed: int
+
+    @property
+    def source_name(self) -> str:
+        """The name in tables and folders."""
+        return self.source.name if self.source else SCRATCH
+
+    def __str__(self) -> str:
+        """How a trial is written in messages."""
+        return f"{self.source_name} -> {self.target}, seed {self.seed}"
+
+
+def training_of(run: Run) -> Training:
+    """How the study trains sources; raises ConfigError when it does not say."""
+    if run.study.source_training is None:
+        raise ConfigError(f"study {run.study.name}: field source_training is missing; name a schedule")
+    return run.study.source_training
+
+
+def fine_tuning_of(run: Run) -> FineTuning:
+    """How the study fine-tunes; raises ConfigError when it does not say."""
+    if run.study.fine_tuning is None:
+        raise ConfigError(f"study {run.study.name}: field fine_tuning is missing; name a schedule")
+    return run.study.fine_tuning
+
+
+def trained_by_study(run: Run, only: Sequence[str] = ()) -> list[SourceEntry]:
+    """The sources among these that the study trains; of all when none is named."""
+    names = chosen([source.name for source in run.study.sources], only, "source")
+    return [entry for entry in map(run.study.source, names) if entry.config is None]
+
+
+def wanted_trials(run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Trial]:
+    """All fine-tunings of these sources (``scratch`` among them) and targets; all when none is named."""
+    controls = [SCRATCH] if fine_tuning_of(run).scratch else []
+    names = chosen([*controls, *(source.name for source in run.study.sources)], sources, "source")
+    entries = [None if name == SCRATCH else run.study.source(name) for name in names]
+    return [
+        Trial(entry, target, seed)
+        for target in chosen(run.study.targets, targets, "target")
+        for entry in entries
+        if entry is None or entry.dataset != target
+        for seed in fine_tuning_of(run).seeds
+    ]
+
+
+def uninstalled_metrics(run: Run) -> list[str]:
+    """The study's metrics whose library is not installed."""
+    return [name for name in run.study.metrics if not METRICS[name].installed]
+
+
+def metrics_of(run: Run, *, unseen: bool) -> list[str]:
+    """The study's metrics that a source can have; `unseen` when its own images are not at hand."""
+    skipped = {*uninstalled_metrics(run), *(skipped_metrics(run) if unseen else ())}
+    return [name for name in run.study.metrics if name not in skipped]
+
+
+def skipped_metrics(run: Run) -> list[str]:
+    """The study's metrics that a source cannot have whose own images are not at hand."""
+    return sorted(filter(needs_source_images, run.study.metrics))
+
+
+def why_unseen(run: Run, entry: SourceEntry) -> str:
+    """Why a source's own images are not at hand; "" when they are."""
+    if entry.dataset not in run.manifests:
+        return f"not in this study (dataset {entry.dataset} has no manifest)"
+    try:
+        run.low_shot(entry.dataset)
+    except DataError as error:
+        return f"missing ({error})"
+    return ""

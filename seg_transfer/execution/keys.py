@@ -1,0 +1,161 @@
+"""What decides each result of a study: its networks as plain data and the content keys of its items, without torch.
+
+The stages and the plan ask here, and nowhere else, whether a stored result is still valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from seg_transfer.data.records import Record
+from seg_transfer.errors import CheckpointError, ConfigError
+from seg_transfer.execution.items import Trial, fine_tuning_of, training_of
+from seg_transfer.execution.run import Run
+from seg_transfer.execution.study import SourceEntry, schedule_of
+from seg_transfer.metrics import METRICS
+from seg_transfer.models.configs import (
+    ModelConfig,
+    read_model_config,
+    resolve,
+    source_key,
+    with_classes,
+    with_normalisation,
+)
+from seg_transfer.store.content_key import Key, content_key, manifest_key, sha256_of_file
+from seg_transfer.store.results import needs_source_images
+from seg_transfer.store.source_card import FILE_NAME, read_source_card
+
+# The metrics that look at a source's own images thin them further or use class means; those of all sources stay in
+# memory at once, 15 MB each with 720 channels.
+SOURCE_OBSERVATIONS = 5000
+
+
+def target_network(run: Run, dataset: str) -> ModelConfig:
+    """The study's network with a classifier for a dataset and images normalised by its manifest."""
+    if run.study.model is None:
+        raise ConfigError(
+            f"study {run.study.name}: field model is missing; name the network to train, or train none: "
+            "every source with a checkpoint, and fine_tuning.scratch: false"
+        )
+    manifest = run.manifests[dataset]
+    model = read_model_config(run.study.model, memo=run.memo)
+    return with_normalisation(with_classes(model, len(manifest.classes)), manifest.mean, manifest.std)
+
+
+def source_network(run: Run, entry: SourceEntry) -> ModelConfig:
+    """The network of a source, trained or not."""
+    if entry.config is None:
+        return target_network(run, entry.dataset)
+    return resolve(entry.config, entry.checkpoint, memo=run.memo)[0]
+
+
+def init_checkpoint_of(run: Run) -> Path | None:
+    """The ImageNet weights that the study's own networks start from; None for random ones."""
+    checkpoint = run.study.source_training.init_checkpoint if run.study.source_training else None
+    if checkpoint is not None and not checkpoint.is_file():
+        raise CheckpointError(f"{checkpoint}: no such file; correct source_training.init_checkpoint in the study")
+    return checkpoint
+
+
+def source_config(run: Run, entry: SourceEntry) -> tuple[Path, Path | None]:
+    """Config and checkpoint of a source as `load_source_model` takes them.
+
+    Raises CheckpointError for a source that is not trained yet, or was trained with settings the study has changed.
+    """
+    if entry.config is not None:
+        return entry.config, entry.checkpoint
+    file = run.source_folder(entry.name) / FILE_NAME
+    card = read_source_card(file)
+    training = training_of(run)
+    schedule = schedule_of(training).model_dump(mode="json")
+    if (card.schedule, card.seed, card.model) != (schedule, training.seed, target_network(run, entry.dataset)):
+        raise CheckpointError(f"{file}: trained with other settings than the study has now; run train-sources again")
+    return file, None
+
+
+def training_keys(run: Run, entry: SourceEntry) -> tuple[Key, Key]:
+    """Key of all that decides a source's weights, and of all that decides its weights and its mIoU."""
+    training = training_of(run)
+    parts: dict[str, object] = {
+        "model": target_network(run, entry.dataset),
+        "schedule": schedule_of(training).model_dump(mode="json"),
+        "seed": training.seed,
+        "initialisation": _initialisation_key(run),
+        "manifest": manifest_key(run.manifests[entry.dataset]),
+        "train": run.records_key(entry.dataset, run.records(entry.dataset, "source_train")),
+    }
+    eval_key = run.records_key(entry.dataset, run.records(entry.dataset, "eval"))
+    return content_key(**parts), content_key(**parts, eval=eval_key)
+
+
+def low_shot_sample_key(run: Run, dataset: str) -> Key:
+    """Key of the pixel sample of a dataset's low-shot images."""
+    return run.once(f"sample of {dataset}", lambda: sample_key(run, dataset, run.low_shot(dataset)))
+
+
+def sample_key(run: Run, target: str, records: Sequence[Record]) -> Key:
+    """Key of all that decides a target's pixel sample and the images it is seen in."""
+    return content_key(
+        manifest=manifest_key(run.manifests[target]),
+        sampling=run.study.sampling.model_dump(),
+        records=run.records_key(target, records),
+    )
+
+
+def stored_sample_key(key: Key, images: str) -> Key:
+    """Covers the list of images too: it stands in the file's metadata, where no page checksum guards it."""
+    return Key(content_key(sample=key, images=images), key.parts)
+
+
+def weights_key(run: Run, entry: SourceEntry) -> Key:
+    """Key of a source's network and weights; raises CheckpointError as `source_config` does."""
+    return run.once(f"weights of {entry.name}", lambda: source_key(*source_config(run, entry), memo=run.memo))
+
+
+def observations_key(run: Run, source: Key, sample: Key) -> Key:
+    """Key of all that decides the observations of a source and a dataset."""
+    study = run.study
+    return content_key(source=source, sample=sample, normalisation=study.normalisation, float16=study.keep_features)
+
+
+def score_key(observations: Key, metric: str, source_sample: Key | None) -> Key:
+    """Key of a score; `source_sample` is the key of the source's own dataset as a sample, None where it is not at hand.
+
+    Empty where there can be no score: the metric is unknown, or needs the source's own images.
+    """
+    if metric not in METRICS:
+        return Key("")
+    parts: dict[str, object] = {}
+    if needs_source_images(metric):
+        if source_sample is None:
+            return Key("")
+        parts = {"source_images": [source_sample, SOURCE_OBSERVATIONS]}
+    return content_key(observations=observations, metric=metric, settings=dict(METRICS[metric].settings), **parts)
+
+
+def trial_keys(run: Run, trial: Trial) -> tuple[Key, Key]:
+    """Key of all that decides a trial's weights, and of all that decides its weights and its mIoU."""
+    target, tuning = trial.target, fine_tuning_of(run)
+    parts: dict[str, object] = {
+        "start": start_key(run, trial),
+        "normalisation": run.study.normalisation,
+        "schedule": run.once("fine-tuning schedule", lambda: schedule_of(tuning).model_dump(mode="json")),
+        "seed": trial.seed,
+        "manifest": run.once(f"manifest of {target}", lambda: manifest_key(run.manifests[target])),
+        "train": run.once(f"train of {target}", lambda: run.records_key(target, run.low_shot(target))),
+    }
+    eval_key = run.once(f"eval of {target}", lambda: run.records_key(target, run.records(target, "eval")))
+    return content_key(**parts), content_key(**parts, eval=eval_key)
+
+
+def start_key(run: Run, trial: Trial) -> Key:
+    """Key of the weights that a trial starts from."""
+    if trial.source is not None:
+        return weights_key(run, trial.source)
+    return content_key(model=target_network(run, trial.target), weights=_initialisation_key(run))
+
+
+def _initialisation_key(run: Run) -> str | None:
+    checkpoint = init_checkpoint_of(run)
+    return sha256_of_file(checkpoint, run.memo) if checkpoint else None

@@ -1,0 +1,199 @@
+"""Model configs as plain dicts: read one, fit it to a dataset, and find what a source is made of; without torch."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from seg_transfer.errors import CheckpointError, ConfigError
+from seg_transfer.models.compat import import_mmseg
+from seg_transfer.store.content_key import Key, content_key, sha256_of_file
+from seg_transfer.store.memo import is_settled, keep, name_of, recall, version_of
+from seg_transfer.store.source_card import FILE_NAME, read_source_card
+
+ModelConfig = dict[str, Any]
+
+_HEADS = ("decode_head", "auxiliary_head")
+# Functions that a config may call and still say the same every time its files are read.
+_PURE = {"dict", "list", "tuple", "set", "range", "len", "min", "max", "sum", "abs", "round", "sorted", "zip", "int"}
+_PURE |= {"float", "str", "bool", "enumerate"}
+_ENVIRONMENT = re.compile(r"\{\{\s*\$")
+
+
+def read_model_config(path: str | Path, *, memo: Path | None = None) -> ModelConfig:
+    """Read the ``model`` entry of an mmseg config (.py, .json, .yaml) as a plain dict.
+
+    A .py config is code and is run: read only a file that its user named and trusts. With `memo`, a folder, it is run
+    only if it or a config it is based on has changed, or if it could say something else the next time.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such model config; check the path in the study")
+    model = _known(file, memo) if memo else None
+    if model is None:
+        model = _read(file, memo)
+    if not isinstance(model, dict) or "decode_head" not in model or "backbone" not in model:
+        raise ConfigError(f"{file}: field model must be an mmseg segmentor with backbone and decode_head")
+    return portable(model)
+
+
+def _read(file: Path, memo: Path | None) -> Any:
+    import_mmseg()
+    from mmengine import Config
+
+    began = time.time_ns()
+    try:
+        model = Config.fromfile(file, import_custom_modules=False).to_dict().get("model")
+        files = list(dict.fromkeys(_files_of(file))) if memo else []
+    except Exception as error:  # a config is arbitrary code and fails in arbitrary ways
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"{file}: not a readable mmengine config ({reason}); mend the config") from error
+    versions = {str(one.absolute()): version_of(one) for one in files}
+    if memo and all(is_settled(one, began) for one in versions.values()) and all(map(_is_plain, files)):
+        keep(_place(file, memo), {"reader": _reader(), "files": versions, "model": model})
+    return model
+
+
+def _known(file: Path, memo: Path) -> Any:
+    """What was read last time, where every file that it was read from is still the same; else None."""
+    kept = recall(_place(file, memo))
+    files = kept.get("files")
+    if kept.get("reader") != _reader() or not isinstance(files, dict) or not files:
+        return None
+    try:
+        same = all(version_of(Path(name)) == version for name, version in files.items())
+    except OSError:
+        return None
+    return kept.get("model") if same else None
+
+
+def _place(file: Path, memo: Path) -> Path:
+    return memo / "configs" / f"{name_of([str(file.absolute())])}.json"
+
+
+def _reader() -> str:
+    return f"mmengine {version('mmengine')}"
+
+
+def _files_of(file: Path) -> Iterator[Path]:
+    """A config and all that it is based on."""
+    from mmengine import Config
+
+    yield file
+    for base in Config._get_base_files(str(file)):
+        yield from _files_of(Path(Config._get_cfg_path(base, str(file))[0]))
+
+
+def _is_plain(file: Path) -> bool:
+    """Whether a config says the same every time: it reads no environment, imports nothing and opens no file."""
+    text = file.read_text(encoding="utf-8")
+    if _ENVIRONMENT.search(text):
+        return False
+    nodes = list(ast.walk(ast.parse(text))) if file.suffix == ".py" else []
+    called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    return called <= _PURE and not any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes)
+
+
+def portable(model: Mapping[str, Any]) -> ModelConfig:
+    """The same network without what depends on the machine: no downloads of weights, BN for SyncBN, plain JSON types.
+
+    Batch normalisation over several processes is switched on again by the training loop where it runs on several.
+    """
+    plain: ModelConfig = json.loads(json.dumps(_portable(model)))
+    preprocessor = plain.get("data_preprocessor")
+    if isinstance(preprocessor, dict):
+        # Images come in one size here; padding them to the crop size of the config's own training would drown them.
+        preprocessor.pop("size", None)
+        preprocessor["size_divisor"] = 1
+    return plain
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        kept = {key: _portable(item) for key, item in value.items() if key != "pretrained" and not _downloads(item)}
+        return {**kept, "type": "BN"} if kept.get("type") == "SyncBN" else kept
+    if isinstance(value, list | tuple):
+        return [_portable(item) for item in value]
+    return value
+
+
+def _downloads(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.get("type") == "Pretrained"
+
+
+def heads(model: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every head of a model config, main ones first; a cascade has several."""
+    for key in _HEADS:
+        entry = model.get(key)
+        yield from [entry] if isinstance(entry, dict) else entry or []
+
+
+def n_classes_of(model: Mapping[str, Any]) -> int:
+    """How many classes the config's last main head scores."""
+    entry = model["decode_head"]
+    return int((entry[-1] if isinstance(entry, list) else entry)["num_classes"])
+
+
+def with_classes(model: ModelConfig, n_classes: int) -> ModelConfig:
+    """The same network with a classifier for `n_classes` classes; class weights of the loss go with the old ones."""
+    changed = copy.deepcopy(model)
+    for head in heads(changed):
+        head["num_classes"] = n_classes
+        head.pop("out_channels", None)
+        losses = head.get("loss_decode", {})
+        for loss in [losses] if isinstance(losses, dict) else losses:
+            loss.pop("class_weight", None)
+            loss.setdefault("avg_non_ignore", True)
+    return changed
+
+
+def with_normalisation(
+    model: ModelConfig, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> ModelConfig:
+    """The same network with images normalised by `mean` and `std` (RGB, fractions of 255)."""
+    preprocessor = {
+        "type": "SegDataPreProcessor",
+        "mean": [255 * value for value in mean],
+        "std": [255 * value for value in std],
+        "bgr_to_rgb": True,
+        "size_divisor": 1,
+        "pad_val": 0,
+        "seg_pad_val": 255,
+    }
+    return {**copy.deepcopy(model), "data_preprocessor": preprocessor}
+
+
+def source_key(config: str | Path, checkpoint: str | Path | None = None, *, memo: Path | None = None) -> Key:
+    """Key of a source's config and weights, without loading it: equal keys mean equal feature maps.
+
+    `memo` is a folder in which what was made of files that do not change is kept.
+    """
+    model, weights = resolve(config, checkpoint, memo=memo)
+    if weights is not None and not weights.is_file():
+        raise CheckpointError(f"{weights}: no such checkpoint file; check the path in the study")
+    sha256 = weights and sha256_of_file(weights, memo)
+    if checkpoint is None and Path(config).name == FILE_NAME and read_source_card(Path(config)).sha256 != sha256:
+        raise CheckpointError(f"{weights}: its bytes are not those that {config} describes; train the source again")
+    return content_key(model=model, weights=sha256)
+
+
+def resolve(
+    config: str | Path | ModelConfig, checkpoint: str | Path | None, *, memo: Path | None = None
+) -> tuple[ModelConfig, Path | None]:
+    """The model dict, without auxiliary heads, and the weights file that the arguments of `load_source_model` mean."""
+    weights = Path(checkpoint) if checkpoint is not None else None
+    if isinstance(config, dict):
+        model = portable(config)
+    elif Path(config).name == FILE_NAME:
+        card = read_source_card(Path(config))
+        model, weights = card.model, weights or card.weights_file(Path(config).parent)
+    else:
+        model = read_model_config(config, memo=memo)
+    return {key: value for key, value in model.items() if key != "auxiliary_head"}, weights

@@ -1,0 +1,129 @@
+"""A plan as tables and as plain data: what is done, missing and stale, and what the rest will take."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from seg_transfer.execution.plan import KINDS, PlanItem
+
+_STATES = ("done", "missing", "stale")
+_UNKNOWN = "unknown"
+_MOST_GROUPS = 12
+_MOST_NAMES = 6
+
+
+def plan_dict(items: Sequence[PlanItem], folder: Path) -> dict[str, Any]:
+    """The whole plan: a summary of every kind, every item, and the bytes that the run folder takes and has left."""
+    return {"summary": summary(items), "items": [_item_dict(item) for item in items], "disk": disk(folder)}
+
+
+def summary(items: Sequence[PlanItem]) -> list[dict[str, Any]]:
+    """For every kind the number of items in each state, seconds of a finished one, and the hours that are left.
+
+    The mean is that of the items that are done, of stale ones where none is; both are None where nothing was measured.
+    """
+    rows = []
+    for kind in KINDS:
+        own = [item for item in items if item.kind == kind]
+        count = Counter[str](item.state for item in own)
+        seconds = _measured(own, "done") or _measured(own, "stale") or _measured(own, "missing")
+        mean, left = fmean(seconds) if seconds else None, count["missing"] + count["stale"]
+        hours = 0.0 if left == 0 else None if mean is None else left * mean / 3600
+        rows.append({"kind": kind, **{state: count[state] for state in _STATES}, "mean_seconds": mean, "hours": hours})
+    return rows
+
+
+def disk(folder: Path) -> dict[str, Any]:
+    """Bytes in every folder of a run folder, and free on its disk."""
+    places = sorted(path for path in folder.glob("*") if path.is_dir())
+    used = {place.name: sum(_size(file) for file in place.rglob("*")) for place in places}
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return {"used": used, "free": shutil.disk_usage(there).free}
+
+
+def render_plan(items: Sequence[PlanItem], folder: Path, console: Console) -> None:
+    """Print the summary, then what is missing or stale in groups, then the disk."""
+    rows = summary(items)
+    console.print(_summary_table(rows))
+    if any(row["hours"] is None for row in rows):
+        console.print(f"{_UNKNOWN} until one is finished; --dry-run of the stage times one", soft_wrap=True)
+    for kind in KINDS:
+        for line in _group_lines([item for item in items if item.kind == kind and item.state != "done"]):
+            console.print(Text(line), soft_wrap=True)
+    space = disk(folder)
+    used = ", ".join(f"{name} {_readable(size)}" for name, size in space["used"].items()) or "nothing"
+    console.print(Text(f"disk: {used}; {_readable(space['free'])} free"), soft_wrap=True)
+
+
+def _measured(items: Sequence[PlanItem], state: str) -> list[float]:
+    return [item.seconds for item in items if item.state == state and item.seconds is not None]
+
+
+def _item_dict(item: PlanItem) -> dict[str, Any]:
+    fields = ("kind", "name", "source", "target", "state", "reasons", "seconds")
+    return {field: getattr(item, field) for field in fields}
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except FileNotFoundError:  # another process has removed it
+        return 0
+
+
+def _summary_table(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("kind")
+    for name in (*_STATES, "mean s", "GPU-hours left"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        mean = "" if row["mean_seconds"] is None else f"{row['mean_seconds']:.1f}"
+        hours = _UNKNOWN if row["hours"] is None else f"{row['hours']:.2f}"
+        table.add_row(row["kind"], *(str(row[state]) for state in _STATES), mean, hours)
+    return table
+
+
+def _group_lines(items: Sequence[PlanItem]) -> Iterator[str]:
+    """One line per state and reasons, the largest groups first."""
+    groups: dict[tuple[str, tuple[str, ...]], list[PlanItem]] = {}
+    for item in items:
+        groups.setdefault((item.state, item.reasons), []).append(item)
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    for (state, reasons), members in ordered[:_MOST_GROUPS]:
+        why = f" ({_shortened(reasons)})" if reasons else ""
+        yield f"{state}{why}: {_members(members)}"
+    if len(ordered) > _MOST_GROUPS:
+        rest = sum(len(members) for _, members in ordered[_MOST_GROUPS:])
+        yield f"... and {rest} more {items[0].kind} items for {len(ordered) - _MOST_GROUPS} other reasons: see --json"
+
+
+def _members(items: Sequence[PlanItem]) -> str:
+    """The names of a few items; of many, how many there are on each target."""
+    kind = items[0].kind
+    if len(items) <= _MOST_NAMES or kind in ("train", "sample"):
+        return _shortened([item.name for item in items])
+    targets = Counter(item.target for item in items)
+    return f"{len(items)} {kind} items on {_shortened([f'{name} ({count})' for name, count in targets.items()])}"
+
+
+def _shortened(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
+
+
+def _readable(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

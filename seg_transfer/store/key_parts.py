@@ -1,0 +1,34 @@
+"""What the content keys of a result file's rows were made of, in the file's metadata: it says why a key has changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+KEY_PARTS = "key_parts"
+_COMMON = ""
+
+Parts = dict[str, str]
+
+
+def parts_entry(parts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The entry of a file's metadata for the parts of each row's key; rows of earlier versions, without parts, go.
+
+    What all rows have in common is written once.
+    """
+    known = {row: dict(of_row) for row, of_row in parts.items() if of_row}
+    if not known:
+        return {}
+    common = dict(set.intersection(*(set(of_row.items()) for of_row in known.values())))
+    own = {row: {name: text for name, text in of_row.items() if name not in common} for row, of_row in known.items()}
+    return {KEY_PARTS: json.dumps({_COMMON: common, **own}, sort_keys=True)}
+
+
+def parts_in(entry: str) -> dict[str, Parts]:
+    """Row -> parts of its key, from the entry that `parts_entry` made; {} where there is none."""
+    try:
+        rows = json.loads(entry)
+        common = rows.pop(_COMMON)
+        return {row: {**common, **own} for row, own in rows.items()}
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return {}

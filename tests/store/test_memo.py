@@ -1,0 +1,140 @@
+"""What is remembered of files is never that of other bytes: a new size or time is always looked at again."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from seg_transfer.data.records import Record
+from seg_transfer.store import content_key as module
+from seg_transfer.store import memo as memory
+from seg_transfer.store.content_key import records_key, sha256_of_file
+from seg_transfer.store.memo import digests
+
+OLD = 1_700_000_000
+
+
+def put(file: Path, content: bytes, time: float = OLD) -> Path:
+    file.write_bytes(content)
+    os.utime(file, (time, time))
+    return file
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    return [put(tmp_path / name, name.encode()) for name in ("a.png", "b.png", "c.png")]
+
+
+@pytest.fixture
+def memo(tmp_path: Path) -> Path:
+    return tmp_path / "keys"
+
+
+@pytest.fixture
+def read() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def digest(read: list[str]) -> Callable[[Path], str]:
+    """The content itself, noting who was read."""
+    return lambda file: (read.append(file.name), file.read_text())[1]
+
+
+def test_what_has_not_changed_is_not_read_again(files, memo, digest, read):
+    assert digests(files, memo, digest) == digests(files, memo, digest) == ["a.png", "b.png", "c.png"]
+    assert read == ["a.png", "b.png", "c.png"]
+
+
+@pytest.mark.parametrize(("content", "time"), [(b"B.png", OLD + 1), (b"longer.png", OLD), (b"b.png", OLD + 1e-3)])
+def test_only_the_file_of_another_size_or_time_is_read_again(files, memo, digest, read, content, time):
+    digests(files, memo, digest)
+    read.clear()
+    put(files[1], content, time)
+    assert digests(files, memo, digest) == ["a.png", content.decode(), "c.png"]
+    assert read == ["b.png"]
+
+
+def test_another_file_under_another_path_is_read(files, memo, digest, read, tmp_path):
+    digests(files[:1], memo, digest)
+    other = put(tmp_path / "z.png", b"z.png")
+    assert digests([other], memo, digest) == ["z.png"]
+
+
+def test_sets_of_files_do_not_push_each_other_out(files, memo, digest, read):
+    for some in (files[:2], files[1:], files[:2], files[1:]):
+        digests(some, memo, digest)
+    assert read == ["a.png", "b.png", "b.png", "c.png"]
+
+
+def test_a_file_that_was_just_written_is_not_trusted_yet(files, memo, digest, read):
+    """A coarse clock could give its next version the same time."""
+    files[0].write_bytes(b"new")
+    digests(files, memo, digest)
+    stat = files[0].stat()
+    files[0].write_bytes(b"WEN")
+    os.utime(files[0], ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    read.clear()
+    assert digests(files, memo, digest) == ["WEN", "b.png", "c.png"]
+    assert read == ["a.png"]
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(files, memo, digest, read):
+    def slow(file: Path) -> str:
+        content = digest(file)
+        if file == files[0]:
+            put(file, b"later", OLD + 5)
+        return content
+
+    digests(files, memo, slow)
+    read.clear()
+    assert digests(files, memo, digest)[0] == "later"
+    assert read == ["a.png"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00", '{"PATH": 3}', '{"PATH": ["VERSION"]}'])
+def test_a_memo_that_is_no_memo_is_made_anew(files, memo, digest, text):
+    digests(files, memo, digest)
+    (place,) = memo.iterdir()
+    place.write_text(text.replace("PATH", str(files[0])).replace("VERSION", memory.version_of(files[0])))
+    assert digests(files, memo, digest) == ["a.png", "b.png", "c.png"]
+    assert len(json.loads(place.read_text())) == 3
+
+
+def test_where_nothing_can_be_written_everything_is_read(files, memo, digest, read):
+    memo.write_text("a file is in the way")
+    for _ in range(2):
+        assert digests(files, memo, digest) == ["a.png", "b.png", "c.png"]
+    assert len(read) == 6
+
+
+def test_keys_are_the_same_with_and_without(files, memo):
+    records = [Record("a", files[0], files[1]), Record("b", files[2], files[1])]
+    plain = records_key(records, trust_mtime=False)
+    for _ in range(2):
+        module._sha256_of_version.cache_clear()
+        assert records_key(records, trust_mtime=False, memo=memo) == plain
+    assert records_key(records, trust_mtime=True, memo=memo) == records_key(records, trust_mtime=True)
+    assert sha256_of_file(files[0], memo) == sha256_of_file(files[0])
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from seg_transfer.store.memo import digests
+files, memo = [Path(name) for name in sys.argv[2:]], Path(sys.argv[1])
+for _ in range(60):
+    assert digests(files, memo, lambda file: file.read_text()) == [file.read_text() for file in files]
+"""
+
+
+def test_many_processes_keep_one_memo(files, memo):
+    command = [sys.executable, "-c", SCRIPT, str(memo), *map(str, files)]
+    running = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait() for process in running] == [0, 0, 0]
+    (place,) = memo.iterdir()
+    assert len(json.loads(place.read_text())) == 3

@@ -63,7 +63,7 @@ class PlanItem:
         source, target: What it is of; "" where it has none.
         state: "stale" when there is a result that a stage would replace.
         reasons: What made it stale, such as "schedule.steps: 700 -> 800"; or which scores are missing.
-        seconds: What it took; None where that was not measured.
+        seconds: What it took; None where that was not measured, as for samples, which take no GPU.
     """
 
     kind: Kind
@@ -127,19 +127,11 @@ def _sample(run: StillRun, target: str, item: partial[PlanItem]) -> PlanItem:
     if not file.exists():
         return item(state="missing")
     stored = read_table(file, SAMPLES)
-    done = partial(item, seconds=_seconds(metadata_of(stored, "seconds")))
     key = stored_sample_key(low_shot_sample_key(run, target), metadata_of(stored, "images"))
     if metadata_of(stored, "content_key") == key:
-        return done(state="done")
+        return item(state="done")
     was = parts_in(metadata_of(stored, KEY_PARTS)).get(target, {})
-    return done(state="stale", reasons=_changes(was, key, partial(_sample_label, target)))
-
-
-def _seconds(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:  # files of earlier versions do not say
-        return None
+    return item(state="stale", reasons=_changes(was, key, partial(_sample_label, target)))
 
 
 def _scores(run: StillRun, pair: Pair, item: partial[PlanItem]) -> PlanItem:

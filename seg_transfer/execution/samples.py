@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -38,12 +37,10 @@ def pixel_sample(run: Run, target: str, records: Sequence[Record]) -> PixelSampl
         stored = read_table(file, SAMPLES)
         if metadata_of(stored, "content_key") == stored_sample_key(key, metadata_of(stored, "images")):
             return _from_table(stored)
-    began = time.monotonic()
     sample = _draw(run, target, records)
     images = _images(sample)
     about = {"content_key": stored_sample_key(key, images), "dataset": target, "images": images}
-    about |= {"seconds": f"{time.monotonic() - began:.3f}", **parts_entry({target: key.parts})}
-    write_table(file, _to_table(sample), about)
+    write_table(file, _to_table(sample), about | parts_entry({target: key.parts}))
     return sample
 
 

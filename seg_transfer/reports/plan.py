@@ -31,6 +31,7 @@ def summary(items: Sequence[PlanItem]) -> list[dict[str, Any]]:
     """For every kind the number of items in each state, seconds of a finished one, and the hours that are left.
 
     The mean is that of the items that are done, of stale ones where none is; both are None where nothing was measured.
+    Samples are drawn without a GPU: no hour is left of them.
     """
     rows = []
     for kind in KINDS:
@@ -38,7 +39,7 @@ def summary(items: Sequence[PlanItem]) -> list[dict[str, Any]]:
         count = Counter[str](item.state for item in own)
         seconds = _measured(own, "done") or _measured(own, "stale") or _measured(own, "missing")
         mean, left = fmean(seconds) if seconds else None, count["missing"] + count["stale"]
-        hours = 0.0 if left == 0 else None if mean is None else left * mean / 3600
+        hours = 0.0 if left == 0 or kind == "sample" else None if mean is None else left * mean / 3600
         rows.append({"kind": kind, **{state: count[state] for state in _STATES}, "mean_seconds": mean, "hours": hours})
     return rows
 

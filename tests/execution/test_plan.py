@@ -148,7 +148,7 @@ def test_the_summary_counts_and_multiplies():
         item("train", "missing"),
         item("score", "stale", 7200.0),
         item("fine-tune", "missing"),
-        item("sample", "done"),
+        item("sample", "missing"),
     ]
     rows = {row["kind"]: row for row in summary(items)}
     assert rows["train"] == {"kind": "train", "done": 2, "missing": 1, "stale": 1, "mean_seconds": 3600.0, "hours": 2.0}

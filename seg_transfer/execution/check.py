@@ -16,7 +16,7 @@ from seg_transfer.errors import CheckpointError, ResultsError
 from seg_transfer.execution.plan import KINDS, PlanItem, plan_items
 from seg_transfer.execution.run import Run, StillRun, still
 from seg_transfer.models.configs import source_key
-from seg_transfer.store.atomic import TEMPORARY_SUFFIX
+from seg_transfer.store.atomic import entries, is_temporary
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 from seg_transfer.store.tables import PERFORMANCE, SAMPLES, SCORES, metadata_of, read_table
 
@@ -54,7 +54,7 @@ def _problems_of_files(run: StillRun) -> Iterator[str]:
             yield from _problems_of_table(file, schema, partial(_pair_faults, file, own, faults))
     for file in sorted((run.folder / "features").glob("*/*.parquet")):
         yield from _problems_of_features(file)
-    for path in sorted(run.folder.rglob(f".*{TEMPORARY_SUFFIX}")):
+    for path in sorted(filter(is_temporary, entries(run.folder))):
         yield f"{path}: left by a process that was killed, or still at work; wait, or run any stage, which removes it"
 
 

@@ -14,9 +14,8 @@ from torch import nn
 
 from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.execution.claims import Held, for_each_claimed
-from seg_transfer.execution.items import Trial, fine_tuning_of, wanted_trials
-from seg_transfer.execution.keys import source_config, start_key, target_network
-from seg_transfer.execution.keys import trial_keys as _keys
+from seg_transfer.execution.items import Trial, fine_tuning_of, trial_lease, wanted_trials
+from seg_transfer.execution.keys import source_config, start_key, target_network, trial_keys
 from seg_transfer.execution.progress import progress_of
 from seg_transfer.execution.run import WHOLE, Run, Say, Shard, share
 from seg_transfer.execution.sources import common_initialisation
@@ -57,7 +56,7 @@ def finetune_pairs(
         trials,
         lambda trial, held: _finetune(run, trial, held, n_workers, say),
         str,
-        lambda trial: run.lease("performance", trial.source_name, trial.target, str(trial.seed)),
+        lambda trial: trial_lease(run, trial),
     )
 
 
@@ -66,7 +65,7 @@ def missing_trials(run: Run, sources: Sequence[str] = (), targets: Sequence[str]
 
     def is_missing(trial: Trial) -> bool:
         try:
-            return not _is_finished(run, trial, _keys(run, trial)[1])
+            return not _is_finished(run, trial, trial_keys(run, trial)[1])
         except CheckpointError:
             return True
 
@@ -74,7 +73,7 @@ def missing_trials(run: Run, sources: Sequence[str] = (), targets: Sequence[str]
 
 
 def _finetune(run: Run, trial: Trial, held: Held, n_workers: int, say: Say) -> None:
-    training_key, key = _keys(run, trial)
+    training_key, key = trial_keys(run, trial)
     # Without the eval split: when that must be mended, the training is not lost.
     work_dir = run.folder / "fine_tuning" / trial.source_name / trial.target / f"seed_{trial.seed}_{training_key[:12]}"
     if _is_finished(run, trial, key):

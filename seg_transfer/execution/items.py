@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from seg_transfer.data.manifest import SCRATCH
 from seg_transfer.errors import ConfigError, DataError
-from seg_transfer.execution.run import Run, chosen
+from seg_transfer.execution.run import Pair, Run, chosen
 from seg_transfer.execution.study import FineTuning, SourceEntry, Training
 from seg_transfer.metrics import METRICS
 from seg_transfer.store.results import needs_source_images
@@ -29,6 +30,21 @@ class Trial:
     def __str__(self) -> str:
         """How a trial is written in messages."""
         return f"{self.source_name} -> {self.target}, seed {self.seed}"
+
+
+def source_lease(run: Run, source: str) -> Path:
+    """Where the lease of a source's training lies."""
+    return run.lease("sources", source)
+
+
+def pair_lease(run: Run, pair: Pair) -> Path:
+    """Where the lease of a pair's scoring lies."""
+    return run.lease("scores", pair[0].name, pair[1])
+
+
+def trial_lease(run: Run, trial: Trial) -> Path:
+    """Where the lease of a fine-tuning lies."""
+    return run.lease("performance", trial.source_name, trial.target, str(trial.seed))
 
 
 def training_of(run: Run) -> Training:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from seg_transfer.errors import SegTransferError
 from seg_transfer.execution.fine_tuning import finetune_pairs, missing_trials
-from seg_transfer.execution.items import Trial, wanted_trials
+from seg_transfer.execution.items import Trial, pair_lease, source_lease, trial_lease, wanted_trials
 from seg_transfer.execution.ray_engine import Task, run_on_ray
 from seg_transfer.execution.run import Pair, Run, chosen, pair_label, shard_of, share, wanted_pairs
 from seg_transfer.execution.scoring import missing_scores, score_pairs
@@ -52,14 +52,14 @@ def _target_tasks(run: Run, options: Options) -> Missing:
     def task(pairs: list[Pair]) -> Task:
         target = pairs[0][1]
         which = {"sources": [entry.name for entry, _ in pairs], "targets": [target]}
-        leases = {pair_label(pair): run.lease("scores", pair[0].name, target) for pair in pairs}
+        leases = {pair_label(pair): pair_lease(run, pair) for pair in pairs}
         return Task(f"score-pairs {target}", _score_pairs, {"run": run, **which, **how}, leases)
 
     return partial(_tasks, share(by_target, shard_of(options["shard"])), left, task)
 
 
 def _pair_tasks(run: Run, options: Options) -> Missing:
-    """One task per pair and not per trial: the seeds of a pair share a file, and so a lease."""
+    """One task per pair and not per trial: the seeds of a pair share what is loaded, and write one file."""
     trials = wanted_trials(run, options["sources"] or (), options["targets"] or ())
     by_pair = [list(group) for _, group in groupby(trials, lambda trial: (trial.source_name, trial.target))]
 
@@ -70,7 +70,7 @@ def _pair_tasks(run: Run, options: Options) -> Missing:
     def task(trials: list[Trial]) -> Task:
         source, target = trials[0].source_name, trials[0].target
         how = {"run": run, "sources": [source], "targets": [target], "n_workers": options["workers"]}
-        leases = {str(trial): run.lease("performance", source, target) for trial in trials}
+        leases = {str(trial): trial_lease(run, trial) for trial in trials}
         return Task(f"finetune-pairs {source} -> {target}", finetune_pairs, how, leases)
 
     return partial(_tasks, share(by_pair, shard_of(options["shard"])), left, task)
@@ -85,7 +85,7 @@ def _source_tasks(run: Run, options: Options) -> Missing:
 
     def task(names: list[str]) -> Task:
         how = {"run": run, "only": names, "n_workers": options["workers"]}
-        leases = {f"source {name}": run.lease("sources", name) for name in names}
+        leases = {f"source {name}": source_lease(run, name) for name in names}
         return Task(f"train-sources {names[0]}", train_sources, how, leases)
 
     return partial(_tasks, share(by_source, shard_of(options["shard"])), left, task)

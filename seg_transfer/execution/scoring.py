@@ -14,7 +14,7 @@ from seg_transfer.data.records import Record
 from seg_transfer.errors import CheckpointError, SegTransferError
 from seg_transfer.execution import keys
 from seg_transfer.execution.claims import Held, PartsFailedError, for_each_claimed
-from seg_transfer.execution.items import metrics_of, skipped_metrics, uninstalled_metrics, why_unseen
+from seg_transfer.execution.items import metrics_of, pair_lease, skipped_metrics, uninstalled_metrics, why_unseen
 from seg_transfer.execution.run import WHOLE, Pair, Run, Say, Shard, pair_label, share, wanted_pairs
 from seg_transfer.execution.samples import pixel_sample
 from seg_transfer.execution.study import SourceEntry
@@ -70,7 +70,7 @@ def score_pairs(
         pairs,
         lambda pair, held: _score_pair(bench, pair, held, say),
         pair_label,
-        lambda pair: run.lease("scores", pair[0].name, pair[1]),
+        lambda pair: pair_lease(run, pair),
     )
 
 

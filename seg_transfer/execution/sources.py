@@ -10,9 +10,8 @@ from torch import nn
 
 from seg_transfer import __version__
 from seg_transfer.execution.claims import Held, for_each_claimed
-from seg_transfer.execution.items import trained_by_study, training_of
-from seg_transfer.execution.keys import init_checkpoint_of, target_network
-from seg_transfer.execution.keys import training_keys as _keys
+from seg_transfer.execution.items import source_lease, trained_by_study, training_of
+from seg_transfer.execution.keys import init_checkpoint_of, target_network, training_keys
 from seg_transfer.execution.progress import progress_of
 from seg_transfer.execution.run import WHOLE, Run, Say, Shard, share
 from seg_transfer.execution.study import SourceEntry, schedule_of
@@ -48,7 +47,7 @@ def train_sources(
         share(trained_by_study(run, only), shard),
         lambda entry, held: _train_source(run, entry, held, n_workers, say),
         lambda entry: f"source {entry.name}",
-        lambda entry: run.lease("sources", entry.name),
+        lambda entry: source_lease(run, entry.name),
     )
 
 
@@ -63,7 +62,9 @@ def common_initialisation(run: Run, network: nn.Module) -> str:
 
 def missing_sources(run: Run, *, only: Sequence[str] = ()) -> list[str]:
     """Names of the sources that the study trains and that are missing or were trained with other settings."""
-    return [entry.name for entry in trained_by_study(run, only) if not _is_trained(run, entry, _keys(run, entry)[1])]
+    return [
+        entry.name for entry in trained_by_study(run, only) if not _is_trained(run, entry, training_keys(run, entry)[1])
+    ]
 
 
 def _is_trained(run: Run, entry: SourceEntry, key: str) -> bool:
@@ -74,7 +75,7 @@ def _is_trained(run: Run, entry: SourceEntry, key: str) -> bool:
 
 
 def _train_source(run: Run, entry: SourceEntry, held: Held, n_workers: int, say: Say) -> None:
-    training_key, key = _keys(run, entry)
+    training_key, key = training_keys(run, entry)
     folder = run.source_folder(entry.name)
     # Without the eval split: when that must be mended, the training is not lost.
     work_dir = folder / f"training_{training_key[:12]}"

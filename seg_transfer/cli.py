@@ -212,14 +212,13 @@ def score_pairs(
         from seg_transfer.execution import scoring as stage
         from seg_transfer.execution.run import shard_of
 
-        place = _device(device)
         stage.score_pairs(
             run,
             sources=sources or (),
             targets=targets or (),
             shard=shard_of(shard),
-            device=place,
-            batch_size=batch_size or (8 if place.startswith("cuda") else 1),
+            device=_device(device),
+            batch_size=batch_size,
             memory_bytes=int(memory_gb * 2**30),
             say=say,
         )

@@ -111,10 +111,10 @@ def _left(group: list[Item], left: Callable[[list[Item]], list[Item]]) -> list[I
         return [item for one in group for item in _left([one], left)]
 
 
-def _score_pairs(*, device: str, batch_size: int | None, **options: Any) -> None:
+def _score_pairs(*, device: str, **options: Any) -> None:
     """`score_pairs` on the node's own device, which the machine where the command was given need not have."""
     import torch
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    score_pairs(device=device, batch_size=batch_size or (8 if device.startswith("cuda") else 1), **options)
+    score_pairs(device=device, **options)

@@ -37,7 +37,7 @@ def score_pairs(
     targets: Sequence[str] = (),
     shard: Shard = WHOLE,
     device: str = "cpu",
-    batch_size: int = 1,
+    batch_size: int | None = None,
     memory_bytes: int = 8 << 30,
     say: Say = print,
 ) -> None:
@@ -51,14 +51,15 @@ def score_pairs(
         sources, targets: Only these; all when empty.
         shard: Only every n-th of these targets.
         device: Where networks run, e.g. "cuda".
-        batch_size: Images of one size per forward pass.
+        batch_size: Images of one size per forward pass; None: 8 on CUDA, 1 on the CPU.
         memory_bytes: A quarter is for the decoded images of one target, half for networks that stay loaded.
         say: Takes one line per scored pair; failures go to stderr.
 
     Raises:
         IncompleteError: Some pairs failed; the reasons were said.
     """
-    bench, pairs = _Bench(run, device, batch_size, memory_bytes), wanted_pairs(run, sources, targets)
+    bench = _Bench(run, device, batch_size or (8 if device.startswith("cuda") else 1), memory_bytes)
+    pairs = wanted_pairs(run, sources, targets)
     shared = share(list(dict.fromkeys(target for _, target in pairs)), shard)
     pairs = [pair for pair in pairs if pair[1] in shared]
     for name in bench.uninstalled:
@@ -222,7 +223,7 @@ def _score_pair(bench: _Bench, pair: Pair, held: Held, say: Say) -> None:
 def _store(
     bench: _Bench,
     pair: Pair,
-    valid: Mapping[str, dict[str, Any]],
+    valid: dict[str, dict[str, Any]],
     scores: Mapping[str, Score],
     observations: Observations,
     seconds: float,
@@ -231,7 +232,7 @@ def _store(
     """Write the new scores of a pair beside those that are valid."""
     run, (entry, target) = bench.run, pair
     key = bench.observations_key(entry, bench.target(target))
-    rows = {**valid} | {
+    rows = valid | {
         name: _row(pair, name, score, observations, seconds, bench.score_key(entry, key, name))
         for name, score in scores.items()
     }

@@ -117,15 +117,11 @@ def array_script(run: Run, study_file: Path, stage: Stage, resources: Resources)
 
 def number_of_tasks(run: Run, stage: Stage) -> int:
     """One task per target that is scored, per source that is trained, or per fine-tuning."""
-    study, tuning = run.study, run.study.fine_tuning
+    from seg_transfer.execution.items import trained_by_study, wanted_trials
+
     if stage is Stage.SCORE:
         return len({target for _, target in run.pairs})
-    if stage is Stage.TRAIN:
-        return sum(source.config is None for source in study.sources)
-    if tuning is None:
-        raise ConfigError(f"study {study.name}: field fine_tuning is missing; name a schedule")
-    controls = len(study.targets) if tuning.scratch else 0
-    return len(tuning.seeds) * (len(run.pairs) + controls)
+    return len(trained_by_study(run) if stage is Stage.TRAIN else wanted_trials(run))
 
 
 def submit(script: str, run: Run, stage: Stage) -> str:

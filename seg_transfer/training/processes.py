@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from collections.abc import Callable
 
@@ -16,6 +18,16 @@ def start_distributed() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    """End the threads of gloo before Python ends: one that then lets go of a tensor would abort the process.
+
+    They end with the last reference to the group, and a trained network holds one.
+    """
+    gc.collect()
+    distributed.destroy_process_group()
 
 
 def is_main_process() -> bool:

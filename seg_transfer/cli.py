@@ -14,6 +14,7 @@ import typer
 from seg_transfer import __version__
 from seg_transfer.cli_options import AsJson, DataRoot, Debug, Threads
 from seg_transfer.cli_plan import plan
+from seg_transfer.cli_rank import rank
 from seg_transfer.cli_stages import finetune_pairs, sample, score_pairs, train_sources
 from seg_transfer.cli_submit import submit
 from seg_transfer.errors import IncompleteError, SegTransferError
@@ -142,6 +143,7 @@ def metrics(as_json: AsJson = False, debug: Debug = False) -> None:
 
 _EXAMPLES: dict[Callable[..., None], str] = {
     demo: "demo --folder runs/demo",
+    rank: "rank models/ --target data_manifests/small/camvid.yaml --data-root ../datasets",
     audit: "audit data_manifests/small/camvid.yaml --data-root ../datasets",
     sample: "sample configs/studies/real4.yaml --data-root ../datasets --target camvid",
     train_sources: "train-sources configs/studies/real4.yaml --data-root ../datasets",

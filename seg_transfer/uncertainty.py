@@ -10,15 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+from scipy.stats import norm, rankdata
 
 from seg_transfer.errors import ObservationsError
 from seg_transfer.observations import FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
-
-Z_95 = 1.96
-"""Standard errors to each side that hold 95 % of a normal distribution."""
 
 DRAWS = 20_000
 """Draws from the joint normal distribution of the scores."""
@@ -35,7 +32,8 @@ class FirstPlace:
         difference: (n,), the best score minus the source's, 0 or more.
         difference_error: (n,), its paired standard error; NaN where there are no replicates.
         tied: (n,), the sources that are tied for first: the best, and those whose difference is within 1.96 paired
-            standard errors. Without replicates only equal scores are tied, and nothing is known of the others.
+            standard errors (for the default alpha). Without replicates only equal scores are, and nothing is known of
+            the others.
         probability: (n,) with sum 1, the chance that each is the best; NaN where there are no replicates.
     """
 
@@ -53,13 +51,17 @@ class FirstPlace:
         return bool(np.isfinite(self.probability).all())
 
 
-def first_place(scores: npt.ArrayLike, replicates: npt.ArrayLike | None = None, *, seed: int = 0) -> FirstPlace:
+def first_place(
+    scores: npt.ArrayLike, replicates: npt.ArrayLike | None = None, *, alpha: float = 0.05, seed: int = 0
+) -> FirstPlace:
     """Who is first by one metric.
 
     Args:
         scores: (n,), higher is better.
         replicates: (n, m), the same without each group of images. A group whose replicate is NaN for any source is left
             out for all. None, or fewer than two groups: nothing is known of the uncertainty.
+        alpha: A source is tied for first unless the best leads it by more than a two-sided test at this level allows;
+            0.05 means 1.96 standard errors.
         seed: Of the draws that give the probabilities.
 
     Returns:
@@ -82,15 +84,15 @@ def first_place(scores: npt.ArrayLike, replicates: npt.ArrayLike | None = None, 
     paired = usable["score"][best] - usable["score"]
     error = _jackknife(paired)
     draws = _draws(score, usable, seed)["score"]
-    return FirstPlace(
-        only, _jackknife(usable["score"]), best, difference, error, difference <= Z_95 * error, _shares(draws)
-    )
+    tied = difference <= norm.isf(alpha / 2) * error
+    return FirstPlace(only, _jackknife(usable["score"]), best, difference, error, tied, _shares(draws))
 
 
 def first_place_by_mean_rank(
     scores: Mapping[str, npt.ArrayLike],
     replicates: Mapping[str, npt.ArrayLike | None],
     *,
+    alpha: float = 0.05,
     seed: int = 0,
 ) -> FirstPlace:
     """Who is first by the mean of the ranks that several metrics give.
@@ -102,11 +104,12 @@ def first_place_by_mean_rank(
     Args:
         scores: Of each metric (n,), higher is better, the same n sources in the same order.
         replicates: Of each metric (n, m), the same groups for all; None, or fewer than two: nothing is known.
+        alpha: As for one metric, and half of it is the least share of draws in which a tied source is first.
         seed: Of the draws.
 
     Returns:
         The first place. The score is minus the mean rank. Errors are standard deviations over the draws, and a source
-        is tied for first where it is not worse than the best in at least 2.5 % of them.
+        is tied for first where it is not worse than the best in at least alpha / 2 of them.
 
     Raises:
         ObservationsError: no metric, shapes that do not fit, or scores that are not finite.
@@ -119,7 +122,7 @@ def first_place_by_mean_rank(
         return _unknown(mean_rank, best, difference)
     ranked = _minus_mean_rank(list(_draws(score, usable, seed).values()))
     lead = ranked[:, [best]] - ranked
-    tied = (lead <= 0).mean(axis=0) >= 0.025
+    tied = (lead <= 0).mean(axis=0) >= alpha / 2
     return FirstPlace(
         mean_rank, ranked.std(axis=0), best, difference, lead.std(axis=0), tied | (difference == 0), _shares(ranked)
     )

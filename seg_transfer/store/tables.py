@@ -77,6 +77,17 @@ PERFORMANCE = _schema(
 )
 
 
+STABILITY = _schema(
+    [
+        ("n_images", pa.int32(), "images of the target that the ranking was made from"),
+        ("seed", pa.int64(), "seed of the pixel sample"),
+        ("winner", pa.string(), "the source that was first"),
+        ("tau_w_to_full", pa.float64(), "weighted Kendall tau against the ranking from all images; null where undefined"),
+        ("n_tied", pa.int32(), "sources tied for first, the winner among them"),
+    ]
+)
+
+
 # In the first layout scores had no note, and no metric had one to give; in the second they had no replicates.
 SCORES_LAYOUT = 3
 

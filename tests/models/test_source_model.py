@@ -197,7 +197,7 @@ def test_an_answer_beside_the_scores_is_left_alone(model):
 
 
 def test_scores_that_go_on_after_the_classifier_are_refused(source):
-    last = source.network.decode_head.register_forward_hook(lambda _module, _inputs, scores: 2 * scores)
+    last = source.network.register_forward_hook(lambda _module, _inputs, scores: 2 * scores)
     with pytest.raises(ConfigError, match="its class scores are not the output of its 1x1 classifier") as caught:
         checked(source)
     assert "or set scores_only: true to use its class probabilities alone" in message_of(caught)

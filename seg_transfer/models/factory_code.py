@@ -35,11 +35,10 @@ def spec_of(module: str, folder: Path) -> ModuleSpec | None:
         spec = own if own and own.has_location else importlib.util.find_spec(top) or own
     except ValueError:  # a module in sys.modules that does not say where it is from
         return None
-    name = top
     for part in rest:
-        name = f"{name}.{part}"
         places = spec.submodule_search_locations if spec else None
-        spec = PathFinder.find_spec(name, list(places)) if places else None
+        # By its last name: its package is not loaded.
+        spec = PathFinder.find_spec(part, list(places)) if places else None
     return spec
 
 
@@ -54,7 +53,7 @@ def digest_of_code(factory: str, folder: Path, memo: Path | None = None) -> str:
         raise ConfigError(f"factory {factory}: no module {module} in {folder} or installed; correct one of them")
     found = dict(_sources(module, folder))
     lines = (f"{name} {sha256_of_file(file, memo)}" for name, file in sorted(found.items()))
-    return hashlib.sha256("\n".join((spec.name, *lines)).encode()).hexdigest()
+    return hashlib.sha256("\n".join((module, *lines)).encode()).hexdigest()
 
 
 def own_names(factory: str, folder: Path) -> set[str]:
@@ -76,6 +75,8 @@ def _sources(module: str, folder: Path) -> Iterator[tuple[str, Path]]:
         if name in seen:
             continue
         seen.add(name)
+        if "." in name:
+            waiting.append(name.rpartition(".")[0])  # importing a module runs the packages around it first
         spec = spec_of(name, folder)
         if spec is None or spec.origin is None or not spec.has_location:
             continue
@@ -83,8 +84,6 @@ def _sources(module: str, folder: Path) -> Iterator[tuple[str, Path]]:
         if name.split(".")[0] != top and not _is_in(file, folder):
             continue
         yield name, file
-        if "." in name:
-            waiting.append(name.rpartition(".")[0])  # importing a module runs the packages around it first
         if file.suffix == ".py":
             package = name if spec.submodule_search_locations else name.rpartition(".")[0]
             waiting += _imported(file, package)

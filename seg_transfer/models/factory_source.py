@@ -28,7 +28,7 @@ def load_factory(spec: FactorySource, device: str) -> SourceModel:
         CheckpointError: The weights are missing, unsafe, or those of another network.
     """
     state = load_checkpoint(spec.weights)
-    network = _made(spec.factory, spec.folder)
+    network = made(spec.factory, spec.folder)
     load_exactly(network, state, str(spec.weights))
     placed(network, device)
     try:
@@ -39,7 +39,8 @@ def load_factory(spec: FactorySource, device: str) -> SourceModel:
         raise ConfigError(f"factory {spec.factory}: {error}") from error
 
 
-def _made(factory: str, folder: Path) -> nn.Module:
+def made(factory: str, folder: Path) -> nn.Module:
+    """What a factory returns; `folder` is where its module is looked for first. Raises ConfigError where it fails."""
     module, function = parts_of(factory)
     try:
         with _importable(factory, folder), torch.random.fork_rng():
@@ -50,7 +51,7 @@ def _made(factory: str, folder: Path) -> nn.Module:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ConfigError(f"factory {factory}: cannot be run ({reason}); mend it, or correct its name") from error
     if not isinstance(network, nn.Module):
-        raise ConfigError(f"factory {factory}: returned a {type(network).__name__}; it must return a torch.nn.Module")
+        raise ConfigError(f"factory {factory}: returned an object of type {type(network).__name__}; it must return a torch.nn.Module")
     return network
 
 

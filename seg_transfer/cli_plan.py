@@ -49,9 +49,9 @@ def plan(
 
 
 def warn_of_code(run: Run) -> None:
-    """Name the model configs from elsewhere that are about to be run."""
-    for config in run.study.code_configs():
-        complain(f"warning: {config} is Python code and will be run; --trust-config says that you trust it")
+    """Name the model configs and factories from elsewhere that are about to be run."""
+    for code in run.study.code():
+        complain(f"warning: {code} is Python code and will be run; --trust-config says that you trust it")
 
 
 def _check(run: Run, as_json: bool) -> None:

@@ -294,7 +294,7 @@ def load_yaml(path: Path, model: type[Model], changes: Mapping[str, Any] | None 
     try:
         return model.model_validate(changed)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_one_line(error, changed)}") from error
+        raise ConfigError(f"{path}: {one_line(error, changed)}") from error
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -336,7 +336,8 @@ _SHORT.maxlevel = 2
 _SHORT.maxstring = _SHORT.maxother = 60
 
 
-def _one_line(error: ValidationError, data: object) -> str:
+def one_line(error: ValidationError, data: object) -> str:
+    """The first mistake in `data` as "field: value: rule; what to do", and how many more there are."""
     first, *others = error.errors(include_url=False)
     more = f" (and {len(others)} more)" if others else ""
     return _explain(first, data) + more

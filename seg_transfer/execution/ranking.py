@@ -184,9 +184,9 @@ def _ranked(request: _Request, folder: Path) -> Ranking:
             found = read_rows(run.scores_file(entry.name, request.target.name), SCORES)
             rows[entry.name] = {row["metric"]: row for row in found}
     if not rows:
+        reasons = "; ".join(dict.fromkeys(skipped.values()))
         raise IncompleteError(
-            f"no source could be scored on {request.target.name}: "
-            + "; ".join(f"{name}: {reason}" for name, reason in skipped.items()),
+            f"no source could be scored on {request.target.name} ({reasons}); mend that and run the same again",
             exit_code=failed.exit_code if failed else None,
             reasons=skipped,
         )

@@ -200,7 +200,10 @@ MMSEG = {"config": "c.json", "checkpoint": "w.pth"}
         ([{"name": "a", **MMSEG}, {"name": "a", **MMSEG}], "source 'a' is there twice; name each source once"),
         ([], "sources: []: "),
         ([{"name": "a", **MMSEG, "unknown": 1}], "sources.0: unknown: 1: unknown field; remove it or correct its"),
-        ([{"name": "a", **MMSEG}, {"name": "b", "timm": "hrnet_w18"}], "sources.1: source 'b': field weights is missing"),
+        (
+            [{"name": "a", **MMSEG}, {"name": "b", "timm": "hrnet_w18"}],
+            "sources.1: source 'b': field weights is missing",
+        ),
         ([{"name": "a"}], "sources.0: source 'a' has none of config, transformers, timm and factory; add one"),
         ([MMSEG], "sources.0: name is missing; add it"),
         (["camvid"], "sources.0: 'camvid': "),
@@ -226,7 +229,10 @@ def test_a_bank_is_told_by_its_file(folder):
         ("nowhere.yaml", "nowhere.yaml: cannot be read (No such file or directory)"),
         ("config.py:", "config.py:: no such folder or file"),
         ("config.py:we ights.pth", "config.py:we ights.pth: name: 'we ights': "),
-        ("zoo/notes", "holds no source; name a folder whose sub-folders hold a source.json or a transformers config.json"),
+        (
+            "zoo/notes",
+            "holds no source; name a folder whose sub-folders hold a source.json or a transformers config.json",
+        ),
     ],
 )
 def test_nothing_there_is_told(folder, monkeypatch, where, told):

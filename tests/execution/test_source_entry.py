@@ -97,7 +97,10 @@ def without(name: str) -> dict[str, Any]:
         ({**FACTORY, "factory": "a:b\nc"}, "must be package.module:function"),
         ({**FACTORY, "mean": [124, 116, 104]}, "field mean: [124.0, 116.0, 104.0]: with input_scale 1 it must be"),
         ({**FACTORY, "input_scale": 255}, "field mean: [0.5, 0.4, 0.3]: with input_scale 255 it must be of values"),
-        ({**FACTORY, "mean": [300, 1, 1], "input_scale": 255}, "with input_scale 255 it must be of values from 0 to 255"),
+        (
+            {**FACTORY, "mean": [300, 1, 1], "input_scale": 255},
+            "with input_scale 255 it must be of values from 0 to 255",
+        ),
         ({**FACTORY, "mean": [-0.1, 0, 0]}, "field mean: [-0.1, 0.0, 0.0]: with input_scale 1 it must be"),
         ({**FACTORY, "std": [0, 1, 1]}, "field std: [0.0, 1.0, 1.0]: must be positive; correct it"),
         ({**TIMM, "std": [0.1, -1, 1]}, "field std: [0.1, -1.0, 1.0]: must be positive; correct it"),
@@ -133,7 +136,9 @@ def test_paths_become_absolute_and_a_factory_lies_beside_its_file(tmp_path):
     fields = {**FACTORY, "weights": "../w.pth"}
     found = SourceEntry.model_validate(absolute(entry(**fields).model_dump(), tmp_path / "bank"))
     assert (found.weights, found.factory_folder) == (tmp_path / "w.pth", tmp_path / "bank")
-    other = SourceEntry.model_validate(absolute(entry(**fields, factory_folder="../code").model_dump(), tmp_path / "bank"))
+    other = SourceEntry.model_validate(
+        absolute(entry(**fields, factory_folder="../code").model_dump(), tmp_path / "bank")
+    )
     assert other.factory_folder == tmp_path / "code"
     assert entry(**TIMM).factory_folder is None
 

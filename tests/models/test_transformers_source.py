@@ -235,7 +235,9 @@ def test_nothing_is_asked_of_a_network_and_the_library_is_left_as_it_was(tmp_pat
     assert (constants.HF_HUB_OFFLINE, library.utils.logging.get_verbosity()) == before
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(
-        json.dumps({**config, "model_type": "upernet", "backbone": "microsoft/resnet-50", "use_pretrained_backbone": True})
+        json.dumps(
+            {**config, "model_type": "upernet", "backbone": "microsoft/resnet-50", "use_pretrained_backbone": True}
+        )
     )
     with pytest.raises((ConfigError, CheckpointError)):
         load_source(TransformersSource(tmp_path))
@@ -336,7 +338,9 @@ def test_images_are_normalised_as_the_preprocessor_says(tmp_path, library, prepr
     pixels = images().float().flip(1) if steps.get("do_flip_channel_order") else images().float()
     pixels = pixels * steps["rescale_factor"] if steps["do_rescale"] else pixels
     if steps["do_normalize"]:
-        pixels = (pixels - torch.tensor(steps["image_mean"]).view(3, 1, 1)) / torch.tensor(steps["image_std"]).view(3, 1, 1)
+        pixels = (pixels - torch.tensor(steps["image_mean"]).view(3, 1, 1)) / torch.tensor(steps["image_std"]).view(
+            3, 1, 1
+        )
     with torch.inference_mode():
         expected = network(pixels).logits
     scores = load_source(TransformersSource(tmp_path)).feature_maps(images()).scores
@@ -358,7 +362,11 @@ def test_a_given_mean_or_std_replaces_that_of_the_folder(tmp_path, library):
         ("config.json", "{", "not a JSON file"),
         ("config.json", "[]", "holds a list, a mapping is expected"),
         ("preprocessor_config.json", '{"do_normalize": true}', "field image_mean: None: must be 3 number(s)"),
-        ("preprocessor_config.json", '{"image_mean": [0, 0], "image_std": [1, 1]}', "field image_mean: [0, 0]: must be"),
+        (
+            "preprocessor_config.json",
+            '{"image_mean": [0, 0], "image_std": [1, 1]}',
+            "field image_mean: [0, 0]: must be",
+        ),
         ("preprocessor_config.json", '{"image_mean": [0, 0, 0], "image_std": [1, 0, 1]}', "must be positive"),
         ("preprocessor_config.json", '{"rescale_factor": "no"}', "field rescale_factor: ['no']: must be"),
     ],

@@ -19,6 +19,7 @@ from seg_transfer.models.specs import MmsegSource, SourceSpec, spec_key
 from seg_transfer.store.content_key import Key, content_key, manifest_key, sha256_of_file
 from seg_transfer.store.results import needs_source_images
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
+from seg_transfer.store.tables import SCORES_LAYOUT
 
 # The metrics that look at a source's own images thin them further or use class means; those of all sources stay in
 # memory at once, 15 MB each with 720 channels.
@@ -139,7 +140,8 @@ def score_key(observations: Key, metric: str, source_sample: Key | None) -> Key:
         if source_sample is None:
             return Key("")
         parts = {"source_images": [source_sample, SOURCE_OBSERVATIONS]}
-    return content_key(observations=observations, metric=metric, settings=dict(METRICS[metric].settings), **parts)
+    settings = dict(METRICS[metric].settings)
+    return content_key(observations=observations, metric=metric, settings=settings, layout=SCORES_LAYOUT, **parts)
 
 
 def trial_keys(run: Run, trial: Trial) -> tuple[Key, Key]:

@@ -322,6 +322,7 @@ def _row(pair: Pair, metric: str, score: Score, observations: Observations, seco
         "metric": metric,
         "score": score.score,
         "standard_error": score.standard_error,
+        "replicates": list(score.replicates),
         "note": score.note,
         "n_observations": len(observations.labels),
         "n_images": len(np.unique(_not_none(observations.image_index))),

@@ -176,6 +176,16 @@ def _share(miou: float, best: float) -> float:
     return miou / best if best > 0 else math.nan
 
 
+def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of cells that are text already."""
+    table = _table(title, [])
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    return table
+
+
 def _table(title: str, notes: list[str]) -> Table:
     caption = Text("\n".join(notes)) if notes else None
     table = Table(title=Text(title), caption=caption, box=box.SIMPLE, padding=(0, 1, 0, 0))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from seg_transfer.cli_options import AsJson, DataRoot, Debug, Device, RunFolder, Threads, TrustConfig
+from seg_transfer.cli_options import AsJson, DataRoot, Debug, Device, Threads, TrustConfig
 from seg_transfer.errors import ConfigError
 
 
@@ -28,6 +28,7 @@ def rank(
     stability: Annotated[
         bool, typer.Option("--stability", help="Rank on fewer images and other pixels too: 3 times at every number.")
     ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the pixel sample.")] = 0,
     run_folder: Annotated[
         Path | None, typer.Option(help="Where scores are kept; runs/rank-NAME-OF-TARGET by default.")
     ] = None,
@@ -40,15 +41,16 @@ def rank(
     """Say which of your models to fine-tune on a dataset, and how sure that is. Trains nothing."""
     from rich.console import Console
 
-    from seg_transfer.cli_plan import warn_of_entries
+    from seg_transfer.cli_plan import warn_of
     from seg_transfer.cli_stages import limited_threads
     from seg_transfer.execution.bank import read_sources
     from seg_transfer.execution.ranking import rank_sources, target_manifest
+    from seg_transfer.execution.source_entry import code_of
     from seg_transfer.reports.source_ranking import answer, ranking_tables
 
     manifest, root = target_manifest(_target(target, images, labels, names), data_root)
     if not trust_config:
-        warn_of_entries(read_sources(*sources)[0])
+        warn_of(code_of(read_sources(*sources)[0]))
     with limited_threads(threads):
         ranking = rank_sources(
             manifest,
@@ -57,6 +59,7 @@ def rank(
             images=n_images,
             budget=budget,
             stability=stability,
+            seed=seed,
             data_root=root,
             run_folder=run_folder or Path("runs") / f"rank-{manifest.name}",
             device=device,

@@ -35,7 +35,7 @@ Target = str | Path | Mapping[str, str | Path] | DatasetManifest
 
 FIRST_LOOK = 10
 STABILITY_IMAGES = (10, 25, 50, 100, 150)
-STABILITY_SEEDS = (0, 1, 2)
+N_STABILITY_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class _Request:
     sources: Sequence[SourceEntry]
     skipped: Mapping[str, str]
     metric: str
-    device: str
+    seed: int = 0
+    device: str = "cpu"
     confidence: float = 0.95
 
 
@@ -59,6 +60,7 @@ def rank_sources(
     images: int | None = None,
     budget: bool = False,
     stability: bool = False,
+    seed: int = 0,
     data_root: str | Path = ".",
     run_folder: str | Path | None = None,
     device: str = "auto",
@@ -77,6 +79,7 @@ def rank_sources(
         budget: Look at 10 images, then at twice as many, and so on, and stop when the best source leads all others by
             more than chance. The looks together take at most about twice as long as one look at all images.
         stability: Rank anew on 10, 25, 50, ... images and for three pixel samples.
+        seed: Of the pixel sample.
         data_root: Folder that the root of a manifest is relative to.
         run_folder: Where scores are kept: a second call repeats nothing. None keeps nothing.
         device: "auto", or a torch device.
@@ -91,7 +94,9 @@ def rank_sources(
         DataError: Files of the target are missing or not as the manifest says.
     """
     with _folder(run_folder) as folder:
-        request = _request(target, sources, metric, images, Path(data_root), chosen_device(device))
+        request = replace(
+            _request(target, sources, metric, images, Path(data_root)), seed=seed, device=chosen_device(device)
+        )
         began = time.monotonic()
         ranking = _within_budget(request, folder) if budget else _ranked(request, folder)
         if stability:
@@ -110,7 +115,7 @@ def _folder(wanted: str | Path | None) -> Iterator[Path]:
 
 
 def _request(
-    target: Target, sources: Sequence[Where] | Where, metric: str, images: int | None, data_root: Path, device: str
+    target: Target, sources: Sequence[Where] | Where, metric: str, images: int | None, data_root: Path
 ) -> _Request:
     if metric not in METRICS:
         raise ConfigError(f"metric {metric!r} is unknown; choose among {', '.join(METRICS)}")
@@ -127,7 +132,7 @@ def _request(
     if not left:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
         raise ConfigError(f"no source is left to rank for {manifest.name} ({reasons}); name others")
-    return _Request(manifest, root, left, skipped, metric, device)
+    return _Request(manifest, root, left, skipped, metric)
 
 
 def target_manifest(target: Target, data_root: Path) -> tuple[DatasetManifest, Path]:
@@ -149,7 +154,7 @@ def _limited(manifest: DatasetManifest, limit: int) -> DatasetManifest:
     return manifest.model_copy(update={"low_shot": manifest.low_shot.model_copy(update={"limit": limit})})
 
 
-def _run(request: _Request, folder: Path, seed: int = 0) -> Run:
+def _run(request: _Request, folder: Path) -> Run:
     """The target and the sources as a study, whose run folder holds the target's manifest too."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "target.yaml"
@@ -160,14 +165,14 @@ def _run(request: _Request, folder: Path, seed: int = 0) -> Run:
         sources=tuple(request.sources),
         targets=(request.target.name,),
         metrics=(request.metric,),
-        sampling=Sampling(seed=seed),
+        sampling=Sampling(seed=request.seed),
     )
     return Run(study, {request.target.name: request.target}, request.data_root, folder)
 
 
-def _ranked(request: _Request, folder: Path, seed: int = 0) -> Ranking:
+def _ranked(request: _Request, folder: Path) -> Ranking:
     """Score what is not scored yet, and rank."""
-    run = _run(request, folder, seed)
+    run = _run(request, folder)
     prepare_folder(run)
     failed = _score(run, request.device)
     rows, skipped = {}, dict(request.skipped)
@@ -265,9 +270,9 @@ def _stability(request: _Request, whole: Ranking, folder: Path) -> pd.DataFrame:
     full, rows = dict(zip(whole.table["source"], whole.table["score"], strict=True)), []
     limit = _n_images(request, folder)
     for n_images in [n for n in STABILITY_IMAGES if n < limit] + [limit]:
-        for seed in STABILITY_SEEDS:
-            part = replace(request, target=_limited(request.target, n_images))
-            ranking = _ranked(part, folder / f"images-{n_images}-seed-{seed}", seed)
+        for seed in range(request.seed, request.seed + N_STABILITY_SEEDS):
+            part = replace(request, target=_limited(request.target, n_images), seed=seed)
+            ranking = _ranked(part, folder / f"images-{n_images}-seed-{seed}")
             both = [(full[source], score) for source, score in ranking.scores.items() if source in full]
             tau = float(weightedtau(*np.array(both).T).statistic) if len(both) > 1 else np.nan
             rows.append(

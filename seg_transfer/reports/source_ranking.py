@@ -125,7 +125,7 @@ def ranking_of(target: str, metric: str, rows: Rows, skipped: Mapping[str, str],
             "probability": place.probability,
         }
     )
-    for part in parts if metric == "rank_mean" else ():
+    for part in parts if metric not in parts else ():
         table[part] = [rows[name][part]["score"] for name in names]
         table[f"{part}_error"] = [_number(rows[name][part]["standard_error"]) for name in names]
     table["seconds"] = [max(rows[name][part]["seconds"] for part in parts) for name in names]
@@ -166,7 +166,9 @@ def answer(ranking: Ranking) -> list[str]:
 
 
 def _what(ranking: Ranking) -> str:
-    by = f"{ranking.metric} (the mean rank by {' and '.join(PARTS)})" if ranking.metric == "rank_mean" else ranking.metric
+    by = ranking.metric
+    if by not in parts_of(by):
+        by = f"{by} (the mean rank by {' and '.join(PARTS)})"
     return f"Fine-tune {ranking.best}: first of {len(ranking.table)} for {ranking.target} by {by}."
 
 
@@ -209,21 +211,24 @@ def ranking_tables(ranking: Ranking) -> list[Table]:
     from seg_transfer.reports.tables import plain_table
 
     columns, body = _cells(ranking)
-    table = plain_table(f"Sources for {ranking.target}", columns, body)
+    table = plain_table(f"Sources for {ranking.target}", columns, body, "source")
     if ranking.stability is None:
         return [table]
-    return [table, plain_table("Fewer images, other pixels", *_stability_cells(ranking.stability))]
+    return [table, plain_table("Fewer images, other pixels", *_stability_cells(ranking.stability), "best")]
 
 
 def _cells(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     parts = [part for part in parts_of(ranking.metric) if part in ranking.table]
-    columns = ["rank", "source", ranking.metric, *parts, "best with", "tied", "s"]
+    columns = ["rank", "source", *(["mean rank", *parts] if parts else [ranking.metric]), "best with", "tied", "s"]
     body = []
     for row in ranking.table.to_dict("records"):
-        values = [(row["score"], row["standard_error"]), *((row[part], row[f"{part}_error"]) for part in parts)]
+        if parts:
+            shown = [f"{-row['score']:.1f}", *(with_error(row[part], row[f"{part}_error"]) for part in parts)]
+        else:
+            shown = [with_error(row["score"], row["standard_error"])]
         chance = "n/a" if math.isnan(row["probability"]) else f"{row['probability']:.2f}"
-        shown = [with_error(*value) for value in values]
-        body.append([str(row["rank"]), row["source"], *shown, chance, "yes" if row["tied"] else "", f"{row['seconds']:.1f}"])
+        tied, seconds = "yes" if row["tied"] else "", f"{row['seconds']:.1f}"
+        body.append([str(row["rank"]), str(row["source"]), *shown, chance, tied, seconds])
     return columns, body
 
 
@@ -241,16 +246,11 @@ def with_error(value: float, error: float) -> str:
 
 def _stability_cells(stability: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     columns = ["images", "pixel sample", "best", "tau_w to all images", "tied for first"]
-    body = [
-        [
-            str(row["n_images"]),
-            str(row["seed"]),
-            row["winner"],
-            "n/a" if row["tau_w_to_full"] is None or math.isnan(row["tau_w_to_full"]) else f"{row['tau_w_to_full']:.3f}",
-            str(row["n_tied"]),
-        ]
-        for row in stability.to_dict("records")
-    ]
+    body = []
+    for row in stability.to_dict("records"):
+        tau = _number(row["tau_w_to_full"])
+        shown = "n/a" if math.isnan(tau) else f"{tau:.3f}"
+        body.append([str(row["n_images"]), str(row["seed"]), str(row["winner"]), shown, str(row["n_tied"])])
     return columns, body
 
 

@@ -176,11 +176,11 @@ def _share(miou: float, best: float) -> float:
     return miou / best if best > 0 else math.nan
 
 
-def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table of cells that are text already."""
+def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], names: str) -> Table:
+    """A table of cells that are text already; the column `names` takes the width that the numbers leave."""
     table = _table(title, [])
-    for name in columns:
-        table.add_column(name, overflow="fold")
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column != names)
     for row in rows:
         table.add_row(*map(_cell, row))
     return table

@@ -82,7 +82,7 @@ STABILITY = _schema(
         ("n_images", pa.int32(), "images of the target that the ranking was made from"),
         ("seed", pa.int64(), "seed of the pixel sample"),
         ("winner", pa.string(), "the source that was first"),
-        ("tau_w_to_full", pa.float64(), "weighted Kendall tau against the ranking from all images; null where undefined"),
+        ("tau_w_to_full", pa.float64(), "weighted Kendall tau against the ranking from all images"),
         ("n_tied", pa.int32(), "sources tied for first, the winner among them"),
     ]
 )

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from other_nets import MEAN, STD, write_net
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from seg_transfer import rank_sources
 from seg_transfer.data.images import resize_to_short_side, short_side_size
 from seg_transfer.execution.run import open_run
 from seg_transfer.execution.samples import pixel_sample
@@ -306,3 +308,28 @@ def test_a_wrong_entry_ends_in_one_line(copy, fields, code, told):
     if told.startswith("Dictionary"):
         told = "Dictionary.safetensors: "
     assert told in line
+
+
+def rank(bench: Any, metric: str) -> Any:
+    bank = bench.study.parent / "bank.yaml"
+    bank.write_text(yaml.safe_dump({"sources": ENTRIES}))
+    manifest = bench.world / "manifests/dusk_street.yaml"
+    sources = [str(bank), str(bench.run / "sources/day_street")]
+    return rank_sources(target=str(manifest), sources=sources, metric=metric, data_root=bench.world)
+
+
+def test_models_of_all_kinds_stand_in_one_ranking(copy):
+    """With the scores of a study that draws as many pixels, and in their order."""
+    copy.change(sampling={"pixels_per_image": 1000})
+    assert copy.call("score-pairs", "--trust-config").code == 0
+    found = scores(copy)
+    expected = {name: found[name, "dusk_street", "leep"]["score"] for name in ("day_street", "segformer", *NETS)}
+    table = rank(copy, "leep").table
+    assert dict(zip(table["source"], table["score"], strict=True)) == pytest.approx(expected)
+    assert list(table["source"]) == sorted(expected, key=lambda name: -expected[name])
+
+
+def test_a_ranking_by_features_goes_on_without_a_source_of_scores(copy):
+    ranking = rank(copy, "gbc")
+    assert set(ranking.table["source"]) == {"day_street", "tokens", "dictionary", "segformer"}
+    assert ranking.skipped == {"prototypes": "can have no score by gbc; choose another metric"}

@@ -17,6 +17,7 @@ from seg_transfer.data.folders import manifest_of_folders
 from seg_transfer.data.manifest import DatasetManifest, load_manifest
 from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError
 from seg_transfer.execution.bank import Where, read_sources
+from seg_transfer.execution.items import featureless
 from seg_transfer.execution.progress import Tick, progress_of
 from seg_transfer.execution.run import Run, prepare_folder
 from seg_transfer.execution.scoring import missing_scores, score_pairs
@@ -206,12 +207,12 @@ def _score(run: Run, device: str) -> IncompleteError | None:
 
 
 def _missing(run: Run, entry: SourceEntry) -> list[str]:
-    """The metrics of which a source has no valid score."""
+    """The metrics of which a source has no valid score, or can have none because its features are unknown."""
     try:
         wanted = list(missing_scores(run, sources=[entry.name]).values())
     except SegTransferError:  # scoring says what is wrong
         return list(run.study.metrics)
-    return wanted[0] if wanted else []
+    return [*(wanted[0] if wanted else []), *featureless(run, entry)]
 
 
 class _Counter:

@@ -51,7 +51,9 @@ def made(factory: str, folder: Path) -> nn.Module:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ConfigError(f"factory {factory}: cannot be run ({reason}); mend it, or correct its name") from error
     if not isinstance(network, nn.Module):
-        raise ConfigError(f"factory {factory}: returned an object of type {type(network).__name__}; it must return a torch.nn.Module")
+        raise ConfigError(
+            f"factory {factory}: returned an object of type {type(network).__name__}; it must return a torch.nn.Module"
+        )
     return network
 
 

@@ -182,7 +182,10 @@ def test_an_image_that_a_network_cannot_take_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("factory", "told"),
     [
-        ("nets:no_network", "factory nets:no_network: returned an object of type int; it must return a torch.nn.Module"),
+        (
+            "nets:no_network",
+            "factory nets:no_network: returned an object of type int; it must return a torch.nn.Module",
+        ),
         ("nets:fails", "factory nets:fails: cannot be run (RuntimeError: no such thing); mend it"),
         ("nets:absent", "factory nets:absent: cannot be run (AttributeError: "),
         ("nets:constant", "factory nets:constant: cannot be run (TypeError: "),

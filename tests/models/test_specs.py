@@ -57,6 +57,10 @@ def written(name: str, text: str) -> Callable[[Path, Any], Any]:
     return change
 
 
+def preprocessed(**changes: Any) -> Callable[[Path, Any], Any]:
+    return written("hub/preprocessor_config.json", json.dumps(PREPROCESSOR | changes))
+
+
 def given(**fields: Any) -> Callable[[Path, Any], Any]:
     return lambda _, spec: replace(spec, **fields)
 
@@ -72,8 +76,8 @@ CHANGES = [
     ("mmseg", given(scores_only=True), {"scores_only"}),
     ("transformers", written("hub/model.safetensors", "others"), {"weights"}),
     ("transformers", written("hub/config.json", '{"model_type": "segformer", "depths": [2]}'), {"model.depths"}),
-    ("transformers", written("hub/preprocessor_config.json", json.dumps(PREPROCESSOR | {"image_mean": [0, 0, 0]})), {"mean"}),
-    ("transformers", written("hub/preprocessor_config.json", json.dumps(PREPROCESSOR | {"do_rescale": False})), {"mean", "std"}),
+    ("transformers", preprocessed(image_mean=[0, 0, 0]), {"mean"}),
+    ("transformers", preprocessed(do_rescale=False), {"mean", "std"}),
     ("transformers", given(mean=(0.1, 0.2, 0.3)), {"mean"}),
     ("transformers", given(std=(0.1, 0.2, 0.3)), {"std"}),
     ("transformers", given(scores_only=True), {"scores_only"}),
@@ -95,7 +99,7 @@ SAME = [
     ("factory", moved),
     ("timm", moved),
     ("factory", written("beside.py", "")),
-    ("transformers", written("hub/preprocessor_config.json", json.dumps(PREPROCESSOR | {"size": {"height": 640}}))),
+    ("transformers", preprocessed(size={"height": 640})),
     ("transformers", written("hub/README.md", "changed")),
 ]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seg_transfer import __version__
+from seg_transfer.cli_explain import explain
 from seg_transfer.cli_options import (
     AsJson,
     DataRoot,
@@ -265,6 +266,9 @@ app.command(
 
 
 app.command(epilog="Example: seg-transfer plan configs/studies/real4.yaml --data-root ../datasets    or: --check")(plan)
+
+
+app.command(epilog="Example: seg-transfer explain configs/studies/real4.yaml --target camvid")(explain)
 
 
 @app.command(epilog="Example: seg-transfer evaluate runs/real4    or: seg-transfer evaluate --published --json")

@@ -168,11 +168,15 @@ def test_kept_weights_are_a_source_and_decide_no_number(tuned, finished, run, in
     assert [row["source"] for row in other.rows("scores")] == ["again"]
 
 
-def test_finished_fine_tunings_are_not_done_again_for_their_weights(finished, copy_of):
+def test_finished_fine_tunings_are_not_done_again_for_their_weights(finished, copy_of, invoke):
     bench = copy_of(finished)
+    before = bench.state()
     keep_weights(bench)
     assert bench.done("finetune-pairs") == ""
-    assert not (bench.run / "fine_tuned").exists()
+    assert bench.state() == before
+    assert "keep_weights: true" in (bench.run / "study.yaml").read_text()
+    assert invoke("evaluate", bench.run).err == ""  # the setting makes no result one of other settings
+    assert checked(bench, invoke).code == 0
 
 
 def test_scratch_keeps_its_weights_too(finished, copy_of):

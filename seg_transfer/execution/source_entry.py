@@ -6,7 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from seg_transfer.data.manifest import Number
 from seg_transfer.models.factory_code import FACTORY
@@ -75,6 +82,10 @@ class SourceEntry(BaseModel):
     channel_order: Literal["rgb", "bgr"] | None = None
     input_scale: Literal[1, 255] | None = None
     scores_only: bool = False
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if value not in (None, False)}
 
     @model_validator(mode="before")
     @classmethod

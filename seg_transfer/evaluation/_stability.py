@@ -33,12 +33,12 @@ def setup_stability(
 
     A set-up is a group (one target), a pool of items (a subset of the sources; the target's own dataset drops out of
     it) and one of the paper's four evaluation measures (section 3.3: tau_w, Kendall tau, Pearson, Rel@1). Its outcome
-    is the ranking of the metrics by that measure. The stability to one of these three components is, as the authors'
-    released code computes it, the Kendall tau-b of the outcomes of two set-ups that differ in this component alone,
-    averaged over all such two set-ups with the others fixed, and then over what the others can be; set-ups without an
-    outcome (constant scores, fewer than two items, all metrics equal) do not count. It lies in [-1, 1]: 1 where the
-    verdict is always the same, 0 where rankings are as at random. Controls take no part. Where scores tie for the
-    highest, Rel@1 is the mean over the tied ones, as everywhere here; the release takes the first.
+    is the ranking of the metrics by that measure. The stability to one of these three components follows the authors'
+    released code: the Kendall tau-b of the outcomes of two set-ups that differ in this component alone, averaged over
+    all such two set-ups with the others fixed, and then over what the others can be; set-ups without an outcome
+    (constant scores, fewer than two items, all metrics equal) do not count. It lies in [-1, 1]: 1 where the verdict is
+    always the same, 0 where rankings are as at random. Controls take no part. Where scores tie for the highest, Rel@1
+    is the mean over the tied ones, as everywhere here; the release takes the first.
 
     Args:
         pairs: One row per pair.

@@ -31,6 +31,7 @@ from seg_transfer.cli_options import (
     Workers,
 )
 from seg_transfer.cli_plan import plan, warn_of_code
+from seg_transfer.cli_report import report
 from seg_transfer.cli_submit import submit
 from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError
 from seg_transfer.execution.messages import complain, say
@@ -292,6 +293,11 @@ def evaluate(
         typer.echo(json.dumps(records(measures), indent=1))
         return
     render([*ranking_tables(pairs), *evaluation_tables(measures)], Console())
+
+
+app.command(epilog="Example: seg-transfer report runs/real4    or: seg-transfer report --published --out report")(
+    report
+)
 
 
 @app.command(epilog="Example: seg-transfer metrics    or: seg-transfer metrics --json")

@@ -73,8 +73,10 @@ def build(material: Material) -> ReportContent:
     scratch = scratch_report(material.pairs) if evaluation is not None else pd.DataFrame()
     cost = _cost(material)
     tables = [
-        Table("answer", f"For every target: the source to fine-tune, by {metric}", _answer(chosen, scratch)),
-        Table("targets", f"For every source: the target it is best for, by {metric}", chosen["fixed_source"]),
+        _choice_table("answer", f"For every target: the source to fine-tune, by {metric}", _answer(chosen, scratch)),
+        _choice_table(
+            "targets", f"For every source: the target it scores best on, by {metric}", chosen["fixed_source"]
+        ),
         *(_ranking_table(rankings[scenario], scenario, metric) for scenario in SCENARIOS),
         Table(
             "pairs", "Every pair: mIoU and score of every metric", _wide(rankings["fixed_target"], metrics, material)
@@ -114,7 +116,7 @@ def _facts(
     metric: str,
 ) -> list[Fact]:
     judged = () if evaluation is None else tuple(words.verdict(evaluation, "fixed_target"))
-    sure = [*words.certainty(chosen, metric), *words.checked(evaluation, metric), *words.scratch_words(scratch)]
+    sure = [*words.checked(evaluation, metric), *words.certainty(chosen, metric), *words.scratch_words(scratch)]
     facts = [
         Fact("Which model?", tuple(words.advice(chosen, metric))),
         Fact("How sure?", tuple(sure)),
@@ -134,6 +136,11 @@ def _answer(chosen: Mapping[str, pd.DataFrame], scratch: pd.DataFrame) -> pd.Dat
     return frame
 
 
+def _choice_table(name: str, title: str, frame: pd.DataFrame) -> Table:
+    """The page leaves out what says nothing: a column without a value."""
+    return Table(name, title, frame, page=frame.drop(columns="n_items").dropna(axis="columns", how="all"))
+
+
 def _ranking_table(ranking: pd.DataFrame, scenario: str, metric: str) -> Table:
     """Whole rankings by every metric; the page has room for those by one."""
     page = ranking[ranking["metric"] == metric].drop(columns="metric")
@@ -150,8 +157,8 @@ def _wide(ranking: pd.DataFrame, metrics: list[str], material: Material) -> pd.D
 def _evaluation_tables(evaluation: pd.DataFrame) -> list[Table]:
     joined = [", ".join(names) if isinstance(names, list) else "" for names in evaluation["beaten_by"]]
     shown = (
-        "scenario", "metric", "kind", "top1", "top1_low", "top1_high", "tau_w", "tau_w_low", "tau_w_high", "rel_at_1", "kendall",
-        "pearson", "beaten_by",
+        "scenario", "metric", "kind", "top1", "top1_low", "top1_high", "tau_w", "tau_w_low", "tau_w_high", "rel_at_1",
+        "kendall", "pearson", "beaten_by",
     )  # fmt: skip
     frame = evaluation.assign(beaten_by=joined)
     return [Table("evaluation", "How well every metric ranks", frame, page=frame[list(shown)])]
@@ -165,7 +172,7 @@ def _stability_tables(stability: pd.DataFrame | None) -> list[Table]:
 
 
 def _cost(material: Material) -> pd.DataFrame:
-    """Scoring, fine-tuning and source training: how many, seconds of one and of all; NaN where they are not known.
+    """Scoring, fine-tuning and source training: how many, seconds of one and of all; no row where they are not known.
 
     All metrics of one pass over a pair carry the seconds of that pass: it counts once.
     """
@@ -180,7 +187,7 @@ def _cost(material: Material) -> pd.DataFrame:
         ("training sources", *_count_and_sum(material.sources)),
     ]
     frame = pd.DataFrame(rows, columns=["what", "count", "total_seconds"]).astype({"total_seconds": float})
-    frame = frame[frame["count"] > 0].reset_index(drop=True)
+    frame = frame[frame["total_seconds"].notna()].reset_index(drop=True)
     return frame.assign(mean_seconds=frame["total_seconds"] / frame["count"])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-NOTHING = "–"
+NOTHING = "\N{EN DASH}"
 
 
 @dataclass(frozen=True)
@@ -186,4 +186,4 @@ def cell_text(value: object, form: str) -> str:
     if not form:
         return str(value)
     number = int(value) if form == "d" else float(value)  # type: ignore[call-overload,arg-type]
-    return format(number, form).replace("-", "−")  # noqa: RUF001
+    return format(number, form).replace("-", "\N{MINUS SIGN}")

@@ -27,7 +27,7 @@ def explanation_plots(explanations: Iterable[Explanation]) -> Iterator[Plot]:
                 file_stem("overlaps", one.source, one.target),
                 f"Classes that {one.source} confuses on {one.target}",
                 f"Heat map of the overlap of every two classes of {one.target} in the features of {one.source}.",
-                f"1: the classes lie in the same place; 0: apart. At most the {_MOST_CLASSES} classes that overlap most.",
+                f"1: both lie in the same place; 0: apart. At most {_MOST_CLASSES} classes, those that overlap most.",
                 partial(_draw_overlaps, one.overlaps),
             )
         for name, frame, when in (

@@ -1,7 +1,7 @@
 """Tables as files: Parquet, CSV and Markdown.
 
 Parquet holds the exact values. In CSV a text that a spreadsheet could take for a formula (it begins with = + - @, a tab
-or a carriage return) gets an apostrophe in front, by which spreadsheets know it for text; numbers stay numbers, and read
+or a carriage return) gets an apostrophe in front, by which spreadsheets know it for text; numbers stay numbers and read
 back exactly. In Markdown the characters that mean something there are escaped.
 """
 

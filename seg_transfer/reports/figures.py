@@ -125,7 +125,7 @@ def _scatter(tuned: pd.DataFrame, metric: str) -> Plot:
     return Plot(
         file_stem("scatter", metric),
         f"mIoU against {metric}, per target",
-        f"{own['target'].nunique()} panels, one per target: every source is a point at its {metric} score and its mIoU.",
+        f"{own['target'].nunique()} panels, one per target: each source is a point at its {metric} score and its mIoU.",
         f"Each panel is one target, each point one source; tau_w, the weighted Kendall tau, is 1 where {metric} orders "
         "the sources as their mIoU does.",
         partial(_draw_scatter, own, metric),
@@ -177,7 +177,7 @@ def _intervals(evaluation: pd.DataFrame) -> Plot:
     return Plot(
         "evaluation",
         "How well every metric ranks",
-        "For every metric and control a dot and an interval of tau_w and of top-1, for fixed targets and fixed sources.",
+        "For every metric and control a dot and an interval of tau_w and top-1, for fixed targets and fixed sources.",
         "Dots are means over groups, bars their 95 % bootstrap intervals. Controls look at no feature: a metric that "
         "does not pass them tells nothing new.",
         partial(_draw_intervals, evaluation),

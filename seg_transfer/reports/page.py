@@ -1,4 +1,4 @@
-"""The report as one HTML page that asks for nothing: styles, script and figures are in it, and a policy forbids all else.
+"""The report as one HTML page that asks for nothing: style, script and figures are in it, a policy forbids all else.
 
 Every text goes through Jinja2's autoescape; figures are images with a data URI, in which no script runs. The style and
 the script are files of this package, and the content security policy names their hashes.

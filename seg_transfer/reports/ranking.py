@@ -123,7 +123,7 @@ def _truth(own: pd.DataFrame, item: str, names: Sequence[str]) -> dict[str, obje
 
 
 def _rank_means(long: pd.DataFrame, group: str) -> pd.DataFrame:
-    """Rows of rank_mean, of the items of each group that have all of its parts; no rows where they are there already."""
+    """Rows of rank_mean, of the items of each group that have all its parts; no rows where they are there already."""
     parts = long[long["metric"].isin(PARTS)]
     if RANK_MEAN in set(long["metric"]) or set(PARTS) - set(parts["metric"]):
         return long.iloc[:0]

@@ -50,23 +50,20 @@ def advice(choices: pd.DataFrame, metric: str) -> list[str]:
 
 
 def certainty(choices: pd.DataFrame, metric: str) -> list[str]:
-    """How sure a choice is: ties by standard errors where they are known, and how many metrics agree."""
+    """How sure a choice is: how many metrics agree, equal scores, and ties by standard errors where they are known."""
     sentences = []
-    known = choices[choices["tied"].notna()]
-    tied = known.loc[known["tied"] != "", "target"].tolist()
-    if known.empty:
-        sentences.append(f"Standard errors do not say who else is tied for first by {metric}.")
-    else:
-        clear = len(known) - len(tied)
-        sentences.append(f"The first is clear of all others on {clear} of {len(known)} targets.")
-        sentences += [f"Others are tied for first on {listed(tied)}."] if tied else []
-    equal = choices.loc[choices["chosen"].str.contains(", "), "target"].tolist()
-    sentences += [f"Equal scores share the first place on {listed(equal)}."] if equal else []
     counts = choices["agreeing"].str.split(" of ", expand=True).astype(int)
     if counts[1].max() > 1:
-        all_agree = choices.loc[counts[0] == counts[1], "target"]
-        sentences.append(f"All metrics choose the same on {len(all_agree)} of {len(choices)} targets.")
-    return sentences
+        agreed = int((counts[0] == counts[1]).sum())
+        sentences.append(f"All metrics choose the same source on {agreed} of {len(choices)} targets.")
+    equal = choices.loc[choices["chosen"].str.contains(", "), "target"].tolist()
+    sentences += [f"Equal scores share the first place on {listed(equal)}."] if equal else []
+    known = choices[choices["tied"].notna()]
+    if known.empty:
+        return [*sentences, f"Standard errors do not say whether others are tied for first by {metric}."]
+    tied = known.loc[known["tied"] != "", "target"].tolist()
+    sentences.append(f"The first is clear of all others on {len(known) - len(tied)} of {len(known)} targets.")
+    return [*sentences, *([f"Others are tied for first on {listed(tied)}."] if tied else [])]
 
 
 def checked(evaluation: pd.DataFrame | None, metric: str) -> list[str]:
@@ -102,7 +99,7 @@ def verdict(evaluation: pd.DataFrame, scenario: str) -> list[str]:
     share = metrics["top1"].max()
     sentences.append(
         f"{listed(leaders)} most often {'choose' if len(leaders) > 1 else 'chooses'} the best {item}: "
-        f"{_count(share, n_groups)} of {n_groups} (top-1 {share:.3f}{_interval(metrics.loc[leaders[0]], 'top1')})."
+        f"{_count(share, n_groups)} of {n_groups}, top-1 {share:.3f}{_interval(metrics.loc[leaders[0]], 'top1')}."
     )
     return [*sentences, *_controls(rows, len(metrics))]
 
@@ -132,12 +129,11 @@ def scratch_words(scratch: pd.DataFrame) -> list[str]:
 
 def cost_words(cost: pd.DataFrame) -> list[str]:
     """What scoring took, and beside it what training took."""
-    known = cost.dropna(subset=["total_seconds"]).set_index("what")
     sentences = []
-    for what, row in known.iterrows():
+    for what, row in cost.set_index("what").iterrows():
         each = f", {duration(row['mean_seconds'])} each" if row["count"] > 1 else ""
         sentences.append(f"{str(what).capitalize()}: {duration(row['total_seconds'])} for {int(row['count'])}{each}.")
-    return sentences or ["The data does not say what anything took."]
+    return sentences or ["Not known: these results do not say what anything took."]
 
 
 def setting_rows(settings: Mapping[str, str]) -> pd.DataFrame:
@@ -166,4 +162,4 @@ def _loss(share: float) -> str:
 
 def _interval(row: Mapping[str, Any], measure: str) -> str:
     low, high = row[f"{measure}_low"], row[f"{measure}_high"]
-    return "" if math.isnan(low) else f" (95 % interval {low:.2f} to {high:.2f})".replace("-", "−")  # noqa: RUF001
+    return "" if math.isnan(low) else f" (95 % interval {low:.2f} to {high:.2f})".replace("-", "\N{MINUS SIGN}")

@@ -10,6 +10,7 @@ import pandas as pd
 from seg_transfer.evaluation import SCENARIOS, evaluate, scratch_report
 from seg_transfer.reports import words
 from seg_transfer.reports.data_table import Table
+from seg_transfer.reports.judging import comparison, judging_tables
 from seg_transfer.reports.material import Explanation, Material
 from seg_transfer.reports.ranking import choices, default_metric, ranked
 
@@ -70,6 +71,7 @@ def build(material: Material) -> ReportContent:
     metric = default_metric(metrics)
     chosen = {scenario: choices(rankings[scenario], scenario, metric, metrics) for scenario in SCENARIOS}
     evaluation = None if material.pairs.empty else evaluate(material.pairs)
+    compared = None if material.pairs.empty else comparison(material.pairs)
     scratch = scratch_report(material.pairs) if evaluation is not None else pd.DataFrame()
     cost = _cost(material)
     tables = [
@@ -82,6 +84,7 @@ def build(material: Material) -> ReportContent:
             "pairs", "Every pair: mIoU and score of every metric", _wide(rankings["fixed_target"], metrics, material)
         ),
         *([] if evaluation is None else _evaluation_tables(evaluation)),
+        *([] if compared is None else judging_tables(material.pairs, compared, metric)),
         *_stability_tables(material.stability),
         Table("cost", "What it took", cost),
         Table("datasets", "Datasets", material.datasets),
@@ -93,13 +96,13 @@ def build(material: Material) -> ReportContent:
         title=material.title,
         origin=material.origin,
         created=material.created,
-        facts=tuple(_facts(material, chosen["fixed_target"], evaluation, scratch, cost, metric)),
+        facts=tuple(_facts(material, chosen["fixed_target"], evaluation, compared, scratch, cost, metric)),
         metric=metric,
         metrics=tuple(metrics),
         rankings=rankings,
         choices=chosen,
         evaluation=evaluation,
-        verdicts=() if evaluation is None else tuple(words.verdict(evaluation, "fixed_source")),
+        verdicts=tuple(words.verdict(evaluation, compared, "fixed_source")),
         tables={table.name: table for table in tables if not table.frame.empty},
         warnings=material.warnings,
         stability=material.stability,
@@ -111,11 +114,12 @@ def _facts(
     material: Material,
     chosen: pd.DataFrame,
     evaluation: pd.DataFrame | None,
+    compared: pd.DataFrame | None,
     scratch: pd.DataFrame,
     cost: pd.DataFrame,
     metric: str,
 ) -> list[Fact]:
-    judged = () if evaluation is None else tuple(words.verdict(evaluation, "fixed_target"))
+    judged = tuple(words.verdict(evaluation, compared, "fixed_target"))
     sure = [*words.checked(evaluation, metric), *words.certainty(chosen, metric), *words.scratch_words(scratch)]
     facts = [
         Fact("Which model?", tuple(words.advice(chosen, metric))),

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -20,7 +21,7 @@ GREY, INK = "#767676", "#1a1a1a"
 HEAT = "cividis"
 _PNG_DPI = 160
 # A name may hold "$" and is never a formula; text stays text, and identifiers in the SVG do not change.
-_STYLE = {
+_STYLE: Any = {
     "axes.edgecolor": GREY,
     "axes.grid": False,
     "axes.spines.right": False,

@@ -76,7 +76,7 @@ def _draw_overlaps(overlaps: pd.DataFrame) -> Figure:
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02)
     bar.set_label("Bhattacharyya overlap")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return figure
 
 

@@ -96,7 +96,7 @@ def _heat_map(
     low, high = (float(data.min()), float(data.max())) if data.count() else (0.0, 1.0)
     middle = (low + high) / 2
     for row, column in np.ndindex(n_rows, n_columns):
-        text = texts.iat[row, column]
+        text = str(texts.iat[row, column])
         if text:
             ink = "white" if data[row, column] < middle else INK
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8, color=ink)
@@ -109,9 +109,9 @@ def _heat_map(
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02, aspect=30)
     bar.set_label(unit)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     if ranks:
-        ticks = np.unique(np.linspace(low, high, 5).round())
+        ticks = np.unique(np.linspace(low, high, 5).round()).tolist()
         bar.set_ticks(ticks, labels=[f"{-tick:.0f}" for tick in ticks])
     return figure
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from seg_transfer.reports.judging import against
+
 _SCENARIO = {
     "fixed_target": ("target", "source", "Ranking the sources of a target"),
     "fixed_source": ("source", "target", "Ranking the targets of a source"),
@@ -71,15 +73,17 @@ def checked(evaluation: pd.DataFrame | None, metric: str) -> list[str]:
     if evaluation is None:
         return []
     rows = evaluation[(evaluation["scenario"] == "fixed_target") & (evaluation["metric"] == metric)].to_dict("records")
-    row = rows[0] if rows else {"n_groups": 0}
-    if not row["n_groups"]:
+    if not rows or not rows[0]["n_groups"]:
         return []
+    row = rows[0]
     hits = f"{_count(row['top1'], row['n_groups'])} of {row['n_groups']} targets{_interval(row, 'top1')}"
     return [f"Held against fine-tuning, {metric} chose the best source on {hits}; {_loss(row['rel_at_1'])}."]
 
 
-def verdict(evaluation: pd.DataFrame, scenario: str) -> list[str]:
-    """Which metric ranks best, how far its interval goes, and which controls beat which metrics."""
+def verdict(evaluation: pd.DataFrame | None, compared: pd.DataFrame | None, scenario: str) -> list[str]:
+    """Which metric ranks best, of which others it is clear, and which controls beat which metrics."""
+    if evaluation is None or compared is None:
+        return []
     rows = evaluation[evaluation["scenario"] == scenario].set_index("metric")
     metrics = rows[rows["kind"] == "metric"].dropna(subset=["tau_w"]).sort_values("tau_w", ascending=False)
     if metrics.empty or rows["n_groups"].max() < 1:
@@ -89,13 +93,15 @@ def verdict(evaluation: pd.DataFrame, scenario: str) -> list[str]:
     best = metrics.iloc[0]
     leaders = metrics.index[metrics["top1"] == metrics["top1"].max()]
     interval = _interval(best, "tau_w")
-    others = metrics.index[1:]
-    overlapping = [name for name in others if metrics.loc[name, "tau_w_high"] >= best["tau_w_low"]]
+    differences = against(compared, scenario, str(metrics.index[0])).set_index("second_metric")
+    open_to = [str(name) for name in metrics.index[1:] if not differences.loc[name, "difference_low"] > 0]
     sentences = [
         f"{ranking}: {metrics.index[0]} is best by tau_w, {best['tau_w']:.3f}{interval}, mean over {n_groups} {group}s."
     ]
-    if overlapping:
-        sentences.append(f"The intervals of {listed(overlapping)} overlap with it.")
+    if open_to:
+        sentences.append(
+            f"{listed(open_to)} may be as good: {_intervals(len(open_to))} of the paired difference holds 0."
+        )
     share = metrics["top1"].max()
     sentences.append(
         f"{listed(leaders)} most often {'choose' if len(leaders) > 1 else 'chooses'} the best {item}: "
@@ -141,6 +147,10 @@ def setting_rows(settings: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame(list(settings.items()), columns=["setting", "value"])
 
 
+def _intervals(number: int) -> str:
+    return "the interval" if number == 1 else "each interval"
+
+
 def _either(names: str) -> str:
     return names.replace(", ", " or ")
 
@@ -160,6 +170,6 @@ def _loss(share: float) -> str:
     )
 
 
-def _interval(row: Mapping[str, Any], measure: str) -> str:
+def _interval(row: Any, measure: str) -> str:
     low, high = row[f"{measure}_low"], row[f"{measure}_high"]
     return "" if math.isnan(low) else f" (95 % interval {low:.2f} to {high:.2f})".replace("-", "\N{MINUS SIGN}")

@@ -12,7 +12,7 @@ from seg_transfer.reports import words
 from seg_transfer.reports.data_table import Table
 from seg_transfer.reports.judging import comparison, judging_tables
 from seg_transfer.reports.material import Explanation, Material
-from seg_transfer.reports.ranking import choices, default_metric, ranked
+from seg_transfer.reports.ranking import choices, default_metric, ranked, without_score
 
 _TITLES = {
     "fixed_target": "Fixed target: the sources of every target, ranked",
@@ -44,7 +44,6 @@ class ReportContent:
         evaluation: Frame of `evaluate`; None where nothing could be evaluated.
         verdicts: What the evaluation says of the metrics with fixed sources; of fixed targets the facts say it.
         tables: Name -> table.
-        warnings: What a reader must know about single metrics.
         stability, explanations: As in `Material`.
     """
 
@@ -59,85 +58,102 @@ class ReportContent:
     evaluation: pd.DataFrame | None
     verdicts: tuple[str, ...]
     tables: Mapping[str, Table]
-    warnings: tuple[str, ...]
     stability: pd.DataFrame | None
     explanations: tuple[Explanation, ...]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What fine-tuned pairs say; None and empty where there are none."""
+
+    evaluation: pd.DataFrame | None
+    compared: pd.DataFrame | None
+    scratch: pd.DataFrame
 
 
 def build(material: Material) -> ReportContent:
     """Derive everything that a report says. Deterministic: equal material, equal content."""
     rankings = {scenario: ranked(material.scores, material.miou, scenario) for scenario in SCENARIOS}
     metrics = list(dict.fromkeys(rankings["fixed_target"]["metric"]))
-    metric = default_metric(metrics)
+    metric = default_metric(rankings["fixed_target"])
     chosen = {scenario: choices(rankings[scenario], scenario, metric, metrics) for scenario in SCENARIOS}
-    evaluation = None if material.pairs.empty else evaluate(material.pairs)
-    compared = None if material.pairs.empty else comparison(material.pairs)
-    scratch = scratch_report(material.pairs) if evaluation is not None else pd.DataFrame()
-    cost = _cost(material)
+    judged = _judged(material.pairs)
     tables = [
-        _choice_table("answer", f"For every target: the source to fine-tune, by {metric}", _answer(chosen, scratch)),
-        _choice_table(
-            "targets", f"For every source: the target it scores best on, by {metric}", chosen["fixed_source"]
-        ),
-        *(_ranking_table(rankings[scenario], scenario, metric) for scenario in SCENARIOS),
+        *_ranking_tables(rankings, chosen, judged.scratch, metric),
         Table(
             "pairs", "Every pair: mIoU and score of every metric", _wide(rankings["fixed_target"], metrics, material)
         ),
-        *([] if evaluation is None else _evaluation_tables(evaluation)),
-        *([] if compared is None else judging_tables(material.pairs, compared, metric)),
+        *_judged_tables(material, judged, metric),
         *_stability_tables(material.stability),
-        Table("cost", "What it took", cost),
+        Table("cost", "What it took", _cost(material)),
         Table("datasets", "Datasets", material.datasets),
         Table("sources", "Source models", material.sources),
         Table("settings", "Settings", words.setting_rows(material.settings)),
         _keys_table(material, metrics),
     ]
+    without = without_score(rankings["fixed_target"], metric)
     return ReportContent(
         title=material.title,
         origin=material.origin,
         created=material.created,
-        facts=tuple(_facts(material, chosen["fixed_target"], evaluation, compared, scratch, cost, metric)),
+        facts=tuple(_facts(material, judged, chosen["fixed_target"], without, metric)),
         metric=metric,
         metrics=tuple(metrics),
         rankings=rankings,
         choices=chosen,
-        evaluation=evaluation,
-        verdicts=tuple(words.verdict(evaluation, compared, "fixed_source")),
+        evaluation=judged.evaluation,
+        verdicts=tuple(words.verdict(judged.evaluation, judged.compared, "fixed_source")),
         tables={table.name: table for table in tables if not table.frame.empty},
-        warnings=material.warnings,
         stability=material.stability,
         explanations=material.explanations,
     )
 
 
-def _facts(
-    material: Material,
-    chosen: pd.DataFrame,
-    evaluation: pd.DataFrame | None,
-    compared: pd.DataFrame | None,
-    scratch: pd.DataFrame,
-    cost: pd.DataFrame,
-    metric: str,
-) -> list[Fact]:
-    judged = tuple(words.verdict(evaluation, compared, "fixed_target"))
-    sure = [*words.checked(evaluation, metric), *words.certainty(chosen, metric), *words.scratch_words(scratch)]
+def _judged(pairs: pd.DataFrame) -> _Judged:
+    if pairs.empty:
+        return _Judged(None, None, pd.DataFrame())
+    return _Judged(evaluate(pairs), comparison(pairs), scratch_report(pairs))
+
+
+def _judged_tables(material: Material, judged: _Judged, metric: str) -> list[Table]:
+    if judged.evaluation is None or judged.compared is None:
+        return []
+    evaluated = metric if metric in set(judged.evaluation["metric"]) else str(judged.evaluation["metric"].iloc[0])
+    return [_evaluation_table(judged.evaluation), *judging_tables(material.pairs, judged.compared, evaluated)]
+
+
+def _facts(material: Material, judged: _Judged, chosen: pd.DataFrame, without: list[str], metric: str) -> list[Fact]:
+    verdict = tuple(words.verdict(judged.evaluation, judged.compared, "fixed_target"))
+    sure = [
+        *words.checked(judged.evaluation, metric),
+        *words.certainty(chosen, metric),
+        *words.scratch_words(judged.scratch),
+    ]
+    skipped = [*material.skipped, *words.without_words(without, metric)] or ["Nothing."]
     facts = [
         Fact("Which model?", tuple(words.advice(chosen, metric))),
         Fact("How sure?", tuple(sure)),
-        Fact("What cost?", tuple(words.cost_words(cost))),
-        Fact("What was skipped?", (*(material.skipped or ("Nothing.",)), *material.warnings)),
+        Fact("What cost?", tuple(words.cost_words(_cost(material)))),
+        Fact("What was skipped?", (*skipped, *material.warnings)),
     ]
-    if not judged:
+    if not verdict:
         return facts
-    which = [Fact("Which metric?", judged)]
+    which = [Fact("Which metric?", verdict)]
     return which + facts if material.about_metrics else facts + which
 
 
-def _answer(chosen: Mapping[str, pd.DataFrame], scratch: pd.DataFrame) -> pd.DataFrame:
-    frame = chosen["fixed_target"]
+def _ranking_tables(
+    rankings: Mapping[str, pd.DataFrame], chosen: Mapping[str, pd.DataFrame], scratch: pd.DataFrame, metric: str
+) -> list[Table]:
+    answer = chosen["fixed_target"]
     if not scratch.empty:
-        frame = frame.merge(scratch[["target", "scratch_miou"]], on="target", how="left")
-    return frame
+        answer = answer.merge(scratch[["target", "scratch_miou"]], on="target", how="left")
+    of_sources = f"For every source: the target it scores best on, by {metric}"
+    return [
+        _choice_table("answer", f"For every target: the source to fine-tune, by {metric}", answer),
+        _choice_table("targets", of_sources, chosen["fixed_source"]),
+        *(_ranking_table(rankings[scenario], scenario, metric) for scenario in SCENARIOS),
+    ]
 
 
 def _choice_table(name: str, title: str, frame: pd.DataFrame) -> Table:
@@ -158,14 +174,14 @@ def _wide(ranking: pd.DataFrame, metrics: list[str], material: Material) -> pd.D
     return frame.merge(miou, on=["source", "target"], how="left")[["source", "target", "miou", *metrics]]
 
 
-def _evaluation_tables(evaluation: pd.DataFrame) -> list[Table]:
+def _evaluation_table(evaluation: pd.DataFrame) -> Table:
     joined = [", ".join(names) if isinstance(names, list) else "" for names in evaluation["beaten_by"]]
     shown = (
         "scenario", "metric", "kind", "top1", "top1_low", "top1_high", "tau_w", "tau_w_low", "tau_w_high", "rel_at_1",
         "kendall", "pearson", "beaten_by",
     )  # fmt: skip
     frame = evaluation.assign(beaten_by=joined)
-    return [Table("evaluation", "How well every metric ranks", frame, page=frame[list(shown)])]
+    return Table("evaluation", "How well every metric ranks", frame, page=frame[list(shown)])
 
 
 def _stability_tables(stability: pd.DataFrame | None) -> list[Table]:

@@ -88,8 +88,8 @@ def picture(plot: Plot) -> Picture:
 def label(name: object, most: int = 22) -> str:
     """A name as a label: on one line, without characters that an SVG must not hold, and short.
 
-    >>> label("a\\x1bb"), label("abcdefghij", most=6)
-    ('a\\N{REPLACEMENT CHARACTER}b', 'abcde…')
+    >>> ascii(label("a\\x1bb")), label("abcdefghij", most=6)
+    ("'a\\\\ufffdb'", 'abcde…')
     """
     plain = re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", str(name))
     return plain if len(plain) <= most else plain[: most - 1] + "…"
@@ -99,7 +99,7 @@ def file_stem(*parts: object) -> str:
     """A stem of a file name made of names of any kind; different names give different stems.
 
     >>> file_stem("ranks", "gbc"), file_stem("ranks", "a/../b")
-    ('ranks_gbc', 'ranks_a_.._b-c9c9cf1b')
+    ('ranks_gbc', 'ranks_a_.._b-3d1abb43')
     """
     raw = "_".join(map(str, parts))
     plain = re.sub(r"[^A-Za-z0-9_.-]", "_", raw)[:80]

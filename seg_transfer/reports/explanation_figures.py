@@ -61,8 +61,8 @@ def _draw_overlaps(overlaps: pd.DataFrame) -> Figure:
     order = list(dict.fromkeys(both["class_a"]))
     values = wide.reindex(index=order, columns=order).to_numpy(dtype=float, copy=True)
     np.fill_diagonal(values, np.nan)
-    largest = np.nan_to_num(values, nan=-1).max(axis=1)
-    kept = np.sort(np.argsort(-largest, kind="stable")[:_MOST_CLASSES])
+    known = np.nan_to_num(values, nan=0.0)
+    kept = np.sort(np.lexsort((-known.sum(axis=1), -known.max(axis=1)))[:_MOST_CLASSES])
     values, names = values[np.ix_(kept, kept)], [label(order[place], 18) for place in kept]
     side = 2.4 + 0.27 * max(len(names), 4)
     figure = Figure(figsize=(side + 0.6, side))

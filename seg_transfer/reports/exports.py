@@ -46,10 +46,11 @@ def csv_text(frame: pd.DataFrame) -> str:
     """A frame as CSV; missing cells are empty.
 
     >>> csv_text(pd.DataFrame({"source": ["=1+1", "a"], "score": [-0.1, None]}))
-    "source,score\\n'=1+1,-0.1\\na,\\n"
+    "source,score\\r\\n'=1+1,-0.1\\r\\na,\\r\\n"
     """
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    # Lines end as RFC 4180 has it; the writer then quotes a carriage return within a cell too.
+    writer = csv.writer(stream, lineterminator="\r\n")
     writer.writerow([_csv_cell(str(name)) for name in frame])
     for row in frame.itertuples(index=False):
         writer.writerow([_csv_cell(value) for value in row])

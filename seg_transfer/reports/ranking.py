@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -28,15 +29,21 @@ class FirstPlace:
     tied: tuple[str, ...] | None
 
 
-def default_metric(metrics: Sequence[str]) -> str:
-    """The metric that a reader is advised to go by: rank_mean where its parts are there, else gbc, else the first.
+def default_metric(ranking: pd.DataFrame) -> str:
+    """The metric that a reader is advised to go by: rank_mean, else gbc, else the first, of those with most scores.
 
-    >>> default_metric(["logme", "gbc", "nleep"]), default_metric(["logme", "gbc"]), default_metric(["leep", "logme"])
-    ('rank_mean', 'gbc', 'leep')
+    `ranking` is a frame of `ranked`, not empty.
     """
-    if RANK_MEAN in metrics or set(PARTS) <= set(metrics):
-        return RANK_MEAN
-    return GBC if GBC in metrics else metrics[0]
+    count = Counter(map(str, ranking["metric"]))
+    order = dict.fromkeys([RANK_MEAN, GBC, *count])
+    return max(order, key=lambda metric: count[metric])
+
+
+def without_score(ranking: pd.DataFrame, metric: str) -> list[str]:
+    """Pairs that other metrics scored and this one did not, as "source -> target"."""
+    scored = set(zip(*(ranking.loc[ranking["metric"] == metric, name] for name in ("source", "target")), strict=True))
+    every = dict.fromkeys(zip(ranking["source"], ranking["target"], strict=True))
+    return [f"{source} -> {target}" for source, target in every if (source, target) not in scored]
 
 
 def ranked(scores: pd.DataFrame, miou: pd.DataFrame, scenario: str) -> pd.DataFrame:
@@ -116,10 +123,10 @@ def _truth(own: pd.DataFrame, item: str, names: Sequence[str]) -> dict[str, obje
     if own["miou"].isna().any():
         return {"chosen_miou": None, "best": None, "best_miou": None, "of_best": None}
     best = float(own["miou"].max())
-    chosen = float(own.loc[own[item].isin(names), "miou"].mean())
+    chosen = own.loc[own[item].isin(names), "miou"]
     winners = ", ".join(own.loc[own["miou_rank"] == 1, item])
-    share = chosen / best if best > 0 else None
-    return {"chosen_miou": chosen, "best": winners, "best_miou": best, "of_best": share}
+    share = float((chosen / best).mean()) if best > 0 else None
+    return {"chosen_miou": float(chosen.mean()), "best": winners, "best_miou": best, "of_best": share}
 
 
 def _rank_means(long: pd.DataFrame, group: str) -> pd.DataFrame:

@@ -76,8 +76,9 @@ def checked(evaluation: pd.DataFrame | None, metric: str) -> list[str]:
     if not rows or not rows[0]["n_groups"]:
         return []
     row = rows[0]
-    hits = f"{_count(row['top1'], row['n_groups'])} of {row['n_groups']} targets{_interval(row, 'top1')}"
-    return [f"Held against fine-tuning, {metric} chose the best source on {hits}; {_loss(row['rel_at_1'])}."]
+    hits = f"{_count(row['top1'], row['n_groups'])} of {row['n_groups']} targets"
+    top1 = f"top-1 {row['top1']:.3f}{_interval(row, 'top1')}"
+    return [f"Held against fine-tuning, {metric} chose the best source on {hits}, {top1}; {_loss(row['rel_at_1'])}."]
 
 
 def verdict(evaluation: pd.DataFrame | None, compared: pd.DataFrame | None, scenario: str) -> list[str]:
@@ -142,6 +143,11 @@ def cost_words(cost: pd.DataFrame) -> list[str]:
     return sentences or ["Not known: these results do not say what anything took."]
 
 
+def without_words(pairs: Sequence[str], metric: str) -> list[str]:
+    """Pairs that the ranking lacks because its metric did not score them."""
+    return [f"Without a {metric} score, and so not ranked: {listed(pairs)}."] if pairs else []
+
+
 def setting_rows(settings: Mapping[str, str]) -> pd.DataFrame:
     """Settings as a table of two columns."""
     return pd.DataFrame(list(settings.items()), columns=["setting", "value"])
@@ -166,7 +172,9 @@ def _count(share: float, n_groups: int) -> str:
 
 def _loss(share: float) -> str:
     return (
-        "mIoU of the best is not positive" if math.isnan(share) else f"its choices reach {share:.1%} of the best mIoU"
+        "mIoU of the best is not positive"
+        if math.isnan(share)
+        else f"its choices reach {100 * share:.1f} % of the best mIoU"
     )
 
 

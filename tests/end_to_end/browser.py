@@ -1,6 +1,6 @@
 """A headless Chromium with a fixed viewport that tells what a page asked for and complained about.
 
-It needs Debian's or Ubuntu's packages chromium and chromium-driver (scripts/cluster_packages.sh). Nothing is downloaded.
+It needs Debian's packages chromium and chromium-driver (scripts/test_packages.sh). Nothing is downloaded.
 """
 
 import base64
@@ -31,7 +31,7 @@ _FLAGS = (
 def lacking() -> str:
     """Why there is no browser here; "" where there is one."""
     missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
-    return f"no {' and no '.join(missing)} here; as root, scripts/cluster_packages.sh installs them" if missing else ""
+    return f"no {' and no '.join(missing)} here; as root, scripts/test_packages.sh installs them" if missing else ""
 
 
 class Browser:

@@ -1,7 +1,7 @@
 """The report in a real browser: silent, offline, sortable, readable at 390 px, and hostile names stay text."""
 
 import pytest
-from browser import browser, lacking
+from end_to_end.browser import browser, lacking
 from report_material import ATTACK
 from selenium.webdriver.common.keys import Keys
 
@@ -9,10 +9,22 @@ pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking())
 
 WIDTHS = ((1280, 900), (390, 844))
 _OPEN_ALL = "document.querySelectorAll('details').forEach((one) => { one.open = true; });"
-_NUMBERS = """
-return Array.from(document.querySelectorAll(arguments[0] + ' tbody tr'), (row) => row.cells[arguments[1]].dataset.number);
+_ROWS = "return Array.from(document.querySelectorAll(arguments[0] + ' tbody tr'), (row) => row.cells[arguments[1]]"
+_NUMBERS, _TEXTS = f"{_ROWS}.dataset.number);", f"{_ROWS}.textContent);"
+_SCROLLING = "return Array.from(document.querySelectorAll('.scroll')).some((one) => one.scrollWidth > one.clientWidth)"
+_SMALLEST_FONT = """
+const texts = document.querySelectorAll('p, dd, td, th');
+return Math.min(...Array.from(texts, (one) => parseFloat(getComputedStyle(one).fontSize)));
 """
-_TEXTS = "return Array.from(document.querySelectorAll(arguments[0] + ' tbody tr'), (row) => row.cells[arguments[1]].textContent);"
+_TOO_WIDE = """
+const tables = Array.from(document.querySelectorAll('table'));
+return tables.filter((one) => one.getBoundingClientRect().right > innerWidth).map((one) => one.id);
+"""
+_SEEN = """
+const facts = Array.from(document.querySelectorAll('dl > div'));
+const seen = facts.filter((one) => one.getBoundingClientRect().bottom <= innerHeight);
+return seen.map((one) => one.firstChild.textContent);
+"""
 
 
 @pytest.fixture(scope="module")
@@ -59,20 +71,14 @@ def test_nothing_is_wider_than_a_telephone_but_what_scrolls_in_its_box(chromium,
     assert chromium.run("return document.documentElement.scrollWidth") == 390
     chromium.run("window.scrollTo(500, 0)")
     assert chromium.run("return window.scrollX") == 0
-    assert chromium.run(
-        "return Array.from(document.querySelectorAll('.scroll')).some((b) => b.scrollWidth > b.clientWidth)"
-    )
-    small = "return Math.min(...Array.from(document.querySelectorAll('p, dd, td, th'), (e) => parseFloat(getComputedStyle(e).fontSize)))"
-    assert chromium.run(small) >= 12
+    assert chromium.run(_SCROLLING)
+    assert chromium.run(_SMALLEST_FONT) >= 12
 
 
 @pytest.mark.parametrize("size", WIDTHS, ids=lambda size: str(size[0]))
 def test_the_first_screen_answers(chromium, published_report, size):
     chromium.open(published_report / "report.html", *size)
-    seen = chromium.run(
-        "return Array.from(document.querySelectorAll('dl > div'))"
-        ".filter((one) => one.getBoundingClientRect().bottom <= innerHeight).map((one) => one.firstChild.textContent)"
-    )
+    seen = chromium.run(_SEEN)
     assert {"Which metric?", "Which model?", "How sure?", "What cost?", "What was skipped?"} <= set(seen)
 
 
@@ -138,7 +144,6 @@ def test_the_page_prints(chromium, published_report):
     size = {"width": 703, "height": 1000, "deviceScaleFactor": 1, "mobile": False}  # A4 without its margins
     chromium.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     try:
-        too_wide = "return Array.from(document.querySelectorAll('table'), (t) => [t.id, t.getBoundingClientRect().right]).filter((t) => t[1] > innerWidth)"
-        assert chromium.run(too_wide) == []
+        assert chromium.run(_TOO_WIDE) == []
     finally:
         chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

@@ -26,6 +26,10 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what is missing a
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads for the arithmetic; 0 leaves the default.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that read training images beside the training.")]
+Processes = Annotated[
+    int,
+    typer.Option(min=1, help="Processes that share the batches of each training, one per GPU (local and ray)."),
+]
 TrustConfig = Annotated[bool, typer.Option("--trust-config", help="Do not warn that model configs are code.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 DryRunAsJson = Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,9 +50,14 @@ def plan(
 
 
 def warn_of_code(run: Run) -> None:
-    """Name the model configs from elsewhere that are about to be run."""
-    for config in run.study.code_configs():
-        complain(f"warning: {config} is Python code and will be run; --trust-config says that you trust it")
+    """Name the model configs and factories from elsewhere that are about to be run."""
+    warn_of(run.study.code())
+
+
+def warn_of(codes: Iterable[str]) -> None:
+    """Name code from elsewhere that is about to be run."""
+    for code in codes:
+        complain(f"warning: {code} is Python code and will be run; --trust-config says that you trust it")
 
 
 def _check(run: Run, as_json: bool) -> None:

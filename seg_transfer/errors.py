@@ -3,6 +3,8 @@
 Every message is one line that names the file, field or pair, the value, the rule, and what to do.
 """
 
+from collections.abc import Mapping
+
 
 class SegTransferError(Exception):
     """Base of every error that is the user's to mend. Exit code 1."""
@@ -41,13 +43,17 @@ class ResultsError(SegTransferError):
 
 
 class IncompleteError(SegTransferError):
-    """Some items failed, every other one was finished and kept. Exit code 8, or the code that all reasons share."""
+    """Some items failed, every other one was finished and kept. Exit code 8, or the code that all reasons share.
+
+    ``reasons``: why, by the item as messages name it.
+    """
 
     exit_code = 8
 
-    def __init__(self, message: str, exit_code: int | None = None) -> None:
+    def __init__(self, message: str, exit_code: int | None = None, reasons: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.exit_code = exit_code or self.exit_code
+        self.reasons = dict(reasons or {})
 
 
 class TrainingError(SegTransferError):

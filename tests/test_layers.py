@@ -13,10 +13,12 @@ import seg_transfer
 PACKAGE = Path(seg_transfer.__file__).parent
 LAYERS = {
     "errors": 0,
-    **dict.fromkeys(("observations", "sampling", "metrics", "evaluation"), 1),
+    **dict.fromkeys(("observations", "sampling", "metrics", "evaluation", "uncertainty"), 1),
     **dict.fromkeys(("data", "models", "features", "training", "store", "resources"), 2),
     **dict.fromkeys(("execution", "reports", "demo"), 3),
-    **dict.fromkeys(("cli", "cli_options", "cli_plan", "cli_report", "cli_submit", "__main__"), 4),
+    **dict.fromkeys(
+        ("cli", "cli_options", "cli_plan", "cli_rank", "cli_report", "cli_stages", "cli_submit", "__main__"), 4
+    ),
 }
 PURE_LIBRARIES = {"numpy", "scipy", "pandas"}
 # POT couples sets of unequal sizes, which SciPy does by a dense linear program only. It is optional: one door to it.

@@ -50,7 +50,7 @@ def read_label(path: Path, manifest: DatasetManifest) -> npt.NDArray[np.uint8]:
     DataError names file, value, row and column (from 0) of the first value that the manifest does not list, unless it
     says ``unlisted: ignore``.
     """
-    raw = _read_raw(path, manifest.labels.encoding)
+    raw = read_raw_values(path, manifest.labels.encoding)
     classes = manifest.raw_classes()
     known = np.array(sorted(classes))
     index = np.array([classes[value] for value in known.tolist()], np.uint8)
@@ -64,6 +64,15 @@ def read_label(path: Path, manifest: DatasetManifest) -> npt.NDArray[np.uint8]:
         raise _unlisted_value(path, raw, int(starts[listed.argmin()]), manifest)
     label = np.repeat(np.where(listed, index[nearest], np.uint8(IGNORE)), np.diff(starts, append=flat.size))
     return label.reshape(raw.shape)
+
+
+def label_encoding(path: Path) -> str:
+    """The encoding of a manifest that fits a label map; grey values count as palette indices, for both may mix."""
+    with _opened(path) as image:
+        fitting = [name for name in ("palette", "id", "id16", "rgb") if image.mode in _LABEL_MODES[name]]
+        if not fitting:
+            raise DataError(f"{path}: a file of mode {image.mode!r} is no label map; store it with 8 or 16 bits")
+        return fitting[0]
 
 
 def read_pair(record: Record, manifest: DatasetManifest) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
@@ -103,8 +112,11 @@ def resize_to_short_side(image: npt.NDArray[np.uint8], short_side: int) -> npt.N
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _read_raw(path: Path, encoding: str) -> npt.NDArray[np.integer]:
-    """Raw values of a label map, (H, W); a colour becomes the number R + 256 G + 65536 B."""
+def read_raw_values(path: Path, encoding: str) -> npt.NDArray[np.integer]:
+    """Raw values of a label map, (H, W); a colour becomes the number R + 256 G + 65536 B.
+
+    DataError where the file does not fit the encoding that a manifest declares.
+    """
     with _opened(path) as image:
         if image.mode not in _LABEL_MODES[encoding]:
             fitting = [name for name, modes in _LABEL_MODES.items() if image.mode in modes]

@@ -214,8 +214,9 @@ class DatasetManifest(_Block):
     """All that is known of a dataset without opening its files.
 
     ``root`` is relative to the data root, every other path to ``root``. ``mean`` and ``std`` are those of pixels / 255;
-    ``crop_size`` is (height, width) in pixels. ``source_train`` is what a source model of this dataset is trained on
-    when that is more than ``train``. ``trust_mtime`` lets size and modification time stand for a file's content.
+    ``crop_size`` is (height, width) in pixels. ``eval`` may be missing where no network is to be judged on the dataset.
+    ``source_train`` is what a source model of this dataset is trained on when that is more than ``train``.
+    ``trust_mtime`` lets size and modification time stand for a file's content.
     """
 
     name: Annotated[str, AfterValidator(_is_name)]
@@ -225,7 +226,7 @@ class DatasetManifest(_Block):
     labels: Labels
     root: InsidePath
     train: Split
-    eval: Split
+    eval: Split | None = None
     source_train: Split | None = None
     pairing: Pairing | None = None
     low_shot: LowShot = LowShot()
@@ -244,9 +245,17 @@ class DatasetManifest(_Block):
         return self
 
     def split(self, name: SplitName) -> Split:
-        """The files of a split; ``source_train`` is ``train`` where the manifest has no other."""
+        """The files of a split; ``source_train`` is ``train`` where the manifest has no other.
+
+        ConfigError where ``eval`` is missing.
+        """
         splits = {"train": self.train, "eval": self.eval, "source_train": self.source_train or self.train}
-        return splits[name]
+        found = splits[name]
+        if found is None:
+            raise ConfigError(
+                f"manifest {self.name}: field eval is missing; name the images that a network is judged by"
+            )
+        return found
 
     def raw_classes(self) -> dict[int, int]:
         """Class index, or 255 to ignore, of every listed raw value; colours are packed as R + 256 G + 65536 B."""
@@ -285,7 +294,7 @@ def load_yaml(path: Path, model: type[Model], changes: Mapping[str, Any] | None 
     try:
         return model.model_validate(changed)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_one_line(error, changed)}") from error
+        raise ConfigError(f"{path}: {one_line(error, changed)}") from error
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -327,7 +336,8 @@ _SHORT.maxlevel = 2
 _SHORT.maxstring = _SHORT.maxother = 60
 
 
-def _one_line(error: ValidationError, data: object) -> str:
+def one_line(error: ValidationError, data: object) -> str:
+    """The first mistake in `data` as "field: value: rule; what to do", and how many more there are."""
     first, *others = error.errors(include_url=False)
     more = f" (and {len(others)} more)" if others else ""
     return _explain(first, data) + more

@@ -15,7 +15,7 @@ from torch import nn
 from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.execution.claims import Held, for_each_claimed
 from seg_transfer.execution.items import Trial, fine_tuning_of, trial_lease, wanted_trials
-from seg_transfer.execution.keys import source_config, start_key, target_network, trial_keys
+from seg_transfer.execution.keys import start_key, target_network, trial_keys, tunable_source
 from seg_transfer.execution.progress import progress_of
 from seg_transfer.execution.run import WHOLE, Run, Say, Shard, share
 from seg_transfer.execution.sources import common_initialisation
@@ -122,7 +122,8 @@ def _model(run: Run, trial: Trial) -> ModelConfig:
     if trial.source is None:
         return target_network(run, trial.target)
     manifest = run.manifests[trial.target]
-    model, _ = resolve(*source_config(run, trial.source), memo=run.memo)
+    source = tunable_source(run, trial.source)
+    model, _ = resolve(source.config, source.checkpoint, memo=run.memo)
     fitted = with_classes(model, len(manifest.classes))
     return fitted if run.study.normalisation == "model" else with_normalisation(fitted, manifest.mean, manifest.std)
 
@@ -132,7 +133,8 @@ def _initialised(run: Run, trial: Trial, model: ModelConfig) -> nn.Module:
     if trial.source is None:
         common_initialisation(run, network)
         return network
-    _, weights = resolve(*source_config(run, trial.source), memo=run.memo)
+    source = tunable_source(run, trial.source)
+    _, weights = resolve(source.config, source.checkpoint, memo=run.memo)
     if weights is None:
         raise ConfigError(f"source {trial.source.name}: field checkpoint is missing; name the weights to fine-tune")
     load_weights_except_classifiers(network, load_checkpoint(weights), str(weights))

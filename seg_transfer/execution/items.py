@@ -64,7 +64,7 @@ def fine_tuning_of(run: Run) -> FineTuning:
 def trained_by_study(run: Run, only: Sequence[str] = ()) -> list[SourceEntry]:
     """The sources among these that the study trains; of all when none is named."""
     names = chosen([source.name for source in run.study.sources], only, "source")
-    return [entry for entry in map(run.study.source, names) if entry.config is None]
+    return [entry for entry in map(run.study.source, names) if entry.kind == "study"]
 
 
 def wanted_trials(run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Trial]:
@@ -86,10 +86,16 @@ def uninstalled_metrics(run: Run) -> list[str]:
     return [name for name in run.study.metrics if not METRICS[name].installed]
 
 
-def metrics_of(run: Run, *, unseen: bool) -> list[str]:
+def metrics_of(run: Run, entry: SourceEntry, *, unseen: bool) -> list[str]:
     """The study's metrics that a source can have; `unseen` when its own images are not at hand."""
-    skipped = {*uninstalled_metrics(run), *(skipped_metrics(run) if unseen else ())}
+    skipped = {*uninstalled_metrics(run), *(skipped_metrics(run) if unseen else ()), *featureless(run, entry)}
     return [name for name in run.study.metrics if name not in skipped]
+
+
+def featureless(run: Run, entry: SourceEntry) -> list[str]:
+    """The study's metrics that a source without features cannot have; none of any other source."""
+    of_features = {"features", "image_embeddings", "source_images"}
+    return [name for name in run.study.metrics if entry.scores_only and METRICS[name].needs & of_features]
 
 
 def skipped_metrics(run: Run) -> list[str]:

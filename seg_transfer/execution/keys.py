@@ -14,17 +14,12 @@ from seg_transfer.execution.items import Trial, fine_tuning_of, training_of
 from seg_transfer.execution.run import Run
 from seg_transfer.execution.study import SourceEntry, schedule_of
 from seg_transfer.metrics import METRICS
-from seg_transfer.models.configs import (
-    ModelConfig,
-    read_model_config,
-    resolve,
-    source_key,
-    with_classes,
-    with_normalisation,
-)
+from seg_transfer.models.configs import ModelConfig, read_model_config, resolve, with_classes, with_normalisation
+from seg_transfer.models.specs import MmsegSource, SourceSpec, spec_key
 from seg_transfer.store.content_key import Key, content_key, manifest_key, sha256_of_file
 from seg_transfer.store.results import needs_source_images
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
+from seg_transfer.store.tables import SCORES_LAYOUT
 
 # The metrics that look at a source's own images thin them further or use class means; those of all sources stay in
 # memory at once, 15 MB each with 720 channels.
@@ -43,10 +38,12 @@ def target_network(run: Run, dataset: str) -> ModelConfig:
     return with_normalisation(with_classes(model, len(manifest.classes)), manifest.mean, manifest.std)
 
 
-def source_network(run: Run, entry: SourceEntry) -> ModelConfig:
-    """The network of a source, trained or not."""
-    if entry.config is None:
+def source_network(run: Run, entry: SourceEntry) -> ModelConfig | None:
+    """The network of a source, trained or not; None where it is none of mmsegmentation's, or gives scores only."""
+    if entry.kind == "study":
         return target_network(run, entry.dataset)
+    if entry.config is None or entry.scores_only:
+        return None
     return resolve(entry.config, entry.checkpoint, memo=run.memo)[0]
 
 
@@ -58,20 +55,32 @@ def init_checkpoint_of(run: Run) -> Path | None:
     return checkpoint
 
 
-def source_config(run: Run, entry: SourceEntry) -> tuple[Path, Path | None]:
-    """Config and checkpoint of a source as `load_source_model` takes them.
+def source_spec(run: Run, entry: SourceEntry) -> SourceSpec:
+    """What a source is made of, as `load_source` takes it.
 
     Raises CheckpointError for a source that is not trained yet, or was trained with settings the study has changed.
     """
-    if entry.config is not None:
-        return entry.config, entry.checkpoint
+    if entry.kind != "study":
+        return entry.spec()
     file = run.source_folder(entry.name) / FILE_NAME
     card = read_source_card(file)
     training = training_of(run)
     schedule = schedule_of(training).model_dump(mode="json")
     if (card.schedule, card.seed, card.model) != (schedule, training.seed, target_network(run, entry.dataset)):
         raise CheckpointError(f"{file}: trained with other settings than the study has now; run train-sources again")
-    return file, None
+    return MmsegSource(file)
+
+
+def tunable_source(run: Run, entry: SourceEntry) -> MmsegSource:
+    """What a source that is to be fine-tuned is made of; raises ConfigError for a kind that cannot be."""
+    spec = source_spec(run, entry)
+    if isinstance(spec, MmsegSource) and not spec.scores_only:
+        return spec
+    what = "gives scores only" if entry.scores_only else f"is a {entry.kind} model"
+    raise ConfigError(
+        f"source {entry.name}: {what} and cannot be fine-tuned here, only scored; bring it as an mmsegmentation config "
+        "and checkpoint, or choose others with --source"
+    )
 
 
 def training_keys(run: Run, entry: SourceEntry) -> tuple[Key, Key]:
@@ -109,8 +118,8 @@ def stored_sample_key(key: Key, images: str) -> Key:
 
 
 def weights_key(run: Run, entry: SourceEntry) -> Key:
-    """Key of a source's network and weights; raises CheckpointError as `source_config` does."""
-    return run.once(f"weights of {entry.name}", lambda: source_key(*source_config(run, entry), memo=run.memo))
+    """Key of a source's network and weights; raises CheckpointError as `source_spec` does."""
+    return run.once(f"weights of {entry.name}", lambda: spec_key(source_spec(run, entry), memo=run.memo))
 
 
 def observations_key(run: Run, source: Key, sample: Key) -> Key:
@@ -131,7 +140,8 @@ def score_key(observations: Key, metric: str, source_sample: Key | None) -> Key:
         if source_sample is None:
             return Key("")
         parts = {"source_images": [source_sample, SOURCE_OBSERVATIONS]}
-    return content_key(observations=observations, metric=metric, settings=dict(METRICS[metric].settings), **parts)
+    settings = dict(METRICS[metric].settings)
+    return content_key(observations=observations, metric=metric, settings=settings, layout=SCORES_LAYOUT, **parts)
 
 
 def trial_keys(run: Run, trial: Trial) -> tuple[Key, Key]:

@@ -142,7 +142,7 @@ def _scores(run: StillRun, pair: Pair, item: partial[PlanItem]) -> PlanItem:
     rows = {row["metric"]: row for row in stored.select(["metric", "content_key", "seconds"]).to_pylist()}
     seconds = max((row["seconds"] for row in rows.values()), default=None)
     unseen = bool(skipped_metrics(run)) and run.once(f"{entry.dataset} unseen", lambda: why_unseen(run, entry)) != ""
-    wanted = metrics_of(run, unseen=unseen)
+    wanted = metrics_of(run, entry, unseen=unseen)
     keys = _score_keys(run, pair, [name for name in wanted if name in rows])
     was = parts_in(metadata_of(stored, KEY_PARTS))
     changed = [

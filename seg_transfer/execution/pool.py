@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from seg_transfer.errors import SegTransferError
+from seg_transfer.errors import ConfigError, SegTransferError
 from seg_transfer.execution.messages import complain
 from seg_transfer.execution.progress import Tick, progress_of
 from seg_transfer.execution.run import end_with
 from seg_transfer.execution.session import EVENT, SESSION, WORKER
 from seg_transfer.store.lease import MOST_DEATHS, clear, failures
+from seg_transfer.training.launch import command, signal_of
 
 # Seconds that a process has to end by itself when the command is interrupted.
 _PATIENCE = 20.0
@@ -39,7 +40,7 @@ class _Pool:
     """``lines``: what the processes print, with the stream it is for. ``done``: labels of finished items.
     ``deaths``: of processes since the last item was finished."""
 
-    words: Sequence[str]
+    command: Sequence[str]
     session: str = field(default_factory=lambda: uuid.uuid4().hex)
     lines: queue.SimpleQueue[tuple[str, IO[str]]] = field(default_factory=queue.SimpleQueue)
     processes: dict[subprocess.Popen[str], dict[str, str]] = field(default_factory=dict)
@@ -48,7 +49,7 @@ class _Pool:
     code: int = 0
 
 
-def run_in_pool(words: Sequence[str], leases: Path, title: str, gpus: Sequence[str] = ()) -> None:
+def run_in_pool(words: Sequence[str], leases: Path, title: str, gpus: Sequence[str] = (), together: int = 1) -> None:
     """Run a stage in processes of its own and wait for them.
 
     A process that is killed is replaced. An item with which three died is given up, and reported.
@@ -58,17 +59,20 @@ def run_in_pool(words: Sequence[str], leases: Path, title: str, gpus: Sequence[s
         leases: Where the leases of its run folder lie.
         title: Of its progress.
         gpus: Each has a process of its own; without any there is one process.
+        together: So many processes work on one item together, each on a GPU of its own.
 
     Raises:
+        ConfigError: There are fewer GPUs than processes that work together.
         IncompleteError: Items failed; the reasons were said.
         SegTransferError: Processes were killed before they began with any item.
         SystemExit: A process ended for a reason that it has said, with the exit code of that.
     """
-    pool, number = _Pool(words), max(len(gpus), 1)
+    shares = _shares(gpus, together)
+    pool, number = _Pool(command(words, together)), max(len(shares), 1)
     with progress_of(title) as tick:
         try:
             for index in range(number):
-                device = {"CUDA_VISIBLE_DEVICES": gpus[index]} if gpus else {}
+                device = {"CUDA_VISIBLE_DEVICES": shares[index]} if shares else {}
                 _start(pool, {**os.environ, **device, SESSION: pool.session, WORKER: f"{index}/{number}"})
             while pool.processes:
                 _forward(pool, tick)
@@ -78,7 +82,7 @@ def run_in_pool(words: Sequence[str], leases: Path, title: str, gpus: Sequence[s
             _end(pool)
     failed = failures(leases, pool.session)
     clear(leases)
-    end_with([what for what, _, _ in failed], {code for _, _, code in failed})
+    end_with({what: why for what, why, _ in failed}, {code for _, _, code in failed})
     if pool.code:
         raise SystemExit(pool.code)
 
@@ -95,11 +99,19 @@ def visible_gpus() -> list[str]:
     return listed.stdout.split() if listed.returncode == 0 else []
 
 
+def _shares(gpus: Sequence[str], together: int) -> list[str]:
+    """The GPUs in groups of those that work together; what is left over stays idle."""
+    if gpus and len(gpus) < together:
+        raise ConfigError(f"--processes {together}: {len(gpus)} GPUs are visible here, one per process; ask for fewer")
+    starts = range(0, len(gpus) - together + 1, together)
+    return [",".join(gpus[start : start + together]) for start in starts]
+
+
 def _start(pool: _Pool, environment: dict[str, str]) -> None:
     # Out of reach of Ctrl-C: this process ends the others. They end by themselves when their stdin is closed, so that
     # none outlives this one, however it ends.
     process = subprocess.Popen(
-        [sys.executable, "-m", "seg_transfer", *pool.words],
+        pool.command,
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -141,11 +153,11 @@ def _look_after(pool: _Pool) -> None:
         if code is None:
             continue
         del pool.processes[process]
-        if code >= 0:
+        if not signal_of(code):
             pool.code = pool.code or code
             continue
         pool.deaths += 1
-        name = signal.Signals(-code).name
+        name = signal.Signals(signal_of(code)).name
         if pool.deaths > _MOST_DEATHS:
             raise SegTransferError(
                 f"{pool.deaths} processes in a row were killed ({name}) and none finished an item; see what kills them "

@@ -42,7 +42,7 @@ def _line_printer(title: str) -> Tick:
         nonlocal last, first
         first = done if first is None else first  # a resumed run does not begin at 0
         now = time.monotonic()
-        if now - last < _SECONDS_BETWEEN_LINES or done == first:
+        if now - last < _SECONDS_BETWEEN_LINES or done in (first, total):
             return
         last = now
         left = (now - began) / (done - first) * (total - done)

@@ -63,30 +63,45 @@ class _Driver:
     broken: dict[str, SegTransferError] = field(default_factory=dict)
 
 
-def run_on_ray(missing: Callable[[], list[Task]], leases: Path, title: str, *, n_cpus: int) -> None:
+def run_on_ray(
+    missing: Callable[[], list[Task]], leases: Path, title: str, *, n_cpus: int, n_processes: int = 1
+) -> None:
     """Do what is missing of a stage on the cluster that RAY_ADDRESS names, or that this machine belongs to.
 
     Args:
         missing: Gives the tasks that are left, as the files tell at the time of the call.
         leases: Where the leases of the run folder lie.
         title: Of the progress.
-        n_cpus: That a task needs; where the cluster has GPUs, it needs one of them too.
+        n_cpus: That a process needs; where the cluster has GPUs, it needs one of them too.
+        n_processes: Of a task, all on one node.
 
     Raises:
-        ConfigError: There is no Ray, or no cluster.
+        ConfigError: There is no Ray, or no cluster, or no node of it has room for a task.
         IncompleteError: Items failed; the reasons were said.
     """
     tasks = missing()
     if not tasks:
         return
     with _connected() as ray, progress_of(title) as tick:
-        gpus = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {}
-        resources = {"num_cpus": n_cpus, **gpus}
+        gpus = {"num_gpus": n_processes} if ray.cluster_resources().get("GPU") else {}
+        resources = {"num_cpus": n_cpus * n_processes, **gpus}
+        _check_room(ray, resources)
         driver = _Driver(ray, _mailbox(ray), leases, resources, tick, _items(tasks))
         tasks = _rounds(driver, tasks, missing)
     _note(driver, {label: _why_lost(driver, task) for task in tasks for label in task.leases})
     clear(leases)
     driver.failures.end()
+
+
+def _check_room(ray: Any, resources: Mapping[str, int]) -> None:
+    """Ray would wait for ever for a node that is large enough."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus, gpus = resources["num_cpus"], resources.get("num_gpus", 0)
+    if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        raise ConfigError(
+            f"--engine ray: a task needs {cpus} CPUs and {gpus} GPUs of one node, and no node of the cluster has them; "
+            "ask for fewer --threads or --processes, or add a larger node"
+        )
 
 
 def _rounds(driver: _Driver, tasks: list[Task], missing: Callable[[], list[Task]]) -> list[Task]:

@@ -12,9 +12,12 @@ from seg_transfer.errors import SegTransferError
 from seg_transfer.execution.fine_tuning import finetune_pairs, missing_trials
 from seg_transfer.execution.items import Trial, pair_lease, source_lease, trial_lease, wanted_trials
 from seg_transfer.execution.ray_engine import Task, run_on_ray
+from seg_transfer.execution.ray_together import train_together
 from seg_transfer.execution.run import Pair, Run, chosen, pair_label, shard_of, share, wanted_pairs
 from seg_transfer.execution.scoring import missing_scores, score_pairs
+from seg_transfer.execution.session import place_words
 from seg_transfer.execution.sources import missing_sources, train_sources
+from seg_transfer.models.devices import chosen_device
 
 Item = TypeVar("Item")
 Options = Mapping[str, Any]
@@ -27,7 +30,7 @@ def run_stage_on_ray(stage: str, run: Run, options: Options) -> None:
     Args:
         stage: The name of its command.
         run: The study.
-        options: Those of the command, by the names of its parameters. ``threads`` is the CPUs that a task needs.
+        options: Those of the command, by the names of its parameters. ``threads`` is the CPUs that a process needs.
 
     Raises:
         ConfigError: There is no Ray, or no cluster, or the study lacks what the stage needs.
@@ -36,7 +39,7 @@ def run_stage_on_ray(stage: str, run: Run, options: Options) -> None:
     # Other nodes have other working directories.
     run = replace(run, data_root=run.data_root.resolve(), folder=run.folder.resolve())
     missing = _STAGES[stage](run, options)
-    run_on_ray(missing, run.folder / "leases", stage, n_cpus=max(options["threads"], 1))
+    run_on_ray(missing, run.folder / "leases", stage, n_cpus=options["threads"] or 1, n_processes=_processes(options))
 
 
 def _target_tasks(run: Run, options: Options) -> Missing:
@@ -69,9 +72,12 @@ def _pair_tasks(run: Run, options: Options) -> Missing:
 
     def task(trials: list[Trial]) -> Task:
         source, target = trials[0].source_name, trials[0].target
-        how = {"run": run, "sources": [source], "targets": [target], "n_workers": options["workers"]}
         leases = {str(trial): trial_lease(run, trial) for trial in trials}
-        return Task(f"finetune-pairs {source} -> {target}", finetune_pairs, how, leases)
+        title = f"finetune-pairs {source} -> {target}"
+        if _processes(options) > 1:
+            return Task(title, train_together, _words(run, options, title, source, target), leases)
+        how = {"run": run, "sources": [source], "targets": [target], "n_workers": options["workers"]}
+        return Task(title, finetune_pairs, how, leases)
 
     return partial(_tasks, share(by_pair, shard_of(options["shard"])), left, task)
 
@@ -84,11 +90,27 @@ def _source_tasks(run: Run, options: Options) -> Missing:
         return missing_sources(run, only=names)
 
     def task(names: list[str]) -> Task:
-        how = {"run": run, "only": names, "n_workers": options["workers"]}
         leases = {f"source {name}": source_lease(run, name) for name in names}
-        return Task(f"train-sources {names[0]}", train_sources, how, leases)
+        title = f"train-sources {names[0]}"
+        if _processes(options) > 1:
+            return Task(title, train_together, _words(run, options, title, names[0]), leases)
+        how = {"run": run, "only": names, "n_workers": options["workers"]}
+        return Task(title, train_sources, how, leases)
 
     return partial(_tasks, share(by_source, shard_of(options["shard"])), left, task)
+
+
+def _processes(options: Options) -> int:
+    """How many processes train together; scoring knows no such thing."""
+    return int(options.get("processes", 1))
+
+
+def _words(run: Run, options: Options, title: str, source: str, target: str = "") -> Options:
+    """The command line of one training, for processes of its own."""
+    words = [title.partition(" ")[0], *place_words(run, options["study"]), "--source", source, "--trust-config"]
+    words += ["--target", target] if target else []
+    words += ["--threads", str(options["threads"] or 1), "--workers", str(options["workers"])]
+    return {"words": words, "processes": _processes(options)}
 
 
 _STAGES = {"train-sources": _source_tasks, "score-pairs": _target_tasks, "finetune-pairs": _pair_tasks}
@@ -113,8 +135,4 @@ def _left(group: list[Item], left: Callable[[list[Item]], list[Item]]) -> list[I
 
 def _score_pairs(*, device: str, **options: Any) -> None:
     """`score_pairs` on the node's own device, which the machine where the command was given need not have."""
-    import torch
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    score_pairs(device=device, **options)
+    score_pairs(device=chosen_device(device), **options)

@@ -201,13 +201,13 @@ class Failures:
 
     def __init__(self, say: Say) -> None:
         self._say = say
-        self._failed: list[str] = []
+        self._failed: dict[str, str] = {}
         self._reasons: dict[str, int] = {}
 
     def extend(self, failures: Mapping[str, SegTransferError]) -> None:
         """Take note of what failed and why."""
         for label, error in failures.items():
-            self._failed.append(label)
+            self._failed[label] = str(error)
             if str(error) not in self._reasons:
                 self._say(f"{label}: {error}")
             self._reasons[str(error)] = error.exit_code
@@ -217,12 +217,13 @@ class Failures:
         end_with(self._failed, set(self._reasons.values()))
 
 
-def end_with(failed: Sequence[str], codes: set[int]) -> None:
-    """Raise IncompleteError when something failed."""
+def end_with(failed: Mapping[str, str], codes: set[int]) -> None:
+    """Raise IncompleteError when something failed: items, and the reason of each."""
     if failed:
         raise IncompleteError(
             f"failed: {', '.join(failed)}; all others are finished and kept, run the same command again after mending",
             exit_code=codes.pop() if len(codes) == 1 else None,
+            reasons=failed,
         )
 
 

@@ -14,7 +14,14 @@ from seg_transfer.data.records import Record
 from seg_transfer.errors import CheckpointError, SegTransferError
 from seg_transfer.execution import keys
 from seg_transfer.execution.claims import Held, PartsFailedError, for_each_claimed
-from seg_transfer.execution.items import metrics_of, pair_lease, skipped_metrics, uninstalled_metrics, why_unseen
+from seg_transfer.execution.items import (
+    featureless,
+    metrics_of,
+    pair_lease,
+    skipped_metrics,
+    uninstalled_metrics,
+    why_unseen,
+)
 from seg_transfer.execution.run import WHOLE, Pair, Run, Say, Shard, pair_label, share, wanted_pairs
 from seg_transfer.execution.samples import pixel_sample
 from seg_transfer.execution.study import SourceEntry
@@ -22,7 +29,8 @@ from seg_transfer.features.bank import read_bank, rounded, write_bank
 from seg_transfer.features.extract import extract
 from seg_transfer.features.images import TargetImages
 from seg_transfer.metrics import METRICS, Score, score_all
-from seg_transfer.models.source_model import SourceModel, load_source_model
+from seg_transfer.models.load import load_source
+from seg_transfer.models.source_model import SourceModel
 from seg_transfer.observations import Observations, PixelSample
 from seg_transfer.store.content_key import Key
 from seg_transfer.store.key_parts import parts_entry
@@ -44,7 +52,8 @@ def score_pairs(
     """Score every pair that has no valid score yet; one Parquet file per pair, written as soon as it is scored.
 
     A metric that fails on a pair leaves the pair's other scores as they are. Skipped, and said once, are metrics that
-    need the source's own images, for a source whose images are not at hand, and metrics whose library is not installed.
+    need the source's own images, for a source whose images are not at hand, metrics that need features, for a source
+    that gives scores only, and metrics whose library is not installed.
 
     Args:
         run: The study.
@@ -67,6 +76,8 @@ def score_pairs(
     for entry in dict.fromkeys(entry for entry, _ in pairs):
         if skipped := bench.skipped(entry):
             say(f"source {entry.name}: its own images are {bench.unseen(entry)}; skipped {', '.join(skipped)}")
+        if skipped := featureless(run, entry):
+            say(f"source {entry.name}: scores_only, its features are unknown; skipped {', '.join(skipped)}")
     for_each_claimed(
         pairs,
         lambda pair, held: _score_pair(bench, pair, held, say),
@@ -145,7 +156,7 @@ class _Bench:
 
     def source(self, entry: SourceEntry) -> SourceModel:
         if entry.name not in self._sources:
-            loaded = load_source_model(*keys.source_config(self.run, entry), device=self.device)
+            loaded = load_source(keys.source_spec(self.run, entry), device=self.device)
             if sum(map(_bytes_of, self._sources.values())) + _bytes_of(loaded) > self.memory_bytes // 2:
                 return loaded
             self._sources[entry.name] = loaded
@@ -184,13 +195,13 @@ class _Bench:
         return uninstalled_metrics(self.run)
 
     def skipped(self, entry: SourceEntry) -> list[str]:
-        """The study's metrics that this source cannot have."""
-        needy = skipped_metrics(self.run)
+        """The study's metrics that this source cannot have for want of its own images."""
+        needy = [] if entry.scores_only else skipped_metrics(self.run)
         return needy if needy and self.unseen(entry) else []
 
     def metrics(self, entry: SourceEntry) -> list[str]:
         """The study's metrics that this source can have."""
-        return metrics_of(self.run, unseen=bool(self.skipped(entry)))
+        return metrics_of(self.run, entry, unseen=bool(self.skipped(entry)))
 
     def observations_key(self, entry: SourceEntry, target: _Target) -> Key:
         """Key of all that decides the observations of a source and a dataset."""
@@ -285,7 +296,8 @@ def _valid_rows(bench: _Bench, pair: Pair) -> dict[str, dict[str, Any]]:
 def _observations(bench: _Bench, entry: SourceEntry, target: _Target) -> Observations:
     run, manifest = bench.run, bench.run.manifests[target.name]
     file, key = run.features_file(entry.name, target.name), bench.observations_key(entry, target)
-    stored = read_bank(file, key) if run.study.keep_features else None
+    kept_in_bank = run.study.keep_features and not entry.scores_only
+    stored = read_bank(file, key) if kept_in_bank else None
     if stored is not None:
         return stored
     own = run.study.normalisation == "model"
@@ -296,7 +308,7 @@ def _observations(bench: _Bench, entry: SourceEntry, target: _Target) -> Observa
         mean=None if own else manifest.mean,
         std=None if own else manifest.std,
     )
-    if not run.study.keep_features:
+    if not kept_in_bank:
         return observations
     kept = rounded(observations)
     write_bank(file, kept, key)
@@ -310,6 +322,7 @@ def _row(pair: Pair, metric: str, score: Score, observations: Observations, seco
         "metric": metric,
         "score": score.score,
         "standard_error": score.standard_error,
+        "replicates": list(score.replicates),
         "note": score.note,
         "n_observations": len(observations.labels),
         "n_images": len(np.unique(_not_none(observations.image_index))),

@@ -7,6 +7,11 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seg_transfer.execution.run import Run
 
 # Processes of one session do not try again what failed in another of them.
 SESSION = "SEG_TRANSFER_SESSION"
@@ -44,3 +49,9 @@ def announce(**event: object) -> None:
     """Tell the process that started this one how far it is."""
     if session() and os.environ.get("RANK", "0") == "0":
         print(EVENT + json.dumps(event), file=sys.stdout, flush=True)
+
+
+def place_words(run: Run, study_file: Path) -> list[str]:
+    """The words by which a command in another working directory finds the same study, data and run folder."""
+    data, folder = run.data_root.resolve(), run.folder.resolve()
+    return [str(study_file.resolve()), "--data-root", str(data), "--run-folder", str(folder)]

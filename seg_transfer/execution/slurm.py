@@ -5,14 +5,15 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seg_transfer.errors import ConfigError, SegTransferError
+from seg_transfer.execution.session import place_words
 from seg_transfer.store.atomic import write_text
+from seg_transfer.training.launch import command
 
 if TYPE_CHECKING:
     from seg_transfer.execution.run import Run
@@ -146,7 +147,7 @@ def submit(script: str, run: Run, stage: Stage) -> str:
 
 def check_command(run: Run, study_file: Path) -> str:
     """What to run when the array has ended: Slurm's word that a task is done is not taken for a valid result."""
-    return shlex.join(["seg-transfer", "plan", *_places(run, study_file), "--check"])
+    return shlex.join(["seg-transfer", "plan", *place_words(run, study_file), "--check"])
 
 
 def _options(run: Run, stage: Stage, count: int, resources: Resources) -> list[str]:
@@ -182,23 +183,15 @@ def _directive(option: str) -> str:
 
 def _command(run: Run, study_file: Path, stage: Stage, count: int, resources: Resources) -> str:
     processes = 1 if stage is Stage.SCORE else max(resources.gpus, 1)
-    launcher = ["-m", "seg_transfer.training.launch", "--standalone", f"--nproc-per-node={processes}"]
     cpus = max(resources.cpus // processes, 1)
     words = [
-        sys.executable,
-        *(launcher if processes > 1 else []),
-        *("-m", "seg_transfer", _COMMANDS[stage]),
-        *_places(run, study_file),
+        _COMMANDS[stage],
+        *place_words(run, study_file),
         *("--engine", "here", "--threads", str(cpus)),
         *(["--workers", str(cpus - 1)] if stage is not Stage.SCORE and resources.gpus else []),
         "--shard",
     ]
-    return f'{shlex.join(words)} "$SLURM_ARRAY_TASK_ID/{count}"'
-
-
-def _places(run: Run, study_file: Path) -> list[str]:
-    data, folder = run.data_root.resolve(), run.folder.resolve()
-    return [str(study_file.resolve()), "--data-root", str(data), "--run-folder", str(folder)]
+    return f'{shlex.join(command(words, processes))} "$SLURM_ARRAY_TASK_ID/{count}"'
 
 
 def logs(run: Run) -> Path:

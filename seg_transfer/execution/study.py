@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
 
 from seg_transfer.data.manifest import SCRATCH, DatasetManifest, load_manifest, load_manifests, load_yaml
 from seg_transfer.errors import ConfigError
-from seg_transfer.resources import shipped
-from seg_transfer.store.source_card import FILE_NAME
+from seg_transfer.execution.source_entry import Name, absolute, code_configs_among, code_of
+from seg_transfer.execution.source_entry import SourceEntry as SourceEntry  # where others look for it
 from seg_transfer.training.schedule import Schedule
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
 class _Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SourceEntry(_Block):
-    """A source of a study: trained by the study on its dataset, or, with a checkpoint, brought along.
-
-    Attributes:
-        name: Its name in tables and folders.
-        dataset: What it was trained on; no pair is made of a source and that same target.
-        config: mmseg model config of the checkpoint, or a ``source.json``.
-        checkpoint: Its weights; None when the study trains the source.
-    """
-
-    name: Name
-    dataset: str
-    config: Path | None = None
-    checkpoint: Path | None = None
-
-    @model_validator(mode="after")
-    def _config_with_checkpoint(self) -> Self:
-        if self.checkpoint is not None and self.config is None:
-            raise ValueError(f"source {self.name!r} has a checkpoint and no config; name the config it belongs to")
-        if self.config is not None and self.checkpoint is None and self.config.name != FILE_NAME:
-            raise ValueError(f"source {self.name!r} has a config and no checkpoint; name its weights")
-        return self
 
 
 class Training(_Block):
@@ -146,9 +119,14 @@ class Study(_Block):
 
     def code_configs(self) -> list[Path]:
         """The model configs that are Python code from elsewhere: reading one runs it."""
-        named = {path for path in (self.model, *(source.config for source in self.sources)) if path is not None}
-        own = shipped("configs").resolve()
-        return sorted(path for path in named if path.suffix == ".py" and not path.is_relative_to(own))
+        return code_configs_among({path for path in (self.model, *self._configs()) if path is not None})
+
+    def code(self) -> list[str]:
+        """All that is Python code from elsewhere: such configs, and the factories of sources."""
+        return code_of(self.sources, self.model)
+
+    def _configs(self) -> list[Path | None]:
+        return [source.config for source in self.sources]
 
     def source(self, name: str) -> SourceEntry:
         """The source of that name."""
@@ -175,7 +153,7 @@ def load_study(file: Path) -> tuple[Study, dict[str, DatasetManifest]]:
             raise ConfigError(f"{file}: field {field}: {doubled!r} stands there twice; name each once")
     if SCRATCH in names:
         raise ConfigError(f"{file}: field sources: {SCRATCH!r} is reserved for the control; choose another name")
-    trained = [source.dataset for source in study.sources if source.checkpoint is None and source.config is None]
+    trained = [source.dataset for source in study.sources if source.kind == "study"]
     for field, datasets in (("sources", trained), ("targets", study.targets)):
         for dataset in datasets:
             if dataset not in known:
@@ -217,14 +195,4 @@ def _limited(manifest: DatasetManifest, low_shot: int | None) -> DatasetManifest
 
 
 def _with_absolute_paths(study: Study, folder: Path) -> Study:
-    return Study.model_validate(_absolute(study.model_dump(), folder))
-
-
-def _absolute(value: Any, folder: Path) -> Any:
-    if isinstance(value, Path):
-        return (folder / value).resolve()
-    if isinstance(value, Mapping):
-        return {key: _absolute(item, folder) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_absolute(item, folder) for item in value]
-    return value
+    return Study.model_validate(absolute(study.model_dump(), folder))

@@ -36,7 +36,8 @@ def extract(
 
     Returns:
         features float32 (N, D) and source_probs float32 (N, C_s), in the order of the sample; image_embeddings float32
-        (M, D), the mean of the whole feature map of every image that has a pixel in the sample.
+        (M, D), the mean of the whole feature map of every image that has a pixel in the sample. Of a source that gives
+        scores only, features and image_embeddings are None.
     """
     n_pixels = len(sample.labels)
     features = np.empty((n_pixels, source.n_features), np.float32)
@@ -45,19 +46,21 @@ def extract(
     rows_of_image = _rows_of_image(sample)
     for batch in images:
         maps = source.feature_maps(torch.from_numpy(batch.pixels), mean, std)
-        embeddings[list(batch.indices)] = maps.features.mean(dim=(2, 3)).cpu().numpy()
+        if maps.features is not None:
+            embeddings[list(batch.indices)] = maps.features.mean(dim=(2, 3)).cpu().numpy()
         for position, index in enumerate(batch.indices):
             rows = rows_of_image[index]
             if len(rows):
-                points = pixel_centres(sample, index, rows).to(maps.features.device)
-                features[rows] = read_at(maps.features[position], points).cpu().numpy()
+                points = pixel_centres(sample, index, rows).to(maps.scores.device)
+                if maps.features is not None:
+                    features[rows] = read_at(maps.features[position], points).cpu().numpy()
                 probabilities[rows] = read_at(maps.scores[position], points).softmax(dim=1).cpu().numpy()
     return Observations(
-        features=features,
+        features=features if source.features_known else None,
         labels=sample.labels,
         source_probs=probabilities,
         image_index=sample.image_index,
-        image_embeddings=embeddings[np.unique(sample.image_index)],
+        image_embeddings=embeddings[np.unique(sample.image_index)] if source.features_known else None,
     )
 
 

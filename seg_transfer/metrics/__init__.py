@@ -105,9 +105,9 @@ def score_all(
 
     Standard errors are those of the delete-a-group jackknife: the images present are dealt by rank into 10 groups (as
     many as there are images, if fewer), and each group is left out in turn. Metrics made of sums over images are
-    computed anew for every group, where GBC keeps the PCA of the whole sample. The others cost the whole computation
-    once more for every group, and have a standard error only with ``"all"``. Without ``image_index``, or with one
-    image, there are none.
+    computed anew for every group, where GBC keeps the PCA of the whole sample, and N-LEEP its PCA and mixture. The
+    others cost the whole computation once more for every group, and have a standard error only with ``"all"``. Without
+    ``image_index``, or with one image, there are none.
 
     Args:
         observations: N observations of the pair.

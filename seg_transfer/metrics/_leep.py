@@ -1,12 +1,15 @@
 """LEEP: log-likelihood of the target labels under the source's own classes."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from seg_transfer.metrics._base import Metric, Scores, Statistics, single, source_probs_of
-from seg_transfer.observations import FloatArray, Observations, add_by_key, keyed_blocks
+from seg_transfer.observations import FloatArray, IntArray, Observations, add_by_key, keyed_blocks
+
+Blocks = Iterable[tuple[FloatArray, IntArray]]
 
 
 def leep(source_probs: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
@@ -33,9 +36,21 @@ def leep(source_probs: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -
 
 
 def _scores(statistics: Statistics) -> Scores:
-    joints = _joints(statistics)
+    return leep_scores(statistics, lambda keys: keyed_blocks(source_probs_of(statistics), keys))
+
+
+def leep_scores(statistics: Statistics, probabilities: Callable[[IntArray], Blocks]) -> Scores:
+    """The score of all observations by any p_i(z), and the score without each group.
+
+    Args:
+        statistics: Labels and groups of N observations.
+        probabilities: From a key (N,) of every observation to blocks of p_i(z), (n, Z), in the order of the keys, with
+            their keys.
+    """
+    joints = _joints(statistics, probabilities)
     samples = [joints.sum(axis=0), *(np.delete(joints, group, axis=0).sum(axis=0) for group in statistics.left_out)]
-    logs = _log_sums(statistics, np.stack([label_given_source(joint) for joint in samples], axis=1))
+    conditionals = np.stack([label_given_source(joint) for joint in samples], axis=1)
+    logs = _log_sums(statistics, probabilities, conditionals)
     sizes = np.bincount(statistics.groups)
     scores: Scores = [_score(logs[:, 0].sum(), sizes.sum())]
     for group in statistics.left_out:
@@ -50,31 +65,34 @@ def _score(log_sum: float, n: int) -> float:
     return min(float(log_sum) / int(n), 0.0)
 
 
-def _joints(statistics: Statistics) -> FloatArray:
-    """(n_groups, C, C_s): per group, the sum of source_probs over the observations of each class."""
-    source_probs, n_classes = source_probs_of(statistics), len(statistics.observations.classes)
-    joints = np.zeros((statistics.n_groups * n_classes, source_probs.shape[1]))
-    for rows, keys in keyed_blocks(source_probs, statistics.groups * n_classes + statistics.observations.codes):
+def _joints(statistics: Statistics, probabilities: Callable[[IntArray], Blocks]) -> FloatArray:
+    """(n_groups, C, Z): per group, the sum of p_i(z) over the observations of each class."""
+    n_classes, joints = len(statistics.observations.classes), np.zeros((0, 0))
+    for rows, keys in probabilities(statistics.groups * n_classes + statistics.observations.codes):
+        if not joints.size:
+            joints = np.zeros((statistics.n_groups * n_classes, rows.shape[1]))
         add_by_key(joints, rows, keys)
     return joints.reshape(statistics.n_groups, n_classes, -1)
 
 
 def label_given_source(joint: FloatArray) -> FloatArray:
-    """P(y | z), (C, C_s), from joint weights of any sum; zero for a source class without any."""
+    """P(y | z), (C, Z), from joint weights of any sum; zero for a source class without any."""
     mass = joint.sum(axis=0)
     conditional: FloatArray = np.divide(joint, mass, out=np.zeros_like(joint), where=mass > 0)
     return conditional
 
 
-def _log_sums(statistics: Statistics, conditionals: FloatArray) -> FloatArray:
+def _log_sums(
+    statistics: Statistics, probabilities: Callable[[IntArray], Blocks], conditionals: FloatArray
+) -> FloatArray:
     """(n_groups, R): per group, the sum over its observations of log sum_z P(y_i | z) p_i(z), for R sets of P(y | z).
 
-    ``conditionals``: (C, R, C_s). Minus infinity where a set was made without the only group that holds a class.
+    ``conditionals``: (C, R, Z). Minus infinity where a set was made without the only group that holds a class.
     """
     n_classes, n_sets, _ = conditionals.shape
     totals = np.zeros((n_classes * statistics.n_groups, n_sets))
     by_class = statistics.observations.codes * statistics.n_groups + statistics.groups
-    for rows, keys in keyed_blocks(source_probs_of(statistics), by_class):
+    for rows, keys in probabilities(by_class):
         likelihood = np.empty((len(rows), n_sets))
         bounds = np.searchsorted(keys, np.arange(n_classes + 1) * statistics.n_groups)
         for label in np.flatnonzero(np.diff(bounds)):

@@ -9,8 +9,8 @@ import scipy.linalg
 
 from seg_transfer.metrics import _mixture
 from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, single, thinned_features
-from seg_transfer.metrics._leep import label_given_source
-from seg_transfer.observations import FloatArray, Moments, Observations, add_by_key, keyed_blocks
+from seg_transfer.metrics._leep import Blocks, leep_scores
+from seg_transfer.observations import FloatArray, IntArray, Moments, Observations, keyed_blocks
 
 VARIANCE_KEPT = 0.8
 # A full covariance of more directions has more parameters than a component has observations.
@@ -35,6 +35,7 @@ def nleep(
     The mixture is a local optimum that depends on its start: k-means from a seeded k-means++ start. It is fitted on
     ``max_observations``, as many from every image as from any other; the posterior is then taken for all. To the
     variances of every component 1e-6 of the mean variance is added, so that the scale of the features does not matter.
+    Standard errors hold the projection and the mixture of the whole sample fixed.
 
     Args:
         features: (N, D).
@@ -62,7 +63,13 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
     n_components = min(COMPONENTS_PER_CLASS * len(observations.classes), len(z))
     mixture = _mixture.fit(z, n_components, FLOOR, np.random.Generator(np.random.Philox(key=seed)))
     expect = _mixture.posterior(mixture)
-    return [_leep(features_of(statistics), observations, lambda rows: expect(project(rows)))]
+
+    def probabilities(keys: IntArray) -> Blocks:
+        # Anew in each of the two sweeps: N x K numbers would not fit.
+        blocks = keyed_blocks(features_of(statistics), keys)
+        return ((expect(project(rows)), sorted_keys) for rows, sorted_keys in blocks)
+
+    return leep_scores(statistics, probabilities)
 
 
 def projection(moments: Moments) -> Callable[[FloatArray], FloatArray]:
@@ -77,25 +84,6 @@ def projection(moments: Moments) -> Callable[[FloatArray], FloatArray]:
     return lambda rows: (rows - moments.mean) @ basis
 
 
-def _leep(
-    features: npt.NDArray[Any], observations: Observations, posterior: Callable[[FloatArray], FloatArray]
-) -> float:
-    """LEEP in two sweeps, each of which computes the posterior anew: N x K numbers would not fit."""
-    joint: FloatArray | None = None
-    for rows, keys in keyed_blocks(features, observations.codes):
-        probabilities = posterior(rows)
-        if joint is None:
-            joint = np.zeros((len(observations.classes), probabilities.shape[1]))
-        add_by_key(joint, probabilities, keys)
-    assert joint is not None
-    conditional = label_given_source(joint)
-    logs = [
-        np.log(np.einsum("ij,ij->i", posterior(rows), conditional[keys])).sum()
-        for rows, keys in keyed_blocks(features, observations.codes)
-    ]
-    return min(float(sum(logs) / len(features)), 0.0)
-
-
 METRIC = Metric(
     name="nleep",
     needs=frozenset({"features"}),
@@ -104,4 +92,5 @@ METRIC = Metric(
     reference="Li et al., Ranking Neural Checkpoints, CVPR 2021",
     scores=_scores,
     settings={"max_observations": 30_000, "seed": 0},
+    additive=True,
 )

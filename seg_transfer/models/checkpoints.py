@@ -11,7 +11,7 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_transfer.errors import CheckpointError
 from seg_transfer.store.atomic import replaced_atomically
@@ -67,6 +67,27 @@ def save_weights(state: Mapping[str, Tensor], file: Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with replaced_atomically(file) as temporary:
         safetensors.torch.save_file(tensors, temporary)
+
+
+def load_exactly(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Load a whole network's weights; BatchNorm's counters, which decide nothing, may be missing.
+
+    Raises:
+        CheckpointError: A parameter is missing, unknown, or of another shape; the message names the first one.
+    """
+    expected = network.state_dict()
+    missing = [name for name in expected if name not in state and not name.endswith(".num_batches_tracked")]
+    unknown = [name for name in state if name not in expected]
+    for names, what in ((missing, "lacks"), (unknown, "has, beyond those of the network,")):
+        if names:
+            raise CheckpointError(f"{origin}: {what} parameter {names[0]}; name weights of this very network")
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape:
+            found, wanted = tuple(tensor.shape), tuple(expected[name].shape)
+            raise CheckpointError(
+                f"{origin}: {name} has shape {found}, in the network {wanted}; name weights of this very network"
+            )
+    network.load_state_dict(dict(state), strict=False)
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:

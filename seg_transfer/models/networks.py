@@ -46,7 +46,10 @@ def classifier_name(network: nn.Module) -> str:
     prefix = f"decode_head.{len(head) - 1}" if isinstance(head, nn.ModuleList) else "decode_head"
     name = f"{prefix}.{_CLASSIFIER}"
     if not any(module == name for module, _ in network.named_modules()):
-        raise ConfigError(f"head {type(head).__name__} has no 1x1 classifier {name}; pixel features need one")
+        raise ConfigError(
+            f"head {type(head).__name__} has no 1x1 classifier {name}, which pixel features need; "
+            "set scores_only: true to use its class probabilities alone"
+        )
     return name
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from seg_transfer.errors import ConfigError
+from seg_transfer.models.answers import (
+    FeatureMaps,
+    answer_of,
+    hooked,
+    is_answered,
+    is_distribution,
+    only_score_map,
+    score_maps,
+)
 from seg_transfer.models.checkpoints import load_checkpoint
 from seg_transfer.models.configs import ModelConfig, n_classes_of, resolve
 from seg_transfer.models.networks import build_network, classifier_name, load_weights, placed
@@ -17,33 +25,34 @@ from seg_transfer.models.networks import build_network, classifier_name, load_we
 RGB = tuple[float, float, float]
 
 
-class FeatureMaps(NamedTuple):
-    """What a source model makes of B images: float32 `features` (B, D, h, w) and class `scores` (B, C_s, h, w)."""
-
-    features: Tensor
-    scores: Tensor
-
-
 @dataclass(frozen=True, slots=True)
 class SourceModel:
     """A network in evaluation mode with the layer that its pixel features are read from.
 
     Attributes:
-        network: An mmseg segmentor, on its device.
-        classifier: Its last linear or 1x1 layer: the input is the feature map, the output the class scores.
-        n_features: D, the channels of the feature map.
+        network: Takes normalised images (B, 3, H, W), on its device.
+        classifier: Its last linear or 1x1 layer: the input is the feature map, the output the class scores. A linear
+            layer has the channels last. None where only the network's answer can be read.
+        n_features: D, the channels of the feature map; 0 without a classifier.
         n_classes: C_s, the classes the network scores.
         mean, std: Of the images the network was trained on (RGB, fractions of 255).
         channel_order: The order of the channels in which the network takes images, "rgb" or "bgr".
+        answers_probabilities: Without a classifier: the answer is class probabilities, no scores before a softmax.
     """
 
     network: nn.Module
-    classifier: nn.Module
+    classifier: nn.Module | None
     n_features: int
     n_classes: int
     mean: RGB
     std: RGB
     channel_order: str
+    answers_probabilities: bool = False
+
+    @property
+    def features_known(self) -> bool:
+        """Whether there are features; else there are scores only."""
+        return self.classifier is not None
 
     def feature_maps(self, images: Tensor, mean: RGB | None = None, std: RGB | None = None) -> FeatureMaps:
         """Run the network once.
@@ -53,21 +62,25 @@ class SourceModel:
             mean, std: Normalise by these (RGB, fractions of 255) instead of by the network's own.
 
         Returns:
-            The feature map before the classifier and the class scores, both at the network's own stride.
-        """
-        caught: list[FeatureMaps] = []
-        handle = self.classifier.register_forward_hook(
-            lambda _module, inputs, output: caught.append(FeatureMaps(inputs[0], output))
-        )
-        try:
-            with torch.inference_mode():
-                self.network(self._normalised(images, mean or self.mean, std or self.std))
-        finally:
-            handle.remove()
-        return caught[-1]
+            The feature map before the classifier and the class scores, both at the network's own stride. Without a
+            classifier, no features, and the scores as the network answers them.
 
-    def _normalised(self, images: Tensor, mean: RGB, std: RGB) -> Tensor:
-        weight = next(self.classifier.parameters())
+        Raises:
+            ConfigError: The network fails on images of this size.
+        """
+        normalised = self.normalised(images, mean or self.mean, std or self.std)
+        if self.classifier is None:
+            return FeatureMaps(None, self._scores_in(answer_of(self.network, normalised)))
+        return hooked(self.network, self.classifier, normalised)[0]
+
+    def _scores_in(self, answer: object) -> Tensor:
+        scores = only_score_map(self.network, answer, self.n_classes).float()
+        # The softmax of the logarithm gives the probabilities again.
+        return scores.clamp_min(torch.finfo(scores.dtype).tiny).log() if self.answers_probabilities else scores
+
+    def normalised(self, images: Tensor, mean: RGB, std: RGB) -> Tensor:
+        """What the network takes for uint8 RGB images: (pixel / 255 - mean) / std, in its own order of channels."""
+        weight = next((self.classifier or self.network).parameters())
         shape = (1, 3, 1, 1)
         centre = 255 * torch.tensor(mean, device=weight.device).view(shape)
         spread = 255 * torch.tensor(std, device=weight.device).view(shape)
@@ -77,7 +90,12 @@ class SourceModel:
 
 
 def load_source_model(
-    config: str | Path | ModelConfig, checkpoint: str | Path | None = None, *, device: str = "cpu", seed: int = 0
+    config: str | Path | ModelConfig,
+    checkpoint: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    scores_only: bool = False,
 ) -> SourceModel:
     """Load any mmseg EncoderDecoder as a source model.
 
@@ -87,6 +105,7 @@ def load_source_model(
         checkpoint: Weights for it; None takes those beside ``source.json``, or random ones for any other config.
         device: A torch device, e.g. "cuda:1".
         seed: Of the random weights.
+        scores_only: Read the network's answer and no features, as for a network that does not end in a classifier.
 
     Raises:
         ConfigError: The config is unreadable, or its class scores are not the output of a 1x1 classifier.
@@ -97,21 +116,17 @@ def load_source_model(
     if weights is not None:
         load_weights(network, load_checkpoint(weights), str(weights))
     placed(network, device)
-    source = as_source_model(network, model)
-    _check_hook(source)
-    return source
+    if scores_only:
+        return source_of_scores(network, *_normalisation(model), n_classes=n_classes_of(model))
+    return checked(as_source_model(network, model))
 
 
 def as_source_model(network: nn.Module, model: ModelConfig) -> SourceModel:
     """See a network that was built from `model` as a source; switches it to evaluation mode."""
     network.eval()
-    mean, std, order = _normalisation(model)
     name = classifier_name(network)
-    classifier = network.get_submodule(name)
-    n_features = getattr(classifier, "in_channels", None)
-    if not isinstance(n_features, int):
-        raise ConfigError(f"{name} is a {type(classifier).__name__}, no 1x1 convolution; pixel features need one")
-    return SourceModel(network, classifier, n_features, n_classes_of(model), mean, std, order)
+    n_features, _ = sizes_of(network.get_submodule(name), name)
+    return SourceModel(network, network.get_submodule(name), n_features, n_classes_of(model), *_normalisation(model))
 
 
 def _normalisation(model: ModelConfig) -> tuple[RGB, RGB, str]:
@@ -127,15 +142,76 @@ def _normalisation(model: ModelConfig) -> tuple[RGB, RGB, str]:
     return (mean[2], mean[1], mean[0]), (std[2], std[1], std[0]), "bgr"
 
 
-def _check_hook(source: SourceModel) -> None:
-    """The classifier's output must be what the network answers, or its input would not be the last features."""
-    size = (1, 3, 64, 64)
-    images = torch.arange(3 * 64 * 64, dtype=torch.int64).mul(37).remainder(256).to(torch.uint8).view(size)
-    maps = source.feature_maps(images)
-    with torch.inference_mode():
-        answer = source.network(source._normalised(images, source.mean, source.std))
-    if not isinstance(answer, Tensor) or not torch.equal(answer, maps.scores):
+def source_of(network: nn.Module, classifier: str, mean: RGB, std: RGB, channel_order: str) -> SourceModel:
+    """See any network as a source that reads features before its layer `classifier` (a dotted name).
+
+    Raises:
+        ConfigError: That layer does not exist, is no linear or 1x1 layer of a map, or does not give the answer.
+    """
+    network.eval()
+    try:
+        layer = network.get_submodule(classifier)
+    except AttributeError as error:
+        names = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
         raise ConfigError(
-            f"network {type(source.network).__name__}: its class scores are not the output of its 1x1 classifier, "
-            "so its pixel features are unknown; use a model that ends in a 1x1 classifier"
-        )
+            f"network {type(network).__name__}: has no layer {classifier!r}; its last ones are {', '.join(names[-3:])}"
+        ) from error
+    return checked(SourceModel(network, layer, *sizes_of(layer, classifier), mean, std, channel_order))
+
+
+def source_of_scores(
+    network: nn.Module, mean: RGB, std: RGB, channel_order: str, n_classes: int | None = None
+) -> SourceModel:
+    """See any network as a source of class probabilities alone: its answer is class scores, or probabilities.
+
+    Raises:
+        ConfigError: The answer does not hold exactly one map of scores (of `n_classes` classes, where that is given).
+    """
+    network.eval()
+    source = SourceModel(network, None, 0, 0, mean, std, channel_order)
+    answer = answer_of(network, source.normalised(_probe(), mean, std))
+    scores = only_score_map(network, answer, n_classes)
+    if scores.shape[1] < 2:
+        raise ConfigError(f"network {type(network).__name__}: answers with one channel; a channel per class is needed")
+    return replace(source, n_classes=scores.shape[1], answers_probabilities=is_distribution(scores))
+
+
+def sizes_of(classifier: nn.Module, name: str) -> tuple[int, int]:
+    """Features and classes of a linear or 1x1 layer; raises ConfigError for any other."""
+    if isinstance(classifier, nn.Linear):
+        return classifier.in_features, classifier.out_features
+    if isinstance(classifier, nn.Conv2d) and classifier.kernel_size == (1, 1) and classifier.groups == 1:
+        return classifier.in_channels, classifier.out_channels
+    raise ConfigError(
+        f"classifier {name} is a {type(classifier).__name__}, no linear layer or 1x1 convolution, which pixel features "
+        "need; name such a layer, or set scores_only: true to use its class probabilities alone"
+    )
+
+
+def checked(source: SourceModel) -> SourceModel:
+    """The same source; raises ConfigError unless the network's answer is the output of its classifier.
+
+    The network may resize it bilinearly afterwards. Where the answer is anything else, the classifier's input would not
+    be the last features.
+    """
+    assert source.classifier is not None
+    images = source.normalised(_probe(), source.mean, source.std)
+    maps, answer = hooked(source.network, source.classifier, images)
+    assert maps.features is not None
+    is_map = maps.scores.dim() == 4 and maps.features.shape[2:] == maps.scores.shape[2:]
+    if is_map and any(is_answered(maps.scores, scores) for scores in score_maps(answer)):
+        return source
+    why = (
+        "its class scores are not the output of its 1x1 classifier" if is_map else "its classifier sees no feature map"
+    )
+    other = ", or set scores_only: true to use its class probabilities alone" if len(score_maps(answer)) == 1 else ""
+    raise ConfigError(
+        f"network {type(source.network).__name__}: {why}, so its pixel features are unknown; "
+        f"use a model that ends in a 1x1 classifier{other}"
+    )
+
+
+def _probe() -> Tensor:
+    """One image of 64 x 64 pixels with many different values."""
+    size = (1, 3, 64, 64)
+    return torch.arange(3 * 64 * 64, dtype=torch.int64).mul(37).remainder(256).to(torch.uint8).view(size)

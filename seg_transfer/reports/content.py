@@ -12,7 +12,7 @@ from seg_transfer.reports import words
 from seg_transfer.reports.data_table import Table
 from seg_transfer.reports.judging import comparison, judging_tables
 from seg_transfer.reports.material import Explanation, Material
-from seg_transfer.reports.ranking import choices, default_metric, ranked, without_score
+from seg_transfer.reports.ranking import choices, default_metric, ranked, ties, without_score
 
 _TITLES = {
     "fixed_target": "Fixed target: the sources of every target, ranked",
@@ -76,7 +76,11 @@ def build(material: Material) -> ReportContent:
     rankings = {scenario: ranked(material.scores, material.miou, scenario) for scenario in SCENARIOS}
     metrics = list(dict.fromkeys(rankings["fixed_target"]["metric"]))
     metric = default_metric(rankings["fixed_target"])
-    chosen = {scenario: choices(rankings[scenario], scenario, metric, metrics) for scenario in SCENARIOS}
+    # Only the sources of one target are seen through the same images, so only there are differences paired.
+    sure = {"fixed_target": ties(material.scores, metric)}
+    chosen = {
+        scenario: choices(rankings[scenario], scenario, metric, metrics, sure.get(scenario)) for scenario in SCENARIOS
+    }
     judged = _judged(material.pairs)
     tables = [
         *_ranking_tables(rankings, chosen, judged.scratch, metric),

@@ -41,6 +41,7 @@ COLUMNS: Mapping[str, Column] = {
     "n_target_classes": Column("classes", "d", "classes of the target"),
     "chosen": Column("choose", "", "first by the score; several where the scores are equal"),
     "tied": Column("tied with it", "", "sources that the standard errors cannot tell from the first"),
+    "probability": Column("best with", ".2f", "chance in [0, 1] that the chosen is the best, by the standard errors"),
     "agreeing": Column("metrics agree", "", "metrics that put the same one first, of all metrics"),
     "second": Column("second", "", "second by the score"),
     "third": Column("third", "", "third by the score"),

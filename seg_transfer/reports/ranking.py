@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from seg_transfer.evaluation import GROUP_AND_ITEM, SCRATCH
 from seg_transfer.metrics import rank_mean
 from seg_transfer.metrics._rank_mean import PARTS
+from seg_transfer.reports.source_ranking import first_place_of
 
 RANK_MEAN = "rank_mean"
 GBC = "gbc"
 
 
 @dataclass(frozen=True)
-class FirstPlace:
-    """Who is first in one group by one metric.
+class Tie:
+    """How sure the first place on one target is.
 
     Attributes:
-        names: First by score; several where the scores are equal.
-        tied: Others that the standard errors cannot tell from the first; None where no standard error says so.
+        tied: Sources that the standard errors cannot tell from the first, itself aside; None where none are known.
+        probability: Of each source, the chance that it is the best; NaN where it is not known.
     """
 
-    names: tuple[str, ...]
     tied: tuple[str, ...] | None
+    probability: Mapping[str, float]
 
 
 def default_metric(ranking: pd.DataFrame) -> str:
@@ -75,22 +78,50 @@ def ranked(scores: pd.DataFrame, miou: pd.DataFrame, scenario: str) -> pd.DataFr
     return long[columns]
 
 
-def ties(rows: pd.DataFrame, item: str) -> FirstPlace:
-    """First place in one group by one metric: rows of `ranked`, and the column that holds the names.
+def ties(scores: pd.DataFrame, metric: str) -> dict[str, Tie]:
+    """How sure the first place by a metric is, target by target.
 
-    Equal scores are one first place. Who else is tied needs the standard errors of *differences*, paired over groups
-    of images; scores without them leave that open.
+    Args:
+        scores: Long: source, target, metric, score, and perhaps replicates, the scores without each group of images.
+            The groups are the same for all sources of a target, so the differences of sources are paired.
+        metric: One of the scores, or rank_mean.
     """
-    names = tuple(map(str, rows.loc[rows["score_rank"] == 1, item]))
-    return FirstPlace(names, None)
+    parts = PARTS if metric == RANK_MEAN and RANK_MEAN not in set(scores["metric"]) else (metric,)
+    own = scores[scores["metric"].isin(parts)].reindex(columns=["source", "target", "metric", "score", "replicates"])
+    return {str(target): _tie(metric, members, parts) for target, members in own.groupby("target")}
 
 
-def choices(ranking: pd.DataFrame, scenario: str, metric: str, metrics: Iterable[str]) -> pd.DataFrame:
+def _tie(metric: str, members: pd.DataFrame, parts: Sequence[str]) -> Tie:
+    count = members["source"].value_counts()
+    complete = members[members["source"].map(count) == len(parts)].sort_values("source")
+    names = complete["source"].drop_duplicates().tolist()
+    if not names:
+        return Tie(None, {})
+    rows = {part: _records(complete[complete["metric"] == part]) for part in parts}
+    place = first_place_of(metric, rows)
+    tied = tuple(name for number, name in enumerate(names) if place.tied[number] and place.difference[number] > 0)
+    return Tie(tied if place.known else None, dict(zip(names, place.probability.tolist(), strict=True)))
+
+
+def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+
+
+def choices(
+    ranking: pd.DataFrame, scenario: str, metric: str, metrics: Iterable[str], sure: Mapping[str, Tie] | None = None
+) -> pd.DataFrame:
     """What a metric advises in every group: one row per group.
 
-    Columns: the group, chosen, tied ("" nobody, None not known), second, third, agreeing ("3 of 5": metrics that choose
-    one of the chosen, rank_mean aside), n_items, and where the chosen is fine-tuned chosen_miou (mean over equal ones),
-    best, best_miou, of_best.
+    Columns: the group, chosen, tied ("" nobody, None not known), probability (that the chosen is the best, NaN not
+    known), agreeing ("3 of 5": metrics that choose one of the chosen, rank_mean aside), second, third, n_items, and
+    where all items are fine-tuned chosen_miou (mean over equal ones), best, best_miou, of_best.
+
+    Args:
+        ranking: Of `ranked`.
+        scenario: Its scenario.
+        metric: That advises.
+        metrics: All metrics.
+        sure: Of `ties`, by group.
     """
     group, item = GROUP_AND_ITEM[scenario]
     single = [name for name in metrics if name != RANK_MEAN]
@@ -99,20 +130,22 @@ def choices(ranking: pd.DataFrame, scenario: str, metric: str, metrics: Iterable
         own = members[members["metric"] == metric]
         if own.empty:
             continue
-        first = ties(own, item)
+        names = own.loc[own["score_rank"] == 1, item].tolist()
         firsts = members[(members["score_rank"] == 1) & members["metric"].isin(single)]
-        agree = firsts.loc[firsts[item].isin(first.names), "metric"].nunique()
-        rest = own[~own[item].isin(first.names)][item].tolist()
+        agree = firsts.loc[firsts[item].isin(names), "metric"].nunique()
+        rest = [*own.loc[~own[item].isin(names), item], "", ""]
+        tie = (sure or {}).get(str(name), Tie(None, {}))
         rows.append(
             {
                 group: name,
-                "chosen": ", ".join(first.names),
-                "tied": None if first.tied is None else ", ".join(first.tied),
-                "second": rest[0] if rest else "",
-                "third": rest[1] if len(rest) > 1 else "",
+                "chosen": ", ".join(names),
+                "tied": None if tie.tied is None else ", ".join(tie.tied),
+                "probability": sum(tie.probability.get(one, math.nan) for one in names),
                 "agreeing": f"{agree} of {members.loc[members['metric'].isin(single), 'metric'].nunique()}",
+                "second": rest[0],
+                "third": rest[1],
                 "n_items": len(own),
-                **_truth(own, item, first.names),
+                **_truth(own, item, names),
             }
         )
     return pd.DataFrame(rows)

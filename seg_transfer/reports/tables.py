@@ -176,6 +176,16 @@ def _share(miou: float, best: float) -> float:
     return miou / best if best > 0 else math.nan
 
 
+def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], names: str) -> Table:
+    """A table of cells that are text already; the column `names` takes the width that the numbers leave."""
+    table = _table(title, [])
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column != names)
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    return table
+
+
 def _table(title: str, notes: list[str]) -> Table:
     caption = Text("\n".join(notes)) if notes else None
     table = Table(title=Text(title), caption=caption, box=box.SIMPLE, padding=(0, 1, 0, 0))

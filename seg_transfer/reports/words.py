@@ -62,7 +62,7 @@ def certainty(choices: pd.DataFrame, metric: str) -> list[str]:
     sentences += [f"Equal scores share the first place on {listed(equal)}."] if equal else []
     known = choices[choices["tied"].notna()]
     if known.empty:
-        return [*sentences, f"Standard errors do not say whether others are tied for first by {metric}."]
+        return [*sentences, f"Standard errors that would say who is tied for first by {metric} are not known."]
     tied = known.loc[known["tied"] != "", "target"].tolist()
     sentences.append(f"The first is clear of all others on {len(known) - len(tied)} of {len(known)} targets.")
     return [*sentences, *([f"Others are tied for first on {listed(tied)}."] if tied else [])]

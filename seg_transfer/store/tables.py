@@ -48,6 +48,11 @@ SCORES = _schema(
         ("metric", pa.string(), "transferability metric"),
         ("score", pa.float64(), "its score, higher is better; unit of the metric"),
         ("standard_error", pa.float64(), "jackknife over groups of images; null where not estimated"),
+        (
+            "replicates",
+            pa.list_(pa.float64()),
+            "the score without each group of images, the same for all sources",
+        ),
         ("note", pa.string(), "what a reader of the score should know, such as on how many pixels a model was fitted"),
         ("n_observations", pa.int64(), "pixels"),
         ("n_images", pa.int32(), "images of the low-shot train split"),
@@ -72,8 +77,19 @@ PERFORMANCE = _schema(
 )
 
 
-# In the first layout scores had no note, and no metric had one to give.
-SCORES_LAYOUT = 2
+STABILITY = _schema(
+    [
+        ("n_images", pa.int32(), "images of the target that the ranking was made from"),
+        ("seed", pa.int64(), "seed of the pixel sample"),
+        ("winner", pa.string(), "the source that was first"),
+        ("tau_w_to_full", pa.float64(), "weighted Kendall tau against the ranking from all images"),
+        ("n_tied", pa.int32(), "sources tied for first, the winner among them"),
+    ]
+)
+
+
+# In the first layout scores had no note, and no metric had one to give; in the second they had no replicates.
+SCORES_LAYOUT = 3
 
 
 def provenance(seconds: float, content_key: str, layout: int = SCHEMA_VERSION) -> dict[str, Any]:
@@ -135,7 +151,7 @@ def read_table(file: Path, schema: pa.Schema) -> pa.Table:
         with pq.ParquetFile(file, page_checksum_verification=True) as opened:
             table = opened.read(use_threads=False)
         if schema is SCORES:
-            table = _with_notes(table)
+            table = _as_now(table)
         types = {field.name: field.type for field in table.schema}
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
@@ -150,12 +166,15 @@ def read_table(file: Path, schema: pa.Schema) -> pa.Table:
     return table
 
 
-def _with_notes(table: pa.Table) -> pa.Table:
-    """Scores of the first layout with the notes they would have; any other table as it is."""
-    versions = table["schema_version"].to_pylist() if "schema_version" in table.column_names else []
-    if "note" in table.column_names or set(versions) != {1}:
-        return table
-    return table.append_column(SCORES.field("note"), pa.array([""] * len(table), pa.string()))
+def _as_now(table: pa.Table) -> pa.Table:
+    """Scores of an older layout with the columns that were added since; any other table as it is."""
+    versions = set(table["schema_version"].to_pylist()) if "schema_version" in table.column_names else set()
+    added = {"note": (1, ""), "replicates": (2, None)}
+    for name, (last_without, value) in added.items():
+        if name not in table.column_names and versions and versions <= set(range(1, last_without + 1)):
+            field = SCORES.field(name)
+            table = table.append_column(field, pa.array([value] * len(table), field.type))
+    return table
 
 
 def now_utc() -> str:

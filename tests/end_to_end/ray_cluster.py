@@ -7,6 +7,7 @@ is a process namespace: when its first process is killed, the kernel kills all o
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from pathlib import Path
 import pytest
 
 _ADDRESS = "127.0.0.1:6379"
-_NODE = ("--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats", "--block")
+_NODE = ("--object-store-memory=80000000", "--disable-usage-stats", "--block")
 PATIENCE = 120.0  # seconds until what is awaited and never comes fails the test
 _LEASE_SECONDS = 6.0
 
@@ -68,11 +69,11 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def ray_cluster() -> Iterator[Cluster]:
-    """A running cluster; nothing of it is left afterwards, whatever happens inside."""
+def ray_cluster(cpus: int = 1) -> Iterator[Cluster]:
+    """A running cluster of nodes of so many CPUs; nothing of it is left afterwards, whatever happens inside."""
     # Not pytest's folder: the path of a socket may have 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="ray_"))
-    environment = _environment(folder)
+    environment, count = _environment(folder), f"--num-cpus={cpus}"
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         log = stack.enter_context((folder / "log").open("wb"))
@@ -84,9 +85,9 @@ def ray_cluster() -> Iterator[Cluster]:
             wait_until(lambda: bool(_children(holder.pid)), f"node {name} starts")
             return Node(holder, _children(holder.pid)[0])
 
-        head = node("head", *_unshare("--net"), *_shell("ip link set lo up", "head", ["--head", "--port=6379"]))
+        head = node("head", *_unshare("--net"), *_shell("ip link set lo up", "head", ["--head", "--port=6379", count]))
         wait_until(lambda: _answers(head, environment), lambda: f"the head answers; {_tail(folder)}")
-        join = ["--address", _ADDRESS, "--node-ip-address=127.0.0.2"]
+        join = ["--address", _ADDRESS, "--node-ip-address=127.0.0.2", count]
         net = ["nsenter", f"--target={head.first}", "--net"]
         other = node("other", *net, *_unshare(), *_shell("true", "other", join))
         wait_until(lambda: _n_nodes(head, environment) == 2, lambda: f"the other node joins; {_tail(folder)}")
@@ -95,10 +96,20 @@ def ray_cluster() -> Iterator[Cluster]:
 
 def why_not() -> str:
     """Why no cluster can be started here; "" where one can."""
+    if importlib.util.find_spec("ray") is None:
+        return "Ray is not installed; pip install 'seg_transfer[ray]'"
     if not (shutil.which("unshare") and shutil.which("nsenter") and shutil.which("ip")):
         return "no unshare, nsenter or ip; on Debian or Ubuntu: apt-get install util-linux iproute2"
     tried = subprocess.run([*_unshare("--net"), "true"], capture_output=True, text=True)
     return f"no namespaces of one's own, run as root: {tried.stderr.strip()}" if tried.returncode else ""
+
+
+def started_cluster(cpus: int = 1) -> contextlib.AbstractContextManager[Cluster]:
+    """A cluster; where there can be none the test is skipped, but where checks are automatic it fails."""
+    if why := why_not():
+        # There nobody reads why one was skipped.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
+    return ray_cluster(cpus)
 
 
 def wait_until(there: Callable[[], bool], what: str | Callable[[], str]) -> None:

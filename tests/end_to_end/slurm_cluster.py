@@ -1,4 +1,4 @@
-"""A real Slurm cluster on this machine alone: munge, a controller and two nodes of one CPU and one pretended GPU each.
+"""A real Slurm cluster on this machine alone: munge, a controller and two nodes of one CPU and pretended GPUs each.
 
 Everything is started from a temporary folder, without systemd, listens on the loopback only, and is stopped at the end,
 whatever happened. It needs root, and Debian's packages (scripts/test_packages.sh).
@@ -49,8 +49,8 @@ MessageTimeout=5
 SlurmdTimeout=300
 ReturnToService=0
 MailProg=/bin/true
-NodeName=n0 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=4000 Gres=gpu:1
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=4000 Gres=gpu:1
+NodeName=n0 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=4000 Gres=gpu:{gpus}
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=4000 Gres=gpu:{gpus}
 PartitionName=test Nodes=n0,n1 Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -101,14 +101,14 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def slurm_cluster() -> Iterator[Cluster]:
-    """Start a cluster, wait until both nodes are idle, and stop it again."""
+def slurm_cluster(gpus: int = 1) -> Iterator[Cluster]:
+    """Start a cluster with so many GPUs on every node, wait until both nodes are idle, and stop it again."""
     # Not below pytest's folder: the path of a socket may have 108 characters.
     folder = Path(tempfile.mkdtemp(prefix="slurm."))
     folder.chmod(0o755)
     cluster = Cluster(folder, {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")})
     try:
-        _configure(folder)
+        _configure(folder, gpus)
         _start_munge(cluster)
         _start(cluster, "slurmctld", "slurmctld", "-D", "-i")
         for node in NODES:
@@ -133,19 +133,20 @@ def command_line(process: int) -> str:
     return _read(process, "cmdline").replace("\0", " ")
 
 
-def _configure(folder: Path) -> None:
+def _configure(folder: Path, gpus: int) -> None:
     for name in ("state", "munge"):
         (folder / name).mkdir()
     (folder / "munge").chmod(0o755)
     (folder / "munge/key").write_bytes(os.urandom(128))
     (folder / "munge/key").chmod(0o600)
     for node in NODES:
-        # Another /dev/null: enough for Slurm to hand out as a GPU.
-        os.mknod(folder / f"gpu.{node}", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
-    gres = [f"NodeName={node} Name=gpu File={folder}/gpu.{node}" for node in NODES]
+        for gpu in range(gpus):
+            # Another /dev/null: enough for Slurm to hand out as a GPU.
+            os.mknod(folder / f"gpu.{node}.{gpu}", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    gres = [f"NodeName={node} Name=gpu File={folder}/gpu.{node}.[0-{gpus - 1}]" for node in NODES]
     (folder / "gres.conf").write_text("\n".join([*gres, ""]))
     host = socket.gethostname().partition(".")[0]
-    (folder / "slurm.conf").write_text(_CONFIG.format(folder=folder, host=host, ports=_free_ports(3)))
+    (folder / "slurm.conf").write_text(_CONFIG.format(folder=folder, host=host, ports=_free_ports(3), gpus=gpus))
 
 
 def _start_munge(cluster: Cluster) -> None:

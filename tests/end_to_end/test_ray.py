@@ -1,6 +1,5 @@
 """Workers, a node and the driver of a Ray cluster are killed; the pairs end as those of an undisturbed run."""
 
-import importlib.util
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -20,11 +19,7 @@ LONG = {"steps": 60, "checkpoint_every": 2}
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    why_not = "Ray is not installed" if importlib.util.find_spec("ray") is None else ray_cluster.why_not()
-    if why_not:
-        # Where checks are automatic nobody reads why one was skipped.
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(why_not)
-    with ray_cluster.ray_cluster() as cluster:
+    with ray_cluster.started_cluster() as cluster:
         yield cluster
 
 

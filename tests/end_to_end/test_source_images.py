@@ -14,7 +14,7 @@ from PIL import Image
 import seg_transfer.metrics
 from seg_transfer.errors import ConfigError
 from seg_transfer.execution import items, keys, scoring
-from seg_transfer.execution.keys import source_config
+from seg_transfer.execution.keys import source_spec
 from seg_transfer.execution.run import open_run
 from seg_transfer.execution.samples import pixel_sample
 from seg_transfer.features import images
@@ -22,7 +22,7 @@ from seg_transfer.features.extract import extract
 from seg_transfer.features.images import TargetImages
 from seg_transfer.metrics import METRICS, Metric
 from seg_transfer.metrics._rank_mean import METRIC as RANK_MEAN
-from seg_transfer.models.source_model import load_source_model
+from seg_transfer.models.load import load_source
 from seg_transfer.observations import Observations
 from seg_transfer.store import results
 
@@ -89,7 +89,7 @@ def expected_own(bench: Any) -> Observations:
     run = open_run(bench.study, bench.world, bench.run)
     records = run.low_shot("day_street")
     short_side = min(run.manifests["day_street"].crop_size)
-    model = load_source_model(*source_config(run, run.study.source("day_street")))
+    model = load_source(source_spec(run, run.study.source("day_street")))
     return extract(model, TargetImages(records, short_side), pixel_sample(run, "day_street", records))
 
 
@@ -321,7 +321,7 @@ def test_a_note_is_printed_and_kept(bench, seen):
     assert all(line.endswith(" s; thin fitted on 30 of 800 observations)") for line in lines)
     notes = {row["metric"]: row["note"] for row in bench.rows("scores")}
     assert notes == {"thin": "fitted on 30 of 800 observations", "gbc": ""}
-    assert {row["schema_version"] for row in bench.rows("scores")} == {2}
+    assert {row["schema_version"] for row in bench.rows("scores")} == {3}
 
 
 def test_the_mean_rank_is_scored_by_its_parts_and_evaluated(finished, copy_of, seen, invoke):

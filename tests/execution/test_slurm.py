@@ -143,8 +143,8 @@ def test_the_cpus_are_shared_out_to_processes_and_readers_of_images(run, stage, 
 
 
 def test_several_gpus_train_together_and_score_alone(run):
-    launcher = ["-m", "seg_transfer.training.launch", "--standalone", "--nproc-per-node=2"]
-    assert command_of(script_of(run, Stage.TRAIN, gpus=2))[1:5] == launcher
+    launcher = ["-m", "seg_transfer.training.launch", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"]
+    assert command_of(script_of(run, Stage.TRAIN, gpus=2))[1:6] == launcher
     assert "seg_transfer.training.launch" not in command_of(script_of(run, gpus=2))
 
 

@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
 from seg_transfer.errors import ConfigError
-from seg_transfer.metrics import METRICS, _mixture, leep, nleep
+from seg_transfer.metrics import METRICS, _mixture, leep, nleep, score_all
 from seg_transfer.metrics._base import Statistics
 from seg_transfer.metrics._nleep import projection
 from seg_transfer.observations import MomentStatistics, Observations, _blocks
@@ -129,6 +129,18 @@ def test_is_the_leep_of_the_posterior_of_all(max_observations, world):
     expected = leep(_mixture.posterior(mixture)(project(observations.features)), observations.labels)
     found = METRICS["nleep"].scores(Statistics.ungrouped(observations), max_observations=max_observations, seed=3)
     assert found == [pytest.approx(expected, rel=1e-9)]
+
+
+def test_replicates_hold_the_mixture_of_the_whole_sample_fixed(world):
+    observations = world(n=900, n_images=23)
+    project = projection(MomentStatistics.of(observations).total())
+    z = project(observations.features)
+    mixture = _mixture.fit(z[np.argsort((z**2).sum(axis=1))], 25, 1e-6, np.random.Generator(np.random.Philox(key=0)))
+    posterior, groups = _mixture.posterior(mixture)(z), observations.image_index % 10
+    expected = [leep(posterior[groups != group], observations.labels[groups != group]) for group in range(10)]
+    score = score_all(observations, ["nleep"])["nleep"]
+    np.testing.assert_allclose(score.replicates, expected, rtol=1e-9)
+    assert score.standard_error == pytest.approx(np.sqrt(9 * np.var(expected)), rel=1e-7)
 
 
 def test_features_without_content_leave_the_entropy_of_the_labels():

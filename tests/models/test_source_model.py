@@ -16,7 +16,7 @@ from seg_transfer.models.checkpoints import save_weights
 from seg_transfer.models.compat import import_mmseg
 from seg_transfer.models.configs import read_model_config, source_key, with_classes, with_normalisation
 from seg_transfer.models.networks import build_network
-from seg_transfer.models.source_model import SourceModel, load_source_model
+from seg_transfer.models.source_model import SourceModel, checked, load_source_model
 from seg_transfer.resources import shipped
 from seg_transfer.store.content_key import sha256_of_file
 from seg_transfer.store.source_card import FILE_NAME, SourceCard, write_source_card
@@ -172,7 +172,8 @@ def test_a_head_without_a_classifier_is_refused():
     with pytest.raises(ConfigError) as caught:
         load_source_model(mmseg_config("segmenter/segmenter_vit-t_mask_8xb1-160k_ade20k-512x512.py"))
     assert message_of(caught) == (
-        "head SegmenterMaskTransformerHead has no 1x1 classifier decode_head.conv_seg; pixel features need one"
+        "head SegmenterMaskTransformerHead has no 1x1 classifier decode_head.conv_seg, which pixel features need; "
+        "set scores_only: true to use its class probabilities alone"
     )
 
 
@@ -185,13 +186,35 @@ def test_a_cascade_that_ends_in_points_is_refused(model):
     message_of(caught)
 
 
-def test_scores_that_go_on_after_the_classifier_are_refused(model):
+def test_an_answer_beside_the_scores_is_left_alone(model):
     """An EncHead also answers which classes the scene has."""
     head = {key: model["decode_head"][key] for key in ("in_index", "in_channels", "num_classes", "norm_cfg")}
-    encoding = {**model, "decode_head": {**head, "type": "EncHead", "channels": 8, "num_codes": 4}}
+    encoding = load_source_model({**model, "decode_head": {**head, "type": "EncHead", "channels": 8, "num_codes": 4}})
+    with torch.inference_mode():
+        scores, scene = encoding.network(encoding.normalised(images(), encoding.mean, encoding.std))
+    assert scene.shape == (2, 5)
+    assert torch.equal(encoding.feature_maps(images()).scores, scores)
+
+
+def test_scores_that_go_on_after_the_classifier_are_refused(source):
+    last = source.network.register_forward_hook(lambda _module, _inputs, scores: 2 * scores)
     with pytest.raises(ConfigError, match="its class scores are not the output of its 1x1 classifier") as caught:
-        load_source_model(encoding)
-    message_of(caught)
+        checked(source)
+    assert "or set scores_only: true to use its class probabilities alone" in message_of(caught)
+    last.remove()
+    assert checked(source) is source
+
+
+def test_a_head_without_a_classifier_has_scores(model):
+    """Segmenter compares pixels with a vector of each class."""
+    config = mmseg_config("segmenter/segmenter_vit-t_mask_8xb1-160k_ade20k-512x512.py")
+    segmenter = load_source_model(config, scores_only=True)
+    maps = segmenter.feature_maps(images(1, 64, 64))
+    with torch.inference_mode():
+        expected = segmenter.network(segmenter.normalised(images(1, 64, 64), segmenter.mean, segmenter.std))
+    assert (segmenter.features_known, segmenter.n_features, segmenter.n_classes) == (False, 0, 150)
+    assert maps.features is None
+    assert torch.equal(maps.scores, expected)
 
 
 # Checkpoints

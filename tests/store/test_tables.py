@@ -29,7 +29,7 @@ from seg_transfer.store.tables import (
 PROVENANCE = {
     "seconds": 12.25,
     "content_key": "0f" * 32,
-    "schema_version": 2,
+    "schema_version": 3,
     "seg_transfer_version": "0.1.0",
     "created_utc": "2024-02-29T12:00:00+00:00",
 }
@@ -40,6 +40,7 @@ SCORE_ROWS = [
         "metric": metric,
         "score": score,
         "standard_error": error,
+        "replicates": replicates,
         "note": note,
         "n_observations": 150_000,
         "n_images": 150,
@@ -47,10 +48,10 @@ SCORE_ROWS = [
         "n_source_classes": 11,
         **PROVENANCE,
     }
-    for metric, score, error, note in [
-        ("gbc", -1399.846320632, 0.1, ""),
-        ("leep", -3.51857543, None, "fitted on 30000 of 150000 observations"),
-        ("logme", 1e-300, 0.0, ""),
+    for metric, score, error, replicates, note in [
+        ("gbc", -1399.846320632, 0.1, [-1399.5, None, -1400.25], ""),
+        ("leep", -3.51857543, None, [], "fitted on 30000 of 150000 observations"),
+        ("logme", 1e-300, 0.0, [1e-300, 1e-300], ""),
     ]
 ]
 PERFORMANCE_ROWS = [
@@ -127,6 +128,9 @@ def test_pandas_reads_the_same(scores):
     frame = pd.read_parquet(scores)
     assert list(frame) == SCORES.names
     expected = pd.DataFrame(SCORE_ROWS).astype({"n_images": "int32", "n_classes": "int32"})
+    replicates, of_rows = frame.pop("replicates"), expected.pop("replicates")
+    for one, other in zip(replicates, of_rows, strict=True):
+        np.testing.assert_array_equal(one, np.array(other, dtype=np.float64))
     pd.testing.assert_frame_equal(frame, expected, check_dtype=False, check_exact=True)
     assert frame["score"].dtype == np.float64
     assert frame["standard_error"].isna().tolist() == [False, True, False]
@@ -139,27 +143,30 @@ def test_columns_that_a_later_version_adds_do_no_harm(tmp_path):
     assert [row["score"] for row in read_rows(file, SCORES)] == [row["score"] for row in SCORE_ROWS]
 
 
-def without_notes(file: Path, versions: list[int]) -> None:
+def without(file: Path, columns: list[str], versions: list[int]) -> None:
     rows = [{**row, "schema_version": version} for row, version in zip(SCORE_ROWS, versions, strict=True)]
-    table = pa.Table.from_pylist(rows, schema=SCORES).drop_columns(["note"])
+    table = pa.Table.from_pylist(rows, schema=SCORES).drop_columns(columns)
     write_table(file, table, {"settings_key": "abc"})
 
 
-def test_scores_of_the_first_layout_are_read_with_empty_notes(tmp_path):
-    without_notes(tmp_path / "old.parquet", [1, 1, 1])
+@pytest.mark.parametrize("layout", [1, 2])
+def test_scores_of_older_layouts_are_read_with_empty_columns(layout, tmp_path):
+    without(tmp_path / "old.parquet", ["note", "replicates"][layout - 1 :], [layout] * 3)
     table = read_table(tmp_path / "old.parquet", SCORES)
-    assert table["note"].to_pylist() == ["", "", ""]
+    assert table["replicates"].to_pylist() == [None, None, None]
+    assert table["note"].to_pylist() == (["", "", ""] if layout == 1 else [row["note"] for row in SCORE_ROWS])
     assert table["score"].to_pylist() == [row["score"] for row in SCORE_ROWS]
     assert metadata_of(table, "settings_key") == "abc"
 
 
-def test_scores_of_this_layout_without_notes_are_damaged(tmp_path):
-    without_notes(tmp_path / "torn.parquet", [1, 2, 1])
-    assert "lacks column note (string); delete it" in refusal(tmp_path / "torn.parquet")
+@pytest.mark.parametrize(("column", "versions"), [("note (string)", [1, 2, 1]), ("replicates (list", [3, 3, 3])])
+def test_scores_of_this_layout_without_a_column_are_damaged(column, versions, tmp_path):
+    without(tmp_path / "torn.parquet", [column.partition(" ")[0]], versions)
+    assert f"lacks column {column}" in refusal(tmp_path / "torn.parquet")
 
 
 def test_rows_of_scores_say_which_layout_they_have():
-    assert provenance(1.0, "k", SCORES_LAYOUT)["schema_version"] == 2
+    assert provenance(1.0, "k", SCORES_LAYOUT)["schema_version"] == 3
     assert provenance(1.0, "k")["schema_version"] == 1
 
 

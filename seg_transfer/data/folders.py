@@ -1,0 +1,111 @@
+"""A folder of images and a folder of label maps as a dataset, without a manifest of its user's."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median_low
+
+import numpy as np
+
+from seg_transfer.data.images import label_encoding, read_raw_values, read_size
+from seg_transfer.data.manifest import IGNORE, MAX_CLASSES, SCRATCH, DatasetManifest, Split, ValueLabels
+from seg_transfer.errors import ConfigError, DataError
+
+# An image of more pixels costs time and tells little more; the manifest that is written can say another size.
+MOST_SHORT_SIDE = 512
+# Nothing is known of the images; these are used only where a study says `normalisation: target`.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def manifest_of_folders(images: Path, labels: Path, names: Path | None = None) -> tuple[DatasetManifest, Path]:
+    """Describe two folders whose files pair up by their names.
+
+    Args:
+        images: All files in it and below it are images.
+        labels: Label maps of one number per pixel: 8-bit, palette, or 16-bit. 255 is ignored.
+        names: Text file with the name of one class per line, in the order of the label ids from 0; an empty line is an
+            id that is ignored. Without it every value that a label map holds is a class, called after its value.
+
+    Returns:
+        A manifest without an eval split, and the data root that it is relative to.
+
+    Raises:
+        DataError: A folder is missing or empty, or a file cannot be read.
+        ConfigError: Labels are colours, or make fewer than two classes or too many.
+    """
+    files = {folder: _files_in(folder) for folder in (images, labels)}
+    root = Path(os.path.commonpath([images.resolve(), labels.resolve()]))
+    encoding = label_encoding(files[labels][0])
+    if encoding == "rgb":
+        raise ConfigError(
+            f"{files[labels][0]}: labels are colours; write a manifest with labels.encoding: rgb and a colour for "
+            "every class, and name it instead of folders"
+        )
+    values = _named(names) if names else _values_in(files[labels], encoding)
+    classes, mapped = list(values.values()), {value: index for index, value in enumerate(values)}
+    if not 2 <= len(classes) <= MAX_CLASSES:
+        raise ConfigError(
+            f"{names or labels}: {len(classes)} classes; there must be 2 to {MAX_CLASSES}: name them in a file"
+        )
+    short_side = min(median_low(min(read_size(file)) for file in files[images]), MOST_SHORT_SIDE)
+    manifest = DatasetManifest(
+        name=_dataset_name(images),
+        title=images.resolve().name,
+        domain="unknown",
+        classes=tuple(classes),
+        labels=ValueLabels(
+            encoding=encoding,
+            ignore=tuple(({IGNORE} | _unnamed(names)) - mapped.keys()),
+            map=mapped,
+        ),
+        root=".",
+        train=Split(images=(_all_below(images, root),), labels=(_all_below(labels, root),), exclude=("**/.*",)),
+        mean=_MEAN,
+        std=_STD,
+        crop_size=(short_side, short_side),
+        notes="Made from two folders.",
+    )
+    return manifest, root
+
+
+def _files_in(folder: Path) -> list[Path]:
+    found = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+    if not found:
+        raise DataError(f"{folder}: no such folder, or no file in it; name the folder that holds the files")
+    return found
+
+
+def _values_in(files: Sequence[Path], encoding: str) -> dict[int, str]:
+    """The raw values of all label maps, with names made of them; 255 is none."""
+    found = {int(value) for file in files for value in np.unique(read_raw_values(file, encoding))}
+    return {value: f"class_{value}" for value in sorted(found - {IGNORE})}
+
+
+def _named(file: Path) -> dict[int, str]:
+    return {value: name for value, name in enumerate(_lines(file)) if name}
+
+
+def _unnamed(file: Path | None) -> set[int]:
+    return {value for value, name in enumerate(_lines(file)) if not name} if file else set()
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return [line.strip() for line in file.read_text(encoding="utf-8").rstrip().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read as text ({error}); give one class name per line") from error
+
+
+def _all_below(folder: Path, root: Path) -> str:
+    return "/".join([*(glob.escape(part) for part in folder.resolve().relative_to(root).parts), "**", "*"])
+
+
+def _dataset_name(images: Path) -> str:
+    """A name after the folders: ``data/city/images`` is city."""
+    parts = [part for part in images.resolve().parts if part not in ("images", "image", "img", "train", "/")]
+    name = re.sub("[^a-z0-9_-]+", "_", (parts or ["target"])[-1].lower()).strip("_-")[:64]
+    return name if name and name != SCRATCH else "target"

@@ -1,0 +1,108 @@
+"""Finding the source text of a factory's module without running it: a key must change with the code."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+
+from seg_transfer.errors import ConfigError
+from seg_transfer.store.content_key import sha256_of_file
+
+FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)", re.ASCII)
+"""``package.module:function``."""
+
+
+def parts_of(factory: str) -> tuple[str, str]:
+    """Module and function of ``package.module:function``; raises ConfigError for any other text."""
+    match = FACTORY.fullmatch(factory)
+    if match is None:
+        raise ConfigError(f"factory {factory!r}: must be package.module:function, such as nets.unet:build; correct it")
+    return match[1], match[2]
+
+
+def spec_of(module: str, folder: Path) -> ModuleSpec | None:
+    """Where a module lies: in `folder`, or else among the installed ones; None where it is not. Runs no code."""
+    top, *rest = module.split(".")
+    own = None if top in sys.stdlib_module_names else PathFinder.find_spec(top, [str(folder)])
+    try:
+        # A folder without __init__.py is a package only where no other module has its name.
+        spec = own if own and own.has_location else importlib.util.find_spec(top) or own
+    except ValueError:  # a module in sys.modules that does not say where it is from
+        return None
+    for part in rest:
+        places = spec.submodule_search_locations if spec else None
+        # By its last name: its package is not loaded.
+        spec = PathFinder.find_spec(part, list(places)) if places else None
+    return spec
+
+
+def digest_of_code(factory: str, folder: Path, memo: Path | None = None) -> str:
+    """Digest of a factory's module and of all that it imports, directly or not, from `folder` or its own package.
+
+    What it imports from elsewhere, such as other installed libraries, does not count.
+    """
+    module, _ = parts_of(factory)
+    spec = spec_of(module, folder)
+    if spec is None:
+        raise ConfigError(f"factory {factory}: no module {module} in {folder} or installed; correct one of them")
+    found = dict(_sources(module, folder))
+    lines = (f"{name} {sha256_of_file(file, memo)}" for name, file in sorted(found.items()))
+    return hashlib.sha256("\n".join((module, *lines)).encode()).hexdigest()
+
+
+def own_names(factory: str, folder: Path) -> set[str]:
+    """Names of the modules and packages directly in `folder` that a factory is in, or imports."""
+    files = (file.relative_to(folder) for _, file in _sources(parts_of(factory)[0], folder) if _is_in(file, folder))
+    return {file.parts[0].removesuffix(".py") for file in files}
+
+
+def _is_in(file: Path, folder: Path) -> bool:
+    """Whether a module's file can be reached from a folder by its name; an environment below it is no package of it."""
+    return file.is_relative_to(folder) and all(part.isidentifier() for part in file.relative_to(folder).parts[:-1])
+
+
+def _sources(module: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every module that counts with its file."""
+    top, seen, waiting = module.split(".")[0], set[str](), [module]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if "." in name:
+            waiting.append(name.rpartition(".")[0])  # importing a module runs the packages around it first
+        spec = spec_of(name, folder)
+        if spec is None or spec.origin is None or not spec.has_location:
+            continue
+        file = Path(spec.origin)
+        if name.split(".")[0] != top and not _is_in(file, folder):
+            continue
+        yield name, file
+        if file.suffix == ".py":
+            package = name if spec.submodule_search_locations else name.rpartition(".")[0]
+            waiting += _imported(file, package)
+
+
+def _imported(file: Path, package: str) -> Iterator[str]:
+    """Every name that an import statement in a file may mean a module by."""
+    try:
+        nodes = list(ast.walk(ast.parse(file.read_bytes())))
+    except (SyntaxError, ValueError) as error:
+        raise ConfigError(f"{file}: not readable as Python ({' '.join(str(error).split())}); mend it") from error
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            around = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*around, *([node.module] if node.module else [])])
+            if base:
+                yield base
+                yield from (f"{base}.{alias.name}" for alias in node.names)
+            else:  # `from . import x` beside a module that is in no package
+                yield from (alias.name for alias in node.names)

@@ -1,0 +1,105 @@
+"""A local folder of the transformers library as plain data: config, weights files and normalisation; without torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seg_transfer.data.manifest import stays_inside
+from seg_transfer.errors import CheckpointError, ConfigError
+
+CONFIG = "config.json"
+_PREPROCESSOR = "preprocessor_config.json"
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_INDICES = tuple(f"{name}.index.json" for name in _WEIGHTS)
+
+RGB = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class TransformersFolder:
+    """What a folder says of its model.
+
+    Attributes:
+        config: ``config.json``.
+        weights: Files with the weights, several where they are sharded.
+        mean, std: RGB, fractions of 255.
+        channel_order: The order in which the network takes the channels, "rgb" or "bgr".
+    """
+
+    config: dict[str, Any]
+    weights: tuple[Path, ...]
+    mean: RGB
+    std: RGB
+    channel_order: str
+
+
+def read_folder(folder: Path, mean: RGB | None = None, std: RGB | None = None) -> TransformersFolder:
+    """Read a folder that ``save_pretrained`` wrote; a given `mean` or `std` replaces that of its preprocessor.
+
+    Images are normalised as ``preprocessor_config.json`` says: multiplied by ``rescale_factor`` where it rescales, then
+    by ``image_mean`` and ``image_std`` where it normalises, in BGR where it flips the order of the channels.
+
+    Raises:
+        ConfigError: A JSON file is missing or unreadable, or the normalisation is not known.
+        CheckpointError: There are no weights.
+    """
+    config = _read_json(folder / CONFIG)
+    weights = _weights_files(folder)
+    preprocessor = _read_json(folder / _PREPROCESSOR) if (folder / _PREPROCESSOR).exists() else {}
+    if not preprocessor and (mean is None or std is None):
+        raise ConfigError(f"{folder}: has no {_PREPROCESSOR}; give the source's mean and std (RGB, fractions of 255)")
+    own_mean, own_std = _normalisation(folder / _PREPROCESSOR, preprocessor)
+    order = "bgr" if preprocessor.get("do_flip_channel_order") is True else "rgb"
+    if order == "bgr":  # the numbers of such a preprocessor are in the order after the flip
+        own_mean, own_std = (own_mean[2], own_mean[1], own_mean[0]), (own_std[2], own_std[1], own_std[0])
+    return TransformersFolder(config, weights, mean or own_mean, std or own_std, order)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror}); name a folder of save_pretrained") from error
+    except ValueError as error:
+        raise ConfigError(f"{file}: not a JSON file ({' '.join(str(error).split())}); copy the folder again") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: holds a {type(content).__name__}, a mapping is expected; copy the folder again")
+    return content
+
+
+def _weights_files(folder: Path) -> tuple[Path, ...]:
+    for name, index in zip(_WEIGHTS, _INDICES, strict=True):
+        if (folder / name).is_file():
+            return (folder / name,)
+        if (folder / index).is_file():
+            return _shards(folder / index)
+    raise CheckpointError(f"{folder}: has neither {' nor '.join((*_WEIGHTS, *_INDICES))}; copy the weights there")
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    files = _read_json(index).get("weight_map")
+    names = sorted({str(name) for name in files.values()}) if isinstance(files, dict) else []
+    outside = next((name for name in names if not stays_inside(name)), None)
+    if outside or not names:
+        raise CheckpointError(f"{index}: field weight_map: {outside!r}: must name files of the same folder; correct it")
+    return tuple(index.parent / name for name in names)
+
+
+def _normalisation(file: Path, preprocessor: dict[str, Any]) -> tuple[RGB, RGB]:
+    """Mean and std in fractions of 255: the network takes (pixel * factor - mean) / std."""
+    factor = preprocessor.get("rescale_factor", 1 / 255) if preprocessor.get("do_rescale", True) is True else 1.0
+    normalises = preprocessor.get("do_normalize", "image_mean" in preprocessor) is True
+    mean: Any = preprocessor.get("image_mean") if normalises else [0.0, 0.0, 0.0]
+    std: Any = preprocessor.get("image_std") if normalises else [1.0, 1.0, 1.0]
+    for field, value, n in (("rescale_factor", [factor], 1), ("image_mean", mean, 3), ("image_std", std, 3)):
+        # bool is an int; and a preprocessor that normalises without saying how has None
+        numbers = isinstance(value, list) and all(type(one) in (int, float) for one in value)
+        if not numbers or len(value) != n:
+            raise ConfigError(f"{file}: field {field}: {value!r}: must be {n} number(s); correct it")
+    if factor <= 0 or min(std) <= 0:
+        raise ConfigError(f"{file}: rescale_factor and image_std must be positive; correct it")
+    full = 255 * factor
+    return (mean[0] / full, mean[1] / full, mean[2] / full), (std[0] / full, std[1] / full, std[2] / full)

@@ -1,0 +1,118 @@
+"""Networks of the transformers library that answer with logits per pixel, from a local folder, as sources."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from seg_transfer.errors import CheckpointError, ConfigError
+from seg_transfer.models.checkpoints import load_checkpoint
+from seg_transfer.models.compat import quiet
+from seg_transfer.models.networks import placed
+from seg_transfer.models.source_model import SourceModel, source_of, source_of_scores
+from seg_transfer.models.specs import TransformersSource
+from seg_transfer.models.transformers_folder import TransformersFolder, read_folder
+
+
+def load_transformers(spec: TransformersSource, device: str) -> SourceModel:
+    """Load what ``AutoModelForSemanticSegmentation`` knows: SegFormer, UPerNet, DPT, BEiT, MobileViT, MobileNetV2, ...
+
+    Nothing is downloaded and no code of the folder is run; the weights are read as every other checkpoint. Features are
+    read before the last 1x1 classifier with as many outputs as the config has labels whose output is the logits.
+
+    Raises:
+        ConfigError: transformers is missing, or the model is none that answers with logits per pixel.
+        CheckpointError: The weights are missing, unsafe, or do not fit.
+    """
+    found = read_folder(spec.folder, spec.mean, spec.std)
+    network = placed(_network(spec.folder, found), device)
+    normalisation = (found.mean, found.std, found.channel_order)
+    n_classes = int(getattr(network.config, "num_labels"))  # noqa: B009  its type is unknown
+    if spec.scores_only:
+        return source_of_scores(network, *normalisation, n_classes=n_classes)
+    for name in reversed([name for name, module in network.named_modules() if _may_classify(module, n_classes)]):
+        with contextlib.suppress(ConfigError):  # a head for training, or one of another scale
+            return source_of(network, name, *normalisation)
+    source_of_scores(network, *normalisation, n_classes=n_classes)  # may fail for a better reason
+    raise ConfigError(
+        f"{spec.folder}: no 1x1 classifier of {type(network).__name__} gives its logits, so its pixel features are "
+        "unknown; set scores_only: true to use its class probabilities alone"
+    )
+
+
+def _may_classify(module: nn.Module, n_classes: int) -> bool:
+    if isinstance(module, nn.Linear):
+        return module.out_features == n_classes
+    return isinstance(module, nn.Conv2d) and (module.kernel_size, module.out_channels) == ((1, 1), n_classes)
+
+
+def _network(folder: Path, found: TransformersFolder) -> nn.Module:
+    with quiet(), _offline(folder) as transformers, torch.random.fork_rng():
+        try:
+            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # whatever the constructor of an unknown config raises
+            raise ConfigError(
+                f"{folder}: not a config of transformers ({_reason(error)}); name another folder"
+            ) from error
+        if type(config) not in transformers.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING:
+            raise ConfigError(
+                f"{folder}: {config.model_type} has no model that answers with one logit per pixel and class (masks of "
+                "queries are none); use SegFormer, UPerNet, DPT or another of AutoModelForSemanticSegmentation"
+            )
+        model: Any = transformers.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING[type(config)]
+        state = {name: tensor for file in found.weights for name, tensor in load_checkpoint(file).items()}
+        try:
+            # The state is given, so that transformers itself opens no weights.
+            network, about = model.from_pretrained(
+                None, config=config, state_dict=state, output_loading_info=True, dtype=torch.float32
+            )
+        except Exception as error:
+            raise CheckpointError(f"{folder}: weights do not fit config.json ({_reason(error)}); copy both") from error
+        _check_loaded(folder, about)
+        loaded: nn.Module = network
+        return loaded
+
+
+def _check_loaded(folder: Path, about: dict[str, Any]) -> None:
+    for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+        names = sorted(map(str, about.get(what) or ()))
+        if names:
+            raise CheckpointError(
+                f"{folder}: {what.replace('_', ' ')} in its weights, such as {names[0]}; copy config.json and weights "
+                "of one model"
+            )
+
+
+@contextlib.contextmanager
+def _offline(folder: Path) -> Iterator[Any]:
+    """The library, with every way to the network closed while it is used, and silent."""
+    try:
+        transformers: Any = import_module("transformers")
+        constants: Any = import_module("huggingface_hub.constants")
+    except ImportError as error:
+        raise ConfigError(
+            f"{folder}: transformers cannot be imported ({_reason(error)}); pip install 'seg_transfer[transformers]'"
+        ) from error
+    logging = transformers.utils.logging
+    before, level = constants.HF_HUB_OFFLINE, logging.get_verbosity()
+    progress = logging.is_progress_bar_enabled()
+    constants.HF_HUB_OFFLINE = True
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield transformers
+    finally:
+        constants.HF_HUB_OFFLINE = before
+        logging.set_verbosity(level)
+        if progress:
+            logging.enable_progress_bar()
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] if str(error) else type(error).__name__

@@ -1,0 +1,169 @@
+"""rank: one command and three lines of Python give the same answer; some sources fail and the others are ranked."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import seg_transfer
+from seg_transfer.errors import ConfigError, IncompleteError
+
+TARGET = "day_street"
+
+
+@pytest.fixture
+def bank(trained: Any, copy_of: Any) -> Any:
+    """Three trained sources in a folder, one of the target's own dataset, and a world."""
+    return copy_of(trained)
+
+
+def words(bench: Any, *options: object) -> list[str]:
+    place = ["--target", bench.world / f"manifests/{TARGET}.yaml", "--data-root", bench.world]
+    return [
+        str(word) for word in ("rank", bench.run / "sources", *place, "--run-folder", bench.run / "ranked", *options)
+    ]
+
+
+def in_python(bench: Any, **options: Any) -> Any:
+    target = bench.world / f"manifests/{TARGET}.yaml"
+    return seg_transfer.rank_sources(target=target, sources=[bench.run / "sources"], data_root=bench.world, **options)
+
+
+def test_command_and_python_give_the_same_numbers(bank, invoke):
+    ended = invoke(*words(bank, "--json"))
+    assert ended.code == 0, ended.err
+    told, ranking = json.loads(ended.out), in_python(bank)
+    assert told["best"] == ranking.best
+    assert ranking.best in ("dusk_street", "cells_dark")
+    for one, other in zip(told["ranking"], ranking.as_dict()["ranking"], strict=True):
+        assert {name: value for name, value in one.items() if name != "seconds"} == {
+            name: value for name, value in other.items() if name != "seconds"
+        }
+    assert told["skipped"] == {TARGET: f"trained on {TARGET} itself"}
+    assert told["n_pixels"] == 4000
+    # And those of a study on the same.
+    bank.change(targets=[TARGET], sampling=None, metrics=["gbc", "nleep"])
+    bank.done("score-pairs")
+    scores = {(row["source"], row["metric"]): (row["score"], row["standard_error"]) for row in bank.rows("scores")}
+    for row in told["ranking"]:
+        for part in ("gbc", "nleep"):
+            assert scores[row["source"], part] == (row[part], row[f"{part}_error"])
+
+
+def test_a_second_call_repeats_nothing_and_nothing_is_kept_without_a_folder(bank, invoke, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = invoke(*words(bank))
+    before = bank.state("ranked/scores")
+    assert len(before) == 2
+    again = invoke(*words(bank))
+    assert bank.state("ranked/scores") == before
+    assert first.out.splitlines()[:8] == again.out.splitlines()[:8]
+    left = set(tmp_path.iterdir())
+    assert in_python(bank, metric="gbc").run_folder is None
+    assert set(tmp_path.iterdir()) == left
+
+
+def test_the_run_folder_holds_a_study_to_go_on_with(bank, invoke):
+    invoke(*words(bank))
+    study, place = (
+        bank.run / "ranked/rank.yaml",
+        ["--data-root", str(bank.world), "--run-folder", str(bank.run / "ranked")],
+    )
+    ended = invoke("score-pairs", str(study), *place, "--dry-run")
+    assert (ended.code, ended.out) == (0, "nothing is missing\n"), ended.err
+    assert invoke("plan", str(study), *place).code == 0
+
+
+def test_folders_are_a_target(bank, invoke):
+    place = bank.world / TARGET / "train"
+    folders = {"images": place / "images", "labels": place / "labels"}
+    options = [word for name, folder in folders.items() for word in (f"--{name}", str(folder))]
+    run = bank.run / "of_folders"
+    ended = invoke("rank", str(bank.run / "sources"), *options, "--run-folder", str(run), "--json")
+    assert ended.code == 0, ended.err
+    ranking = seg_transfer.rank_sources(target=folders, sources=bank.run / "sources")
+    assert json.loads(ended.out)["best"] == ranking.best
+    # What was found is a manifest, to go on with.
+    found = yaml.safe_load((run / "target.yaml").read_text())
+    assert found["name"] == ranking.target == TARGET
+    assert "eval" not in found
+
+
+def test_sources_that_fail_are_skipped_with_their_reason_and_the_exit_code_says_so(bank, invoke):
+    (bank.run / "sources/cells_dark/weights.safetensors").write_bytes(b"no weights")
+    torn = bank.run / "sources/torn"
+    shutil.copytree(bank.run / "sources/dusk_street", torn)
+    (torn / "source.json").write_text("{")
+    ended = invoke(*words(bank))
+    assert ended.code == 5
+    assert "Fine-tune dusk_street: first of 1 for day_street" in ended.out
+    assert "It is the only one that could be ranked." in ended.out
+    for name in ("cells_dark", "torn", TARGET):
+        assert f"Skipped {name}: " in ended.out
+    assert "cells_dark -> day_street: " in ended.err
+    ranking = in_python(bank)
+    assert set(ranking.skipped) == {"cells_dark", "torn", TARGET}
+    assert ranking.failed.exit_code == 5
+
+
+def test_when_every_source_fails_nothing_is_ranked(bank, invoke):
+    for name in ("dusk_street", "cells_dark"):
+        (bank.run / f"sources/{name}/weights.safetensors").write_bytes(b"no weights")
+    with pytest.raises(IncompleteError, match="no source could be scored on day_street"):
+        in_python(bank)
+    assert invoke(*words(bank)).code == 5
+
+
+def test_a_bad_image_is_said_once(bank, invoke):
+    image = next((bank.world / TARGET / "train/images").iterdir())
+    image.write_bytes(b"no image")
+    ended = invoke(*words(bank))
+    assert ended.code == 4
+    assert ended.err.count(f"{image}: cannot be decoded") == 2  # when it happens, and in the summary
+
+
+def test_a_budget_stops_at_the_images_that_are_enough(bank, monkeypatch):
+    monkeypatch.setattr("seg_transfer.execution.ranking.FIRST_LOOK", 2)
+    whole = in_python(bank, metric="gbc")
+    ranking = in_python(bank, metric="gbc", budget=True, run_folder=bank.run / "ranked")
+    assert ranking.of_images == 4
+    looks = sorted(path.name for path in (bank.run / "ranked").glob("images-*"))
+    if ranking.n_images == 2:
+        assert (looks, len(ranking.tied)) == (["images-2"], 1)
+    else:
+        assert looks == ["images-2", "images-4"]
+        assert ranking.scores == whole.scores
+
+
+def test_stability_ranks_anew_on_parts(bank, invoke):
+    ended = invoke(*words(bank, "--stability", "--metric", "gbc"))
+    assert ended.code == 0, ended.err
+    frame = pd.read_parquet(bank.run / "ranked/stability.parquet")
+    assert frame["n_images"].tolist() == [4, 4, 4]
+    assert frame["seed"].tolist() == [0, 1, 2]
+    assert frame["tau_w_to_full"].iloc[0] == 1
+    assert "Fewer images, other pixels" in ended.out
+    assert pq.read_schema(bank.run / "ranked/stability.parquet").metadata[b"columns"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--metric", "gcb"], "metric 'gcb' is unknown; choose among gbc"),
+        (["--labels", "x"], "rank: give either --target, a manifest, or --images and --labels"),
+    ],
+)
+def test_mistakes_are_one_line(bank, invoke, options, told):
+    line = invoke(*words(bank), *options).reason(3)
+    assert told in line
+
+
+def test_a_bank_of_the_target_alone_leaves_nothing_to_rank(bank):
+    target, source = bank.world / f"manifests/{TARGET}.yaml", bank.run / f"sources/{TARGET}/source.json"
+    with pytest.raises(ConfigError, match="no source is left to rank for day_street"):
+        seg_transfer.rank_sources(target, Path(source), data_root=bank.world)

@@ -1,0 +1,175 @@
+"""A source of any kind has a key that changes with all that decides what it sees, and with nothing else."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seg_transfer.errors import CheckpointError
+from seg_transfer.models.configs import source_key
+from seg_transfer.models.specs import (
+    FactorySource,
+    MmsegSource,
+    SourceSpec,
+    TimmSource,
+    TransformersSource,
+    spec_key,
+)
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
+PREPROCESSOR = {"image_mean": list(MEAN), "image_std": list(STD), "do_normalize": True, "size": {"height": 512}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Files of every kind of source; no weights are opened for a key."""
+    (tmp_path / "w.pth").write_bytes(b"weights")
+    (tmp_path / "net.py").write_text("import part\n")
+    (tmp_path / "part.py").write_text("width = 8\n")
+    (tmp_path / "mmseg.json").write_text(json.dumps({"model": {"backbone": {}, "decode_head": {"num_classes": 3}}}))
+    hub = tmp_path / "hub"
+    hub.mkdir()
+    (hub / "config.json").write_text(json.dumps({"model_type": "segformer", "depths": [1]}))
+    (hub / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
+    (hub / "model.safetensors").write_bytes(b"weights")
+    return tmp_path
+
+
+def specs(folder: Path) -> dict[str, Any]:
+    return {
+        "mmseg": MmsegSource(folder / "mmseg.json", folder / "w.pth"),
+        "transformers": TransformersSource(folder / "hub"),
+        "timm": TimmSource("hrnet_w18", folder / "w.pth", MEAN, STD),
+        "factory": FactorySource("net:build", folder, folder / "w.pth", "head", MEAN, STD),
+    }
+
+
+def written(name: str, text: str) -> Callable[[Path, Any], Any]:
+    def change(folder: Path, spec: Any) -> Any:
+        (folder / name).write_text(text)
+        return spec
+
+    return change
+
+
+def preprocessed(**changes: Any) -> Callable[[Path, Any], Any]:
+    return written("hub/preprocessor_config.json", json.dumps(PREPROCESSOR | changes))
+
+
+def given(**fields: Any) -> Callable[[Path, Any], Any]:
+    return lambda _, spec: replace(spec, **fields)
+
+
+def moved(folder: Path, spec: Any) -> Any:
+    (folder / "w.pth").rename(folder / "other.pth")
+    return replace(spec, weights=folder / "other.pth")
+
+
+CHANGES = [
+    ("mmseg", written("w.pth", "others"), {"weights"}),
+    ("mmseg", written("mmseg.json", '{"model": {"backbone": {"a": 1}, "decode_head": {}}}'), None),
+    ("mmseg", given(scores_only=True), {"scores_only"}),
+    ("transformers", written("hub/model.safetensors", "others"), {"weights"}),
+    ("transformers", written("hub/config.json", '{"model_type": "segformer", "depths": [2]}'), {"model.depths"}),
+    ("transformers", preprocessed(image_mean=[0, 0, 0]), {"mean"}),
+    ("transformers", preprocessed(do_rescale=False), {"mean", "std"}),
+    ("transformers", given(mean=(0.1, 0.2, 0.3)), {"mean"}),
+    ("transformers", given(std=(0.1, 0.2, 0.3)), {"std"}),
+    ("transformers", given(scores_only=True), {"scores_only"}),
+    ("timm", written("w.pth", "others"), {"weights"}),
+    ("timm", given(model="hrnet_w48"), {"model"}),
+    ("timm", given(mean=(0.1, 0.2, 0.3)), {"mean"}),
+    ("timm", given(std=(0.1, 0.2, 0.3)), {"std"}),
+    ("factory", written("w.pth", "others"), {"weights"}),
+    ("factory", written("net.py", "import part  # changed\n"), {"code"}),
+    ("factory", written("part.py", "width = 9\n"), {"code"}),
+    ("factory", given(factory="net:other"), {"factory"}),
+    ("factory", given(classifier="other"), {"classifier"}),
+    ("factory", given(mean=(0.1, 0.2, 0.3)), {"mean"}),
+    ("factory", given(std=(0.1, 0.2, 0.3)), {"std"}),
+    ("factory", given(channel_order="bgr"), {"channel_order"}),
+    ("factory", given(scores_only=True), {"scores_only"}),
+]  # fmt: skip
+SAME = [
+    ("factory", moved),
+    ("timm", moved),
+    ("factory", written("beside.py", "")),
+    ("transformers", preprocessed(size={"height": 640})),
+    ("transformers", written("hub/README.md", "changed")),
+]
+
+
+@pytest.mark.parametrize(("kind", "change", "named"), CHANGES)
+def test_what_decides_the_numbers_is_part_of_the_key_and_is_named(folder, kind, change, named):
+    spec = specs(folder)[kind]
+    before = spec_key(spec)
+    after = spec_key(change(folder, spec))
+    assert after != before
+    parts = {name for name in {**before.parts, **after.parts} if before.parts.get(name) != after.parts.get(name)}
+    assert parts
+    assert named is None or parts == named
+
+
+@pytest.mark.parametrize(("kind", "change"), SAME)
+def test_what_decides_nothing_is_no_part_of_the_key(folder, kind, change):
+    spec = specs(folder)[kind]
+    assert spec_key(spec) == spec_key(change(folder, spec))
+
+
+def test_every_field_of_a_factory_and_a_timm_source_is_changed_above():
+    """A field that is added and has no change in this module fails here."""
+    changed = {kind: {name for of, _, names in CHANGES if of == kind for name in names or ()} for kind, *_ in CHANGES}
+    fields = {name: set(kind.__dataclass_fields__) for name, kind in (("timm", TimmSource), ("factory", FactorySource))}
+    assert changed["timm"] == fields["timm"]
+    assert changed["factory"] - {"code"} == fields["factory"] - {"folder"}
+
+
+def test_the_key_of_an_mmsegmentation_source_is_what_it_was(folder):
+    key = spec_key(MmsegSource(folder / "mmseg.json", folder / "w.pth"))
+    assert key == source_key(folder / "mmseg.json", folder / "w.pth")
+    # As computed before there were other kinds of sources.
+    assert key == "f1d2754699ebe43478b66837553f93ac27a12649f57ef23e700e1d6ac6bd16fd"
+
+
+def test_kinds_never_share_a_key(folder):
+    assert len({spec_key(spec) for spec in specs(folder).values()}) == 4
+
+
+@pytest.mark.parametrize("kind", ["mmseg", "timm", "factory", "transformers"])
+def test_missing_weights_are_named(folder, kind):
+    for name in ("w.pth", "hub/model.safetensors"):
+        (folder / name).unlink()
+    with pytest.raises(CheckpointError) as caught:
+        spec_key(specs(folder)[kind])
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sharded_model_counts_with_all_its_shards(folder):
+    hub = folder / "hub"
+    (hub / "model.safetensors").unlink()
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (hub / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    for name in shards.values():
+        (hub / name).write_bytes(b"shard")
+    keys = [spec_key(TransformersSource(hub))]
+    for name in shards.values():
+        (hub / name).write_bytes(b"changed")
+        keys.append(spec_key(TransformersSource(hub)))
+    assert len(set(keys)) == 3
+
+
+def test_keys_need_no_torch(folder):
+    kinds: list[SourceSpec] = [spec for kind, spec in specs(folder).items() if kind != "mmseg"]
+    program = (
+        "import sys; from pathlib import PosixPath; from seg_transfer.models.specs import *;"
+        f"[spec_key(spec) for spec in {kinds!r}];"
+        "print({'torch', 'transformers', 'timm', 'mmengine'} & set(sys.modules))"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert shown.stdout == "set()\n"

@@ -1,0 +1,152 @@
+"""Source text of small networks that are none of mmsegmentation's, for factories in tests, and their weights."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from seg_transfer.models.checkpoints import save_weights
+from seg_transfer.models.factory_source import made
+
+NETS = '''
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Tokens(nn.Module):
+    """Stride 8, 12 channels, a linear layer with the channels last, 4 classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 12, 8, stride=8)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, images):
+        return self.head(torch.tanh(self.stem(images)).movedim(1, -1)).movedim(-1, 1)
+
+
+class Dictionary(nn.Module):
+    """Stride 2, 6 channels, 3 classes; answers as torchvision does, enlarged to the image, beside another map."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, stride=2, padding=1)
+        self.head = nn.Conv2d(6, 3, 1)
+        self.other = nn.Conv2d(6, 3, 1)
+
+    def forward(self, images):
+        features = torch.relu(self.stem(images))
+        maps = {"out": self.head(features), "aux": self.other(features)}
+        size = images.shape[2:]
+        return {name: F.interpolate(one, size=size, mode="bilinear") for name, one in maps.items()}
+
+
+class Pyramid(nn.Module):
+    """Stride 4, 5 channels, 3 classes; enlarges its scores with aligned corners."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 5, 4, stride=4)
+        self.head = nn.Conv2d(5, 3, 1, bias=False)
+
+    def forward(self, images):
+        scores = self.head(self.stem(images).sin())
+        return F.interpolate(scores, size=images.shape[2:], mode="bilinear", align_corners=True)
+
+
+class Prototypes(nn.Module):
+    """Stride 4, 3 classes: the cosine to a vector of each class, which no linear layer of a map gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, stride=4)
+        self.unused = nn.Conv2d(8, 3, 1)
+        self.vectors = nn.Parameter(torch.randn(3, 8))
+
+    def forward(self, images):
+        features = F.normalize(self.stem(images), dim=1)
+        return 9 * torch.einsum("bdhw,cd->bchw", features, F.normalize(self.vectors, dim=1))
+
+
+class Probabilities(Prototypes):
+    """The same after the softmax."""
+
+    def forward(self, images):
+        return super().forward(images).softmax(dim=1)
+
+
+class Scaled(Tokens):
+    """Goes on after its classifier."""
+
+    def forward(self, images):
+        return 2 * super().forward(images)
+
+
+class FlatTokens(Tokens):
+    """Its linear layer sees a sequence, and not a map."""
+
+    def forward(self, images):
+        features = torch.tanh(self.stem(images))
+        scores = self.head(features.flatten(2).movedim(1, -1)).movedim(-1, 1)
+        return scores.unflatten(2, features.shape[2:])
+
+
+class Wide(nn.Module):
+    """Its last layer looks at neighbours."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(3, 2, 3, padding=1)
+
+    def forward(self, images):
+        return self.head(images)
+
+
+class One(nn.Module):
+    """One channel of foreground."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(3, 1, 1)
+
+    def forward(self, images):
+        return self.head(images)
+
+
+class Halves(nn.Module):
+    """Fits images with sides that are multiples of 16."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(3, 4, 16, stride=16)
+        self.skip = nn.Conv2d(3, 4, 1)
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, images):
+        return self.head(self.skip(images) + F.interpolate(self.down(images), scale_factor=16))
+
+
+def no_network():
+    return 3
+
+
+def fails():
+    raise RuntimeError("no such thing\\nat all")
+
+
+constant = 5
+'''
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
+
+
+def write_net(folder: Path, network: str, seed: int = 0) -> nn.Module:
+    """``nets.py`` in a folder, and the weights of one of its networks beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "nets.py").write_text(NETS)
+    net = made(f"nets:{network}", folder).eval()
+    generator = torch.Generator().manual_seed(seed)
+    for tensor in net.parameters():
+        tensor.data = torch.randn(tensor.shape, generator=generator) * 0.4
+    save_weights(net.state_dict(), folder / f"{network}.safetensors")
+    return net

@@ -37,6 +37,7 @@ def scores_of(pairs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     long = pairs.melt(["source", "target"], metrics, "metric", "score")
     return long.assign(
         standard_error=0.125,
+        replicates=[[score - 0.01, score + 0.01, score + 0.02] for score in long["score"]],
         seconds=2.5,
         n_images=12,
         n_observations=12000,

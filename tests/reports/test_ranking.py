@@ -100,6 +100,7 @@ def test_choices_by_hand(frame):
         "target": "t",
         "chosen": "b, c",
         "tied": None,
+        "probability": pytest.approx(np.nan, nan_ok=True),
         "second": "a",
         "third": "",
         "agreeing": "1 of 2",  # nleep says a; rank_mean, made of both, is no voice of its own
@@ -115,9 +116,48 @@ def test_choices_by_hand(frame):
     assert pd.isna(second["best"])
 
 
-def test_first_place_says_that_ties_are_not_known(frame):
-    place = ties(frame[(frame["target"] == "t") & (frame["metric"] == "gbc")], "source")
-    assert (place.names, place.tied) == (("b", "c"), None)
+def with_replicates(spread):
+    """Scores of t whose replicates move together by 1 and apart by `spread`."""
+    common = np.array([-1.0, 1.0, -1.0, 1.0])
+    apart = np.array([1.0, 1.0, -1.0, -1.0]) * spread
+    sign = {"a": 1, "b": -1, "c": -1}
+    own = SCORES[SCORES["target"] == "t"]
+    moved = [list(row.score + common + sign[row.source] * apart) for row in own.itertuples()]
+    return own.assign(replicates=moved)
+
+
+def test_without_replicates_ties_are_not_known():
+    found = ties(SCORES, "gbc")
+    assert found.keys() == {"t", "u"}
+    assert found["t"].tied is None
+    assert np.isnan(list(found["t"].probability.values())).all()
+
+
+def test_what_sources_share_does_not_tie_them():
+    # gbc: b and c lead a by 2. The difference of a and b moves by 2 * spread: its error is sqrt(3 * (2 * spread)^2).
+    for spread, tied in ((0.25, ()), (0.35, ("a",))):
+        error = np.sqrt(3) * 2 * spread
+        assert (1.96 * error >= 2) == bool(tied)
+        found = ties(with_replicates(spread), "gbc")["t"]
+        assert found.tied == tied
+        assert sum(found.probability.values()) == pytest.approx(1, abs=1e-12)
+
+
+def test_choices_show_ties_and_chances():
+    scores = with_replicates(0.35)
+    frame = ranked(scores, MIOU, "fixed_target")
+    for metric in ("gbc", "rank_mean"):
+        sure = ties(scores, metric)
+        (row,) = choices(frame, "fixed_target", metric, ["gbc", "nleep"], sure).to_dict("records")
+        names = row["chosen"].split(", ")
+        assert row["tied"] == ", ".join(sure["t"].tied)
+        assert row["probability"] == sum(sure["t"].probability[name] for name in names)
+    assert ties(scores, "rank_mean")["t"].tied is not None
+
+
+def test_a_source_without_all_parts_has_no_chance():
+    scores = with_replicates(0.35).query("not (source == 'c' and metric == 'nleep')")
+    assert set(ties(scores, "rank_mean")["t"].probability) == {"a", "b"}
 
 
 def test_the_default_metric_has_scored_everything(frame):

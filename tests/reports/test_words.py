@@ -93,9 +93,8 @@ def test_certainty_counts_ties_and_agreement():
         "Others are tied for first on u.",
     ]
     unknown = choices(("t", "a", None, "1 of 1"))
-    assert words.certainty(unknown, "gbc") == [
-        "Standard errors that would say who is tied for first by gbc are not known."
-    ]
+    (sentence,) = words.certainty(unknown, "gbc")
+    assert sentence == "Standard errors that would say who is tied for first by gbc are not known."
 
 
 def test_advice_names_the_source_of_a_few_targets():

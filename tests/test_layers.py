@@ -17,7 +17,11 @@ LAYERS = {
     **dict.fromkeys(("data", "models", "features", "training", "store", "resources"), 2),
     **dict.fromkeys(("execution", "reports", "demo"), 3),
     **dict.fromkeys(
-        ("cli", "cli_explain", "cli_options", "cli_plan", "cli_rank", "cli_stages", "cli_submit", "__main__"), 4
+        (
+            *("cli", "cli_explain", "cli_options", "cli_plan", "cli_rank", "cli_report", "cli_stages", "cli_submit"),
+            "__main__",
+        ),
+        4,
     ),
 }
 PURE_LIBRARIES = {"numpy", "scipy", "pandas"}

@@ -6,7 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from seg_transfer.data.manifest import Number
 from seg_transfer.models.factory_code import FACTORY
@@ -136,6 +143,11 @@ class SourceEntry(BaseModel):
         if self.std and not all(value > 0 for value in self.std):
             raise ValueError(f"source {self.name!r}: field std: {list(self.std)}: must be positive; correct it")
         return self
+
+    @model_serializer(mode="wrap")
+    def _what_is_given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the fields of other kinds."""
+        return {field: value for field, value in dump(self).items() if value is not None and value is not False}
 
     @property
     def kind(self) -> Kind:

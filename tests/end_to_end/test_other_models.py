@@ -178,6 +178,12 @@ def test_the_plan_agrees_that_nothing_is_missing(mixed, invoke):
     assert mixed.state() == before
 
 
+def test_every_file_of_such_a_study_is_whole(copy, invoke):
+    copy.change(fine_tuning=None)
+    ended = invoke("plan", *copy.place(), "--trust-config", "--check")
+    assert (ended.code, ended.err) == (0, "")
+
+
 def test_a_plan_imports_no_torch_and_takes_less_than_two_seconds(mixed):
     """Of the processor: other processes may have it in between."""
     words = ["-m", "seg_transfer", "plan", *mixed.place(), "--trust-config"]

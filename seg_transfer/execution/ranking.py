@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 Target = str | Path | Mapping[str, str | Path] | DatasetManifest
 
+STUDY_FILE = "rank.yaml"
 FIRST_LOOK = 10
 STABILITY_IMAGES = (10, 25, 50, 100, 150)
 N_STABILITY_SEEDS = 3
@@ -82,7 +83,8 @@ def rank_sources(
         stability: Rank anew on 10, 25, 50, ... images and for three pixel samples.
         seed: Of the pixel sample.
         data_root: Folder that the root of a manifest is relative to.
-        run_folder: Where scores are kept: a second call repeats nothing. None keeps nothing.
+        run_folder: Where scores are kept: a second call repeats nothing. ``rank.yaml`` there is a study of the target
+            and the sources, for the other commands. None keeps nothing.
         device: "auto", or a torch device.
 
     Returns:
@@ -168,6 +170,9 @@ def _run(request: _Request, folder: Path) -> Run:
         metrics=(request.metric,),
         sampling=Sampling(seed=request.seed),
     )
+    # The same in words, for the commands that take a study.
+    words = {**study.model_dump(mode="json", exclude_defaults=True), "manifests": [file.name]}
+    write_text(folder / STUDY_FILE, yaml.safe_dump(words, sort_keys=False, allow_unicode=True))
     return Run(study, {request.target.name: request.target}, request.data_root, folder)
 
 
@@ -185,9 +190,9 @@ def _ranked(request: _Request, folder: Path) -> Ranking:
             found = read_rows(run.scores_file(entry.name, request.target.name), SCORES)
             rows[entry.name] = {row["metric"]: row for row in found}
     if not rows:
+        reasons = "; ".join(dict.fromkeys(skipped.values()))
         raise IncompleteError(
-            f"no source could be scored on {request.target.name}: "
-            + "; ".join(f"{name}: {reason}" for name, reason in skipped.items()),
+            f"no source could be scored on {request.target.name} ({reasons}); mend that and run the same again",
             exit_code=failed.exit_code if failed else None,
             reasons=skipped,
         )

@@ -68,6 +68,17 @@ def test_a_second_call_repeats_nothing_and_nothing_is_kept_without_a_folder(bank
     assert set(tmp_path.iterdir()) == left
 
 
+def test_the_run_folder_holds_a_study_to_go_on_with(bank, invoke):
+    invoke(*words(bank))
+    study, place = (
+        bank.run / "ranked/rank.yaml",
+        ["--data-root", str(bank.world), "--run-folder", str(bank.run / "ranked")],
+    )
+    ended = invoke("score-pairs", str(study), *place, "--dry-run")
+    assert (ended.code, ended.out) == (0, "nothing is missing\n"), ended.err
+    assert invoke("plan", str(study), *place).code == 0
+
+
 def test_folders_are_a_target(bank, invoke):
     place = bank.world / TARGET / "train"
     folders = {"images": place / "images", "labels": place / "labels"}

@@ -197,5 +197,8 @@ def _write_map(
 
 
 def _features(observations: Observations) -> npt.NDArray[Any]:
-    assert observations.features is not None
+    if observations.features is None:
+        raise ConfigError(
+            "only scores can be had of this source (scores_only), and no features to explain; leave it out"
+        )
     return observations.features

@@ -148,6 +148,11 @@ class SourceEntry(BaseModel):
             raise ValueError(f"source {self.name!r}: field std: {list(self.std)}: must be positive; correct it")
         return self
 
+    @model_serializer(mode="wrap")
+    def _what_is_given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the fields of other kinds."""
+        return {field: value for field, value in dump(self).items() if value is not None and value is not False}
+
     @property
     def kind(self) -> Kind:
         """What the source is made of; "study" when the study trains it."""

@@ -55,13 +55,14 @@ class Sampling(_Block):
 
     Attributes:
         pixels_per_image: Labelled pixels drawn from each image, without replacement; all where there are fewer.
-        balance: The label frequencies that probabilities are inverse to: of the whole low-shot split, or of the image.
+        balance: The label frequencies that probabilities are inverse to: of the whole low-shot split, or of the image;
+            ``none`` draws every labelled pixel with the same probability.
         grid: Draw from the label map as it is, or from labels nearest-resized to the stride-4 feature grid.
         seed: Of the draw.
     """
 
     pixels_per_image: PositiveInt = 1000
-    balance: Literal["dataset", "image"] = "dataset"
+    balance: Literal["dataset", "image", "none"] = "dataset"
     grid: Literal["full", "feature"] = "full"
     seed: NonNegativeInt = 0
 
@@ -167,7 +168,7 @@ def load_study(file: Path) -> tuple[Study, dict[str, DatasetManifest]]:
                     f"{file}: field {field}: unknown dataset {dataset!r}; the manifests have {', '.join(known)}"
                 )
     needed = {*study.targets, *(source.dataset for source in study.sources)}
-    return study, {name: _limited(known[name], study.low_shot) for name in known if name in needed}
+    return study, {name: known[name].with_limit(study.low_shot) for name in known if name in needed}
 
 
 def schedule_of(training: Training | FineTuning) -> Schedule:
@@ -192,12 +193,6 @@ def _all_manifests(paths: tuple[Path, ...]) -> dict[str, DatasetManifest]:
             raise ConfigError(f"{path}: dataset {min(doubled)!r} has a manifest already; name each dataset once")
         known.update(found)
     return known
-
-
-def _limited(manifest: DatasetManifest, low_shot: int | None) -> DatasetManifest:
-    if low_shot is None:
-        return manifest
-    return manifest.model_copy(update={"low_shot": manifest.low_shot.model_copy(update={"limit": low_shot})})
 
 
 def _with_absolute_paths(study: Study, folder: Path) -> Study:

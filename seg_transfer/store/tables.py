@@ -78,6 +78,17 @@ PERFORMANCE = described_schema(
 )
 
 
+GBC_SETTINGS = described_schema(
+    [
+        ("source", pa.string(), "name of the source model"),
+        ("target", pa.string(), "name of the target dataset"),
+        ("covariance", pa.string(), "diagonal, spherical or full"),
+        ("n_components", pa.int32(), "dimensions that the PCA keeps; 0 for no PCA"),
+        ("score", pa.float64(), "GBC"),
+        *_PROVENANCE,
+    ]
+)
+
 STABILITY = described_schema(
     [
         ("n_images", pa.int32(), "images of the target that the ranking was made from"),

@@ -12,9 +12,11 @@ from typing import Annotated
 import typer
 
 from seg_transfer import __version__
+from seg_transfer.cli_explain import explain
 from seg_transfer.cli_options import AsJson, DataRoot, Debug, Threads
 from seg_transfer.cli_plan import plan
 from seg_transfer.cli_rank import rank
+from seg_transfer.cli_report import report
 from seg_transfer.cli_stages import finetune_pairs, sample, score_pairs, train_sources
 from seg_transfer.cli_submit import submit
 from seg_transfer.errors import IncompleteError, SegTransferError
@@ -166,7 +168,9 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     finetune_pairs: "finetune-pairs configs/studies/real4.yaml --data-root ../datasets",
     submit: "submit configs/studies/real4.yaml --stage score --data-root ../datasets --dry-run",
     plan: "plan configs/studies/real4.yaml --data-root ../datasets    or: --check",
+    explain: "explain configs/studies/real4.yaml --data-root ../datasets --target camvid",
     evaluate: "evaluate runs/real4    or: seg-transfer evaluate --published architectures --json",
+    report: "report runs/real4    or: seg-transfer report --published --out report",
     metrics: "metrics    or: seg-transfer metrics --json",
 }
 for _command, _example in _EXAMPLES.items():

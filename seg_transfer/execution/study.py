@@ -36,12 +36,18 @@ class Training(_Block):
 
 
 class FineTuning(_Block):
-    """How sources are fine-tuned on targets: a schedule as above, one run per seed, and the control from scratch."""
+    """How sources are fine-tuned on targets: a schedule as above, one run per seed, and the control from scratch.
+
+    Attributes:
+        keep_weights: Keep the weights of the fine-tunings that are yet to be done, each like a trained source. It
+            decides no number: a fine-tuning that is finished is not done again for its weights.
+    """
 
     schedule: Path
     changes: dict[str, Any] = Field(default_factory=dict)
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     scratch: bool = True
+    keep_weights: bool = False
 
 
 class Sampling(_Block):

@@ -1,5 +1,8 @@
 """Result tables of the literature, as shipped in data_manifests/published (its README says what each column is)."""
 
+import json
+from typing import Any
+
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,15 +42,20 @@ def load_published(name: str = "segmentation") -> pd.DataFrame:
     >>> load_published().shape
     (272, 9)
     """
-    if name not in NAMES:
-        raise ResultsError(f"published table {name!r} is unknown; choose one of {', '.join(NAMES)}")
-    path = shipped(f"data_manifests/published/{name}_pairs.parquet")
-    try:
-        frame: pd.DataFrame = pq.read_table(path, page_checksum_verification=True).to_pandas()
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise ResultsError(f"{path}: not a readable Parquet file ({reason}); reinstall seg_transfer") from error
+    frame: pd.DataFrame = _read(name).to_pandas()
     return frame
+
+
+def published_facts(name: str = "segmentation") -> dict[str, Any]:
+    """What a table's file says of itself: title, origin, licence, commit, changes, and columns.
+
+    `columns` maps a column to its unit and meaning, and to ``faulty: True`` where it must not be believed.
+
+    >>> published_facts()["licence"]
+    'Apache-2.0, The Google Research Authors'
+    """
+    words = {key.decode(): text.decode() for key, text in _read(name).schema.metadata.items() if key != b"pandas"}
+    return {**words, "columns": json.loads(words["columns"])}
 
 
 def published_pairs(name: str = "segmentation") -> tuple[pd.DataFrame, str]:
@@ -71,3 +79,14 @@ def published_pairs(name: str = "segmentation") -> tuple[pd.DataFrame, str]:
     frame = frame.rename(columns={"source_architecture": "source", column: "miou"})
     frame = frame.drop(columns=[other for other in frame if str(other).startswith("accuracy_")])
     return frame.assign(n_target_classes=frame["target"].map(_CLASSIFICATION_CLASSES)), performance
+
+
+def _read(name: str) -> pa.Table:
+    if name not in NAMES:
+        raise ResultsError(f"published table {name!r} is unknown; choose one of {', '.join(NAMES)}")
+    path = shipped(f"data_manifests/published/{name}_pairs.parquet")
+    try:
+        return pq.read_table(path, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise ResultsError(f"{path}: not a readable Parquet file ({reason}); reinstall seg_transfer") from error

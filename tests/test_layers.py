@@ -13,7 +13,9 @@ import seg_transfer
 PACKAGE = Path(seg_transfer.__file__).parent
 LAYERS = {
     "errors": 0,
-    **dict.fromkeys(("observations", "sampling", "metrics", "projection", "evaluation", "uncertainty"), 1),
+    **dict.fromkeys(
+        ("observations", "sampling", "metrics", "projection", "evaluation", "image_level", "uncertainty"), 1
+    ),
     **dict.fromkeys(("data", "models", "features", "training", "store", "resources"), 2),
     **dict.fromkeys(("execution", "reports", "demo"), 3),
     **dict.fromkeys(

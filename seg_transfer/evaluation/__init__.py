@@ -4,7 +4,7 @@ A group of the fixed-target scenario is one target with its sources; a group of 
 with its targets. Every function takes `pairs`, one row per pair:
 
     source, target      names; rows whose source is `scratch` are a control of fine-tuning and are never ranked
-    miou                actual performance, a fraction in [0, 1]
+    miou                actual performance, a fraction in [0, 1]; of image classification, the accuracy
     n_target_classes    optional, the number of classes of the target
     any other numeric column is a transferability metric (higher is better)
 

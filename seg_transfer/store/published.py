@@ -12,6 +12,25 @@ from seg_transfer.resources import shipped
 
 NAMES = ("segmentation", "architecture")
 
+# Name of the pairs -> the table, the column of actual performance, and what that is.
+PAIRS = {
+    "segmentation": ("segmentation", "miou", "mIoU"),
+    "architectures": ("architecture", "accuracy_fine_tuned", "accuracy"),
+    "architectures_frozen": ("architecture", "accuracy_frozen", "accuracy"),
+}
+# Of the datasets themselves: the original table has no such column.
+_CLASSIFICATION_CLASSES = {
+    "caltech_birds2011": 200,
+    "cifar10": 10,
+    "cifar100": 100,
+    "dtd": 47,
+    "imagenette": 10,
+    "oxford_flowers102": 102,
+    "oxford_iiit_pet": 37,
+    "stanford_dogs": 120,
+    "sun397": 397,
+}
+
 
 def load_published(name: str = "segmentation") -> pd.DataFrame:
     """Published scores and actual performance of Agostinelli et al. (ECCV 2022).
@@ -37,6 +56,29 @@ def published_facts(name: str = "segmentation") -> dict[str, Any]:
     """
     words = {key.decode(): text.decode() for key, text in _read(name).schema.metadata.items() if key != b"pandas"}
     return {**words, "columns": json.loads(words["columns"])}
+
+
+def published_pairs(name: str = "segmentation") -> tuple[pd.DataFrame, str]:
+    """Published pairs in the form that `seg_transfer.evaluation.evaluate` takes, and what their column miou holds.
+
+    "segmentation": mIoU after fine-tuning, 17 sources and targets.
+    "architectures": accuracy after fine-tuning, 19 ImageNet architectures (the sources) on 9 classification targets;
+    "architectures_frozen": that of a linear head on their fixed features. Both have n_target_classes.
+    Raises ResultsError if the name is unknown or the table unreadable.
+
+    >>> pairs, performance = published_pairs("architectures")
+    >>> len(pairs), performance
+    (171, 'accuracy')
+    """
+    if name not in PAIRS:
+        raise ResultsError(f"published pairs {name!r} are unknown; choose among {', '.join(PAIRS)}")
+    table, column, performance = PAIRS[name]
+    frame = load_published(table)
+    if table == "segmentation":
+        return frame, performance
+    frame = frame.rename(columns={"source_architecture": "source", column: "miou"})
+    frame = frame.drop(columns=[other for other in frame if str(other).startswith("accuracy_")])
+    return frame.assign(n_target_classes=frame["target"].map(_CLASSIFICATION_CLASSES)), performance
 
 
 def _read(name: str) -> pa.Table:

@@ -143,7 +143,7 @@ def _skipped(results: RunResults) -> Iterator[str]:
     if results.unscored:
         yield f"Without valid scores: {len(results.unscored)} of {n_pairs} pairs ({_some(results.unscored)})."
     if len(results.untuned) == n_pairs:
-        yield "Nothing is fine-tuned yet, so the ranking cannot be checked here."
+        yield "Fine-tuning: nothing is fine-tuned yet, so the ranking cannot be checked here."
         return
     if results.untuned:
         yield f"Not fine-tuned: {len(results.untuned)} of {n_pairs} pairs ({_some(results.untuned)})."

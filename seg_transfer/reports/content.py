@@ -84,9 +84,7 @@ def build(material: Material) -> ReportContent:
     judged = _judged(material.pairs)
     tables = [
         *_ranking_tables(rankings, chosen, judged.scratch, metric),
-        Table(
-            "pairs", "Every pair: mIoU and score of every metric", _wide(rankings["fixed_target"], metrics, material)
-        ),
+        _pairs_table(rankings["fixed_target"], metrics, material.miou),
         *_judged_tables(material, judged, metric),
         *_stability_tables(material.stability),
         Table("cost", "What it took", _cost(material)),

@@ -32,8 +32,8 @@ COLUMNS: Mapping[str, Column] = {
     "scenario": Column(
         "scenario", "", "fixed_target ranks the sources of a target, fixed_source the targets of a source"
     ),
-    "score": Column("score", ".4g", "score of the metric, higher is better"),
-    "standard_error": Column("std. error", ".2g", "of the score: jackknife over groups of images"),
+    "score": Column("score", "#.4g", "score of the metric, higher is better"),
+    "standard_error": Column("std. error", "#.2g", "of the score: jackknife over groups of images"),
     "score_rank": Column("rank", "d", "rank by the score in the group, 1 is best"),
     "n_items": Column("of", "d", "items ranked in the group"),
     "miou": Column("mIoU", ".3f", _MIOU),
@@ -166,7 +166,7 @@ def column_of(name: str, values: pd.Series[Any]) -> Column:
     if name in COLUMNS:
         return COLUMNS[name]
     numeric = pd.api.types.is_numeric_dtype(values)
-    return Column(name, ".4g" if numeric else "", f"score of {name}, higher is better" if numeric else name)
+    return Column(name, "#.4g" if numeric else "", f"score of {name}, higher is better" if numeric else name)
 
 
 def is_missing(value: object) -> bool:
@@ -187,4 +187,4 @@ def cell_text(value: object, form: str) -> str:
     if not form:
         return str(value)
     number = int(value) if form == "d" else float(value)  # type: ignore[call-overload,arg-type]
-    return format(number, form).replace("-", "\N{MINUS SIGN}")
+    return format(number, form).rstrip(".").replace("-", "\N{MINUS SIGN}")

@@ -80,9 +80,7 @@ def _score_dots(ranking: pd.DataFrame, metric: str) -> Plot:
     target = str(own["target"].iloc[0])
     errors = ""
     if own["standard_error"].notna().any():
-        errors = (
-            " Bars are 1.96 standard errors; sources share hard images, so where bars overlap they may still differ."
-        )
+        errors = " Bars are 1.96 standard errors; sources share hard images, so bars may overlap and yet differ."
     return Plot(
         file_stem("ranks", metric),
         f"Sources of {target} by {metric}",

@@ -16,6 +16,8 @@ from seg_transfer.reports.material import published_material
         (-0.5, ".3f", "\N{MINUS SIGN}0.500"),
         (17.0, "d", "17"),
         (0.02, "+.3f", "+0.020"),
+        (-18.2, "#.4g", "\N{MINUS SIGN}18.20"),
+        (1277.3, "#.4g", "1277"),
         (None, ".3f", "\N{EN DASH}"),
         (pd.NA, "d", "\N{EN DASH}"),
         (float("nan"), "", "\N{EN DASH}"),
@@ -29,7 +31,7 @@ def test_cells_are_written_as_they_are_read(value, form, text):
 
 
 def test_a_column_that_is_not_known_is_a_metric_or_a_text():
-    assert column_of("gbc", pd.Series([1.0])).form == ".4g"
+    assert column_of("gbc", pd.Series([1.0])).form == "#.4g"
     assert column_of("anything", pd.Series(["x"])).form == ""
     assert column_of("tau_w", pd.Series([1.0])) is COLUMNS["tau_w"]
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from seg_transfer import __version__
+from seg_transfer.cli_explain import explain
 from seg_transfer.cli_options import AsJson, DataRoot, Debug, Threads
 from seg_transfer.cli_plan import plan
 from seg_transfer.cli_rank import rank
@@ -152,6 +153,7 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     finetune_pairs: "finetune-pairs configs/studies/real4.yaml --data-root ../datasets",
     submit: "submit configs/studies/real4.yaml --stage score --data-root ../datasets --dry-run",
     plan: "plan configs/studies/real4.yaml --data-root ../datasets    or: --check",
+    explain: "explain configs/studies/real4.yaml --data-root ../datasets --target camvid",
     evaluate: "evaluate runs/real4    or: seg-transfer evaluate --published --json",
     report: "report runs/real4    or: seg-transfer report --published --out report",
     metrics: "metrics    or: seg-transfer metrics --json",

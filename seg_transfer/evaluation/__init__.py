@@ -19,12 +19,13 @@ from seg_transfer.evaluation._groups import evaluate, evaluate_groups, rankings,
 from seg_transfer.evaluation._leave_out import leave_one_dataset_out, leave_out_summary
 from seg_transfer.evaluation._measures import MEASURES, measures
 from seg_transfer.evaluation._pairs import CONTROLS, GROUP_AND_ITEM, SCENARIOS, SCRATCH
-from seg_transfer.evaluation._stability import STABILITY_MEASURES, setup_stability
+from seg_transfer.evaluation._stability import RELEASED_MEASURES, STABILITY_MEASURES, setup_stability
 
 __all__ = [
     "CONTROLS",
     "GROUP_AND_ITEM",
     "MEASURES",
+    "RELEASED_MEASURES",
     "SCENARIOS",
     "SCRATCH",
     "STABILITY_MEASURES",

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation._compare import signs
 from seg_transfer.evaluation._measures import Array, measures
 from seg_transfer.evaluation._pairs import axes_of, checked, metrics_of, with_rank_mean
 
-# The evaluation measures of the paper, in the order of its authors' release.
-STABILITY_MEASURES = ("tau_w", "kendall", "pearson", "rel_at_1")
+# The evaluation measures of the authors' release, in its order, and three more.
+RELEASED_MEASURES = ("tau_w", "kendall", "pearson", "rel_at_1")
+STABILITY_MEASURES = (*RELEASED_MEASURES, "top1", "spearman", "rel_at_3")
 ALL = ""
 
 _VARIED = ("group", "items", "measure")
@@ -26,25 +28,29 @@ def setup_stability(
     scenario: str = "fixed_target",
     subset_sizes: Sequence[int],
     n_subsets: int = 100,
+    names: Sequence[str] = STABILITY_MEASURES,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Stability of the ranking of metrics over experimental set-ups, Agostinelli et al., How stable are Transferability
     Metrics evaluations?, ECCV 2022, section 4; here with fixed targets or with fixed sources.
 
     A set-up is a group (one target), a pool of items (a subset of the sources; the target's own dataset drops out of
-    it) and one of the paper's four evaluation measures (section 3.3: tau_w, Kendall tau, Pearson, Rel@1). Its outcome
-    is the ranking of the metrics by that measure. The stability to one of these three components is, as in the authors'
-    release, the Kendall tau-b of the outcomes of two set-ups that differ in this component alone, averaged over all
-    such two set-ups with the others fixed, and then over what the others can be; set-ups without an outcome (constant
-    scores, fewer than two items, all metrics equal) do not count. It lies in [-1, 1]: 1 where the verdict is always the
-    same, 0 where rankings are as at random. Controls take no part. Where scores tie for the highest, Rel@1 is the mean
-    over the tied ones, as everywhere here; the release takes the first.
+    it) and one of seven evaluation measures. Its outcome is the ranking of the metrics by that measure. The stability
+    to one of these three components follows the authors' released code: the Kendall tau-b of the outcomes of two
+    set-ups that differ in this component alone, averaged over all such two set-ups with the others fixed, and then over
+    what the others can be; set-ups without an outcome (constant scores, fewer than two items, all metrics equal) do not
+    count. It lies in [-1, 1]: 1 where the verdict is always the same, 0 where rankings are as at random. Controls take
+    no part. Where scores tie for the highest, Rel@1 is the mean over the tied ones, as everywhere here; the release
+    takes the first.
 
     Args:
         pairs: One row per pair.
         scenario: Its groups, and the items that pools are made of.
         subset_sizes: Numbers of items in a pool, each in 2 .. all items. The release has 90 %, 15 of 17.
         n_subsets: Pools of each size, drawn without repetition; where no more than these exist, all of them.
+        names: Evaluation measures: those of `measures`; ``spearman``, the correlation of ranks; ``rel_at_3``, the best
+            performance of the three highest-scored items (all that tie for the third place count) over the best one.
+            The authors' release has the first four, `RELEASED_MEASURES`: tau_w, Kendall tau, Pearson, Rel@1.
         seed: Of the draw of pools.
 
     Returns:
@@ -63,6 +69,10 @@ def setup_stability(
     frame = checked(pairs)
     group, item = axes_of(scenario)
     metrics = metrics_of(with_rank_mean(frame, scenario))
+    if unknown := [name for name in names if name not in STABILITY_MEASURES]:
+        raise ResultsError(
+            f"evaluation measure {unknown[0]!r} is unknown; choose among {', '.join(STABILITY_MEASURES)}"
+        )
     if len(metrics) < 2:
         raise ResultsError(f"pairs: {len(metrics)} metric(s) among the columns; a ranking of metrics needs two or more")
     items = sorted(frame[item].unique())
@@ -70,7 +80,7 @@ def setup_stability(
     for size in subset_sizes:
         pools = _pools(items, size, n_subsets, seed)
         parts = [frame[frame[item].isin(pool)].reset_index(drop=True) for pool in pools]
-        outcomes = _outcomes(parts, scenario, sorted(frame[group].unique()), metrics)
+        outcomes = _outcomes(parts, scenario, sorted(frame[group].unique()), metrics, names)
         head = {"subset_size": size, "n_subsets": len(pools)}
         rows += [head | row for row in _rows(outcomes, metrics)]
     return pd.DataFrame(rows)
@@ -93,23 +103,36 @@ def _pools(items: Sequence[str], size: int, n_subsets: int, seed: int) -> list[t
     return list(found)
 
 
-def _outcomes(parts: Sequence[pd.DataFrame], scenario: str, groups: Sequence[str], metrics: Sequence[str]) -> Array:
+def _outcomes(
+    parts: Sequence[pd.DataFrame],
+    scenario: str,
+    groups: Sequence[str],
+    metrics: Sequence[str],
+    names: Sequence[str],
+) -> Array:
     """(groups, pools, measures, metrics), NaN where nothing is ordered."""
-    outcomes = np.full((len(groups), len(parts), len(STABILITY_MEASURES), len(metrics)), np.nan)
+    outcomes = np.full((len(groups), len(parts), len(names), len(metrics)), np.nan)
     number = {group: place for place, group in enumerate(groups)}
     for pool, part in enumerate(parts):
         # Anew in every pool: ranks depend on the rivals.
         for group, members in with_rank_mean(part, scenario).groupby(axes_of(scenario)[0]):
             if len(members) > 1:
-                outcomes[number[str(group)], pool] = _measured(members, metrics)
+                outcomes[number[str(group)], pool] = _measured(members, metrics, names)
     return outcomes
 
 
-def _measured(members: pd.DataFrame, metrics: Sequence[str]) -> Array:
+def _measured(members: pd.DataFrame, metrics: Sequence[str], names: Sequence[str]) -> Array:
     """(measures, metrics) of one group."""
     performance = members["miou"].to_numpy()
-    found = [measures(performance, members[metric].to_numpy()) for metric in metrics]
-    return np.array([[of_metric[name] for of_metric in found] for name in STABILITY_MEASURES])
+    found = [_all_measures(performance, members[metric].to_numpy()) for metric in metrics]
+    return np.array([[of_metric[name] for of_metric in found] for name in names])
+
+
+def _all_measures(performance: Array, score: Array) -> dict[str, float]:
+    ranks = measures(rankdata(performance), rankdata(score))
+    best, third = performance.max(), np.sort(score)[-3:][0]
+    rel_at_3 = float(performance[score >= third].max() / best) if best > 0 else np.nan
+    return {**measures(performance, score), "spearman": ranks["pearson"], "rel_at_3": rel_at_3}
 
 
 def _rows(outcomes: Array, metrics: Sequence[str]) -> Iterator[dict[str, Any]]:

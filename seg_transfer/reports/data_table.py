@@ -68,7 +68,7 @@ COLUMNS: Mapping[str, Column] = {
     "value": Column("value", "", "its value"),
     "content_key": Column("content key", "", "sha256 over all that decides the number"),
     "note": Column("note", "", "what a reader of the score should know"),
-    "config": Column("config", "", "model config"),
+    "config": Column("network", "", "model config, folder, or name of the network"),
     "checkpoint": Column("checkpoint", "", "weights that were brought along"),
     "initialisation": Column("started from", "", "random, or sha256 of the ImageNet checkpoint"),
     "steps": Column("steps", "d", "optimisation steps"),

@@ -84,14 +84,12 @@ def build(material: Material) -> ReportContent:
     judged = _judged(material.pairs)
     tables = [
         *_ranking_tables(rankings, chosen, judged.scratch, metric),
-        Table(
-            "pairs", "Every pair: mIoU and score of every metric", _wide(rankings["fixed_target"], metrics, material)
-        ),
+        _pairs_table(rankings["fixed_target"], metrics, material.miou),
         *_judged_tables(material, judged, metric),
         *_stability_tables(material.stability),
         Table("cost", "What it took", _cost(material)),
-        Table("datasets", "Datasets", material.datasets),
-        Table("sources", "Source models", material.sources),
+        Table("datasets", "Datasets", material.datasets, page=_told(material.datasets)),
+        Table("sources", "Source models", material.sources, page=_told(material.sources)),
         Table("settings", "Settings", words.setting_rows(material.settings)),
         _keys_table(material, metrics),
     ]
@@ -152,30 +150,41 @@ def _ranking_tables(
     answer = chosen["fixed_target"]
     if not scratch.empty:
         answer = answer.merge(scratch[["target", "scratch_miou"]], on="target", how="left")
+    tables = [
+        _choice_table("answer", f"For every target: the source to fine-tune, by {metric}", answer),
+        _ranking_table(rankings["fixed_target"], "fixed_target", metric),
+    ]
+    if len(answer) < 2:
+        return tables
     of_sources = f"For every source: the target it scores best on, by {metric}"
     return [
-        _choice_table("answer", f"For every target: the source to fine-tune, by {metric}", answer),
+        *tables,
         _choice_table("targets", of_sources, chosen["fixed_source"]),
-        *(_ranking_table(rankings[scenario], scenario, metric) for scenario in SCENARIOS),
+        _ranking_table(rankings["fixed_source"], "fixed_source", metric),
     ]
 
 
 def _choice_table(name: str, title: str, frame: pd.DataFrame) -> Table:
-    """The page leaves out what says nothing: a column without a value."""
-    return Table(name, title, frame, page=frame.drop(columns="n_items").dropna(axis="columns", how="all"))
+    return Table(name, title, frame, page=_told(frame.drop(columns="n_items")))
+
+
+def _told(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns that the page has: those with a value."""
+    return frame.dropna(axis="columns", how="all")
 
 
 def _ranking_table(ranking: pd.DataFrame, scenario: str, metric: str) -> Table:
     """Whole rankings by every metric; the page has room for those by one."""
-    page = ranking[ranking["metric"] == metric].drop(columns="metric")
+    page = _told(ranking[ranking["metric"] == metric].drop(columns="metric"))
     return Table(scenario, _TITLES[scenario], ranking, page=page, page_title=f"{_TITLES[scenario]} by {metric}")
 
 
-def _wide(ranking: pd.DataFrame, metrics: list[str], material: Material) -> pd.DataFrame:
+def _pairs_table(ranking: pd.DataFrame, metrics: list[str], miou: pd.DataFrame) -> Table:
     """One row per pair: source, target, miou, a column per metric."""
     frame = ranking.pivot(index=["target", "source"], columns="metric", values="score").reset_index()
-    miou = material.miou[["source", "target", "miou"]]
-    return frame.merge(miou, on=["source", "target"], how="left")[["source", "target", "miou", *metrics]]
+    frame = frame.merge(miou[["source", "target", "miou"]], on=["source", "target"], how="left")
+    frame = frame[["source", "target", "miou", *metrics]].astype({"miou": float})
+    return Table("pairs", "Every pair: mIoU and score of every metric", frame, page=_told(frame))
 
 
 def _evaluation_table(evaluation: pd.DataFrame) -> Table:

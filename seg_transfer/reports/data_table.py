@@ -32,8 +32,8 @@ COLUMNS: Mapping[str, Column] = {
     "scenario": Column(
         "scenario", "", "fixed_target ranks the sources of a target, fixed_source the targets of a source"
     ),
-    "score": Column("score", ".4g", "score of the metric, higher is better"),
-    "standard_error": Column("std. error", ".2g", "of the score: jackknife over groups of images"),
+    "score": Column("score", "#.4g", "score of the metric, higher is better"),
+    "standard_error": Column("std. error", "#.2g", "of the score: jackknife over groups of images"),
     "score_rank": Column("rank", "d", "rank by the score in the group, 1 is best"),
     "n_items": Column("of", "d", "items ranked in the group"),
     "miou": Column("mIoU", ".3f", _MIOU),
@@ -68,7 +68,7 @@ COLUMNS: Mapping[str, Column] = {
     "value": Column("value", "", "its value"),
     "content_key": Column("content key", "", "sha256 over all that decides the number"),
     "note": Column("note", "", "what a reader of the score should know"),
-    "config": Column("config", "", "model config"),
+    "config": Column("network", "", "model config, folder, or name of the network"),
     "checkpoint": Column("checkpoint", "", "weights that were brought along"),
     "initialisation": Column("started from", "", "random, or sha256 of the ImageNet checkpoint"),
     "steps": Column("steps", "d", "optimisation steps"),
@@ -105,6 +105,11 @@ COLUMNS: Mapping[str, Column] = {
     ),
     "stability_items": Column("to the sources", ".3f", "the same, differing in the pool of sources"),
     "stability_measure": Column("to the measure", ".3f", "the same, differing in the evaluation measure"),
+    "first_better": Column("first better", ".3f", "share of set-ups in which the first metric is better, in [0, 1]"),
+    "equal": Column("equal", ".3f", "share of set-ups in which both are as good, in [0, 1]"),
+    "second_better": Column("second better", ".3f", "share of set-ups in which the second is better, in [0, 1]"),
+    "n_setups": Column("set-ups", "d", "set-ups with an outcome"),
+    "measure": Column("measure", "", "evaluation measure that is compared"),
     "winner": Column("winner", "", "first with so many images"),
     "tau_w_to_full": Column("tau_w to full", ".3f", "weighted tau of the ranking and that of all images, in [-1, 1]"),
     "n_tied": Column("tied", "d", "sources tied for first"),
@@ -166,7 +171,7 @@ def column_of(name: str, values: pd.Series[Any]) -> Column:
     if name in COLUMNS:
         return COLUMNS[name]
     numeric = pd.api.types.is_numeric_dtype(values)
-    return Column(name, ".4g" if numeric else "", f"score of {name}, higher is better" if numeric else name)
+    return Column(name, "#.4g" if numeric else "", f"score of {name}, higher is better" if numeric else name)
 
 
 def is_missing(value: object) -> bool:
@@ -187,4 +192,4 @@ def cell_text(value: object, form: str) -> str:
     if not form:
         return str(value)
     number = int(value) if form == "d" else float(value)  # type: ignore[call-overload,arg-type]
-    return format(number, form).replace("-", "\N{MINUS SIGN}")
+    return format(number, form).rstrip(".").replace("-", "\N{MINUS SIGN}")

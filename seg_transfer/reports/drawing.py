@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 # Okabe and Ito: told apart with any colour vision. The names say what a colour stands for.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
@@ -20,6 +21,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
 GREY, INK = "#767676", "#1a1a1a"
 HEAT = "cividis"
 _PNG_DPI = 160
+_PADDING = 0.08
+"""Inches around a figure."""
 # A name may hold "$" and is never a formula; text stays text, and identifiers in the SVG do not change.
 _STYLE: Any = {
     "axes.edgecolor": GREY,
@@ -82,7 +85,9 @@ def picture(plot: Plot) -> Picture:
         mpl.rcParams.update(_STYLE)
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = plot.draw()
-        return Picture(plot, _saved(figure, "svg"), _saved(figure, "png"))
+        figure.draw_without_rendering()
+        box = figure.get_tightbbox().padded(_PADDING)
+        return Picture(plot, _saved(figure, "svg", box), _saved(figure, "png", box))
 
 
 def label(name: object, most: int = 22) -> str:
@@ -106,8 +111,8 @@ def file_stem(*parts: object) -> str:
     return plain if plain == raw else f"{plain}-{hashlib.sha256(raw.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
-def _saved(figure: Figure, form: str) -> bytes:
+def _saved(figure: Figure, form: str, box: Bbox) -> bytes:
     stream = io.BytesIO()
     metadata = {"Date": None} if form == "svg" else {}
-    figure.savefig(stream, format=form, dpi=_PNG_DPI, metadata=metadata, bbox_inches="tight", pad_inches=0.08)
+    figure.savefig(stream, format=form, dpi=_PNG_DPI, metadata=metadata, bbox_inches=box)
     return stream.getvalue()

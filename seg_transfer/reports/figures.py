@@ -30,7 +30,8 @@ def _plots(content: ReportContent) -> list[Plot]:
     ranking = content.rankings["fixed_target"]
     tuned = _tuned(ranking)
     found = [_miou_map(tuned)] if not tuned.empty else []
-    found += [_rank_map(ranking, metric) for metric in order]
+    of_scores = _score_dots if ranking["target"].nunique() == 1 else _rank_map
+    found += [of_scores(ranking, metric) for metric in order]
     found += [_scatter(tuned, metric) for metric in order if not tuned.empty]
     found += [] if content.evaluation is None else [_intervals(content.evaluation)]
     found += [] if content.stability is None else [_stability(content.stability)]
@@ -72,6 +73,37 @@ def _rank_map(ranking: pd.DataFrame, metric: str) -> Plot:
         f"Every row ranks the sources of one target by their {metric} score; 1 is chosen.{framed}",
         partial(_draw_rank_map, wide, best, metric),
     )
+
+
+def _score_dots(ranking: pd.DataFrame, metric: str) -> Plot:
+    own = ranking[ranking["metric"] == metric]
+    target = str(own["target"].iloc[0])
+    errors = ""
+    if own["standard_error"].notna().any():
+        errors = " Bars are 1.96 standard errors; sources share hard images, so bars may overlap and yet differ."
+    return Plot(
+        file_stem("ranks", metric),
+        f"Sources of {target} by {metric}",
+        f"{len(own)} sources from the best to the worst, each a dot at its {metric} score.",
+        f"Higher is better; the first is chosen.{errors}",
+        partial(_draw_score_dots, own, metric),
+    )
+
+
+def _draw_score_dots(own: pd.DataFrame, metric: str) -> Figure:
+    figure = Figure(figsize=(6.4, 1.1 + 0.28 * len(own)), layout="constrained")
+    axes = figure.add_subplot()
+    places = np.arange(len(own), dtype=float)
+    error = 1.96 * own["standard_error"].fillna(0.0).to_numpy()
+    axes.errorbar(own["score"], places, xerr=error, fmt="o", color=BLUE, markersize=6, linewidth=2)
+    first = own["score_rank"].to_numpy() == 1
+    axes.plot(own["score"][first], places[first], "D", color=RED, markersize=8, zorder=3)
+    axes.set_yticks(places, [label(name) for name in own["source"]])
+    axes.set(xlabel=f"{label(metric)} score, higher is better", ylabel="source", ylim=(len(own) - 0.5, -0.5))
+    axes.grid(axis="x", color="#e5e5e5", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+    return figure
 
 
 def _wide(ranking: pd.DataFrame, metric: str, value: str) -> pd.DataFrame:
@@ -228,18 +260,20 @@ def _stability(stability: pd.DataFrame) -> Plot:
         "stability",
         "The ranking with fewer images",
         "Weighted tau between the ranking with fewer images and that with all images, against the number of images.",
-        "Each point is one draw of images, the line their mean. Rankings at 1 are the same as with all images.",
+        "Each point is one draw, the line their mean. At 1 the ranking is the same as with all images.",
         partial(_draw_stability, stability),
     )
 
 
 def _draw_stability(stability: pd.DataFrame) -> Figure:
+    lowest = float(stability["tau_w_to_full"].min())
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     axes = figure.add_subplot()
     means = stability.groupby("n_images")["tau_w_to_full"].mean()
     axes.plot(stability["n_images"], stability["tau_w_to_full"], "o", color=GREY, markersize=4, alpha=0.7)
     axes.plot(means.index, means.to_numpy(), "-o", color=BLUE, linewidth=2)
-    axes.set(xlabel="images", ylabel="tau_w to the ranking with all images", ylim=(None, 1.03))
+    axes.set(xlabel="images", ylabel="tau_w to the ranking with all images", ylim=(min(0.0, lowest) - 0.05, 1.05))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(color="#e5e5e5", linewidth=0.6)
     handles = [
         Line2D([], [], color=BLUE, marker="o", label="mean over draws"),

@@ -12,18 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seg_transfer.errors import ResultsError
-from seg_transfer.evaluation import SCRATCH
+from seg_transfer.store.explanations import read_explanation
 from seg_transfer.store.published import load_published, published_facts
 from seg_transfer.store.run_results import RunResults, read_run
 
 SCORE_COLUMNS = ("source", "target", "metric", "score")
 _STABILITY_COLUMNS = ("n_images", "seed", "winner", "tau_w_to_full", "n_tied")
-_EXPLANATION_COLUMNS = {
-    "overlaps": ("class_a", "class_b", "overlap"),
-    "classes": ("class_index", "name", "n_pixels"),
-    "map": ("x", "y", "label"),
-    "map_fine_tuned": ("x", "y", "label"),
-}
 
 
 @dataclass(frozen=True)
@@ -32,7 +26,7 @@ class Explanation:
 
     Attributes:
         source, target: The pair.
-        overlaps: class_a, class_b, overlap (in [0, 1], 1 is not to be told apart).
+        overlaps: class_a, class_b (names), overlap (in [0, 1], 1 is not to be told apart).
         classes: class_index, name, n_pixels.
         map: x, y, label of pixels in a plane; map_fine_tuned: the same after fine-tuning.
     """
@@ -133,7 +127,7 @@ def run_material(folder: Path) -> Material:
         datasets=_dataset_cards(results),
         settings=_settings(results.resolved),
         stability=_optional(folder / "stability.parquet", _STABILITY_COLUMNS),
-        explanations=tuple(_explanations(folder, results.resolved["study"])),
+        explanations=tuple(_explanations(folder, results.resolved)),
     )
 
 
@@ -143,7 +137,7 @@ def _skipped(results: RunResults) -> Iterator[str]:
     if results.unscored:
         yield f"Without valid scores: {len(results.unscored)} of {n_pairs} pairs ({_some(results.unscored)})."
     if len(results.untuned) == n_pairs:
-        yield "Nothing is fine-tuned yet, so the ranking cannot be checked here."
+        yield "Fine-tuning: nothing is fine-tuned yet, so the ranking cannot be checked here."
         return
     if results.untuned:
         yield f"Not fine-tuned: {len(results.untuned)} of {n_pairs} pairs ({_some(results.untuned)})."
@@ -177,8 +171,8 @@ def _source_cards(results: RunResults) -> pd.DataFrame:
             {
                 "source": source["name"],
                 "dataset": source["dataset"],
-                "config": Path(card.config if card else source["config"] or "").name,
-                "checkpoint": Path(source["checkpoint"] or "").name or None,
+                "config": _network(card.config if card else source),
+                "checkpoint": Path(source.get("checkpoint") or source.get("weights") or "").name or None,
                 "initialisation": card.initialisation if card else None,
                 "steps": steps,
                 "n_train_images": n_train_images,
@@ -188,6 +182,14 @@ def _source_cards(results: RunResults) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _network(source: str | Mapping[str, Any]) -> str | None:
+    """What says which network a source is: the config of a trained one, or a field of the study's entry."""
+    if isinstance(source, str):
+        return Path(source).name
+    names = (source.get("config"), source.get("transformers"), source.get("timm"), source.get("factory"))
+    return next((Path(name).name for name in names if name), None)
 
 
 def _dataset_cards(results: RunResults) -> pd.DataFrame:
@@ -233,15 +235,16 @@ def _dotted(name: str, value: Any) -> Iterator[tuple[str, str]]:
         yield name, "not set" if value is None else str(value)
 
 
-def _explanations(folder: Path, study: Mapping[str, Any]) -> Iterator[Explanation]:
-    for target in study["targets"]:
-        for source in (entry["name"] for entry in study["sources"]):
-            place = folder / "explanations" / source / target
-            frames = {
-                name: _optional(place / f"{name}.parquet", columns) for name, columns in _EXPLANATION_COLUMNS.items()
-            }
-            if source != SCRATCH and any(frame is not None for frame in frames.values()):
-                yield Explanation(source, target, **frames)
+def _explanations(folder: Path, resolved: Mapping[str, Any]) -> Iterator[Explanation]:
+    """The explanations of the study's pairs under its settings; classes by their names."""
+    for target in resolved["study"]["targets"]:
+        for source in (entry["name"] for entry in resolved["study"]["sources"]):
+            frames = read_explanation(folder, source, target, resolved=resolved)
+            if frames is not None:
+                names = frames["classes"].set_index("class_index")["name"]
+                overlaps = frames["overlaps"]
+                named = {end: overlaps[end].map(names) for end in ("class_a", "class_b")}
+                yield Explanation(source, target, **{**frames, "overlaps": overlaps.assign(**named)})
 
 
 def _optional(file: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:

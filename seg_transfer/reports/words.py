@@ -10,6 +10,8 @@ import pandas as pd
 
 from seg_transfer.reports.judging import against
 
+_FEW = 4
+"""So many targets are named one by one."""
 _SCENARIO = {
     "fixed_target": ("target", "source", "Ranking the sources of a target"),
     "fixed_source": ("source", "target", "Ranking the targets of a source"),
@@ -43,7 +45,7 @@ def duration(seconds: float) -> str:
 def advice(choices: pd.DataFrame, metric: str) -> list[str]:
     """Which source to fine-tune for each of a few targets; for many, that the table says it."""
     rows = choices.to_dict("records")
-    if len(rows) <= 4:
+    if len(rows) <= _FEW:
         return [f"For {row['target']}: fine-tune {_either(row['chosen'])}." for row in rows]
     chosen = choices["chosen"].str.split(", ").explode().value_counts()
     often = [f"{name} ({count})" for name, count in chosen.items() if count > 1]
@@ -52,20 +54,39 @@ def advice(choices: pd.DataFrame, metric: str) -> list[str]:
 
 
 def certainty(choices: pd.DataFrame, metric: str) -> list[str]:
-    """How sure a choice is: how many metrics agree, equal scores, and ties by standard errors where they are known."""
-    sentences = []
-    counts = choices["agreeing"].str.split(" of ", expand=True).astype(int)
-    if counts[1].max() > 1:
-        agreed = int((counts[0] == counts[1]).sum())
-        sentences.append(f"All metrics choose the same source on {agreed} of {len(choices)} targets.")
-    equal = choices.loc[choices["chosen"].str.contains(", "), "target"].tolist()
-    sentences += [f"Equal scores share the first place on {listed(equal)}."] if equal else []
+    """How sure a choice is: ties by standard errors where they are known, equal scores, how many metrics agree."""
+    return [*_ties(choices, metric), *_equal(choices), *_agreement(choices)]
+
+
+def _ties(choices: pd.DataFrame, metric: str) -> list[str]:
     known = choices[choices["tied"].notna()]
     if known.empty:
-        return [*sentences, f"Standard errors that would say who is tied for first by {metric} are not known."]
+        return [f"Standard errors that would say who is tied for first by {metric} are not known."]
+    if len(choices) <= _FEW:
+        return [_how_sure(row) for row in known.to_dict("records")]
     tied = known.loc[known["tied"] != "", "target"].tolist()
-    sentences.append(f"The first is clear of all others on {len(known) - len(tied)} of {len(known)} targets.")
-    return [*sentences, *([f"Others are tied for first on {listed(tied)}."] if tied else [])]
+    clear = f"The first is clear of all others on {len(known) - len(tied)} of {len(known)} targets."
+    return [clear, f"Others are tied for first on {listed(tied)}."] if tied else [clear]
+
+
+def _how_sure(row: Mapping[Any, Any]) -> str:
+    chance = f"{_either(row['chosen'])} is the best for {row['target']} with probability {row['probability']:.2f}"
+    return f"{chance}; tied for first: {row['tied']}." if row["tied"] else f"{chance}, clear of all others."
+
+
+def _equal(choices: pd.DataFrame) -> list[str]:
+    equal = choices.loc[choices["chosen"].str.contains(", "), "target"].tolist()
+    return [f"Equal scores share the first place on {listed(equal)}."] if equal else []
+
+
+def _agreement(choices: pd.DataFrame) -> list[str]:
+    counts = choices["agreeing"].str.split(" of ", expand=True).astype(int)
+    if counts[1].max() < 2:
+        return []
+    if len(choices) == 1:
+        return [f"{choices['agreeing'].iloc[0]} metrics choose it."]
+    agreed = int((counts[0] == counts[1]).sum())
+    return [f"All metrics choose the same source on {agreed} of {len(choices)} targets."]
 
 
 def checked(evaluation: pd.DataFrame | None, metric: str) -> list[str]:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from report_material import Parsed, explanation, table_rows
+import yaml
+from report_material import ATTACK, Parsed, table_rows
 
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation import evaluate
+from seg_transfer.store.content_key import settings_key
+from seg_transfer.store.explanations import explanation_file, write_explanation
 from seg_transfer.store.results import read_pairs
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -30,11 +31,14 @@ def written(finished, tmp_path_factory):
         {"n_images": [2, 4], "seed": 0, "winner": "dusk_street", "tau_w_to_full": [0.5, 1.0], "n_tied": 1}
     )
     draws.to_parquet(run / "stability.parquet")
-    place = run / "explanations" / "dusk_street" / "day_street"
-    place.mkdir(parents=True)
-    shown = explanation("dusk_street", "day_street")
-    for name in ("overlaps", "classes", "map", "map_fine_tuned"):
-        pq.write_table(pa.Table.from_pandas(getattr(shown, name)), place / f"{name}.parquet")
+    origin = {"settings_key": settings_key("scores", yaml.safe_load((run / "study.yaml").read_text()), "day_street")}
+    frames = {
+        "overlaps": ([0, 0, 1], [1, 2, 2], [0.75, 0.125, 0.5]),
+        "classes": ([0, 1, 2], ["road", ATTACK, "sky"], [20, 20, 20]),
+        "map": ([0.0, 1.0, 2.0], [0.0, 1.0, 0.5], [0, 1, 2], [0, 0, 1]),
+    }
+    for name, columns in frames.items():
+        write_explanation(explanation_file(run, "dusk_street", "day_street", name), columns, "k", origin, {})
     return run
 
 
@@ -51,6 +55,11 @@ def test_a_finished_run(written, invoke):
     _, *rows = table_rows(text, "evaluation")
     expected = evaluate(read_pairs(written)[0])
     np.testing.assert_array_equal([float(row[6] or "nan") for row in rows], expected["tau_w"])
+    assert table_rows(text, "overlaps_0")[1:] == [
+        [ATTACK, "road", "0.75"],
+        [ATTACK, "sky", "0.5"],
+        ["road", "sky", "0.125"],
+    ]
     _, *cards = table_rows(text, "sources")
     assert sorted(row[0] for row in cards) == ["cells_dark", "day_street", "dusk_street"]
     keys = pd.read_parquet(written / "report" / "scores.parquet")
@@ -74,7 +83,7 @@ def test_a_run_that_is_only_scored(finished, invoke, tmp_path):
     text = (tmp_path / "report" / "report.html").read_text("utf-8")
     answers = " ".join(Parsed(text).text_in("strong") + Parsed(text).text_in("dd"))
     assert "For day_street: fine-tune" in answers
-    assert "Nothing is fine-tuned yet" in answers
+    assert "nothing is fine-tuned yet" in answers
     assert "Scoring pairs:" in answers
     assert not (tmp_path / "report" / "evaluation.csv").exists()
 

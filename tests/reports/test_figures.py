@@ -117,6 +117,19 @@ def test_one_target_with_two_sources_can_be_drawn():
         assert picture(plot).svg
 
 
+def test_one_target_shows_its_sources_with_their_errors():
+    pairs = pairs_of(["a", "b", "c"], ["gbc"]).query("target == 'a'")
+    material = hostile_material(3)
+    fields = {"scores": scores_of(pairs, ["gbc"]), "pairs": pairs[:0], "miou": pairs[:0]}
+    (plot, *_) = all_plots(build(type(material)(**{**vars(material), **fields})))
+    assert (plot.name, plot.title) == ("ranks_gbc", "Sources of a by gbc")
+    assert "standard errors" in plot.caption
+    texts = svg_texts(picture(plot).svg)
+    assert {"b", "c", "source", "gbc score, higher is better"} <= set(texts)
+    order = pairs.sort_values("gbc", ascending=False)["source"].tolist()
+    assert [text for text in texts if text in {"b", "c"}] == order
+
+
 def test_the_classes_that_overlap_most_come_first_and_once():
     rows = [("b", "a", 0.5), ("a", "b", 0.5), ("a", "a", 1.0), ("c", "a", 0.75), ("b", "c", 0.25)]
     found = strongest(pd.DataFrame(rows, columns=["class_a", "class_b", "overlap"]), most=2)

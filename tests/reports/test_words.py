@@ -81,17 +81,24 @@ def test_comparisons_turn_round(published):
 
 
 def choices(*rows):
-    return pd.DataFrame(rows, columns=["target", "chosen", "tied", "agreeing"])
+    return pd.DataFrame(rows, columns=["target", "chosen", "tied", "agreeing"]).assign(probability=0.75)
 
 
 def test_certainty_counts_ties_and_agreement():
     frame = choices(("t", "a", "", "3 of 3"), ("u", "b", "c, d", "1 of 3"), ("v", "a, c", "", "2 of 3"))
-    assert words.certainty(frame, "gbc") == [
-        "All metrics choose the same source on 1 of 3 targets.",
-        "Equal scores share the first place on v.",
-        "The first is clear of all others on 2 of 3 targets.",
-        "Others are tied for first on u.",
+    many = pd.concat([frame, frame.assign(target=["w", "x", "y"])])
+    assert words.certainty(many, "gbc") == [
+        "The first is clear of all others on 4 of 6 targets.",
+        "Others are tied for first on u and x.",
+        "Equal scores share the first place on v and y.",
+        "All metrics choose the same source on 2 of 6 targets.",
     ]
+    assert words.certainty(frame, "gbc")[:3] == [
+        "a is the best for t with probability 0.75, clear of all others.",
+        "b is the best for u with probability 0.75; tied for first: c, d.",
+        "a or c is the best for v with probability 0.75, clear of all others.",
+    ]
+    assert words.certainty(frame[1:2], "gbc")[-1] == "1 of 3 metrics choose it."
     unknown = choices(("t", "a", None, "1 of 1"))
     (sentence,) = words.certainty(unknown, "gbc")
     assert sentence == "Standard errors that would say who is tied for first by gbc are not known."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from seg_transfer.execution.source_entry import SourceEntry
 from seg_transfer.execution.study import Sampling, Study
 from seg_transfer.metrics import METRICS
 from seg_transfer.models.devices import chosen_device
-from seg_transfer.reports.source_ranking import Ranking, ranking_of
+from seg_transfer.reports.source_ranking import RANKING_FILE, Ranking, ranking_of
 from seg_transfer.store.atomic import write_text
 from seg_transfer.store.tables import SCORES, STABILITY, read_rows, write_rows
 
@@ -83,8 +84,8 @@ def rank_sources(
         stability: Rank anew on 10, 25, 50, ... images and for three pixel samples.
         seed: Of the pixel sample.
         data_root: Folder that the root of a manifest is relative to.
-        run_folder: Where scores are kept: a second call repeats nothing. ``rank.yaml`` there is a study of the target
-            and the sources, for the other commands. None keeps nothing.
+        run_folder: Where scores are kept: a second call repeats nothing. ``ranking.json`` there is the answer, and
+            ``rank.yaml`` a study of the target and the sources, for the other commands. None keeps nothing.
         device: "auto", or a torch device.
 
     Returns:
@@ -104,8 +105,12 @@ def rank_sources(
         ranking = _within_budget(request, folder) if budget else _ranked(request, folder)
         if stability:
             ranking = replace(ranking, stability=_stability(request, ranking, folder))
-        kept = folder if run_folder is not None else None
-        return replace(ranking, seconds=time.monotonic() - began, run_folder=kept)
+        ranking = replace(ranking, seconds=time.monotonic() - began)
+        if run_folder is None:
+            return ranking
+        ranking = replace(ranking, run_folder=folder)
+        write_text(folder / RANKING_FILE, json.dumps(ranking.as_dict(), indent=1) + "\n")
+        return ranking
 
 
 @contextlib.contextmanager

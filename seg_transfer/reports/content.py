@@ -107,8 +107,16 @@ def build(material: Material) -> ReportContent:
         verdicts=tuple(words.verdict(judged.evaluation, judged.compared, "fixed_source")),
         tables={table.name: table for table in tables if not table.frame.empty},
         stability=material.stability,
-        explanations=material.explanations,
+        explanations=_best_first(material.explanations, rankings["fixed_target"], metric),
     )
+
+
+def _best_first(explanations: tuple[Explanation, ...], ranking: pd.DataFrame, metric: str) -> tuple[Explanation, ...]:
+    """Target by target, the chosen source first."""
+    of_metric = ranking[ranking["metric"] == metric]
+    rank = dict(zip(zip(of_metric["source"], of_metric["target"], strict=True), of_metric["score_rank"], strict=True))
+    last = len(ranking) + 1
+    return tuple(sorted(explanations, key=lambda one: (one.target, rank.get((one.source, one.target), last))))
 
 
 def _judged(pairs: pd.DataFrame) -> _Judged:

@@ -15,7 +15,7 @@ from seg_transfer.evaluation import (
 )
 from seg_transfer.reports.data_table import Table
 
-# As in the paper's release: pools of 90 % of the sources. A fifth of its pools moves the numbers by about 0.02.
+# As in the paper's release: pools of 90 % of the sources. A fifth of its pools moved the numbers by at most 0.04.
 _SHARE_OF_SOURCES = 0.9
 _POOLS = 20
 _FEWEST_SOURCES = 3

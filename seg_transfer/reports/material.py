@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seg_transfer.errors import ResultsError
+from seg_transfer.reports.source_ranking import RANKING_FILE
 from seg_transfer.store.explanations import read_explanation
 from seg_transfer.store.published import load_published, published_facts
 from seg_transfer.store.run_results import RunResults, read_run
@@ -121,7 +123,7 @@ def run_material(folder: Path) -> Material:
         miou=results.miou,
         pairs=results.pairs,
         performance=results.performance,
-        skipped=tuple(_skipped(results)),
+        skipped=(*_unusable(folder), *_skipped(results)),
         warnings=tuple(_notes(results.scores)),
         sources=_source_cards(results),
         datasets=_dataset_cards(results),
@@ -145,6 +147,19 @@ def _skipped(results: RunResults) -> Iterator[str]:
     others = [label for label in results.left_out if label not in known]
     if others:
         yield f"Left out of the evaluation: {_some(others)}."
+
+
+def _unusable(folder: Path) -> Iterator[str]:
+    """The sources that `rank` could not use, and why."""
+    file = folder / RANKING_FILE
+    if not file.is_file():
+        return
+    try:
+        skipped = json.loads(file.read_text(encoding="utf-8"))["skipped"].items()
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ResultsError(f"{file}: damaged file ({error}); delete it, or rank again") from error
+    for name, reason in skipped:
+        yield f"{name}: {reason}."
 
 
 def _some(names: list[str], most: int = 6) -> str:

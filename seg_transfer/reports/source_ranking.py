@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
+RANKING_FILE = "ranking.json"
+"""Where a run folder keeps the answer."""
+
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 

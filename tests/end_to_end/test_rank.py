@@ -1,5 +1,6 @@
 """rank: one command and three lines of Python give the same answer; some sources fail and the others are ranked."""
 
+import html
 import json
 import shutil
 from pathlib import Path
@@ -105,6 +106,11 @@ def test_sources_that_fail_are_skipped_with_their_reason_and_the_exit_code_says_
     assert "It is the only one that could be ranked." in ended.out
     for name in ("cells_dark", "torn", TARGET):
         assert f"Skipped {name}: " in ended.out
+    kept = json.loads((bank.run / "ranked/ranking.json").read_text())
+    assert (kept["best"], set(kept["skipped"])) == ("dusk_street", {"cells_dark", "torn", TARGET})
+    assert invoke("report", str(bank.run / "ranked")).code == 0
+    page = (bank.run / "ranked/report/report.html").read_text()
+    assert f"torn: {kept['skipped']['torn']}."[:40] in html.unescape(page)
     assert "cells_dark -> day_street: " in ended.err
     ranking = in_python(bank)
     assert set(ranking.skipped) == {"cells_dark", "torn", TARGET}

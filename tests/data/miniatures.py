@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
@@ -59,6 +60,15 @@ def limited(manifest: DatasetManifest) -> DatasetManifest:
     assert manifest.eval is not None
     splits = {name: getattr(manifest, name).model_copy(update={"count": None}) for name in ("train", "eval")}
     return manifest.model_copy(update=splits)
+
+
+def write_manifest(name: str, folder: Path, crop_size: tuple[int, int] = (48, 64)) -> None:
+    """The same as a file, for a study of miniatures, with the size that their images are resized and cropped to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fields = yaml.safe_load(shipped(f"data_manifests/{name}.yaml").read_text())
+    for split in ("train", "eval"):
+        fields[split].pop("count", None)
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(fields | {"crop_size": list(crop_size)}))
 
 
 def raw_values_of(manifest: DatasetManifest) -> list[int]:

@@ -5,8 +5,10 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from data.miniatures import NAMES, build, manifest_of
+from data.miniatures import NAMES, build, manifest_of, write_manifest
+from end_to_end.conftest import Bench, call, write_study
 
 from seg_transfer.execution.study import load_study
 from seg_transfer.metrics import METRICS
@@ -71,6 +73,40 @@ def test_datasets_that_are_there_are_not_listed(tmp_path: Path, invoke) -> None:
     assert (
         f"  kitti: {tmp_path}/kitti has no splits/val.txt; to get the dataset: data_semantics.zip of http" in ended.out
     )
+
+
+def test_matlab_and_panoptic_labels_go_all_the_way(tmp_path: Path) -> None:
+    """Trained on, sampled, scored and evaluated; another category of one segment makes stale what rests on it."""
+    names = ("coco", "pascal_context")
+    for name in names:
+        build(name, tmp_path / "world", n_train=3)
+        write_manifest(name, tmp_path / "world/manifests")
+    write_study(tmp_path / "study.yaml", {"sources": list(names), "targets": list(names), "metrics": ["gbc", "leep"]})
+    bench = Bench(tmp_path / "world", tmp_path / "study.yaml", tmp_path / "run")
+    for stage in ("train-sources", "score-pairs", "finetune-pairs"):
+        bench.done(stage)
+    assert {(row["source"], row["target"], row["n_classes"] > 2) for row in bench.rows("scores")} == {
+        ("coco", "pascal_context", True),
+        ("pascal_context", "coco", True),
+    }
+    assert len(bench.rows("performance")) == 4
+
+    file = tmp_path / "world/coco/annotations/panoptic_val2017.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["segments_info"][0]["category_id"] = 62
+    file.write_text(json.dumps(content))
+    stale = {item["name"]: item["reasons"] for item in planned(bench) if item["state"] == "stale"}
+    assert stale == {
+        "source coco": ["records of coco eval"],
+        "scratch -> coco, seed 0": ["records of coco eval"],
+        "pascal_context -> coco, seed 0": ["records of coco eval"],
+    }
+
+
+def planned(bench: Bench) -> list[dict[str, Any]]:
+    ended = call("plan", *bench.place(), "--json")
+    assert (ended.code, ended.err) == (0, "")
+    return list(json.loads(ended.out)["items"])
 
 
 def test_a_stage_names_the_folder_of_a_missing_dataset_and_how_to_get_it(tmp_path: Path, invoke) -> None:

@@ -12,9 +12,11 @@ from typing import Annotated
 import typer
 
 from seg_transfer import __version__
+from seg_transfer.cli_explain import explain
 from seg_transfer.cli_options import AsJson, DataRoot, Debug, Threads
 from seg_transfer.cli_plan import plan
 from seg_transfer.cli_rank import rank
+from seg_transfer.cli_report import report
 from seg_transfer.cli_stages import finetune_pairs, sample, score_pairs, train_sources
 from seg_transfer.cli_submit import submit
 from seg_transfer.errors import IncompleteError, SegTransferError
@@ -104,28 +106,43 @@ def audit(
 
 def evaluate(
     run_folder: Annotated[Path | None, typer.Argument(help="Run folder of a study.", show_default=False)] = None,
-    published: Annotated[bool, typer.Option("--published", help="Use the 272 published pairs.")] = False,
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published",
+            help="Instead of a run folder, published pairs: segmentation (272; needs no naming), architectures (171 of "
+            "classification, by fine-tuned accuracy) or architectures_frozen (by that of a linear head).",
+        ),
+    ] = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Compare the rankings by every metric with those by fine-tuned mIoU."""
+    """Compare the rankings by every metric with those by fine-tuned performance."""
     from rich.console import Console
 
     from seg_transfer.evaluation import evaluate as evaluate_pairs
     from seg_transfer.reports.tables import evaluation_tables, ranking_tables, records, render
-    from seg_transfer.store.published import load_published
+    from seg_transfer.store.published import PAIRS, published_pairs
     from seg_transfer.store.results import read_pairs
 
-    if published == (run_folder is not None):
+    incomplete: Sequence[str] = ()
+    if published:
+        # What follows --published is a name: the option itself takes no value, so that it can stand alone.
+        name = str(run_folder or "segmentation")
+        if name not in PAIRS:
+            raise typer.BadParameter(f"{name}: --published goes with {', '.join(PAIRS)}, and not with a run folder")
+        pairs, performance = published_pairs(name)
+    elif run_folder is None:
         raise typer.BadParameter("name either a run folder or --published")
-    pairs, incomplete = (load_published(), []) if run_folder is None else read_pairs(run_folder)
+    else:
+        (pairs, incomplete), performance = read_pairs(run_folder), "mIoU"
     if incomplete:
         complain(f"left out, because scores or performance are missing or of other settings: {', '.join(incomplete)}")
     measures = evaluate_pairs(pairs)
     if as_json:
         typer.echo(json.dumps(records(measures), indent=1))
         return
-    render([*ranking_tables(pairs), *evaluation_tables(measures)], Console())
+    render([*ranking_tables(pairs, performance=performance), *evaluation_tables(measures)], Console())
 
 
 def metrics(as_json: AsJson = False, debug: Debug = False) -> None:
@@ -151,7 +168,9 @@ _EXAMPLES: dict[Callable[..., None], str] = {
     finetune_pairs: "finetune-pairs configs/studies/real4.yaml --data-root ../datasets",
     submit: "submit configs/studies/real4.yaml --stage score --data-root ../datasets --dry-run",
     plan: "plan configs/studies/real4.yaml --data-root ../datasets    or: --check",
-    evaluate: "evaluate runs/real4    or: seg-transfer evaluate --published --json",
+    explain: "explain configs/studies/real4.yaml --data-root ../datasets --target camvid",
+    evaluate: "evaluate runs/real4    or: seg-transfer evaluate --published architectures --json",
+    report: "report runs/real4    or: seg-transfer report --published --out report",
     metrics: "metrics    or: seg-transfer metrics --json",
 }
 for _command, _example in _EXAMPLES.items():

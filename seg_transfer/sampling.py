@@ -6,7 +6,7 @@ the order of the images nor on the number of workers, the platform or the versio
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -124,6 +124,13 @@ def nearest_resize_labels(labels: LabelMap, grid_shape: tuple[int, int]) -> Labe
     return labels[np.ix_(rows, columns)]
 
 
+def keyed_words(key: Sequence[int | str], n: int) -> npt.NDArray[np.uint64]:
+    """(n,) random 64-bit words that depend on the key alone: raw Philox words, the same in all versions of NumPy."""
+    digest = hashlib.sha256(json.dumps(list(key)).encode()).digest()
+    words: npt.NDArray[np.uint64] = np.random.Philox(key=np.frombuffer(digest[:16], dtype="<u8")).random_raw(n)
+    return words
+
+
 def _inverse_weights(
     values: LabelMap, class_counts: npt.NDArray[np.integer[Any]] | None, image_id: str
 ) -> npt.NDArray[np.float64]:
@@ -145,9 +152,8 @@ def _inverse_weights(
 
 
 def _exponentials(n: int, seed: int, dataset: str, image_id: str) -> npt.NDArray[np.float64]:
-    """-log(1 - u) for 53-bit uniforms u in [0, 1), from raw Philox words, the same in all versions of NumPy."""
-    digest = hashlib.sha256(json.dumps([int(seed), dataset, image_id]).encode()).digest()
-    words = np.random.Philox(key=np.frombuffer(digest[:16], dtype="<u8")).random_raw(n)
+    """-log(1 - u) for 53-bit uniforms u in [0, 1)."""
+    words = keyed_words([int(seed), dataset, image_id], n)
     words >>= np.uint64(11)
     values = words.astype(np.float64)
     values *= -(2.0**-53)

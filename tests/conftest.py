@@ -3,8 +3,11 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from report_material import hostile_material
 
 from seg_transfer.demo.world import build_world
+from seg_transfer.reports.material import published_material
+from seg_transfer.reports.report import write_report
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("no deadline", deadline=None)
@@ -26,4 +29,20 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with the demonstration's four datasets, 64 x 96 pixels, a few images each; tests only read it."""
     folder = tmp_path_factory.mktemp("small_world")
     build_world(folder, n_train=5, n_source_train=2, n_eval=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def published_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the report of the published pairs; tests only read it."""
+    folder = tmp_path_factory.mktemp("published_report")
+    write_report(published_material(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report in which every text from outside wants to be code; tests only read it."""
+    folder = tmp_path_factory.mktemp("hostile_report")
+    write_report(hostile_material(), folder)
     return folder

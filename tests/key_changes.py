@@ -88,6 +88,10 @@ def version(_: Any, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(content_key, "SCHEMA_VERSION", content_key.SCHEMA_VERSION + 1)
 
 
+def layout(_: Any, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(keys, "SCORES_LAYOUT", keys.SCORES_LAYOUT + 1)
+
+
 def metric_setting(metric: str, name: str) -> Change:
     def change(_: Any, patch: pytest.MonkeyPatch) -> None:
         changed = replace(METRICS[metric], settings={**METRICS[metric].settings, name: "another"})
@@ -212,6 +216,7 @@ SCORE = {
     **{f"settings.{name}": metric_setting("gbc", name) for name in METRICS["gbc"].settings},
     **{f"settings.{name}": metric_setting("ids", name) for name in METRICS["ids"].settings},
     "settings": metric_setting("leep", "planted"),
+    "layout": layout,
     **VERSION,
 }  # fmt: skip
 FINE_TUNE = {

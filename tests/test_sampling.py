@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import chisquare
 
 from seg_transfer.errors import ConfigError, ObservationsError
-from seg_transfer.sampling import class_counts, draw_pixel_sample, nearest_resize_labels, sample_pixels
+from seg_transfer.sampling import class_counts, draw_pixel_sample, keyed_words, nearest_resize_labels, sample_pixels
 
 
 def probability_of_set(weights, chosen):
@@ -200,3 +200,11 @@ def test_the_sample_of_a_target_is_that_of_each_image():
 def test_a_target_needs_an_image():
     with pytest.raises(ObservationsError, match="'world' has no label map"):
         draw_pixel_sample([], dataset="world")
+
+
+def test_keyed_words_depend_on_the_key_alone():
+    words = keyed_words([3, "camvid", "image"], 5)
+    assert words.dtype == np.uint64
+    assert keyed_words([3, "camvid", "image"], 2).tolist() == words[:2].tolist()
+    others = [[4, "camvid", "image"], [3, "camvid", "image2"], [3, "camvidi", "mage"], ["3", "camvid", "image"]]
+    assert len({keyed_words(key, 1)[0] for key in [*others, [3, "camvid", "image"]]}) == 5

@@ -188,6 +188,12 @@ class DatasetManifest(Block):
             )
         return found
 
+    def with_limit(self, limit: int | None) -> Self:
+        """The same dataset with another number of low-shot images; None leaves it."""
+        if limit is None:
+            return self
+        return self.model_copy(update={"low_shot": self.low_shot.model_copy(update={"limit": limit})})
+
     def raw_classes(self) -> dict[int, int]:
         """Class index, or 255 to ignore, of every listed raw value; colours are packed as R + 256 G + 65536 B."""
         return self.labels.raw_classes(len(self.classes))

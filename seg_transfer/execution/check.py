@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from seg_transfer.errors import CheckpointError, ResultsError
@@ -17,6 +18,7 @@ from seg_transfer.execution.plan import KINDS, PlanItem, plan_items
 from seg_transfer.execution.run import Run, StillRun, still
 from seg_transfer.models.configs import source_key
 from seg_transfer.store.atomic import entries, is_temporary
+from seg_transfer.store.explanations import SCHEMAS as EXPLANATIONS
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 from seg_transfer.store.tables import PERFORMANCE, SAMPLES, SCORES, metadata_of, read_table
 
@@ -52,6 +54,10 @@ def _problems_of_files(run: StillRun) -> Iterator[str]:
         for file in sorted((run.folder / kind).glob("*/*.parquet")):
             own = datasets.get(file.parent.name, file.parent.name)
             yield from _problems_of_table(file, schema, partial(_pair_faults, file, own, faults))
+    for file in sorted((run.folder / "explanations").glob("*/*/*.parquet")):
+        yield from _problems_of_explanation(file)
+    for file in sorted((run.folder / "fine_tuned").glob(f"*/*/*/{FILE_NAME}")):
+        yield from _problems_of_fine_tuned(file)
     for file in sorted((run.folder / "features").glob("*/*.parquet")):
         yield from _problems_of_features(file)
     for path in sorted(filter(is_temporary, entries(run.folder))):
@@ -69,6 +75,38 @@ def _problems_of_source(file: Path) -> Iterator[str]:
         yield f"{file}: field source is {card.source!r} in the folder of {file.parent.name!r}; train the source again"
     if not 0 <= card.miou <= 1:
         yield f"{file}: field miou is {card.miou}; a fraction in [0, 1] is expected, train the source again"
+
+
+def _problems_of_fine_tuned(file: Path) -> Iterator[str]:
+    try:
+        source_key(file)
+        card = read_source_card(file)
+    except CheckpointError as error:
+        yield f"{' '.join(str(error).split())} (weights of a fine-tuning: delete {file.parent})"
+        return
+    source, target, seed = file.parts[-4:-1]
+    if (card.source, card.dataset, str(card.seed)) != (source, target, seed):
+        told = f"{card.source} -> {card.dataset}, seed {card.seed}"
+        yield f"{file}: is of {told}, by its folder of {source} -> {target}, seed {seed}; delete {file.parent}"
+
+
+def _problems_of_explanation(file: Path) -> Iterator[str]:
+    if file.stem not in EXPLANATIONS:
+        yield f"{file}: no file of an explanation, which has {', '.join(EXPLANATIONS)}; delete it"
+        return
+    yield from _problems_of_table(file, EXPLANATIONS[file.stem], partial(_explanation_faults, file))
+
+
+def _explanation_faults(file: Path, table: pa.Table) -> Iterator[str]:
+    source, target = file.parent.parts[-2:]
+    said = metadata_of(table, "source"), metadata_of(table, "target")
+    if said != (source, target):
+        yield f"is of {said[0]} -> {said[1]}, by its folder of {source} -> {target}"
+    for name in table.column_names:
+        if pa.types.is_floating(table[name].type) and not pc.all(pc.is_finite(table[name])).as_py():
+            yield f"column {name} holds a value that is not finite"
+    if file.stem == "overlaps" and table.num_rows and not 0 <= pc.min(table["overlap"]).as_py() <= 1:
+        yield "an overlap is outside [0, 1]"
 
 
 def _problems_of_table(file: Path, schema: pa.Schema, faults: Callable[[pa.Table], Iterable[str]]) -> Iterator[str]:

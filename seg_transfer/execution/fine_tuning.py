@@ -18,12 +18,13 @@ from seg_transfer.execution.items import Trial, fine_tuning_of, trial_lease, wan
 from seg_transfer.execution.keys import start_key, target_network, trial_keys, tunable_source
 from seg_transfer.execution.progress import progress_of
 from seg_transfer.execution.run import WHOLE, Run, Say, Shard, share
-from seg_transfer.execution.sources import common_initialisation
+from seg_transfer.execution.sources import common_initialisation, keep_network
 from seg_transfer.execution.study import schedule_of
 from seg_transfer.models.checkpoints import load_checkpoint
 from seg_transfer.models.configs import ModelConfig, resolve, with_classes, with_normalisation
 from seg_transfer.models.networks import build_network, load_weights_except_classifiers
 from seg_transfer.models.source_model import as_source_model
+from seg_transfer.store.content_key import sha256_of_file
 from seg_transfer.store.key_parts import KEY_PARTS, parts_entry, parts_in
 from seg_transfer.store.lease import awaited
 from seg_transfer.store.tables import PERFORMANCE, provenance, read_metadata, read_rows, write_rows
@@ -82,21 +83,29 @@ def _finetune(run: Run, trial: Trial, held: Held, n_workers: int, say: Say) -> N
     began = time.monotonic()
     manifest, records = run.manifests[trial.target], run.low_shot(trial.target)
     schedule, model = schedule_of(fine_tuning_of(run)), _model(run, trial)
-    network = _initialised(run, trial, model)
+    network, initialisation = _initialised(run, trial, model)
+    crops = TrainingCrops(records, manifest, schedule, trial.seed)
     with progress_of(f"fine-tune {trial}") as tick:
-        fit(
-            network,
-            TrainingCrops(records, manifest, schedule, trial.seed),
-            work_dir,
-            n_workers=n_workers,
-            progress=tick,
-        )
+        fit(network, crops, work_dir, n_workers=n_workers, progress=tick)
 
     def keep() -> None:
         if not held():
             return
         found = evaluate_on(as_source_model(network, model), run.records(trial.target, "eval"), manifest)
         seconds = time.monotonic() - began
+        if fine_tuning_of(run).keep_weights:  # before the performance, which says that this fine-tuning is finished
+            keep_network(
+                run.fine_tuned_folder(trial.source_name, trial.target, trial.seed),
+                network,
+                crops,
+                found,
+                source=trial.source_name,
+                config=_config_name(run, trial),
+                model=model,
+                initialisation=initialisation,
+                seconds=seconds,
+                key=key,
+            )
         numbers = {"n_train_images": len(records), "steps": schedule.steps, **provenance(seconds, key)}
         _store(run, trial, found, numbers)
         _clear(work_dir)
@@ -128,17 +137,22 @@ def _model(run: Run, trial: Trial) -> ModelConfig:
     return fitted if run.study.normalisation == "model" else with_normalisation(fitted, manifest.mean, manifest.std)
 
 
-def _initialised(run: Run, trial: Trial, model: ModelConfig) -> nn.Module:
+def _config_name(run: Run, trial: Trial) -> str:
+    config = run.study.model if trial.source is None or trial.source.config is None else trial.source.config
+    return config.name if config else ""
+
+
+def _initialised(run: Run, trial: Trial, model: ModelConfig) -> tuple[nn.Module, str]:
+    """The network that fine-tuning starts from, and what it was initialised with, as a card has it."""
     network = build_network(model, seed=trial.seed)
     if trial.source is None:
-        common_initialisation(run, network)
-        return network
+        return network, common_initialisation(run, network)
     source = tunable_source(run, trial.source)
     _, weights = resolve(source.config, source.checkpoint, memo=run.memo)
     if weights is None:
         raise ConfigError(f"source {trial.source.name}: field checkpoint is missing; name the weights to fine-tune")
     load_weights_except_classifiers(network, load_checkpoint(weights), str(weights))
-    return network
+    return network, sha256_of_file(weights, run.memo)
 
 
 def _rows(run: Run, trial: Trial) -> list[dict[str, Any]]:

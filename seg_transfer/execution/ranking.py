@@ -123,8 +123,7 @@ def _request(
     if metric not in METRICS:
         raise ConfigError(f"metric {metric!r} is unknown; choose among {', '.join(METRICS)}")
     manifest, root = target_manifest(target, data_root)
-    if images is not None:
-        manifest = _limited(manifest, images)
+    manifest = manifest.with_limit(images)
     several = [sources] if isinstance(sources, str | Path | Mapping | SourceEntry) else list(sources)
     entries, unusable = read_sources(*several)
     skipped = {one.name: one.reason for one in unusable}
@@ -151,10 +150,6 @@ def target_manifest(target: Target, data_root: Path) -> tuple[DatasetManifest, P
         )
     names = target.get("names")
     return manifest_of_folders(Path(target["images"]), Path(target["labels"]), Path(names) if names else None)
-
-
-def _limited(manifest: DatasetManifest, limit: int) -> DatasetManifest:
-    return manifest.model_copy(update={"low_shot": manifest.low_shot.model_copy(update={"limit": limit})})
 
 
 def _run(request: _Request, folder: Path) -> Run:
@@ -248,7 +243,7 @@ def _within_budget(request: _Request, folder: Path) -> Ranking:
     looks = _looks(_n_images(request, folder))
     careful = replace(request, confidence=1 - (1 - request.confidence) / len(looks))
     for n_images in looks:
-        part = replace(careful, target=_limited(request.target, n_images))
+        part = replace(careful, target=request.target.with_limit(n_images))
         ranking = _ranked(part, folder / f"images-{n_images}")
         if len(ranking.tied) == 1:
             break
@@ -277,7 +272,7 @@ def _stability(request: _Request, whole: Ranking, folder: Path) -> pd.DataFrame:
     limit = _n_images(request, folder)
     for n_images in [n for n in STABILITY_IMAGES if n < limit] + [limit]:
         for seed in range(request.seed, request.seed + N_STABILITY_SEEDS):
-            part = replace(request, target=_limited(request.target, n_images), seed=seed)
+            part = replace(request, target=request.target.with_limit(n_images), seed=seed)
             ranking = _ranked(part, folder / f"images-{n_images}-seed-{seed}")
             both = [(full[source], score) for source, score in ranking.scores.items() if source in full]
             tau = float(weightedtau(*np.array(both).T).statistic) if len(both) > 1 else np.nan

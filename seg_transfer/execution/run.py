@@ -77,6 +77,10 @@ class Run:
         """A pair's observations, when the study keeps them."""
         return self.folder / "features" / source / f"{target}.parquet"
 
+    def fine_tuned_folder(self, source: str, target: str, seed: int) -> Path:
+        """Where the weights and the card of a fine-tuning lie, when the study keeps them."""
+        return self.folder / "fine_tuned" / source / target / str(seed)
+
     def lease(self, kind: str, *names: str) -> Path:
         """Where the lease of an item of a stage lies."""
         return self.folder.joinpath("leases", kind, *names)

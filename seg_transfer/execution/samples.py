@@ -46,14 +46,10 @@ def pixel_sample(run: Run, target: str, records: Sequence[Record]) -> PixelSampl
 
 def _draw(run: Run, target: str, records: Sequence[Record]) -> PixelSample:
     manifest, sampling = run.manifests[target], run.study.sampling
-    counts = None
-    if sampling.balance == "dataset":
-        # Frequencies are those of the label maps as they are, whatever grid the pixels are drawn from.
-        counts = class_counts((labels for _, labels in _label_maps(manifest, records, "full")), len(manifest.classes))
     sample = draw_pixel_sample(
         _label_maps(manifest, records, sampling.grid),
         sampling.pixels_per_image,
-        class_counts=counts,
+        class_counts=_class_counts(run, target, records),
         dataset=target,
         seed=sampling.seed,
     )
@@ -64,6 +60,17 @@ def _draw(run: Run, target: str, records: Sequence[Record]) -> PixelSample:
             "at least two, choose more images or another label map"
         )
     return sample
+
+
+def _class_counts(run: Run, target: str, records: Sequence[Record]) -> npt.NDArray[np.int64] | None:
+    """What the probability of a pixel is inverse to, by class; None for the counts of its own image."""
+    manifest, balance = run.manifests[target], run.study.sampling.balance
+    if balance == "none":
+        return np.ones(len(manifest.classes), np.int64)
+    if balance == "image":
+        return None
+    # Frequencies are those of the label maps as they are, whatever grid the pixels are drawn from.
+    return class_counts((labels for _, labels in _label_maps(manifest, records, "full")), len(manifest.classes))
 
 
 def _label_maps(manifest: DatasetManifest, records: Sequence[Record], grid: str) -> Iterator[tuple[str, _LabelMap]]:

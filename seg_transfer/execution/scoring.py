@@ -4,34 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from seg_transfer.data.records import Record
 from seg_transfer.errors import CheckpointError, SegTransferError
 from seg_transfer.execution import keys
 from seg_transfer.execution.claims import Held, PartsFailedError, for_each_claimed
-from seg_transfer.execution.items import (
-    featureless,
-    metrics_of,
-    pair_lease,
-    skipped_metrics,
-    uninstalled_metrics,
-    why_unseen,
-)
+from seg_transfer.execution.items import featureless, metrics_of, pair_lease, skipped_metrics, uninstalled_metrics
+from seg_transfer.execution.observing import Bench, observations_of
 from seg_transfer.execution.run import WHOLE, Pair, Run, Say, Shard, pair_label, share, wanted_pairs
-from seg_transfer.execution.samples import pixel_sample
 from seg_transfer.execution.study import SourceEntry
-from seg_transfer.features.bank import read_bank, rounded, write_bank
-from seg_transfer.features.extract import extract
-from seg_transfer.features.images import TargetImages
 from seg_transfer.metrics import METRICS, Score, score_all
-from seg_transfer.models.load import load_source
-from seg_transfer.models.source_model import SourceModel
-from seg_transfer.observations import Observations, PixelSample
+from seg_transfer.observations import Observations
 from seg_transfer.store.content_key import Key
 from seg_transfer.store.key_parts import parts_entry
 from seg_transfer.store.results import needs_source_images, source_images_origin
@@ -67,7 +53,7 @@ def score_pairs(
     Raises:
         IncompleteError: Some pairs failed; the reasons were said.
     """
-    bench = _Bench(run, device, batch_size or (8 if device.startswith("cuda") else 1), memory_bytes)
+    bench = _Bench(run, device, batch_size, memory_bytes)
     pairs = wanted_pairs(run, sources, targets)
     shared = share(list(dict.fromkeys(target for _, target in pairs)), shard)
     pairs = [pair for pair in pairs if pair[1] in shared]
@@ -107,87 +93,8 @@ def _missing_metrics(bench: _Bench, pair: Pair) -> list[str]:
     return [name for name in bench.metrics(pair[0]) if name not in valid]
 
 
-@dataclass
-class _Target:
-    """What all pairs of one target share."""
-
-    run: Run
-    name: str
-    batch_size: int
-    memory_bytes: int
-
-    @cached_property
-    def records(self) -> list[Record]:
-        return self.run.low_shot(self.name)
-
-    @cached_property
-    def sample_key(self) -> Key:
-        return keys.sample_key(self.run, self.name, self.records)
-
-    @cached_property
-    def sample(self) -> PixelSample:
-        return pixel_sample(self.run, self.name, self.records)
-
-    @cached_property
-    def images(self) -> TargetImages:
-        short_side = min(self.run.manifests[self.name].crop_size)
-        return TargetImages(self.records, short_side, batch_size=self.batch_size, memory_bytes=self.memory_bytes)
-
-
-@dataclass
-class _Bench:
-    """What stays at hand from pair to pair: the present target, networks that fit in memory, sources' own images."""
-
-    run: Run
-    device: str
-    batch_size: int
-    memory_bytes: int
-    _target: _Target | None = None
-    _sources: dict[str, SourceModel] = field(default_factory=dict)
-    _source_keys: dict[str, Key] = field(default_factory=dict)
-    _source_datasets: dict[str, _Target] = field(default_factory=dict)
-    _source_images: dict[str, Observations | SegTransferError] = field(default_factory=dict)
-    _unseen: dict[str, str] = field(default_factory=dict)
-
-    def target(self, name: str) -> _Target:
-        if self._target is None or self._target.name != name:
-            self._target = _Target(self.run, name, self.batch_size, self.memory_bytes // 4)
-        return self._target
-
-    def source(self, entry: SourceEntry) -> SourceModel:
-        if entry.name not in self._sources:
-            loaded = load_source(keys.source_spec(self.run, entry), device=self.device)
-            if sum(map(_bytes_of, self._sources.values())) + _bytes_of(loaded) > self.memory_bytes // 2:
-                return loaded
-            self._sources[entry.name] = loaded
-        return self._sources[entry.name]
-
-    def source_key(self, entry: SourceEntry) -> Key:
-        if entry.name not in self._source_keys:
-            self._source_keys[entry.name] = keys.weights_key(self.run, entry)
-        return self._source_keys[entry.name]
-
-    def source_dataset(self, entry: SourceEntry) -> _Target:
-        """The source's own dataset as a target; its images are seen once, so none is kept."""
-        if entry.dataset not in self._source_datasets:
-            self._source_datasets[entry.dataset] = _Target(self.run, entry.dataset, self.batch_size, 0)
-        return self._source_datasets[entry.dataset]
-
-    def source_images(self, entry: SourceEntry) -> Observations | SegTransferError:
-        """The source's own images as the metrics see them, or why they cannot be seen; tried once."""
-        if entry.name not in self._source_images:
-            try:
-                seen = _observations(self, entry, self.source_dataset(entry))
-                self._source_images[entry.name] = seen.thinned(keys.SOURCE_OBSERVATIONS, self.run.study.sampling.seed)
-            except SegTransferError as error:
-                self._source_images[entry.name] = error
-        return self._source_images[entry.name]
-
-    def unseen(self, entry: SourceEntry) -> str:
-        """Why a source's own images are not at hand; "" when they are."""
-        if entry.dataset not in self._unseen:
-            self._unseen[entry.dataset] = why_unseen(self.run, entry)
-        return self._unseen[entry.dataset]
+class _Bench(Bench):
+    """The same, with the metrics that each source can have."""
 
     @property
     def uninstalled(self) -> list[str]:
@@ -202,10 +109,6 @@ class _Bench:
     def metrics(self, entry: SourceEntry) -> list[str]:
         """The study's metrics that this source can have."""
         return metrics_of(self.run, entry, unseen=bool(self.skipped(entry)))
-
-    def observations_key(self, entry: SourceEntry, target: _Target) -> Key:
-        """Key of all that decides the observations of a source and a dataset."""
-        return keys.observations_key(self.run, self.source_key(entry), target.sample_key)
 
     def score_key(self, entry: SourceEntry, observations: Key, metric: str) -> Key:
         """The key that a valid score has, where that of its observations is known; "" where there can be no score."""
@@ -223,7 +126,7 @@ def _score_pair(bench: _Bench, pair: Pair, held: Held, say: Say) -> None:
     began, failed = time.monotonic(), dict[str, SegTransferError]()
     # First, so that these and the target's observations are not in memory whole at the same time.
     own = bench.source_images(entry) if any(map(needs_source_images, missing)) else None
-    observations = _observations(bench, entry, bench.target(target))
+    observations = observations_of(bench, entry, bench.target(target))
     scores = _scores(observations, own, missing, failed)
     if scores and held():
         _store(bench, pair, valid, scores, observations, time.monotonic() - began, say)
@@ -293,28 +196,6 @@ def _valid_rows(bench: _Bench, pair: Pair) -> dict[str, dict[str, Any]]:
     return {name: {**row, "content_key": key} for name, (row, key) in found.items() if row["content_key"] == key}
 
 
-def _observations(bench: _Bench, entry: SourceEntry, target: _Target) -> Observations:
-    run, manifest = bench.run, bench.run.manifests[target.name]
-    file, key = run.features_file(entry.name, target.name), bench.observations_key(entry, target)
-    kept_in_bank = run.study.keep_features and not entry.scores_only
-    stored = read_bank(file, key) if kept_in_bank else None
-    if stored is not None:
-        return stored
-    own = run.study.normalisation == "model"
-    observations = extract(
-        bench.source(entry),
-        target.images,
-        target.sample,
-        mean=None if own else manifest.mean,
-        std=None if own else manifest.std,
-    )
-    if not kept_in_bank:
-        return observations
-    kept = rounded(observations)
-    write_bank(file, kept, key)
-    return kept
-
-
 def _row(pair: Pair, metric: str, score: Score, observations: Observations, seconds: float, key: Key) -> dict[str, Any]:
     return {
         "source": pair[0].name,
@@ -335,7 +216,3 @@ def _row(pair: Pair, metric: str, score: Score, observations: Observations, seco
 def _not_none(array: Any) -> Any:
     assert array is not None
     return array
-
-
-def _bytes_of(source: SourceModel) -> int:
-    return sum(tensor.nbytes for tensor in source.network.state_dict().values())

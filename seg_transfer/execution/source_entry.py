@@ -6,7 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from seg_transfer.data.manifest import Number
 from seg_transfer.models.factory_code import FACTORY
@@ -76,6 +83,10 @@ class SourceEntry(BaseModel):
     input_scale: Literal[1, 255] | None = None
     scores_only: bool = False
 
+    @model_serializer(mode="wrap")
+    def _only_what_is_said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if value not in (None, False)}
+
     @model_validator(mode="before")
     @classmethod
     def _folder_of_factory(cls, value: object) -> object:
@@ -136,6 +147,11 @@ class SourceEntry(BaseModel):
         if self.std and not all(value > 0 for value in self.std):
             raise ValueError(f"source {self.name!r}: field std: {list(self.std)}: must be positive; correct it")
         return self
+
+    @model_serializer(mode="wrap")
+    def _what_is_given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the fields of other kinds."""
+        return {field: value for field, value in dump(self).items() if value is not None and value is not False}
 
     @property
     def kind(self) -> Kind:

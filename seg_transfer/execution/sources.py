@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from torch import nn
 
@@ -95,37 +96,51 @@ def _train_source(run: Run, entry: SourceEntry, held: Held, n_workers: int, say:
     def keep() -> None:
         if not held():
             return
-        # The old card must not describe the new weights, not even for a moment.
-        (folder / FILE_NAME).unlink(missing_ok=True)
-        save_weights(network.state_dict(), folder / _WEIGHTS)
         found = evaluate_on(as_source_model(network, model), run.records(entry.dataset, "eval"), crops.manifest)
-        seconds = time.monotonic() - began
-        write_source_card(_card(run, entry, crops, model, initialisation, found, seconds, key), folder)
+        keep_network(
+            folder,
+            network,
+            crops,
+            found,
+            source=entry.name,
+            config=run.study.model.name if run.study.model else "",
+            model=model,
+            initialisation=initialisation,
+            seconds=time.monotonic() - began,
+            key=key,
+        )
         shutil.rmtree(work_dir, ignore_errors=True)
-        say(f"source {entry.name}: mIoU {found.miou:.4f} on its own eval split ({seconds:.0f} s)")
+        say(f"source {entry.name}: mIoU {found.miou:.4f} on its own eval split ({time.monotonic() - began:.0f} s)")
 
     in_main_process(keep)
 
 
-def _card(
-    run: Run,
-    entry: SourceEntry,
+def keep_network(
+    folder: Path,
+    network: nn.Module,
     crops: TrainingCrops,
+    found: SegmentationQuality,
+    *,
+    source: str,
+    config: str,
     model: ModelConfig,
     initialisation: str,
-    found: SegmentationQuality,
     seconds: float,
     key: Key,
-) -> SourceCard:
+) -> None:
+    """Write the weights of a trained network, and beside them the card that says what it is."""
+    # The old card must not describe the new weights, not even for a moment.
+    (folder / FILE_NAME).unlink(missing_ok=True)
+    save_weights(network.state_dict(), folder / _WEIGHTS)
     classes = crops.manifest.classes
-    return SourceCard(
-        source=entry.name,
-        dataset=entry.dataset,
+    card = SourceCard(
+        source=source,
+        dataset=crops.manifest.name,
         classes=classes,
-        config=run.study.model.name if run.study.model else "",
+        config=config,
         model=model,
         weights=_WEIGHTS,
-        sha256=sha256_of_file(run.source_folder(entry.name) / _WEIGHTS),
+        sha256=sha256_of_file(folder / _WEIGHTS),
         initialisation=initialisation,
         seed=crops.seed,
         steps=crops.schedule.steps,
@@ -141,3 +156,4 @@ def _card(
         seg_transfer_version=__version__,
         created_utc=now_utc(),
     )
+    write_source_card(card, folder)

@@ -36,12 +36,18 @@ class Training(_Block):
 
 
 class FineTuning(_Block):
-    """How sources are fine-tuned on targets: a schedule as above, one run per seed, and the control from scratch."""
+    """How sources are fine-tuned on targets: a schedule as above, one run per seed, and the control from scratch.
+
+    Attributes:
+        keep_weights: Keep the weights of the fine-tunings that are yet to be done, each like a trained source. It
+            decides no number: a fine-tuning that is finished is not done again for its weights.
+    """
 
     schedule: Path
     changes: dict[str, Any] = Field(default_factory=dict)
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
     scratch: bool = True
+    keep_weights: bool = False
 
 
 class Sampling(_Block):
@@ -49,13 +55,14 @@ class Sampling(_Block):
 
     Attributes:
         pixels_per_image: Labelled pixels drawn from each image, without replacement; all where there are fewer.
-        balance: The label frequencies that probabilities are inverse to: of the whole low-shot split, or of the image.
+        balance: The label frequencies that probabilities are inverse to: of the whole low-shot split, or of the image;
+            ``none`` draws every labelled pixel with the same probability.
         grid: Draw from the label map as it is, or from labels nearest-resized to the stride-4 feature grid.
         seed: Of the draw.
     """
 
     pixels_per_image: PositiveInt = 1000
-    balance: Literal["dataset", "image"] = "dataset"
+    balance: Literal["dataset", "image", "none"] = "dataset"
     grid: Literal["full", "feature"] = "full"
     seed: NonNegativeInt = 0
 
@@ -161,7 +168,7 @@ def load_study(file: Path) -> tuple[Study, dict[str, DatasetManifest]]:
                     f"{file}: field {field}: unknown dataset {dataset!r}; the manifests have {', '.join(known)}"
                 )
     needed = {*study.targets, *(source.dataset for source in study.sources)}
-    return study, {name: _limited(known[name], study.low_shot) for name in known if name in needed}
+    return study, {name: known[name].with_limit(study.low_shot) for name in known if name in needed}
 
 
 def schedule_of(training: Training | FineTuning) -> Schedule:
@@ -186,12 +193,6 @@ def _all_manifests(paths: tuple[Path, ...]) -> dict[str, DatasetManifest]:
             raise ConfigError(f"{path}: dataset {min(doubled)!r} has a manifest already; name each dataset once")
         known.update(found)
     return known
-
-
-def _limited(manifest: DatasetManifest, low_shot: int | None) -> DatasetManifest:
-    if low_shot is None:
-        return manifest
-    return manifest.model_copy(update={"low_shot": manifest.low_shot.model_copy(update={"limit": low_shot})})
 
 
 def _with_absolute_paths(study: Study, folder: Path) -> Study:

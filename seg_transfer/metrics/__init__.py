@@ -40,6 +40,7 @@ from seg_transfer.metrics._nce import nce
 from seg_transfer.metrics._nleep import nleep
 from seg_transfer.metrics._otce import otce
 from seg_transfer.metrics._otdd import otdd
+from seg_transfer.metrics._overlap import ClassOverlaps, GbcDifference, class_overlaps, deciding_classes
 from seg_transfer.metrics._pactran import pactran
 from seg_transfer.metrics._parc import parc
 from seg_transfer.metrics._rank_mean import rank_mean
@@ -50,9 +51,13 @@ from seg_transfer.observations import Observations, image_groups
 
 __all__ = [
     "METRICS",
+    "ClassOverlaps",
+    "GbcDifference",
     "Metric",
     "Score",
     "ccfv",
+    "class_overlaps",
+    "deciding_classes",
     "emd",
     "gbc",
     "h_score",

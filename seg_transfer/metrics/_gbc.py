@@ -175,15 +175,33 @@ def _add_outer_products(totals: FloatArray, z: FloatArray, keys: IntArray) -> No
 
 
 def _log_score(projected: _Projected, sample: slice | list[int], settings: _Settings) -> float | None:
-    counts = projected.counts[sample].sum(axis=0)
-    held = counts > 0
+    held = projected.counts[sample].sum(axis=0) > 0
     if np.count_nonzero(held) < 2:
         return None
-    n = counts[held, None].astype(np.float64)
+    return float(scipy.special.logsumexp(-_distances(projected, sample, held, settings)) + np.log(2.0))
+
+
+def class_distances(
+    statistics: Statistics,
+    n_components: int | None,
+    covariance: Covariance,
+    variance_floor: float,
+    ddof: int,
+) -> FloatArray:
+    """D_B of every pair i < j of the classes present, (C (C - 1) / 2,), with the settings of `gbc`."""
+    settings = _Settings(n_components, covariance, variance_floor, ddof)
+    held = np.ones(len(statistics.observations.classes), dtype=np.bool_)
+    return _distances(_project(statistics, settings), slice(None), held, settings)
+
+
+def _distances(
+    projected: _Projected, sample: slice | list[int], held: npt.NDArray[np.bool_], settings: _Settings
+) -> FloatArray:
+    """D_B of every pair i < j of the classes that the sample holds."""
+    n = projected.counts[sample].sum(axis=0)[held, None].astype(np.float64)
     sums, squares = projected.sums[sample].sum(axis=0)[held], projected.squares[sample].sum(axis=0)[held]
     means = projected.centres[held] + sums / n
-    distances = _DISTANCES[settings.covariance](means, _spreads(n, sums, squares, settings))
-    return float(scipy.special.logsumexp(-distances) + np.log(2.0))
+    return _DISTANCES[settings.covariance](means, _spreads(n, sums, squares, settings))
 
 
 def _spreads(n: FloatArray, sums: FloatArray, squares: FloatArray, settings: _Settings) -> FloatArray:

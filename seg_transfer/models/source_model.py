@@ -202,7 +202,9 @@ def checked(source: SourceModel) -> SourceModel:
     if is_map and any(is_answered(maps.scores, scores) for scores in score_maps(answer)):
         return source
     why = (
-        "its class scores are not the output of its 1x1 classifier" if is_map else "its classifier sees no feature map"
+        "its class scores are not the output of its 1x1 classifier"
+        if is_map
+        else "its classifier sees no feature map of the size of its scores"
     )
     other = ", or set scores_only: true to use its class probabilities alone" if len(score_maps(answer)) == 1 else ""
     raise ConfigError(

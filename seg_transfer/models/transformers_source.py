@@ -68,9 +68,15 @@ def _network(folder: Path, found: TransformersFolder) -> nn.Module:
         model: Any = transformers.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING[type(config)]
         state = {name: tensor for file in found.weights for name, tensor in load_checkpoint(file).items()}
         try:
-            # The state is given, so that transformers itself opens no weights.
+            # The state is given, so that transformers itself opens no weights; "eager", so that a config cannot ask for
+            # compiled attention from elsewhere.
             network, about = model.from_pretrained(
-                None, config=config, state_dict=state, output_loading_info=True, dtype=torch.float32
+                None,
+                config=config,
+                state_dict=state,
+                output_loading_info=True,
+                dtype=torch.float32,
+                attn_implementation="eager",
             )
         except Exception as error:
             raise CheckpointError(f"{folder}: weights do not fit config.json ({_reason(error)}); copy both") from error

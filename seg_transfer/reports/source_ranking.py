@@ -113,7 +113,7 @@ def ranking_of(target: str, metric: str, rows: Rows, skipped: Mapping[str, str],
     import pandas as pd
 
     names, parts = list(rows), parts_of(metric)
-    place = _first_place(metric, {part: [rows[name][part] for name in names] for part in parts}, alpha)
+    place = first_place_of(metric, {part: [rows[name][part] for name in names] for part in parts}, alpha)
     table = pd.DataFrame(
         {
             "source": names,
@@ -140,7 +140,8 @@ def parts_of(metric: str) -> tuple[str, ...]:
     return PARTS if "scores" in METRICS[metric].needs else (metric,)
 
 
-def _first_place(metric: str, rows: Mapping[str, Sequence[Mapping[str, Any]]], alpha: float) -> FirstPlace:
+def first_place_of(metric: str, rows: Mapping[str, Sequence[Mapping[str, Any]]], alpha: float = 0.05) -> FirstPlace:
+    """Who is first of n sources, from the n rows of scores of every metric that is scored for the one that decides."""
     scores = {part: [row["score"] for row in of_part] for part, of_part in rows.items()}
     replicates = {part: _replicates(of_part) for part, of_part in rows.items()}
     if metric in rows:
@@ -150,7 +151,7 @@ def _first_place(metric: str, rows: Mapping[str, Sequence[Mapping[str, Any]]], a
 
 def _replicates(rows: Sequence[Mapping[str, Any]]) -> Any:
     """(n, m), NaN where one is missing; None where a source has none."""
-    found = [row["replicates"] or [] for row in rows]
+    found = [row["replicates"] if isinstance(row["replicates"], Sequence) else () for row in rows]
     if not found[0] or len({len(one) for one in found}) > 1:
         return None
     return np.array(found, dtype=np.float64)

@@ -38,12 +38,15 @@ def evaluation_tables(frame: pd.DataFrame) -> list[Table]:
     return [_evaluation_table(str(scenario), rows) for scenario, rows in frame.groupby("scenario", sort=False)]
 
 
-def ranking_tables(pairs: pd.DataFrame, *, scenarios: Sequence[str] = SCENARIOS) -> list[Table]:
+def ranking_tables(
+    pairs: pd.DataFrame, *, scenarios: Sequence[str] = SCENARIOS, performance: str = "mIoU"
+) -> list[Table]:
     """One table per scenario, a section per group: the best item, the ones that metrics choose, and scratch.
 
-    `pairs` as in `seg_transfer.evaluation`; scratch stands with fixed targets, where it was fine-tuned.
+    `pairs` as in `seg_transfer.evaluation`; scratch stands with fixed targets, where it was fine-tuned. `performance`
+    says what the column miou holds, where it is another fraction, such as an accuracy.
     """
-    return [_ranking_table(pairs, scenario) for scenario in scenarios]
+    return [_ranking_table(pairs, scenario, performance) for scenario in scenarios]
 
 
 def metric_tables(metrics: Mapping[str, Metric]) -> list[Table]:
@@ -135,7 +138,7 @@ def _notes(scenario: str, rows: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _ranking_table(pairs: pd.DataFrame, scenario: str) -> Table:
+def _ranking_table(pairs: pd.DataFrame, scenario: str, performance: str) -> Table:
     group, item = GROUP_AND_ITEM[scenario]
     long = rankings(pairs, scenario)
     scratch = scratch_report(pairs) if scenario == "fixed_target" else pd.DataFrame()
@@ -146,7 +149,7 @@ def _ranking_table(pairs: pd.DataFrame, scenario: str) -> Table:
     table = _table(f"{_TITLES[scenario]}, what is best and what is chosen", notes)
     table.add_column(group, overflow="fold")
     table.add_column(item, overflow="fold")
-    table.add_column("mIoU", justify="right", no_wrap=True)
+    table.add_column(performance, justify="right", no_wrap=True)
     table.add_column("of best", justify="right", no_wrap=True)
     table.add_column("chosen by", overflow="fold", ratio=1)
     for name, members in long.groupby("group"):

@@ -1,5 +1,8 @@
 """Result tables of the literature, as shipped in data_manifests/published (its README says what each column is)."""
 
+import json
+from typing import Any
+
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,6 +11,25 @@ from seg_transfer.errors import ResultsError
 from seg_transfer.resources import shipped
 
 NAMES = ("segmentation", "architecture")
+
+# Name of the pairs -> the table, the column of actual performance, and what that is.
+PAIRS = {
+    "segmentation": ("segmentation", "miou", "mIoU"),
+    "architectures": ("architecture", "accuracy_fine_tuned", "accuracy"),
+    "architectures_frozen": ("architecture", "accuracy_frozen", "accuracy"),
+}
+# Of the datasets themselves: the original table has no such column.
+_CLASSIFICATION_CLASSES = {
+    "caltech_birds2011": 200,
+    "cifar10": 10,
+    "cifar100": 100,
+    "dtd": 47,
+    "imagenette": 10,
+    "oxford_flowers102": 102,
+    "oxford_iiit_pet": 37,
+    "stanford_dogs": 120,
+    "sun397": 397,
+}
 
 
 def load_published(name: str = "segmentation") -> pd.DataFrame:
@@ -20,12 +42,51 @@ def load_published(name: str = "segmentation") -> pd.DataFrame:
     >>> load_published().shape
     (272, 9)
     """
+    frame: pd.DataFrame = _read(name).to_pandas()
+    return frame
+
+
+def published_facts(name: str = "segmentation") -> dict[str, Any]:
+    """What a table's file says of itself: title, origin, licence, commit, changes, and columns.
+
+    `columns` maps a column to its unit and meaning, and to ``faulty: True`` where it must not be believed.
+
+    >>> published_facts()["licence"]
+    'Apache-2.0, The Google Research Authors'
+    """
+    words = {key.decode(): text.decode() for key, text in _read(name).schema.metadata.items() if key != b"pandas"}
+    return {**words, "columns": json.loads(words["columns"])}
+
+
+def published_pairs(name: str = "segmentation") -> tuple[pd.DataFrame, str]:
+    """Published pairs in the form that `seg_transfer.evaluation.evaluate` takes, and what their column miou holds.
+
+    "segmentation": mIoU after fine-tuning, 17 sources and targets.
+    "architectures": accuracy after fine-tuning, 19 ImageNet architectures (the sources) on 9 classification targets;
+    "architectures_frozen": that of a linear head on their fixed features. Both have n_target_classes.
+    Raises ResultsError if the name is unknown or the table unreadable.
+
+    >>> pairs, performance = published_pairs("architectures")
+    >>> len(pairs), performance
+    (171, 'accuracy')
+    """
+    if name not in PAIRS:
+        raise ResultsError(f"published pairs {name!r} are unknown; choose among {', '.join(PAIRS)}")
+    table, column, performance = PAIRS[name]
+    frame = load_published(table)
+    if table == "segmentation":
+        return frame, performance
+    frame = frame.rename(columns={"source_architecture": "source", column: "miou"})
+    frame = frame.drop(columns=[other for other in frame if str(other).startswith("accuracy_")])
+    return frame.assign(n_target_classes=frame["target"].map(_CLASSIFICATION_CLASSES)), performance
+
+
+def _read(name: str) -> pa.Table:
     if name not in NAMES:
         raise ResultsError(f"published table {name!r} is unknown; choose one of {', '.join(NAMES)}")
     path = shipped(f"data_manifests/published/{name}_pairs.parquet")
     try:
-        frame: pd.DataFrame = pq.read_table(path, page_checksum_verification=True).to_pandas()
+        return pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise ResultsError(f"{path}: not a readable Parquet file ({reason}); reinstall seg_transfer") from error
-    return frame

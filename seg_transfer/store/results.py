@@ -36,9 +36,17 @@ def read_pairs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     Raises:
         ResultsError: The folder holds no study, a file is damaged, or no pair is complete.
     """
+    pairs, left_out = complete_pairs(folder)
+    if pairs.empty:
+        raise ResultsError(f"{folder}: no pair has all scores and a performance; run score-pairs and finetune-pairs")
+    return pairs, left_out
+
+
+def complete_pairs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
+    """As `read_pairs`, with an empty frame where no pair is complete yet."""
     import pandas as pd  # late: half a second that the stages, which ask other things here, do not need
 
-    resolved = _resolved_study(folder)
+    resolved = resolved_study(folder)
     found = {
         f"{source['name']} -> {target}": _pair(folder, resolved, source, target)
         for source in resolved["study"]["sources"]
@@ -48,11 +56,11 @@ def read_pairs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     lacking = _lacking(resolved["study"]["metrics"], [row for row in found.values() if row is not None])
     columns = [*_HEAD, *(metric for metric, sources in lacking.items() if not sources)]
     complete = {label: row for label, row in found.items() if row is not None and row.keys() >= set(columns)}
-    if not complete or len(columns) == len(_HEAD):
-        raise ResultsError(f"{folder}: no pair has all scores and a performance; run score-pairs and finetune-pairs")
-    rows = [{name: row[name] for name in columns} for row in complete.values()]
     left_out = [f"{metric} (no score of {', '.join(sources)})" for metric, sources in lacking.items() if sources]
     left_out += [label for label in found if label not in complete]
+    if not complete or len(columns) == len(_HEAD):
+        return pd.DataFrame(columns=columns), left_out
+    rows = [{name: row[name] for name in columns} for row in complete.values()]
     return pd.DataFrame(rows + _scratch_rows(folder, resolved)), left_out
 
 
@@ -78,7 +86,8 @@ def _lacking(metrics: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> dict[
     }
 
 
-def _resolved_study(folder: Path) -> dict[str, Any]:
+def resolved_study(folder: Path) -> dict[str, Any]:
+    """The resolved study of a run folder; raises ResultsError where there is none."""
     file = folder / "study.yaml"
     try:
         resolved: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -96,27 +105,32 @@ def _pair(folder: Path, resolved: dict[str, Any], source: dict[str, Any], target
     other's source.
     """
     name = source["name"]
-    scored = _results("scores", resolved, scores_file(folder, name, target), target)
-    tuned = _results("performance", resolved, performance_file(folder, name, target), target)
+    scored = results_of("scores", resolved, scores_file(folder, name, target), target)
+    tuned = results_of("performance", resolved, performance_file(folder, name, target), target)
     if scored is None or tuned is None or metadata_of(scored, "source_key") != metadata_of(tuned, "source_key"):
         return None
-    miou = _miou(resolved, tuned)
+    miou = miou_of(resolved, tuned)
     if miou is None:
         return None
     n_classes = len(resolved["manifests"][target]["classes"])
     head = {"source": name, "target": target, "miou": miou, "n_target_classes": n_classes}
-    return head | _scores(scored, source_images_origin(resolved, source["dataset"]))
+    return head | _scores(resolved, scored, source["dataset"])
 
 
-def _scores(scored: pa.Table, source_images: Mapping[str, str]) -> dict[str, float]:
+def _scores(resolved: dict[str, Any], scored: pa.Table, dataset: str) -> dict[str, float]:
     """The scores of a file, but for those that saw the source's own images under other settings."""
     scores = {row["metric"]: row["score"] for row in scored.to_pylist()}
-    if metadata_of(scored, _SOURCE_IMAGES_KEY) == source_images[_SOURCE_IMAGES_KEY]:
+    if saw_these_source_images(scored, resolved, dataset):
         return scores
     return {metric: score for metric, score in scores.items() if not needs_source_images(metric)}
 
 
-def _results(kind: str, resolved: dict[str, Any], file: Path, target: str) -> pa.Table | None:
+def saw_these_source_images(scored: pa.Table, resolved: Mapping[str, Any], dataset: str) -> bool:
+    """Whether the images of the source's own dataset were seen under the settings that the study has."""
+    return metadata_of(scored, _SOURCE_IMAGES_KEY) == source_images_origin(resolved, dataset)[_SOURCE_IMAGES_KEY]
+
+
+def results_of(kind: str, resolved: dict[str, Any], file: Path, target: str) -> pa.Table | None:
     """A file of results; None where there is none, or it comes from other settings than the study's."""
     if not file.exists():
         return None
@@ -124,7 +138,7 @@ def _results(kind: str, resolved: dict[str, Any], file: Path, target: str) -> pa
     return table if metadata_of(table, "settings_key") == settings_key(kind, resolved, target) else None
 
 
-def _miou(resolved: dict[str, Any], tuned: pa.Table) -> float | None:
+def miou_of(resolved: dict[str, Any], tuned: pa.Table) -> float | None:
     """Mean over the study's seeds, None where one is missing; seeds that the study no longer has do not count."""
     of_seed = {row["seed"]: float(row["miou"]) for row in tuned.to_pylist()}
     tuning = resolved["study"].get("fine_tuning")
@@ -135,8 +149,8 @@ def _miou(resolved: dict[str, Any], tuned: pa.Table) -> float | None:
 def _scratch_rows(folder: Path, resolved: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for target in resolved["study"]["targets"]:
-        tuned = _results("performance", resolved, performance_file(folder, SCRATCH, target), target)
-        miou = None if tuned is None else _miou(resolved, tuned)
+        tuned = results_of("performance", resolved, performance_file(folder, SCRATCH, target), target)
+        miou = None if tuned is None else miou_of(resolved, tuned)
         if miou is not None:
             rows.append({"source": SCRATCH, "target": target, "miou": miou})
     return rows

@@ -24,7 +24,8 @@ class SourceCard(BaseModel):
         model: That config's ``model`` entry, as built: with the dataset's classes and normalisation.
         weights: File name of the weights (safetensors), in the same folder.
         sha256: Of the weights file.
-        initialisation: "random", or the sha256 of the ImageNet checkpoint that the backbone started from.
+        initialisation: "random", or the sha256 of the weights that the training started from: an ImageNet checkpoint's
+            for the backbone, or, for a source that was fine-tuned, the source's.
         seed: Of initialisation, order and augmentation of the images.
         steps: Optimisation steps.
         schedule: The whole training schedule.

@@ -19,7 +19,8 @@ from seg_transfer.store.content_key import SCHEMA_VERSION
 _DESCRIPTIONS = "columns"
 
 
-def _schema(columns: Sequence[tuple[str, pa.DataType, str]]) -> pa.Schema:
+def described_schema(columns: Sequence[tuple[str, pa.DataType, str]]) -> pa.Schema:
+    """A schema of columns (name, type, meaning), with the dictionary of meanings in its metadata."""
     fields = [pa.field(name, kind, metadata={"description": text}) for name, kind, text in columns]
     return pa.schema(fields, metadata={_DESCRIPTIONS: json.dumps({name: text for name, _, text in columns})})
 
@@ -32,7 +33,7 @@ _PROVENANCE = [
     ("created_utc", pa.string(), "time of writing, UTC, ISO 8601"),
 ]
 
-SAMPLES = _schema(
+SAMPLES = described_schema(
     [
         ("image_id", pa.string(), "image path relative to the dataset's root, without suffix"),
         ("row", pa.int32(), "pixel row from the top, 0-based, in the map it was drawn from"),
@@ -41,7 +42,7 @@ SAMPLES = _schema(
     ]
 )
 
-SCORES = _schema(
+SCORES = described_schema(
     [
         ("source", pa.string(), "name of the source model"),
         ("target", pa.string(), "name of the target dataset"),
@@ -62,7 +63,7 @@ SCORES = _schema(
     ]
 )
 
-PERFORMANCE = _schema(
+PERFORMANCE = described_schema(
     [
         ("source", pa.string(), "name of the source model, or scratch"),
         ("target", pa.string(), "name of the target dataset"),
@@ -77,7 +78,18 @@ PERFORMANCE = _schema(
 )
 
 
-STABILITY = _schema(
+GBC_SETTINGS = described_schema(
+    [
+        ("source", pa.string(), "name of the source model"),
+        ("target", pa.string(), "name of the target dataset"),
+        ("covariance", pa.string(), "diagonal, spherical or full"),
+        ("n_components", pa.int32(), "dimensions that the PCA keeps; 0 for no PCA"),
+        ("score", pa.float64(), "GBC"),
+        *_PROVENANCE,
+    ]
+)
+
+STABILITY = described_schema(
     [
         ("n_images", pa.int32(), "images of the target that the ranking was made from"),
         ("seed", pa.int64(), "seed of the pixel sample"),

@@ -1,7 +1,7 @@
 """A real Slurm cluster on this machine alone: munge, a controller and two nodes of one CPU and pretended GPUs each.
 
 Everything is started from a temporary folder, without systemd, listens on the loopback only, and is stopped at the end,
-whatever happened. It needs root, and Debian's packages (scripts/cluster_packages.sh).
+whatever happened. It needs root, and Debian's packages (scripts/test_packages.sh).
 """
 
 import contextlib
@@ -59,7 +59,7 @@ def why_not() -> str:
     """Why there can be no cluster here; "" where there can."""
     missing = [name for name in BINARIES if shutil.which(name) is None]
     if missing:
-        return f"Slurm is not installed here ({', '.join(missing)}); as root, scripts/cluster_packages.sh installs it"
+        return f"Slurm is not installed here ({', '.join(missing)}); as root, scripts/test_packages.sh installs it"
     return "" if os.geteuid() == 0 else "the Slurm cluster of this test is started by root only"
 
 

@@ -178,6 +178,12 @@ def test_the_plan_agrees_that_nothing_is_missing(mixed, invoke):
     assert mixed.state() == before
 
 
+def test_every_file_of_such_a_study_is_whole(copy, invoke):
+    copy.change(fine_tuning=None)
+    ended = invoke("plan", *copy.place(), "--trust-config", "--check")
+    assert (ended.code, ended.err) == (0, "")
+
+
 def test_a_plan_imports_no_torch_and_takes_less_than_two_seconds(mixed):
     """Of the processor: other processes may have it in between."""
     words = ["-m", "seg_transfer", "plan", *mixed.place(), "--trust-config"]
@@ -333,3 +339,13 @@ def test_a_ranking_by_features_goes_on_without_a_source_of_scores(copy):
     ranking = rank(copy, "gbc")
     assert set(ranking.table["source"]) == {"day_street", "tokens", "dictionary", "segformer"}
     assert ranking.skipped == {"prototypes": "can have no score by gbc; choose another metric"}
+
+
+def test_features_are_explained_where_there_are_some(copy, invoke):
+    line = invoke("explain", *copy.place(), "--target", "dusk_street", "--trust-config").reason(3)
+    assert line == (
+        "prototypes -> dusk_street: only scores can be had of this source (scores_only), and no features to explain; "
+        "leave it out"
+    )
+    explained = {path.parent.name for path in (copy.run / "explanations").glob("*/dusk_street")}
+    assert explained >= {"day_street", "tokens", "dictionary", "segformer"}

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from seg_transfer.demo import world
-from seg_transfer.execution import scoring, sources
+from seg_transfer.execution import observing, sources
 from seg_transfer.store.content_key import sha256_of_file
 from seg_transfer.store.source_card import read_source_card
 
@@ -256,7 +256,7 @@ def test_kept_features_give_the_same_scores_again_without_any_image(trained, cop
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("ran the network again")
 
-    monkeypatch.setattr(scoring, "extract", refuse)
+    monkeypatch.setattr(observing, "extract", refuse)
     bench.change(metrics=["gbc", "leep", "logme"])
     bench.done("score-pairs")
     again = [row for row in bench.rows("scores") if row["metric"] != "logme"]

@@ -13,7 +13,7 @@ from PIL import Image
 
 import seg_transfer.metrics
 from seg_transfer.errors import ConfigError
-from seg_transfer.execution import items, keys, scoring
+from seg_transfer.execution import items, keys, observing, scoring
 from seg_transfer.execution.keys import source_spec
 from seg_transfer.execution.run import open_run
 from seg_transfer.execution.samples import pixel_sample
@@ -192,7 +192,7 @@ def test_kept_features_serve_source_images_too(bench, seen, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("ran the network again")
 
-    monkeypatch.setattr(scoring, "extract", refuse)
+    monkeypatch.setattr(observing, "extract", refuse)
     bench.done("score-pairs")
     assert {name: scores_of(bench, name) for name in ("own", "pooled")} == first
 

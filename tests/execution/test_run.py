@@ -141,12 +141,7 @@ def test_the_resolved_study_is_stored_with_the_manifests_it_names_and_nothing_el
     assert stored["manifests"]["cells_dark"]["low_shot"]["limit"] == 3
     assert stored["data_root"] == str(tmp_path / "world")
     assert stored["study"]["manifests"] == [str(tmp_path / "world/manifests")]
-    assert stored["study"]["sources"][0] == {
-        "name": "day_street",
-        "dataset": "day_street",
-        "config": None,
-        "checkpoint": None,
-    }
+    assert stored["study"]["sources"][0] == {"name": "day_street", "dataset": "day_street"}
 
 
 def test_half_written_files_of_killed_processes_are_removed_and_nothing_else(study, tmp_path):

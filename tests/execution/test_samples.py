@@ -101,6 +101,15 @@ def test_pixels_and_labels_are_those_of_the_label_maps(run):
     assert 255 not in sample.labels
 
 
+def test_without_balance_every_pixel_has_the_same_chance(run):
+    record, manifest = run.low_shot(TARGET)[1], run.manifests[TARGET]
+    sample, labels = sample_of(with_sampling(run, balance="none")), read_label(record.label, manifest)
+    same = sample_pixels(np.where(labels == 255, 255, 0), 60, dataset=TARGET, image_id=record.image_id, seed=3)
+    own = sample.image_index == 1
+    assert (sample.rows[own] * 96 + sample.columns[own]).tolist() == same.tolist()
+    assert differ(sample, sample_of(run))
+
+
 def test_frequencies_are_those_of_all_images_or_of_one(run):
     """By hand: the sample of image 2 with the counts of the whole low-shot split, and with its own."""
     manifest, records = run.manifests[TARGET], run.low_shot(TARGET)

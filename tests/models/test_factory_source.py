@@ -153,6 +153,7 @@ def test_the_same_probabilities_come_of_scores_and_of_probabilities(tmp_path):
         ("Dictionary", {"classifier": "stem"}, "classifier stem is a Conv2d"),
         ("Dictionary", {"scores_only": True}, "answers with 2 score maps (B, C, h, w), one is expected"),
         ("Wide", {}, "classifier head is a Conv2d, no linear layer or 1x1 convolution"),
+        ("Skipping", {}, "its classifier sees no feature map"),
         ("One", {"scores_only": True}, "answers with one channel; a channel per class is needed"),
     ],
 )

@@ -234,6 +234,9 @@ def test_nothing_is_asked_of_a_network_and_the_library_is_left_as_it_was(tmp_pat
     load_source(TransformersSource(tmp_path))
     assert (constants.HF_HUB_OFFLINE, library.utils.logging.get_verbosity()) == before
     config = json.loads((tmp_path / "config.json").read_text())
+    foreign = dict.fromkeys(("attn_implementation", "_attn_implementation"), "someone/kernels")
+    (tmp_path / "config.json").write_text(json.dumps(config | foreign))
+    load_source(TransformersSource(tmp_path))
     (tmp_path / "config.json").write_text(
         json.dumps(
             {**config, "model_type": "upernet", "backbone": "microsoft/resnet-50", "use_pretrained_backbone": True}

@@ -107,6 +107,13 @@ def test_published_rankings_fit_80_columns(published):
     assert cells(text, "isprs") == ["isprs", "isaid", "0.494", "1.000", "best,", "gbc,", "rank_mean"]
 
 
+def test_another_performance_than_miou_is_named():
+    text = text_of(ranking_tables(small_pairs(), performance="accuracy"))
+    assert text.count("accuracy") == 2
+    assert "mIoU" not in text
+    assert text_of(ranking_tables(small_pairs())).count("mIoU") == 2
+
+
 def test_names_are_never_markup():
     pairs = small_pairs().replace({"source": {"a": "[red]a[/red]"}}).rename(columns={"sharp": "[bold]"})
     text = text_of([*evaluation_tables(evaluate(pairs)), *ranking_tables(pairs)])

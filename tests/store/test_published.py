@@ -8,7 +8,7 @@ import pytest
 from seg_transfer import resources
 from seg_transfer.errors import ResultsError
 from seg_transfer.resources import shipped
-from seg_transfer.store.published import NAMES, load_published
+from seg_transfer.store.published import NAMES, PAIRS, load_published, published_pairs
 
 
 def test_segmentation_pairs_are_complete():
@@ -50,6 +50,33 @@ def test_every_column_is_described_and_the_fault_is_marked(name):
     assert b"Apache-2.0" in schema.metadata[b"licence"]
     assert schema.metadata[b"commit"] == b"4963f325"
     assert b"ECCV 2022" in schema.metadata[b"origin"]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs_are_ready_to_be_evaluated(name):
+    pairs, performance = published_pairs(name)
+    assert {"source", "target", "miou", "n_target_classes"} < set(pairs)
+    assert performance == ("mIoU" if name == "segmentation" else "accuracy")
+    assert pairs.notna().all(axis=None)
+    measured = [column for column in pairs if column.startswith("accuracy")]
+    assert measured == []  # it would be taken for a metric
+
+
+def test_either_accuracy_of_an_architecture_is_its_performance():
+    raw = load_published("architecture")
+    for name, column in (("architectures", "accuracy_fine_tuned"), ("architectures_frozen", "accuracy_frozen")):
+        pairs = published_pairs(name)[0]
+        assert pairs["miou"].tolist() == raw[column].tolist()
+        assert pairs["source"].tolist() == raw["source_architecture"].tolist()
+        assert pairs["gbc"].tolist() == raw["gbc"].tolist()
+    classes = pairs.groupby("target")["n_target_classes"].unique().map(list).to_dict()
+    assert len(classes) == 9
+    assert (classes["cifar100"], classes["sun397"], classes["dtd"]) == ([100], [397], [47])
+
+
+def test_unknown_pairs():
+    with pytest.raises(ResultsError, match="'architecture' are unknown; choose among segmentation, architectures"):
+        published_pairs("architecture")
 
 
 def test_unknown_table():

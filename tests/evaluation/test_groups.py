@@ -11,7 +11,7 @@ import pytest
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation import MEASURES, evaluate, evaluate_groups, measures, rankings, scratch_report
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "weighted_tau.json").read_text())["cases"]
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "weighted_tau.json").read_text())["cases"]
 
 
 def pairs_of(miou, **scores):

@@ -1,0 +1,7 @@
+"""The same as `seg-transfer explain`."""
+
+import sys
+
+from seg_transfer.cli import main
+
+main(["explain", *sys.argv[1:]])

@@ -1,0 +1,182 @@
+"""The metrics on image classification: ten small networks, and targets made of the handwritten digits of scikit-learn.
+
+    python scripts/image_level_example.py
+
+The sources learn tasks of their own on one half of the digits: parts of the task (odd or even), the task on turned,
+negative or shuffled pictures, and labels that mean nothing. The target is the other half: few pictures per class are
+labelled, for the scores and for retraining; actual performance is the accuracy on the rest, with a new head on fixed
+features or, with --layers all, after fine-tuning all layers.
+
+Fixed source: every source on 100 random subsets of the classes. Fixed target: all sources on each subset.
+"""
+
+import argparse
+import functools
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from rich.console import Console
+from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_limits
+from torch.nn.functional import cross_entropy
+
+from seg_transfer.evaluation import SCRATCH, evaluate, scratch_report
+from seg_transfer.image_level import class_subset_study, class_subsets, image_observations
+from seg_transfer.reports.tables import evaluation_tables, ranking_tables, render
+
+METRICS = ("gbc", "logme", "h_score", "lda_score", "leep", "nleep")
+HIDDEN = (64, 32)
+SIDE = 8
+# Learning rates with which 200 steps learn nearly all of the few pictures by heart.
+RATES = {"head": 0.03, "all": 0.003}
+
+Task = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def tasks(seed: int) -> dict[str, Task]:
+    """Name -> pictures (N, 8, 8) and digits (N,) to the pictures and labels that a source learns from."""
+    rng = np.random.default_rng(seed)
+    order, labels = rng.permutation(SIDE * SIDE), rng.integers(0, 10, 10_000)
+    return {
+        "odd_even": lambda x, y: (x, y % 2),
+        "low_high": lambda x, y: (x, y // 5),
+        "has_loop": lambda x, y: (x, np.isin(y, [0, 6, 8, 9]).astype(int)),
+        "only_0_to_4": lambda x, y: (x[y < 5], y[y < 5]),
+        "mirrored": lambda x, y: (x[:, :, ::-1], y),
+        "upside_down": lambda x, y: (x[:, ::-1, ::-1], y),
+        "quarter_turn": lambda x, y: (np.rot90(x, axes=(1, 2)), y),
+        "negative": lambda x, y: (1 - x, y),
+        "shuffled_pixels": lambda x, y: (x.reshape(len(x), -1)[:, order].reshape(x.shape), y),
+        "random_labels": lambda x, y: (x, labels[: len(y)]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=100, help="random subsets of the classes")
+    parser.add_argument("--shots", type=int, default=10, help="labelled pictures per class of the target")
+    parser.add_argument("--steps", type=int, default=200, help="of every retraining")
+    parser.add_argument("--layers", choices=["head", "all"], default="head", help="which layers are retrained")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        run(arguments)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    start = time.perf_counter()
+    pictures, digits = load_digits(return_X_y=True)
+    order = np.random.default_rng(arguments.seed).permutation(len(digits))
+    pictures, digits = pictures[order].reshape(-1, SIDE, SIDE) / 16, digits[order]
+    half = len(digits) // 2
+    few, rest = few_shot(digits[half:], arguments.shots)
+    target = tensor(pictures[half:])
+
+    networks = {}
+    for name, task in tasks(arguments.seed).items():
+        x, y = task(pictures[:half], digits[:half])
+        networks[name] = trained(tensor(x), torch.as_tensor(np.unique(y, return_inverse=True)[1]), arguments.seed)
+    observations = {name: observed(network, target[few], digits[half:][few]) for name, network in networks.items()}
+    networks[SCRATCH] = new_network(2, arguments.seed)
+
+    @functools.cache
+    def accuracies(*classes: int) -> dict[str, float]:
+        train, test = (rows[np.isin(digits[half:][rows], classes)] for rows in (few, rest))
+        codes = torch.as_tensor(np.searchsorted(classes, digits[half:]))
+        tuned = fine_tuned(networks, target[train], codes[train], len(classes), arguments)
+        right = forward(tuned, target[test]).argmax(2) == codes[test]
+        return dict(zip(networks, right.double().mean(1).tolist(), strict=True))
+
+    def accuracy(source: str, classes: np.ndarray) -> float:
+        return accuracies(*classes.tolist())[source]
+
+    def study(subsets: list[np.ndarray]):
+        return class_subset_study(observations, subsets, accuracy, METRICS, scratch=True)
+
+    console = Console()
+    everything = study([np.arange(10)])
+    console.print(f"All ten classes, {arguments.shots} labelled pictures of each, {len(rest)} to judge by:\n")
+    render(ranking_tables(everything, scenarios=["fixed_target"], performance="accuracy"), console)
+    render(evaluation_tables(evaluate(everything, scenarios=["fixed_target"])), console)
+    pairs = study(class_subsets(10, n_draws=arguments.draws, seed=arguments.seed))
+    console.print(f"{pairs['target'].nunique()} different targets among {arguments.draws} draws of 2 to 10 classes:\n")
+    render(evaluation_tables(evaluate(pairs)), console)
+    beaten = scratch_report(pairs)["beats_scratch"]
+    print(f"The best source beats scratch (random weights) on {beaten.sum()} of {len(beaten)} targets.\nMean accuracy:")
+    print(pairs.groupby("source")["miou"].mean().sort_values(ascending=False).round(3).to_string(header=False))
+    print(f"{time.perf_counter() - start:.0f} s")
+
+
+def few_shot(labels: np.ndarray, shots: int) -> tuple[np.ndarray, np.ndarray]:
+    """The positions of the first so many of every class, and all others."""
+    few = np.sort(np.concatenate([np.flatnonzero(labels == label)[:shots] for label in np.unique(labels)]))
+    return few, np.setdiff1d(np.arange(len(labels)), few)
+
+
+def tensor(pictures: np.ndarray) -> torch.Tensor:
+    return torch.as_tensor(pictures.reshape(len(pictures), -1).copy(), dtype=torch.float32)
+
+
+def new_network(n_classes: int, seed: int) -> torch.nn.Sequential:
+    torch.manual_seed(seed)
+    layers: list[torch.nn.Module] = []
+    for n_in, n_out in zip((SIDE * SIDE, *HIDDEN), HIDDEN, strict=False):
+        layers += [torch.nn.Linear(n_in, n_out), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers, torch.nn.Linear(HIDDEN[-1], n_classes))
+
+
+def trained(pictures: torch.Tensor, labels: torch.Tensor, seed: int, epochs: int = 20) -> torch.nn.Sequential:
+    network = new_network(int(labels.max()) + 1, seed)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for _ in range(epochs):
+        for rows in torch.randperm(len(labels)).split(64):
+            step(optimizer, network, pictures[rows], labels[rows])
+    return network
+
+
+def fine_tuned(
+    networks: dict[str, torch.nn.Sequential],
+    pictures: torch.Tensor,
+    labels: torch.Tensor,
+    n_classes: int,
+    arguments: argparse.Namespace,
+) -> list[torch.Tensor]:
+    """The stacked weights of every network under the same new head, after training the head or all layers of each."""
+    head = new_network(n_classes, arguments.seed)[-1].state_dict()
+    states = [{**network[:-1].state_dict(), **head} for network in networks.values()]
+    weights = [torch.stack([state[name] for state in states]) for name in states[0]]
+    learning = weights if arguments.layers == "all" else weights[-2:]
+    optimizer = torch.optim.Adam([weight.requires_grad_() for weight in learning], lr=RATES[arguments.layers])
+    repeated = labels.repeat(len(networks))
+    for _ in range(arguments.steps):
+        optimizer.zero_grad()
+        cross_entropy(forward(weights, pictures).flatten(0, 1), repeated, reduction="sum").div(len(labels)).backward()
+        optimizer.step()
+    return [weight.detach() for weight in weights]
+
+
+def forward(weights: list[torch.Tensor], pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures (N, 64) -> scores (networks, N, classes); weights and biases of the layers in turn, stacked."""
+    values = pictures.expand(len(weights[0]), -1, -1)
+    for number in range(0, len(weights), 2):
+        values = torch.baddbmm(weights[number + 1][:, None], values.relu() if number else values, weights[number].mT)
+    return values
+
+
+def step(optimizer: torch.optim.Optimizer, network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+    optimizer.zero_grad()
+    cross_entropy(network(x), y).backward()
+    optimizer.step()
+
+
+def observed(network: torch.nn.Sequential, pictures: torch.Tensor, labels: np.ndarray):
+    with torch.no_grad():
+        features = network[:-1](pictures)
+        return image_observations(features.numpy(), labels, network[-1](features).softmax(1).numpy())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Installs what tests/end_to_end/test_slurm.py and test_report_browser.py need, from Debian or Ubuntu. Only for a machine
+# that is there for the tests: test.sh does not call it, and a test is skipped where its programs are absent.
+set -euo pipefail
+
+lacks() {
+    for command in "$@"; do
+        command -v "$command" >/dev/null || return 0
+    done
+    return 1
+}
+
+install() {
+    what=$1
+    shift
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        echo "$what is not installed, for that takes root and apt-get; its test is skipped" >&2
+        return
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update
+    apt-get -qq install --no-install-recommends "$@" >/dev/null
+}
+
+if lacks slurmctld slurmd sbatch munged; then
+    install Slurm slurmctld slurmd slurm-client munge
+fi
+# Ubuntu has Chromium as a snap only.
+if lacks chromium chromedriver; then
+    install Chromium chromium chromium-driver || echo "Chromium cannot be installed; its test is skipped" >&2
+fi

@@ -1,0 +1,41 @@
+"""How well a transferability metric ranks: its scores held against actual performance, group by group.
+
+A group of the fixed-target scenario is one target with its sources; a group of the fixed-source scenario is one source
+with its targets. Every function takes `pairs`, one row per pair:
+
+    source, target      names; rows whose source is `scratch` are a control of fine-tuning and are never ranked
+    miou                actual performance, a fraction in [0, 1]; of image classification, the accuracy
+    n_target_classes    optional, the number of classes of the target
+    any other numeric column is a transferability metric (higher is better)
+
+Where all parts of the metric `rank_mean` are columns and it is none itself, it is added, from the ranks in each group.
+
+A pair that was not fine-tuned yet has no miou: the caller drops its row first, nothing here guesses it.
+Functions raise ResultsError on a missing column, a pair given twice, source == target, or a value that is not finite.
+"""
+
+from seg_transfer.evaluation._compare import compare_metrics
+from seg_transfer.evaluation._groups import evaluate, evaluate_groups, rankings, scratch_report
+from seg_transfer.evaluation._leave_out import leave_one_dataset_out, leave_out_summary
+from seg_transfer.evaluation._measures import MEASURES, measures
+from seg_transfer.evaluation._pairs import CONTROLS, GROUP_AND_ITEM, SCENARIOS, SCRATCH
+from seg_transfer.evaluation._stability import RELEASED_MEASURES, STABILITY_MEASURES, setup_stability
+
+__all__ = [
+    "CONTROLS",
+    "GROUP_AND_ITEM",
+    "MEASURES",
+    "RELEASED_MEASURES",
+    "SCENARIOS",
+    "SCRATCH",
+    "STABILITY_MEASURES",
+    "compare_metrics",
+    "evaluate",
+    "evaluate_groups",
+    "leave_one_dataset_out",
+    "leave_out_summary",
+    "measures",
+    "rankings",
+    "scratch_report",
+    "setup_stability",
+]

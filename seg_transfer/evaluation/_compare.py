@@ -1,0 +1,73 @@
+"""Two metrics on the same groups: which is better, and how sure that is."""
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from seg_transfer.errors import ResultsError
+from seg_transfer.evaluation._bootstrap import draws_of, intervals, weighted_means
+from seg_transfer.evaluation._groups import values_of_groups
+from seg_transfer.evaluation._measures import MEASURES, Array
+from seg_transfer.evaluation._pairs import checked, kinds_of, with_rank_mean
+
+# Means of equal values differ by rounding, which must not make a winner.
+EQUAL_WITHIN = 1e-12
+
+_COLUMNS = ("first", "second", "measure", "n_groups", "wins", "ties", "losses")
+_DIFFERENCES = ("mean_difference", "difference_low", "difference_high", "share_first_better")
+
+
+def compare_metrics(
+    pairs: pd.DataFrame, *, scenario: str, measure: str = "tau_w", n_bootstrap: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """Every two metrics, controls among them, on the same groups: one row per *unordered* pair of metrics.
+
+    ``first`` stands before ``second`` in the order of the metric columns, controls last; the row of the other order is
+    this one with wins and losses, and the signs, exchanged.
+
+    Columns: first, second, measure, then
+    n_groups            groups in which the measure of both is defined; only these count below
+    wins, ties, losses  groups in which the first is better, as good (within 1e-12), worse
+    mean_difference     mean over groups of the measure of the first minus that of the second
+    difference_low, difference_high
+                        its 95 % percentile-bootstrap interval over groups, from the draws of groups that `evaluate`
+                        makes with the same seed, equal for both metrics and all rows: a paired interval, narrower than
+                        the intervals of the two means suggest. NaN with one group
+    share_first_better  share in [0, 1] of the draws in which the first has the higher mean, an equal one counts half
+
+    Raises ResultsError as `evaluate` does, and for an unknown measure.
+    """
+    if measure not in MEASURES:
+        raise ResultsError(f"measure {measure!r} is unknown; choose one of {', '.join(MEASURES)}")
+    frame = with_rank_mean(checked(pairs), scenario)
+    values = values_of_groups(frame, scenario)[:, :, MEASURES.index(measure)]
+    draws = draws_of(len(values), n_bootstrap, seed)
+    rows = [
+        {"first": first, "second": second, "measure": measure, **_compared(values[:, i] - values[:, j], draws)}
+        for (i, first), (j, second) in combinations(enumerate(kinds_of(frame, scenario)), 2)
+    ]
+    return pd.DataFrame(rows, columns=[*_COLUMNS, *_DIFFERENCES])
+
+
+def signs(differences: Array) -> Array:
+    """1, 0 or -1 of every difference, where those within 1e-12 are none; NaN stays."""
+    return np.sign(np.where(np.abs(differences) <= EQUAL_WITHIN, 0.0, differences))
+
+
+def _compared(differences: Array, draws: Array) -> dict[str, Any]:
+    """Of the differences (groups,) of two metrics."""
+    means = weighted_means(draws, differences)
+    low, high = intervals(means)
+    sign, of_means = signs(differences), signs(means[~np.isnan(means)])
+    return {
+        "n_groups": int(np.count_nonzero(~np.isnan(differences))),
+        "wins": int(np.count_nonzero(sign == 1)),
+        "ties": int(np.count_nonzero(sign == 0)),
+        "losses": int(np.count_nonzero(sign == -1)),
+        "mean_difference": float(weighted_means(np.ones((1, len(differences))), differences)[0]),
+        "difference_low": float(low),
+        "difference_high": float(high),
+        "share_first_better": float((of_means.mean() + 1) / 2) if len(of_means) else np.nan,
+    }

@@ -1,0 +1,160 @@
+"""Scores held against actual performance group by group, and their means over groups."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from seg_transfer.evaluation._bootstrap import draws_of, intervals, weighted_means
+from seg_transfer.evaluation._measures import MEASURES, Array, measures
+from seg_transfer.evaluation._pairs import (
+    SCENARIOS,
+    SCRATCH,
+    axes_of,
+    checked,
+    controls_of,
+    kinds_of,
+    metrics_of,
+    with_rank_mean,
+)
+
+_TAU_W = MEASURES.index("tau_w")
+
+
+def evaluate_groups(pairs: pd.DataFrame, *, scenarios: Sequence[str] = SCENARIOS) -> pd.DataFrame:
+    """Evaluation measures of every group: one row per (scenario, group, metric), controls among the metrics.
+
+    Columns: scenario, group, metric, kind ("metric" or "control"), n_items, the measures, chosen and best (names; tied
+    ones joined by ", ", chosen is empty for `random`), chosen_miou (mean over the tied) and best_miou.
+    A group with fewer than two items has nothing to rank and no row; `evaluate` counts such groups.
+
+    Controls look at no feature:
+    minus_n_classes      minus n_target_classes; fixed source only, and only where that column is given
+    mean_rank_elsewhere  the item's mean rank by performance in the *other* groups, never in its own
+    random               the expectation over all orders: no draw is made
+    """
+    frame = checked(pairs)
+    rows = [row for scenario in scenarios for row in _group_rows(with_rank_mean(frame, scenario), scenario)]
+    extra = ["chosen", "best", "chosen_miou", "best_miou"]
+    return pd.DataFrame(rows, columns=["scenario", "group", "metric", "kind", "n_items", *MEASURES, *extra])
+
+
+def evaluate(
+    pairs: pd.DataFrame, *, n_bootstrap: int = 2000, seed: int = 0, scenarios: Sequence[str] = SCENARIOS
+) -> pd.DataFrame:
+    """Mean evaluation measures over groups: one row per (scenario, metric), metrics first, then controls.
+
+    Columns: scenario, metric, kind ("metric" or "control"), then
+    n_groups         groups evaluated
+    n_too_small      groups left out because they hold fewer than two items
+    n_tau_undefined  groups whose tau_w is NaN (constant scores or performance); they are left out of that mean
+    <measure>, <measure>_low, <measure>_high
+                     mean over groups and its 95 % percentile-bootstrap interval over groups (NaN with one group);
+                     all rows of a scenario see the same `n_bootstrap` draws of groups, so they are paired
+    beaten_by        of a metric: the list of controls with a higher tau_w, None where there is none
+
+    `miou` must be there for every row: drop pairs that are not fine-tuned yet.
+    """
+    frame = checked(pairs)
+    rows = [_summary(with_rank_mean(frame, scenario), scenario, n_bootstrap, seed) for scenario in scenarios]
+    return pd.DataFrame([row for of_scenario in rows for row in of_scenario])
+
+
+def rankings(pairs: pd.DataFrame, scenario: str) -> pd.DataFrame:
+    """The ranking that each metric gives, beside the actual one: one row per (group, item, metric).
+
+    Columns: group, item, miou, miou_rank, metric, score, score_rank; ranks start at 1 = best, equal values share the
+    smaller rank. Rows are in the order of group, metric column, miou_rank.
+    """
+    frame = with_rank_mean(checked(pairs), scenario)
+    group, item = axes_of(scenario)
+    ranked = frame.assign(miou_rank=_ranks(frame, group, "miou"))
+    parts = [
+        ranked[[group, item, "miou", "miou_rank"]].assign(
+            metric=metric, position=position, score=frame[metric], score_rank=_ranks(frame, group, metric)
+        )
+        for position, metric in enumerate(metrics_of(frame))
+    ]
+    columns = ["group", "item", "miou", "miou_rank", "metric", "score", "score_rank"]
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    long = pd.concat(parts).rename(columns={group: "group", item: "item"})
+    return long.sort_values(["group", "position", "miou_rank", "item"], ignore_index=True)[columns]
+
+
+def scratch_report(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Does any source help? One row per target that was also fine-tuned from scratch and has at least one source.
+
+    Columns: target, scratch_miou, best_source (equally good ones joined by ", "), best_miou, beats_scratch (bool:
+    best_miou > scratch_miou). Where it is False, a ranking of sources says little.
+    """
+    frame = checked(pairs)
+    scratch = pairs[pairs["source"] == SCRATCH].set_index("target")["miou"]
+    rows = []
+    for target, members in frame.groupby("target"):
+        if target in scratch.index:
+            miou, best = float(scratch[target]), float(members["miou"].max())
+            rows.append((target, miou, _best_names(members, "source", members["miou"]), best, best > miou))
+    return pd.DataFrame(rows, columns=["target", "scratch_miou", "best_source", "best_miou", "beats_scratch"])
+
+
+def _group_rows(frame: pd.DataFrame, scenario: str) -> Iterator[dict[str, Any]]:
+    group, item = axes_of(scenario)
+    scored = frame.assign(**controls_of(frame, scenario))
+    kinds = kinds_of(frame, scenario)
+    for name, members in scored.groupby(group):
+        if len(members) < 2:
+            continue
+        performance = members["miou"].to_numpy()
+        best = {"best": _best_names(members, item, members["miou"]), "best_miou": performance.max()}
+        for metric, kind in kinds.items():
+            head = {"scenario": scenario, "group": name, "metric": metric, "kind": kind, "n_items": len(members)}
+            if metric == "random":
+                yield {**head, **_random_measures(performance), "chosen": "", "chosen_miou": performance.mean(), **best}
+                continue
+            score = members[metric].to_numpy()
+            chosen = _best_names(members, item, members[metric])
+            chosen_miou = performance[score == score.max()].mean()
+            yield {**head, **measures(performance, score), "chosen": chosen, "chosen_miou": chosen_miou, **best}
+
+
+def _random_measures(performance: Array) -> dict[str, float]:
+    """Equal scores choose every item with the same chance; the signs of random pairs cancel in every tau."""
+    tau = np.nan if np.ptp(performance) == 0 else 0.0
+    return {**measures(performance, np.zeros_like(performance)), "tau_w": tau, "kendall": tau, "pearson": tau}
+
+
+def values_of_groups(frame: pd.DataFrame, scenario: str) -> Array:
+    """(groups, metrics, measures) of a checked frame with its rank mean, in the order of `kinds_of` and MEASURES."""
+    groups = evaluate_groups(frame, scenarios=[scenario])
+    values: Array = groups[list(MEASURES)].to_numpy(dtype=np.float64)
+    return values.reshape(-1, len(kinds_of(frame, scenario)), len(MEASURES))
+
+
+def _summary(frame: pd.DataFrame, scenario: str, n_bootstrap: int, seed: int) -> list[dict[str, Any]]:
+    kinds = kinds_of(frame, scenario)
+    values = values_of_groups(frame, scenario)
+    n_groups = len(values)
+    means = weighted_means(np.ones((1, n_groups)), values)[0]
+    low, high = intervals(weighted_means(draws_of(n_groups, n_bootstrap, seed), values))
+    taus = {name: means[row, _TAU_W] for row, name in enumerate(kinds)}
+    rows = []
+    for row, (name, kind) in enumerate(kinds.items()):
+        beaten_by = [other for other in kinds if kinds[other] == "control" and taus[other] > taus[name]]
+        entry: dict[str, Any] = {"scenario": scenario, "metric": name, "kind": kind, "n_groups": n_groups}
+        entry["n_too_small"] = frame[axes_of(scenario)[0]].nunique() - n_groups
+        entry["n_tau_undefined"] = int(np.isnan(values[:, row, _TAU_W]).sum())
+        for column, measure in enumerate(MEASURES):
+            entry[measure] = means[row, column]
+            entry[f"{measure}_low"], entry[f"{measure}_high"] = low[row, column], high[row, column]
+        rows.append({**entry, "beaten_by": beaten_by if kind == "metric" and beaten_by else None})
+    return rows
+
+
+def _best_names(members: pd.DataFrame, item: str, value: "pd.Series[float]") -> str:
+    return ", ".join(members.loc[value == value.max(), item])
+
+
+def _ranks(frame: pd.DataFrame, group: str, column: str) -> "pd.Series[int]":
+    return frame.groupby(group)[column].rank(method="min", ascending=False).astype(int)

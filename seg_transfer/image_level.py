@@ -1,0 +1,178 @@
+"""Transferability to image classification: one observation per image, and many targets out of one labelled dataset.
+
+The metrics are those of segmentation: they take features (N, D) and labels (N,), and here a row is an image. The two
+experiments with them:
+
+    fixed source   one network, and as targets 100 random subsets of a dataset's classes: which target does it suit?
+    fixed target   many networks on one target: which network suits it?
+
+`class_subset_study` makes the pairs of both, in the form that `seg_transfer.evaluation.evaluate` takes. One dataset is
+one study: accuracies of different datasets belong in different frames.
+
+Targets of 2 % to 100 % of the classes: Nguyen, Hassner, Archambeau, Seeger: LEEP: A New Measure to Evaluate
+Transferability of Learned Representations, ICML 2020. Both experiments: Pandy, Agostinelli, Uijlings, Mensink, Ferrari:
+Transferability Estimation using Bhattacharyya Class Separability, CVPR 2022, tables 1 and 2.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from seg_transfer.errors import ConfigError, ObservationsError, ResultsError
+from seg_transfer.evaluation import SCRATCH
+from seg_transfer.metrics import score_all
+from seg_transfer.observations import IntArray, Observations
+from seg_transfer.sampling import keyed_words
+
+Classes = npt.NDArray[np.integer[Any]]
+Accuracy = Callable[[str, Classes], float]
+
+
+def image_observations(
+    features: npt.NDArray[Any], labels: npt.NDArray[Any], source_probs: npt.NDArray[Any] | None = None
+) -> Observations:
+    """The observations of N labelled images through one source, every image one of them.
+
+    ``features``: (N, D), pooled over the image, or maps (N, D, H, W), of which the mean over the image is taken.
+    ``labels``: (N,) integers. ``source_probs``: (N, C_s), the source's softmax for the whole image.
+
+    The features are the image embeddings too, and the images are numbered, so that scores have standard errors.
+    Raises ObservationsError as `Observations` does.
+
+    >>> maps = np.arange(16.0).reshape(2, 2, 2, 2)
+    >>> image_observations(maps, np.array([3, 5])).features.tolist()
+    [[1.5, 5.5], [9.5, 13.5]]
+    """
+    features = np.asarray(features)
+    if features.ndim == 4:
+        features = features.mean(axis=(2, 3), dtype=np.float64)
+    return Observations(features, labels, source_probs, np.arange(len(labels)), features)
+
+
+def class_subsets(
+    n_classes: int, *, n_draws: int = 100, low: float = 0.02, high: float = 1.0, seed: int = 0
+) -> list[IntArray]:
+    """Random subsets of the classes 0 .. n_classes - 1, each ascending (n,): the targets of a fixed source.
+
+    The number of classes is uniform over the whole numbers from ``low * n_classes`` to ``high * n_classes``, but 2 at
+    least; which ones is uniform without replacement. A draw depends on the seed, ``n_classes`` and its number alone:
+    more draws leave the first ones as they are. Few classes have few subsets, and draws then repeat each other.
+
+    The release of CVPR 2022's authors never draws all classes (its upper end is exclusive); here 100 % is among them.
+
+    Raises ConfigError unless 0 <= low <= high <= 1 with a whole number of 2 or more between, and n_draws >= 1.
+
+    >>> [subset.tolist() for subset in class_subsets(5, n_draws=3)]
+    [[0, 1, 2, 3, 4], [1, 3, 4], [1, 2, 3, 4]]
+    """
+    if n_draws < 1:
+        raise ConfigError(f"n_draws is {n_draws}; draw 1 subset of the classes or more")
+    fewest, most = _range_of_sizes(n_classes, low, high)
+    return [_drawn_classes(n_classes, fewest, most, seed, draw) for draw in range(n_draws)]
+
+
+def observations_of_subset(observations: Observations, classes: Sequence[int] | Classes) -> Observations:
+    """The observations whose label is among ``classes`` (at least 2), in their order, with their labels as they are.
+
+    Raises ObservationsError if one of the classes has no observation.
+    """
+    absent = np.setdiff1d(classes, observations.classes)
+    if len(absent):
+        raise ObservationsError(
+            f"class {absent[0]} has no observation; choose among the {len(observations.classes)} classes "
+            f"{observations.classes[0]} .. {observations.classes[-1]} of the labels"
+        )
+    return observations.taken(np.isin(observations.labels, classes))
+
+
+def class_subset_study(
+    observations_by_source: Mapping[str, Observations],
+    subsets: Iterable[Sequence[int] | Classes],
+    accuracy: Accuracy,
+    metrics: Iterable[str],
+    *,
+    scratch: bool = False,
+) -> pd.DataFrame:
+    """Scores and accuracy of every source on every subset of the classes: the pairs that `evaluate` takes.
+
+    Args:
+        observations_by_source: the same N images with all their labels through every source, as `image_observations`
+            gives them.
+        subsets: of the labels, as `class_subsets` draws them; ``[classes]`` with all classes is the fixed target of a
+            choice between sources. A subset that was drawn before is the same target, and is not counted again.
+        accuracy: called as ``accuracy(source, classes)`` once per pair, with ascending classes; the actual performance
+            on that target after retraining the head or fine-tuning, a fraction in [0, 1] of images the metrics do not
+            see.
+        metrics: names in METRICS of which the observations have all that is needed.
+        scratch: also ask for ``accuracy("scratch", classes)``, the control of fine-tuning, which is never scored.
+
+    Returns:
+        One row per pair: source, target ("subset_007" is the eighth of the subsets), miou, n_target_classes, classes
+        (text) and a column per metric. ``miou`` is evaluation's name of the actual performance and holds the accuracy
+        here: give the tables of `seg_transfer.reports.tables` ``performance="accuracy"``.
+
+    Raises:
+        ObservationsError: sources that differ in their labels, or a class without observations.
+        ResultsError: an accuracy outside [0, 1], or observations of "scratch".
+        ConfigError: an unknown metric.
+    """
+    _check_sources(observations_by_source)
+    names, rows = list(metrics), []
+    for target, classes in _distinct(subsets).items():
+        head = {"target": target, "n_target_classes": len(classes), "classes": " ".join(map(str, classes))}
+        for source, observations in observations_by_source.items():
+            scores = score_all(observations_of_subset(observations, classes), names, standard_errors=False)
+            performance = _checked_accuracy(accuracy, source, target, classes)
+            rows.append({"source": source, **head, "miou": performance} | {name: scores[name].score for name in names})
+        if scratch:
+            rows.append({"source": SCRATCH, **head, "miou": _checked_accuracy(accuracy, SCRATCH, target, classes)})
+    return pd.DataFrame(rows, columns=["source", "target", "miou", "n_target_classes", "classes", *names])
+
+
+def _range_of_sizes(n_classes: int, low: float, high: float) -> tuple[int, int]:
+    # Rounded first: 0.07 * 100 is 7.000000000000001, and its ceiling is not 8.
+    fewest = max(2, math.ceil(round(low * n_classes, 9)))
+    most = math.floor(round(high * n_classes, 9))
+    if not 0 <= low <= high <= 1 or fewest > most:
+        raise ConfigError(
+            f"low {low} and high {high} of {n_classes} classes hold no number of classes; "
+            "they must be fractions, 0 <= low <= high <= 1, with a whole number of 2 or more classes between"
+        )
+    return fewest, most
+
+
+def _drawn_classes(n_classes: int, fewest: int, most: int, seed: int, draw: int) -> IntArray:
+    words = keyed_words([int(seed), "class subset", n_classes, draw], 1 + n_classes)
+    size = fewest + (int(words[0]) * (most - fewest + 1) >> 64)
+    return np.sort(np.argsort(words[1:], kind="stable")[:size]).astype(np.int64)
+
+
+def _distinct(subsets: Iterable[Sequence[int] | Classes]) -> dict[str, Classes]:
+    """The name and the ascending classes of every subset that no earlier one equals."""
+    first: dict[tuple[int, ...], str] = {}
+    for number, subset in enumerate(subsets):
+        first.setdefault(tuple(np.unique(subset).tolist()), f"subset_{number:03d}")
+    return {name: np.array(classes) for classes, name in first.items()}
+
+
+def _check_sources(observations_by_source: Mapping[str, Observations]) -> None:
+    if SCRATCH in observations_by_source:
+        raise ResultsError(f"source {SCRATCH!r} is the name of a control that has no observations; rename the source")
+    labels = [observations.labels for observations in observations_by_source.values()]
+    for source, others in zip(observations_by_source, labels, strict=True):
+        if not np.array_equal(others, labels[0]):
+            raise ObservationsError(
+                f"source {source} has other labels than {next(iter(observations_by_source))}; "
+                "all sources must see the same images in the same order"
+            )
+
+
+def _checked_accuracy(accuracy: Accuracy, source: str, target: str, classes: Classes) -> float:
+    value = float(accuracy(source, classes))
+    if not 0 <= value <= 1:
+        raise ResultsError(f"pair {source} -> {target} has accuracy {value}; it must be a fraction in [0, 1]")
+    return value

@@ -1,0 +1,96 @@
+"""What a GBC is made of: how much every two classes overlap, and which of them decide between two sources."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seg_transfer.errors import ObservationsError
+from seg_transfer.metrics._base import Statistics
+from seg_transfer.metrics._gbc import Covariance, class_distances
+from seg_transfer.observations import FloatArray, IntArray, Observations
+
+
+@dataclass(frozen=True, eq=False)
+class ClassOverlaps:
+    """How much the C classes of one pair overlap.
+
+    ``classes``: (C,) labels present, ascending. ``counts``: (C,) observations of each. ``overlaps``: (C, C) symmetric,
+    the Bhattacharyya coefficient exp(-D_B) in [0, 1] of every two classes, 1 on the diagonal; it underflows to 0 where
+    D_B is above 745.
+    """
+
+    classes: npt.NDArray[np.integer[Any]]
+    counts: IntArray
+    overlaps: FloatArray
+
+    @property
+    def gbc(self) -> float:
+        """Minus the sum of the overlaps of different classes, each pair counted twice: the score of `gbc`."""
+        return -2 * float(self.overlaps[np.triu_indices(len(self.classes), 1)].sum())
+
+
+@dataclass(frozen=True, eq=False)
+class GbcDifference:
+    """What the difference of two sources' GBC on one target is made of, positive where it speaks for the first.
+
+    ``classes``: (C,) labels. ``of_pairs``: (C, C) symmetric, 0 on the diagonal: by how much less the two classes
+    overlap in the first source. ``of_classes``: (C,), its row sums: every pair counts twice in a GBC, once for each of
+    its two classes. The sum over classes, and that over all entries of ``of_pairs``, is GBC(first) - GBC(second).
+    """
+
+    classes: npt.NDArray[np.integer[Any]]
+    of_pairs: FloatArray
+
+    @property
+    def of_classes(self) -> FloatArray:
+        """(C,) the part of every class."""
+        parts: FloatArray = self.of_pairs.sum(axis=1)
+        return parts
+
+    @property
+    def total(self) -> float:
+        """GBC(first) - GBC(second)."""
+        return float(self.of_classes.sum())
+
+
+def class_overlaps(
+    features: npt.NDArray[Any],
+    labels: npt.NDArray[np.integer[Any]],
+    *,
+    n_components: int | None = 64,
+    covariance: Covariance = "diagonal",
+    variance_floor: float = 1e-4,
+    ddof: int = 1,
+) -> ClassOverlaps:
+    """The summands of GBC, Pandy et al., CVPR 2022, eq. 1-3: exp(-D_B) of every two classes.
+
+    Takes the arguments of `gbc` and raises what it raises; minus the sum of the overlaps of different classes is `gbc`.
+
+    >>> features, labels = np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([3, 3, 8, 8])
+    >>> class_overlaps(features, labels).overlaps.round(4).tolist()
+    [[1.0, 0.3679], [0.3679, 1.0]]
+    """
+    observations = Observations(features, labels)
+    distances = class_distances(Statistics.ungrouped(observations), n_components, covariance, variance_floor, ddof)
+    n_classes = len(observations.classes)
+    overlaps = np.eye(n_classes)
+    overlaps[np.triu_indices(n_classes, 1)] = np.exp(-distances)
+    symmetric = np.triu(overlaps, 1) + np.triu(overlaps).T
+    return ClassOverlaps(observations.classes, np.bincount(observations.codes, minlength=n_classes), symmetric)
+
+
+def deciding_classes(first: ClassOverlaps, second: ClassOverlaps) -> GbcDifference:
+    """Which classes make one source's GBC better than another's on the same target.
+
+    Raises ObservationsError where the two are not of the same pixel sample.
+    """
+    same = np.array_equal(first.classes, second.classes) and np.array_equal(first.counts, second.counts)
+    if not same:
+        raise ObservationsError(
+            f"overlaps of {len(first.classes)} classes in {first.counts.sum()} observations and of "
+            f"{len(second.classes)} in {second.counts.sum()} are of different pixel samples; "
+            "compare two sources on one target"
+        )
+    return GbcDifference(first.classes, second.overlaps - first.overlaps)

@@ -1,0 +1,111 @@
+"""Explanations of pairs as tables for a terminal, and as data for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from seg_transfer.metrics import ClassOverlaps, GbcDifference, deciding_classes
+from seg_transfer.store.explanations import overlaps_of
+
+Frames = Mapping[str, pd.DataFrame]
+MOST_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One pair: its names, and its frames as `read_explanation` gives them."""
+
+    source: str
+    target: str
+    frames: Frames
+
+    @property
+    def overlaps(self) -> ClassOverlaps:
+        """How much its classes overlap."""
+        return overlaps_of(self.frames)
+
+    def name(self, index: int) -> str:
+        """The name of a class."""
+        classes = self.frames["classes"]
+        return str(classes.loc[classes["class_index"] == index, "name"].iloc[0])
+
+
+def explanation_tables(pairs: Sequence[Explained]) -> list[Table]:
+    """For every pair the classes that overlap most; for a target with several sources, what decides for the best."""
+    tables = [_overlap_table(pair) for pair in pairs]
+    return tables + [_difference_table(*best) for best in _two_best(pairs)]
+
+
+def explanation_dict(pairs: Sequence[Explained]) -> dict[str, Any]:
+    """The same as plain data: "pairs" with all overlaps, and "differences" with the part of every class."""
+    return {
+        "pairs": [_pair_dict(pair) for pair in pairs],
+        "differences": [_difference_dict(*best) for best in _two_best(pairs)],
+    }
+
+
+def _two_best(pairs: Sequence[Explained]) -> Iterator[tuple[Explained, Explained]]:
+    """Of every target with two sources or more the two with the highest GBC, the higher one first."""
+    for _, members in groupby(sorted(pairs, key=lambda pair: pair.target), key=lambda pair: pair.target):
+        ranked = sorted(members, key=lambda pair: pair.overlaps.gbc, reverse=True)
+        if len(ranked) > 1:
+            yield ranked[0], ranked[1]
+
+
+def _overlap_table(pair: Explained) -> Table:
+    table = _table(f"{pair.source} -> {pair.target}: GBC {pair.overlaps.gbc:.4g}", "classes that overlap most")
+    table.add_column("overlap", justify="right")
+    most = pair.frames["overlaps"].nlargest(MOST_SHOWN, "overlap")
+    for first, second, overlap in zip(most["class_a"], most["class_b"], most["overlap"], strict=True):
+        table.add_row(Text(f"{pair.name(first)} / {pair.name(second)}"), f"{overlap:.4f}")
+    return table
+
+
+def _difference_table(first: Explained, second: Explained) -> Table:
+    difference = deciding_classes(first.overlaps, second.overlaps)
+    title = f"{first.target}: GBC of {first.source} above that of {second.source} by {difference.total:.4g}"
+    table = _table(title, "classes that decide")
+    table.add_column("part", justify="right")
+    order = np.argsort(-np.abs(difference.of_classes), kind="stable")[:MOST_SHOWN]
+    for place in order:
+        table.add_row(Text(first.name(int(difference.classes[place]))), f"{difference.of_classes[place]:+.4f}")
+    return table
+
+
+def _table(title: str, column: str) -> Table:
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, min_width=60)
+    table.add_column(column, overflow="fold")
+    return table
+
+
+def _pair_dict(pair: Explained) -> dict[str, Any]:
+    overlaps = pair.frames["overlaps"].sort_values("overlap", ascending=False, kind="stable")
+    return {
+        "source": pair.source,
+        "target": pair.target,
+        "gbc": pair.overlaps.gbc,
+        "classes": pair.frames["classes"].to_dict("records"),
+        "overlaps": overlaps.to_dict("records"),
+        **{name: frame.attrs for name, frame in pair.frames.items() if name.startswith("map")},
+    }
+
+
+def _difference_dict(first: Explained, second: Explained) -> dict[str, Any]:
+    found: GbcDifference = deciding_classes(first.overlaps, second.overlaps)
+    parts = zip(found.classes.tolist(), found.of_classes.tolist(), strict=True)
+    return {
+        "target": first.target,
+        "first": first.source,
+        "second": second.source,
+        "difference": found.total,
+        "classes": [{"class_index": index, "name": first.name(index), "part": part} for index, part in parts],
+    }

@@ -1,0 +1,100 @@
+"""Tables as files: Parquet, CSV and Markdown.
+
+Parquet holds the exact values. In CSV a text that a spreadsheet could take for a formula (it begins with = + - @, a tab
+or a carriage return) gets an apostrophe in front, by which spreadsheets know it for text; numbers stay numbers and read
+back exactly. In Markdown the characters that mean something there are escaped.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from seg_transfer.reports.data_table import Table, cell_text, column_of, is_missing
+from seg_transfer.store.atomic import write_text
+from seg_transfer.store.tables import write_table
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_MARKDOWN = re.compile(r"([\\`*|\[\]<>&~$#])")
+# These hold what no person reads in a row of text.
+_NO_MARKDOWN = {"scores"}
+
+
+def write_tables(tables: Iterable[Table], folder: Path) -> list[Path]:
+    """Write every table as Parquet, CSV and Markdown; returns the files."""
+    written = []
+    for table in tables:
+        stem = folder / table.name
+        _write_parquet(table, stem.with_suffix(".parquet"))
+        write_text(stem.with_suffix(".csv"), csv_text(table.frame))
+        written += [stem.with_suffix(".parquet"), stem.with_suffix(".csv")]
+        if table.name not in _NO_MARKDOWN:
+            write_text(stem.with_suffix(".md"), markdown_text(table))
+            written.append(stem.with_suffix(".md"))
+    return written
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """A frame as CSV; missing cells are empty.
+
+    >>> csv_text(pd.DataFrame({"source": ["=1+1", "a"], "score": [-0.1, None]}))
+    "source,score\\r\\n'=1+1,-0.1\\r\\na,\\r\\n"
+    """
+    stream = io.StringIO()
+    # Lines end as RFC 4180 has it; the writer then quotes a carriage return within a cell too.
+    writer = csv.writer(stream, lineterminator="\r\n")
+    writer.writerow([_csv_cell(str(name)) for name in frame])
+    for row in frame.itertuples(index=False):
+        writer.writerow([_csv_cell(value) for value in row])
+    return stream.getvalue()
+
+
+def markdown_text(table: Table) -> str:
+    """A table as Markdown: heading, rows as they are read, and what the columns mean."""
+    columns = {str(name): column_of(str(name), table.frame[name]) for name in table.frame}
+    lines = [f"# {_markdown_cell(table.title)}", ""]
+    lines.append(_line(column.heading for column in columns.values()))
+    lines.append(_rule(bool(column.form) for column in columns.values()))
+    for row in table.frame.itertuples(index=False):
+        lines.append(_line(cell_text(value, one.form) for value, one in zip(row, columns.values(), strict=True)))
+    meanings = [f"- {_markdown_cell(one.heading)}: {_markdown_cell(one.meaning)}" for one in columns.values()]
+    return "\n".join([*lines, "", *meanings, ""])
+
+
+def _write_parquet(table: Table, file: Path) -> None:
+    about = {str(name): column_of(str(name), table.frame[name]).meaning for name in table.frame}
+    arrow = pa.Table.from_pandas(table.frame, preserve_index=False)
+    write_table(file, arrow, {"title": table.title, "columns": json.dumps(about)})
+
+
+def _csv_cell(value: Any) -> Any:
+    if is_missing(value):
+        return ""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(_FORMULA) else value
+    return repr(float(value)) if isinstance(value, float) else value
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(map(_markdown_cell, cells))} |"
+
+
+def _rule(right: Iterable[bool]) -> str:
+    return f"|{'|'.join('---:' if one else '---' for one in right)}|"
+
+
+def _markdown_cell(text: str) -> str:
+    r"""A text in a cell of a Markdown table.
+
+    >>> print(_markdown_cell("a|b <img>"))
+    a\|b \<img\>
+    """
+    return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))

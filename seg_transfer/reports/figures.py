@@ -1,0 +1,289 @@
+"""The figures of a report, as functions of its content."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from seg_transfer.evaluation import measures
+from seg_transfer.reports.content import ReportContent
+from seg_transfer.reports.data_table import cell_text
+from seg_transfer.reports.drawing import BLUE, GREY, HEAT, INK, ORANGE, RED, Plot, file_stem, label
+from seg_transfer.reports.explanation_figures import explanation_plots
+
+_PANELS_PER_ROW = 4
+_FEWEST_POINTS = 2
+
+
+def _plots(content: ReportContent) -> list[Plot]:
+    """All figures of a report, the ones of the metric that it goes by before those of others."""
+    order = [content.metric, *(name for name in content.metrics if name != content.metric)]
+    ranking = content.rankings["fixed_target"]
+    tuned = _tuned(ranking)
+    found = [_miou_map(tuned)] if not tuned.empty else []
+    of_scores = _score_dots if ranking["target"].nunique() == 1 else _rank_map
+    found += [of_scores(ranking, metric) for metric in order]
+    found += [_scatter(tuned, metric) for metric in order if not tuned.empty]
+    found += [] if content.evaluation is None else [_intervals(content.evaluation)]
+    found += [] if content.stability is None else [_stability(content.stability)]
+    return found
+
+
+def _tuned(ranking: pd.DataFrame) -> pd.DataFrame:
+    return ranking[ranking["miou"].notna()]
+
+
+def _miou_map(tuned: pd.DataFrame) -> Plot:
+    wide = tuned.drop_duplicates(["target", "source"]).pivot(index="target", columns="source", values="miou")
+    n_targets, n_sources = wide.shape
+    return Plot(
+        "miou",
+        "mIoU of every pair",
+        f"Heat map of mIoU: {n_targets} targets in rows, {n_sources} sources in columns.",
+        "Numbers are mIoU after fine-tuning, in hundredths. Colour compares the sources of one target: 1 is its best, "
+        "which is framed.",
+        partial(_draw_miou_map, wide),
+    )
+
+
+def _draw_miou_map(wide: pd.DataFrame) -> Figure:
+    best = wide.max(axis=1)
+    texts = wide.map(lambda value: "" if math.isnan(value) else f"{100 * value:.0f}")
+    share = wide.div(best.where(best > 0), axis=0)
+    return _heat_map(share, texts, "mIoU / best mIoU of the target", framed=wide.eq(best, axis=0))
+
+
+def _rank_map(ranking: pd.DataFrame, metric: str) -> Plot:
+    wide = _wide(ranking, metric, "score_rank")
+    best = _wide(ranking, metric, "miou_rank").eq(1)
+    framed = " The source that is truly best is framed." if best.to_numpy().any() else ""
+    return Plot(
+        file_stem("ranks", metric),
+        f"Ranks by {metric}",
+        f"Heat map of ranks by {metric}: {wide.shape[0]} targets in rows, {wide.shape[1]} sources in columns.",
+        f"Every row ranks the sources of one target by their {metric} score; 1 is chosen.{framed}",
+        partial(_draw_rank_map, wide, best, metric),
+    )
+
+
+def _score_dots(ranking: pd.DataFrame, metric: str) -> Plot:
+    own = ranking[ranking["metric"] == metric]
+    target = str(own["target"].iloc[0])
+    errors = ""
+    if own["standard_error"].notna().any():
+        errors = " Bars are 1.96 standard errors; sources share hard images, so bars may overlap and yet differ."
+    return Plot(
+        file_stem("ranks", metric),
+        f"Sources of {target} by {metric}",
+        f"{len(own)} sources from the best to the worst, each a dot at its {metric} score.",
+        f"Higher is better; the first is chosen.{errors}",
+        partial(_draw_score_dots, own, metric),
+    )
+
+
+def _draw_score_dots(own: pd.DataFrame, metric: str) -> Figure:
+    figure = Figure(figsize=(6.4, 1.1 + 0.28 * len(own)), layout="constrained")
+    axes = figure.add_subplot()
+    places = np.arange(len(own), dtype=float)
+    error = 1.96 * own["standard_error"].fillna(0.0).to_numpy()
+    axes.errorbar(own["score"], places, xerr=error, fmt="o", color=BLUE, markersize=6, linewidth=2)
+    first = own["score_rank"].to_numpy() == 1
+    axes.plot(own["score"][first], places[first], "D", color=RED, markersize=8, zorder=3)
+    axes.set_yticks(places, [label(name) for name in own["source"]])
+    axes.set(xlabel=f"{label(metric)} score, higher is better", ylabel="source", ylim=(len(own) - 0.5, -0.5))
+    axes.grid(axis="x", color="#e5e5e5", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def _wide(ranking: pd.DataFrame, metric: str, value: str) -> pd.DataFrame:
+    own = ranking[ranking["metric"] == metric]
+    return own.pivot(index="target", columns="source", values=value).astype("Float64").astype(float)
+
+
+def _draw_rank_map(wide: pd.DataFrame, best: pd.DataFrame, metric: str) -> Figure:
+    texts = wide.map(lambda value: "" if math.isnan(value) else f"{value:.0f}")
+    return _heat_map(-wide, texts, f"rank by {label(metric)}", framed=best, ranks=True)
+
+
+def _heat_map(
+    values: pd.DataFrame, texts: pd.DataFrame, unit: str, *, framed: pd.DataFrame, ranks: bool = False
+) -> Figure:
+    """Targets in rows, sources in columns; what is missing is left white."""
+    n_rows, n_columns = values.shape
+    figure = Figure(figsize=(2.3 + 0.42 * max(n_columns, 3), 1.9 + 0.32 * max(n_rows, 3)))
+    axes = figure.add_subplot()
+    data = np.ma.masked_invalid(values.to_numpy(dtype=float))
+    mesh = axes.pcolormesh(data, cmap=HEAT, edgecolors="white", linewidth=0.8)
+    low, high = (float(data.min()), float(data.max())) if data.count() else (0.0, 1.0)
+    middle = (low + high) / 2
+    for row, column in np.ndindex(n_rows, n_columns):
+        text = str(texts.iat[row, column])
+        if text:
+            ink = "white" if data[row, column] < middle else INK
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8, color=ink)
+            if bool(framed.iat[row, column]):
+                axes.add_patch(_frame(column, row))
+    axes.set_xticks(np.arange(n_columns) + 0.5, [label(name) for name in values], rotation=90)
+    axes.set_yticks(np.arange(n_rows) + 0.5, [label(name) for name in values.index])
+    axes.set(xlabel="source", ylabel="target", xlim=(0, n_columns), ylim=(n_rows, 0))
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02, aspect=30)
+    bar.set_label(unit)
+    bar.outline.set_visible(False)
+    if ranks:
+        ticks = np.unique(np.linspace(low, high, 5).round()).tolist()
+        bar.set_ticks(ticks, labels=[f"{-tick:.0f}" for tick in ticks])
+    return figure
+
+
+def _frame(column: int, row: int) -> Rectangle:
+    return Rectangle((column + 0.06, row + 0.08), 0.88, 0.84, fill=False, edgecolor=RED, linewidth=2)
+
+
+def _scatter(tuned: pd.DataFrame, metric: str) -> Plot:
+    own = tuned[tuned["metric"] == metric]
+    return Plot(
+        file_stem("scatter", metric),
+        f"mIoU against {metric}, per target",
+        f"{own['target'].nunique()} panels, one per target: each source is a point at its {metric} score and its mIoU.",
+        f"Each panel is one target, each point one source; tau_w, the weighted Kendall tau, is 1 where {metric} orders "
+        "the sources as their mIoU does.",
+        partial(_draw_scatter, own, metric),
+    )
+
+
+def _draw_scatter(own: pd.DataFrame, metric: str) -> Figure:
+    groups = [(str(name), members) for name, members in own.groupby("target")]
+    n_columns = min(_PANELS_PER_ROW, len(groups))
+    n_rows = math.ceil(len(groups) / n_columns)
+    width, height = max(2.35 * n_columns, 5), 1.85 * n_rows + 0.9
+    figure = Figure(figsize=(width, height))
+    # In inches, as a layout engine would find them in ten times the time.
+    figure.subplots_adjust(
+        left=0.75 / width, right=1 - 0.05 / width, bottom=0.6 / height, top=1 - 0.55 / height, wspace=0.36, hspace=0.42
+    )
+    every = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axes, (name, members) in zip(every, groups, strict=False):
+        _panel(axes, name, members)
+    for axes in every[len(groups) :]:
+        axes.set_axis_off()
+    figure.supxlabel(f"{label(metric)} score, higher is better", fontsize=9, y=0.1 / height)
+    figure.supylabel("mIoU after fine-tuning", fontsize=9, x=0.1 / width)
+    handles = [
+        Line2D([], [], color=RED, marker="D", linestyle="", label=f"chosen by {label(metric)}"),
+        Line2D([], [], color=BLUE, marker="o", markersize=9, markerfacecolor="none", linestyle="", label="truly best"),
+        Line2D([], [], color=GREY, marker="o", markersize=4, linestyle="", label="other sources"),
+    ]
+    figure.legend(handles=handles, loc="upper center", ncols=3, fontsize=9)
+    return figure
+
+
+def _panel(axes: Axes, name: str, members: pd.DataFrame) -> None:
+    score, miou = members["score"].to_numpy(), members["miou"].to_numpy()
+    chosen, best = score == score.max(), miou == miou.max()
+    axes.plot(score[~chosen], miou[~chosen], "o", color=GREY, markersize=4, alpha=0.8)
+    axes.plot(score[chosen], miou[chosen], "D", color=RED, markersize=5)
+    axes.plot(score[best], miou[best], "o", color=BLUE, markersize=10, markerfacecolor="none", markeredgewidth=1.5)
+    tau = measures(miou, score)["tau_w"] if len(members) >= _FEWEST_POINTS else math.nan
+    axes.set_title(f"{label(name, 16)}, tau_w {cell_text(tau, '.2f')}")
+    axes.margins(0.12)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(3))
+    axes.grid(color="#e5e5e5", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _intervals(evaluation: pd.DataFrame) -> Plot:
+    return Plot(
+        "evaluation",
+        "How well every metric ranks",
+        "For every metric and control a dot and an interval of tau_w and top-1, for fixed targets and fixed sources.",
+        "Dots are means over groups, bars their 95 % bootstrap intervals. Controls look at no feature: a metric that "
+        "does not pass them tells nothing new.",
+        partial(_draw_intervals, evaluation),
+    )
+
+
+def _draw_intervals(evaluation: pd.DataFrame) -> Figure:
+    parts = [(str(name), rows) for name, rows in evaluation.groupby("scenario", sort=False)]
+    most = max(len(rows) for _, rows in parts)
+    figure = Figure(figsize=(8.2, 0.9 + len(parts) * (0.55 + 0.24 * most)), layout="constrained")
+    grid = figure.subplots(len(parts), 2, squeeze=False)
+    titles = {"fixed_target": "Fixed target: ranking sources", "fixed_source": "Fixed source: ranking targets"}
+    for line, (scenario, rows) in zip(grid, parts, strict=True):
+        ordered = pd.concat(
+            [part.sort_values("tau_w") for _, part in rows.groupby("kind", sort=False)][::-1], ignore_index=True
+        )
+        for axes, measure, name in zip(line, ("tau_w", "top1"), ("tau_w, mean", "top-1, share"), strict=True):
+            _interval_panel(axes, ordered, measure)
+            axes.set_xlabel(f"{name} over {int(rows['n_groups'].max())} groups")
+        line[0].set_title(titles[scenario], loc="left")
+        line[1].set_yticklabels([])
+    handles = [
+        Line2D([], [], color=BLUE, marker="o", label="metric"),
+        Line2D([], [], color=ORANGE, marker="s", label="control"),
+    ]
+    figure.legend(handles=handles, loc="outside upper right", ncols=2, fontsize=9)
+    return figure
+
+
+def _interval_panel(axes: Axes, rows: pd.DataFrame, measure: str) -> None:
+    places = np.arange(len(rows), dtype=float)
+    for place, row in zip(places, rows.to_dict("records"), strict=True):
+        colour, marker = (BLUE, "o") if row["kind"] == "metric" else (ORANGE, "s")
+        axes.plot([row[f"{measure}_low"], row[f"{measure}_high"]], [place, place], color=colour, linewidth=2.2)
+        axes.plot(row[measure], place, marker=marker, color=colour, markersize=6)
+    n_controls = int((rows["kind"] == "control").sum())
+    axes.axhline(n_controls - 0.5, color=GREY, linewidth=0.6)
+    axes.axvline(0, color=GREY, linewidth=0.6)
+    axes.set_yticks(places, [label(name) for name in rows["metric"]])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.grid(axis="x", color="#e5e5e5", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+
+
+def _stability(stability: pd.DataFrame) -> Plot:
+    return Plot(
+        "stability",
+        "The ranking with fewer images",
+        "Weighted tau between the ranking with fewer images and that with all images, against the number of images.",
+        "Each point is one draw, the line their mean. At 1 the ranking is the same as with all images.",
+        partial(_draw_stability, stability),
+    )
+
+
+def _draw_stability(stability: pd.DataFrame) -> Figure:
+    lowest = float(stability["tau_w_to_full"].min())
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    means = stability.groupby("n_images")["tau_w_to_full"].mean()
+    axes.plot(stability["n_images"], stability["tau_w_to_full"], "o", color=GREY, markersize=4, alpha=0.7)
+    axes.plot(means.index, means.to_numpy(), "-o", color=BLUE, linewidth=2)
+    axes.set(xlabel="images", ylabel="tau_w to the ranking with all images", ylim=(min(0.0, lowest) - 0.05, 1.05))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.grid(color="#e5e5e5", linewidth=0.6)
+    handles = [
+        Line2D([], [], color=BLUE, marker="o", label="mean over draws"),
+        Line2D([], [], color=GREY, marker="o", linestyle="", label="one draw"),
+    ]
+    axes.legend(handles=handles, loc="lower right")
+    return figure
+
+
+def all_plots(content: ReportContent) -> Iterator[Plot]:
+    """All figures, those of explanations last."""
+    yield from _plots(content)
+    yield from explanation_plots(content.explanations)

@@ -1,0 +1,72 @@
+"""Tables that hold metrics against each other: paired differences, one dataset left out, other set-ups."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from seg_transfer.evaluation import (
+    CONTROLS,
+    SCENARIOS,
+    SCRATCH,
+    compare_metrics,
+    leave_one_dataset_out,
+    leave_out_summary,
+    setup_stability,
+)
+from seg_transfer.reports.data_table import Table
+
+# As in the paper's release: pools of 90 % of the sources. A fifth of its pools moves the numbers by about 0.02.
+_SHARE_OF_SOURCES = 0.9
+_POOLS = 20
+_FEWEST_SOURCES = 3
+
+
+def comparison(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Every two metrics and controls by tau_w, in both scenarios: columns of `compare_metrics` after scenario."""
+    parts = [compare_metrics(pairs, scenario=scenario).assign(scenario=scenario) for scenario in SCENARIOS]
+    frame = pd.concat(parts, ignore_index=True).rename(columns={"second": "second_metric"})
+    return frame[["scenario", *(name for name in frame if name != "scenario")]]
+
+
+def against(compared: pd.DataFrame, scenario: str, metric: str) -> pd.DataFrame:
+    """The comparisons of one metric with all others in a scenario, put so that it stands first."""
+    own = compared[compared["scenario"] == scenario]
+    as_first, as_second = own[own["first"] == metric], own[own["second_metric"] == metric]
+    turned = as_second.rename(
+        columns={"first": "second_metric", "second_metric": "first", "wins": "losses", "losses": "wins"}
+    ).assign(
+        mean_difference=-as_second["mean_difference"],
+        difference_low=-as_second["difference_high"],
+        difference_high=-as_second["difference_low"],
+        share_first_better=1 - as_second["share_first_better"],
+    )
+    return pd.concat([turned, as_first], ignore_index=True)[list(own)]
+
+
+def judging_tables(pairs: pd.DataFrame, compared: pd.DataFrame, metric: str) -> list[Table]:
+    """Comparisons, and where there are enough sources, what leaving one dataset out and other set-ups change."""
+    own = against(compared, "fixed_target", metric).drop(columns=["scenario", "measure"])
+    title = "Every two metrics: difference of tau_w, paired over groups"
+    page_title = f"Ranking sources: {metric} against every other metric and control, tau_w paired over targets"
+    tables = [Table("comparison", title, compared, page=own, page_title=page_title)]
+    sources = pairs.loc[pairs["source"] != SCRATCH, "source"].nunique()
+    if sources < _FEWEST_SOURCES:
+        return tables
+    left_out = leave_out_summary(leave_one_dataset_out(pairs, scenario="fixed_target"))
+    shown = left_out.drop(columns=["n_best_changes", "kind"])
+    title = "Ranking sources, one dataset left out in turn"
+    tables.append(Table("leave_one_dataset_out", title, left_out.drop(columns="n_best_changes"), page=shown))
+    return [*tables, *_set_ups(pairs, compared, sources)]
+
+
+def _set_ups(pairs: pd.DataFrame, compared: pd.DataFrame, sources: int) -> list[Table]:
+    if len({*compared["first"], *compared["second_metric"]} - set(CONTROLS)) < 2:
+        return []
+    size = max(2, int(_SHARE_OF_SOURCES * sources))
+    frame = setup_stability(pairs, subset_sizes=[size], n_subsets=_POOLS)
+    frame = frame.rename(columns={"second": "second_metric"})
+    page = frame[frame["first"] == ""].drop(
+        columns=["first", "second_metric", "first_better", "equal", "second_better"]
+    )
+    title = "Would another set-up rank the metrics alike?"
+    return [Table("setup_stability", title, frame, page=page)]

@@ -1,0 +1,263 @@
+"""What a report is made of, from a run folder or from the published table: plain frames and texts, nothing derived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from seg_transfer.errors import ResultsError
+from seg_transfer.store.explanations import read_explanation
+from seg_transfer.store.published import load_published, published_facts
+from seg_transfer.store.run_results import RunResults, read_run
+
+SCORE_COLUMNS = ("source", "target", "metric", "score")
+_STABILITY_COLUMNS = ("n_images", "seed", "winner", "tau_w_to_full", "n_tied")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a pair scores as it does; a frame that is not there is None.
+
+    Attributes:
+        source, target: The pair.
+        overlaps: class_a, class_b (names), overlap (in [0, 1], 1 is not to be told apart).
+        classes: class_index, name, n_pixels.
+        map: x, y, label of pixels in a plane; map_fine_tuned: the same after fine-tuning.
+    """
+
+    source: str
+    target: str
+    overlaps: pd.DataFrame | None = None
+    classes: pd.DataFrame | None = None
+    map: pd.DataFrame | None = None
+    map_fine_tuned: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Material:
+    """The input of a report. Frames may be empty; their columns are there.
+
+    Attributes:
+        title: Of the report.
+        origin: What the numbers are and where they come from, sentence by sentence.
+        created: When the newest of them was made, UTC; "" where that is not known.
+        scores: Long: source, target, metric, score, and where known standard_error, replicates, seconds, n_images,
+            n_observations, n_classes, note, content_key, created_utc.
+        miou: source, target, miou (mean over seeds); scratch may be among the sources.
+        pairs: Complete pairs as `seg_transfer.evaluation` takes them.
+        performance: One row per fine-tuning seed: source, target, miou, seed, seconds, ...
+        skipped: What was left out, and why, sentence by sentence.
+        warnings: What a reader must know about single metrics.
+        sources, datasets: Model cards and dataset cards, one row each.
+        settings: Dotted name -> value of every setting, and what identifies the data.
+        stability: n_images, seed, winner, tau_w_to_full, n_tied; None where it was not computed.
+        explanations: Of some pairs.
+        about_metrics: Whether a reader comes for the metrics rather than for a model.
+    """
+
+    title: str
+    origin: tuple[str, ...]
+    created: str
+    scores: pd.DataFrame
+    miou: pd.DataFrame
+    pairs: pd.DataFrame
+    performance: pd.DataFrame
+    skipped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    sources: pd.DataFrame = field(default_factory=pd.DataFrame)
+    datasets: pd.DataFrame = field(default_factory=pd.DataFrame)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    stability: pd.DataFrame | None = None
+    explanations: tuple[Explanation, ...] = ()
+    about_metrics: bool = False
+
+
+def published_material() -> Material:
+    """The 272 published pairs. They have neither standard errors nor costs."""
+    pairs, facts = load_published(), published_facts()
+    about = facts["columns"]
+    metrics = [name for name in about if name not in ("source", "target", "miou", "n_target_classes")]
+    faulty = [name for name in metrics if about[name].get("faulty")]
+    classes = pairs.drop_duplicates("target")[["target", "n_target_classes"]].sort_values("target", ignore_index=True)
+    return Material(
+        title="Published pairs: which metric chooses the right source?",
+        origin=(f"{facts['title']}.", f"{facts['origin']}.", f"Licence: {facts['licence']}."),
+        created="",
+        scores=pairs.melt(["source", "target"], metrics, "metric", "score"),
+        miou=pairs[["source", "target", "miou"]],
+        pairs=pairs,
+        performance=pd.DataFrame(columns=["source", "target", "miou", "seed", "seconds"]),
+        warnings=tuple(f"{name}: {about[name]['meaning']}." for name in faulty),
+        datasets=classes.rename(columns={"target": "dataset", "n_target_classes": "n_classes"}),
+        about_metrics=True,
+        settings={f"published.{name}": str(facts[name]) for name in ("commit", "changes")}
+        | {f"published.column.{name}": f"{about[name]['unit']}: {about[name]['meaning']}" for name in about},
+    )
+
+
+def run_material(folder: Path) -> Material:
+    """Everything that a run folder holds, be it finished or only scored.
+
+    Raises:
+        ResultsError: The folder holds no study, no pair of it has valid scores, or a file is damaged.
+        CheckpointError: A source card is damaged.
+    """
+    results = read_run(folder)
+    if results.scores.empty:
+        raise ResultsError(f"{folder}: no pair has valid scores; run score-pairs, then make the report")
+    name = results.resolved["study"]["name"]
+    stamps = [*results.scores["created_utc"], *results.performance["created_utc"]]
+    return Material(
+        title=f"Study {name}: which source should be fine-tuned?",
+        origin=(f"Run folder of the study {name}.",),
+        created=max(map(str, stamps)),
+        scores=results.scores,
+        miou=results.miou,
+        pairs=results.pairs,
+        performance=results.performance,
+        skipped=tuple(_skipped(results)),
+        warnings=tuple(_notes(results.scores)),
+        sources=_source_cards(results),
+        datasets=_dataset_cards(results),
+        settings=_settings(results.resolved),
+        stability=_optional(folder / "stability.parquet", _STABILITY_COLUMNS),
+        explanations=tuple(_explanations(folder, results.resolved)),
+    )
+
+
+def _skipped(results: RunResults) -> Iterator[str]:
+    """Left-out metrics, pairs without scores, pairs not fine-tuned, pairs whose two results do not go together."""
+    n_pairs = len(results.unscored) + len(results.scores[["source", "target"]].drop_duplicates())
+    if results.unscored:
+        yield f"Without valid scores: {len(results.unscored)} of {n_pairs} pairs ({_some(results.unscored)})."
+    if len(results.untuned) == n_pairs:
+        yield "Fine-tuning: nothing is fine-tuned yet, so the ranking cannot be checked here."
+        return
+    if results.untuned:
+        yield f"Not fine-tuned: {len(results.untuned)} of {n_pairs} pairs ({_some(results.untuned)})."
+    known = {*results.unscored, *results.untuned}
+    others = [label for label in results.left_out if label not in known]
+    if others:
+        yield f"Left out of the evaluation: {_some(others)}."
+
+
+def _some(names: list[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _notes(scores: pd.DataFrame) -> Iterator[str]:
+    """What the scores' notes say, once per metric and note."""
+    noted = scores[scores["note"].astype(bool)].drop_duplicates(["metric", "note"])
+    for metric, rows in noted.groupby("metric", sort=False):
+        more = f" (and {len(rows) - 1} more notes like this)" if len(rows) > 1 else ""
+        yield f"{metric}: {rows['note'].iloc[0]}{more}."
+
+
+def _source_cards(results: RunResults) -> pd.DataFrame:
+    cards = {card.source: card for card in results.cards}
+    rows = []
+    for source in results.resolved["study"]["sources"]:
+        card = cards.get(source["name"])
+        own = (card.miou, card.steps, card.n_train_images, card.seconds, card.sha256) if card else (None,) * 5
+        miou, steps, n_train_images, seconds, sha256 = own
+        rows.append(
+            {
+                "source": source["name"],
+                "dataset": source["dataset"],
+                "config": _network(card.config if card else source),
+                "checkpoint": Path(source.get("checkpoint") or source.get("weights") or "").name or None,
+                "initialisation": card.initialisation if card else None,
+                "steps": steps,
+                "n_train_images": n_train_images,
+                "own_miou": miou,
+                "seconds": seconds,
+                "sha256": sha256,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _network(source: str | Mapping[str, Any]) -> str | None:
+    """What says which network a source is: the config of a trained one, or a field of the study's entry."""
+    if isinstance(source, str):
+        return Path(source).name
+    names = (source.get("config"), source.get("transformers"), source.get("timm"), source.get("factory"))
+    return next((Path(name).name for name in names if name), None)
+
+
+def _dataset_cards(results: RunResults) -> pd.DataFrame:
+    scores, targets = results.scores, results.resolved["study"]["targets"]
+    images = scores.groupby("target")["n_images"].max()
+    pixels = scores.groupby("target")["n_observations"].max()
+    rows = []
+    for name, manifest in results.resolved["manifests"].items():
+        rows.append(
+            {
+                "dataset": name,
+                "title": manifest["title"],
+                "domain": manifest["domain"],
+                "is_target": "yes" if name in targets else "no",
+                "n_classes": len(manifest["classes"]),
+                "classes": ", ".join(manifest["classes"]),
+                "n_images": images.get(name),
+                "n_observations": pixels.get(name),
+                "licence": manifest["licence"],
+                "citation": manifest["citation"],
+                "notes": manifest["notes"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _settings(resolved: Mapping[str, Any]) -> dict[str, str]:
+    parts = {"study": resolved["study"], "fine_tuning_schedule": resolved.get("fine_tuning_schedule") or {}}
+    return {name: text for part, value in parts.items() for name, text in _dotted(part, value)}
+
+
+def _dotted(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Every leaf of nested mappings and lists; a list of plain values is one leaf."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _dotted(f"{name}.{key}", item)
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        for place, item in enumerate(value):
+            yield from _dotted(f"{name}.{place}", item)
+    elif isinstance(value, list):
+        yield name, ", ".join(map(str, value))
+    else:
+        yield name, "not set" if value is None else str(value)
+
+
+def _explanations(folder: Path, resolved: Mapping[str, Any]) -> Iterator[Explanation]:
+    """The explanations of the study's pairs under its settings; classes by their names."""
+    for target in resolved["study"]["targets"]:
+        for source in (entry["name"] for entry in resolved["study"]["sources"]):
+            frames = read_explanation(folder, source, target, resolved=resolved)
+            if frames is not None:
+                names = frames["classes"].set_index("class_index")["name"]
+                overlaps = frames["overlaps"]
+                named = {end: overlaps[end].map(names) for end in ("class_a", "class_b")}
+                yield Explanation(source, target, **{**frames, "overlaps": overlaps.assign(**named)})
+
+
+def _optional(file: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:
+    """A file that a run folder may have; raises ResultsError where it is damaged or lacks a column."""
+    if not file.is_file():
+        return None
+    try:
+        with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+            frame: pd.DataFrame = opened.read(use_threads=False).to_pandas()
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ResultsError(f"{file}: damaged file ({reason}); delete it and make it again") from error
+    missing = [name for name in columns if name not in frame]
+    if missing:
+        raise ResultsError(f"{file}: lacks column {missing[0]}; delete it and make it again")
+    return frame

@@ -1,0 +1,204 @@
+"""Sentences of a report, made from its numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from seg_transfer.reports.judging import against
+
+_FEW = 4
+"""So many targets are named one by one."""
+_SCENARIO = {
+    "fixed_target": ("target", "source", "Ranking the sources of a target"),
+    "fixed_source": ("source", "target", "Ranking the targets of a source"),
+}
+
+
+def listed(names: Iterable[str], most: int = 6) -> str:
+    """Names as a phrase.
+
+    >>> listed(["a", "b", "c"]), listed("abcd", most=2)
+    ('a, b and c', 'a, b and 2 more')
+    """
+    every = list(names)
+    shown, rest = every[:most], len(every) - most
+    if rest > 0:
+        return f"{', '.join(shown)} and {rest} more"
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else "none"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them.
+
+    >>> duration(2.84), duration(1140), duration(9000)
+    ('2.8 s', '19 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def advice(choices: pd.DataFrame, metric: str) -> list[str]:
+    """Which source to fine-tune for each of a few targets; for many, that the table says it."""
+    rows = choices.to_dict("records")
+    if len(rows) <= _FEW:
+        return [f"For {row['target']}: fine-tune {_either(row['chosen'])}." for row in rows]
+    chosen = choices["chosen"].str.split(", ").explode().value_counts()
+    often = [f"{name} ({count})" for name, count in chosen.items() if count > 1]
+    chosen_often = f" Chosen for several: {listed(often, 4)}." if often else ""
+    return [f"One source per target, by {metric}: see the table below.{chosen_often}"]
+
+
+def certainty(choices: pd.DataFrame, metric: str) -> list[str]:
+    """How sure a choice is: ties by standard errors where they are known, equal scores, how many metrics agree."""
+    return [*_ties(choices, metric), *_equal(choices), *_agreement(choices)]
+
+
+def _ties(choices: pd.DataFrame, metric: str) -> list[str]:
+    known = choices[choices["tied"].notna()]
+    if known.empty:
+        return [f"Standard errors that would say who is tied for first by {metric} are not known."]
+    if len(choices) <= _FEW:
+        return [_how_sure(row) for row in known.to_dict("records")]
+    tied = known.loc[known["tied"] != "", "target"].tolist()
+    clear = f"The first is clear of all others on {len(known) - len(tied)} of {len(known)} targets."
+    return [clear, f"Others are tied for first on {listed(tied)}."] if tied else [clear]
+
+
+def _how_sure(row: Mapping[Any, Any]) -> str:
+    chance = f"{_either(row['chosen'])} is the best for {row['target']} with probability {row['probability']:.2f}"
+    return f"{chance}; tied for first: {row['tied']}." if row["tied"] else f"{chance}, clear of all others."
+
+
+def _equal(choices: pd.DataFrame) -> list[str]:
+    equal = choices.loc[choices["chosen"].str.contains(", "), "target"].tolist()
+    return [f"Equal scores share the first place on {listed(equal)}."] if equal else []
+
+
+def _agreement(choices: pd.DataFrame) -> list[str]:
+    counts = choices["agreeing"].str.split(" of ", expand=True).astype(int)
+    if counts[1].max() < 2:
+        return []
+    if len(choices) == 1:
+        return [f"{choices['agreeing'].iloc[0]} metrics choose it."]
+    agreed = int((counts[0] == counts[1]).sum())
+    return [f"All metrics choose the same source on {agreed} of {len(choices)} targets."]
+
+
+def checked(evaluation: pd.DataFrame | None, metric: str) -> list[str]:
+    """What fine-tuning says of a metric's choices of sources."""
+    if evaluation is None:
+        return []
+    rows = evaluation[(evaluation["scenario"] == "fixed_target") & (evaluation["metric"] == metric)].to_dict("records")
+    if not rows or not rows[0]["n_groups"]:
+        return []
+    row = rows[0]
+    hits = f"{_count(row['top1'], row['n_groups'])} of {row['n_groups']} targets"
+    top1 = f"top-1 {row['top1']:.3f}{_interval(row, 'top1')}"
+    return [f"Held against fine-tuning, {metric} chose the best source on {hits}, {top1}; {_loss(row['rel_at_1'])}."]
+
+
+def verdict(evaluation: pd.DataFrame | None, compared: pd.DataFrame | None, scenario: str) -> list[str]:
+    """Which metric ranks best, of which others it is clear, and which controls beat which metrics."""
+    if evaluation is None or compared is None:
+        return []
+    rows = evaluation[evaluation["scenario"] == scenario].set_index("metric")
+    metrics = rows[rows["kind"] == "metric"].dropna(subset=["tau_w"]).sort_values("tau_w", ascending=False)
+    if metrics.empty or rows["n_groups"].max() < 1:
+        return []
+    group, item, ranking = _SCENARIO[scenario]
+    n_groups = int(rows["n_groups"].max())
+    best = metrics.iloc[0]
+    leaders = metrics.index[metrics["top1"] == metrics["top1"].max()]
+    interval = _interval(best, "tau_w")
+    differences = against(compared, scenario, str(metrics.index[0])).set_index("second_metric")
+    open_to = [str(name) for name in metrics.index[1:] if not differences.loc[name, "difference_low"] > 0]
+    sentences = [
+        f"{ranking}: {metrics.index[0]} is best by tau_w, {best['tau_w']:.3f}{interval}, mean over {n_groups} {group}s."
+    ]
+    if open_to:
+        sentences.append(
+            f"{listed(open_to)} may be as good: {_intervals(len(open_to))} of the paired difference holds 0."
+        )
+    share = metrics["top1"].max()
+    sentences.append(
+        f"{listed(leaders)} most often {'choose' if len(leaders) > 1 else 'chooses'} the best {item}: "
+        f"{_count(share, n_groups)} of {n_groups}, top-1 {share:.3f}{_interval(metrics.loc[leaders[0]], 'top1')}."
+    )
+    return [*sentences, *_controls(rows, len(metrics))]
+
+
+def _controls(rows: pd.DataFrame, n_metrics: int) -> list[str]:
+    beaten: dict[str, list[str]] = {}
+    for metric, controls in rows["beaten_by"].items():
+        for control in controls if isinstance(controls, list) else []:
+            beaten.setdefault(control, []).append(str(metric))
+    if not beaten:
+        return ["No control that looks at no feature has a higher tau_w than any metric."]
+    return [
+        f"The control {control}, which looks at no feature, beats {_all_or(metrics, n_metrics)} by tau_w."
+        for control, metrics in beaten.items()
+    ]
+
+
+def scratch_words(scratch: pd.DataFrame) -> list[str]:
+    """Targets on which no source beats fine-tuning from scratch: a ranking says little there."""
+    if scratch.empty:
+        return []
+    unbeaten = scratch.loc[~scratch["beats_scratch"].astype(bool), "target"].tolist()
+    if not unbeaten:
+        return [f"The best source beats fine-tuning from scratch on all {len(scratch)} targets that have both."]
+    return [f"No source beats scratch on {listed(unbeaten)}: a ranking of sources says little there."]
+
+
+def cost_words(cost: pd.DataFrame) -> list[str]:
+    """What scoring took, and beside it what training took."""
+    sentences = []
+    for what, row in cost.set_index("what").iterrows():
+        each = f", {duration(row['mean_seconds'])} each" if row["count"] > 1 else ""
+        sentences.append(f"{str(what).capitalize()}: {duration(row['total_seconds'])} for {int(row['count'])}{each}.")
+    return sentences or ["Not known: these results do not say what anything took."]
+
+
+def without_words(pairs: Sequence[str], metric: str) -> list[str]:
+    """Pairs that the ranking lacks because its metric did not score them."""
+    return [f"Without a {metric} score, and so not ranked: {listed(pairs)}."] if pairs else []
+
+
+def setting_rows(settings: Mapping[str, str]) -> pd.DataFrame:
+    """Settings as a table of two columns."""
+    return pd.DataFrame(list(settings.items()), columns=["setting", "value"])
+
+
+def _intervals(number: int) -> str:
+    return "the interval" if number == 1 else "each interval"
+
+
+def _either(names: str) -> str:
+    return names.replace(", ", " or ")
+
+
+def _all_or(metrics: Sequence[str], n_metrics: int) -> str:
+    return "every metric" if len(metrics) == n_metrics and n_metrics > 1 else listed(metrics)
+
+
+def _count(share: float, n_groups: int) -> str:
+    number = share * n_groups
+    return f"{number:.0f}" if math.isclose(number, round(number), abs_tol=1e-9) else f"{number:.1f}"
+
+
+def _loss(share: float) -> str:
+    return (
+        "mIoU of the best is not positive"
+        if math.isnan(share)
+        else f"its choices reach {100 * share:.1f} % of the best mIoU"
+    )
+
+
+def _interval(row: Any, measure: str) -> str:
+    low, high = row[f"{measure}_low"], row[f"{measure}_high"]
+    return "" if math.isnan(low) else f" (95 % interval {low:.2f} to {high:.2f})".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,128 @@
+"""Explanations of pairs in a run folder: which classes of the target overlap in a source, and where its pixels lie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from seg_transfer import __version__
+from seg_transfer.metrics import ClassOverlaps
+from seg_transfer.store.content_key import settings_key
+from seg_transfer.store.tables import described_schema, metadata_of, now_utc, read_table, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OVERLAPS = described_schema(
+    [
+        ("class_a", pa.int32(), "index of a class of the target"),
+        ("class_b", pa.int32(), "index of another class, above class_a: every two classes that were sampled, once"),
+        (
+            "overlap",
+            pa.float64(),
+            "Bhattacharyya coefficient exp(-D_B) of the two, in [0, 1]; GBC is minus twice the sum",
+        ),
+    ]
+)
+CLASSES = described_schema(
+    [
+        ("class_index", pa.int32(), "index of a class in the target's manifest"),
+        ("name", pa.string(), "its name"),
+        ("n_pixels", pa.int64(), "pixels of the sample that show it"),
+    ]
+)
+MAP = described_schema(
+    [
+        ("x", pa.float64(), "first coordinate; of a PCA in units of the features, of a UMAP without unit"),
+        ("y", pa.float64(), "second coordinate, in the same unit"),
+        ("label", pa.int32(), "class index"),
+        ("image_index", pa.int32(), "which image of the target's low-shot split, as its pixel sample numbers them"),
+    ]
+)
+SCHEMAS = {"overlaps": OVERLAPS, "classes": CLASSES, "map": MAP, "map_fine_tuned": MAP}
+_OPTIONAL = "map_fine_tuned"
+_KEY, _SETTINGS, _ABOUT = "content_key", "settings_key", "about"
+
+
+def explanation_file(folder: Path, source: str, target: str, name: str) -> Path:
+    """A file of a pair's explanation in a run folder; ``name`` is one of SCHEMAS."""
+    return folder / "explanations" / source / target / f"{name}.parquet"
+
+
+def is_explained(file: Path, key: str) -> bool:
+    """Whether a file of an explanation is there and a new computation would give it again.
+
+    Raises ResultsError when it is damaged.
+    """
+    return file.exists() and metadata_of(read_table(file, SCHEMAS[file.stem]), _KEY) == key
+
+
+def write_explanation(
+    file: Path, columns: Sequence[Any], key: str, origin: Mapping[str, str], about: Mapping[str, Any]
+) -> None:
+    """Write a file of an explanation: its columns in the order of its schema, and in its metadata what it is made of.
+
+    ``about`` is for the reader; `read_explanation` gives it as the ``attrs`` of the frame.
+    """
+    schema = SCHEMAS[file.stem]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    described = {_KEY: key, _ABOUT: json.dumps(dict(about)), "seg_transfer_version": __version__}
+    metadata = {**origin, **described, "created_utc": now_utc()}
+    write_table(file, pa.Table.from_arrays(arrays, schema=schema), metadata)
+
+
+def overlap_columns(overlaps: ClassOverlaps) -> list[npt.NDArray[Any]]:
+    """The columns of OVERLAPS: every two different classes once."""
+    first, second = np.triu_indices(len(overlaps.classes), 1)
+    return [overlaps.classes[first], overlaps.classes[second], overlaps.overlaps[first, second]]
+
+
+def overlaps_of(frames: Mapping[str, pd.DataFrame]) -> ClassOverlaps:
+    """The overlaps that an explanation was written from."""
+    sampled = frames["classes"][frames["classes"]["n_pixels"] > 0]
+    classes = sampled["class_index"].to_numpy()
+    place = {label: index for index, label in enumerate(classes.tolist())}
+    matrix, pairs = np.eye(len(classes)), frames["overlaps"]
+    for first, second, overlap in zip(pairs["class_a"], pairs["class_b"], pairs["overlap"], strict=True):
+        matrix[place[first], place[second]] = matrix[place[second], place[first]] = overlap
+    return ClassOverlaps(classes, sampled["n_pixels"].to_numpy(dtype=np.int64), matrix)
+
+
+def read_explanation(
+    folder: Path, source: str, target: str, *, resolved: Mapping[str, Any] | None = None
+) -> dict[str, pd.DataFrame] | None:
+    """The explanation of a pair in a run folder; None where there is none.
+
+    Args:
+        folder: The run folder.
+        source, target: The pair.
+        resolved: The resolved study of the folder. Where it is given, an explanation of other settings counts as none.
+
+    Returns:
+        "overlaps", "classes", "map" and, where weights of a fine-tuning were kept, "map_fine_tuned": frames with the
+        columns of SCHEMAS. The ``attrs`` of a map: method ("pca" or "umap"), explained (shares of the variance along x
+        and y, in [0, 1]; None for a UMAP), n_observations (of which the map shows some), and for a fine-tuned one seed.
+
+    Raises:
+        ResultsError: A file is damaged.
+    """
+    found = {name: _read(explanation_file(folder, source, target, name), target, resolved) for name in SCHEMAS}
+    frames = {name: frame for name, frame in found.items() if frame is not None}
+    return frames if {*SCHEMAS} - {_OPTIONAL} <= frames.keys() else None
+
+
+def _read(file: Path, target: str, resolved: Mapping[str, Any] | None) -> pd.DataFrame | None:
+    if not file.exists():
+        return None
+    table = read_table(file, SCHEMAS[file.stem])
+    if resolved is not None and metadata_of(table, _SETTINGS) != settings_key("scores", resolved, target):
+        return None
+    frame: pd.DataFrame = table.to_pandas()
+    frame.attrs = json.loads(metadata_of(table, _ABOUT))
+    return frame

@@ -1,0 +1,113 @@
+"""Everything that a run folder holds of one study, as plain frames: scores, performance, cards, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from seg_transfer.data.manifest import SCRATCH
+from seg_transfer.store.results import (
+    complete_pairs,
+    miou_of,
+    needs_source_images,
+    resolved_study,
+    results_of,
+    saw_these_source_images,
+)
+from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card
+from seg_transfer.store.tables import PERFORMANCE, SCORES, performance_file, scores_file
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """What a run folder holds that is valid for its study.
+
+    Attributes:
+        resolved: The resolved study: study, manifests, fine_tuning_schedule, data_root.
+        pairs: Complete pairs as `seg_transfer.evaluation` takes them; no rows where none is complete.
+        left_out: Metrics and pairs that `pairs` lacks, as `read_pairs` names them.
+        scores: One row per pair and metric of the study, columns of a file of scores.
+        performance: One row per pair and fine-tuning seed, columns of a file of performance; scratch among the sources.
+        miou: One row per fine-tuned pair: source, target, miou (mean over the study's seeds); scratch too.
+        unscored: Pairs without valid scores, as "source -> target".
+        untuned: Pairs that have no valid performance.
+        cards: Of the sources that the study trained and that are finished.
+    """
+
+    resolved: dict[str, Any]
+    pairs: pd.DataFrame
+    left_out: list[str]
+    scores: pd.DataFrame
+    performance: pd.DataFrame
+    miou: pd.DataFrame
+    unscored: list[str]
+    untuned: list[str]
+    cards: list[SourceCard]
+
+
+def read_run(folder: Path) -> RunResults:
+    """Read all results of a run folder that belong to its study as it is now.
+
+    Raises:
+        ResultsError: The folder holds no study, or a file is damaged.
+        CheckpointError: A source card is damaged.
+    """
+    resolved = resolved_study(folder)
+    pairs, left_out = complete_pairs(folder)
+    labels = {(source["name"], target): f"{source['name']} -> {target}" for source, target in _pairs(resolved)}
+    scored = {key: rows for key, rows in _scores(folder, resolved) if rows}
+    tuned = dict(_performance(folder, resolved))
+    miou = [(*key, miou_of(resolved, table)) for key, table in tuned.items()]
+    return RunResults(
+        resolved=resolved,
+        pairs=pairs,
+        left_out=left_out,
+        scores=_frame(SCORES, [row for rows in scored.values() for row in rows]),
+        performance=_frame(PERFORMANCE, [row for table in tuned.values() for row in table.to_pylist()]),
+        miou=pd.DataFrame([row for row in miou if row[2] is not None], columns=["source", "target", "miou"]),
+        unscored=[label for key, label in labels.items() if key not in scored],
+        untuned=[label for key, label in labels.items() if key not in tuned],
+        cards=[read_source_card(file) for file in _card_files(folder, resolved)],
+    )
+
+
+def _pairs(resolved: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    study = resolved["study"]
+    for target in study["targets"]:
+        yield from ((source, target) for source in study["sources"] if source["dataset"] != target)
+
+
+def _scores(folder: Path, resolved: dict[str, Any]) -> Iterator[tuple[tuple[str, str], list[dict[str, Any]]]]:
+    """The valid rows of every pair's scores, in the order of the study's metrics."""
+    order = {metric: place for place, metric in enumerate(resolved["study"]["metrics"])}
+    for source, target in _pairs(resolved):
+        table = results_of("scores", resolved, scores_file(folder, source["name"], target), target)
+        if table is None:
+            continue
+        own_images = saw_these_source_images(table, resolved, source["dataset"])
+        rows = [row for row in table.to_pylist() if row["metric"] in order]
+        rows = [row for row in rows if own_images or not needs_source_images(row["metric"])]
+        yield (source["name"], target), sorted(rows, key=lambda row: order[row["metric"]])
+
+
+def _performance(folder: Path, resolved: dict[str, Any]) -> Iterator[tuple[tuple[str, str], pa.Table]]:
+    names = [(source["name"], target) for source, target in _pairs(resolved)]
+    for name, target in [*names, *((SCRATCH, target) for target in resolved["study"]["targets"])]:
+        table = results_of("performance", resolved, performance_file(folder, name, target), target)
+        if table is not None:
+            yield (name, target), table
+
+
+def _frame(schema: pa.Schema, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as a frame; the columns of the schema are there even without a row."""
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=schema.names)
+
+
+def _card_files(folder: Path, resolved: dict[str, Any]) -> list[Path]:
+    files = [folder / "sources" / source["name"] / FILE_NAME for source in resolved["study"]["sources"]]
+    return [file for file in files if file.is_file()]

@@ -1,0 +1,171 @@
+"""Rankings by score: by hand, and the same as the evaluation's where every pair is fine-tuned."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from seg_transfer.evaluation import evaluate_groups, rankings
+from seg_transfer.reports.material import published_material
+from seg_transfer.reports.ranking import choices, default_metric, ranked, ties, without_score
+
+SCORES = pd.DataFrame(
+    [
+        ("a", "t", "gbc", -3.0),
+        ("b", "t", "gbc", -1.0),
+        ("c", "t", "gbc", -1.0),
+        ("a", "t", "nleep", 0.9),
+        ("b", "t", "nleep", 0.5),
+        ("c", "t", "nleep", 0.7),
+        ("a", "u", "gbc", -7.0),
+        ("b", "u", "gbc", -8.0),
+    ],
+    columns=["source", "target", "metric", "score"],
+)
+MIOU = pd.DataFrame(
+    [("a", "t", 0.3), ("b", "t", 0.5), ("c", "t", 0.5), ("scratch", "t", 0.9), ("a", "u", 0.2)],
+    columns=["source", "target", "miou"],
+)
+
+
+@pytest.fixture
+def frame():
+    return ranked(SCORES, MIOU, "fixed_target")
+
+
+def rows(frame, *columns, **wanted):
+    for name, value in wanted.items():
+        frame = frame[frame[name] == value]
+    return [tuple(row) for row in frame[list(columns)].itertuples(index=False)]
+
+
+def test_equal_scores_share_the_smaller_rank(frame):
+    found = rows(frame, "source", "score", "score_rank", "miou_rank", "n_items", target="t", metric="gbc")
+    assert found == [("b", -1.0, 1, 1, 3), ("c", -1.0, 1, 1, 3), ("a", -3.0, 3, 3, 3)]
+
+
+def test_rank_mean_is_made_of_the_ranks_in_the_group(frame):
+    # gbc ranks 3, 1.5, 1.5; nleep ranks 1, 3, 2
+    found = rows(frame, "source", "score", "score_rank", target="t", metric="rank_mean")
+    assert found == [("c", -1.75, 1), ("a", -2.0, 2), ("b", -2.25, 3)]
+    assert rows(frame, "source", target="u", metric="rank_mean") == []
+    # With a fixed source every group is another one.
+    of_source = ranked(SCORES, MIOU, "fixed_source")
+    assert rows(of_source, "target", "score", source="a", metric="rank_mean") == [("t", -1.0)]
+
+
+def test_a_pair_that_is_not_fine_tuned_has_no_rank_by_miou(frame):
+    (first, second) = rows(frame, "source", "miou", "miou_rank", target="u", metric="gbc")
+    assert first == ("a", 0.2, 1)
+    assert second[0] == "b"
+    assert np.isnan(second[1])
+    assert second[2] is pd.NA
+    assert "scratch" not in set(frame["source"])
+
+
+def test_nothing_has_to_be_fine_tuned():
+    frame = ranked(SCORES, MIOU[:0], "fixed_target")
+    assert frame["miou"].isna().all()
+    assert rows(frame, "source", target="u", metric="gbc", score_rank=1) == [("a",)]
+
+
+@pytest.mark.parametrize("scenario", ["fixed_target", "fixed_source"])
+def test_ranks_are_those_of_the_evaluation(scenario):
+    material = published_material()
+    group, item = ("target", "source") if scenario == "fixed_target" else ("source", "target")
+    own = ranked(material.scores, material.miou, scenario).rename(columns={group: "group", item: "item"})
+    theirs = rankings(material.pairs, scenario)
+    keys = ["group", "item", "metric"]
+    both = own.merge(theirs, on=keys, validate="one_to_one")
+    assert len(both) == len(own) == len(theirs)
+    for name in ("score", "score_rank", "miou", "miou_rank"):
+        np.testing.assert_array_equal(both[f"{name}_x"].astype(float), both[f"{name}_y"].astype(float))
+
+
+def test_choices_are_those_of_the_evaluation():
+    material = published_material()
+    own = ranked(material.scores, material.miou, "fixed_target")
+    groups = evaluate_groups(material.pairs, scenarios=["fixed_target"])
+    for metric in ("gbc", "rank_mean"):
+        found = choices(own, "fixed_target", metric, own["metric"].unique())
+        wanted = groups[groups["metric"] == metric].set_index("group")
+        assert found["target"].tolist() == list(wanted.index)
+        for name in ("chosen", "best", "chosen_miou", "best_miou"):
+            assert found[name].tolist() == wanted[name].tolist()
+        np.testing.assert_array_equal(found["of_best"], wanted["rel_at_1"])
+
+
+def test_choices_by_hand(frame):
+    (first, second) = choices(frame, "fixed_target", "gbc", ["gbc", "nleep", "rank_mean"]).to_dict("records")
+    assert first == {
+        "target": "t",
+        "chosen": "b, c",
+        "tied": None,
+        "probability": pytest.approx(np.nan, nan_ok=True),
+        "second": "a",
+        "third": "",
+        "agreeing": "1 of 2",  # nleep says a; rank_mean, made of both, is no voice of its own
+        "n_items": 3,
+        "chosen_miou": 0.5,
+        "best": "b, c",
+        "best_miou": 0.5,
+        "of_best": 1.0,
+    }
+    assert (second["chosen"], second["agreeing"]) == ("a", "1 of 1")
+    # b is not fine-tuned on u: which is best there is not known.
+    assert np.isnan([second["chosen_miou"], second["best_miou"], second["of_best"]]).all()
+    assert pd.isna(second["best"])
+
+
+def with_replicates(spread):
+    """Scores of t whose replicates move together by 1 and apart by `spread`."""
+    common = np.array([-1.0, 1.0, -1.0, 1.0])
+    apart = np.array([1.0, 1.0, -1.0, -1.0]) * spread
+    sign = {"a": 1, "b": -1, "c": -1}
+    own = SCORES[SCORES["target"] == "t"]
+    moved = [list(row.score + common + sign[row.source] * apart) for row in own.itertuples()]
+    return own.assign(replicates=moved)
+
+
+def test_without_replicates_ties_are_not_known():
+    found = ties(SCORES, "gbc")
+    assert found.keys() == {"t", "u"}
+    assert found["t"].tied is None
+    assert np.isnan(list(found["t"].probability.values())).all()
+
+
+def test_what_sources_share_does_not_tie_them():
+    # gbc: b and c lead a by 2. The difference of a and b moves by 2 * spread: its error is sqrt(3 * (2 * spread)^2).
+    for spread, tied in ((0.25, ()), (0.35, ("a",))):
+        error = np.sqrt(3) * 2 * spread
+        assert (1.96 * error >= 2) == bool(tied)
+        found = ties(with_replicates(spread), "gbc")["t"]
+        assert found.tied == tied
+        assert sum(found.probability.values()) == pytest.approx(1, abs=1e-12)
+
+
+def test_choices_show_ties_and_chances():
+    scores = with_replicates(0.35)
+    frame = ranked(scores, MIOU, "fixed_target")
+    for metric in ("gbc", "rank_mean"):
+        sure = ties(scores, metric)
+        (row,) = choices(frame, "fixed_target", metric, ["gbc", "nleep"], sure).to_dict("records")
+        names = row["chosen"].split(", ")
+        assert row["tied"] == ", ".join(sure["t"].tied)
+        assert row["probability"] == sum(sure["t"].probability[name] for name in names)
+    assert ties(scores, "rank_mean")["t"].tied is not None
+
+
+def test_a_source_without_all_parts_has_no_chance():
+    scores = with_replicates(0.35).query("not (source == 'c' and metric == 'nleep')")
+    assert set(ties(scores, "rank_mean")["t"].probability) == {"a", "b"}
+
+
+def test_the_default_metric_has_scored_everything(frame):
+    # rank_mean lacks u, so gbc is asked, which has all.
+    assert default_metric(frame) == "gbc"
+    assert without_score(frame, "gbc") == []
+    assert without_score(frame, "nleep") == ["a -> u", "b -> u"]
+    assert default_metric(frame[frame["target"] == "t"]) == "rank_mean"
+    assert default_metric(frame[frame["metric"] == "nleep"]) == "nleep"
+    others = frame.replace({"metric": {"gbc": "leep"}})
+    assert default_metric(others) == "leep"

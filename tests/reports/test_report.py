@@ -1,0 +1,107 @@
+"""A report as a folder: what is in it, and that the same input gives the same bytes."""
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from report_material import ATTACK, hostile_material, pairs_of, scores_of
+
+from seg_transfer.errors import ResultsError
+from seg_transfer.reports.content import build
+from seg_transfer.reports.material import Material
+from seg_transfer.reports.report import write_report
+
+
+def contents(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def test_the_same_input_gives_the_same_bytes(hostile_report, tmp_path):
+    written = write_report(hostile_material(), tmp_path)
+    assert contents(tmp_path) == contents(hostile_report)
+    assert sorted(str(file.relative_to(tmp_path)) for file in written) == sorted(contents(tmp_path))
+
+
+def test_the_order_of_rows_changes_no_ranking():
+    material = hostile_material()
+    shuffled = Material(**{**vars(material), "scores": material.scores.sample(frac=1, random_state=0)})
+    first, second = (
+        build(one).tables["fixed_target"].frame.sort_values(["target", "metric", "source"], ignore_index=True)
+        for one in (material, shuffled)
+    )
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_a_folder_has_the_page_every_figure_twice_and_every_table_thrice(published_report):
+    files = contents(published_report)
+    figures = {name for name in files if name.startswith("figures/")}
+    assert {
+        f"figures/{stem}.{kind}" for stem in ("miou", "evaluation", "scatter_gbc") for kind in ("svg", "png")
+    } < figures
+    assert len(figures) == 2 * (1 + 6 + 6 + 1)
+    wanted = (
+        "fixed_target",
+        "fixed_source",
+        "pairs",
+        "evaluation",
+        "comparison",
+        "leave_one_dataset_out",
+        "setup_stability",
+    )
+    assert {f"{name}.{kind}" for name in wanted for kind in ("parquet", "csv", "md")} < files.keys()
+
+
+def test_no_file_name_comes_from_outside_as_it_is(hostile_report):
+    for name in contents(hostile_report):
+        assert not set(name) & set("<>\"'`$| ")
+        assert name.count("/") <= 1
+
+
+def test_scores_alone_give_a_report(tmp_path):
+    metrics = ["logme", "gbc"]
+    pairs = pairs_of(["a", "b", "c"], metrics)
+    nothing = pd.DataFrame(columns=["source", "target", "miou"])
+    material = Material(
+        title="only scored",
+        origin=(),
+        created="2026-01-02",
+        scores=scores_of(pairs, metrics),
+        miou=nothing,
+        pairs=nothing,
+        performance=nothing.assign(seed=[], seconds=[]),
+        skipped=("Nothing is fine-tuned yet.",),
+    )
+    write_report(material, tmp_path)
+    text = (tmp_path / "report.html").read_text("utf-8")
+    answer = pd.read_parquet(tmp_path / "answer.parquet")
+    best = pairs.loc[pairs.groupby("target")["gbc"].idxmax()]
+    assert answer["chosen"].tolist() == best["source"].tolist()
+    assert answer["chosen_miou"].isna().all()
+    assert f"For a: fine-tune {best['source'].iloc[0]}." in text
+    assert "Scoring pairs: 15.0 s for 6, 2.5 s each." in text
+    assert not (tmp_path / "evaluation.csv").exists()
+    assert {file.name for file in (tmp_path / "figures").glob("*.svg")} == {"ranks_gbc.svg", "ranks_logme.svg"}
+
+
+def test_optional_parts_show_where_their_data_is(hostile_report):
+    text = (hostile_report / "report.html").read_text("utf-8")
+    assert 'id="figure-stability"' in text
+    assert 'id="table-stability"' in text
+    assert 'id="table-overlaps_0"' in text
+    assert text.count('id="figure-map') == 2
+
+
+def test_pairs_that_cannot_be_evaluated_are_refused(tmp_path):
+    material = hostile_material()
+    twice = pd.concat([material.pairs, material.pairs[:1]])
+    with pytest.raises(ResultsError, match="twice"):
+        write_report(Material(**{**vars(material), "pairs": twice}), tmp_path)
+
+
+def test_parquet_says_what_its_columns_mean(hostile_report):
+    for file in sorted(hostile_report.glob("*.parquet")):
+        metadata = pq.read_schema(file).metadata
+        assert metadata[b"title"]
+        assert all(
+            f'"{name}"'.encode() in metadata[b"columns"] for name in pq.read_schema(file).names if name.isalnum()
+        )
+    assert ATTACK in pd.read_parquet(hostile_report / "pairs.parquet").columns

@@ -1,0 +1,136 @@
+"""Sentences are true of the numbers that they are made from."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from seg_transfer.evaluation import compare_metrics, evaluate
+from seg_transfer.reports import words
+from seg_transfer.reports.judging import against, comparison
+from seg_transfer.store.published import load_published
+
+
+@pytest.fixture(scope="module")
+def published():
+    pairs = load_published()
+    return evaluate(pairs), comparison(pairs)
+
+
+def test_the_verdict_on_the_published_pairs(published):
+    text = " ".join(words.verdict(*published, "fixed_target"))
+    frame = published[0].query("scenario == 'fixed_target'").set_index("metric")
+    best = frame.loc["logme"]
+    assert f"logme is best by tau_w, {best['tau_w']:.3f} (95 % interval 0.53 to 0.74), mean over 17 targets." in text
+    assert "rank_mean and gbc may be as good: each interval of the paired difference holds 0." in text
+    assert "rank_mean and gbc most often choose the best source: 11 of 17, top-1 0.647" in text
+    assert "The control mean_rank_elsewhere, which looks at no feature, beats hscore by tau_w." in text
+    text = " ".join(words.verdict(*published, "fixed_source"))
+    assert "nleep most often chooses the best target: 15 of 17" in text
+    assert "mean_rank_elsewhere, which looks at no feature, beats every metric by tau_w" in text
+
+
+def test_the_verdict_follows_the_numbers():
+    """Scores turned round: what was best is worst, and controls beat it."""
+    pairs = load_published()[["source", "target", "miou", "gbc"]].assign(turned=lambda frame: -frame["gbc"])
+    text = " ".join(words.verdict(evaluate(pairs), comparison(pairs), "fixed_target"))
+    assert "gbc is best by tau_w, 0.593" in text
+    assert "may be as good" not in text
+    assert re.search(r"mean_rank_elsewhere, which looks at no feature, beats turned by tau_w", text)
+    assert "random, which looks at no feature, beats turned by tau_w" in text
+
+
+def test_no_control_beats_any():
+    pairs = load_published()[["source", "target", "miou"]].assign(oracle=lambda frame: frame["miou"])
+    text = " ".join(words.verdict(evaluate(pairs), comparison(pairs), "fixed_target"))
+    assert "oracle is best by tau_w, 1.000 (95 % interval 1.00 to 1.00)" in text
+    assert "No control that looks at no feature has a higher tau_w than any metric." in text
+
+
+def test_nothing_to_judge_says_nothing():
+    assert words.verdict(None, None, "fixed_target") == []
+    assert words.checked(None, "gbc") == []
+    assert words.scratch_words(pd.DataFrame()) == []
+
+
+def test_checked_says_how_often_the_metric_was_right(published):
+    (text,) = words.checked(published[0], "rank_mean")
+    assert text == (
+        "Held against fine-tuning, rank_mean chose the best source on 11 of 17 targets, top-1 0.647 "
+        "(95 % interval 0.41 to 0.88); its choices reach 99.1 % of the best mIoU."
+    )
+    assert words.checked(published[0], "not there") == []
+
+
+def test_comparisons_turn_round(published):
+    pairs = load_published()
+    own = against(published[1], "fixed_target", "logme").set_index("second_metric")
+    given = compare_metrics(pairs, scenario="fixed_target").set_index(["first", "second"])
+    as_second, as_first = given.loc[("gbc", "logme")], given.loc[("logme", "hscore")]
+    turned = own.loc["gbc"]
+    assert (turned["wins"], turned["losses"]) == (as_second["losses"], as_second["wins"]) == (12, 5)
+    assert turned["mean_difference"] == -as_second["mean_difference"] > 0
+    assert (turned["difference_low"], turned["difference_high"]) == (
+        -as_second["difference_high"],
+        -as_second["difference_low"],
+    )
+    assert turned["share_first_better"] == 1 - as_second["share_first_better"]
+    assert own.loc["hscore", "mean_difference"] == as_first["mean_difference"]
+    assert set(own["first"]) == {"logme"}
+
+
+def choices(*rows):
+    return pd.DataFrame(rows, columns=["target", "chosen", "tied", "agreeing"]).assign(probability=0.75)
+
+
+def test_certainty_counts_ties_and_agreement():
+    frame = choices(("t", "a", "", "3 of 3"), ("u", "b", "c, d", "1 of 3"), ("v", "a, c", "", "2 of 3"))
+    many = pd.concat([frame, frame.assign(target=["w", "x", "y"])])
+    assert words.certainty(many, "gbc") == [
+        "The first is clear of all others on 4 of 6 targets.",
+        "Others are tied for first on u and x.",
+        "Equal scores share the first place on v and y.",
+        "All metrics choose the same source on 2 of 6 targets.",
+    ]
+    assert words.certainty(frame, "gbc")[:3] == [
+        "a is the best for t with probability 0.75, clear of all others.",
+        "b is the best for u with probability 0.75; tied for first: c, d.",
+        "a or c is the best for v with probability 0.75, clear of all others.",
+    ]
+    assert words.certainty(frame[1:2], "gbc")[-1] == "1 of 3 metrics choose it."
+    unknown = choices(("t", "a", None, "1 of 1"))
+    (sentence,) = words.certainty(unknown, "gbc")
+    assert sentence == "Standard errors that would say who is tied for first by gbc are not known."
+
+
+def test_advice_names_the_source_of_a_few_targets():
+    few = choices(("t", "a", "", "1 of 1"), ("u", "b, c", "", "1 of 1"))
+    assert words.advice(few, "gbc") == ["For t: fine-tune a.", "For u: fine-tune b or c."]
+    many = choices(*((f"t{number}", "a" if number < 3 else f"b{number}", "", "1 of 1") for number in range(6)))
+    assert words.advice(many, "gbc") == [
+        "One source per target, by gbc: see the table below. Chosen for several: a (3)."
+    ]
+
+
+def test_cost_is_said_in_fitting_units():
+    frame = pd.DataFrame(
+        [("scoring pairs", 12, 33.0, 2.75), ("fine-tuning", 1, 9000.0, 9000.0)],
+        columns=["what", "count", "total_seconds", "mean_seconds"],
+    )
+    assert words.cost_words(frame) == ["Scoring pairs: 33.0 s for 12, 2.8 s each.", "Fine-tuning: 2.5 h for 1."]
+    assert words.cost_words(frame[:0]) == ["Not known: these results do not say what anything took."]
+
+
+def test_targets_on_which_scratch_wins_are_named():
+    frame = pd.DataFrame({"target": ["t", "u"], "beats_scratch": [True, False]})
+    assert words.scratch_words(frame) == ["No source beats scratch on u: a ranking of sources says little there."]
+    assert "on all 1 targets" in words.scratch_words(frame[:1])[0]
+
+
+def test_a_single_group_has_no_interval():
+    pairs = load_published().query("target == 'coco'")
+    text = " ".join(words.verdict(evaluate(pairs), comparison(pairs), "fixed_target"))
+    assert "interval 0" not in text.replace("paired difference", "")
+    assert "nan" not in text
+    assert np.isnan(evaluate(pairs)["tau_w_low"]).all()

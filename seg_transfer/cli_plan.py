@@ -39,14 +39,14 @@ def plan(
     if check:
         _check(run, as_json)
         return
-    from seg_transfer.execution.plan import plan_items
+    from seg_transfer.execution.plan import absent_datasets, plan_items
     from seg_transfer.reports.plan import plan_dict, render_plan
 
-    items = plan_items(still(run))
+    items, absent = plan_items(still(run)), absent_datasets(run)
     if as_json:
-        typer.echo(json.dumps(plan_dict(items, run.folder), indent=1))
+        typer.echo(json.dumps(plan_dict(items, run.folder, absent), indent=1))
         return
-    render_plan(items, run.folder, Console())
+    render_plan(items, run.folder, Console(), absent)
 
 
 def warn_of_code(run: Run) -> None:

@@ -12,7 +12,8 @@ from statistics import median_low
 import numpy as np
 
 from seg_transfer.data.images import label_encoding, read_raw_values, read_size
-from seg_transfer.data.manifest import IGNORE, MAX_CLASSES, SCRATCH, DatasetManifest, Split, ValueLabels
+from seg_transfer.data.labels import ValueLabels
+from seg_transfer.data.manifest import IGNORE, MAX_CLASSES, SCRATCH, DatasetManifest, Split
 from seg_transfer.errors import ConfigError, DataError
 
 # An image of more pixels costs time and tells little more; the manifest that is written can say another size.

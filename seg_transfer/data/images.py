@@ -12,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from seg_transfer.data.labels import ColourLabels, Labels, MatLabels, PanopticLabels
 from seg_transfer.data.manifest import IGNORE, DatasetManifest
+from seg_transfer.data.matlab import read_matrix
 from seg_transfer.data.records import Record
+from seg_transfer.data.segments import categories_of
 from seg_transfer.errors import DataError
 
 # Some of Pillow's other decoders start programs (EPS) or are seldom exercised: files of unknown origin get these only.
@@ -50,7 +53,7 @@ def read_label(path: Path, manifest: DatasetManifest) -> npt.NDArray[np.uint8]:
     DataError names file, value, row and column (from 0) of the first value that the manifest does not list, unless it
     says ``unlisted: ignore``.
     """
-    raw = read_raw_values(path, manifest.labels.encoding)
+    raw = _values_of(path, manifest.labels)
     classes = manifest.raw_classes()
     known = np.array(sorted(classes))
     index = np.array([classes[value] for value in known.tolist()], np.uint8)
@@ -127,6 +130,18 @@ def read_raw_values(path: Path, encoding: str) -> npt.NDArray[np.integer]:
         if encoding == "rgb":
             return np.asarray(image.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF
         return np.asarray(image) if image.mode != "1" else np.asarray(image, np.uint8)
+
+
+def _values_of(path: Path, labels: Labels) -> npt.NDArray[np.integer]:
+    if isinstance(labels, MatLabels):
+        return read_matrix(path, labels.variable)
+    if isinstance(labels, PanopticLabels):
+        return categories_of(path, read_raw_values(path, "rgb"))
+    raw = read_raw_values(path, labels.encoding)
+    if isinstance(labels, ColourLabels) and path.stem in labels.crop:
+        height, width = labels.crop[path.stem]
+        return raw[:height, :width]
+    return raw
 
 
 def _unlisted_value(path: Path, raw: npt.NDArray[np.integer], position: int, manifest: DatasetManifest) -> DataError:

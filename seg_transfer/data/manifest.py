@@ -1,18 +1,16 @@
 """One dataset, one YAML file: its classes, where its files lie, and how its label maps are read."""
 
 import re
-from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from reprlib import Repr
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     Strict,
     ValidationError,
@@ -20,10 +18,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from seg_transfer.data.labels import IGNORE as IGNORE  # where others look for it
+from seg_transfer.data.labels import Block, Integer, Labels, Positive, Text, refuse_duplicates
 from seg_transfer.errors import ConfigError
-
-IGNORE = 255
-"""The class index of a pixel that is never sampled and never evaluated."""
 
 MAX_CLASSES = 255
 SCRATCH = "scratch"
@@ -31,12 +28,6 @@ SCRATCH = "scratch"
 
 SplitName = Literal["train", "eval", "source_train"]
 Model = TypeVar("Model", bound=BaseModel)
-
-
-def _refuse_duplicates(field: str, values: Iterable[Hashable]) -> None:
-    twice = [value for value, count in Counter(values).items() if count > 1]
-    if twice:
-        raise ValueError(f"{field} holds {twice[0]!r} more than once; every entry must be different, remove one")
 
 
 def stays_inside(path: str) -> bool:
@@ -80,38 +71,40 @@ def _is_name(name: str) -> str:
     return name
 
 
+def _is_one_line(text: str) -> str:
+    if len(text.splitlines()) != 1:
+        raise ValueError("must be one line; join the lines (in YAML: '>-' before the text)")
+    return text
+
+
 def _one_or_many(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-Integer = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
-Positive = Annotated[Integer, Field(ge=1)]
-Text = Annotated[str, Field(min_length=1)]
 InsidePath = Annotated[str, AfterValidator(_inside_root)]
 Globs = Annotated[tuple[Annotated[InsidePath, AfterValidator(_is_glob)], ...], BeforeValidator(_one_or_many)]
 Files = Annotated[tuple[InsidePath, ...], BeforeValidator(_one_or_many)]
+Line = Annotated[str, AfterValidator(_is_one_line)]
 Expression = Annotated[str, AfterValidator(_is_expression)]
-Channel = Annotated[Integer, Field(ge=0, le=255)]
-Colour = tuple[Channel, Channel, Channel]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Deviation = Annotated[Number, Field(gt=0, le=1)]
 
 
-class _Block(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Split(_Block):
+class Split(Block):
     """Which files a split holds: globs for images and labels, or list files with lines ``image label``.
 
-    All paths are relative to the dataset's root. ``exclude`` takes images and labels out again. ``count``, when given,
-    is the number of pairs of a complete download.
+    All paths are relative to the dataset's root. ``stems`` are list files, such as VOC has, of the only images that
+    the globs are to find: on each line a file name without suffix, or a path, and behind it anything. ``exclude`` takes
+    images and labels out again. ``count``, when given, is the number of pairs of a complete download.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"stems"})
 
     images: Globs = ()
     labels: Globs = ()
     lists: Files = ()
+    stems: Files = ()
     exclude: Globs = ()
     count: Positive | None = None
 
@@ -120,10 +113,12 @@ class Split(_Block):
         globs = bool(self.images) + bool(self.labels)
         if globs != (0 if self.lists else 2):
             raise ValueError("a split needs both 'images' and 'labels', or 'lists' alone; keep one of the two ways")
+        if self.stems and self.lists:
+            raise ValueError("'stems' choose among 'images', and 'lists' name their own; keep one of the two ways")
         return self
 
 
-class Pairing(_Block):
+class Pairing(Block):
     """Regular expressions searched in the paths below the root: equal groups make a pair of image and label."""
 
     image: Expression
@@ -137,86 +132,21 @@ class Pairing(_Block):
         return self
 
 
-class LowShot(_Block):
+class LowShot(Block):
     """How many images of ``train`` a target has, and the seed that chooses them."""
 
     limit: Positive = 150
     seed: Integer = 0
 
 
-class ValueLabels(_Block):
-    """Label maps of one number per pixel: 8-bit grey (``id``), palette index (``palette``), 16-bit grey (``id16``).
-
-    ``map`` takes a raw value to a class index, many to one if need be; without it the raw value is the class index.
-    """
-
-    encoding: Literal["id", "palette", "id16"]
-    ignore: tuple[Integer, ...] = ()
-    map: Annotated[dict[Integer, Integer], Field(min_length=1)] | None = None
-    unlisted: Literal["error", "ignore"] = "error"
-
-    def raw_classes(self, n_classes: int) -> dict[int, int]:
-        """Class index, or 255 to ignore, of every raw value that the manifest lists."""
-        classes = {value: value for value in range(n_classes)} if self.map is None else self.map
-        return classes | dict.fromkeys(self.ignore, IGNORE)
-
-    def check(self, n_classes: int) -> None:
-        """Hold the map and the ignored values against the number of classes; ValueError names what breaks a rule."""
-        last = 65535 if self.encoding == "id16" else 255
-        mapped = range(n_classes) if self.map is None else self.map
-        for field, values in (("labels.map", mapped), ("labels.ignore", self.ignore)):
-            for value in values:
-                if not 0 <= value <= last:
-                    raise ValueError(
-                        f"{field} holds the raw value {value}; {self.encoding} has 0 to {last}, correct it"
-                    )
-        for value, index in (self.map or {}).items():
-            if not 0 <= index < n_classes:
-                raise ValueError(
-                    f"labels.map takes the raw value {value} to class index {index}; "
-                    f"the {n_classes} classes have 0 to {n_classes - 1}, correct it"
-                )
-        _refuse_duplicates("labels.ignore", self.ignore)
-        both = set(mapped) & set(self.ignore)
-        if both:
-            raise ValueError(
-                f"labels.ignore holds {min(both)}, which is a class too; take it out, or give a labels.map without it"
-            )
-
-
-class ColourLabels(_Block):
-    """Label maps of one RGB colour per pixel; ``colours`` has one [R, G, B] per class, in class order."""
-
-    encoding: Literal["rgb"]
-    colours: tuple[Colour, ...]
-    ignore: tuple[Colour, ...] = ()
-    unlisted: Literal["error", "ignore"] = "error"
-
-    def raw_classes(self, n_classes: int) -> dict[int, int]:
-        """Class index, or 255 to ignore, of every listed colour, packed as R + 256 G + 65536 B."""
-        indices = (*range(n_classes), *(IGNORE for _ in self.ignore))
-        return {r + 256 * g + 65536 * b: i for (r, g, b), i in zip(self.colours + self.ignore, indices, strict=True)}
-
-    def check(self, n_classes: int) -> None:
-        """Hold the colours against the number of classes; ValueError names what breaks a rule."""
-        if len(self.colours) != n_classes:
-            raise ValueError(
-                f"labels.colours holds {len(self.colours)} colours; give one for each of {n_classes} classes"
-            )
-        _refuse_duplicates("labels.colours with labels.ignore", self.colours + self.ignore)
-
-
-# A further encoding is one more class here and one more reader in images.py.
-Labels = Annotated[ValueLabels | ColourLabels, Field(discriminator="encoding")]
-
-
-class DatasetManifest(_Block):
+class DatasetManifest(Block):
     """All that is known of a dataset without opening its files.
 
     ``root`` is relative to the data root, every other path to ``root``. ``mean`` and ``std`` are those of pixels / 255;
     ``crop_size`` is (height, width) in pixels. ``eval`` may be missing where no network is to be judged on the dataset.
     ``source_train`` is what a source model of this dataset is trained on when that is more than ``train``.
-    ``trust_mtime`` lets size and modification time stand for a file's content.
+    ``trust_mtime`` lets size and modification time stand for a file's content. ``obtain`` says where to get the
+    dataset and what to unpack where; messages repeat it when the dataset is missing.
     """
 
     name: Annotated[str, AfterValidator(_is_name)]
@@ -236,11 +166,12 @@ class DatasetManifest(_Block):
     trust_mtime: Annotated[bool, Strict()] = False
     licence: str | None = None
     citation: str | None = None
+    obtain: Line | None = None
     notes: str | None = None
 
     @model_validator(mode="after")
     def _labels_fit_classes(self) -> Self:
-        _refuse_duplicates("classes", self.classes)
+        refuse_duplicates("classes", self.classes)
         self.labels.check(len(self.classes))
         return self
 

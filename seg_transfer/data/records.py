@@ -4,10 +4,11 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from seg_transfer.data.manifest import DatasetManifest, Pairing, Split, SplitName, stays_inside
+from seg_transfer.data.segments import segments_file
 from seg_transfer.errors import ConfigError, DataError
 
 Key = tuple[str | None, ...]
@@ -15,11 +16,16 @@ Key = tuple[str | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image and its label map. ``image_id`` is the image's path below the dataset's root, without its suffix."""
+    """One image and its label map.
+
+    ``image_id`` is the image's path below the dataset's root, without its suffix. ``segments`` is the file without
+    which a panoptic label map cannot be read; other label maps have none.
+    """
 
     image_id: str
     image: Path
     label: Path
+    segments: Path | None = None
 
 
 def list_records(manifest: DatasetManifest, data_root: Path, split: SplitName) -> list[Record]:
@@ -59,13 +65,17 @@ def find_records(manifest: DatasetManifest, data_root: Path, split: SplitName) -
     """What ``list_records`` returns, and every problem as one line instead of the first as an error."""
     where, wanted, root = f"{manifest.name} {split}", manifest.split(split), data_root / manifest.root
     if not root.is_dir():
-        return [], [f"{where}: {root} is not a folder; correct the data root, or root in the manifest"]
+        return [], [f"{where}: {_no_folder(manifest, root)}"]
     if wanted.lists:
         pairs, problems = _listed_pairs(root, wanted)
     else:
         pairs, problems = _globbed_pairs(root, wanted, manifest.pairing)
     records, more = _checked(root, pairs)
     problems += more
+    if manifest.labels.encoding == "panoptic":
+        records = [replace(record, segments=segments_file(record.label)) for record in records]
+        needed = {record.segments.relative_to(root).as_posix() for record in records if record.segments}
+        problems += [problem for path in sorted(needed) if (problem := _path_problem(root, path))]
     if wanted.count not in (None, len(records)):
         problems.append(
             f"{len(records)} pairs found, {split}.count says {wanted.count}; complete the files or correct it"
@@ -73,18 +83,63 @@ def find_records(manifest: DatasetManifest, data_root: Path, split: SplitName) -
     return records, [f"{where}: {problem}" for problem in problems]
 
 
+def why_absent(manifest: DatasetManifest, data_root: Path) -> str:
+    """Why a dataset is not there as far as a glance tells: no folder, or one without a file of some kind; "" if it is.
+
+    No file is paired or counted: that is what ``find_records`` is for, which takes its time.
+    """
+    root = data_root / manifest.root
+    if not root.is_dir():
+        return _no_folder(manifest, root)
+    splits = [split for split in (manifest.train, manifest.eval, manifest.source_train) if split is not None]
+    lists = [path for split in splits for path in (*split.lists, *split.stems) if not (root / path).is_file()]
+    kinds = [globs for split in splits for globs in (split.images, split.labels) if globs]
+    bare = [" or ".join(globs) for globs in kinds if not any(True for glob in globs for _ in root.glob(glob))]
+    return f"{root} has no {(lists + bare)[0]}{_obtained(manifest)}" if lists + bare else ""
+
+
+def _no_folder(manifest: DatasetManifest, root: Path) -> str:
+    return f"{root} is not a folder; correct the data root, or root in the manifest{_obtained(manifest)}"
+
+
+def _obtained(manifest: DatasetManifest) -> str:
+    return f"; to get the dataset: {manifest.obtain}" if manifest.obtain else ""
+
+
 def _globbed_pairs(root: Path, split: Split, pairing: Pairing | None) -> tuple[list[tuple[str, str]], list[str]]:
     images, labels = _glob(root, split.images, split.exclude), _glob(root, split.labels, split.exclude)
     if not images:
         return [], [f"no image in {root} matches {' or '.join(split.images)}; correct the pattern or the data root"]
-    image_of, problems = _by_key(images, _key_rule(pairing.image if pairing else None), "image")
+    problems: list[str] = []
+    if split.stems:
+        images = _only_named(root, split.stems, images, problems)
+    image_of, more = _by_key(images, _key_rule(pairing.image if pairing else None), "image")
+    problems += more
     label_of, more = _by_key(labels, _key_rule(pairing.label if pairing else None), "label")
     problems += more
+    if split.stems:
+        # A label of an image that is not named is no mistake: VOC keeps those of all splits in one folder.
+        label_of = {key: path for key, path in label_of.items() if key in image_of}
     for path in (image_of[key] for key in image_of.keys() - label_of.keys()):
         problems.append(f"image {path} has no label; add the label or exclude the image")
     for path in (label_of[key] for key in label_of.keys() - image_of.keys()):
         problems.append(f"label {path} has no image; add the image or exclude the label")
     return [(image_of[key], label_of[key]) for key in image_of.keys() & label_of.keys()], sorted(problems)
+
+
+def _only_named(root: Path, stems: Iterable[str], images: Iterable[str], problems: list[str]) -> list[str]:
+    """The images that the list files name; a name without an image is added to ``problems``."""
+    named = {_stem_in(line): where for where, line in _lines(root, stems, problems)}
+    found = [path for path in images if PurePosixPath(path).stem in named]
+    for name in sorted(named.keys() - {PurePosixPath(path).stem for path in found}):
+        problems.append(f"{named[name]}: no image is called {name}; add it or remove the line")
+    return found
+
+
+def _stem_in(line: str) -> str:
+    """The first field of a line: a name as it stands, or that of the file at the end of a path."""
+    first = line.split()[0]
+    return PurePosixPath(first).stem if "/" in first else first
 
 
 def _glob(root: Path, patterns: Iterable[str], exclude: Iterable[str]) -> list[str]:

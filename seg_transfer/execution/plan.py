@@ -11,6 +11,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Literal
 
+from seg_transfer.data.records import why_absent
 from seg_transfer.errors import SegTransferError
 from seg_transfer.execution.items import (
     Trial,
@@ -29,7 +30,7 @@ from seg_transfer.execution.keys import (
     trial_keys,
     weights_key,
 )
-from seg_transfer.execution.run import Pair, StillRun, pair_label
+from seg_transfer.execution.run import Pair, Run, StillRun, pair_label
 from seg_transfer.execution.study import SourceEntry
 from seg_transfer.store.content_key import DIGEST, Key
 from seg_transfer.store.key_parts import KEY_PARTS, parts_in
@@ -73,6 +74,12 @@ class PlanItem:
     state: State
     reasons: tuple[str, ...] = ()
     seconds: float | None = None
+
+
+def absent_datasets(run: Run) -> dict[str, str]:
+    """What of each dataset of the study is missing below the data root, and how to get it; none that looks complete."""
+    reasons = {name: why_absent(manifest, run.data_root) for name, manifest in sorted(run.manifests.items())}
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def plan_items(run: StillRun) -> list[PlanItem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -22,9 +22,12 @@ _MOST_GROUPS = 12
 _MOST_NAMES = 6
 
 
-def plan_dict(items: Sequence[PlanItem], folder: Path) -> dict[str, Any]:
-    """The whole plan: a summary of every kind, every item, and the bytes that the run folder takes and has left."""
-    return {"summary": summary(items), "items": [_item_dict(item) for item in items], "disk": disk(folder)}
+def plan_dict(items: Sequence[PlanItem], folder: Path, absent: Mapping[str, str]) -> dict[str, Any]:
+    """The whole plan: a summary of every kind, every item, the bytes that the run folder takes and has left, and what
+    is missing of each dataset that is not there.
+    """
+    plain = [_item_dict(item) for item in items]
+    return {"summary": summary(items), "items": plain, "disk": disk(folder), "absent_datasets": dict(absent)}
 
 
 def summary(items: Sequence[PlanItem]) -> list[dict[str, Any]]:
@@ -52,8 +55,8 @@ def disk(folder: Path) -> dict[str, Any]:
     return {"used": used, "free": shutil.disk_usage(there).free}
 
 
-def render_plan(items: Sequence[PlanItem], folder: Path, console: Console) -> None:
-    """Print the summary, then what is missing or stale in groups, then the disk."""
+def render_plan(items: Sequence[PlanItem], folder: Path, console: Console, absent: Mapping[str, str]) -> None:
+    """Print the summary, then what is missing or stale in groups, then the datasets that are absent, then the disk."""
     rows = summary(items)
     console.print(_summary_table(rows))
     if any(row["hours"] is None for row in rows):
@@ -61,6 +64,10 @@ def render_plan(items: Sequence[PlanItem], folder: Path, console: Console) -> No
     for kind in KINDS:
         for line in _group_lines([item for item in items if item.kind == kind and item.state != "done"]):
             console.print(Text(line), soft_wrap=True)
+    if absent:
+        console.print(f"absent: {len(absent)} dataset(s) of the study", soft_wrap=True)
+    for name, reason in absent.items():
+        console.print(Text(f"  {name}: {reason}"), soft_wrap=True)
     space = disk(folder)
     used = ", ".join(f"{name} {_readable(size)}" for name, size in space["used"].items()) or "nothing"
     console.print(Text(f"disk: {used}; {_readable(space['free'])} free"), soft_wrap=True)

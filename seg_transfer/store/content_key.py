@@ -17,7 +17,7 @@ from seg_transfer.store.memo import digests, version_of
 SCHEMA_VERSION = 1
 _VERSION = "schema_version"
 # What a manifest says about people and places decides no number.
-_NOT_DECISIVE = {"title", "domain", "licence", "citation", "root", "notes", "trust_mtime"}
+_NOT_DECISIVE = {"title", "domain", "licence", "citation", "root", "obtain", "notes", "trust_mtime"}
 # Longer values of parts are told apart by a digest.
 _LONGEST_VALUE = 60
 DIGEST = "sha256:"
@@ -97,14 +97,18 @@ def settings_key(kind: str, resolved: Mapping[str, Any], target: str) -> str:
 def records_key(records: Iterable[Record], *, trust_mtime: bool, memo: Path | None = None) -> Key:
     """Key of the bytes of all images and labels; with `trust_mtime`, of their sizes and modification times instead.
 
-    `memo` is a folder in which the hashes of files that do not change are kept.
+    What records share, the categories of their segments, counts once, and whole: another category of a segment that no
+    record shows changes the key too. `memo` is a folder in which the hashes of files that do not change are kept.
     """
     every = list(records)
-    files = [file for record in every for file in (record.image, record.label)]
+    shared = sorted({record.segments for record in every if record.segments is not None})
+    files = [file for record in every for file in (record.image, record.label)] + shared
     of_file = iter([*map(version_of, files)] if trust_mtime else digests(files, memo, _sha256_of_file))
     # Without parts: thousands of files are one part of a key.
-    found = [[record.image_id, next(of_file), next(of_file)] for record in every]
-    return Key(_sha256({"records": found, _VERSION: SCHEMA_VERSION}))
+    parts: dict[str, object] = {"records": [[record.image_id, next(of_file), next(of_file)] for record in every]}
+    if shared:
+        parts["segments"] = list(of_file)
+    return Key(_sha256({**parts, _VERSION: SCHEMA_VERSION}))
 
 
 def sha256_of_file(file: Path, memo: Path | None = None) -> str:

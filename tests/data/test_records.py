@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seg_transfer.data.manifest import DatasetManifest
-from seg_transfer.data.records import Record, find_records, list_records, low_shot_records, low_shot_subset
+from seg_transfer.data.records import Record, find_records, list_records, low_shot_records, low_shot_subset, why_absent
 from seg_transfer.errors import ConfigError, DataError
 
 Manifest = Callable[..., DatasetManifest]
+GLOBS = {"images": "train/images/*.png", "labels": "train/labels/*.png"}
 
 
 def touch(root: Path, *paths: str) -> None:
@@ -147,6 +148,11 @@ def test_two_images_of_one_name(mini: Path, manifest: Manifest) -> None:
     ("change", "message"),
     [
         ({"root": "nowhere"}, "nowhere is not a folder; correct the data root"),
+        ({"train": {**GLOBS, "stems": "none.txt"}}, "none.txt does not exist in"),
+        (
+            {"train": {**GLOBS, "stems": "four.txt"}},
+            "four.txt line 4: no image is called zz; add it or remove the line",
+        ),
         ({"train": {"images": "train/*.jpg", "labels": "train/*/*.png"}}, "matches train/*.jpg; correct the pattern"),
         ({"train": {"lists": "none.txt"}}, "none.txt does not exist in"),
         ({"train": {"lists": "blank.txt"}}, "the lists blank.txt name no pair; add lines 'image label'"),
@@ -162,6 +168,7 @@ def test_one_clear_line(mini: Path, manifest: Manifest, change: dict[str, object
     (mini / "secret.png").touch()
     lists = {
         "blank.txt": "\n  \n",
+        "four.txt": "a\n\nsome/where/c.jpg more\nzz\n",
         "three.txt": "train/images/a.png train/labels/a.png\na b c\n",
         "twice.txt": "train/images/a.png train/labels/a.png\ntrain/images/a.png train/labels/b.png\n",
         "gone.txt": "train/images/a.png train/labels/zz.png\n",
@@ -174,6 +181,42 @@ def test_one_clear_line(mini: Path, manifest: Manifest, change: dict[str, object
     problem = one_problem(manifest(**change), mini)
     assert problem.startswith("mini train: ")
     assert message in problem
+
+
+def test_lists_of_names_choose_among_the_images(mini: Path, manifest: Manifest) -> None:
+    """As names alone or at the end of paths, over several lists; labels of other images are no mistake."""
+    (mini / "mini/1.txt").write_text("d\n\n  b  \nd\n", encoding="utf-8")
+    (mini / "mini/2.txt").write_text("elsewhere/a.jpg labels/a.png\n", encoding="utf-8")
+    (mini / "mini/train/images/e.png").unlink()
+    chosen = manifest(train={**GLOBS, "stems": ["1.txt", "2.txt"]})
+    assert ids(list_records(chosen, mini, "train")) == [f"train/images/{stem}" for stem in "abd"]
+    (mini / "mini/train/labels/b.png").unlink()
+    assert "image train/images/b.png has no label" in one_problem(chosen, mini)
+
+
+def test_a_name_may_have_dots(tmp_path: Path, manifest: Manifest) -> None:
+    for stem in ("a.1", "a.2"):
+        touch(tmp_path / "mini", f"train/images/{stem}.png", f"train/labels/{stem}.png")
+    (tmp_path / "mini/list.txt").write_text("a.2\n", encoding="utf-8")
+    chosen = manifest(train={**GLOBS, "stems": "list.txt"})
+    assert [record.image.name for record in list_records(chosen, tmp_path, "train")] == ["a.2.png"]
+
+
+def test_a_glance_tells_whether_a_dataset_is_there(mini: Path, manifest: Manifest) -> None:
+    assert why_absent(manifest(), mini) == ""
+    assert why_absent(manifest(root="none"), mini) == (
+        f"{mini}/none is not a folder; correct the data root, or root in the manifest"
+    )
+    for change, lacking in (
+        ({"train": {"lists": "list.txt"}}, "list.txt"),
+        ({"train": {**GLOBS, "stems": "list.txt"}}, "list.txt"),
+        (
+            {"source_train": {"images": ["more/*.jpg", "more/*.png"], "labels": "*/labels/*"}},
+            "more/*.jpg or more/*.png",
+        ),
+    ):
+        found = why_absent(manifest(**change, obtain="buy it."), mini)
+        assert found == f"{mini}/mini has no {lacking}; to get the dataset: buy it."
 
 
 def test_incomplete_download(mini: Path, manifest: Manifest) -> None:

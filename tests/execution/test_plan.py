@@ -101,6 +101,7 @@ def test_a_plan_of_272_pairs_imports_no_torch(big):
     assert counts == {"train": (0, 0, 0), "sample": (0, N, 0), "score": (272, 0, 0), "fine-tune": (272, 0, 0)}
     assert plan["disk"]["used"].keys() == {"scores", "performance", "keys"}
     assert all(size > 0 for size in [*plan["disk"]["used"].values(), plan["disk"]["free"]])
+    assert plan["absent_datasets"] == {}
 
 
 def test_each_file_is_looked_at_once_for_all_pairs(big, monkeypatch):
@@ -130,9 +131,9 @@ def test_many_stale_pairs_are_printed_in_few_lines(big, tmp_path):
     assert line.endswith("and 11 more")
 
 
-def printed(items: list[PlanItem], folder: Path) -> list[str]:
+def printed(items: list[PlanItem], folder: Path, absent: dict[str, str] | None = None) -> list[str]:
     console = Console(record=True, width=80, file=io.StringIO())
-    render_plan(items, folder, console)
+    render_plan(items, folder, console, absent or {})
     return console.export_text().splitlines()
 
 
@@ -162,6 +163,12 @@ def test_what_was_never_measured_is_unknown(tmp_path):
     assert any("unknown until one is finished; --dry-run of the stage times one" in line for line in lines)
     assert "missing: x" in lines
     assert lines[-1].startswith("disk: nothing; ")
+
+
+def test_an_absent_dataset_has_a_line_whatever_its_text_looks_like(tmp_path):
+    absent = {"kitti": "[bold]/data/kitti is not a folder; to get the dataset: " + "x" * 200, "suim": "no [1]"}
+    lines = printed([item("fine-tune", "missing")], tmp_path, absent)
+    assert lines[-4:-1] == ["absent: 2 dataset(s) of the study", f"  kitti: {absent['kitti']}", "  suim: no [1]"]
 
 
 def test_groups_are_bounded_and_the_rest_is_counted(tmp_path):

@@ -26,6 +26,7 @@ MANIFEST = {
     "std": [0.2, 0.3, 0.1],
     "crop_size": [16, 24],
 }
+COLOURS = {"encoding": "rgb", "colours": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "ignore": [[3, 2, 1]]}
 DECISIVE = {
     "name": "maxi",
     "classes": ["sky", "car", "road"],
@@ -45,6 +46,7 @@ OF_NO_ACCOUNT = {
     "root": "elsewhere/mini",
     "licence": "CC0",
     "citation": "Somebody, 2020",
+    "obtain": "Somewhere.",
     "notes": "Seen twice.",
     "trust_mtime": True,
 }
@@ -104,6 +106,30 @@ def test_each_decisive_field_has_a_key_of_its_own():
 @pytest.mark.parametrize("field", OF_NO_ACCOUNT)
 def test_what_decides_no_number_leaves_the_key(field):
     assert key_with(**{field: OF_NO_ACCOUNT[field]}) == key_with()
+
+
+@pytest.mark.parametrize(
+    ("labels", "key"),
+    [
+        (MANIFEST["labels"], "7211f765904fbb9d4ff3ca02e77fad3cabded6c9aed56a7fea5c9c0d1ef0f5f9"),
+        (COLOURS, "6ac78e6856476e4ac357f9fae89e8410be53fbebfe7cbd3110132fb226b34e6c"),
+    ],
+)
+def test_fields_that_were_added_later_leave_the_keys_of_manifests_without_them(labels, key):
+    """Numbers of the time before labels.crop, stems and obtain."""
+    assert key_with(labels=labels) == key
+
+
+def test_fields_that_were_added_later_count_where_they_are_given():
+    stems = {**MANIFEST["train"], "stems": "train.txt"}
+    crops = [{**COLOURS, "crop": {"a": size}} for size in ([3, 4], [4, 3])]
+    keys = [key_with(), key_with(train=stems), key_with(labels=COLOURS), *(key_with(labels=crop) for crop in crops)]
+    assert len(set(keys)) == len(keys)
+
+
+def test_records_without_segments_have_the_key_that_they_always_had(records):
+    key = "dde76147f7b340ba31d6a3b0bf04a82f5e9486cab670c18cd69eb5f826165c0b"
+    assert records_key(records, trust_mtime=False) == key
 
 
 @pytest.mark.parametrize("trust_mtime", [False, True])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seg_transfer.cli_options import AsJson, DataRoot, Debug, Device, Threads, TrustConfig
 from seg_transfer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from seg_transfer.reports.source_ranking import Ranking
 
 
 def rank(
@@ -70,10 +74,19 @@ def rank(
         console = Console()
         for table in ranking_tables(ranking):
             console.print(table)
-        for line in [*answer(ranking), f"Scores are kept in {ranking.run_folder}."]:
+        for line in [*answer(ranking), f"Scores are kept in {ranking.run_folder}.", f"Why: {_why(ranking, root)}"]:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     if ranking.failed:
         raise ranking.failed
+
+
+def _why(ranking: Ranking, data_root: Path) -> str:
+    """The command that explains a ranking."""
+    from seg_transfer.execution.ranking import STUDY_FILE
+
+    folder = ranking.run_folder or Path()
+    place = ["--run-folder", str(folder), "--data-root", str(data_root), "--target", ranking.target]
+    return shlex.join(["seg-transfer", "explain", str(folder / STUDY_FILE), *place])
 
 
 def _target(

@@ -107,7 +107,13 @@ def _processes(options: Options) -> int:
 
 def _words(run: Run, options: Options, title: str, source: str, target: str = "") -> Options:
     """The command line of one training, for processes of its own."""
-    words = [title.partition(" ")[0], *place_words(run, options["study"]), "--source", source, "--trust-config"]
+    words = [
+        title.partition(" ")[0],
+        *place_words(options["study"], run.data_root, run.folder),
+        "--source",
+        source,
+        "--trust-config",
+    ]
     words += ["--target", target] if target else []
     words += ["--threads", str(options["threads"] or 1), "--workers", str(options["workers"])]
     return {"words": words, "processes": _processes(options)}

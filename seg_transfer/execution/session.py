@@ -8,10 +8,6 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from seg_transfer.execution.run import Run
 
 # Processes of one session do not try again what failed in another of them.
 SESSION = "SEG_TRANSFER_SESSION"
@@ -51,7 +47,6 @@ def announce(**event: object) -> None:
         print(EVENT + json.dumps(event), file=sys.stdout, flush=True)
 
 
-def place_words(run: Run, study_file: Path) -> list[str]:
+def place_words(study_file: Path, data_root: Path, folder: Path) -> list[str]:
     """The words by which a command in another working directory finds the same study, data and run folder."""
-    data, folder = run.data_root.resolve(), run.folder.resolve()
-    return [str(study_file.resolve()), "--data-root", str(data), "--run-folder", str(folder)]
+    return [str(study_file.resolve()), "--data-root", str(data_root.resolve()), "--run-folder", str(folder.resolve())]

@@ -147,7 +147,7 @@ def submit(script: str, run: Run, stage: Stage) -> str:
 
 def check_command(run: Run, study_file: Path) -> str:
     """What to run when the array has ended: Slurm's word that a task is done is not taken for a valid result."""
-    return shlex.join(["seg-transfer", "plan", *place_words(run, study_file), "--check"])
+    return shlex.join(["seg-transfer", "plan", *place_words(study_file, run.data_root, run.folder), "--check"])
 
 
 def _options(run: Run, stage: Stage, count: int, resources: Resources) -> list[str]:
@@ -186,7 +186,7 @@ def _command(run: Run, study_file: Path, stage: Stage, count: int, resources: Re
     cpus = max(resources.cpus // processes, 1)
     words = [
         _COMMANDS[stage],
-        *place_words(run, study_file),
+        *place_words(study_file, run.data_root, run.folder),
         *("--engine", "here", "--threads", str(cpus)),
         *(["--workers", str(cpus - 1)] if stage is not Stage.SCORE and resources.gpus else []),
         "--shard",

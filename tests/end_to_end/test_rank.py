@@ -2,6 +2,7 @@
 
 import html
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,11 @@ def test_the_run_folder_holds_a_study_to_go_on_with(bank, invoke):
     ended = invoke("score-pairs", str(study), *place, "--dry-run")
     assert (ended.code, ended.out) == (0, "nothing is missing\n"), ended.err
     assert invoke("plan", str(study), *place).code == 0
+    # And the command that the ranking ends with explains it.
+    why = shlex.split(invoke(*words(bank)).out.splitlines()[-1].removeprefix("Why: seg-transfer "))
+    explained = invoke(*why)
+    assert (explained.code, explained.err) == (0, "")
+    assert "classes that decide" in explained.out
 
 
 def test_folders_are_a_target(bank, invoke):

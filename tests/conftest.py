@@ -1,4 +1,5 @@
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from report_material import hostile_material
 from seg_transfer.demo.world import build_world
 from seg_transfer.reports.material import published_material
 from seg_transfer.reports.report import write_report
+
+# A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("no deadline", deadline=None)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from end_to_end import ray_cluster, slurm_cluster
 from end_to_end.test_pool import await_that, is_gone, started
+from files import found_below
 
 from seg_transfer.models import load_source_model
 from seg_transfer.store.source_card import read_source_card
@@ -76,7 +77,7 @@ def test_torchrun_trains_one_network_and_writes_it_once(by_torchrun, pair):
 
 def test_the_default_engine_replaces_them_when_one_is_killed(by_torchrun, pair):
     command = started(pair, "train-sources", "--processes", "2")
-    await_that(lambda: any((pair.run / "sources").rglob("resume.pth")))
+    await_that(lambda: found_below(pair.run / "sources", "resume.pth") != [])
     first = rank(0, pair)
     os.kill(rank(1, pair), signal.SIGKILL)
     _, err = command.communicate(timeout=300)
@@ -159,7 +160,7 @@ def test_a_ray_task_of_two_processes(by_torchrun, pair, ray):
     assert "a task needs 3 CPUs and 0 GPUs of one node, and no node of the cluster has them" in err
 
     training = ray.start("train-sources", *common, "--processes", "2")
-    ray_cluster.wait_until(lambda: any((pair.run / "sources").rglob("resume.pth")), "a checkpoint is there")
+    ray_cluster.wait_until(lambda: found_below(pair.run / "sources", "resume.pth") != [], "a checkpoint is there")
     os.kill(rank(1, pair), signal.SIGKILL)
     out, err = training.communicate(timeout=ray_cluster.PATIENCE)
     assert training.returncode == 0, err

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from files import found_below
 
 from seg_transfer.execution import pool
 from seg_transfer.store.lease import holder_of
@@ -34,7 +35,7 @@ def await_holder(bench: Any, kind: str, unlike: set[int]) -> int:
     """The process that has an item in its hands, once it is none of these."""
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
-        for file in bench.run.glob(f"leases/{kind}/**/holder.json"):
+        for file in found_below(bench.run / "leases" / kind, "holder.json"):
             holder = holder_of(file.parent)
             if holder is not None and holder.process not in unlike and not holder.failed:
                 return holder.process
@@ -127,7 +128,7 @@ def test_a_device_that_is_named_is_one_process(unscored):
     command = started(unscored, "score-pairs", "--device", "cpu", CUDA_VISIBLE_DEVICES="0,1")
     holders = set()
     while command.poll() is None:
-        for file in unscored.run.glob("leases/scores/*/*/holder.json"):
+        for file in found_below(unscored.run / "leases/scores", "holder.json"):
             holders |= {holder.process for holder in [holder_of(file.parent)] if holder is not None}
         time.sleep(0.001)
     _, err = command.communicate()

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from end_to_end import ray_cluster
 from end_to_end.ray_cluster import Cluster, wait_until
+from files import found_below
 
 from seg_transfer.resources import shipped
 
@@ -111,7 +112,7 @@ def test_an_interrupted_fine_tuning_resumes(cluster, finished, copy_of):
     before = bench.state("performance")
 
     driver = cluster.start(*words(bench, "finetune-pairs"), *only)
-    wait_until(lambda: any(bench.run.glob("fine_tuning/day_street/cells_dark/*/resume.pth")), "a checkpoint is there")
+    wait_until(lambda: found_below(bench.run / "fine_tuning", "resume.pth") != [], "a checkpoint is there")
     cluster.signal(driver, signal.SIGINT)
     assert ended(driver) == (130, [], [])
     assert bench.state("performance") == before

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from end_to_end.slurm_cluster import NODES, Cluster, command_line, slurm_cluster, until, why_not
+from files import found_below
 
 pytestmark = pytest.mark.skipif(why_not() != "", reason=why_not())
 
@@ -145,7 +146,7 @@ def test_a_task_that_is_stopped_goes_on_and_one_with_wrong_data_fails_at_once(cl
     def explain() -> str:
         return "\n".join([cluster.log(), *logs_of(bench, job), str(states(cluster, job))])
 
-    until(lambda: any(bench.run.glob("fine_tuning/day_street/cells_dark/*/resume.pth")), explain, _PATIENCE)
+    until(lambda: found_below(bench.run / "fine_tuning", "resume.pth") != [], explain, _PATIENCE)
     cluster.command("scancel", "--batch", "--signal=USR1", f"{job}_0")
     until(lambda: sorted(states(cluster, job)) == ["COMPLETED", "FAILED"], explain, _PATIENCE)
 

@@ -10,16 +10,17 @@ import typer
 
 from seg_transfer.cli_options import (
     AsJson,
+    BatchSize,
     DataRoot,
     Debug,
     Device,
+    MemoryGb,
     RunFolder,
     Sources,
     StudyFile,
     Threads,
     TrustConfig,
 )
-from seg_transfer.cli_plan import warn_of_code
 from seg_transfer.execution.messages import say
 
 if TYPE_CHECKING:
@@ -34,26 +35,20 @@ def explain(
     sources: Sources = None,
     umap: Annotated[bool, typer.Option("--umap", help="Draw maps by UMAP instead of by PCA; needs an extra.")] = False,
     device: Device = "auto",
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images of one size per forward pass; 8 on CUDA, 1 on the CPU by default.")
-    ] = None,
-    memory_gb: Annotated[float, typer.Option(min=0, help="For decoded images and loaded networks.")] = 8.0,
+    batch_size: BatchSize = None,
+    memory_gb: MemoryGb = 8.0,
     threads: Threads = 0,
     trust_config: TrustConfig = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Say which classes of a target overlap in a source, and which of them decide between two sources."""
-    from seg_transfer.cli_stages import limited_threads
+    from seg_transfer.cli_stages import limited_threads, opened_run
     from seg_transfer.errors import IncompleteError
     from seg_transfer.execution import explain as stage
-    from seg_transfer.execution.run import open_run, prepare_folder
     from seg_transfer.models.devices import chosen_device
 
-    run = open_run(study, data_root, run_folder)
-    prepare_folder(run)
-    if not trust_config:
-        warn_of_code(run)
+    run = opened_run(study, data_root, run_folder, trust_config=trust_config)
     pairs: list[Pair] = []
     failed: IncompleteError | None = None
     with limited_threads(threads):

@@ -24,6 +24,10 @@ ShardText = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what is missing and what it will cost, then stop.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Images of one size per forward pass; 8 on CUDA, 1 on the CPU by default.")
+]
+MemoryGb = Annotated[float, typer.Option(min=0, help="For decoded images and loaded networks.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads for the arithmetic; 0 leaves the default.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that read training images beside the training.")]
 Processes = Annotated[

@@ -7,17 +7,19 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from seg_transfer.cli_options import (
+    BatchSize,
     DataRoot,
     Debug,
     Device,
     DryRun,
     DryRunAsJson,
     Engine,
+    MemoryGb,
     Processes,
     RunFolder,
     ShardText,
@@ -51,7 +53,7 @@ def sample(
     from seg_transfer.execution.run import chosen, for_each
     from seg_transfer.execution.samples import pixel_sample
 
-    run = _open(study, data_root, run_folder, trust_config=True)
+    run = opened_run(study, data_root, run_folder, trust_config=True)
 
     def draw(target: str) -> None:
         drawn = pixel_sample(run, target, run.low_shot(target))
@@ -77,7 +79,7 @@ def train_sources(
     debug: Debug = False,
 ) -> None:
     """Train the sources of a study that are missing."""
-    run = _open(study, data_root, run_folder, trust_config=trust_config)
+    run = opened_run(study, data_root, run_folder, trust_config=trust_config)
     if not dry_run and _ran_elsewhere(context, run, engine):
         return
     with limited_threads(threads):
@@ -104,17 +106,15 @@ def score_pairs(
     engine: Engine = "local",
     dry_run: DryRun = False,
     device: Device = "auto",
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images of one size per forward pass; 8 on CUDA, 1 on the CPU by default.")
-    ] = None,
-    memory_gb: Annotated[float, typer.Option(min=0, help="For decoded images and loaded networks.")] = 8.0,
+    batch_size: BatchSize = None,
+    memory_gb: MemoryGb = 8.0,
     threads: Threads = 0,
     trust_config: TrustConfig = False,
     as_json: DryRunAsJson = False,
     debug: Debug = False,
 ) -> None:
     """Score the pairs of a study that have no valid scores."""
-    run = _open(study, data_root, run_folder, trust_config=trust_config)
+    run = opened_run(study, data_root, run_folder, trust_config=trust_config)
     if not dry_run and _ran_elsewhere(context, run, engine):
         return
     from seg_transfer.models.devices import chosen_device
@@ -158,7 +158,7 @@ def finetune_pairs(
     debug: Debug = False,
 ) -> None:
     """Fine-tune the pairs of a study, and the control from scratch."""
-    run = _open(study, data_root, run_folder, trust_config=trust_config)
+    run = opened_run(study, data_root, run_folder, trust_config=trust_config)
     if not dry_run and _ran_elsewhere(context, run, engine):
         return
     with limited_threads(threads):
@@ -176,7 +176,8 @@ def finetune_pairs(
         )
 
 
-def _open(study: Path, data_root: Path, folder: Path | None, *, trust_config: bool) -> Run:
+def opened_run(study: Path, data_root: Path, folder: Path | None, *, trust_config: bool) -> Run:
+    """The run of a study with its folder made; what of it is code from elsewhere is named, unless that is trusted."""
     from seg_transfer.execution.run import open_run, prepare_folder
 
     run = open_run(study, data_root, folder)

@@ -18,7 +18,7 @@ from seg_transfer.evaluation._compare import compare_metrics
 from seg_transfer.evaluation._groups import evaluate, evaluate_groups, rankings, scratch_report
 from seg_transfer.evaluation._leave_out import leave_one_dataset_out, leave_out_summary
 from seg_transfer.evaluation._measures import MEASURES, measures
-from seg_transfer.evaluation._pairs import CONTROLS, GROUP_AND_ITEM, SCENARIOS, SCRATCH
+from seg_transfer.evaluation._pairs import CONTROLS, GROUP_AND_ITEM, SCENARIOS, SCRATCH, with_rank_mean
 from seg_transfer.evaluation._stability import RELEASED_MEASURES, STABILITY_MEASURES, setup_stability
 
 __all__ = [
@@ -38,4 +38,5 @@ __all__ = [
     "rankings",
     "scratch_report",
     "setup_stability",
+    "with_rank_mean",
 ]

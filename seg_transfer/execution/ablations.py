@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DIMENSIONS: tuple[int | None, ...] = (16, 32, 64, 128, None)
 COVARIANCES: tuple[Covariance, ...] = ("diagonal", "spherical", "full")
+AS_IN_STUDY = "as-in-study"
 # Of the metrics that one pass gives.
 METRICS_OF_SAMPLES = ("gbc", "logme", "h_score", "leep")
 
@@ -122,7 +123,9 @@ def _varied(run: Run, name: str, changes: dict[str, Any], n_images: int | None) 
         update={"sources": sources, "sampling": sampling, "metrics": METRICS_OF_SAMPLES, "keep_features": False}
     )
     manifests = {dataset: manifest.with_limit(n_images) for dataset, manifest in run.manifests.items()}
-    return replace(run, study=study, manifests=manifests, folder=run.folder / "ablations" / name)
+    # What several ablations compare with is scored once.
+    place = AS_IN_STUDY if sampling == run.study.sampling and n_images is None else name
+    return replace(run, study=study, manifests=manifests, folder=run.folder / "ablations" / place)
 
 
 def _trained(run: Run, entry: SourceEntry) -> SourceEntry:

@@ -20,7 +20,7 @@ from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError
 from seg_transfer.execution.bank import Where, read_sources
 from seg_transfer.execution.items import featureless
 from seg_transfer.execution.progress import Tick, progress_of
-from seg_transfer.execution.run import Run, prepare_folder
+from seg_transfer.execution.run import Run, prepare_folder, still
 from seg_transfer.execution.scoring import missing_scores, score_pairs
 from seg_transfer.execution.source_entry import SourceEntry
 from seg_transfer.execution.study import Sampling, Study
@@ -52,7 +52,7 @@ class _Request:
     metric: str
     seed: int = 0
     device: str = "cpu"
-    confidence: float = 0.95
+    alpha: float = 0.05
 
 
 def rank_sources(
@@ -181,9 +181,9 @@ def _ranked(request: _Request, folder: Path) -> Ranking:
     run = _run(request, folder)
     prepare_folder(run)
     failed = _score(run, request.device)
-    rows, skipped = {}, dict(request.skipped)
+    rows, skipped, looked_at = {}, dict(request.skipped), still(run)
     for entry in request.sources:
-        missing = _missing(run, entry)
+        missing = _missing(looked_at, entry)
         if missing:
             skipped[entry.name] = _why(entry.name, failed, missing)
         else:
@@ -196,13 +196,14 @@ def _ranked(request: _Request, folder: Path) -> Ranking:
             exit_code=failed.exit_code if failed else None,
             reasons=skipped,
         )
-    ranking = ranking_of(request.target.name, request.metric, rows, skipped, 1 - request.confidence)
+    ranking = ranking_of(request.target.name, request.metric, rows, skipped, request.alpha)
     return replace(ranking, failed=failed)
 
 
 def _score(run: Run, device: str) -> IncompleteError | None:
     """Score every source; the reasons of those that failed, which were said."""
-    target, n_missing = run.study.targets[0], sum(bool(_missing(run, entry)) for entry in run.study.sources)
+    target, before = run.study.targets[0], still(run)
+    n_missing = sum(bool(_missing(before, entry)) for entry in run.study.sources)
     try:
         with progress_of(f"scoring sources on {target}") as tick:
             score_pairs(run, device=device, say=_Counter(tick, n_missing))
@@ -246,7 +247,7 @@ def _within_budget(request: _Request, folder: Path) -> Ranking:
     Every look is one more occasion to be wrong: the chance of that is shared out among them.
     """
     looks = _looks(_n_images(request, folder))
-    careful = replace(request, confidence=1 - (1 - request.confidence) / len(looks))
+    careful = replace(request, alpha=request.alpha / len(looks))
     for n_images in looks:
         part = replace(careful, target=request.target.with_limit(n_images))
         ranking = _ranked(part, folder / f"images-{n_images}")

@@ -10,8 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from seg_transfer.evaluation import GROUP_AND_ITEM, SCRATCH
-from seg_transfer.metrics import rank_mean
+from seg_transfer.evaluation import GROUP_AND_ITEM, SCRATCH, with_rank_mean
 from seg_transfer.metrics._rank_mean import PARTS
 from seg_transfer.reports.source_ranking import first_place_of
 
@@ -63,7 +62,7 @@ def ranked(scores: pd.DataFrame, miou: pd.DataFrame, scenario: str) -> pd.DataFr
     """
     group, item = GROUP_AND_ITEM[scenario]
     long = scores.reindex(columns=["source", "target", "metric", "score", "standard_error"])
-    long = pd.concat([long, _rank_means(long, group)], ignore_index=True)
+    long = pd.concat([long, _rank_means(long, scenario)], ignore_index=True)
     long = long.astype({"score": float, "standard_error": float})
     performance = miou.loc[miou["source"] != SCRATCH, ["source", "target", "miou"]]
     long = long.merge(performance, on=["source", "target"], how="left").astype({"miou": float})
@@ -162,13 +161,13 @@ def _truth(own: pd.DataFrame, item: str, names: Sequence[str]) -> dict[str, obje
     return {"chosen_miou": float(chosen.mean()), "best": winners, "best_miou": best, "of_best": share}
 
 
-def _rank_means(long: pd.DataFrame, group: str) -> pd.DataFrame:
+def _rank_means(long: pd.DataFrame, scenario: str) -> pd.DataFrame:
     """Rows of rank_mean, of the items of each group that have all its parts; no rows where they are there already."""
     parts = long[long["metric"].isin(PARTS)]
     if RANK_MEAN in set(long["metric"]) or set(PARTS) - set(parts["metric"]):
         return long.iloc[:0]
     wide = parts.pivot(index=["source", "target"], columns="metric", values="score").dropna().reset_index()
-    values = [
-        pd.Series(rank_mean(*(members[part] for part in PARTS)), members.index) for _, members in wide.groupby(group)
-    ]
-    return wide[["source", "target"]].assign(metric=RANK_MEAN, score=pd.concat(values) if values else 0.0)
+    if wide.empty:
+        return long.iloc[:0]
+    ranked_by_mean = with_rank_mean(wide, scenario).rename(columns={RANK_MEAN: "score"})
+    return ranked_by_mean[["source", "target", "score"]].assign(metric=RANK_MEAN)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from seg_transfer.evaluation import evaluate
-from seg_transfer.execution.ablations import COVARIANCES, DIMENSIONS, ablate_gbc, ablate_samples
+from seg_transfer.execution.ablations import AS_IN_STUDY, COVARIANCES, DIMENSIONS, ablate_gbc, ablate_samples
 from seg_transfer.execution.observing import Bench, observations_of
 from seg_transfer.execution.run import open_run
 from seg_transfer.metrics import gbc
@@ -36,7 +36,10 @@ def row(frame: pd.DataFrame, ablation: str, setting: str, metric: str = "gbc") -
 
 def test_every_way_of_sampling_is_judged_and_the_study_s_own_gives_its_numbers(study):
     run = open_run(study.study, study.world, study.run)
-    frame = ablate_samples(run, performance(study), images=(2, 4), say=lambda _: None)
+    said: list[str] = []
+    frame = ablate_samples(run, performance(study), images=(2, 4), say=said.append)
+    # Balance "dataset" and grid "full" are the study's own way, which is scored once for both.
+    assert len(said) == (4 + 3 + 2 + 2 - 1) * 6
     settings = {ablation: set(rows["setting"]) for ablation, rows in frame.groupby("ablation")}
     assert settings == {
         "pixels per image": {"100", "300", "1000", "3000"},
@@ -50,7 +53,7 @@ def test_every_way_of_sampling_is_judged_and_the_study_s_own_gives_its_numbers(s
         found = row(frame, ablation, setting)
         assert (found["tau_w"], found["top1"]) == (own["tau_w"], own["top1"])
     scores = {name: pd.read_parquet(study.run / f"ablations/{name}/scores/day_street/cells_dark.parquet") for name in
-              ("balance-dataset", "balance-none", "images-2", "pixels-100")}  # fmt: skip
+              (AS_IN_STUDY, "balance-none", "images-2", "pixels-100")}  # fmt: skip
     values = {name: scored.set_index("metric")["score"]["gbc"] for name, scored in scores.items()}
     assert len(set(values.values())) == 4
     assert scores["pixels-100"]["n_observations"].iloc[0] == 400

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from files import found_below
 
 from seg_transfer.execution import fine_tuning, sources
 from seg_transfer.store.atomic import host_name
@@ -102,7 +103,7 @@ def test_killed_fine_tuning_resumes_and_ends_with_the_same_miou(finished, copy_o
     bench.change(fine_tuning={**tuning, "changes": tuning["changes"] | LONG})
 
     def started() -> bool:
-        return any(bench.run.glob("fine_tuning/day_street/cells_dark/*/resume.pth"))
+        return found_below(bench.run / "fine_tuning/day_street/cells_dark", "resume.pth") != []
 
     before = bench.state("performance")
     kill_once(started, bench, "finetune-pairs", *only)
@@ -134,7 +135,7 @@ def test_a_killed_source_training_resumes_and_ends_with_the_same_weights(trained
     folder = bench.run / "sources/dusk_street"
     only = ("--source", "dusk_street")
 
-    kill_once(lambda: any(folder.glob("training_*/resume.pth")), bench, "train-sources", *only)
+    kill_once(lambda: found_below(folder, "resume.pth") != [], bench, "train-sources", *only)
     leave_half_a_file(folder)
 
     steps = ticks(sources)

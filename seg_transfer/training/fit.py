@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def fit(
         work_dir=str(work_dir),
         train_dataloader=_loader(crops, start, n_workers, pin_memory=on_cuda),
         train_cfg={"type": _StepLoop},
-        optim_wrapper=_optimiser(network, schedule, half=schedule.mixed_precision and on_cuda),
+        optim_wrapper=_optimiser(network, schedule),
         param_scheduler=_decay(schedule),
         default_hooks={"logger": None, "checkpoint": None, "runtime_info": None, "timer": None, "sampler_seed": None},
         custom_hooks=[_FiniteLoss(schedule.checkpoint_every), _ResumePoint(schedule.checkpoint_every), _Tick(progress)],
@@ -227,14 +228,32 @@ def _wrapped(network: nn.Module) -> nn.Module:
     )
 
 
-def _optimiser(network: nn.Module, schedule: Schedule, *, half: bool) -> OptimWrapper:
+def _optimiser(network: nn.Module, schedule: Schedule) -> OptimWrapper:
     sgd = torch.optim.SGD(
         network.parameters(),
         lr=schedule.learning_rate,
         momentum=schedule.momentum,
         weight_decay=schedule.weight_decay,
     )
-    return AmpOptimWrapper(optimizer=sgd) if half else OptimWrapper(optimizer=sgd)
+    if not schedule.mixed_precision:
+        return OptimWrapper(optimizer=sgd)
+    if get_device() != "cpu":
+        return AmpOptimWrapper(optimizer=sgd)
+    return _BFloat16(optimizer=sgd) if multiplies_bfloat16() else OptimWrapper(optimizer=sgd)
+
+
+class _BFloat16(OptimWrapper):  # type: ignore[misc]
+    """Mixed precision without a scaled loss: bfloat16 has the range of float32."""
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        with torch.autocast("cpu", dtype=torch.bfloat16), super().optim_context(model):
+            yield
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has matrix units for bfloat16 (AMX); on others bfloat16 is slower than float32."""
+    return bool(torch.cpu._is_amx_tile_supported())
 
 
 def _decay(schedule: Schedule) -> list[dict[str, Any]]:

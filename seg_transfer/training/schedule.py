@@ -32,7 +32,8 @@ class Schedule(BaseModel):
         flip_probability: Of a horizontal flip.
         crop_size: Height and width of a training crop in pixels; None takes the manifest's.
         checkpoint_every: Steps between two points that a killed run resumes from.
-        mixed_precision: Train in float16 with loss scaling on CUDA; the CPU always trains in float32.
+        mixed_precision: Train in float16 with loss scaling on CUDA, in bfloat16 on a CPU with matrix units for it
+            (AMX); every other CPU trains in float32.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -38,6 +38,7 @@ def _study() -> dict[str, object]:
                 "warmup_steps": 20,
                 "scale_range": [1.0, 1.0],
                 "checkpoint_every": 100,
+                "mixed_precision": False,  # the same numbers on every CPU
             },
         },
         "fine_tuning": {
@@ -49,6 +50,7 @@ def _study() -> dict[str, object]:
                 "warmup_steps": 5,
                 "scale_range": [1.0, 1.0],
                 "checkpoint_every": 30,
+                "mixed_precision": False,
             },
         },
     }

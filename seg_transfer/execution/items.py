@@ -68,16 +68,19 @@ def trained_by_study(run: Run, only: Sequence[str] = ()) -> list[SourceEntry]:
 
 
 def wanted_trials(run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Trial]:
-    """All fine-tunings of these sources (``scratch`` among them) and targets; all when none is named."""
+    """All fine-tunings of these sources (``scratch`` among them) and targets; all when none is named.
+
+    Seed by seed: a study that is stopped early has every pair once before it has any pair twice.
+    """
     controls = [SCRATCH] if fine_tuning_of(run).scratch else []
     names = chosen([*controls, *(source.name for source in run.study.sources)], sources, "source")
     entries = [None if name == SCRATCH else run.study.source(name) for name in names]
     return [
         Trial(entry, target, seed)
+        for seed in fine_tuning_of(run).seeds
         for target in chosen(run.study.targets, targets, "target")
         for entry in entries
         if entry is None or entry.dataset != target
-        for seed in fine_tuning_of(run).seeds
     ]
 
 

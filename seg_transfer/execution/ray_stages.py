@@ -64,7 +64,7 @@ def _target_tasks(run: Run, options: Options) -> Missing:
 def _pair_tasks(run: Run, options: Options) -> Missing:
     """One task per pair and not per trial: the seeds of a pair share what is loaded, and write one file."""
     trials = wanted_trials(run, options["sources"] or (), options["targets"] or ())
-    by_pair = [list(group) for _, group in groupby(trials, lambda trial: (trial.source_name, trial.target))]
+    by_pair = [list(group) for _, group in groupby(sorted(trials, key=_target_first), _target_first)]
 
     def left(trials: list[Trial]) -> list[Trial]:
         missing = missing_trials(run, [trials[0].source_name], [trials[0].target])
@@ -80,6 +80,10 @@ def _pair_tasks(run: Run, options: Options) -> Missing:
         return Task(title, finetune_pairs, how, leases)
 
     return partial(_tasks, share(by_pair, shard_of(options["shard"])), left, task)
+
+
+def _target_first(trial: Trial) -> tuple[str, str]:
+    return trial.target, trial.source_name
 
 
 def _source_tasks(run: Run, options: Options) -> Missing:

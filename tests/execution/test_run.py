@@ -5,7 +5,9 @@ import yaml
 
 from seg_transfer.demo.world import build_world
 from seg_transfer.errors import CheckpointError, ConfigError, DataError, IncompleteError
+from seg_transfer.execution.items import wanted_trials
 from seg_transfer.execution.run import chosen, for_each, open_run, pair_label, prepare_folder, wanted_pairs
+from seg_transfer.resources import shipped
 from seg_transfer.store.atomic import host_name
 
 # Goes on whatever happens
@@ -123,6 +125,23 @@ def test_pairs_go_target_by_target_and_never_join_a_source_with_its_own_dataset(
     assert [pair_label(pair) for pair in wanted_pairs(run, ["web"], ["day_street"])] == ["web -> day_street"]
     with pytest.raises(ConfigError, match="make no pair"):
         wanted_pairs(run, ["day_street"], ["day_street"])
+
+
+def test_every_pair_is_fine_tuned_once_before_any_is_fine_tuned_twice(study, tmp_path):
+    fields = yaml.safe_load(study.read_text())
+    schedule = str(shipped("configs/schedules/fine_tuning.yaml"))
+    study.write_text(yaml.safe_dump(fields | {"fine_tuning": {"schedule": schedule, "seeds": [4, 2]}}))
+    run = open_run(study, tmp_path / "world", tmp_path / "run")
+    assert list(map(str, wanted_trials(run, ["scratch", "web"], ["day_street", "cells_dark"]))) == [
+        "scratch -> cells_dark, seed 4",
+        "web -> cells_dark, seed 4",
+        "scratch -> day_street, seed 4",
+        "web -> day_street, seed 4",
+        "scratch -> cells_dark, seed 2",
+        "web -> cells_dark, seed 2",
+        "scratch -> day_street, seed 2",
+        "web -> day_street, seed 2",
+    ]
 
 
 def test_the_run_folder_is_named_after_the_study_below_the_working_directory(study, tmp_path, monkeypatch):

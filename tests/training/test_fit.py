@@ -75,7 +75,11 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     assert not same_weights(whole, network_for(crops))
 
 
-def test_the_first_step_is_the_one_that_torch_takes_by_hand(crops: TrainingCrops, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_the_first_step_is_the_one_that_torch_takes_by_hand(
+    crops: TrainingCrops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bfloat16: bool
+) -> None:
+    monkeypatch.setattr("seg_transfer.training.fit.multiplies_bfloat16", lambda: bfloat16)
     one_step = SCHEDULE.model_copy(update={"steps": 1, "warmup_steps": 0})
     crops.schedule = one_step
     trained = fit(network_for(crops), crops, tmp_path)
@@ -86,10 +90,12 @@ def test_the_first_step_is_the_one_that_torch_takes_by_hand(crops: TrainingCrops
     images = torch.stack([(sample["inputs"].flip(0) - mean) / std for sample in samples])
     labels = torch.cat([sample["data_samples"].gt_sem_seg.data for sample in samples])
     images = images.contiguous(memory_format=torch.channels_last)
-    scores = nn.functional.interpolate(
-        by_hand.to(memory_format=torch.channels_last)(images), labels.shape[1:], mode="bilinear"
-    )
-    loss = nn.functional.cross_entropy(scores, labels, ignore_index=255)
+    by_hand.to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+        scores = by_hand(images)
+        assert scores.dtype == (torch.bfloat16 if bfloat16 else torch.float32)
+        enlarged = nn.functional.interpolate(scores, labels.shape[1:], mode="bilinear")
+        loss = nn.functional.cross_entropy(enlarged, labels, ignore_index=255)
     loss.backward()
     expected = {
         name: parameter - one_step.learning_rate * (parameter.grad + one_step.weight_decay * parameter)
@@ -97,6 +103,18 @@ def test_the_first_step_is_the_one_that_torch_takes_by_hand(crops: TrainingCrops
     }
     for name, parameter in trained.named_parameters():
         torch.testing.assert_close(parameter, expected[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("cpu_has_it", [False, True])
+def test_mixed_precision_is_only_used_where_asked_for_and_at_hand(
+    crops: TrainingCrops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu_has_it: bool
+) -> None:
+    monkeypatch.setattr("seg_transfer.training.fit.multiplies_bfloat16", lambda: cpu_has_it)
+    trained = []
+    for mixed_precision in (False, True):
+        crops.schedule = SCHEDULE.model_copy(update={"steps": 2, "mixed_precision": mixed_precision})
+        trained.append(fit(network_for(crops), crops, tmp_path / str(mixed_precision)))
+    assert same_weights(*trained) != cpu_has_it
 
 
 def test_processes_share_every_batch_and_a_resumed_run_begins_where_it_stopped(

@@ -121,11 +121,14 @@ def evaluate(
     from rich.console import Console
 
     from seg_transfer.evaluation import evaluate as evaluate_pairs
-    from seg_transfer.reports.tables import evaluation_tables, ranking_tables, records, render
+    from seg_transfer.evaluation import fine_tuning_noise
+    from seg_transfer.reports.tables import evaluation_tables, noise_tables, ranking_tables, records, render
     from seg_transfer.store.published import PAIRS, published_pairs
     from seg_transfer.store.results import read_pairs
+    from seg_transfer.store.run_results import read_run
 
     incomplete: Sequence[str] = ()
+    trials = None
     if published:
         # What follows --published is a name: the option itself takes no value, so that it can stand alone.
         name = str(run_folder or "segmentation")
@@ -136,13 +139,15 @@ def evaluate(
         raise typer.BadParameter("name either a run folder or --published")
     else:
         (pairs, incomplete), performance = read_pairs(run_folder), "mIoU"
+        trials = read_run(run_folder).performance
     if incomplete:
         complain(f"left out, because scores or performance are missing or of other settings: {', '.join(incomplete)}")
     measures = evaluate_pairs(pairs)
     if as_json:
         typer.echo(json.dumps(records(measures), indent=1))
         return
-    render([*ranking_tables(pairs, performance=performance), *evaluation_tables(measures)], Console())
+    noise = [] if trials is None else noise_tables(fine_tuning_noise(trials))
+    render([*ranking_tables(pairs, performance=performance), *evaluation_tables(measures), *noise], Console())
 
 
 def metrics(as_json: AsJson = False, debug: Debug = False) -> None:

@@ -18,6 +18,7 @@ from seg_transfer.evaluation._compare import compare_metrics
 from seg_transfer.evaluation._groups import evaluate, evaluate_groups, rankings, scratch_report
 from seg_transfer.evaluation._leave_out import leave_one_dataset_out, leave_out_summary
 from seg_transfer.evaluation._measures import MEASURES, measures
+from seg_transfer.evaluation._noise import fine_tuning_noise
 from seg_transfer.evaluation._pairs import CONTROLS, GROUP_AND_ITEM, SCENARIOS, SCRATCH, with_rank_mean
 from seg_transfer.evaluation._stability import RELEASED_MEASURES, STABILITY_MEASURES, setup_stability
 
@@ -32,6 +33,7 @@ __all__ = [
     "compare_metrics",
     "evaluate",
     "evaluate_groups",
+    "fine_tuning_noise",
     "leave_one_dataset_out",
     "leave_out_summary",
     "measures",

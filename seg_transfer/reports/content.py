@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from seg_transfer.evaluation import SCENARIOS, evaluate, scratch_report
+from seg_transfer.evaluation import SCENARIOS, evaluate, fine_tuning_noise, scratch_report
 from seg_transfer.reports import words
 from seg_transfer.reports.data_table import Table
 from seg_transfer.reports.judging import comparison, judging_tables
@@ -129,7 +129,12 @@ def _judged_tables(material: Material, judged: _Judged, metric: str) -> list[Tab
     if judged.evaluation is None or judged.compared is None:
         return []
     evaluated = metric if metric in set(judged.evaluation["metric"]) else str(judged.evaluation["metric"].iloc[0])
-    return [_evaluation_table(judged.evaluation), *judging_tables(material.pairs, judged.compared, evaluated)]
+    noise = fine_tuning_noise(material.performance)
+    return [
+        _evaluation_table(judged.evaluation),
+        Table("noise", "Fine-tuning noise: ranked by one seed, judged by the mean of the others", noise),
+        *judging_tables(material.pairs, judged.compared, evaluated),
+    ]
 
 
 def _facts(material: Material, judged: _Judged, chosen: pd.DataFrame, without: list[str], metric: str) -> list[Fact]:

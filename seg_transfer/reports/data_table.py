@@ -52,8 +52,13 @@ COLUMNS: Mapping[str, Column] = {
     "scratch_miou": Column("scratch", ".3f", f"{_MIOU}, started without a source"),
     "seconds": Column("seconds", ".1f", "wall time, seconds"),
     "n_groups": Column("groups", "d", "groups evaluated"),
-    "top1": Column("top-1", ".3f", "share of groups in which the metric chooses the best, in [0, 1]"),
-    "tau_w": Column("tau_w", ".3f", "weighted Kendall tau of score and mIoU, mean over groups, in [-1, 1]"),
+    "n_seeds": Column("seeds", "d", "fine-tunings of every pair, each with another seed"),
+    "sd": Column("sd of mIoU", ".4f", "standard deviation of mIoU between seeds of a pair, pooled over pairs"),
+    "told_apart": Column(
+        "told apart", ".3f", "share of rivals whose means over seeds differ by more than 1.96 standard errors"
+    ),
+    "top1": Column("top-1", ".3f", "share of groups in which the first by the ranking is the best, in [0, 1]"),
+    "tau_w": Column("tau_w", ".3f", "weighted Kendall tau of ranking and mIoU, mean over groups, in [-1, 1]"),
     "rel_at_1": Column("Rel@1", ".3f", "mIoU of the chosen over the best, mean over groups, in [0, 1]"),
     "kendall": Column("Kendall", ".3f", "Kendall tau-b, mean over groups, in [-1, 1]"),
     "pearson": Column("Pearson", ".3f", "correlation coefficient, mean over groups, in [-1, 1]"),

@@ -49,6 +49,28 @@ def ranking_tables(
     return [_ranking_table(pairs, scenario, performance) for scenario in scenarios]
 
 
+def noise_tables(frame: pd.DataFrame) -> list[Table]:
+    """A `fine_tuning_noise` frame as a table; none where it has no rows."""
+    if frame.empty:
+        return []
+    first = frame.iloc[0]
+    table = _table(
+        f"Fine-tuning noise: seeds of a pair differ by {first['sd']:.4f} mIoU (standard deviation)",
+        [
+            f"Ranked by one of {first['n_seeds']} fine-tunings per pair, judged by the mean of the others: what a "
+            "metric must reach to rank as well as fine-tuning everything once.",
+            "told apart: rivals whose means differ by more than 1.96 standard errors of seeds.",
+        ],
+    )
+    table.add_column("scenario", overflow="fold")
+    for name in ("groups", "told apart", "top-1", "tau_w", "95 % interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in frame.to_dict("records"):
+        cells = [row["scenario"].replace("_", " "), str(row["n_groups"]), _number(row["told_apart"])]
+        table.add_row(*map(_cell, [*cells, _number(row["top1"]), _number(row["tau_w"]), _interval(row, "tau_w")]))
+    return [table]
+
+
 def metric_tables(metrics: Mapping[str, Metric]) -> list[Table]:
     """What each metric needs, gives and costs, and where it comes from."""
     table = _table("Transferability metrics: higher is better", list(_METRICS_LEGEND))
@@ -117,8 +139,7 @@ def _evaluation_table(scenario: str, rows: pd.DataFrame) -> Table:
         if row["kind"] != previous:
             table.add_section()
         previous = row["kind"]
-        interval = "n/a" if math.isnan(row["tau_w_low"]) else f"{row['tau_w_low']:.2f} to {row['tau_w_high']:.2f}"
-        cells = [row["metric"], _number(row["top1"]), _number(row["tau_w"]), interval]
+        cells = [row["metric"], _number(row["top1"]), _number(row["tau_w"]), _interval(row, "tau_w")]
         cells += [_number(row[name]) for name in ("rel_at_1", "kendall", "pearson")]
         table.add_row(*map(_cell, cells))
     return table
@@ -202,6 +223,11 @@ def _cell(text: str) -> Text:
 
 def _number(value: float) -> str:
     return "n/a" if math.isnan(value) else f"{value:.3f}"
+
+
+def _interval(row: Mapping[Any, Any], measure: str) -> str:
+    low, high = row[f"{measure}_low"], row[f"{measure}_high"]
+    return "n/a" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
 
 
 def _plain(value: Any) -> Any:

@@ -330,6 +330,7 @@ def test_every_seed_of_fine_tuning_is_a_row_and_a_seed_given_up_does_not_count(f
         row for row in finished.rows("performance") if row["target"] == "cells_dark" and row["source"] != "scratch"
     ]
     assert rows[0]["miou"] != rows[1]["miou"]
+    assert "Fine-tuning noise: seeds of a pair differ by 0." in invoke("evaluate", bench.run).out
 
     bench.change(fine_tuning={**tuning, "seeds": [1, 2]})
     assert bench.call("score-pairs").code == 0

@@ -8,6 +8,7 @@ from report_material import ATTACK, hostile_material, pairs_of, scores_of
 from seg_transfer.errors import ResultsError
 from seg_transfer.reports.content import build
 from seg_transfer.reports.material import Material
+from seg_transfer.reports.page import page
 from seg_transfer.reports.report import write_report
 
 
@@ -88,6 +89,18 @@ def test_optional_parts_show_where_their_data_is(hostile_report):
     assert 'id="table-stability"' in text
     assert 'id="table-overlaps_0"' in text
     assert text.count('id="figure-map') == 2
+
+
+def test_noise_stands_beside_the_evaluation_where_there_are_seeds_to_compare(hostile_report):
+    assert 'id="table-noise"' not in (hostile_report / "report.html").read_text("utf-8")
+    material = hostile_material()
+    again = material.performance.assign(seed=1, miou=material.performance["miou"] + 0.02)
+    seeds = Material(**{**vars(material), "performance": pd.concat([material.performance, again])})
+    content = build(seeds)
+    noise = content.tables["noise"].frame.set_index("scenario")
+    assert noise.loc["fixed_source", "sd"] == pytest.approx(0.02 / 2**0.5)
+    assert noise["tau_w"].to_list() == pytest.approx([1, 1])
+    assert 'id="table-noise"' in page(content, [])
 
 
 def test_pairs_that_cannot_be_evaluated_are_refused(tmp_path):

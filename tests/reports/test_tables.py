@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from seg_transfer.evaluation import evaluate, scratch_report
+from seg_transfer.evaluation import evaluate, fine_tuning_noise, scratch_report
 from seg_transfer.metrics import METRICS, Metric
 from seg_transfer.metrics._rank_mean import METRIC as RANK_MEAN
 from seg_transfer.reports.tables import (
     evaluation_tables,
     metric_records,
     metric_tables,
+    noise_tables,
     ranking_tables,
     records,
     render,
@@ -105,6 +106,23 @@ def test_published_rankings_fit_80_columns(published):
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     assert cells(text, "isprs") == ["isprs", "isaid", "0.494", "1.000", "best,", "gbc,", "rank_mean"]
+
+
+def test_noise_is_told_where_there_are_seeds_to_compare():
+    rows = [
+        (source, "t", seed, miou)
+        for source, values in {"a": (0.50, 0.52), "b": (0.40, 0.40), "c": (0.39, 0.41)}.items()
+        for seed, miou in enumerate(values)
+    ]
+    trials = pd.DataFrame(rows, columns=["source", "target", "seed", "miou"])
+    text = text_of(noise_tables(fine_tuning_noise(trials)))
+    # Variances 2e-4, 0, 2e-4; b and c cannot be told apart; the first seed has b before c, the second c before b.
+    assert "seeds of a pair differ by 0.0115 mIoU" in text
+    assert "Ranked by one of 2 fine-tunings per pair" in text
+    assert cells(text, "fixed")[:5] == ["fixed", "target", "1", "0.667", "1.000"]
+    assert "fixed source" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert noise_tables(fine_tuning_noise(trials[trials["seed"] == 0])) == []
 
 
 def test_another_performance_than_miou_is_named():

@@ -1,0 +1,81 @@
+"""How far fine-tuning itself is noise: the same pair with another seed, and the ranking by it."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from seg_transfer.evaluation._bootstrap import draws_of, intervals, weighted_means
+from seg_transfer.evaluation._measures import Array, measures
+from seg_transfer.evaluation._pairs import SCENARIOS, SCRATCH, axes_of
+
+_MEASURES = ("top1", "tau_w")
+# Two-sided, 95 %.
+_NORMAL_QUANTILE = 1.96
+
+
+def fine_tuning_noise(
+    trials: pd.DataFrame, *, n_bootstrap: int = 2000, seed: int = 0, scenarios: Sequence[str] = SCENARIOS
+) -> pd.DataFrame:
+    """What seeds change, and how well one fine-tuning per pair would rank: one row per scenario.
+
+    Args:
+        trials: One row per fine-tuning: source, target, seed, miou. Scratch is not ranked; only seeds count that every
+            other pair has.
+        n_bootstrap, seed, scenarios: As in `evaluate`, whose draws of groups are these.
+
+    Returns:
+        scenario, n_groups (of two items or more), n_seeds, then
+
+        sd           standard deviation of mIoU between seeds of a pair, pooled over pairs
+        told_apart   share in [0, 1] of rivals, two of a group, whose means over seeds differ by more than 1.96 standard
+                     errors of such a difference
+        top1, tau_w  of a ranking by one seed against the mean of the other seeds: mean over seeds and groups
+        <measure>_low, <measure>_high
+                     its 95 % percentile-bootstrap interval over groups
+
+        A metric that reaches this tau_w ranks as well as fine-tuning everything once does. No rows where the pairs have
+        not at least two seeds in common, or no group has two items.
+    """
+    ranked = trials[trials["source"] != SCRATCH]
+    by_seed = ranked.pivot(index=["source", "target"], columns="seed", values="miou").dropna(axis="columns")
+    rows = _rows(by_seed, scenarios, n_bootstrap, seed) if by_seed.shape[1] > 1 else ()
+    bounds = [f"{measure}{end}" for measure in _MEASURES for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["scenario", "n_groups", "n_seeds", "sd", "told_apart", *bounds])
+
+
+def _rows(by_seed: pd.DataFrame, scenarios: Sequence[str], n_bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
+    sd = float(np.sqrt(by_seed.var(axis="columns", ddof=1).mean()))
+    n_seeds = by_seed.shape[1]
+    for scenario in scenarios:
+        members = by_seed.groupby(level=axes_of(scenario)[0])
+        groups = [group.to_numpy(np.float64) for _, group in members if len(group) > 1]
+        if not groups:
+            continue
+        differences = np.concatenate([_differences(group.mean(axis=1)) for group in groups])
+        row: dict[str, Any] = {"scenario": scenario, "n_groups": len(groups), "n_seeds": n_seeds, "sd": sd}
+        row["told_apart"] = float(np.mean(differences > _NORMAL_QUANTILE * sd * np.sqrt(2 / n_seeds)))
+        values = np.array([_one_against_the_others(group) for group in groups])
+        means = weighted_means(np.ones((1, len(groups))), values)[0]
+        low, high = intervals(weighted_means(draws_of(len(groups), n_bootstrap, seed), values))
+        for column, measure in enumerate(_MEASURES):
+            row[measure] = means[column]
+            row[f"{measure}_low"], row[f"{measure}_high"] = low[column], high[column]
+        yield row
+
+
+def _differences(values: Array) -> Array:
+    """Between every two values, without sign."""
+    first, second = np.triu_indices(len(values), 1)
+    return np.abs(values[first] - values[second])
+
+
+def _one_against_the_others(group: Array) -> Array:
+    """Items x seeds -> the measures of each seed's ranking against the mean of the others, their mean over seeds."""
+    n_seeds = group.shape[1]
+    others = (group.sum(axis=1, keepdims=True) - group) / (n_seeds - 1)
+    found = [measures(others[:, seed], group[:, seed]) for seed in range(n_seeds)]
+    values = np.array([[one[measure] for measure in _MEASURES] for one in found])
+    means: Array = weighted_means(np.ones((1, n_seeds)), values)[0]
+    return means

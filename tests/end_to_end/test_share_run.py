@@ -1,0 +1,37 @@
+"""A published run: it says the same, and nothing of the machine it comes from."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+SCRIPT = Path(__file__).parents[2] / "scripts/share_run.py"
+
+
+def test_a_published_run_says_the_same_and_nothing_of_the_machine(
+    finished: Any, copy_of: Any, invoke: Any, tmp_path: Path
+) -> None:
+    bench, folder = copy_of(finished), tmp_path / "published"
+    (bench.run / "ablations/gbc").mkdir(parents=True)
+    table = pd.DataFrame({"setting": ["64"], "tau_w": [0.5]})
+    table.to_parquet(bench.run / "ablations/samples.parquet", index=False)
+    (bench.run / "ablations/gbc/single.parquet").write_bytes(b"only what is evaluated is published")
+    subprocess.run([sys.executable, SCRIPT, bench.run, folder], check=True)
+
+    assert invoke("evaluate", folder).out == invoke("evaluate", bench.run).out
+    for origin, name in ((bench.run, "of_run"), (folder, "of_copy")):
+        ended = invoke("report", origin, "--out", tmp_path / name)
+        assert ended.code == 0, ended.err
+    pages = [(tmp_path / name / "answer.csv").read_bytes() for name in ("of_run", "of_copy")]
+    assert pages[0] == pages[1]
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "ablations/samples.parquet"), table)
+
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert {file.suffix for file in files} == {".parquet", ".json", ".yaml"}
+    assert not (folder / "ablations/gbc").exists()
+    machine = str(tmp_path.parent)
+    assert machine in (bench.run / "study.yaml").read_text()
+    for file in files:
+        assert machine.encode() not in file.read_bytes(), file

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from seg_transfer.evaluation._bootstrap import draws_of, intervals, weighted_means
@@ -30,7 +31,7 @@ def fine_tuning_noise(
 
         sd           standard deviation of mIoU between seeds of a pair, pooled over pairs
         told_apart   share in [0, 1] of rivals, two of a group, whose means over seeds differ by more than 1.96 standard
-                     errors of such a difference
+                     errors of the difference; the variance between seeds is that of all pairs of a target
         top1, tau_w  of a ranking by one seed against the mean of the other seeds: mean over seeds and groups
         <measure>_low, <measure>_high
                      its 95 % percentile-bootstrap interval over groups
@@ -46,17 +47,18 @@ def fine_tuning_noise(
 
 
 def _rows(by_seed: pd.DataFrame, scenarios: Sequence[str], n_bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
-    sd = float(np.sqrt(by_seed.var(axis="columns", ddof=1).mean()))
-    n_seeds = by_seed.shape[1]
+    variance = by_seed.var(axis="columns", ddof=1)
+    # A target's images and classes decide how far seeds scatter: it differs between targets by far more than by chance.
+    of_mean = variance.groupby(level="target").transform("mean") / by_seed.shape[1]
+    shared = {"n_seeds": by_seed.shape[1], "sd": float(np.sqrt(variance.mean()))}
     for scenario in scenarios:
         members = by_seed.groupby(level=axes_of(scenario)[0])
-        groups = [group.to_numpy(np.float64) for _, group in members if len(group) > 1]
+        groups = [group for _, group in members if len(group) > 1]
         if not groups:
             continue
-        differences = np.concatenate([_differences(group.mean(axis=1)) for group in groups])
-        row: dict[str, Any] = {"scenario": scenario, "n_groups": len(groups), "n_seeds": n_seeds, "sd": sd}
-        row["told_apart"] = float(np.mean(differences > _NORMAL_QUANTILE * sd * np.sqrt(2 / n_seeds)))
-        values = np.array([_one_against_the_others(group) for group in groups])
+        apart = np.concatenate([_told_apart(group.mean(axis="columns"), of_mean[group.index]) for group in groups])
+        row: dict[str, Any] = {"scenario": scenario, "n_groups": len(groups), **shared, "told_apart": apart.mean()}
+        values = np.array([_one_against_the_others(group.to_numpy(np.float64)) for group in groups])
         means = weighted_means(np.ones((1, len(groups))), values)[0]
         low, high = intervals(weighted_means(draws_of(len(groups), n_bootstrap, seed), values))
         for column, measure in enumerate(_MEASURES):
@@ -65,10 +67,14 @@ def _rows(by_seed: pd.DataFrame, scenarios: Sequence[str], n_bootstrap: int, see
         yield row
 
 
-def _differences(values: Array) -> Array:
-    """Between every two values, without sign."""
-    first, second = np.triu_indices(len(values), 1)
-    return np.abs(values[first] - values[second])
+def _told_apart(means: "pd.Series[float]", variances: "pd.Series[float]") -> npt.NDArray[np.bool_]:
+    """Of every two items, from their means over seeds and the variances of these."""
+    value, variance = means.to_numpy(), variances.to_numpy()
+    first, second = np.triu_indices(len(value), 1)
+    apart: npt.NDArray[np.bool_] = np.abs(value[first] - value[second]) > _NORMAL_QUANTILE * np.sqrt(
+        variance[first] + variance[second]
+    )
+    return apart
 
 
 def _one_against_the_others(group: Array) -> Array:

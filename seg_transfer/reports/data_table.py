@@ -55,7 +55,7 @@ COLUMNS: Mapping[str, Column] = {
     "n_seeds": Column("seeds", "d", "fine-tunings of every pair, each with another seed"),
     "sd": Column("sd of mIoU", ".4f", "standard deviation of mIoU between seeds of a pair, pooled over pairs"),
     "told_apart": Column(
-        "told apart", ".3f", "share of rivals whose means over seeds differ by more than 1.96 standard errors"
+        "told apart", ".3f", "share of rivals whose means over seeds differ by more than 1.96 standard errors of seeds"
     ),
     "top1": Column("top-1", ".3f", "share of groups in which the first by the ranking is the best, in [0, 1]"),
     "tau_w": Column("tau_w", ".3f", "weighted Kendall tau of ranking and mIoU, mean over groups, in [-1, 1]"),

@@ -31,8 +31,8 @@ def test_by_hand():
     sd = np.sqrt((0.005 + 0.005 + 0.03125 + 0 + 0) / 5)
     assert (targets["sd"], sources["sd"]) == (pytest.approx(sd), pytest.approx(sd))
     assert (targets["n_groups"], targets["n_seeds"], sources["n_groups"]) == (2, 2, 2)  # c has one target
-    # Means on t: .55, .45, .425, which differ by less than 1.96 times the sd on t, .117. Seeds on u do not differ, so the
-    # .1 between .9 and .8 is enough there.
+    # Means on t: .55, .45, .425, which differ by less than 1.96 times the sd on t, .117. Seeds on u do not differ, so
+    # the .1 between .9 and .8 is enough there.
     assert targets["told_apart"] == pytest.approx(1 / 4)
     assert sources["told_apart"] == 1
     # On t one ranking is a b c and the other c a b. Of the weights 1, 1/2, 1/3 of places, added per pair, (a, b)

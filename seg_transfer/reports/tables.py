@@ -146,10 +146,12 @@ def _evaluation_table(scenario: str, rows: pd.DataFrame) -> Table:
 
 
 def _notes(scenario: str, rows: pd.DataFrame) -> list[str]:
-    notes = []
+    beaten: dict[str, list[str]] = {}
+    for metric, controls in zip(rows["metric"], rows["beaten_by"], strict=True):
+        if controls is not None:
+            beaten.setdefault(", ".join(controls), []).append(metric)
+    notes = [f"Beaten in tau_w by {controls}: {', '.join(metrics)}." for controls, metrics in beaten.items()]
     for row in rows.to_dict("records"):
-        if row["beaten_by"] is not None:
-            notes.append(f"{row['metric']} is beaten in tau_w by {', '.join(row['beaten_by'])}.")
         if row["n_tau_undefined"]:
             notes.append(f"{row['metric']}: tau_w not defined in {row['n_tau_undefined']} of {row['n_groups']} groups.")
     too_small = rows["n_too_small"].max()

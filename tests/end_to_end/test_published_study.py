@@ -1,0 +1,62 @@
+"""The published study of seven real datasets: whole, of no machine, and saying what README says."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from seg_transfer.evaluation import fine_tuning_noise
+from seg_transfer.resources import shipped
+from seg_transfer.store.run_results import read_run
+
+FOLDER = shipped("data_manifests/published/real7")
+
+
+@pytest.fixture(scope="module")
+def results():
+    return read_run(FOLDER)
+
+
+def test_every_pair_is_scored_by_every_metric_and_fine_tuned_with_every_seed(results):
+    assert (results.left_out, results.unscored, results.untuned) == ([], [], [])
+    assert results.scores.groupby(["source", "target"])["metric"].nunique().to_list() == [17] * 42
+    seeds = results.performance.groupby(["source", "target"])["seed"].apply(sorted)
+    assert seeds.to_list() == [[0, 1, 2]] * 49
+    assert len(results.cards) == 7
+    assert results.scores["score"].notna().all()
+
+
+def texts(value):
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from texts(one)
+    elif isinstance(value, str):
+        yield value
+
+
+def test_no_path_says_where_it_was_computed_and_it_is_small():
+    described = [FOLDER / "study.yaml", *FOLDER.glob("sources/*/source.json")]
+    found = [text for file in described for text in texts(yaml.safe_load(file.read_text()))]
+    assert "hrnetv2_w18_small.py" in found
+    assert [text for text in found if Path(text).is_absolute()] == []
+    assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) < 3e6
+
+
+def test_it_says_what_the_readme_says(invoke, results):
+    rows = json.loads(invoke("evaluate", FOLDER, "--json").out)
+    tau_w = {row["metric"]: row["tau_w"] for row in rows if row["scenario"] == "fixed_target"}
+    named = {"pactran": 0.698, "h_score": 0.672, "logme": 0.626, "gbc": 0.197, "mean_rank_elsewhere": 0.798}
+    assert {name: tau_w[name] for name in named} == pytest.approx(named, abs=0.0005)
+    noise = fine_tuning_noise(results.performance).set_index("scenario").loc["fixed_target"]
+    assert noise[["told_apart", "top1", "tau_w"]].to_list() == pytest.approx([0.524, 0.571, 0.614], abs=0.0005)
+
+
+def test_its_tables_are_those_of_its_results(results):
+    pairs = pd.read_parquet(FOLDER / "tables/pairs.parquet").set_index(["source", "target"])
+    scores = results.scores.set_index(["source", "target", "metric"])["score"]
+    for (source, target, metric), score in scores.items():
+        assert pairs.loc[(source, target), metric] == score
+    miou = results.miou.set_index(["source", "target"])["miou"]
+    assert pairs["miou"].to_dict() == miou[pairs.index].to_dict()

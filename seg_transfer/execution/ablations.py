@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from seg_transfer.evaluation import evaluate
+from seg_transfer.evaluation import SCENARIOS, compare_metrics, evaluate
 from seg_transfer.execution.keys import observations_key, score_key
 from seg_transfer.execution.observing import Bench, observations_of
 from seg_transfer.execution.run import Run, Say, for_each, pair_label, prepare_folder
@@ -30,6 +30,7 @@ COVARIANCES: tuple[Covariance, ...] = ("diagonal", "spherical", "full")
 AS_IN_STUDY = "as-in-study"
 # Of the metrics that one pass gives.
 METRICS_OF_SAMPLES = ("gbc", "logme", "h_score", "leep")
+_OWN = ", the study's own"
 
 
 def sample_variants(images: Sequence[int]) -> dict[str, tuple[str, dict[str, Any], int | None]]:
@@ -53,17 +54,20 @@ def ablate_samples(
         say: Takes one line per scored pair.
 
     Returns:
-        The columns of `seg_transfer.evaluation.evaluate`, after ``ablation`` and ``setting``.
+        The columns of `seg_transfer.evaluation.evaluate`, after ``ablation`` and ``setting``; then those of
+        `compare_metrics` that say what the setting gains in tau_w over the study's own: n_groups_compared, wins, ties,
+        losses, mean_difference and its paired interval, share_first_better; none for a metric that the study lacks.
     """
     import pandas as pd
 
+    own = performance.merge(_scores(run), on=["source", "target"])
     frames = []
     for name, (ablation, changes, n_images) in sample_variants(images).items():
         varied = _varied(run, name, changes, n_images)
         prepare_folder(varied)
         score_pairs(varied, device=device, say=say)
         pairs = performance.merge(_scores(varied), on=["source", "target"])
-        frames.append(_evaluated(pairs, ablation, name.partition("-")[2]))
+        frames.append(_evaluated(pairs, own, ablation, name.partition("-")[2]))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -79,11 +83,12 @@ def ablate_gbc(run: Run, performance: pd.DataFrame, *, device: str = "cpu", say:
         rows.extend(_gbc_rows(bench, *pair, say))
 
     for_each(pairs, add, pair_label)
+    own = performance.merge(_scores(run), on=["source", "target"])
     frames = []
     for (covariance, components), scored in pd.DataFrame(rows).groupby(["covariance", "n_components"], sort=False):
         named = scored[["source", "target", "score"]].rename(columns={"score": "gbc"})
         joined = performance.merge(named, on=["source", "target"])
-        frames.append(_evaluated(joined, "covariance and PCA", f"{covariance}, {components or 'no PCA'}"))
+        frames.append(_evaluated(joined, own, "covariance and PCA", f"{covariance}, {components or 'none'}"))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -139,15 +144,29 @@ def _scores(run: Run) -> pd.DataFrame:
 
     rows = [row for entry, target in run.pairs for row in read_rows(run.scores_file(entry.name, target), SCORES)]
     wide = pd.DataFrame(rows).pivot(index=["source", "target"], columns="metric", values="score")
-    return wide[list(METRICS_OF_SAMPLES)].reset_index()
+    return wide[[metric for metric in METRICS_OF_SAMPLES if metric in wide]].reset_index()
 
 
 def _is_known(performance: pd.DataFrame, entry: SourceEntry, target: str) -> bool:
     return bool(((performance["source"] == entry.name) & (performance["target"] == target)).any())
 
 
-def _evaluated(pairs: pd.DataFrame, ablation: str, setting: str) -> pd.DataFrame:
+def _evaluated(pairs: pd.DataFrame, own: pd.DataFrame, ablation: str, setting: str) -> pd.DataFrame:
     frame = evaluate(pairs)
     frame.insert(0, "ablation", ablation)
     frame.insert(1, "setting", setting)
-    return frame[frame["kind"] == "metric"]
+    metrics = frame[frame["kind"] == "metric"]
+    return metrics.merge(_gained(pairs, own), on=["scenario", "metric"], how="left")
+
+
+def _gained(pairs: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+    """What every metric gains in tau_w over the study's own scores, paired over groups."""
+    import pandas as pd
+
+    metrics = [metric for metric in METRICS_OF_SAMPLES if metric in pairs and metric in own]
+    names = ["source", "target", *metrics]
+    both = pairs.merge(own[names], on=["source", "target"], suffixes=("", _OWN))
+    frames = [compare_metrics(both, scenario=scenario).assign(scenario=scenario) for scenario in SCENARIOS]
+    compared = pd.concat(frames, ignore_index=True)
+    compared = compared[compared["second"] == compared["first"] + _OWN].drop(columns=["second", "measure"])
+    return compared.rename(columns={"first": "metric", "n_groups": "n_groups_compared"})

@@ -52,6 +52,14 @@ def test_every_way_of_sampling_is_judged_and_the_study_s_own_gives_its_numbers(s
     for ablation, setting in (("balance", "dataset"), ("grid", "full"), ("images", "4")):
         found = row(frame, ablation, setting)
         assert (found["tau_w"], found["top1"]) == (own["tau_w"], own["top1"])
+        assert (found["mean_difference"], found["ties"]) == (0, found["n_groups"])
+    compared = frame[frame["mean_difference"].notna()]
+    assert set(compared["metric"]) == {"gbc", "leep"}  # the others are none of the study's metrics
+    assert (compared["mean_difference"] != 0).any()
+    of_study = evaluate(read_pairs(study.run)[0]).set_index(["scenario", "metric"])["tau_w"]
+    for found in compared[compared["n_groups_compared"] == compared["n_groups"]].to_dict("records"):
+        gained = found["tau_w"] - of_study[found["scenario"], found["metric"]]
+        assert found["mean_difference"] == pytest.approx(gained, abs=1e-12)
     scores = {name: pd.read_parquet(study.run / f"ablations/{name}/scores/day_street/cells_dark.parquet") for name in
               (AS_IN_STUDY, "balance-none", "images-2", "pixels-100")}  # fmt: skip
     values = {name: scored.set_index("metric")["score"]["gbc"] for name, scored in scores.items()}
@@ -72,6 +80,7 @@ def test_gbc_has_a_score_for_every_setting_and_is_not_computed_again(study):
     of = stored.set_index(["covariance", "n_components"])["score"]
     assert of["full", 32] == gbc(seen.features, seen.labels, n_components=32, covariance="full")
     assert of["diagonal", 0] == gbc(seen.features, seen.labels, n_components=None)
+    assert row(frame, "covariance and PCA", "diagonal, 64")["mean_difference"] == 0
 
     again = ablate_gbc(run, performance(study), say=said.append)
     assert len(said) == 6
@@ -85,6 +94,6 @@ def test_the_script_prints_and_keeps_the_tables(study, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "covariance and PCA, fixed target" in done.stdout
-    assert "diagonal, no PCA" in done.stdout
+    assert "diagonal, none" in done.stdout
     kept = pd.read_parquet(tmp_path / "out/samples.parquet")
     assert {"ablation", "setting", "metric", "tau_w", "tau_w_low", "top1"} <= set(kept)

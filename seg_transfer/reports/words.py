@@ -65,7 +65,8 @@ def _ties(choices: pd.DataFrame, metric: str) -> list[str]:
     if len(choices) <= _FEW:
         return [_how_sure(row) for row in known.to_dict("records")]
     tied = known.loc[known["tied"] != "", "target"].tolist()
-    clear = f"The first is clear of all others on {len(known) - len(tied)} of {len(known)} targets."
+    n_clear = int(((known["tied"] == "") & _alone(known)).sum())
+    clear = f"The first is clear of all others on {n_clear} of {len(known)} targets."
     return [clear, f"Others are tied for first on {listed(tied)}."] if tied else [clear]
 
 
@@ -75,8 +76,13 @@ def _how_sure(row: Mapping[Any, Any]) -> str:
 
 
 def _equal(choices: pd.DataFrame) -> list[str]:
-    equal = choices.loc[choices["chosen"].str.contains(", "), "target"].tolist()
+    equal = choices.loc[~_alone(choices), "target"].tolist()
     return [f"Equal scores share the first place on {listed(equal)}."] if equal else []
+
+
+def _alone(choices: pd.DataFrame) -> "pd.Series[bool]":
+    """Where one source alone has the highest score."""
+    return ~choices["chosen"].str.contains(", ")
 
 
 def _agreement(choices: pd.DataFrame) -> list[str]:
@@ -85,7 +91,7 @@ def _agreement(choices: pd.DataFrame) -> list[str]:
         return []
     if len(choices) == 1:
         return [f"{choices['agreeing'].iloc[0]} metrics choose it."]
-    agreed = int((counts[0] == counts[1]).sum())
+    agreed = int(((counts[0] == counts[1]) & _alone(choices)).sum())
     return [f"All metrics choose the same source on {agreed} of {len(choices)} targets."]
 
 

@@ -85,10 +85,10 @@ def choices(*rows):
 
 
 def test_certainty_counts_ties_and_agreement():
-    frame = choices(("t", "a", "", "3 of 3"), ("u", "b", "c, d", "1 of 3"), ("v", "a, c", "", "2 of 3"))
+    frame = choices(("t", "a", "", "3 of 3"), ("u", "b", "c, d", "1 of 3"), ("v", "a, c", "", "3 of 3"))
     many = pd.concat([frame, frame.assign(target=["w", "x", "y"])])
     assert words.certainty(many, "gbc") == [
-        "The first is clear of all others on 4 of 6 targets.",
+        "The first is clear of all others on 2 of 6 targets.",
         "Others are tied for first on u and x.",
         "Equal scores share the first place on v and y.",
         "All metrics choose the same source on 2 of 6 targets.",

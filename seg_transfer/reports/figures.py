@@ -24,18 +24,28 @@ _PANELS_PER_ROW = 4
 _FEWEST_POINTS = 2
 
 
-def _plots(content: ReportContent) -> list[Plot]:
-    """All figures of a report, the ones of the metric that it goes by before those of others."""
-    order = [content.metric, *(name for name in content.metrics if name != content.metric)]
+def all_plots(content: ReportContent) -> Iterator[Plot]:
+    """All figures: a page has room for the first ones, so those of metrics that the report does not go by come last."""
     ranking = content.rankings["fixed_target"]
     tuned = _tuned(ranking)
-    found = [_miou_map(tuned)] if not tuned.empty else []
-    of_scores = _score_dots if ranking["target"].nunique() == 1 else _rank_map
-    found += [of_scores(ranking, metric) for metric in order]
-    found += [_scatter(tuned, metric) for metric in order if not tuned.empty]
-    found += [] if content.evaluation is None else [_intervals(content.evaluation)]
-    found += [] if content.stability is None else [_stability(content.stability)]
-    return found
+    if not tuned.empty:
+        yield _miou_map(tuned)
+    yield from _of_metric(ranking, content.metric)
+    if content.evaluation is not None:
+        yield _intervals(content.evaluation)
+    if content.stability is not None:
+        yield _stability(content.stability)
+    yield from explanation_plots(content.explanations)
+    for metric in content.metrics:
+        if metric != content.metric:
+            yield from _of_metric(ranking, metric)
+
+
+def _of_metric(ranking: pd.DataFrame, metric: str) -> Iterator[Plot]:
+    tuned = _tuned(ranking)
+    yield _score_dots(ranking, metric) if ranking["target"].nunique() == 1 else _rank_map(ranking, metric)
+    if not tuned.empty:
+        yield _scatter(tuned, metric)
 
 
 def _tuned(ranking: pd.DataFrame) -> pd.DataFrame:
@@ -281,9 +291,3 @@ def _draw_stability(stability: pd.DataFrame) -> Figure:
     ]
     axes.legend(handles=handles, loc="lower right")
     return figure
-
-
-def all_plots(content: ReportContent) -> Iterator[Plot]:
-    """All figures, those of explanations last."""
-    yield from _plots(content)
-    yield from explanation_plots(content.explanations)

@@ -80,7 +80,7 @@ def _equal(choices: pd.DataFrame) -> list[str]:
     return [f"Equal scores share the first place on {listed(equal)}."] if equal else []
 
 
-def _alone(choices: pd.DataFrame) -> "pd.Series[bool]":
+def _alone(choices: pd.DataFrame) -> pd.Series[bool]:
     """Where one source alone has the highest score."""
     return ~choices["chosen"].str.contains(", ")
 

@@ -31,6 +31,14 @@ def svg_texts(svg: bytes) -> list[str]:
     return ["".join(one.itertext()) for one in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
 
 
+def test_what_every_report_has_comes_before_the_figures_of_other_metrics(published):
+    assert list(published)[:4] == ["miou", "ranks_rank_mean", "scatter_rank_mean", "evaluation"]
+    # Two figures of each of the five other metrics.
+    assert len(published) == 4 + 2 * 5
+    kinds = [plot.name.split("_")[0] for plot in all_plots(build(hostile_material(4)))]
+    assert kinds[:8] == ["miou", "ranks", "scatter", "evaluation", "stability", "overlaps", "map", "map"]
+
+
 def test_figures_are_valid_and_written_twice_the_same(pictures):
     again = {plot.name: plot for plot in all_plots(build(hostile_material(4)))}
     for one in pictures:

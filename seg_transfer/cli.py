@@ -147,7 +147,8 @@ def evaluate(
         typer.echo(json.dumps(records(measures), indent=1))
         return
     noise = [] if trials is None else noise_tables(fine_tuning_noise(trials))
-    render([*ranking_tables(pairs, performance=performance), *evaluation_tables(measures), *noise], Console())
+    rankings = ranking_tables(pairs, trials, performance=performance)
+    render([*rankings, *evaluation_tables(measures), *noise], Console())
 
 
 def metrics(as_json: AsJson = False, debug: Debug = False) -> None:

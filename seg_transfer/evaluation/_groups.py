@@ -8,6 +8,7 @@ import pandas as pd
 
 from seg_transfer.evaluation._bootstrap import draws_of, intervals, weighted_means
 from seg_transfer.evaluation._measures import MEASURES, Array, measures
+from seg_transfer.evaluation._noise import chance_margins
 from seg_transfer.evaluation._pairs import (
     SCENARIOS,
     SCRATCH,
@@ -83,20 +84,26 @@ def rankings(pairs: pd.DataFrame, scenario: str) -> pd.DataFrame:
     return long.sort_values(["group", "position", "miou_rank", "item"], ignore_index=True)[columns]
 
 
-def scratch_report(pairs: pd.DataFrame) -> pd.DataFrame:
+def scratch_report(pairs: pd.DataFrame, trials: pd.DataFrame | None = None) -> pd.DataFrame:
     """Does any source help? One row per target that was also fine-tuned from scratch and has at least one source.
 
-    Columns: target, scratch_miou, best_source (equally good ones joined by ", "), best_miou, beats_scratch (bool:
-    best_miou > scratch_miou). Where it is False, a ranking of sources says little.
+    Columns: target, scratch_miou, best_source (equally good ones joined by ", "), best_miou, margin, beats_scratch
+    (bool: best_miou > scratch_miou + margin). Where it is False, a ranking of sources says little.
+
+    `trials`, one row per fine-tuning as in `fine_tuning_noise`, give the margin: 1.96 standard errors of a difference
+    by seeds alone, 0 without a second seed.
     """
     frame = checked(pairs)
+    margins = {} if trials is None else chance_margins(trials)
     scratch = pairs[pairs["source"] == SCRATCH].set_index("target")["miou"]
     rows = []
     for target, members in frame.groupby("target"):
         if target in scratch.index:
-            miou, best = float(scratch[target]), float(members["miou"].max())
-            rows.append((target, miou, _best_names(members, "source", members["miou"]), best, best > miou))
-    return pd.DataFrame(rows, columns=["target", "scratch_miou", "best_source", "best_miou", "beats_scratch"])
+            miou, best, margin = float(scratch[target]), float(members["miou"].max()), margins.get(str(target), 0.0)
+            names = _best_names(members, "source", members["miou"])
+            rows.append((target, miou, names, best, margin, best > miou + margin))
+    columns = ["target", "scratch_miou", "best_source", "best_miou", "margin", "beats_scratch"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _group_rows(frame: pd.DataFrame, scenario: str) -> Iterator[dict[str, Any]]:

@@ -39,18 +39,42 @@ def fine_tuning_noise(
         A metric that reaches this tau_w ranks as well as fine-tuning everything once does. No rows where the pairs have
         not at least two seeds in common, or no group has two items.
     """
-    ranked = trials[trials["source"] != SCRATCH]
-    by_seed = ranked.pivot(index=["source", "target"], columns="seed", values="miou").dropna(axis="columns")
+    by_seed = _by_seed(trials)
     rows = _rows(by_seed, scenarios, n_bootstrap, seed) if by_seed.shape[1] > 1 else ()
     bounds = [f"{measure}{end}" for measure in _MEASURES for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["scenario", "n_groups", "n_seeds", "sd", "told_apart", *bounds])
 
 
-def _rows(by_seed: pd.DataFrame, scenarios: Sequence[str], n_bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
+def chance_margins(trials: pd.DataFrame) -> dict[str, float]:
+    """Target -> how far two pairs of it differ in mIoU, means over seeds, by seeds alone: 1.96 standard errors.
+
+    `trials` as in `fine_tuning_noise`; empty where that has no rows.
+    """
+    by_seed = _by_seed(trials)
+    if by_seed.shape[1] < 2:
+        return {}
+    variances = _variances_of_means(by_seed).groupby(level="target").first()
+    return {str(target): _NORMAL_QUANTILE * float(np.sqrt(2 * value)) for target, value in variances.items()}
+
+
+def _by_seed(trials: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of a source and a target x the seeds that all of them have."""
+    ranked = trials[trials["source"] != SCRATCH]
+    return ranked.pivot(index=["source", "target"], columns="seed", values="miou").dropna(axis="columns")
+
+
+def _variances_of_means(by_seed: pd.DataFrame) -> "pd.Series[float]":
+    """Of every pair, the variance of its mean over seeds, pooled over the pairs of its target.
+
+    A target's images and classes decide how far seeds scatter: it differs between targets by far more than by chance.
+    """
     variance = by_seed.var(axis="columns", ddof=1)
-    # A target's images and classes decide how far seeds scatter: it differs between targets by far more than by chance.
-    of_mean = variance.groupby(level="target").transform("mean") / by_seed.shape[1]
-    shared = {"n_seeds": by_seed.shape[1], "sd": float(np.sqrt(variance.mean()))}
+    return variance.groupby(level="target").transform("mean") / by_seed.shape[1]
+
+
+def _rows(by_seed: pd.DataFrame, scenarios: Sequence[str], n_bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
+    of_mean = _variances_of_means(by_seed)
+    shared = {"n_seeds": by_seed.shape[1], "sd": float(np.sqrt(by_seed.var(axis="columns", ddof=1).mean()))}
     for scenario in scenarios:
         members = by_seed.groupby(level=axes_of(scenario)[0])
         groups = [group for _, group in members if len(group) > 1]

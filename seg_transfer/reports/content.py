@@ -81,7 +81,7 @@ def build(material: Material) -> ReportContent:
     chosen = {
         scenario: choices(rankings[scenario], scenario, metric, metrics, sure.get(scenario)) for scenario in SCENARIOS
     }
-    judged = _judged(material.pairs)
+    judged = _judged(material)
     tables = [
         *_ranking_tables(rankings, chosen, judged.scratch, metric),
         _pairs_table(rankings["fixed_target"], metrics, material.miou),
@@ -119,10 +119,11 @@ def _best_first(explanations: tuple[Explanation, ...], ranking: pd.DataFrame, me
     return tuple(sorted(explanations, key=lambda one: (one.target, rank.get((one.source, one.target), last))))
 
 
-def _judged(pairs: pd.DataFrame) -> _Judged:
+def _judged(material: Material) -> _Judged:
+    pairs = material.pairs
     if pairs.empty:
         return _Judged(None, None, pd.DataFrame())
-    return _Judged(evaluate(pairs), comparison(pairs), scratch_report(pairs))
+    return _Judged(evaluate(pairs), comparison(pairs), scratch_report(pairs, material.performance))
 
 
 def _judged_tables(material: Material, judged: _Judged, metric: str) -> list[Table]:

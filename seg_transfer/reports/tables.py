@@ -39,14 +39,18 @@ def evaluation_tables(frame: pd.DataFrame) -> list[Table]:
 
 
 def ranking_tables(
-    pairs: pd.DataFrame, *, scenarios: Sequence[str] = SCENARIOS, performance: str = "mIoU"
+    pairs: pd.DataFrame,
+    trials: pd.DataFrame | None = None,
+    *,
+    scenarios: Sequence[str] = SCENARIOS,
+    performance: str = "mIoU",
 ) -> list[Table]:
     """One table per scenario, a section per group: the best item, the ones that metrics choose, and scratch.
 
-    `pairs` as in `seg_transfer.evaluation`; scratch stands with fixed targets, where it was fine-tuned. `performance`
-    says what the column miou holds, where it is another fraction, such as an accuracy.
+    `pairs` and `trials` as in `scratch_report`; scratch stands with fixed targets, where it was fine-tuned.
+    `performance` says what the column miou holds, where it is another fraction, such as an accuracy.
     """
-    return [_ranking_table(pairs, scenario, performance) for scenario in scenarios]
+    return [_ranking_table(pairs, trials, scenario, performance) for scenario in scenarios]
 
 
 def noise_tables(frame: pd.DataFrame) -> list[Table]:
@@ -161,13 +165,14 @@ def _notes(scenario: str, rows: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _ranking_table(pairs: pd.DataFrame, scenario: str, performance: str) -> Table:
+def _ranking_table(pairs: pd.DataFrame, trials: pd.DataFrame | None, scenario: str, performance: str) -> Table:
     group, item = GROUP_AND_ITEM[scenario]
     long = rankings(pairs, scenario)
-    scratch = scratch_report(pairs) if scenario == "fixed_target" else pd.DataFrame()
+    scratch = scratch_report(pairs, trials) if scenario == "fixed_target" else pd.DataFrame()
     from_scratch = {} if scratch.empty else dict(zip(scratch["target"], scratch["scratch_miou"], strict=True))
     unbeaten = [] if scratch.empty else scratch.loc[~scratch["beats_scratch"].astype(bool), "target"].tolist()
-    notes = [f"No source beats scratch, so a ranking says little: {', '.join(unbeaten)}."] if unbeaten else []
+    more = " by more than seeds differ" if not scratch.empty and (scratch["margin"] > 0).any() else ""
+    notes = [f"No source beats scratch{more}, so a ranking says little: {', '.join(unbeaten)}."] if unbeaten else []
 
     table = _table(f"{_TITLES[scenario]}, what is best and what is chosen", notes)
     table.add_column(group, overflow="fold")

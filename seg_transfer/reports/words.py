@@ -156,9 +156,10 @@ def scratch_words(scratch: pd.DataFrame) -> list[str]:
     if scratch.empty:
         return []
     unbeaten = scratch.loc[~scratch["beats_scratch"].astype(bool), "target"].tolist()
+    more = ", by more than seeds differ," if (scratch["margin"] > 0).any() else ""
     if not unbeaten:
-        return [f"The best source beats fine-tuning from scratch on all {len(scratch)} targets that have both."]
-    return [f"No source beats scratch on {listed(unbeaten)}: a ranking of sources says little there."]
+        return [f"The best source beats fine-tuning from scratch{more} on all {len(scratch)} targets that have both."]
+    return [f"No source beats scratch{more} on {listed(unbeaten)}: a ranking of sources says little there."]
 
 
 def cost_words(cost: pd.DataFrame) -> list[str]:

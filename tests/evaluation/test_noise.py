@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_transfer.evaluation import evaluate, fine_tuning_noise
+from seg_transfer.evaluation import evaluate, fine_tuning_noise, scratch_report
 
 COLUMNS = ["source", "target", "seed", "miou"]
 # Seeds 0 and 1 of every pair. On t the seeds disagree about c, on u they agree.
@@ -82,3 +82,18 @@ def test_without_a_second_seed_nothing_is_said(trials):
 
 def test_a_single_pair_has_nothing_to_rank():
     assert fine_tuning_noise(trials_of({("a", "t"): (0.5, 0.6)})).empty
+
+
+def test_a_source_must_beat_scratch_by_more_than_seeds_differ():
+    trials = trials_of(BY_HAND)
+    pairs = trials.groupby(["source", "target"], as_index=False)["miou"].mean()
+    scratch = pd.DataFrame([("scratch", "t", 0.40), ("scratch", "u", 0.89)], columns=["source", "target", "miou"])
+    pairs = pd.concat([pairs, scratch])
+    alone, told = scratch_report(pairs), scratch_report(pairs, trials).set_index("target")
+    assert alone["beats_scratch"].to_list() == [True, True]
+    assert alone["margin"].to_list() == [0, 0]
+    # Means of two seeds on t scatter by the root of 0.01375 / 2, differences by the root of twice that.
+    assert told["margin"].to_dict() == {"t": pytest.approx(1.96 * 0.01375**0.5), "u": 0}
+    assert told["beats_scratch"].to_dict() == {"t": False, "u": True}
+    one_seed = trials[trials["seed"] == 0]
+    pd.testing.assert_frame_equal(scratch_report(pairs, one_seed), alone)

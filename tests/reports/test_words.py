@@ -123,9 +123,11 @@ def test_cost_is_said_in_fitting_units():
 
 
 def test_targets_on_which_scratch_wins_are_named():
-    frame = pd.DataFrame({"target": ["t", "u"], "beats_scratch": [True, False]})
+    frame = pd.DataFrame({"target": ["t", "u"], "beats_scratch": [True, False], "margin": 0.0})
     assert words.scratch_words(frame) == ["No source beats scratch on u: a ranking of sources says little there."]
     assert "on all 1 targets" in words.scratch_words(frame[:1])[0]
+    (sentence,) = words.scratch_words(frame.assign(margin=0.01))
+    assert sentence.startswith("No source beats scratch, by more than seeds differ, on u")
 
 
 def test_a_single_group_has_no_interval():

@@ -125,10 +125,9 @@ def evaluate(
     from seg_transfer.reports.tables import evaluation_tables, noise_tables, ranking_tables, records, render
     from seg_transfer.store.published import PAIRS, published_pairs
     from seg_transfer.store.results import read_pairs
-    from seg_transfer.store.run_results import read_run
+    from seg_transfer.store.run_results import read_trials
 
     incomplete: Sequence[str] = ()
-    trials = None
     if published:
         # What follows --published is a name: the option itself takes no value, so that it can stand alone.
         name = str(run_folder or "segmentation")
@@ -139,13 +138,13 @@ def evaluate(
         raise typer.BadParameter("name either a run folder or --published")
     else:
         (pairs, incomplete), performance = read_pairs(run_folder), "mIoU"
-        trials = read_run(run_folder).performance
     if incomplete:
         complain(f"left out, because scores or performance are missing or of other settings: {', '.join(incomplete)}")
     measures = evaluate_pairs(pairs)
     if as_json:
         typer.echo(json.dumps(records(measures), indent=1))
         return
+    trials = None if published or run_folder is None else read_trials(run_folder)
     noise = [] if trials is None else noise_tables(fine_tuning_noise(trials))
     rankings = ranking_tables(pairs, trials, performance=performance)
     render([*rankings, *evaluation_tables(measures), *noise], Console())

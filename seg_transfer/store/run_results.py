@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,12 +68,24 @@ def read_run(folder: Path) -> RunResults:
         pairs=pairs,
         left_out=left_out,
         scores=_frame(SCORES, [row for rows in scored.values() for row in rows]),
-        performance=_frame(PERFORMANCE, [row for table in tuned.values() for row in table.to_pylist()]),
+        performance=_trials(tuned.values()),
         miou=pd.DataFrame([row for row in miou if row[2] is not None], columns=["source", "target", "miou"]),
         unscored=[label for key, label in labels.items() if key not in scored],
         untuned=[label for key, label in labels.items() if key not in tuned],
         cards=[read_source_card(file) for file in _card_files(folder, resolved)],
     )
+
+
+def read_trials(folder: Path) -> pd.DataFrame:
+    """The valid fine-tunings of a run folder, as `RunResults.performance` has them; looks at nothing else.
+
+    Raises ResultsError when the folder holds no study, or a file is damaged.
+    """
+    return _trials(table for _, table in _performance(folder, resolved_study(folder)))
+
+
+def _trials(tables: Iterable[pa.Table]) -> pd.DataFrame:
+    return _frame(PERFORMANCE, [row for table in tables for row in table.to_pylist()])
 
 
 def _pairs(resolved: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:

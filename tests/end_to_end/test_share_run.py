@@ -20,7 +20,8 @@ def test_a_published_run_says_the_same_and_nothing_of_the_machine(
     (bench.run / "ablations/gbc/single.parquet").write_bytes(b"only what is evaluated is published")
     subprocess.run([sys.executable, SCRIPT, bench.run, folder], check=True)
 
-    assert invoke("evaluate", folder).out == invoke("evaluate", bench.run).out
+    said = invoke("evaluate", folder).out
+    assert said == invoke("evaluate", bench.run).out
     for origin, name in ((bench.run, "of_run"), (folder, "of_copy")):
         ended = invoke("report", origin, "--out", tmp_path / name)
         assert ended.code == 0, ended.err
@@ -35,3 +36,6 @@ def test_a_published_run_says_the_same_and_nothing_of_the_machine(
     assert machine in (bench.run / "study.yaml").read_text()
     for file in files:
         assert machine.encode() not in file.read_bytes(), file
+
+    next(folder.glob("sources/*/source.json")).write_text("torn")
+    assert invoke("evaluate", folder).out == said, "an evaluation asks nothing of the sources' cards"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -21,11 +22,12 @@ from seg_transfer.cli_stages import finetune_pairs, sample, score_pairs, train_s
 from seg_transfer.cli_submit import submit
 from seg_transfer.errors import IncompleteError, SegTransferError
 from seg_transfer.execution.messages import complain, say
-from seg_transfer.execution.session import end_with_starter, session
+from seg_transfer.execution.session import attached, end_with_starter
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 other error; 2 wrong usage; 3 study, manifest or config; 4 image or label; 5 checkpoint; "
-    "6 observations; 7 results; 8 several reasons, all else is finished; 9 training; 130 interrupted."
+    "6 observations; 7 results; 8 several reasons, all else is finished; 9 training; 10 out of memory, or a "
+    "network, metric or library failed; 130 interrupted."
 )
 
 app = typer.Typer(
@@ -44,10 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     words = list(sys.argv[1:] if arguments is None else arguments)
     end_with_starter()
+    if "--debug" in words:
+        # Why an item failed, with the traceback: the items after it are still done.
+        logging.getLogger("seg_transfer").addHandler(logging.StreamHandler())
+        logging.getLogger("seg_transfer").setLevel(logging.DEBUG)
     try:
         app(words, prog_name="seg-transfer")
     except SegTransferError as error:
-        if isinstance(error, IncompleteError) and session():
+        if isinstance(error, IncompleteError) and attached():
             sys.exit(error.exit_code)  # The process that started this one says what failed in all of them.
         if "--debug" in words:
             raise

@@ -60,3 +60,44 @@ class TrainingError(SegTransferError):
     """A training cannot go on: its loss is no longer finite, or its batch cannot be shared. Exit code 9."""
 
     exit_code = 9
+
+
+class ComputationError(SegTransferError):
+    """Memory ran out, a number is not finite, or a network, metric or library failed in its own way. Exit code 10."""
+
+    exit_code = 10
+
+
+def failure_with_code(reason: str, exit_code: int) -> SegTransferError:
+    """A failure that another process told of."""
+    failure = SegTransferError(reason)
+    failure.exit_code = exit_code
+    return failure
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the machine or of a device; libraries without a type for that say it in words."""
+    named = {kind.__name__ for kind in type(error).__mro__}
+    return bool(named & {"MemoryError", "OutOfMemoryError"}) or "DefaultCPUAllocator" in str(error)
+
+
+def as_failure(error: BaseException) -> SegTransferError:
+    """Why one item of many failed, in one line, whatever was raised; without frames, which would hold its tensors.
+
+    >>> as_failure(ZeroDivisionError("division by zero"))
+    ComputationError('ZeroDivisionError: division by zero')
+    """
+    if isinstance(error, SegTransferError):
+        failure = error
+    elif is_out_of_memory(error):
+        failure = ComputationError(f"out of memory ({_reason(error)}); use smaller images or batches, or more memory")
+    else:
+        failure = ComputationError(f"{type(error).__name__}: {_reason(error)}".removesuffix(": "))
+    failure.__cause__ = failure.__context__ = None
+    return failure.with_traceback(None)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line; of an error that comes from another process, with its traceback in front, the last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    return lines[-1 if "Original Traceback" in str(error) else 0]

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
-from seg_transfer.errors import SegTransferError
+from seg_transfer.errors import SegTransferError, failure_with_code
 from seg_transfer.execution import session
-from seg_transfer.execution.messages import complain
-from seg_transfer.execution.run import Failures
-from seg_transfer.store.lease import MOST_DEATHS, Lease, holder_of, leased
-from seg_transfer.training.processes import is_main_process, shared
+from seg_transfer.execution.messages import complain, complain_anyway
+from seg_transfer.execution.run import Failures, failures_of
+from seg_transfer.store.lease import MOST_DEATHS, Failure, Lease, failed_in, forget, leased, leave_word
+from seg_transfer.training.launch import GO_ON
+from seg_transfer.training.processes import BrokenGroupError, is_main_process, tell_all, tell_main
 
 Item = TypeVar("Item")
 Held = Callable[[], bool]
 
 _SECONDS_BETWEEN_LOOKS = 0.5
-
-
-class PartsFailedError(SegTransferError):
-    """Parts of an item failed, and the others are kept; ``parts``: what failed and why."""
-
-    def __init__(self, parts: Mapping[str, SegTransferError]) -> None:
-        super().__init__("; ".join(map(str, parts.values())))
-        self.parts = dict(parts)
 
 
 def for_each_claimed(
@@ -40,6 +37,9 @@ def for_each_claimed(
     or its process is gone. Work that takes long asks the function it is given, before it writes, whether the item is
     still this process's.
 
+    Processes that train together work on one item together. One that fails while the others wait for it in the group
+    leaves word of the reason and ends; that ends them all, and `training.launch` starts others for what is left.
+
     Args:
         items: Of the stage, finished ones too: the work for these is to see that they are.
         work: Takes an item.
@@ -48,15 +48,23 @@ def for_each_claimed(
 
     Raises:
         IncompleteError: At the end, when items failed. Each reason was said once, in one line.
+        OSError: The machine failed, such as a full disk.
     """
     failures = Failures(complain)
     ordered = _rotated(items)
     for item, lease in _claimed(ordered, place):
         failed = _done(item, work, label, lease)
+        try:
+            told = tell_main(json.dumps(_words(failed)), failed=bool(failed))
+        except BrokenGroupError as broken:
+            _leave(place(item), failed, broken)
+        failed |= _errors(failure for words in told for failure in json.loads(words))
         failures.extend(failed)
         if lease is not None and failed:
-            lease.fail([(what, str(error), error.exit_code) for what, error in failed.items()])
+            lease.fail(_words(failed))
         session.announce(done=label(item), total=len(ordered))
+    if is_main_process() and not session.attached():
+        _sum_up(map(place, ordered), failures)
     failures.end()
 
 
@@ -64,24 +72,46 @@ def _done(
     item: Item, work: Callable[[Item, Held], None], label: Callable[[Item], str], lease: Lease | None
 ) -> dict[str, SegTransferError]:
     """Do the work for one item; returns what failed of it."""
-    try:
-        if lease is not None and lease.holder.deaths >= MOST_DEATHS:
-            raise SegTransferError(
-                f"{lease.holder.deaths} processes died while they worked on it; see what killed them (memory, most "
-                "often), and run the same command again"
-            )
-        work(item, lease.held if lease is not None else lambda: True)
-    except PartsFailedError as error:
-        return error.parts
-    except SegTransferError as error:
-        return {label(item): error}
-    return {}
+    if lease is not None and lease.holder.deaths >= MOST_DEATHS:
+        reason = (
+            f"{lease.holder.deaths} processes died while they worked on it; see what killed them (memory, most often), "
+            "and run the same command again"
+        )
+        return {label(item): SegTransferError(reason)}
+    return failures_of(lambda: work(item, lease.held if lease is not None else lambda: True), label(item))
+
+
+def _words(failed: Mapping[str, SegTransferError]) -> list[Failure]:
+    return [(what, str(error), error.exit_code) for what, error in failed.items()]
+
+
+def _errors(failures: Iterator[Failure]) -> dict[str, SegTransferError]:
+    return {what: failure_with_code(reason, code) for what, reason, code in failures}
+
+
+def _leave(place: Path, failed: Mapping[str, SegTransferError], broken: BrokenGroupError) -> NoReturn:
+    """End this process, with which torchrun ends those that wait for it in the group."""
+    if not broken.first:
+        os.kill(os.getpid(), signal.SIGTERM)  # as torchrun would in a moment
+    for what, error in failed.items():
+        complain_anyway(f"{what}: {error}")
+    can_go_on = leave_word(place, _words(failed)) and session.session() != ""
+    # At once: what Python does at its end would wait for the others too.
+    sys.stdout.flush()
+    os._exit(GO_ON if can_go_on else next(iter(failed.values())).exit_code)
+
+
+def _sum_up(places: Iterator[Path], failures: Failures) -> None:
+    """Take what failed in processes of this session that could not go on; nobody else asks for their word."""
+    for place in places:
+        failures.extend(_errors(iter(failed_in(place, session.session()))), said=True)
+        forget(place, session.session())
 
 
 def _claimed(items: Sequence[Item], place: Callable[[Item], Path]) -> Iterator[tuple[Item, Lease | None]]:
     """The items, each while its lease is held; under torchrun the main process holds it for all."""
     if not is_main_process():
-        while (index := shared(None)) is not None:
+        while (index := tell_all(None)) is not None:
             yield items[index], None
         return
     waiting = list(range(len(items)))
@@ -90,20 +120,15 @@ def _claimed(items: Sequence[Item], place: Callable[[Item], Path]) -> Iterator[t
         for index in waiting:
             with leased(place(items[index]), session.session()) as lease:
                 if lease is not None:
-                    shared(index)
+                    tell_all(index)
                     yield items[index], lease
                 else:
                     put_off.append(index)
-        put_off = [index for index in put_off if not _has_failed(place(items[index]))]
+        put_off = [index for index in put_off if not failed_in(place(items[index]), session.session())]
         if len(put_off) == len(waiting):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         waiting = put_off
-    shared(None)
-
-
-def _has_failed(place: Path) -> bool:
-    holder, own = holder_of(place), session.session()
-    return bool(own and holder and holder.session == own and holder.failed)
+    tell_all(None)
 
 
 def _rotated(items: Sequence[Item]) -> list[Item]:

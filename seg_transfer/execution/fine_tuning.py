@@ -32,7 +32,7 @@ from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on
 from seg_transfer.training.fit import fit
 from seg_transfer.training.iou import SegmentationQuality
-from seg_transfer.training.processes import in_main_process
+from seg_transfer.training.processes import is_main_process
 
 
 def finetune_pairs(
@@ -87,32 +87,28 @@ def _finetune(run: Run, trial: Trial, held: Held, n_workers: int, say: Say) -> N
     crops = TrainingCrops(records, manifest, schedule, trial.seed)
     with progress_of(f"fine-tune {trial}") as tick:
         fit(network, crops, work_dir, n_workers=n_workers, progress=tick)
-
-    def keep() -> None:
-        if not held():
-            return
-        found = evaluate_on(as_source_model(network, model), run.records(trial.target, "eval"), manifest)
-        seconds = time.monotonic() - began
-        if fine_tuning_of(run).keep_weights:  # before the performance, which says that this fine-tuning is finished
-            keep_network(
-                run.fine_tuned_folder(trial.source_name, trial.target, trial.seed),
-                network,
-                crops,
-                found,
-                source=trial.source_name,
-                config=_config_name(run, trial),
-                model=model,
-                initialisation=initialisation,
-                seconds=seconds,
-                key=key,
-            )
-        numbers = {"n_train_images": len(records), "steps": schedule.steps, **provenance(seconds, key)}
-        _store(run, trial, found, numbers)
-        _clear(work_dir)
-        absent = ", ".join(manifest.classes[index] for index in found.absent)
-        say(f"{trial}: mIoU {found.miou:.4f} ({seconds:.0f} s{f'; absent: {absent}' if absent else ''})")
-
-    in_main_process(keep)
+    found = evaluate_on(as_source_model(network, model), run.records(trial.target, "eval"), manifest)
+    if not (is_main_process() and held()):
+        return
+    seconds = time.monotonic() - began
+    if fine_tuning_of(run).keep_weights:  # before the performance, which says that this fine-tuning is finished
+        keep_network(
+            run.fine_tuned_folder(trial.source_name, trial.target, trial.seed),
+            network,
+            crops,
+            found,
+            source=trial.source_name,
+            config=_config_name(run, trial),
+            model=model,
+            initialisation=initialisation,
+            seconds=seconds,
+            key=key,
+        )
+    numbers = {"n_train_images": len(records), "steps": schedule.steps, **provenance(seconds, key)}
+    _store(run, trial, found, numbers)
+    _clear(work_dir)
+    absent = ", ".join(manifest.classes[index] for index in found.absent)
+    say(f"{trial}: mIoU {found.miou:.4f} ({seconds:.0f} s{f'; absent: {absent}' if absent else ''})")
 
 
 def _clear(work_dir: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+_PREFIX = "seg-transfer: "
+
 
 def say(line: str) -> None:
     """Tell on stdout what was done."""
@@ -15,4 +17,15 @@ def say(line: str) -> None:
 def complain(line: str) -> None:
     """Say on stderr what the user has to mend."""
     if os.environ.get("RANK", "0") == "0":
-        print(f"seg-transfer: {line}", file=sys.stderr, flush=True)
+        complain_anyway(line)
+
+
+def complain_anyway(line: str) -> None:
+    """The same from whichever process it is, when the main one cannot say it."""
+    print(f"{_PREFIX}{line}", file=sys.stderr, flush=True)
+
+
+def last_reason(stderr: str) -> str:
+    """The last thing that a command complained of; libraries may have printed after it."""
+    said = [line.removeprefix(_PREFIX) for line in stderr.splitlines() if line.startswith(_PREFIX)]
+    return said[-1] if said else ""

@@ -9,7 +9,7 @@ from seg_transfer.data.records import Record
 from seg_transfer.errors import SegTransferError
 from seg_transfer.execution import keys
 from seg_transfer.execution.items import why_unseen
-from seg_transfer.execution.run import Run
+from seg_transfer.execution.run import Run, failures_of
 from seg_transfer.execution.samples import pixel_sample
 from seg_transfer.execution.study import SourceEntry
 from seg_transfer.features.bank import read_bank, rounded, write_bank
@@ -104,12 +104,13 @@ class Bench:
     def source_images(self, entry: SourceEntry) -> Observations | SegTransferError:
         """The source's own images as the metrics see them, or why they cannot be seen; tried once."""
         if entry.name not in self._source_images:
-            try:
-                seen = observations_of(self, entry, self.source_dataset(entry))
-                self._source_images[entry.name] = seen.thinned(keys.SOURCE_OBSERVATIONS, self.run.study.sampling.seed)
-            except SegTransferError as error:
-                self._source_images[entry.name] = error
+            failed = failures_of(lambda: self._see_source_images(entry), entry.name)
+            self._source_images |= failed
         return self._source_images[entry.name]
+
+    def _see_source_images(self, entry: SourceEntry) -> None:
+        seen = observations_of(self, entry, self.source_dataset(entry))
+        self._source_images[entry.name] = seen.thinned(keys.SOURCE_OBSERVATIONS, self.run.study.sampling.seed)
 
     def unseen(self, entry: SourceEntry) -> str:
         """Why a source's own images are not at hand; "" when they are."""

@@ -25,8 +25,8 @@ from seg_transfer.errors import ConfigError, SegTransferError
 from seg_transfer.execution.messages import complain
 from seg_transfer.execution.progress import Tick, progress_of
 from seg_transfer.execution.run import end_with
-from seg_transfer.execution.session import EVENT, SESSION, WORKER
-from seg_transfer.store.lease import MOST_DEATHS, clear, failures
+from seg_transfer.execution.session import ATTACHED, EVENT, WORKER
+from seg_transfer.store.lease import MOST_DEATHS, SESSION, clear, failures
 from seg_transfer.training.launch import command, signal_of
 
 # Seconds that a process has to end by itself when the command is interrupted.
@@ -73,7 +73,8 @@ def run_in_pool(words: Sequence[str], leases: Path, title: str, gpus: Sequence[s
         try:
             for index in range(number):
                 device = {"CUDA_VISIBLE_DEVICES": shares[index]} if shares else {}
-                _start(pool, {**os.environ, **device, SESSION: pool.session, WORKER: f"{index}/{number}"})
+                own = {SESSION: pool.session, ATTACHED: "1", WORKER: f"{index}/{number}"}
+                _start(pool, {**os.environ, **device, **own})
             while pool.processes:
                 _forward(pool, tick)
                 _look_after(pool)

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError
+from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError, failure_with_code
 from seg_transfer.execution.messages import complain, say
 from seg_transfer.execution.progress import Tick, progress_of
 from seg_transfer.execution.run import Failures
-from seg_transfer.execution.session import EVENT, SESSION
-from seg_transfer.store.lease import MOST_DEATHS, clear, failures, holder_of
+from seg_transfer.execution.session import ATTACHED, EVENT
+from seg_transfer.store.lease import MOST_DEATHS, SESSION, clear, failed_in, failures
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 # Seconds that the cluster has to answer, and tasks to end by themselves when the command is interrupted.
@@ -142,11 +142,11 @@ def _round(driver: _Driver, tasks: list[Task]) -> None:
 
 def _take_back(driver: _Driver, task: Task, reference: Any) -> None:
     """Note what failed in a task that ended; that of which its items' leases know nothing may still be mended."""
-    _note(driver, {what: _error(why, code) for what, why, code in failures(driver.leases, driver.session)})
+    _note(driver, {what: failure_with_code(why, code) for what, why, code in failures(driver.leases, driver.session)})
     try:
         driver.broken.pop(task.title, None)
         if (error := driver.ray.get(reference)) is not None:
-            driver.broken[task.title] = _error(*error)
+            driver.broken[task.title] = failure_with_code(*error)
     except driver.ray.exceptions.RayError as lost:
         cause = getattr(lost, "cause", None) or lost
         driver.broken[task.title] = SegTransferError(f"{type(cause).__name__}: {' '.join(str(cause).split())}")
@@ -161,23 +161,14 @@ def _note(driver: _Driver, errors: Mapping[str, SegTransferError]) -> None:
 def _without_failed(driver: _Driver, task: Task) -> Task:
     """The task with the items that did not fail in this session."""
 
-    def failed(place: Path) -> bool:
-        holder = holder_of(place)
-        return holder is not None and holder.session == driver.session and bool(holder.failed)
-
-    return replace(task, leases={label: place for label, place in task.leases.items() if not failed(place)})
+    left = {label: place for label, place in task.leases.items() if not failed_in(place, driver.session)}
+    return replace(task, leases=left)
 
 
 def _why_lost(driver: _Driver, task: Task) -> SegTransferError:
     return driver.broken.get(task.title) or SegTransferError(
         "its task ended and left no valid file; see that all nodes have this run folder on a shared file system"
     )
-
-
-def _error(why: str, code: int) -> SegTransferError:
-    error = SegTransferError(why)
-    error.exit_code = code
-    return error
 
 
 def _items(tasks: Sequence[Task]) -> frozenset[str]:
@@ -203,7 +194,7 @@ def _work(task: Task, session: str, mailbox: Any) -> tuple[str, int] | None:
     import torch
     from threadpoolctl import threadpool_limits
 
-    os.environ[SESSION] = session
+    os.environ |= {SESSION: session, ATTACHED: "1"}
     # Ray sets this variable to the CPUs of the task; here for libraries that were loaded for another one.
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
     torch.set_num_threads(threads)

@@ -6,7 +6,8 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 
-from seg_transfer.errors import SegTransferError
+from seg_transfer.errors import failure_with_code
+from seg_transfer.execution.messages import last_reason
 from seg_transfer.store.lease import MOST_DEATHS
 from seg_transfer.training.launch import command, signal_of
 
@@ -24,9 +25,7 @@ def train_together(*, words: Sequence[str], processes: int) -> None:
         if not signal_of(code):
             break
     if code:
-        error = SegTransferError(reason.removeprefix("seg-transfer: ") or f"ended with exit code {code}")
-        error.exit_code = code
-        raise error
+        raise failure_with_code(reason or f"ended with exit code {code}", code)
 
 
 def _run(words: Sequence[str], processes: int) -> tuple[int, str]:
@@ -44,4 +43,4 @@ def _run(words: Sequence[str], processes: int) -> tuple[int, str]:
             process.terminate()
             process.wait()
         said.seek(0)
-        return code, (said.read().splitlines() or [""])[-1]
+        return code, last_reason(said.read())

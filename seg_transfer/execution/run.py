@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ import yaml
 
 from seg_transfer.data.manifest import DatasetManifest, SplitName
 from seg_transfer.data.records import Record, list_records, low_shot_records
-from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError
+from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError, as_failure
 from seg_transfer.execution.messages import complain
 from seg_transfer.execution.session import session
 from seg_transfer.execution.study import SourceEntry, Study, load_study, schedule_of
@@ -200,6 +201,14 @@ def pair_label(pair: Pair) -> str:
     return f"{pair[0].name} -> {pair[1]}"
 
 
+class PartsFailedError(SegTransferError):
+    """Parts of an item failed, and the others are kept; ``parts``: what failed and why."""
+
+    def __init__(self, parts: Mapping[str, SegTransferError]) -> None:
+        super().__init__("; ".join(map(str, parts.values())))
+        self.parts = dict(parts)
+
+
 class Failures:
     """What failed in a stage: every reason is said once, in one line, and the stage ends with all of them."""
 
@@ -208,11 +217,11 @@ class Failures:
         self._failed: dict[str, str] = {}
         self._reasons: dict[str, int] = {}
 
-    def extend(self, failures: Mapping[str, SegTransferError]) -> None:
-        """Take note of what failed and why."""
+    def extend(self, failures: Mapping[str, SegTransferError], *, said: bool = False) -> None:
+        """Take note of what failed and why; another process may have said it."""
         for label, error in failures.items():
             self._failed[label] = str(error)
-            if str(error) not in self._reasons:
+            if str(error) not in self._reasons and not said:
                 self._say(f"{label}: {error}")
             self._reasons[str(error)] = error.exit_code
 
@@ -241,8 +250,23 @@ def for_each(
     """
     failures = Failures(say)
     for item in items:
-        try:
-            work(item)
-        except SegTransferError as error:
-            failures.extend({label(item): error})
+        failures.extend(failures_of(partial(work, item), label(item)))
     failures.end()
+
+
+def failures_of(work: Callable[[], None], label: str) -> dict[str, SegTransferError]:
+    """Do the work for one item; returns what failed of it and why.
+
+    Whatever its network, metric or library raises is the item's own failure. Only an OSError, such as of a full disk,
+    is the machine's, and is raised: the same item may succeed later.
+    """
+    try:
+        work()
+    except PartsFailedError as error:
+        return error.parts
+    except OSError:
+        raise
+    except (Exception, SystemExit) as error:
+        logging.getLogger(__name__).debug("%s", label, exc_info=True)
+        return {label: as_failure(error)}
+    return {}

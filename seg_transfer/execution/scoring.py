@@ -5,16 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from seg_transfer.errors import CheckpointError, SegTransferError
 from seg_transfer.execution import keys
-from seg_transfer.execution.claims import Held, PartsFailedError, for_each_claimed
+from seg_transfer.execution.claims import Held, for_each_claimed
 from seg_transfer.execution.items import featureless, metrics_of, pair_lease, skipped_metrics, uninstalled_metrics
 from seg_transfer.execution.observing import Bench, observations_of
-from seg_transfer.execution.run import WHOLE, Pair, Run, Say, Shard, pair_label, share, wanted_pairs
+from seg_transfer.execution.run import (
+    WHOLE,
+    Pair,
+    PartsFailedError,
+    Run,
+    Say,
+    Shard,
+    failures_of,
+    pair_label,
+    share,
+    wanted_pairs,
+)
 from seg_transfer.execution.study import SourceEntry
 from seg_transfer.metrics import METRICS, Score, score_all
 from seg_transfer.observations import Observations
@@ -175,16 +187,15 @@ def _scores(
         names = [name for name in names if name not in failed]
     elif own is not None:
         observations = replace(observations, source_images=own)
-    try:
-        return score_all(observations, names)
-    except SegTransferError:
-        scores: dict[str, Score] = {}
+    scores: dict[str, Score] = {}
+
+    def score(some: Sequence[str]) -> None:
+        scores.update(score_all(observations, some))
+
+    if failures_of(partial(score, names), "all metrics at once"):
         for name in names:
-            try:
-                scores |= score_all(observations, [name])
-            except SegTransferError as error:
-                failed[name] = error
-        return scores
+            failed |= failures_of(partial(score, [name]), name)
+    return scores
 
 
 def _valid_rows(bench: _Bench, pair: Pair) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What the processes that one command started know of each other: two variables, and events on stdout."""
+"""What the processes that one command started know of each other: variables, and events on stdout."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import sys
 import threading
 from pathlib import Path
 
-# Processes of one session do not try again what failed in another of them.
-SESSION = "SEG_TRANSFER_SESSION"
+from seg_transfer.store.lease import SESSION
+
+# Set where the process that started this one holds its stdin open, reads its events, and says what failed.
+ATTACHED = "SEG_TRANSFER_ATTACHED"
 # "2/8": which of them this is. Each begins at another place, so that they seldom meet.
 WORKER = "SEG_TRANSFER_WORKER"
 # Begins a line on stdout that is for the process which started this one.
@@ -18,8 +20,13 @@ EVENT = "\x1e"
 
 
 def session() -> str:
-    """The session of this process; "" when no other one started it."""
+    """The session of this process; "" when it has none."""
     return os.environ.get(SESSION, "")
+
+
+def attached() -> bool:
+    """Whether the process that started this one listens to it."""
+    return bool(os.environ.get(ATTACHED))
 
 
 def worker() -> tuple[int, int]:
@@ -30,7 +37,7 @@ def worker() -> tuple[int, int]:
 
 def end_with_starter() -> None:
     """End this process when the one that started it is gone: its stdin is closed then. Files are whole at any time."""
-    if not session():
+    if not attached():
         return
 
     def wait() -> None:
@@ -43,7 +50,7 @@ def end_with_starter() -> None:
 
 def announce(**event: object) -> None:
     """Tell the process that started this one how far it is."""
-    if session() and os.environ.get("RANK", "0") == "0":
+    if attached() and os.environ.get("RANK", "0") == "0":
         print(EVENT + json.dumps(event), file=sys.stdout, flush=True)
 
 

@@ -27,7 +27,7 @@ from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on
 from seg_transfer.training.fit import fit
 from seg_transfer.training.iou import SegmentationQuality
-from seg_transfer.training.processes import in_main_process
+from seg_transfer.training.processes import is_main_process
 
 _WEIGHTS = "weights.safetensors"
 
@@ -92,27 +92,23 @@ def _train_source(run: Run, entry: SourceEntry, held: Held, n_workers: int, say:
     )
     with progress_of(f"train {entry.name}") as tick:
         fit(network, crops, work_dir, n_workers=n_workers, progress=tick)
-
-    def keep() -> None:
-        if not held():
-            return
-        found = evaluate_on(as_source_model(network, model), run.records(entry.dataset, "eval"), crops.manifest)
-        keep_network(
-            folder,
-            network,
-            crops,
-            found,
-            source=entry.name,
-            config=run.study.model.name if run.study.model else "",
-            model=model,
-            initialisation=initialisation,
-            seconds=time.monotonic() - began,
-            key=key,
-        )
-        shutil.rmtree(work_dir, ignore_errors=True)
-        say(f"source {entry.name}: mIoU {found.miou:.4f} on its own eval split ({time.monotonic() - began:.0f} s)")
-
-    in_main_process(keep)
+    found = evaluate_on(as_source_model(network, model), run.records(entry.dataset, "eval"), crops.manifest)
+    if not (is_main_process() and held()):
+        return
+    keep_network(
+        folder,
+        network,
+        crops,
+        found,
+        source=entry.name,
+        config=run.study.model.name if run.study.model else "",
+        model=model,
+        initialisation=initialisation,
+        seconds=time.monotonic() - began,
+        key=key,
+    )
+    shutil.rmtree(work_dir, ignore_errors=True)
+    say(f"source {entry.name}: mIoU {found.miou:.4f} on its own eval split ({time.monotonic() - began:.0f} s)")
 
 
 def keep_network(

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from seg_transfer.errors import ConfigError, ObservationsError
+from seg_transfer.errors import ComputationError, ConfigError, ObservationsError
 from seg_transfer.metrics import (
     _ccfv,
     _emd,
@@ -122,6 +122,7 @@ def score_all(
     Raises:
         ConfigError: an unknown metric, or one that is made of several pairs' scores.
         ObservationsError: a metric needs something that the observations lack.
+        ComputationError: a score is not a finite number.
     """
     chosen = {name: _named(name) for name in names}
     for metric in chosen.values():
@@ -152,6 +153,10 @@ def _check_needs(metric: Metric, observations: Observations) -> None:
 
 def _score(metric: Metric, statistics: Statistics, at_any_cost: bool) -> Score:
     scores = metric.scores(statistics, **metric.settings)
+    if not np.isfinite(single(scores)):
+        raise ComputationError(
+            f"metric {metric.name} gives {single(scores)}, not a finite number; see whether the features are degenerate"
+        )
     if at_any_cost and not metric.additive:
         scores += [_anew(metric, statistics, group) for group in statistics.left_out]
     return Score(

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_transfer.errors import ConfigError, SegTransferError
+from seg_transfer.errors import ConfigError, SegTransferError, is_out_of_memory
 
 # Of the largest score: an enlarged map is computed by the network on its own device, and here once more.
 _TOLERANCE = 1e-4
@@ -30,9 +30,11 @@ def answer_of(network: nn.Module, images: Tensor) -> object:
     try:
         with torch.inference_mode():
             return network(images)
-    except (torch.OutOfMemoryError, SegTransferError):
+    except SegTransferError:
         raise
     except Exception as error:  # a network is arbitrary code and fails in arbitrary ways
+        if is_out_of_memory(error):
+            raise
         height, width = images.shape[2:]
         raise ConfigError(
             f"network {type(network).__name__}: fails on an image of {height} x {width} pixels ({_reason(error)}); "

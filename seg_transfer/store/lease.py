@@ -25,6 +25,8 @@ from seg_transfer.store.atomic import TEMPORARY_SUFFIX, entries, host_name, is_a
 EXPIRY = float(os.environ.get("SEG_TRANSFER_LEASE_SECONDS", "120"))
 # So many processes may die with one item in their hands before it is given up.
 MOST_DEATHS = 3
+# The variable that names the session of a process: those of one do not try again what failed in another of them.
+SESSION = "SEG_TRANSFER_SESSION"
 _HOLDER = "holder.json"
 _TAKEOVER = "takeover"
 
@@ -72,7 +74,8 @@ class Lease:
 
     def fail(self, failures: Iterable[Failure]) -> None:
         """Leave word of what failed of the item, for the other processes of the session."""
-        _write(self.place, replace(self.holder, failed=tuple(failures)))
+        if self.held():
+            leave_word(self.place, failures)
 
 
 @contextlib.contextmanager
@@ -115,10 +118,32 @@ def holder_of(place: Path) -> Holder | None:
         return None
 
 
+def leave_word(place: Path, failures: Iterable[Failure]) -> bool:
+    """Write into the lease of an item what failed of it, also for the process that holds it, when that cannot; False
+    where nobody holds it.
+    """
+    holder = holder_of(place)
+    if holder is None:
+        return False
+    _write(place, replace(holder, failed=tuple(failures)))
+    return True
+
+
+def failed_in(place: Path, session: str) -> tuple[Failure, ...]:
+    """What failed of an item in this session; nothing without a session."""
+    holder = holder_of(place)
+    return holder.failed if session and holder is not None and holder.session == session else ()
+
+
 def failures(folder: Path, session: str) -> list[Failure]:
     """What failed in a session."""
-    holders = map(holder_of, sorted(_places(folder)))
-    return [failure for holder in holders if holder and holder.session == session for failure in holder.failed]
+    return [failure for place in sorted(_places(folder)) for failure in failed_in(place, session)]
+
+
+def forget(place: Path, session: str) -> None:
+    """Remove the word that a process of this session left of what failed of an item."""
+    if failed_in(place, session):
+        _remove(place)
 
 
 def clear(folder: Path) -> None:

@@ -18,7 +18,7 @@ from seg_transfer.models.compat import quiet
 from seg_transfer.models.networks import placed
 from seg_transfer.store.atomic import replaced_atomically
 from seg_transfer.training.crops import TrainingCrops
-from seg_transfer.training.processes import is_main_process
+from seg_transfer.training.processes import is_main_process, meet, take_buffers_of_main
 from seg_transfer.training.schedule import Schedule
 
 with quiet():
@@ -63,6 +63,7 @@ def fit(
     start = _step_of(resume_file)
     on_cuda = get_device() != "cpu"
     placed(network, get_device())
+    meet()
     runner = Runner(
         model=_wrapped(network),
         work_dir=str(work_dir),
@@ -87,6 +88,12 @@ def fit(
         # A process that reads images sends its error with a traceback in front; the reason is the last line.
         kind = type(error)
         raise kind(str(error).rpartition(f"{kind.__name__}: ")[2].strip()) from error
+    except RuntimeError as error:
+        if "DataLoader worker" in str(error) and "Caught" not in str(error):
+            # As when this process itself is killed: the machine's fault, and not that of the item.
+            raise ChildProcessError(f"a process that reads images was killed ({str(error).splitlines()[0]})") from error
+        raise
+    take_buffers_of_main(network)
     return network
 
 

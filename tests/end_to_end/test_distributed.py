@@ -7,7 +7,9 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,14 @@ from end_to_end.test_pool import await_that, is_gone, started
 from files import found_below
 
 from seg_transfer.models import load_source_model
+from seg_transfer.store.lease import holder_of, leased
 from seg_transfer.store.source_card import read_source_card
+from seg_transfer.training.crops import _order
 
 CHANGES = {"steps": 12, "batch_size": 4, "learning_rate": 0.02, "warmup_steps": 0, "checkpoint_every": 1}
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+# So long processes wait for each other in one operation of their group.
+GROUP_SECONDS = 5.0
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -92,29 +98,102 @@ def test_the_default_engine_replaces_them_when_one_is_killed(by_torchrun, pair):
     assert numbers(pair) == numbers(by_torchrun)
 
 
-def rank(number: int, bench: Any) -> int:
-    """The process of that rank that trains for a bench."""
+def ranks(number: int, bench: Any) -> list[int]:
+    """The processes of that rank that train for a bench."""
+    found = []
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (place / "cmdline").read_bytes().split(b"\0")
             if str(bench.run).encode() in words and f"RANK={number}".encode() in environment_of(place):
-                return int(place.name)
-    raise AssertionError(f"no process of rank {number}")
+                found.append(int(place.name))
+    return found
+
+
+def rank(number: int, bench: Any) -> int:
+    """The one process of that rank."""
+    (process,) = ranks(number, bench)
+    return process
 
 
 def environment_of(place: Path) -> list[bytes]:
     return (place / "environ").read_bytes().split(b"\0")
 
 
-def test_a_mistake_is_said_in_one_line_with_its_exit_code(pair):
-    image = min((pair.world / "day_street/source_train/images").iterdir())
+@dataclass(frozen=True)
+class Trouble:
+    """A study of two sources, of which one has an image that only the second of two processes reads, and cannot."""
+
+    bench: Any
+    image: Path
+
+    def has_failed(self) -> bool:
+        holder = holder_of(self.bench.run / "leases/sources/day_street")
+        return holder is not None and bool(holder.failed)
+
+    def goes_through(self, has_failed: Callable[[], bool], start: Callable[[], Any]) -> Any:
+        """While the stage runs: another process holds the other source's lease for longer than processes of a group
+        wait for each other, and then one that trains it is killed.
+        """
+        with leased(self.bench.run / "leases/sources/dusk_street"):
+            command = start()
+            await_that(has_failed)
+            await_that(lambda: ranks(1, self.bench) != [])
+            time.sleep(2 * GROUP_SECONDS)
+        await_that(lambda: found_below(self.bench.run / "sources/dusk_street", "resume.pth") != [])
+        os.kill(ranks(1, self.bench)[0], signal.SIGKILL)
+        return command
+
+    def check(self, said: str) -> None:
+        lines = [line for line in said.splitlines() if line.startswith("seg-transfer: ")]
+        assert sum(f"source day_street: {self.image}: cannot be decoded" in line for line in lines) == 1, said
+        assert sum("other processes" in line or "closed" in line for line in lines) == 0, said
+        assert "Traceback" not in said
+        assert not (self.bench.run / "sources/day_street/source.json").exists()
+        assert read_source_card(self.bench.run / "sources/dusk_street/source.json").steps == CHANGES["steps"]
+        assert not found_below(self.bench.run / "leases", "holder.json")
+
+
+@pytest.fixture
+def trouble(pair: Any, monkeypatch: pytest.MonkeyPatch) -> Trouble:
+    monkeypatch.setenv("SEG_TRANSFER_GROUP_SECONDS", str(GROUP_SECONDS))
+    pair.change(sources=["day_street", "dusk_street"])
+    images = sorted((pair.world / "day_street/source_train/images").iterdir())
+    # The second process takes the second half of a batch.
+    image = images[_order(0, 0, len(images))[CHANGES["batch_size"] - 1]]
     image.write_bytes(b"no image")
-    command = started(pair, "train-sources", "--processes", "2")
+    return Trouble(pair, image)
+
+
+def test_one_rank_that_fails_one_that_is_killed_and_a_lease_that_is_held(trouble):
+    command = trouble.goes_through(
+        trouble.has_failed, lambda: started(trouble.bench, "train-sources", "--processes", "2")
+    )
     _, err = command.communicate(timeout=300)
-    assert command.returncode == 4
-    lines = [line for line in err.splitlines() if line.startswith("seg-transfer: ")]
-    assert sum(f"{image}: cannot be decoded" in line for line in lines) == 1
-    assert "Traceback" not in err
+    assert command.returncode == 4, err
+    assert "a process was killed (SIGKILL); another takes its place" in err
+    assert "seg-transfer: failed: source day_street; all others are finished" in err
+    trouble.check(err)
+
+
+def test_an_eval_split_may_take_longer_than_processes_of_a_group_wait(trouble, tmp_path):
+    script = tmp_path / "slow.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from seg_transfer.training import evaluate\n"
+        "predict = evaluate.predict\n"
+        "def slow(*arguments):\n"
+        "    time.sleep(float(os.environ['RANK']) * 1.5 * float(os.environ['SEG_TRANSFER_GROUP_SECONDS']))\n"
+        "    return predict(*arguments)\n"
+        "evaluate.predict = slow\n"
+        "from seg_transfer.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    words = [str(script), "train-sources", *trouble.bench.place(), "--threads", "1", "--source", "dusk_street"]
+    done = subprocess.run(
+        [sys.executable, *TORCHRUN, *words], capture_output=True, text=True, env=ENVIRONMENT | os.environ, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("source dusk_street: mIoU") == 1
 
 
 def test_more_processes_than_gpus_are_refused(pair):

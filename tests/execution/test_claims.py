@@ -1,11 +1,17 @@
+import errno
+import gc
 import threading
 import time
+import weakref
 
+import numpy as np
 import pytest
+import torch
 
 from seg_transfer.errors import DataError, IncompleteError
 from seg_transfer.execution import claims
-from seg_transfer.execution.claims import PartsFailedError, for_each_claimed
+from seg_transfer.execution.claims import for_each_claimed
+from seg_transfer.execution.run import PartsFailedError
 from seg_transfer.store import lease
 from seg_transfer.store.lease import Holder, holder_of, leased
 
@@ -86,6 +92,7 @@ def test_an_item_with_which_three_died_is_not_tried(go, tmp_path, capsys):
 
 def test_what_failed_in_a_session_is_not_tried_by_its_others(go, tmp_path, monkeypatch):
     monkeypatch.setenv("SEG_TRANSFER_SESSION", "today")
+    monkeypatch.setenv("SEG_TRANSFER_ATTACHED", "1")
     tried = []
 
     def work(item, held):
@@ -100,6 +107,69 @@ def test_what_failed_in_a_session_is_not_tried_by_its_others(go, tmp_path, monke
     assert go(["a"]) == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (MemoryError("Unable to allocate 9 TiB"), 10, "out of memory (Unable to allocate 9 TiB); use smaller images"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried"), 10, "out of memory (CUDA out of memory.); use smaller"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 10, "out of memory (DefaultCPUAllocator: can't"),
+        (ZeroDivisionError("division by zero"), 10, "ZeroDivisionError: division by zero"),
+        (KeyError(), 10, "KeyError"),
+        (np.linalg.LinAlgError("Singular matrix"), 10, "LinAlgError: Singular matrix"),
+        (SystemExit(0), 10, "SystemExit: 0"),
+        (DataError("b.png: torn"), 4, "b.png: torn"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_whatever_one_item_raises_is_its_own_failure(error, code, reason, go, capsys):
+    def work(item, held):
+        if item == "b":
+            raise error
+
+    with pytest.raises(IncompleteError, match="failed: item b; all others") as caught:
+        go(["a", "b", "c"], work)
+    assert caught.value.exit_code == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"seg-transfer: item b: {reason}")
+
+
+def test_a_fault_of_the_machine_ends_the_stage_and_counts_against_no_item(go, tmp_path):
+    def work(item, held):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with pytest.raises(OSError, match="no space left"):
+        go(["a"], work)
+    assert go(["a"]) == ["a"]
+
+
+def test_a_failure_holds_nothing_that_was_computed(go):
+    class Large:
+        pass
+
+    seen = []
+
+    def work(item, held):
+        large = Large()
+        seen.append(weakref.ref(large))
+        raise DataError("too large") from RuntimeError(large)
+
+    with pytest.raises(IncompleteError):
+        go(["a"], work)
+    gc.collect()
+    assert seen[0]() is None
+
+
+def test_what_ended_the_processes_before_is_summed_up_by_those_that_went_on(go, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SEG_TRANSFER_SESSION", "today")
+    with leased(tmp_path / "a", "today"):
+        lease.leave_word(tmp_path / "a", [("item a", "image torn", 4)])  # as another rank does for the holder
+    with pytest.raises(IncompleteError, match="failed: item a;") as caught:
+        go(["a", "b"])
+    assert (caught.value.exit_code, caught.value.reasons) == (4, {"item a": "image torn"})
+    assert capsys.readouterr().err == ""  # it was said by the one that failed
+    assert not tmp_path.exists()
+
+
 @pytest.mark.parametrize(("worker", "expected"), [("0/3", "abcde"), ("1/3", "bcdea"), ("2/3", "deabc")])
 def test_the_processes_of_a_session_begin_at_other_places(worker, expected, go, monkeypatch):
     monkeypatch.setenv("SEG_TRANSFER_WORKER", worker)
@@ -108,12 +178,12 @@ def test_the_processes_of_a_session_begin_at_other_places(worker, expected, go, 
 
 def test_under_torchrun_the_main_process_leads_and_the_others_follow(go, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(claims, "shared", lambda value: said.append(value) or value)
+    monkeypatch.setattr(claims, "tell_all", lambda value: said.append(value) or value)
     assert go(["a", "b"]) == ["a", "b"]
     assert said == [0, 1, None]
 
     monkeypatch.setattr(claims, "is_main_process", lambda: False)
-    monkeypatch.setattr(claims, "shared", lambda value: said.pop(0))
+    monkeypatch.setattr(claims, "tell_all", lambda value: said.pop(0))
     leases = []
     assert go(["a", "b"], lambda item, held: leases.append((held(), (tmp_path / item).exists()))) == ["a", "b"]
     assert leases == [(True, False), (True, False)]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from seg_transfer.errors import SegTransferError, failure_with_code
+from seg_transfer.errors import ComputationError, SegTransferError, failure_with_code
 from seg_transfer.execution import session
 from seg_transfer.execution.messages import complain, complain_anyway
 from seg_transfer.execution.run import Failures, failures_of
@@ -23,6 +22,7 @@ Item = TypeVar("Item")
 Held = Callable[[], bool]
 
 _SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_TO_BE_ENDED = 60.0
 
 
 def for_each_claimed(
@@ -55,10 +55,11 @@ def for_each_claimed(
     for item, lease in _claimed(ordered, place):
         failed = _done(item, work, label, lease)
         try:
-            told = tell_main(json.dumps(_words(failed)), failed=bool(failed))
-        except BrokenGroupError as broken:
-            _leave(place(item), failed, broken)
-        failed |= _errors(failure for words in told for failure in json.loads(words))
+            broken = any(isinstance(error, ComputationError) for error in failed.values())
+            told = tell_main(json.dumps(_words(failed)), failed=bool(failed), broken=broken)
+        except BrokenGroupError as group:
+            _leave(place(item), failed, first=group.first)
+        failed = _errors(failure for words in reversed(told) for failure in json.loads(words))
         failures.extend(failed)
         if lease is not None and failed:
             lease.fail(_words(failed))
@@ -89,10 +90,10 @@ def _errors(failures: Iterator[Failure]) -> dict[str, SegTransferError]:
     return {what: failure_with_code(reason, code) for what, reason, code in failures}
 
 
-def _leave(place: Path, failed: Mapping[str, SegTransferError], broken: BrokenGroupError) -> NoReturn:
-    """End this process, with which torchrun ends those that wait for it in the group."""
-    if not broken.first:
-        os.kill(os.getpid(), signal.SIGTERM)  # as torchrun would in a moment
+def _leave(place: Path, failed: Mapping[str, SegTransferError], *, first: bool) -> NoReturn:
+    """End this process, with which torchrun ends the others; the first that failed says why."""
+    if not first:
+        time.sleep(_SECONDS_TO_BE_ENDED)
     for what, error in failed.items():
         complain_anyway(f"{what}: {error}")
     can_go_on = leave_word(place, _words(failed)) and session.session() != ""

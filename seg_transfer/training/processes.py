@@ -26,7 +26,6 @@ GROUP_SECONDS = float(os.environ.get("SEG_TRANSFER_GROUP_SECONDS", "1800"))
 # operation of the group for the one that failed.
 SECONDS_TO_TELL = 10.0
 _SECONDS_BETWEEN_LOOKS = 0.05
-_BROKEN = "broken"
 
 # All processes come to every meeting in the same order: one that misses a meeting has failed, and comes to none again.
 _meetings = count()
@@ -34,13 +33,13 @@ _store: Store | None = None
 
 
 class BrokenGroupError(Exception):
-    """The processes cannot go on together: this one's part of an item failed, and others wait for it in the group.
+    """The processes cannot go on together: this one's part of an item failed while others wait for it in the group.
 
-    ``first``: whether it is the first one that finds this, whose reason is the reason.
+    ``first``: whether it failed first; where others failed too, that may be for want of this one.
     """
 
     def __init__(self, *, first: bool) -> None:
-        super().__init__("other processes wait for this one")
+        super().__init__("the processes of this training cannot go on together")
         self.first = first
 
 
@@ -103,24 +102,34 @@ def tell_all(value: int | None) -> int | None:
     return told
 
 
-def tell_main(words: str, *, failed: bool) -> list[str]:
+def tell_main(words: str, *, failed: bool, broken: bool = False) -> list[str]:
     """What every process has to say, to the main one, which waits for the others; each other one gets its own back.
 
     Args:
         words: Of this process.
         failed: Whether its part of the work failed, so that others may wait for it where it will never come.
+        broken: Whether it failed in a way after which the group cannot be trusted, such as in one of its operations.
+
+    Returns:
+        The words, of those that failed in the order in which they did.
 
     Raises:
-        BrokenGroupError: It failed, and the others did not come here within `SECONDS_TO_TELL`, or one of them left.
+        BrokenGroupError: It failed, and the others did not come here within `SECONDS_TO_TELL`, or the group is broken.
     """
     if _store is None:
         return [words]
     (rank, size), meeting = rank_and_size(), next(_meetings)
-    _store.set(f"words {meeting} {rank}", words)
+    order = _store.add("failures", 1) if failed else 0
+    _store.set(f"words {meeting} {rank}", json.dumps([order, broken, words]))
     keys = [f"words {meeting} {other}" for other in range(size)]
-    if failed and (not _are_there(_store, keys, SECONDS_TO_TELL) or _store.check([_BROKEN])):
-        raise BrokenGroupError(first=_store.add(_BROKEN, 1) == 1)
-    return [_read(_store, key) for key in keys] if rank == 0 else [words]
+    if failed:
+        stuck = not _are_there(_store, keys, SECONDS_TO_TELL)
+        told = [json.loads(_read(_store, key)) for key in keys if _store.check([key])]
+        if stuck or any(is_broken for _, is_broken, _ in told):
+            raise BrokenGroupError(first=order == min(other for other, _, _ in told if other))
+    if rank:
+        return [words]
+    return [said for _, _, said in sorted(json.loads(_read(_store, key)) for key in keys)]
 
 
 def meet() -> None:

@@ -19,6 +19,7 @@ from end_to_end.test_pool import await_that, is_gone, started
 from files import found_below
 
 from seg_transfer.models import load_source_model
+from seg_transfer.store import lease
 from seg_transfer.store.lease import holder_of, leased
 from seg_transfer.store.source_card import read_source_card
 from seg_transfer.training.crops import _order
@@ -26,7 +27,7 @@ from seg_transfer.training.crops import _order
 CHANGES = {"steps": 12, "batch_size": 4, "learning_rate": 0.02, "warmup_steps": 0, "checkpoint_every": 1}
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 # So long processes wait for each other in one operation of their group: enough for a step on a busy machine.
-GROUP_SECONDS = 20.0
+GROUP_SECONDS = 15.0
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -156,6 +157,7 @@ class Trouble:
 @pytest.fixture
 def trouble(pair: Any, monkeypatch: pytest.MonkeyPatch) -> Trouble:
     monkeypatch.setenv("SEG_TRANSFER_GROUP_SECONDS", str(GROUP_SECONDS))
+    monkeypatch.setattr(lease, "EXPIRY", 3.0)  # of the one that is held here: its sign of life comes more often
     pair.change(sources=["day_street", "dusk_street"])
     images = sorted((pair.world / "day_street/source_train/images").iterdir())
     # The second process takes the second half of a batch.
@@ -225,6 +227,30 @@ def test_two_gpus_of_a_slurm_task_train_together(by_torchrun, pair, invoke, monk
     assert "performance" not in invoke(*check).err
 
 
+@pytest.mark.skipif(slurm_cluster.why_not() != "", reason=slurm_cluster.why_not())
+def test_the_same_troubles_in_slurm(trouble, invoke, monkeypatch):
+    logs: list[Path] = []
+
+    def submit() -> None:
+        ended = invoke("submit", *trouble.bench.place(), "--stage", "train", "--gpus", "2", "--cpus", "1")
+        job = re.match(r"job (\d+): ", ended.out)
+        assert job, ended.err
+        logs.extend(trouble.bench.run / f"slurm/logs/train_{job[1]}_{task}.log" for task in (0, 1))
+
+    def said(task: int) -> str:
+        return logs[task].read_text() if logs[task].exists() else ""
+
+    with slurm_cluster.slurm_cluster(gpus=2) as cluster:
+        monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+        trouble.goes_through(lambda: "cannot be decoded" in said(0), submit)
+        slurm_cluster.until(
+            lambda: "; failed" in said(0) and said(1).endswith(": done\n"), lambda: said(0) + said(1), 200
+        )
+    assert "exit code 4; failed" in said(0)
+    assert "exit code 137; requeued" in said(1)
+    trouble.check(said(0) + said(1))
+
+
 @pytest.fixture
 def ray() -> Iterator[Any]:
     with ray_cluster.started_cluster(cpus=2) as cluster:
@@ -248,3 +274,11 @@ def test_a_ray_task_of_two_processes(by_torchrun, pair, ray):
     out, err = tuning.communicate(timeout=ray_cluster.PATIENCE)
     assert (tuning.returncode, out.count("seed 0: mIoU")) == (0, 1), err
     assert numbers(pair) == numbers(by_torchrun)
+
+
+def test_the_same_troubles_in_ray(trouble, ray):
+    words = [*trouble.bench.place(), "--threads", "1", "--engine", "ray", "--processes", "2"]
+    driver = trouble.goes_through(trouble.has_failed, lambda: ray.start("train-sources", *words))
+    _, err = driver.communicate(timeout=2 * ray_cluster.PATIENCE)
+    assert driver.returncode == 4, err
+    trouble.check(err)

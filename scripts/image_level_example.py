@@ -27,6 +27,7 @@ from seg_transfer.image_level import class_subset_study, class_subsets, image_ob
 from seg_transfer.reports.tables import evaluation_tables, ranking_tables, render
 
 METRICS = ("gbc", "logme", "h_score", "lda_score", "leep", "nleep")
+JUDGED = (*METRICS, "rank_mean")
 HIDDEN = (64, 32)
 SIDE = 8
 # Learning rates with which 200 steps learn nearly all of the few pictures by heart.
@@ -99,11 +100,12 @@ def run(arguments: argparse.Namespace) -> None:
     console = Console()
     everything = study([np.arange(10)])
     console.print(f"All ten classes, {arguments.shots} labelled pictures of each, {len(rest)} to judge by:\n")
-    render(ranking_tables(everything, scenarios=["fixed_target"], performance="accuracy"), console)
-    render(evaluation_tables(evaluate(everything, scenarios=["fixed_target"])), console)
+    one = {"metrics": JUDGED, "scenarios": ["fixed_target"]}
+    render(ranking_tables(everything, performance="accuracy", **one), console)
+    render(evaluation_tables(evaluate(everything, **one)), console)
     pairs = study(class_subsets(10, n_draws=arguments.draws, seed=arguments.seed))
     console.print(f"{pairs['target'].nunique()} different targets among {arguments.draws} draws of 2 to 10 classes:\n")
-    render(evaluation_tables(evaluate(pairs)), console)
+    render(evaluation_tables(evaluate(pairs, metrics=JUDGED)), console)
     beaten = scratch_report(pairs)["beats_scratch"]
     print(f"The best source beats scratch (random weights) on {beaten.sum()} of {len(beaten)} targets.\nMean accuracy:")
     print(pairs.groupby("source")["miou"].mean().sort_values(ascending=False).round(3).to_string(header=False))

@@ -127,7 +127,7 @@ def evaluate(
     from rich.console import Console
 
     from seg_transfer.evaluation import evaluate as evaluate_pairs
-    from seg_transfer.evaluation import fine_tuning_noise
+    from seg_transfer.evaluation import fine_tuning_noise, metric_columns
     from seg_transfer.reports.tables import evaluation_tables, noise_tables, ranking_tables, records, render
     from seg_transfer.store.published import PAIRS, published_pairs
     from seg_transfer.store.results import read_pairs
@@ -146,13 +146,14 @@ def evaluate(
         (pairs, incomplete), performance = read_pairs(run_folder), "mIoU"
     if incomplete:
         complain(f"left out, because scores or performance are missing or of other settings: {', '.join(incomplete)}")
-    measures = evaluate_pairs(pairs)
+    columns = metric_columns(pairs)
+    measures = evaluate_pairs(pairs, metrics=columns)
     if as_json:
         typer.echo(json.dumps(records(measures), indent=1))
         return
     trials = None if published or run_folder is None else read_trials(run_folder)
     noise = [] if trials is None else noise_tables(fine_tuning_noise(trials))
-    rankings = ranking_tables(pairs, trials, performance=performance)
+    rankings = ranking_tables(pairs, trials, metrics=columns, performance=performance)
     render([*rankings, *evaluation_tables(measures), *noise], Console())
 
 

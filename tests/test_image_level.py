@@ -210,7 +210,7 @@ def test_the_order_of_sources_and_subsets_changes_nothing():
 def test_evaluate_takes_both_scenarios_and_the_control():
     subsets = class_subsets(5, n_draws=12)
     pairs = class_subset_study(SOURCES, subsets, accuracy, NAMES, scratch=True)
-    frame = evaluate(pairs, n_bootstrap=10).set_index(["scenario", "metric"])
+    frame = evaluate(pairs, metrics=NAMES, n_bootstrap=10).set_index(["scenario", "metric"])
     n_targets = pairs["target"].nunique()
     assert frame.loc[("fixed_target", "gbc"), "n_groups"] == n_targets
     assert frame.loc[("fixed_source", "gbc"), "n_groups"] == 2
@@ -223,7 +223,7 @@ def test_evaluate_takes_both_scenarios_and_the_control():
 
 def test_one_target_ranks_the_sources():
     pairs = class_subset_study(SOURCES, [range(5)], accuracy, NAMES)
-    row = evaluate(pairs, scenarios=["fixed_target"], n_bootstrap=10).set_index("metric").loc["gbc"]
+    row = evaluate(pairs, metrics=NAMES, scenarios=["fixed_target"], n_bootstrap=10).set_index("metric").loc["gbc"]
     assert (row["n_groups"], row["top1"], row["kendall"]) == (1, 1, 1)
 
 

@@ -6,12 +6,15 @@ with its targets. Every function takes `pairs`, one row per pair:
     source, target      names; rows whose source is `scratch` are a control of fine-tuning and are never ranked
     miou                actual performance, a fraction in [0, 1]; of image classification, the accuracy
     n_target_classes    optional, the number of classes of the target
-    any other numeric column is a transferability metric (higher is better)
+    any other column is a transferability metric of `seg_transfer.metrics.METRICS` (higher is better)
 
-Where all parts of the metric `rank_mean` are columns and it is none itself, it is added, from the ranks in each group.
+A frame with other columns, or with metrics of other names, comes with ``metrics=``: the columns to judge, in the order
+of the result. Where all parts of the metric `rank_mean` are columns and it is none itself, it is made from the ranks in
+each group: always without ``metrics=``, and with it where it is named.
 
 A pair that was not fine-tuned yet has no miou: the caller drops its row first, nothing here guesses it.
-Functions raise ResultsError on a missing column, a pair given twice, source == target, or a value that is not finite.
+Functions raise ResultsError on a missing or unknown column, a pair given twice, source == target, or a value that is
+not a finite number.
 """
 
 from seg_transfer.evaluation._compare import compare_metrics
@@ -19,7 +22,14 @@ from seg_transfer.evaluation._groups import evaluate, evaluate_groups, rankings,
 from seg_transfer.evaluation._leave_out import leave_one_dataset_out, leave_out_summary
 from seg_transfer.evaluation._measures import MEASURES, measures
 from seg_transfer.evaluation._noise import fine_tuning_noise
-from seg_transfer.evaluation._pairs import CONTROLS, GROUP_AND_ITEM, SCENARIOS, SCRATCH, with_rank_mean
+from seg_transfer.evaluation._pairs import (
+    CONTROLS,
+    GROUP_AND_ITEM,
+    SCENARIOS,
+    SCRATCH,
+    metric_columns,
+    with_rank_mean,
+)
 from seg_transfer.evaluation._stability import RELEASED_MEASURES, STABILITY_MEASURES, setup_stability
 
 __all__ = [
@@ -37,6 +47,7 @@ __all__ = [
     "leave_one_dataset_out",
     "leave_out_summary",
     "measures",
+    "metric_columns",
     "rankings",
     "scratch_report",
     "setup_stability",

@@ -1,5 +1,6 @@
 """Two metrics on the same groups: which is better, and how sure that is."""
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -10,7 +11,7 @@ from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation._bootstrap import draws_of, intervals, weighted_means
 from seg_transfer.evaluation._groups import values_of_groups
 from seg_transfer.evaluation._measures import MEASURES, Array
-from seg_transfer.evaluation._pairs import checked, kinds_of, with_rank_mean
+from seg_transfer.evaluation._pairs import checked, in_scenario, kinds_of
 
 # Means of equal values differ by rounding, which must not make a winner.
 EQUAL_WITHIN = 1e-12
@@ -20,12 +21,18 @@ _DIFFERENCES = ("mean_difference", "difference_low", "difference_high", "share_f
 
 
 def compare_metrics(
-    pairs: pd.DataFrame, *, scenario: str, measure: str = "tau_w", n_bootstrap: int = 2000, seed: int = 0
+    pairs: pd.DataFrame,
+    *,
+    scenario: str,
+    metrics: Sequence[str] | None = None,
+    measure: str = "tau_w",
+    n_bootstrap: int = 2000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Every two metrics, controls among them, on the same groups: one row per *unordered* pair of metrics.
 
-    ``first`` stands before ``second`` in the order of the metric columns, controls last; the row of the other order is
-    this one with wins and losses, and the signs, exchanged.
+    ``first`` stands before ``second`` in the order of the metrics, controls last; the row of the other order is this
+    one with wins and losses, and the signs, exchanged. `metrics` as in `evaluate`.
 
     Columns: first, second, measure, then
     n_groups            groups in which the measure of both is defined; only these count below
@@ -41,7 +48,8 @@ def compare_metrics(
     """
     if measure not in MEASURES:
         raise ResultsError(f"measure {measure!r} is unknown; choose one of {', '.join(MEASURES)}")
-    frame = with_rank_mean(checked(pairs), scenario)
+    frame, names = checked(pairs, metrics)
+    frame = in_scenario(frame, scenario, names)
     values = values_of_groups(frame, scenario)[:, :, MEASURES.index(measure)]
     draws = draws_of(len(values), n_bootstrap, seed)
     rows = [

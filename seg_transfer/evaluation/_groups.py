@@ -15,15 +15,17 @@ from seg_transfer.evaluation._pairs import (
     axes_of,
     checked,
     controls_of,
+    in_scenario,
     kinds_of,
     metrics_of,
-    with_rank_mean,
 )
 
 _TAU_W = MEASURES.index("tau_w")
 
 
-def evaluate_groups(pairs: pd.DataFrame, *, scenarios: Sequence[str] = SCENARIOS) -> pd.DataFrame:
+def evaluate_groups(
+    pairs: pd.DataFrame, *, metrics: Sequence[str] | None = None, scenarios: Sequence[str] = SCENARIOS
+) -> pd.DataFrame:
     """Evaluation measures of every group: one row per (scenario, group, metric), controls among the metrics.
 
     Columns: scenario, group, metric, kind ("metric" or "control"), n_items, the measures, chosen and best (names; tied
@@ -34,15 +36,22 @@ def evaluate_groups(pairs: pd.DataFrame, *, scenarios: Sequence[str] = SCENARIOS
     minus_n_classes      minus n_target_classes; fixed source only, and only where that column is given
     mean_rank_elsewhere  the item's mean rank by performance in the *other* groups, never in its own
     random               the expectation over all orders: no draw is made
+
+    `metrics` as in `evaluate`.
     """
-    frame = checked(pairs)
-    rows = [row for scenario in scenarios for row in _group_rows(with_rank_mean(frame, scenario), scenario)]
+    frame, names = checked(pairs, metrics)
+    rows = [row for scenario in scenarios for row in _group_rows(in_scenario(frame, scenario, names), scenario)]
     extra = ["chosen", "best", "chosen_miou", "best_miou"]
     return pd.DataFrame(rows, columns=["scenario", "group", "metric", "kind", "n_items", *MEASURES, *extra])
 
 
 def evaluate(
-    pairs: pd.DataFrame, *, n_bootstrap: int = 2000, seed: int = 0, scenarios: Sequence[str] = SCENARIOS
+    pairs: pd.DataFrame,
+    *,
+    metrics: Sequence[str] | None = None,
+    n_bootstrap: int = 2000,
+    seed: int = 0,
+    scenarios: Sequence[str] = SCENARIOS,
 ) -> pd.DataFrame:
     """Mean evaluation measures over groups: one row per (scenario, metric), metrics first, then controls.
 
@@ -56,19 +65,23 @@ def evaluate(
     beaten_by        of a metric: the list of controls with a higher tau_w, None where there is none
 
     `miou` must be there for every row: drop pairs that are not fine-tuned yet.
+
+    `metrics` names the columns that are judged; all others are ignored then. Without it these are all columns beside
+    the names, miou and n_target_classes, and each must be a metric that `seg_transfer.metrics.METRICS` knows.
     """
-    frame = checked(pairs)
-    rows = [_summary(with_rank_mean(frame, scenario), scenario, n_bootstrap, seed) for scenario in scenarios]
+    frame, names = checked(pairs, metrics)
+    rows = [_summary(in_scenario(frame, scenario, names), scenario, n_bootstrap, seed) for scenario in scenarios]
     return pd.DataFrame([row for of_scenario in rows for row in of_scenario])
 
 
-def rankings(pairs: pd.DataFrame, scenario: str) -> pd.DataFrame:
+def rankings(pairs: pd.DataFrame, scenario: str, *, metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """The ranking that each metric gives, beside the actual one: one row per (group, item, metric).
 
     Columns: group, item, miou, miou_rank, metric, score, score_rank; ranks start at 1 = best, equal values share the
-    smaller rank. Rows are in the order of group, metric column, miou_rank.
+    smaller rank. Rows are in the order of group, metric, miou_rank. `metrics` as in `evaluate`.
     """
-    frame = with_rank_mean(checked(pairs), scenario)
+    frame, names = checked(pairs, metrics)
+    frame = in_scenario(frame, scenario, names)
     group, item = axes_of(scenario)
     ranked = frame.assign(miou_rank=_ranks(frame, group, "miou"))
     parts = [
@@ -91,9 +104,9 @@ def scratch_report(pairs: pd.DataFrame, trials: pd.DataFrame | None = None) -> p
     (bool: best_miou > scratch_miou + margin). Where it is False, a ranking of sources says little.
 
     `trials`, one row per fine-tuning as in `fine_tuning_noise`, give the margin: 1.96 standard errors of a difference
-    by seeds alone, 0 without a second seed.
+    by seeds alone, 0 without a second seed. No metric is judged here: other columns are ignored.
     """
-    frame = checked(pairs)
+    frame, _ = checked(pairs, metrics=())
     margins = {} if trials is None else chance_margins(trials)
     scratch = pairs[pairs["source"] == SCRATCH].set_index("target")["miou"]
     rows = []
@@ -133,9 +146,8 @@ def _random_measures(performance: Array) -> dict[str, float]:
 
 
 def values_of_groups(frame: pd.DataFrame, scenario: str) -> Array:
-    """(groups, metrics, measures) of a checked frame with its rank mean, in the order of `kinds_of` and MEASURES."""
-    groups = evaluate_groups(frame, scenarios=[scenario])
-    values: Array = groups[list(MEASURES)].to_numpy(dtype=np.float64)
+    """(groups, metrics, measures) of a frame of `in_scenario`, in the order of `kinds_of` and MEASURES."""
+    values = np.array([[row[measure] for measure in MEASURES] for row in _group_rows(frame, scenario)])
     return values.reshape(-1, len(kinds_of(frame, scenario)), len(MEASURES))
 
 

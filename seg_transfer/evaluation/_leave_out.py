@@ -1,5 +1,6 @@
 """How much a verdict on metrics rests on one dataset."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,14 +9,14 @@ import pandas as pd
 from seg_transfer.evaluation._bootstrap import weighted_means
 from seg_transfer.evaluation._groups import values_of_groups
 from seg_transfer.evaluation._measures import MEASURES, Array
-from seg_transfer.evaluation._pairs import checked, kinds_of, with_rank_mean
+from seg_transfer.evaluation._pairs import checked, in_scenario, kinds_of
 
 NOTHING = ""
 
 _SHOWN = ("tau_w", "top1")
 
 
-def leave_one_dataset_out(pairs: pd.DataFrame, *, scenario: str) -> pd.DataFrame:
+def leave_one_dataset_out(pairs: pd.DataFrame, *, scenario: str, metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """The mean measures of every metric when one dataset is left out, as source and as target.
 
     One row per (left_out, metric), controls last; first those of all datasets, whose left_out is "". Columns:
@@ -25,14 +26,14 @@ def leave_one_dataset_out(pairs: pd.DataFrame, *, scenario: str) -> pd.DataFrame
     rank       place of a metric by tau_w among the metrics, 1 is best, equal ones share the smaller; missing for
                controls and where tau_w is NaN
 
-    Raises ResultsError as `evaluate` does.
+    `metrics` as in `evaluate`, whose errors it raises.
     """
-    frame = checked(pairs)
-    kinds = kinds_of(with_rank_mean(frame, scenario), scenario)
+    frame, names = checked(pairs, metrics)
+    kinds = kinds_of(in_scenario(frame, scenario, names), scenario)
     rows: list[dict[str, Any]] = []
     for dataset in [NOTHING, *sorted({*frame["source"], *frame["target"]})]:
         rest = frame[(frame["source"] != dataset) & (frame["target"] != dataset)]
-        values = _values(rest.reset_index(drop=True), scenario, len(kinds))
+        values = _values(rest.reset_index(drop=True), scenario, names, len(kinds))
         means = weighted_means(np.ones((1, len(values))), values)[0]
         shown = {name: means[:, MEASURES.index(name)] for name in _SHOWN}
         rows += [
@@ -71,11 +72,11 @@ def leave_out_summary(left_out: pd.DataFrame) -> pd.DataFrame:
     return summary.reset_index()
 
 
-def _values(frame: pd.DataFrame, scenario: str, n_metrics: int) -> Array:
+def _values(frame: pd.DataFrame, scenario: str, names: Sequence[str], n_metrics: int) -> Array:
     """(groups, metrics, measures); no group where no pair is left."""
     if frame.empty:
         return np.zeros((0, n_metrics, len(MEASURES)))
-    return values_of_groups(with_rank_mean(frame, scenario), scenario)
+    return values_of_groups(in_scenario(frame, scenario, names), scenario)
 
 
 def _best_metrics(rows: pd.DataFrame) -> set[str]:

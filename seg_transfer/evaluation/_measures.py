@@ -27,7 +27,7 @@ def measures(performance: Array, score: Array) -> dict[str, float]:
     """
     best = performance.max()
     chosen = performance[score == score.max()]
-    constant = bool(np.ptp(performance) == 0 or np.ptp(score) == 0)
+    constant = bool(performance.min() == best or score.min() == score.max())
     return {
         "top1": float(np.mean(chosen == best)),
         "tau_w": np.nan if constant else float(weightedtau(performance, score).statistic),
@@ -40,12 +40,27 @@ def measures(performance: Array, score: Array) -> dict[str, float]:
 def _kendall(x: Array, y: Array) -> float:
     # Not scipy's kendalltau: its significance test, which nobody asks for, takes ten times as long as the number.
     above = np.triu_indices(len(x), 1)
-    in_x, in_y = (np.sign(side[above[0]] - side[above[1]]) for side in (x, y))
+    in_x, in_y = (_order(side[above[0]], side[above[1]]) for side in (x, y))
     tau = (in_x @ in_y) / np.sqrt(in_x @ in_x) / np.sqrt(in_y @ in_y)
     return float(np.clip(tau, -1, 1))
 
 
+def _order(first: Array, second: Array) -> Array:
+    """The signs of first - second, which itself may overflow."""
+    return np.greater(first, second).astype(np.float64) - np.less(first, second)
+
+
 def _pearson(x: Array, y: Array) -> float:
     # Not scipy's pearsonr: that warns where scores are nearly constant, and a small spread is still a ranking.
-    x, y = x - x.mean(), y - y.mean()
-    return float(np.clip((x / np.linalg.norm(x)) @ (y / np.linalg.norm(y)), -1, 1))
+    x, y = _direction(x), _direction(y)
+    return float(np.clip(x @ y, -1, 1))
+
+
+def _direction(values: Array) -> Array:
+    """The deviations of unequal values from their mean, as a vector of length 1, for values of any size.
+
+    A power of two brings them below 1 first: it changes no digit, and squares neither overflow nor vanish.
+    """
+    scaled = np.ldexp(values, -np.frexp(np.abs(values).max())[1])
+    deviations: Array = scaled - scaled.mean()
+    return deviations / np.linalg.norm(deviations)

@@ -1,9 +1,16 @@
 """The pairs that are judged: checked, in groups, with the scores that are made of them."""
 
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+from numbers import Real
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from seg_transfer.errors import ResultsError
+from seg_transfer.metrics import METRICS
 from seg_transfer.metrics._rank_mean import PARTS, rank_mean
 
 GROUP_AND_ITEM = {"fixed_target": ("target", "source"), "fixed_source": ("source", "target")}
@@ -12,35 +19,50 @@ CONTROLS = ("minus_n_classes", "mean_rank_elsewhere", "random")
 SCRATCH = "scratch"
 
 _NOT_METRICS = ("source", "target", "miou", "n_target_classes")
+_RANK_MEAN = "rank_mean"
 
 
-def checked(pairs: pd.DataFrame) -> pd.DataFrame:
-    """The pairs that are ranked, without scratch, in the order of target and source, numbers as float64."""
+def checked(pairs: pd.DataFrame, metrics: Sequence[str] | None = None) -> tuple[pd.DataFrame, list[str]]:
+    """The pairs that are ranked, and the names of the metrics to judge; `metrics` as in `evaluate`.
+
+    The pairs are without scratch, in the order of target and source, numbers as float64. `in_scenario` makes them the
+    frame of these metrics: a mean rank is still to be made, of columns that need not be judged themselves.
+    """
     missing = [name for name in ("source", "target", "miou") if name not in pairs]
     if missing:
         raise ResultsError(f"pairs: column {missing[0]!r} is missing among {', '.join(map(str, pairs))}; add it")
     if pairs[["source", "target"]].isna().any(axis=None):
         raise ResultsError("pairs: a row has no source or no target; every row needs both names")
-    numbers = ["miou", *(["n_target_classes"] if "n_target_classes" in pairs else []), *metrics_of(pairs)]
-    for name in CONTROLS:
-        if name in numbers:
-            raise ResultsError(f"pairs: a metric is called {name!r}, which is the name of a control; rename the column")
-    for name in ("miou", "n_target_classes"):
-        if name in numbers and not pd.api.types.is_numeric_dtype(pairs[name]):
-            raise ResultsError(f"pairs: column {name!r} holds {pairs[name].dtype}, not numbers; convert it")
+    names = _known_metrics(pairs) if metrics is None else _named_metrics(pairs, metrics)
     _refuse_pair(pairs, pairs.duplicated(["source", "target"]), "is given twice; keep one row per pair")
     _refuse_pair(pairs, pairs["source"] == pairs["target"], "has itself as target; leave out such rows")
-    _refuse_not_finite(pairs[pairs["source"] == SCRATCH], ["miou"])
-    frame = pairs[pairs["source"] != SCRATCH]
+    _finite(pairs[pairs["source"] == SCRATCH], "miou")
+    frame = pairs[pairs["source"] != SCRATCH].reset_index(drop=True)
     if frame.empty:
         raise ResultsError("pairs: no pair with a source model is left to rank; score and fine-tune some pairs first")
-    _refuse_not_finite(frame, numbers)
-    frame = frame[["source", "target", *numbers]].sort_values(["target", "source"], ignore_index=True)
-    frame = frame.astype(dict.fromkeys(numbers, np.float64))
+    numbers = ["miou", *(["n_target_classes"] if "n_target_classes" in pairs else []), *_columns_of(pairs, names)]
+    names_of_pairs = {name: frame[name] for name in ("source", "target")}
+    frame = pd.DataFrame(names_of_pairs | {name: _finite(frame, name) for name in numbers})
+    frame = frame.sort_values(["target", "source"], ignore_index=True)
     if "n_target_classes" in frame:
         varies = frame.groupby("target")["n_target_classes"].transform("nunique") > 1
         _refuse_pair(frame, varies, "has another n_target_classes than a pair of the same target; correct one of them")
-    return frame
+    return frame, names
+
+
+def metric_columns(pairs: pd.DataFrame) -> list[str]:
+    """The metrics of pairs whose other columns are all metrics, whatever they are called: for ``metrics=``.
+
+    rank_mean is the last of them where its parts are columns and it is none itself.
+    """
+    columns: list[Any] = [name for name in pairs if name not in _NOT_METRICS]
+    return [*columns, *([_RANK_MEAN] if _RANK_MEAN not in columns and set(PARTS) <= set(columns) else [])]
+
+
+def in_scenario(frame: pd.DataFrame, scenario: str, names: Sequence[str]) -> pd.DataFrame:
+    """Checked pairs with the columns of these metrics alone, the mean rank in the groups of a scenario among them."""
+    head = [name for name in _NOT_METRICS if name in frame]
+    return with_rank_mean(frame, scenario)[[*head, *names]]
 
 
 def axes_of(scenario: str) -> tuple[str, str]:
@@ -51,8 +73,8 @@ def axes_of(scenario: str) -> tuple[str, str]:
 
 
 def metrics_of(frame: pd.DataFrame) -> list[str]:
-    """The metrics among the columns, in their order."""
-    return [str(name) for name in frame.select_dtypes("number") if name not in _NOT_METRICS]
+    """The metrics of a frame of `in_scenario`, in the order of its columns."""
+    return [str(name) for name in frame if name not in _NOT_METRICS]
 
 
 def kinds_of(frame: pd.DataFrame, scenario: str) -> dict[str, str]:
@@ -98,11 +120,66 @@ def _refuse_pair(pairs: pd.DataFrame, faulty: "pd.Series[bool]", message: str) -
         raise ResultsError(f"pair {first['source']} -> {first['target']} {message}")
 
 
-def _refuse_not_finite(frame: pd.DataFrame, columns: list[str]) -> None:
-    for name in columns:
-        values = frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
-        finite = np.isfinite(values)
-        if finite.all():
-            continue
-        message = f"has {name} = {values[finite.argmin()]}, not a finite number; redo the pair or drop its row"
-        _refuse_pair(frame, pd.Series(~finite, index=frame.index), message)
+def _known_metrics(pairs: pd.DataFrame) -> list[str]:
+    """Those of all columns, each of which must be a metric of this package: a seed would be ranked like any score."""
+    names = metric_columns(pairs)
+    unknown = [name for name in names if name not in METRICS]
+    if {"metric", "score"} <= set(unknown):
+        raise ResultsError(
+            "pairs: columns 'metric' and 'score' hold one row per metric; give one row per pair, a column per metric: "
+            "pairs.pivot(index=['source', 'target'], columns='metric', values='score')"
+        )
+    if unknown:
+        known = [name for name in names if name in METRICS] or ["NAME", "..."]
+        more = f" (nor are {len(unknown) - 1} others)" if len(unknown) > 1 else ""
+        raise ResultsError(
+            f"pairs: column {unknown[0]!r} is not a known metric{more}; name the metrics to judge, as in "
+            f"metrics={known}, or drop the column"
+        )
+    return names
+
+
+def _named_metrics(pairs: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    names = list(metrics)
+    for name in names:
+        if name in CONTROLS:
+            raise ResultsError(f"pairs: a metric is called {name!r}, which is the name of a control; rename the column")
+        if name in _NOT_METRICS:
+            raise ResultsError(f"metrics: {name!r} is not a metric, but what every pair has beside them; leave it out")
+        if names.count(name) > 1:
+            raise ResultsError(f"metrics: {name!r} is named twice; name it once")
+    for name in _columns_of(pairs, names):
+        if name not in pairs:
+            raise ResultsError(f"pairs: metric {name!r} is no column among {', '.join(map(str, pairs))}; add it")
+    return names
+
+
+def _columns_of(pairs: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """The columns that metrics are read from or made of."""
+    made = _RANK_MEAN in names and _RANK_MEAN not in pairs
+    columns = [name for name in names if not (made and name == _RANK_MEAN)]
+    return [*dict.fromkeys([*columns, *(PARTS if made else ())])]
+
+
+def _finite(frame: pd.DataFrame, name: str) -> "pd.Series[float]":
+    """A column as float64, whatever type of numbers it has; raises ResultsError for a value that is no finite one."""
+    column = frame[name]
+    if isinstance(column, pd.DataFrame):
+        raise ResultsError(f"pairs: {column.shape[1]} columns are called {name!r}; keep one")
+    values = column.astype(object)
+    numbers = values.map(_as_float).astype(np.float64)
+    faulty = numbers.isna() | (numbers.abs() == math.inf)
+    if faulty.any():
+        value = values[faulty].iloc[0]
+        _refuse_pair(frame, faulty, f"has {name} = {value!r}, not a finite number; redo the pair or drop its row")
+    return numbers
+
+
+def _as_float(value: object) -> float:
+    """NaN for what is no number, a truth value among it."""
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

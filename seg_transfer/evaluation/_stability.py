@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation._compare import signs
 from seg_transfer.evaluation._measures import Array, measures
-from seg_transfer.evaluation._pairs import axes_of, checked, metrics_of, with_rank_mean
+from seg_transfer.evaluation._pairs import axes_of, checked, with_rank_mean
 
 # The evaluation measures of the authors' release, in its order, and three more.
 RELEASED_MEASURES = ("tau_w", "kendall", "pearson", "rel_at_1")
@@ -26,6 +26,7 @@ def setup_stability(
     pairs: pd.DataFrame,
     *,
     scenario: str = "fixed_target",
+    metrics: Sequence[str] | None = None,
     subset_sizes: Sequence[int],
     n_subsets: int = 100,
     names: Sequence[str] = STABILITY_MEASURES,
@@ -46,6 +47,7 @@ def setup_stability(
     Args:
         pairs: One row per pair.
         scenario: Its groups, and the items that pools are made of.
+        metrics: As in `evaluate`.
         subset_sizes: Numbers of items in a pool, each in 2 .. all items. The release has 90 %, 15 of 17.
         n_subsets: Pools of each size, drawn without repetition; where no more than these exist, all of them.
         names: Evaluation measures: those of `measures`; ``spearman``, the correlation of ranks; ``rel_at_3``, the best
@@ -66,15 +68,14 @@ def setup_stability(
     Raises:
         ResultsError: As `evaluate` does; fewer than two metrics; a size or number of subsets outside its range.
     """
-    frame = checked(pairs)
+    frame, metrics = checked(pairs, metrics)
     group, item = axes_of(scenario)
-    metrics = metrics_of(with_rank_mean(frame, scenario))
     if unknown := [name for name in names if name not in STABILITY_MEASURES]:
         raise ResultsError(
             f"evaluation measure {unknown[0]!r} is unknown; choose among {', '.join(STABILITY_MEASURES)}"
         )
     if len(metrics) < 2:
-        raise ResultsError(f"pairs: {len(metrics)} metric(s) among the columns; a ranking of metrics needs two or more")
+        raise ResultsError(f"pairs: {len(metrics)} metric(s) to judge; a ranking of metrics needs two or more")
     items = sorted(frame[item].unique())
     rows: list[dict[str, Any]] = []
     for size in subset_sizes:

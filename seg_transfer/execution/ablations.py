@@ -166,7 +166,10 @@ def _gained(pairs: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
     metrics = [metric for metric in METRICS_OF_SAMPLES if metric in pairs and metric in own]
     names = ["source", "target", *metrics]
     both = pairs.merge(own[names], on=["source", "target"], suffixes=("", _OWN))
-    frames = [compare_metrics(both, scenario=scenario).assign(scenario=scenario) for scenario in SCENARIOS]
+    judged = [*metrics, *(metric + _OWN for metric in metrics)]
+    frames = [
+        compare_metrics(both, scenario=scenario, metrics=judged).assign(scenario=scenario) for scenario in SCENARIOS
+    ]
     compared = pd.concat(frames, ignore_index=True)
     compared = compared[compared["second"] == compared["first"] + _OWN].drop(columns=["second", "measure"])
     return compared.rename(columns={"first": "metric", "n_groups": "n_groups_compared"})

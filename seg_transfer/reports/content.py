@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from seg_transfer.evaluation import SCENARIOS, evaluate, fine_tuning_noise, scratch_report
+from seg_transfer.evaluation import SCENARIOS, evaluate, fine_tuning_noise, metric_columns, scratch_report
 from seg_transfer.reports import words
 from seg_transfer.reports.data_table import Table
 from seg_transfer.reports.judging import comparison, judging_tables
@@ -123,7 +123,8 @@ def _judged(material: Material) -> _Judged:
     pairs = material.pairs
     if pairs.empty:
         return _Judged(None, None, pd.DataFrame())
-    return _Judged(evaluate(pairs), comparison(pairs), scratch_report(pairs, material.performance))
+    evaluation = evaluate(pairs, metrics=metric_columns(pairs))
+    return _Judged(evaluation, comparison(pairs), scratch_report(pairs, material.performance))
 
 
 def _judged_tables(material: Material, judged: _Judged, metric: str) -> list[Table]:

@@ -11,6 +11,7 @@ from seg_transfer.evaluation import (
     compare_metrics,
     leave_one_dataset_out,
     leave_out_summary,
+    metric_columns,
     setup_stability,
 )
 from seg_transfer.reports.data_table import Table
@@ -23,7 +24,10 @@ _FEWEST_SOURCES = 3
 
 def comparison(pairs: pd.DataFrame) -> pd.DataFrame:
     """Every two metrics and controls by tau_w, in both scenarios: columns of `compare_metrics` after scenario."""
-    parts = [compare_metrics(pairs, scenario=scenario).assign(scenario=scenario) for scenario in SCENARIOS]
+    metrics = metric_columns(pairs)
+    parts = [
+        compare_metrics(pairs, scenario=scenario, metrics=metrics).assign(scenario=scenario) for scenario in SCENARIOS
+    ]
     frame = pd.concat(parts, ignore_index=True).rename(columns={"second": "second_metric"})
     return frame[["scenario", *(name for name in frame if name != "scenario")]]
 
@@ -52,7 +56,8 @@ def judging_tables(pairs: pd.DataFrame, compared: pd.DataFrame, metric: str) -> 
     sources = pairs.loc[pairs["source"] != SCRATCH, "source"].nunique()
     if sources < _FEWEST_SOURCES:
         return tables
-    left_out = leave_out_summary(leave_one_dataset_out(pairs, scenario="fixed_target"))
+    without_one = leave_one_dataset_out(pairs, scenario="fixed_target", metrics=metric_columns(pairs))
+    left_out = leave_out_summary(without_one)
     shown = left_out.drop(columns=["n_best_changes", "kind"])
     title = "Ranking sources, one dataset left out in turn"
     tables.append(Table("leave_one_dataset_out", title, left_out.drop(columns="n_best_changes"), page=shown))
@@ -63,7 +68,7 @@ def _set_ups(pairs: pd.DataFrame, compared: pd.DataFrame, sources: int) -> list[
     if len({*compared["first"], *compared["second_metric"]} - set(CONTROLS)) < 2:
         return []
     size = max(2, int(_SHARE_OF_SOURCES * sources))
-    frame = setup_stability(pairs, subset_sizes=[size], n_subsets=_POOLS)
+    frame = setup_stability(pairs, metrics=metric_columns(pairs), subset_sizes=[size], n_subsets=_POOLS)
     frame = frame.rename(columns={"second": "second_metric"})
     page = frame[frame["first"] == ""].drop(
         columns=["first", "second_metric", "first_better", "equal", "second_better"]

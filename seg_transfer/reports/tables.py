@@ -42,15 +42,17 @@ def ranking_tables(
     pairs: pd.DataFrame,
     trials: pd.DataFrame | None = None,
     *,
+    metrics: Sequence[str] | None = None,
     scenarios: Sequence[str] = SCENARIOS,
     performance: str = "mIoU",
 ) -> list[Table]:
     """One table per scenario, a section per group: the best item, the ones that metrics choose, and scratch.
 
-    `pairs` and `trials` as in `scratch_report`; scratch stands with fixed targets, where it was fine-tuned.
+    `pairs` and `metrics` as in `evaluate`, `trials` as in `scratch_report`; scratch stands with fixed targets, where it
+    was fine-tuned.
     `performance` says what the column miou holds, where it is another fraction, such as an accuracy.
     """
-    return [_ranking_table(pairs, trials, scenario, performance) for scenario in scenarios]
+    return [_ranking_table(pairs, metrics, trials, scenario, performance) for scenario in scenarios]
 
 
 def noise_tables(frame: pd.DataFrame) -> list[Table]:
@@ -165,9 +167,15 @@ def _notes(scenario: str, rows: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _ranking_table(pairs: pd.DataFrame, trials: pd.DataFrame | None, scenario: str, performance: str) -> Table:
+def _ranking_table(
+    pairs: pd.DataFrame,
+    metrics: Sequence[str] | None,
+    trials: pd.DataFrame | None,
+    scenario: str,
+    performance: str,
+) -> Table:
     group, item = GROUP_AND_ITEM[scenario]
-    long = rankings(pairs, scenario)
+    long = rankings(pairs, scenario, metrics=metrics)
     scratch = scratch_report(pairs, trials) if scenario == "fixed_target" else pd.DataFrame()
     from_scratch = {} if scratch.empty else dict(zip(scratch["target"], scratch["scratch_miou"], strict=True))
     unbeaten = [] if scratch.empty else scratch.loc[~scratch["beats_scratch"].astype(bool), "target"].tolist()

@@ -37,7 +37,8 @@ def load_published(name: str = "segmentation") -> pd.DataFrame:
 
     "segmentation": 272 pairs of 17 datasets, in the form that `seg_transfer.evaluation.evaluate` takes.
     "architecture": 171 pairs of 19 ImageNet architectures and 9 classification targets, with two accuracies.
-    The column hscore comes from a faulty implementation. Raises ResultsError if the table is unknown or unreadable.
+    The column hscore comes from a faulty implementation and is not our h_score; `evaluate` takes it with ``metrics=``.
+    Raises ResultsError if the table is unknown or unreadable.
 
     >>> load_published().shape
     (272, 9)

@@ -3,10 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+from all_columns import on_all_columns
 
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation import MEASURES, compare_metrics, evaluate, evaluate_groups
 from seg_transfer.store.published import load_published
+
+compare_metrics = on_all_columns(compare_metrics)
+evaluate = on_all_columns(evaluate)
+evaluate_groups = on_all_columns(evaluate_groups)
 
 
 @pytest.fixture(scope="module")

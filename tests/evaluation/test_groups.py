@@ -7,9 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from all_columns import on_all_columns
 
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation import MEASURES, evaluate, evaluate_groups, measures, rankings, scratch_report
+
+evaluate = on_all_columns(evaluate)
+evaluate_groups = on_all_columns(evaluate_groups)
+rankings = on_all_columns(rankings)
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "weighted_tau.json").read_text())["cases"]
 
@@ -111,6 +116,30 @@ def test_kendall_and_pearson_by_hand():
 def test_pearson_of_a_small_spread_far_from_zero():
     x = np.array([0.1, 0.4, 0.2, 0.9])
     assert measures(x, 1e8 + x)["pearson"] == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("performance", [[0.1, 0.4, 0.2, 0.9], [0.3, 0.3, 0.1, 0.0]])
+@pytest.mark.parametrize("factor", [1e-300, 1e-200, 1e-150, 1e150, 1e200, 1e307])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_unit_of_the_scores_changes_no_measure(performance, factor, sign):
+    score = sign * np.array([3.0, -1.5, 4.0, 8.0])
+    assert measures(np.array(performance), factor * score) == pytest.approx(
+        measures(np.array(performance), score), rel=1e-14
+    )
+
+
+def test_a_power_of_two_and_a_whole_shift_change_no_bit():
+    performance, score = np.array([0.1, 0.4, 0.2, 0.9]), np.array([3.0, -1.0, 4.0, 10.0])
+    expected = measures(performance, score)
+    for turned in (np.ldexp(score, -600), np.ldexp(score, 1000), np.ldexp(score, -1074), score + 2**40):
+        assert measures(performance, turned) == expected
+
+
+@pytest.mark.parametrize("score", [[-1.7e308, 0.0, 1.7e308], [0.0, 5e-324, 1e-323], [1e-200, 0.5, 1e200]])
+def test_scores_at_the_ends_of_the_range_are_ordered(score):
+    found = measures(np.array([0.1, 0.2, 0.3]), np.array(score))
+    assert found["kendall"] == found["tau_w"] == found["top1"] == 1
+    assert found["pearson"] == pytest.approx(np.sqrt(3) / 2 if score[2] == 1e200 else 1)
 
 
 @pytest.mark.parametrize("constant", ["performance", "score"])
@@ -349,16 +378,13 @@ def _set(column, value):
     [
         (lambda p: p.drop(columns="miou"), "column 'miou' is missing"),
         (lambda p: p.drop(columns="target"), "column 'target' is missing"),
-        (_set("near", np.nan), r"pair d0 -> d4 has near = nan"),
-        (_set("near", np.inf), r"pair d0 -> d4 has near = inf"),
         (_set("miou", np.nan), r"pair d0 -> d4 has miou = nan"),
         (_set("n_target_classes", np.nan), r"pair d0 -> d4 has n_target_classes = nan"),
         (_set("n_target_classes", 77), r"-> d4 has another n_target_classes"),
         (_set("target", "d0"), r"pair d0 -> d0 has itself as target"),
         (_set("target", None), "no source or no target"),
         (lambda p: pd.concat([p, p[4:5]]), r"pair d0 -> d5 is given twice"),
-        (lambda p: p.assign(miou=p["miou"].astype(str)), "column 'miou' holds"),
-        (lambda p: p.assign(random=1.0), "the name of a control"),
+        (lambda p: p.assign(miou=p["miou"].astype(str)), r"pair d0 -> d1 has miou = '0\.\d+', not a finite number"),
         (lambda p: p.assign(source="scratch").drop_duplicates(["source", "target"]), "no pair with a source model"),
         (lambda p: pd.concat([p, pd.DataFrame({"source": ["scratch"], "target": ["d0"]})]), "scratch -> d0 has miou"),
     ],
@@ -370,9 +396,9 @@ def test_refusals_name_the_pair_and_the_rule_in_one_line(function, spoil, messag
     assert "\n" not in str(caught.value)
 
 
-def test_missing_values_of_nullable_columns_are_refused_too():
-    with pytest.raises(ResultsError, match="has near = nan"):
-        evaluate(_set("near", pd.NA)(random_pairs().convert_dtypes()))
+def test_scratch_is_reported_whatever_the_scores_are():
+    pairs = pd.concat([random_pairs(), pd.DataFrame({"source": ["scratch"], "target": ["d0"], "miou": [0.1]})])
+    pd.testing.assert_frame_equal(scratch_report(pairs.assign(near="n/a", seed=1)), scratch_report(pairs))
 
 
 def test_unknown_scenario():

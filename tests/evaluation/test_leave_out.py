@@ -3,9 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from all_columns import on_all_columns
 
 from seg_transfer.evaluation import evaluate, leave_one_dataset_out, leave_out_summary
 from seg_transfer.store.published import load_published
+
+evaluate = on_all_columns(evaluate)
+leave_one_dataset_out = on_all_columns(leave_one_dataset_out)
 
 SCENARIOS = ("fixed_target", "fixed_source")
 

@@ -1,8 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from all_columns import on_all_columns
 
 from seg_transfer.evaluation import evaluate, fine_tuning_noise, scratch_report
+
+evaluate = on_all_columns(evaluate)
 
 COLUMNS = ["source", "target", "seed", "miou"]
 # Seeds 0 and 1 of every pair. On t the seeds disagree about c, on u they agree.

@@ -1,9 +1,12 @@
 """The evaluation of the published pairs comes out as published."""
 
 import pytest
+from all_columns import on_all_columns
 
 from seg_transfer.evaluation import evaluate
 from seg_transfer.store.published import load_published
+
+evaluate = on_all_columns(evaluate)
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+from all_columns import on_all_columns
 
 from seg_transfer.evaluation import MEASURES, evaluate, evaluate_groups, measures, rankings
 from seg_transfer.store.published import load_published
+
+evaluate = on_all_columns(evaluate)
+evaluate_groups = on_all_columns(evaluate_groups)
+rankings = on_all_columns(rankings)
 
 
 @pytest.fixture

@@ -5,11 +5,14 @@ from itertools import combinations, product
 import numpy as np
 import pandas as pd
 import pytest
+from all_columns import on_all_columns
 from scipy.stats import kendalltau, spearmanr
 
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation import RELEASED_MEASURES, STABILITY_MEASURES, measures, setup_stability
 from seg_transfer.store.published import load_published
+
+setup_stability = on_all_columns(setup_stability)
 
 METRICS = ["gbc", "leep", "logme"]
 

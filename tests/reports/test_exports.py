@@ -7,12 +7,15 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from all_columns import on_all_columns
 from report_material import ATTACK
 
 from seg_transfer.evaluation import evaluate
 from seg_transfer.reports.data_table import Table
 from seg_transfer.reports.exports import csv_text, markdown_text, write_tables
 from seg_transfer.store.published import load_published
+
+evaluate = on_all_columns(evaluate)
 
 
 def test_parquet_and_csv_hold_the_numbers_of_evaluate_exactly(published_report):

@@ -2,10 +2,14 @@
 
 import pandas as pd
 import pytest
+from all_columns import on_all_columns
 from report_material import pairs_of
 
 from seg_transfer.evaluation import compare_metrics, leave_one_dataset_out, leave_out_summary
 from seg_transfer.reports.judging import comparison, judging_tables
+
+compare_metrics = on_all_columns(compare_metrics)
+leave_one_dataset_out = on_all_columns(leave_one_dataset_out)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import hashlib
 import re
 
 import pytest
+from all_columns import on_all_columns
 from report_material import ATTACK, OTHERS, Parsed, hostile_material, names, pairs_of, scores_of, table_rows
 
 from seg_transfer.evaluation import evaluate
@@ -14,6 +15,8 @@ from seg_transfer.reports.figures import all_plots
 from seg_transfer.reports.material import Material
 from seg_transfer.reports.page import page
 from seg_transfer.store.published import load_published
+
+evaluate = on_all_columns(evaluate)
 
 LIMIT = 3_000_000
 

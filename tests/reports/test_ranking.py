@@ -3,10 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from all_columns import on_all_columns
 
 from seg_transfer.evaluation import evaluate_groups, rankings
 from seg_transfer.reports.material import published_material
 from seg_transfer.reports.ranking import choices, default_metric, ranked, ties, without_score
+
+evaluate_groups = on_all_columns(evaluate_groups)
+rankings = on_all_columns(rankings)
 
 SCORES = pd.DataFrame(
     [

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from all_columns import on_all_columns
 from rich.console import Console
 
 from seg_transfer.evaluation import evaluate, fine_tuning_noise, scratch_report
@@ -21,6 +22,9 @@ from seg_transfer.reports.tables import (
     render,
 )
 from seg_transfer.store.published import load_published
+
+evaluate = on_all_columns(evaluate)
+ranking_tables = on_all_columns(ranking_tables)
 
 
 def text_of(tables, width=80):

@@ -5,11 +5,15 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from all_columns import on_all_columns
 
 from seg_transfer.evaluation import compare_metrics, evaluate
 from seg_transfer.reports import words
 from seg_transfer.reports.judging import against, comparison
 from seg_transfer.store.published import load_published
+
+evaluate = on_all_columns(evaluate)
+compare_metrics = on_all_columns(compare_metrics)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError
 from seg_transfer.execution.bank import Where, read_sources
 from seg_transfer.execution.items import featureless
 from seg_transfer.execution.progress import Tick, progress_of
-from seg_transfer.execution.run import Run, prepare_folder, still
+from seg_transfer.execution.run import Pair, Run, metric_label, pair_label, prepare_folder, still
 from seg_transfer.execution.scoring import missing_scores, score_pairs
 from seg_transfer.execution.source_entry import SourceEntry
 from seg_transfer.execution.study import Sampling, Study
@@ -185,7 +186,7 @@ def _ranked(request: _Request, folder: Path) -> Ranking:
     for entry in request.sources:
         missing = _missing(looked_at, entry)
         if missing:
-            skipped[entry.name] = _why(entry.name, failed, missing)
+            skipped[entry.name] = _why((entry, request.target.name), failed, missing)
         else:
             found = read_rows(run.scores_file(entry.name, request.target.name), SCORES)
             rows[entry.name] = {row["metric"]: row for row in found}
@@ -206,7 +207,7 @@ def _score(run: Run, device: str) -> IncompleteError | None:
     n_missing = sum(bool(_missing(before, entry)) for entry in run.study.sources)
     try:
         with progress_of(f"scoring sources on {target}") as tick:
-            score_pairs(run, device=device, say=_Counter(tick, n_missing))
+            score_pairs(run, device=device, say=lambda line: None, scored=_counter(tick, n_missing))
     except IncompleteError as error:
         return error
     return None
@@ -221,23 +222,17 @@ def _missing(run: Run, entry: SourceEntry) -> list[str]:
     return [*(wanted[0] if wanted else []), *featureless(run, entry)]
 
 
-class _Counter:
-    """Takes the lines of a stage for its progress: one of every pair that was scored."""
-
-    def __init__(self, tick: Tick, total: int) -> None:
-        self._tick, self._total, self._done = tick, total, 0
-
-    def __call__(self, line: str) -> None:
-        """Count a line that says what was scored."""
-        if " -> " in line:
-            self._done += 1
-            self._tick(self._done, self._total)
+def _counter(tick: Tick, total: int) -> Callable[[Pair], None]:
+    """Takes the pairs that are scored, for the progress."""
+    numbers = count(1)
+    return lambda pair: tick(next(numbers), total)
 
 
-def _why(name: str, failed: IncompleteError | None, lacking: Sequence[str]) -> str:
-    """Why a source lacks scores."""
+def _why(pair: Pair, failed: IncompleteError | None, lacking: Sequence[str]) -> str:
+    """Why the source of a pair lacks scores."""
     reasons = failed.reasons if failed else {}
-    own = [reason for item, reason in reasons.items() if item.startswith(f"{name} -> ")]
+    labels = [pair_label(pair), *(metric_label(pair, metric) for metric in METRICS)]
+    own = [reasons[label] for label in labels if label in reasons]
     return "; ".join(dict.fromkeys(own)) or f"can have no score by {', '.join(lacking)}; choose another metric"
 
 

@@ -201,6 +201,11 @@ def pair_label(pair: Pair) -> str:
     return f"{pair[0].name} -> {pair[1]}"
 
 
+def metric_label(pair: Pair, metric: str) -> str:
+    """How one metric of a pair is written in messages."""
+    return f"{pair_label(pair)}, {metric}"
+
+
 class PartsFailedError(SegTransferError):
     """Parts of an item failed, and the others are kept; ``parts``: what failed and why."""
 

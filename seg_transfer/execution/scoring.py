@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from seg_transfer.execution.run import (
     Say,
     Shard,
     failures_of,
+    metric_label,
     pair_label,
     share,
     wanted_pairs,
@@ -46,6 +47,7 @@ def score_pairs(
     batch_size: int | None = None,
     memory_bytes: int = 8 << 30,
     say: Say = print,
+    scored: Callable[[Pair], None] = lambda pair: None,
 ) -> None:
     """Score every pair that has no valid score yet; one Parquet file per pair, written as soon as it is scored.
 
@@ -61,6 +63,7 @@ def score_pairs(
         batch_size: Images of one size per forward pass; None: 8 on CUDA, 1 on the CPU.
         memory_bytes: A quarter is for the decoded images of one target, half for networks that stay loaded.
         say: Takes one line per scored pair; failures go to stderr.
+        scored: Takes every pair that was given scores, when they are stored.
 
     Raises:
         IncompleteError: Some pairs failed; the reasons were said.
@@ -78,7 +81,7 @@ def score_pairs(
             say(f"source {entry.name}: scores_only, its features are unknown; skipped {', '.join(skipped)}")
     for_each_claimed(
         pairs,
-        lambda pair, held: _score_pair(bench, pair, held, say),
+        lambda pair, held: _score_pair(bench, pair, held, say, scored),
         pair_label,
         lambda pair: pair_lease(run, pair),
     )
@@ -128,7 +131,7 @@ class _Bench(Bench):
         return keys.score_key(observations, metric, self.source_dataset(entry).sample_key if seen else None)
 
 
-def _score_pair(bench: _Bench, pair: Pair, held: Held, say: Say) -> None:
+def _score_pair(bench: _Bench, pair: Pair, held: Held, say: Say, scored: Callable[[Pair], None]) -> None:
     """Score a pair by the metrics it lacks; those that fail are raised when the others are stored."""
     entry, target = pair
     valid = _valid_rows(bench, pair)
@@ -142,8 +145,9 @@ def _score_pair(bench: _Bench, pair: Pair, held: Held, say: Say) -> None:
     scores = _scores(observations, own, missing, failed)
     if scores and held():
         _store(bench, pair, valid, scores, observations, time.monotonic() - began, say)
+        scored(pair)
     if failed:
-        raise PartsFailedError({f"{pair_label(pair)}, {metric}": error for metric, error in failed.items()})
+        raise PartsFailedError({metric_label(pair, metric): error for metric, error in failed.items()})
 
 
 def _store(

@@ -83,10 +83,6 @@ class SourceEntry(BaseModel):
     input_scale: Literal[1, 255] | None = None
     scores_only: bool = False
 
-    @model_serializer(mode="wrap")
-    def _only_what_is_said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in dump(self).items() if value not in (None, False)}
-
     @model_validator(mode="before")
     @classmethod
     def _folder_of_factory(cls, value: object) -> object:

@@ -2,12 +2,13 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from scipy.optimize import linprog
+from scipy.optimize import linear_sum_assignment, linprog
 from scipy.spatial.distance import cdist
+from scipy.stats import wasserstein_distance
 
 from seg_transfer.errors import ConfigError, ObservationsError
 from seg_transfer.metrics import ccfv
-from seg_transfer.metrics._ccfv import _chosen, _wasserstein
+from seg_transfer.metrics._ccfv import LARGEST_ASSIGNMENT, _chosen, _transport_cost, _wasserstein
 
 
 def linear_program(one, other):
@@ -50,6 +51,30 @@ def test_the_wasserstein_distance_is_exact_for_unequal_sides(sizes):
     rng = np.random.default_rng(0)
     one, other = rng.normal(size=(sizes[0], 3)), rng.normal(size=(sizes[1], 3)) + 0.5
     assert _wasserstein(one, other) == pytest.approx(linear_program(one, other), rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 8), (5, 5), (7, 5), (4, 6), (20, 19)])
+def test_transport_is_an_assignment_of_repeated_points(sizes, scale):
+    rng = np.random.default_rng(1)
+    one, other = rng.normal(size=(sizes[0], 3)), rng.normal(size=(sizes[1], 3)) + 0.5
+    one[0] += 50  # beside far points the costs of near ones are small
+    cost = cdist(one, other) * scale
+    repeated = cost.repeat(sizes[1], axis=0).repeat(sizes[0], axis=1)
+    assert _transport_cost(cost) == pytest.approx(repeated[linear_sum_assignment(repeated)].mean(), rel=1e-9)
+
+
+def test_sides_whose_common_multiple_is_large_are_no_larger_problem():
+    """On a line the distance has a closed form; repeated points would be 9900 on either side, 784 MB of costs."""
+    rng = np.random.default_rng(2)
+    one, other = rng.normal(size=99), rng.normal(size=100) + 0.1
+    assert np.lcm(99, 100) > LARGEST_ASSIGNMENT
+    found = _wasserstein(np.outer(one, [3.0, 4.0]), np.outer(other, [3.0, 4.0]))
+    assert found == pytest.approx(5 * wasserstein_distance(one, other), rel=1e-9)
+
+
+def test_points_in_one_place_are_moved_nowhere():
+    assert _transport_cost(np.zeros((3, 2))) == 0
 
 
 def test_classes_that_move_from_image_to_image_score_lower(world):

@@ -10,11 +10,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from seg_transfer.execution.ablations import ablate_gbc, ablate_samples
-from seg_transfer.execution.messages import say
+from seg_transfer.execution.messages import plain_console, say
 from seg_transfer.execution.run import open_run
 from seg_transfer.models.devices import chosen_device
 from seg_transfer.reports.tables import plain_table
@@ -62,7 +61,7 @@ def show(title: str, rows: object) -> None:
         for row in rows.to_dict("records")  # type: ignore[attr-defined]
     ]
     columns = ["setting", "metric", "top-1", "tau_w", "95 % interval", "gained", "paired interval"]
-    Console().print(plain_table(title, columns, body, "setting"))
+    plain_console().print(plain_table(title, columns, body, "setting"))
 
 
 if __name__ == "__main__":

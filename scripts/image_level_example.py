@@ -17,12 +17,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from rich.console import Console
 from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 from torch.nn.functional import cross_entropy
 
 from seg_transfer.evaluation import SCRATCH, evaluate, scratch_report
+from seg_transfer.execution.messages import plain_console
 from seg_transfer.image_level import class_subset_study, class_subsets, image_observations
 from seg_transfer.reports.tables import evaluation_tables, ranking_tables, render
 
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
     def study(subsets: list[np.ndarray]):
         return class_subset_study(observations, subsets, accuracy, METRICS, scratch=True)
 
-    console = Console()
+    console = plain_console()
     everything = study([np.arange(10)])
     console.print(f"All ten classes, {arguments.shots} labelled pictures of each, {len(rest)} to judge by:\n")
     one = {"metrics": JUDGED, "scenarios": ["fixed_target"]}

@@ -21,7 +21,7 @@ from seg_transfer.cli_report import report
 from seg_transfer.cli_stages import finetune_pairs, sample, score_pairs, train_sources
 from seg_transfer.cli_submit import submit
 from seg_transfer.errors import IncompleteError, SegTransferError
-from seg_transfer.execution.messages import complain, say
+from seg_transfer.execution.messages import complain, plain_console, say
 from seg_transfer.execution.session import attached, end_with_starter
 
 EXIT_CODES = (
@@ -124,8 +124,6 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Compare the rankings by every metric with those by fine-tuned performance."""
-    from rich.console import Console
-
     from seg_transfer.evaluation import evaluate as evaluate_pairs
     from seg_transfer.evaluation import fine_tuning_noise, metric_columns
     from seg_transfer.reports.tables import evaluation_tables, noise_tables, ranking_tables, records, render
@@ -154,20 +152,18 @@ def evaluate(
     trials = None if published or run_folder is None else read_trials(run_folder)
     noise = [] if trials is None else noise_tables(fine_tuning_noise(trials))
     rankings = ranking_tables(pairs, trials, metrics=columns, performance=performance)
-    render([*rankings, *evaluation_tables(measures), *noise], Console())
+    render([*rankings, *evaluation_tables(measures), *noise], plain_console())
 
 
 def metrics(as_json: AsJson = False, debug: Debug = False) -> None:
     """List the transferability metrics: what each needs, its range and cost, and where it comes from."""
-    from rich.console import Console
-
     from seg_transfer.metrics import METRICS
     from seg_transfer.reports.tables import metric_records, metric_tables, render
 
     if as_json:
         typer.echo(json.dumps(metric_records(METRICS), indent=1))
         return
-    render(metric_tables(METRICS), Console())
+    render(metric_tables(METRICS), plain_console())
 
 
 _EXAMPLES: dict[Callable[..., None], str] = {

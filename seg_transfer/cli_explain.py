@@ -21,7 +21,7 @@ from seg_transfer.cli_options import (
     Threads,
     TrustConfig,
 )
-from seg_transfer.execution.messages import say
+from seg_transfer.execution.messages import plain_console, say
 
 if TYPE_CHECKING:
     from seg_transfer.execution.run import Pair, Run
@@ -72,8 +72,6 @@ def explain(
 
 
 def _print(run: Run, pairs: list[Pair], as_json: bool) -> None:
-    from rich.console import Console
-
     from seg_transfer.reports.explanations import Explained, explanation_dict, explanation_tables
     from seg_transfer.reports.tables import render
     from seg_transfer.store.explanations import read_explanation
@@ -83,4 +81,4 @@ def _print(run: Run, pairs: list[Pair], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(explanation_dict(read), indent=1))
         return
-    render(explanation_tables(read), Console())
+    render(explanation_tables(read), plain_console())

@@ -28,7 +28,9 @@ BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Images of one size per forward pass; 8 on CUDA, 1 on the CPU by default.")
 ]
 MemoryGb = Annotated[float, typer.Option(min=0, help="For decoded images and loaded networks.")]
-Threads = Annotated[int, typer.Option(min=0, help="CPU threads for the arithmetic; 0 leaves the default.")]
+Threads = Annotated[
+    int, typer.Option(min=0, help="CPU threads for the arithmetic; 0: the default, shared out to several processes.")
+]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that read training images beside the training.")]
 Processes = Annotated[
     int,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seg_transfer.cli_options import AsJson, DataRoot, Debug, RunFolder, StudyFile, TrustConfig
-from seg_transfer.execution.messages import complain
+from seg_transfer.execution.messages import complain, plain_console
 
 if TYPE_CHECKING:
     from seg_transfer.execution.run import Run
@@ -29,8 +29,6 @@ def plan(
     debug: Debug = False,
 ) -> None:
     """List what of a study is done, missing or stale, what made it stale, and what the rest will take. Runs nothing."""
-    from rich.console import Console
-
     from seg_transfer.execution.run import open_run, still
 
     run = open_run(study, data_root, run_folder)
@@ -46,7 +44,7 @@ def plan(
     if as_json:
         typer.echo(json.dumps(plan_dict(items, run.folder, absent), indent=1))
         return
-    render_plan(items, run.folder, Console(), absent)
+    render_plan(items, run.folder, plain_console(), absent)
 
 
 def warn_of_code(run: Run) -> None:

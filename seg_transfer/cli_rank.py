@@ -11,6 +11,7 @@ import typer
 
 from seg_transfer.cli_options import AsJson, DataRoot, Debug, Device, Threads, TrustConfig
 from seg_transfer.errors import ConfigError
+from seg_transfer.execution.messages import plain_console
 
 if TYPE_CHECKING:
     from seg_transfer.reports.source_ranking import Ranking
@@ -43,8 +44,6 @@ def rank(
     debug: Debug = False,
 ) -> None:
     """Say which of your models to fine-tune on a dataset, and how sure that is. Trains nothing."""
-    from rich.console import Console
-
     from seg_transfer.cli_plan import warn_of
     from seg_transfer.cli_stages import limited_threads
     from seg_transfer.execution.bank import read_sources
@@ -71,11 +70,11 @@ def rank(
     if as_json:
         typer.echo(json.dumps(ranking.as_dict(), indent=1))
     else:
-        console = Console()
+        console = plain_console()
         for table in ranking_tables(ranking):
             console.print(table)
         for line in [*answer(ranking), f"Scores are kept in {ranking.run_folder}.", f"Why: {_why(ranking, root)}"]:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(line, highlight=False, soft_wrap=True)
     if ranking.failed:
         raise ranking.failed
 

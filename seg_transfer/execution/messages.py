@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _PREFIX = "seg-transfer: "
 
@@ -29,3 +33,12 @@ def last_reason(stderr: str) -> str:
     """The last thing that a command complained of; libraries may have printed after it."""
     said = [line.removeprefix(_PREFIX) for line in stderr.splitlines() if line.startswith(_PREFIX)]
     return said[-1] if said else ""
+
+
+def plain_console(file: IO[str] | None = None, width: int | None = None) -> Console:
+    """A console for tables, on stdout by default. It shows text as it is: in names and paths from outside ``:one:`` is
+    no emoji and ``[bold]`` no markup.
+    """
+    from rich.console import Console
+
+    return Console(file=file, width=width, emoji=False, markup=False)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from seg_transfer.execution.messages import plain_console
+
 Tick = Callable[[int, int], None]
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -17,12 +19,12 @@ _SECONDS_BETWEEN_LINES = 30.0
 @contextlib.contextmanager
 def progress_of(title: str, console: Console | None = None) -> Iterator[Tick]:
     """Give a function that is called with the finished and all steps; what it prints goes to stderr."""
-    shown = console or Console(stderr=True)
+    shown = console or plain_console(sys.stderr)
     if not shown.is_terminal:
         yield _line_printer(title)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seg_transfer.errors import IncompleteError
+from seg_transfer.execution.messages import plain_console
 from seg_transfer.metrics import METRICS
 from seg_transfer.metrics._rank_mean import PARTS
 from seg_transfer.uncertainty import FirstPlace, first_place, first_place_by_mean_rank
@@ -260,14 +261,12 @@ def _stability_cells(stability: pd.DataFrame) -> tuple[list[str], list[list[str]
 
 def as_text(ranking: Ranking, width: int = 100) -> str:
     """The ranking as plain text."""
-    from rich.console import Console
-
     file = io.StringIO()
-    console = Console(file=file, width=width)
+    console = plain_console(file, width)
     for table in ranking_tables(ranking):
         console.print(table)
     for line in answer(ranking):
-        console.print(line, markup=False, highlight=False)
+        console.print(line, highlight=False)
     return file.getvalue().rstrip()
 
 

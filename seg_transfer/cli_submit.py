@@ -14,7 +14,11 @@ from seg_transfer.execution.slurm import Resources, Stage
 def submit(
     study: StudyFile,
     stage: Annotated[
-        Stage, typer.Option(help="One task per source, per target, or per fine-tuning.", show_default=False)
+        Stage,
+        typer.Option(
+            help="A task per source, target or fine-tuning; for several, past Slurm's limit.",
+            show_default=False,
+        ),
     ],
     data_root: DataRoot = Path(),
     run_folder: RunFolder = None,
@@ -25,6 +29,9 @@ def submit(
     gpus: Annotated[int, typer.Option(min=0, help="Per task; training shares its batches between several.")] = 1,
     cpus: Annotated[int, typer.Option(min=1, help="Per task.")] = 4,
     mem: Annotated[int | None, typer.Option(min=1, metavar="GB", help="Per task.")] = None,
+    max_running: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Tasks at a time; all there is room for, if not given.")
+    ] = None,
     sbatch_option: Annotated[list[str] | None, typer.Option(help="Like --account=x, for sbatch; repeatable.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the script and submit nothing.")] = False,
     debug: Debug = False,
@@ -34,11 +41,13 @@ def submit(
     from seg_transfer.execution.run import open_run
 
     run = open_run(study, data_root, run_folder)
-    resources = Resources(partition, time, gpus, cpus, mem, tuple(sbatch_option or ()))
-    script = slurm.array_script(run, study, stage, resources)
+    resources = Resources(partition, time, gpus, cpus, mem, max_running, tuple(sbatch_option or ()))
+    most_tasks = slurm.max_array_size()
+    script = slurm.array_script(run, study, stage, resources, most_tasks)
     if dry_run:
         typer.echo(script)
         return
     job = slurm.submit(script, run, stage)
-    typer.echo(f"job {job}: {slurm.number_of_tasks(run, stage)} tasks; see squeue --job={job} and {slurm.logs(run)}")
+    array = slurm.summary(run, stage, resources, most_tasks)
+    typer.echo(f"job {job}: {array}; see squeue --job={job} and {slurm.logs(run)}")
     typer.echo(f"when it has ended: {slurm.check_command(run, study)}")

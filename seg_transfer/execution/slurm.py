@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,10 @@ from seg_transfer.training.launch import command
 if TYPE_CHECKING:
     from seg_transfer.execution.run import Run
 
+# Of each item: a task that has several needs the more.
 MAX_RESTARTS = 5
+# Slurm's own default of MaxArraySize, which is one more than the highest index of a task.
+MAX_ARRAY_SIZE = 1001
 SECONDS_TO_STOP = 120
 
 # `scontrol requeue` of a task's own job id would requeue the whole array where it is the array's last task: Slurm gives
@@ -77,17 +82,19 @@ class Stage(StrEnum):
     FINETUNE = "finetune"
 
 
+_ITEMS = {Stage.TRAIN: "source", Stage.SCORE: "target", Stage.FINETUNE: "fine-tuning"}
 _COMMANDS = {Stage.TRAIN: "train-sources", Stage.SCORE: "score-pairs", Stage.FINETUNE: "finetune-pairs"}
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What each task of an array asks of Slurm.
+    """What an array asks of Slurm: for each task, but for the last two.
 
     Attributes:
         partition, time, memory_gb: None leaves the cluster's default.
         gpus: 0 for a cluster without.
         cpus: Also decides the threads, and beside a GPU the processes that read training images.
+        max_running: Tasks at a time; None for all that the cluster has room for.
         options: More options of sbatch, each like ``--account=x``; they win over all others.
     """
 
@@ -96,11 +103,14 @@ class Resources:
     gpus: int = 1
     cpus: int = 4
     memory_gb: int | None = None
+    max_running: int | None = None
     options: tuple[str, ...] = ()
 
 
-def array_script(run: Run, study_file: Path, stage: Stage, resources: Resources) -> str:
-    """The batch script of a stage.
+def array_script(
+    run: Run, study_file: Path, stage: Stage, resources: Resources, most_tasks: int = MAX_ARRAY_SIZE
+) -> str:
+    """The batch script of a stage: a task for every item, or for several items where that would be too many tasks.
 
     A task that is stopped before the time limit, or killed, puts itself into the queue again, at most `MAX_RESTARTS`
     times; one whose exit code says that the study, data or checkpoints must be mended fails at once.
@@ -108,16 +118,43 @@ def array_script(run: Run, study_file: Path, stage: Stage, resources: Resources)
     Raises:
         ConfigError: The stage has nothing to do in this study, or Slurm could not read a path or an option.
     """
-    count = number_of_tasks(run, stage)
-    if not count:
+    items = number_of_items(run, stage)
+    if not items:
         raise ConfigError(f"study {run.study.name}: stage {stage} has nothing to do in it; choose another stage")
-    lines = [_directive(option) for option in _options(run, stage, count, resources)]
-    body = _BODY.format(max_restarts=MAX_RESTARTS, command=_command(run, study_file, stage, count, resources))
-    return "\n".join(["#!/usr/bin/env bash", *lines, body])
+    tasks = min(items, most_tasks)
+    comment = f"# {summary(run, stage, resources, most_tasks)}"
+    lines = [_directive(option) for option in _options(run, stage, tasks, resources)]
+    command = _command(run, study_file, stage, tasks, resources)
+    body = _BODY.format(max_restarts=MAX_RESTARTS * ceil(items / tasks), command=command)
+    return "\n".join(["#!/usr/bin/env bash", comment, *lines, body])
 
 
-def number_of_tasks(run: Run, stage: Stage) -> int:
-    """One task per target that is scored, per source that is trained, or per fine-tuning."""
+def summary(run: Run, stage: Stage, resources: Resources, most_tasks: int) -> str:
+    """How many items there are, in how many tasks, and how many of these run at a time, in words."""
+    items = number_of_items(run, stage)
+    tasks = min(items, most_tasks)
+    several = f", up to {ceil(items / tasks)} in a task" if items > tasks else ""
+    at_a_time = f", {resources.max_running} at a time" if resources.max_running else ""
+    return f"{_counted(items, _ITEMS[stage])} in {_counted(tasks, 'task')}{several}{at_a_time}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def max_array_size() -> int:
+    """How many tasks an array may have on this cluster; Slurm's default where the cluster does not say."""
+    try:
+        shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, timeout=60).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return MAX_ARRAY_SIZE
+    # A MaxArraySize of 0 means that this cluster takes no arrays at all: sbatch says so.
+    limits = re.findall(r"\b(?:MaxArraySize\s*=\s*|max_array_tasks=)([1-9]\d*)", shown)
+    return min(map(int, limits), default=MAX_ARRAY_SIZE)
+
+
+def number_of_items(run: Run, stage: Stage) -> int:
+    """The targets that are scored, the sources that are trained, or the fine-tunings."""
     from seg_transfer.execution.items import trained_by_study, wanted_trials
 
     if stage is Stage.SCORE:
@@ -150,7 +187,7 @@ def check_command(run: Run, study_file: Path) -> str:
     return shlex.join(["seg-transfer", "plan", *place_words(study_file, run.data_root, run.folder), "--check"])
 
 
-def _options(run: Run, stage: Stage, count: int, resources: Resources) -> list[str]:
+def _options(run: Run, stage: Stage, tasks: int, resources: Resources) -> list[str]:
     folder = str(logs(run)).replace("%", "%%")
     wanted = {
         "partition": resources.partition,
@@ -160,7 +197,7 @@ def _options(run: Run, stage: Stage, count: int, resources: Resources) -> list[s
     }
     return [
         f"--job-name=seg-transfer-{stage}-{run.study.name}",
-        f"--array=0-{count - 1}",
+        f"--array=0-{tasks - 1}" + (f"%{resources.max_running}" if resources.max_running else ""),
         f"--output={folder}/{stage}_%A_%a.log",
         "--open-mode=append",
         "--requeue",
@@ -181,7 +218,7 @@ def _directive(option: str) -> str:
     return f"#SBATCH {shlex.quote(option)}"
 
 
-def _command(run: Run, study_file: Path, stage: Stage, count: int, resources: Resources) -> str:
+def _command(run: Run, study_file: Path, stage: Stage, tasks: int, resources: Resources) -> str:
     processes = 1 if stage is Stage.SCORE else max(resources.gpus, 1)
     cpus = max(resources.cpus // processes, 1)
     words = [
@@ -191,7 +228,7 @@ def _command(run: Run, study_file: Path, stage: Stage, count: int, resources: Re
         *(["--workers", str(cpus - 1)] if stage is not Stage.SCORE and resources.gpus else []),
         "--shard",
     ]
-    return f'{shlex.join(command(words, processes))} "$SLURM_ARRAY_TASK_ID/{count}"'
+    return f'{shlex.join(command(words, processes))} "$SLURM_ARRAY_TASK_ID/{tasks}"'
 
 
 def logs(run: Run) -> Path:

@@ -48,6 +48,7 @@ KillWait=2
 MessageTimeout=5
 SlurmdTimeout=300
 ReturnToService=0
+MaxArraySize={most_tasks}
 MailProg=/bin/true
 NodeName=n0 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=4000 Gres=gpu:{gpus}
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=4000 Gres=gpu:{gpus}
@@ -101,14 +102,17 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def slurm_cluster(gpus: int = 1) -> Iterator[Cluster]:
-    """Start a cluster with so many GPUs on every node, wait until both nodes are idle, and stop it again."""
+def slurm_cluster(gpus: int = 1, most_tasks: int = 1001) -> Iterator[Cluster]:
+    """Start a cluster with so many GPUs on every node, wait until both nodes are idle, and stop it again.
+
+    `most_tasks` of an array are allowed.
+    """
     # Not below pytest's folder: the path of a socket may have 108 characters.
     folder = Path(tempfile.mkdtemp(prefix="slurm."))
     folder.chmod(0o755)
     cluster = Cluster(folder, {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")})
     try:
-        _configure(folder, gpus)
+        _configure(folder, gpus, most_tasks)
         _start_munge(cluster)
         _start(cluster, "slurmctld", "slurmctld", "-D", "-i")
         for node in NODES:
@@ -133,7 +137,7 @@ def command_line(process: int) -> str:
     return _read(process, "cmdline").replace("\0", " ")
 
 
-def _configure(folder: Path, gpus: int) -> None:
+def _configure(folder: Path, gpus: int, most_tasks: int) -> None:
     for name in ("state", "munge"):
         (folder / name).mkdir()
     (folder / "munge").chmod(0o755)
@@ -146,7 +150,8 @@ def _configure(folder: Path, gpus: int) -> None:
     gres = [f"NodeName={node} Name=gpu File={folder}/gpu.{node}.[0-{gpus - 1}]" for node in NODES]
     (folder / "gres.conf").write_text("\n".join([*gres, ""]))
     host = socket.gethostname().partition(".")[0]
-    (folder / "slurm.conf").write_text(_CONFIG.format(folder=folder, host=host, ports=_free_ports(3), gpus=gpus))
+    config = _CONFIG.format(folder=folder, host=host, ports=_free_ports(3), gpus=gpus, most_tasks=most_tasks)
+    (folder / "slurm.conf").write_text(config)
 
 
 def _start_munge(cluster: Cluster) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -44,9 +45,9 @@ def many(finished: Any, copy_of: Any) -> Any:
     return bench
 
 
-def submitted(bench: Any, invoke: Callable[..., Any], stage: str) -> tuple[str, list[str]]:
+def submitted(bench: Any, invoke: Callable[..., Any], stage: str, *options: str) -> tuple[str, list[str]]:
     """The job that was submitted, and the command that checks its results."""
-    ended = invoke("submit", *bench.place(), "--stage", stage, "--cpus", "1")
+    ended = invoke("submit", *bench.place(), "--stage", stage, "--cpus", "1", *options)
     job = re.match(r"job (\d+): ", ended.out)
     assert job, ended.err
     return job[1], shlex.split(ended.out.splitlines()[1].partition(": ")[2])
@@ -164,3 +165,24 @@ def test_a_task_that_is_stopped_goes_on_and_one_with_wrong_data_fails_at_once(cl
     undisturbed = pq.read_table(file).to_pylist()[0]
     assert all(resumed[name] == undisturbed[name] for name in ("miou", "class_iou", "content_key", "steps"))
     assert resumed["steps"] == 100
+
+
+def test_a_cluster_of_few_tasks_gets_several_items_in_one(finished, copy_of, invoke, monkeypatch):
+    bench = copy_of(finished)
+    for target in DOMAINS:
+        next(bench.run.glob(f"scores/*/{target}.parquet")).unlink()
+    with slurm_cluster(most_tasks=2) as cluster:
+        monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+        a_task_each = subprocess.run(["sbatch", "--array=0-2", "--wrap=true"], capture_output=True, text=True)
+        assert "Invalid job array specification" in a_task_each.stderr
+
+        job, _ = submitted(bench, invoke, "score", "--max-running", "1")
+        assert "ArrayTaskThrottle=1" in cluster.command("scontrol", "show", "job", job)
+
+        def explain() -> str:
+            return "\n".join([cluster.log(), *logs_of(bench, job), str(states(cluster, job))])
+
+        until(lambda: states(cluster, job) == ["COMPLETED"] * 2, explain, _PATIENCE)
+    (script,) = bench.run.glob("slurm/*.sh")
+    assert script.read_text().splitlines()[1] == "# 3 targets in 2 tasks, up to 2 in a task, 1 at a time"
+    assert bench.done("score-pairs", "--dry-run") == "nothing is missing\n"

@@ -11,8 +11,16 @@ import pytest
 import yaml
 
 from seg_transfer.cli import main
-from seg_transfer.execution.run import Run, open_run
-from seg_transfer.execution.slurm import MAX_RESTARTS, Resources, Stage, array_script, number_of_tasks
+from seg_transfer.execution.run import Run, open_run, shard_of, share
+from seg_transfer.execution.slurm import (
+    MAX_ARRAY_SIZE,
+    MAX_RESTARTS,
+    Resources,
+    Stage,
+    array_script,
+    max_array_size,
+    number_of_items,
+)
 from seg_transfer.resources import shipped
 
 BLANKS = "it's 100% of a b"
@@ -53,8 +61,8 @@ def pretend(command: Path, *lines: str) -> Path:
     return command
 
 
-def script_of(run: Run, stage: Stage = Stage.SCORE, **resources) -> str:
-    return array_script(run, study_file(run), stage, Resources(**resources))
+def script_of(run: Run, stage: Stage = Stage.SCORE, most_tasks: int = MAX_ARRAY_SIZE, **resources) -> str:
+    return array_script(run, study_file(run), stage, Resources(**resources), most_tasks)
 
 
 def study_file(run: Run) -> Path:
@@ -84,14 +92,68 @@ def submit(run: Run, *options: str) -> int:
 
 def test_a_task_per_target_per_trained_source_and_per_fine_tuning(run):
     # 2 seeds of (4 pairs + 2 from scratch); the source that is brought along has both targets.
-    assert {stage: number_of_tasks(run, stage) for stage in Stage} == {"train": 2, "score": 2, "finetune": 12}
+    assert {stage: number_of_items(run, stage) for stage in Stage} == {"train": 2, "score": 2, "finetune": 12}
     assert "--array=0-11" in options_of(script_of(run, Stage.FINETUNE))
 
 
 def test_the_number_of_fine_tunings_is_that_of_the_stage_itself(run):
     from seg_transfer.execution.fine_tuning import wanted_trials
 
-    assert number_of_tasks(run, Stage.FINETUNE) == len(wanted_trials(run))
+    assert number_of_items(run, Stage.FINETUNE) == len(wanted_trials(run))
+
+
+@pytest.mark.parametrize(
+    ("most_tasks", "array", "per_task", "said"),
+    [
+        (1001, "0-11", 1, "12 fine-tunings in 12 tasks"),
+        (12, "0-11", 1, "12 fine-tunings in 12 tasks"),
+        (11, "0-10", 2, "12 fine-tunings in 11 tasks, up to 2 in a task"),
+        (5, "0-4", 3, "12 fine-tunings in 5 tasks, up to 3 in a task"),
+        (1, "0-0", 12, "12 fine-tunings in 1 task, up to 12 in a task"),
+    ],
+)
+def test_a_task_has_several_items_where_the_cluster_takes_no_more_tasks(run, most_tasks, array, per_task, said):
+    script = script_of(run, Stage.FINETUNE, most_tasks)
+    assert f"--array={array}" in options_of(script)
+    assert script.splitlines()[1] == f"# {said}"
+    # The shards of so many tasks hold every item once, and none more than the script says and has restarts for.
+    shard = command_of(script)[-1]
+    tasks = int(shard.rpartition("/")[2])
+    shares = [share(range(12), shard_of(shard.replace("$SLURM_ARRAY_TASK_ID", str(task)))) for task in range(tasks)]
+    assert sorted(item for own in shares for item in own) == list(range(12))
+    assert max(map(len, shares)) == per_task
+    assert f"\nmax_restarts={per_task * MAX_RESTARTS}\n" in script
+
+
+def test_no_more_tasks_run_at_a_time_than_were_asked_for(run):
+    script = script_of(run, Stage.FINETUNE, 5, max_running=2)
+    assert "--array=0-4%2" in options_of(script)
+    assert script.splitlines()[1] == "# 12 fine-tunings in 5 tasks, up to 3 in a task, 2 at a time"
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        ("MaxArraySize            = 1001", 1001),
+        ("MaxArraySize            = 75000\nMaxJobCount             = 10000", 75000),
+        ("MaxArraySize = 400\nSchedulerParameters     = bf_continue,max_array_tasks=300,batch_sched_delay=1", 300),
+        ("MaxArraySize            = 0", MAX_ARRAY_SIZE),
+        ("MaxJobCount             = 10", MAX_ARRAY_SIZE),
+        ("", MAX_ARRAY_SIZE),
+    ],
+)
+def test_the_cluster_says_how_many_tasks_it_takes(commands, shown, expected):
+    pretend(commands / "scontrol", f"[ \"$*\" = 'show config' ] && echo '{shown}'")
+    assert max_array_size() == expected
+
+
+@pytest.mark.parametrize("lines", [[], ["echo 'slurm_load_ctl_conf error' >&2", "exit 1"]])
+def test_without_a_cluster_to_ask_it_is_the_default_of_slurm(commands, monkeypatch, lines):
+    if lines:
+        pretend(commands / "scontrol", *lines)
+    else:
+        monkeypatch.setenv("PATH", str(commands))
+    assert max_array_size() == MAX_ARRAY_SIZE == 1001
 
 
 def test_it_asks_for_restarts_a_warning_before_the_limit_and_the_resources(run):
@@ -159,10 +221,18 @@ def test_it_is_handed_to_sbatch_and_what_to_do_next_is_said(run, commands, capsy
     assert script.read_text() == script_of(run, gpus=0)
     assert (run.folder / "slurm/logs").is_dir()
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("job 71: 2 tasks; ")
+    assert said[0].startswith("job 71: 2 targets in 2 tasks; ")
     check = said[1].partition(": ")[2]
     assert shlex.split(check)[:3] == ["seg-transfer", "plan", str(study_file(run).resolve())]
     assert shlex.split(check)[-1] == "--check"
+
+
+def test_it_heeds_the_limit_of_the_cluster_and_says_what_comes_of_it(run, commands, capsys):
+    pretend(commands / "sbatch", "echo 71")
+    pretend(commands / "scontrol", "echo 'MaxArraySize = 1'")
+    assert submit(run, "--gpus", "0", "--max-running", "3") == 0
+    assert capsys.readouterr().out.startswith("job 71: 2 targets in 1 task, up to 2 in a task, 3 at a time; ")
+    assert (run.folder / "slurm/score.sh").read_text() == script_of(run, most_tasks=1, gpus=0, max_running=3)
 
 
 def test_a_dry_run_prints_the_script_and_writes_nothing(run, commands, capsys):

@@ -1,5 +1,6 @@
 """rank: one command and three lines of Python give the same answer; some sources fail and the others are ranked."""
 
+import contextlib
 import html
 import json
 import shlex
@@ -14,6 +15,7 @@ import yaml
 
 import seg_transfer
 from seg_transfer.errors import ConfigError, IncompleteError
+from seg_transfer.execution import ranking as ranking_module
 
 TARGET = "day_street"
 
@@ -59,10 +61,14 @@ def test_command_and_python_give_the_same_numbers(bank, invoke):
 
 def test_a_second_call_repeats_nothing_and_nothing_is_kept_without_a_folder(bank, invoke, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    progress: list[tuple[int, int]] = []
+    shown = contextlib.nullcontext(lambda *numbers: progress.append(numbers))
+    monkeypatch.setattr(ranking_module, "progress_of", lambda title: shown)
     first = invoke(*words(bank))
     before = bank.state("ranked/scores")
     assert len(before) == 2
     again = invoke(*words(bank))
+    assert progress == [(1, 2), (2, 2)]  # of the first call
     assert bank.state("ranked/scores") == before
     assert first.out.splitlines()[:8] == again.out.splitlines()[:8]
     left = set(tmp_path.iterdir())

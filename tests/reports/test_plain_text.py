@@ -1,0 +1,102 @@
+"""Text from outside is shown as it is: no part of a name or a path is an emoji or markup of the terminal."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from rich.emoji import Emoji
+
+import seg_transfer
+from seg_transfer.evaluation import evaluate
+from seg_transfer.execution.messages import plain_console
+from seg_transfer.execution.plan import PlanItem
+from seg_transfer.execution.progress import progress_of
+from seg_transfer.reports.explanations import Explained, explanation_tables
+from seg_transfer.reports.plan import render_plan
+from seg_transfer.reports.source_ranking import answer, as_text, ranking_of, ranking_tables
+from seg_transfer.reports.tables import evaluation_tables, plain_table, render
+from seg_transfer.reports.tables import ranking_tables as pair_tables
+
+PACKAGE = Path(seg_transfer.__file__).parent
+every_name = pytest.mark.parametrize("name", ["nets:one:", "[bold]net[/bold]", "[/]", ":one:[link=file:x]y"])
+
+
+def shown(tables, lines=()) -> str:
+    file = io.StringIO()
+    console = plain_console(file, width=200)
+    render(tables, console)
+    for line in lines:
+        console.print(line)
+    return file.getvalue()
+
+
+def scored(score):
+    replicates = list(score + 0.01 * np.arange(10.0))
+    known = {"score": score, "standard_error": 0.1, "replicates": replicates, "seconds": 1.0}
+    return {"gbc": {**known, "n_images": 10, "n_observations": 100}}
+
+
+def test_the_names_would_be_changed_by_a_console_that_takes_them_for_more():
+    assert str(Emoji("one")) != ":one:"
+    console = Console(file=io.StringIO(), width=200)
+    console.print("nets:one:", "[bold]net[/bold]")
+    assert "one" not in console.file.getvalue()
+    assert "bold" not in console.file.getvalue()
+
+
+@every_name
+def test_rank(name):
+    ranking = ranking_of(name, "gbc", {name: scored(-1.0), "b": scored(-2.0)}, {"old": f"{name}/weights: missing"})
+    text = shown(ranking_tables(ranking), answer(ranking))
+    for printed in (text, as_text(ranking, 200)):
+        assert f"Sources for {name}" in printed
+        assert f"Skipped old: {name}/weights: missing." in printed
+        assert any(line.split()[1:2] == [name] for line in printed.splitlines())
+
+
+@every_name
+def test_plan(name):
+    file = io.StringIO()
+    items = [PlanItem("score", f"{name} -> t", name, "t", "stale", (f"model.config: {name} -> b",))]
+    render_plan(items, Path(), plain_console(file, width=200), {name: f"{name}/images is missing"})
+    text = file.getvalue()
+    assert f"stale (model.config: {name} -> b): {name} -> t\n" in text
+    assert f"  {name}: {name}/images is missing\n" in text
+
+
+@every_name
+def test_evaluate(name):
+    rows = [(source, target, miou, miou) for target in "tu" for source, miou in ((name, 0.5), ("b", 0.4))]
+    pairs = pd.DataFrame(rows, columns=["source", "target", "miou", name])
+    tables = [*pair_tables(pairs, metrics=[name]), *evaluation_tables(evaluate(pairs, metrics=[name], n_bootstrap=2))]
+    text = shown([*tables, plain_table(name, [name, "more"], [[name, "1"]], name)])
+    assert f"best, {name}" in text
+    assert any(line.split()[:1] == [name] for line in text.splitlines())
+    assert text.count(name) > 5
+
+
+@every_name
+def test_explain(name):
+    overlaps = pd.DataFrame({"class_a": [0], "class_b": [1], "overlap": [0.5]})
+    classes = pd.DataFrame({"class_index": [0, 1], "name": [name, "road"], "n_pixels": [10, 20]})
+    frames = {"overlaps": overlaps, "classes": classes}
+    text = shown(explanation_tables([Explained(name, "t", frames), Explained("b", "t", frames)]))
+    assert f"{name} -> t: GBC" in text
+    assert f"{name} / road" in text
+    assert f"GBC of {name} above that of b" in text
+
+
+@every_name
+def test_progress(name, capsys):
+    console = Console(file=io.StringIO(), force_terminal=True, width=200, color_system=None)
+    with progress_of(f"scoring sources on {name}", console) as tick:
+        tick(3, 4)
+    assert f"scoring sources on {name} " in console.file.getvalue()
+
+
+def test_every_console_of_the_package_is_a_plain_one():
+    callers = [file.name for file in PACKAGE.rglob("*.py") if "Console(" in file.read_text()]
+    assert callers == ["messages.py"]

@@ -97,7 +97,8 @@ def class_subset_study(
     *,
     scratch: bool = False,
 ) -> pd.DataFrame:
-    """Scores and accuracy of every source on every subset of the classes: the pairs that `evaluate` takes.
+    """Scores and accuracy of every source on every subset of the classes: the pairs that `evaluate` takes, where
+    ``metrics=`` names the metrics, for the column classes is none.
 
     Args:
         observations_by_source: the same N images with all their labels through every source, as `image_observations`

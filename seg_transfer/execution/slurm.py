@@ -88,7 +88,7 @@ _COMMANDS = {Stage.TRAIN: "train-sources", Stage.SCORE: "score-pairs", Stage.FIN
 
 @dataclass(frozen=True)
 class Resources:
-    """What an array asks of Slurm: for each task, but for the last two.
+    """What an array asks of Slurm; all but the last two are of each task.
 
     Attributes:
         partition, time, memory_gb: None leaves the cluster's default.

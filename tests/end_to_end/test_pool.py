@@ -51,6 +51,11 @@ def is_gone(process: int) -> bool:
     return state == "Z"
 
 
+def complaints(err: str) -> list[str]:
+    """What stderr says but for the progress, which has a line where the machine is slow."""
+    return [line for line in err.splitlines() if not re.fullmatch(r"[a-z-]+: \d+/\d+, \d+ s left", line)]
+
+
 def await_that(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _PATIENCE
     while not true():
@@ -119,7 +124,7 @@ def test_two_gpus_are_two_processes_that_share_the_pairs(unscored):
         for process in (first, second)
     }
     out, err = command.communicate(timeout=_PATIENCE)
-    assert (command.returncode, err) == (0, "")
+    assert (command.returncode, complaints(err)) == (0, [])
     assert devices == {b"0", b"1"}
     assert len(re.findall(r"^\S+ -> \S+:", out, re.M)) == 6
 
@@ -132,7 +137,7 @@ def test_a_device_that_is_named_is_one_process(unscored):
             holders |= {holder.process for holder in [holder_of(file.parent)] if holder is not None}
         time.sleep(0.001)
     _, err = command.communicate()
-    assert (command.returncode, err, len(holders)) == (0, "", 1)
+    assert (command.returncode, complaints(err), len(holders)) == (0, [], 1)
 
 
 def test_an_item_that_fails_is_said_once_however_many_processes_there_are(unscored):
@@ -154,7 +159,7 @@ def test_what_ends_a_process_before_any_item_is_said_once_with_its_exit_code(uns
     out, err = command.communicate(timeout=_PATIENCE)
     assert command.returncode == 3
     assert out == ""
-    (line,) = err.splitlines()
+    (line,) = complaints(err)
     assert line.startswith("seg-transfer: --device cuda:9: not usable here")
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
-import socket
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-TEMPORARY_SUFFIX = ".part"
+from seg_transfer.store.processes import IDENTITY, identity, lives
+
+_TEMPORARY = re.compile(rf"\..+\.({IDENTITY})\.[0-9a-f]{{32}}\.part", re.DOTALL)
 _SECONDS_OF_A_DAY = 86400
 
 
@@ -30,7 +32,7 @@ def replaced_atomically(file: Path) -> Iterator[Path]:
     ['a.txt']
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.parent / f".{file.name}.{host_name()}.{os.getpid()}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+    temporary = temporary_path(file)
     try:
         yield temporary
         _flush(temporary, os.O_RDWR)
@@ -46,12 +48,23 @@ def write_text(file: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def temporary_path(path: Path) -> Path:
+    """A path beside another that no other process uses, and whose name says which process it is of."""
+    return path.with_name(f".{path.name}.{identity()}.{uuid.uuid4().hex}.part")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file or folder has a name that `temporary_path` gave it."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
 def sweep(folder: Path) -> int:
     """Remove the temporary files and folders that killed processes left under `folder`; returns how many.
 
-    A file of a process that is alive on this machine stays; of other machines, a file that is not a day old.
+    A file of a process that is alive stays; where that cannot be told, as on another machine or in another container,
+    a file that is not a day old.
     """
-    left_over = [path for path in entries(folder) if is_temporary(path) and _is_abandoned(path)]
+    left_over = [path for path in entries(folder) if _is_abandoned(path)]
     for path in left_over:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -60,41 +73,23 @@ def sweep(folder: Path) -> int:
     return len(left_over)
 
 
-def is_temporary(path: Path) -> bool:
-    """Whether a file or folder is one that its process would have renamed or removed."""
-    return path.name.startswith(".") and path.name.endswith(TEMPORARY_SUFFIX)
-
-
 def entries(folder: Path) -> Iterator[Path]:
     """All files and folders below a folder. Others may remove some meanwhile, where Path.rglob would fail."""
     for parent, folders, files in os.walk(folder):
         yield from (Path(parent, name) for name in (*folders, *files))
 
 
-def _is_abandoned(temporary: Path) -> bool:
-    host, process = temporary.name.split(".")[-4:-2]
-    if host == host_name() and process.isdecimal():
-        return not is_alive(int(process))
+def _is_abandoned(path: Path) -> bool:
+    temporary = _TEMPORARY.fullmatch(path.name)
+    if temporary is None:
+        return False
+    alive = lives(temporary[1])
+    if alive is not None:
+        return not alive
     try:
-        return time.time() - temporary.stat().st_mtime > _SECONDS_OF_A_DAY
+        return time.time() - path.stat().st_mtime > _SECONDS_OF_A_DAY
     except FileNotFoundError:  # finished or swept by its owner meanwhile
         return False
-
-
-def is_alive(process: int) -> bool:
-    """Whether a process of that number runs on this machine."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def host_name() -> str:
-    """This machine's name, without dots, as file names carry it."""
-    return socket.gethostname().replace(".", "-")
 
 
 def _flush(path: Path, mode: int) -> None:

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import threading
 import time
 import uuid
@@ -19,7 +20,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from seg_transfer.store.atomic import TEMPORARY_SUFFIX, entries, host_name, is_alive
+from seg_transfer.store.atomic import entries, temporary_path
+from seg_transfer.store.processes import identity, lives
 
 # Seconds without a sign of life after which a lease is void; another value where a file system answers slowly.
 EXPIRY = float(os.environ.get("SEG_TRANSFER_LEASE_SECONDS", "120"))
@@ -40,13 +42,15 @@ class Holder:
     """Who holds a lease.
 
     Attributes:
-        host, process: Where the holder runs.
+        identity: The process that holds it, as `store.processes` tells it from all others.
+        host, process: Where it runs, for people: other containers may have the same.
         token: Tells this lease from any other of the same item.
         deaths: How many holders before this one died with the lease in their hands.
         failed: What failed, why, and with which exit code; nothing while the item is worked on.
         session: Processes of one session do not try again what failed in it.
     """
 
+    identity: str
     host: str
     process: int
     token: str
@@ -56,8 +60,8 @@ class Holder:
 
     @property
     def gone(self) -> bool:
-        """True when the process ran on this machine and does no more; of other machines only the expiry tells."""
-        return self.host == host_name() and not is_alive(self.process)
+        """Whether the process runs no more; False where only the expiry tells, as of other machines and containers."""
+        return lives(self.identity) is False
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,7 @@ def _places(folder: Path) -> Iterator[Path]:
 
 
 def _taken(place: Path, session: str) -> Lease | None:
-    holder = Holder(host_name(), os.getpid(), uuid.uuid4().hex, session=session)
+    holder = Holder(identity(), socket.gethostname(), os.getpid(), uuid.uuid4().hex, session=session)
     if _made(place, holder):
         return Lease(place, holder)
     before = _removed(place, session)
@@ -170,7 +174,7 @@ def _taken(place: Path, session: str) -> Lease | None:
 
 
 def _made(place: Path, holder: Holder) -> bool:
-    signed = _temporary(place)
+    signed = temporary_path(place)
     while not signed.exists():
         with contextlib.suppress(FileNotFoundError):  # another process gave back a lease, and removed the empty parent
             signed.mkdir(parents=True)
@@ -201,7 +205,7 @@ def _removed(place: Path, session: str) -> Holder | None:
     holder = holder_of(place)
     if _is_void(place, holder, session):
         _remove(place)
-        return holder or Holder("", 0, "")  # its name was torn
+        return holder or Holder("", "", 0, "")  # its name was torn
     with contextlib.suppress(OSError):
         guard.rmdir()
     return None
@@ -216,7 +220,7 @@ def _is_void(place: Path, holder: Holder | None, session: str) -> bool:
 
 def _age(path: Path) -> float:
     """Seconds since a file was touched, by the clock of its file system; 0 when it is gone."""
-    clock = _temporary(path.parent.parent / "clock")
+    clock = temporary_path(path.parent.parent / "clock")
     try:
         clock.touch()
         return clock.stat().st_mtime - path.stat().st_mtime
@@ -227,7 +231,7 @@ def _age(path: Path) -> float:
 
 
 def _write(place: Path, holder: Holder) -> None:
-    temporary = _temporary(place / _HOLDER)
+    temporary = temporary_path(place / _HOLDER)
     with contextlib.suppress(FileNotFoundError):  # taken over, and removed, meanwhile
         temporary.write_text(json.dumps(asdict(holder)))
         temporary.replace(place / _HOLDER)
@@ -235,15 +239,11 @@ def _write(place: Path, holder: Holder) -> None:
 
 def _remove(place: Path) -> None:
     # Renamed first, so that no half-removed lease is ever seen under the item's name.
-    away = _temporary(place)
+    away = temporary_path(place)
     with contextlib.suppress(OSError):
         place.rename(away)
         shutil.rmtree(away, ignore_errors=True)
         os.removedirs(place.parent)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{host_name()}.{os.getpid()}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
 
 
 @contextlib.contextmanager

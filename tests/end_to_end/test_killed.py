@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 from files import found_below
+from leftovers import gone_identity, temporary_of
 
 from seg_transfer.execution import fine_tuning, sources
-from seg_transfer.store.atomic import host_name
 
 LONG = {"steps": 40, "checkpoint_every": 3}
 _PATIENCE = 300.0  # seconds until a process that never writes what is awaited fails the test
@@ -41,7 +41,7 @@ def kill_once(there: Callable[[], bool], bench: Any, stage: str, *options: str) 
 def leave_half_a_file(folder: Path) -> None:
     """What a process leaves that was killed while it wrote; chance alone would decide whether one of ours did."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f".half.parquet.{host_name()}.999999999.0123.part").write_bytes(b"PAR1")
+    temporary_of(gone_identity(), folder / "half.parquet").write_bytes(b"PAR1")
 
 
 def half_files(bench: Any) -> list[Path]:

@@ -26,6 +26,7 @@ from key_changes import (
 )
 
 from seg_transfer.execution import plan
+from seg_transfer.store.atomic import temporary_path
 from seg_transfer.store.key_parts import KEY_PARTS, parts_in
 from seg_transfer.store.source_card import FILE_NAME
 from seg_transfer.store.tables import PERFORMANCE, SAMPLES, SCORES, read_metadata, write_rows
@@ -161,7 +162,7 @@ def test_without_parts_a_result_is_done_or_of_an_earlier_version(copy, invoke, m
 
 
 def test_a_plan_writes_nothing_but_hashes(copy, invoke):
-    (copy.run / "scores/.web.other.1.a.part").write_bytes(b"")
+    temporary_path(copy.run / "scores/web").write_bytes(b"")
     before, resolved = copy.state(), (copy.run / "study.yaml").stat().st_mtime_ns
     planned(copy, invoke)
     assert copy.state() == before

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from seg_transfer.store import content_key
+from seg_transfer.store.atomic import temporary_path
 from seg_transfer.store.source_card import FILE_NAME
 from seg_transfer.store.tables import PERFORMANCE, SAMPLES, SCORES, write_rows, write_table
 
@@ -230,7 +231,7 @@ def test_a_content_key_that_does_not_match(copy, lines):
 
 @pytest.mark.parametrize("folder", ["", "scores/day_street", "sources/day_street"])
 def test_left_over_temporary_files(copy, lines, folder):
-    file = copy.run / folder / ".cells_dark.parquet.host.1.abc.part"
+    file = temporary_path(copy.run / folder / "cells_dark.parquet")
     file.write_bytes(b"half")
     (line,) = lines()
     assert line.startswith(f"{file}: left by a process that was killed, or still at work")

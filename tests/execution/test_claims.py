@@ -7,6 +7,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from leftovers import gone_identity
 
 from seg_transfer.errors import DataError, IncompleteError
 from seg_transfer.execution import claims
@@ -84,7 +85,7 @@ def test_an_item_of_another_process_is_put_off_and_looked_at_again(go, tmp_path)
 
 def test_an_item_with_which_three_died_is_not_tried(go, tmp_path, capsys):
     (tmp_path / "a").mkdir()
-    lease._write(tmp_path / "a", Holder(lease.host_name(), 2**22 + 1, "theirs", deaths=2))
+    lease._write(tmp_path / "a", Holder(gone_identity(), "here", 999999999, "theirs", deaths=2))
     with pytest.raises(IncompleteError, match="failed: item a"):
         go(["a"], lambda item, held: pytest.fail("tried"))
     assert "item a: 3 processes died while they worked on it" in capsys.readouterr().err

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from leftovers import gone_identity, temporary_of
 
 from seg_transfer.demo.world import build_world
 from seg_transfer.errors import CheckpointError, ConfigError, DataError, IncompleteError
 from seg_transfer.execution.items import wanted_trials
 from seg_transfer.execution.run import chosen, for_each, open_run, pair_label, prepare_folder, wanted_pairs
 from seg_transfer.resources import shipped
-from seg_transfer.store.atomic import host_name
 
 # Goes on whatever happens
 
@@ -166,7 +166,7 @@ def test_the_resolved_study_is_stored_with_the_manifests_it_names_and_nothing_el
 def test_half_written_files_of_killed_processes_are_removed_and_nothing_else(study, tmp_path):
     scores = tmp_path / "run/scores/web"
     scores.mkdir(parents=True)
-    (scores / f".cells_dark.parquet.{host_name()}.999999999.0123.part").touch()
+    temporary_of(gone_identity(), scores / "cells_dark.parquet").touch()
     (scores / "cells_dark.parquet").touch()
     (tmp_path / ".outside.part").touch()
     prepare_folder(open_run(study, tmp_path / "world", tmp_path / "run"))

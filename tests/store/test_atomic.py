@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from leftovers import gone_identity, temporary_of
 
-from seg_transfer.store.atomic import TEMPORARY_SUFFIX, replaced_atomically, sweep, write_text
+from seg_transfer.store.atomic import is_temporary, replaced_atomically, sweep, temporary_path, write_text
+from seg_transfer.store.processes import identity
 
 DIES_HALFWAY = """
 import os, sys
@@ -18,6 +20,18 @@ with replaced_atomically(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     os._exit(9)
 """
+
+# Some process of another machine.
+ELSEWHERE = "0123456789ab-7-99"
+# Names that this software does not give, or did not in earlier versions.
+FOREIGN = (
+    *("weights.part", ".part_list", ".x.part", ".part", "..part", ".a.b.part", ".a.1.part", ".a.b.c.d.part"),
+    ".a.parquet.host.1.0123456789abcdef0123456789abcdef.part",
+    ".a.parquet.0123456789ab-7-99.part",
+    ".a.parquet.0123456789ab-0-99.0123456789abcdef0123456789abcdef.part",
+    "a.parquet.0123456789ab-7-99.0123456789abcdef0123456789abcdef.part",
+    ".a.parquet.0123456789ab-7-99.0123456789abcdef0123456789abcdef.partial",
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -110,16 +124,33 @@ def test_sweep_removes_what_a_killed_process_left_and_nothing_else(tmp_path):
     assert stopped.returncode == 9
     assert len(names(killed.parent)) == 1
     assert not killed.exists()
-    elsewhere = f".a.parquet.another-machine.1.0{TEMPORARY_SUFFIX}"
-    kept = [tmp_path / name for name in ("weights.part", ".hidden", ".part_list", "scores/a.parquet", elsewhere)]
+    elsewhere = temporary_of(ELSEWHERE, tmp_path / "a.parquet")
+    kept = [*(tmp_path / name for name in FOREIGN), tmp_path / "scores/a.parquet", elsewhere]
     for file in kept:
         file.write_text("mine")
-    old = tmp_path / f".b.parquet.another-machine.1.0{TEMPORARY_SUFFIX}"
+    old = temporary_of(ELSEWHERE, tmp_path / "b.parquet")
     old.write_text("half")
-    os.utime(old, (0, 0))
+    for file in (old, *kept[:-1]):
+        os.utime(file, (0, 0))
     assert sweep(tmp_path) == 2
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
     assert sweep(tmp_path) == 0
+
+
+def test_a_temporary_folder_goes_with_what_is_in_it(tmp_path):
+    left = temporary_of(gone_identity(), tmp_path / "item")
+    left.mkdir()
+    (left / "holder.json").write_text("{}")
+    assert sweep(tmp_path) == 1
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a b.parquet", "äö.x.y", ".hidden", "new\nline"])
+def test_a_temporary_name_says_which_process_it_is_of(tmp_path, name):
+    temporary = temporary_path(tmp_path / name)
+    assert temporary.parent == tmp_path
+    assert is_temporary(temporary)
+    assert identity() in temporary.name
 
 
 def test_sweep_spares_the_file_that_a_living_process_is_writing(tmp_path):

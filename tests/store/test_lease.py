@@ -1,16 +1,17 @@
 import json
 import os
-import subprocess
-import sys
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from leftovers import gone_identity, temporary_of
 
 from seg_transfer.store import lease as module
-from seg_transfer.store.atomic import host_name, sweep
+from seg_transfer.store.atomic import sweep
 from seg_transfer.store.lease import Holder, awaited, clear, failures, holder_of, leased
+from seg_transfer.store.processes import identity
 
 
 @pytest.fixture
@@ -23,16 +24,10 @@ def short(monkeypatch):
     monkeypatch.setattr(module, "EXPIRY", 0.3)
 
 
-def a_process_that_is_gone():
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    return ended.pid
-
-
 def planted(place, age=0.0, **changed):
     """The lease of somebody else."""
     place.mkdir(parents=True)
-    holder = replace(Holder("elsewhere", 1, "theirs"), **changed)
+    holder = replace(Holder("0123456789ab-1-1", "elsewhere", 1, "theirs"), **changed)
     module._write(place, holder)
     then = time.time() - age
     os.utime(place / "holder.json", (then, then))
@@ -43,7 +38,8 @@ def test_one_process_has_it_and_gives_it_back(place):
     with leased(place) as mine:
         assert mine.held()
         assert holder_of(place) == mine.holder
-        assert (mine.holder.host, mine.holder.process, mine.holder.deaths) == (host_name(), os.getpid(), 0)
+        there = (mine.holder.identity, mine.holder.host, mine.holder.process, mine.holder.deaths)
+        assert there == (identity(), socket.gethostname(), os.getpid(), 0)
         with leased(place) as second:
             assert second is None
         assert mine.held()
@@ -74,9 +70,35 @@ def test_one_without_a_sign_of_life_is_taken_over_and_the_death_counted(place):
 
 
 def test_one_of_a_process_that_is_gone_from_this_machine_is_taken_over_at_once(place):
-    planted(place, host=host_name(), process=a_process_that_is_gone())
+    planted(place, identity=gone_identity())
     with leased(place) as mine:
         assert mine.holder.deaths == 1
+
+
+def test_one_whose_number_another_process_has_now_is_taken_over_at_once(place):
+    machine, number, start = identity().split("-")
+    planted(place, identity=f"{machine}-{number}-{int(start) - 1}")
+    with leased(place) as mine:
+        assert mine.holder.deaths == 1
+
+
+def test_one_of_another_container_with_the_same_host_name_and_number_stays_theirs(place):
+    _, number, start = identity().split("-")
+    planted(place, identity=f"0123456789ab-{number}-{start}", host=socket.gethostname(), process=os.getpid())
+    with leased(place) as mine:
+        assert mine is None
+
+
+def test_a_lease_of_an_earlier_version_is_its_holder_s_until_it_expires(place, short):
+    planted(place)
+    content = json.loads((place / "holder.json").read_text())
+    del content["identity"]
+    (place / "holder.json").write_text(json.dumps(content))
+    with leased(place) as mine:
+        assert mine is None
+    os.utime(place / "holder.json", (0, 0))
+    with leased(place) as mine:
+        assert mine.held()
 
 
 def test_one_whose_holder_is_torn_is_void_after_a_while(place, short):
@@ -192,7 +214,7 @@ def test_clear_removes_what_is_void_and_spares_the_living(tmp_path):
 
 
 def test_sweep_removes_what_was_left_of_a_lease_that_was_being_removed(tmp_path):
-    left = tmp_path / f".b.{host_name()}.{a_process_that_is_gone()}.0123.part"
+    left = temporary_of(gone_identity(), tmp_path / "b")
     left.mkdir()
     (left / "holder.json").write_text(json.dumps({}))
     assert sweep(tmp_path) == 1

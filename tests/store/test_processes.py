@@ -1,0 +1,185 @@
+"""A process is judged gone only where that is certain; containers with one host name leave each other alone."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seg_transfer.store import processes
+from seg_transfer.store.lease import holder_of, leased
+from seg_transfer.store.processes import IDENTITY, identity, lives
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+SAYS_ITS_IDENTITY = """
+import sys
+from seg_transfer.store.processes import identity
+print(identity(), flush=True)
+sys.stdin.read()
+"""
+
+
+def planted(monkeypatch, stat: str | None) -> None:
+    """What /proc says of every process; None where it says nothing."""
+
+    def read_text(file: Path, *args: object, **options: object) -> str:
+        if file.name != "stat":
+            return original(file, *args, **options)
+        if stat is None:
+            raise FileNotFoundError(file)
+        return stat
+
+    original = Path.read_text
+    monkeypatch.setattr(Path, "read_text", read_text)
+
+
+@pytest.fixture
+def other():
+    """Another process of this machine, which waits; and how it calls itself."""
+    command = [sys.executable, "-c", SAYS_ITS_IDENTITY]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process, process.stdout.readline().strip()
+        process.kill()
+
+
+@needs_proc
+def test_a_process_lives_until_it_ends(other):
+    process, its = other
+    assert re.fullmatch(IDENTITY, its)
+    assert its.split("-")[0] == identity().split("-")[0]
+    assert its.split("-")[1] == str(process.pid)
+    assert lives(its)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # its parent has not asked for its end: a zombie
+    assert Path(f"/proc/{process.pid}").exists()
+    assert lives(its) is False
+    process.wait()
+    assert lives(its) is False
+
+
+@needs_proc
+def test_a_number_that_was_given_again_is_not_the_process():
+    machine, number, start = identity().split("-")
+    assert lives(f"{machine}-{number}-{start}")
+    assert lives(f"{machine}-{number}-{int(start) + 1}") is False
+
+
+@pytest.mark.parametrize("process", ["", "host.1", "0123456789ab-1-", "0123456789ab-0-5", "0123456789ab-1-5"])
+def test_of_any_other_it_cannot_be_told(process):
+    assert lives(process) is None
+
+
+@needs_proc
+def test_a_process_that_may_not_be_looked_at_is_not_judged(monkeypatch):
+    """As where /proc is mounted with hidepid."""
+    own = identity()
+    planted(monkeypatch, None)
+    assert lives(own) is None
+
+
+@needs_proc
+@pytest.mark.parametrize("name", ["python", "a b", "a) Z 1 (", ")"])
+def test_the_name_of_a_program_is_no_field(monkeypatch, name):
+    fields = ["S", *map(str, range(4, 22)), "777", "23"]
+    planted(monkeypatch, f"{os.getpid()} ({name}) {' '.join(fields)}\n")
+    assert identity().endswith("-777")
+    assert lives(identity())
+
+
+@pytest.mark.parametrize("own", [None, "1"], ids=["no proc", "proc of another namespace"])
+def test_where_proc_does_not_tell_nobody_is_judged_by_number(monkeypatch, own):
+    def readlink(path: Path) -> Path:
+        if own is None:
+            raise FileNotFoundError(path)
+        return Path(own)
+
+    monkeypatch.setattr(Path, "readlink", readlink)
+    machine, number, start = identity().split("-")
+    assert machine == processes._UNKNOWN_MACHINE
+    assert lives(f"{machine}-{number}-{start}") is None
+    assert lives(f"{machine}-999999999-{start}") is None
+
+
+IN_A_CONTAINER = ["unshare", "--pid", "--fork", "--mount-proc"]
+HOLDS_AND_WRITES = """
+import os, sys, socket
+from pathlib import Path
+from seg_transfer.store.atomic import replaced_atomically
+from seg_transfer.store.lease import leased
+
+folder = Path(sys.argv[1])
+for _ in range(40):  # numbers that the other container has not given
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+if os.fork():
+    os.wait()
+    sys.exit()
+with leased(folder / "item") as lease, replaced_atomically(folder / "file") as temporary:
+    temporary.write_text("whole")
+    print(socket.gethostname(), os.getpid(), flush=True)
+    sys.stdin.read()
+    assert lease.held()
+"""
+LOOKS = """
+import socket, sys
+from pathlib import Path
+from seg_transfer.store.atomic import sweep
+from seg_transfer.store.lease import clear, leased
+
+folder = Path(sys.argv[1])
+clear(folder)
+with leased(folder / "item") as lease:
+    print(socket.gethostname(), lease is None, sweep(folder))
+"""
+
+
+@pytest.fixture
+def container():
+    """The words that start a program where processes are counted anew; the host name is the same."""
+    tried = shutil.which("unshare") and subprocess.run([*IN_A_CONTAINER, "true"], check=False, capture_output=True)
+    if not tried or tried.returncode:
+        pytest.skip("needs unshare and the right to make a pid namespace")
+    return [*IN_A_CONTAINER, sys.executable, "-c"]
+
+
+def test_containers_with_one_host_name_leave_each_other_alone(container, tmp_path):
+    command = [*container, HOLDS_AND_WRITES, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        host, number = holder.stdout.readline().split()
+        for look in ([*container, LOOKS], [sys.executable, "-c", LOOKS]):
+            looked = subprocess.run([*look, str(tmp_path)], check=True, capture_output=True, text=True)
+            assert looked.stdout.split() == [host, "True", "0"]
+        assert holder_of(tmp_path / "item").process == int(number) > 40
+        holder.stdin.close()
+    assert holder.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+DIES_WITH_IT = """
+import os, sys
+from pathlib import Path
+from seg_transfer.store.lease import leased
+
+child = os.fork()
+if child == 0:
+    with leased(Path(sys.argv[1])):
+        os._exit(9)
+os.waitpid(child, 0)
+"""
+TAKES_IT_OVER = """
+with leased(Path(sys.argv[1])) as lease:
+    print(lease.holder.deaths)
+"""
+
+
+def test_that_a_holder_died_is_seen_in_its_own_container_only(container, tmp_path):
+    words = [*container, DIES_WITH_IT + TAKES_IT_OVER, str(tmp_path / "one")]
+    assert subprocess.run(words, check=True, capture_output=True, text=True).stdout == "1\n"
+    subprocess.run([*container, DIES_WITH_IT, str(tmp_path / "other")], check=True)
+    with leased(tmp_path / "other") as lease:
+        assert lease is None

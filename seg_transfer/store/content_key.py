@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.data.records import Record
-from seg_transfer.store.memo import digests, version_of
+from seg_transfer.store.memo import digests, is_settled, version_of
 
 SCHEMA_VERSION = 1
 _VERSION = "schema_version"
@@ -103,7 +103,7 @@ def records_key(records: Iterable[Record], *, trust_mtime: bool, memo: Path | No
     every = list(records)
     shared = sorted({record.segments for record in every if record.segments is not None})
     files = [file for record in every for file in (record.image, record.label)] + shared
-    of_file = iter([*map(version_of, files)] if trust_mtime else digests(files, memo, _sha256_of_file))
+    of_file = iter([*map(_size_and_time, files)] if trust_mtime else digests(files, memo, _sha256_of_file))
     # Without parts: thousands of files are one part of a key.
     parts: dict[str, object] = {"records": [[record.image_id, next(of_file), next(of_file)] for record in every]}
     if shared:
@@ -116,12 +116,22 @@ def sha256_of_file(file: Path, memo: Path | None = None) -> str:
     return digests([file], memo, _sha256_of_file)[0]
 
 
+def _size_and_time(file: Path) -> str:
+    """What stays the same of a file that is copied with its time."""
+    status = file.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+# File and version -> hex sha256: each version of a file is read once in a process.
+_KNOWN: dict[tuple[Path, str], str] = {}
+
+
 def _sha256_of_file(file: Path) -> str:
-    return _sha256_of_version(file, version_of(file))
-
-
-@cache
-def _sha256_of_version(file: Path, _version: str) -> str:
-    """Each version of a file is read once in a process."""
+    began, version = time.time_ns(), version_of(file)
+    if (file, version) in _KNOWN:
+        return _KNOWN[file, version]
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if is_settled(version, began):
+        _KNOWN[file, version] = found
+    return found

@@ -1,4 +1,4 @@
-"""What was made of files whose size and time of modification are still the same, kept on disk between processes."""
+"""What was made of files that are still the same by all that a file system says of them, kept between processes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ _NANOSECONDS_OF_DOUBT = 2_000_000_000
 
 
 def version_of(file: Path) -> str:
-    """Size and time of modification of a file."""
+    """Size, time of modification, inode and time of change of a file.
+
+    A file that is replaced by one of the same size and time has another inode, and one that is written over and given
+    its old time has another time of change, which no program can set.
+    """
     status = file.stat()
-    return f"{status.st_size} {status.st_mtime_ns}"
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ino} {status.st_ctime_ns}"
 
 
 def digests(files: Sequence[Path], folder: Path | None, digest: Callable[[Path], str]) -> list[str]:
@@ -53,10 +57,11 @@ def name_of(parts: Iterable[str]) -> str:
 
 
 def is_settled(version: str, began: int) -> bool:
-    """Whether a file with this version was last written well before the time `began` (ns), so that the next writing
-    must give it another version.
+    """Whether a file with this version was last written or changed well before the time `began` (ns), so that the next
+    writing must give it another version.
     """
-    return int(version.split()[1]) < began - _NANOSECONDS_OF_DOUBT
+    _, modified, _, changed = map(int, version.split())
+    return max(modified, changed) < began - _NANOSECONDS_OF_DOUBT
 
 
 def recall(place: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A model config is run again when it or a config it is based on has changed, or could say something else by itself."""
 
 import os
+import time
 from pathlib import Path
 
 import mmengine
@@ -9,16 +10,18 @@ import pytest
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.configs import read_model_config
 
+pytestmark = pytest.mark.usefixtures("later")
+
 OLD = 1_700_000_000
 BASE = "width = 4\nmodel = dict(type='EncoderDecoder', backbone=dict(width=width), decode_head=dict(num_classes=3))\n"
 MIDDLE = "_base_ = 'base.py'\nmodel = dict(decode_head=dict(channels=sum((1, 2))))\n"
 TOP = "_base_ = ['more/middle.py']\nmodel = dict(backbone=dict(depth=2))\n"
 
 
-def put(file: Path, text: str, time: int = OLD) -> None:
+def put(file: Path, text: str, modified: int = OLD) -> None:
     file.parent.mkdir(exist_ok=True)
     file.write_text(text)
-    os.utime(file, (time, time))
+    os.utime(file, (modified, modified))
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ def test_a_base_that_is_gone_is_told(config, tmp_path):
 
 
 def test_a_config_that_was_just_written_is_read_again(config, ran, tmp_path):
-    (tmp_path / "more/base.py").write_text(BASE)
+    put(tmp_path / "more/base.py", BASE, int(time.time()) + 120)
     for _ in range(2):
         read_model_config(config, memo=tmp_path / "keys")
     assert len(ran) == 2

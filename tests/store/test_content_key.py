@@ -74,7 +74,7 @@ def put(file: Path, content: bytes, time: int = 1_700_000_000) -> None:
 
 
 def in_a_new_process(records: list[Record], **options: bool) -> str:
-    module._sha256_of_version.cache_clear()
+    module._KNOWN.clear()
     return records_key(records, **options)
 
 
@@ -173,6 +173,7 @@ def test_bytes_count_wherever_they_lie(records, tmp_path):
     assert records_key(there, trust_mtime=False) == records_key(records, trust_mtime=False)
 
 
+@pytest.mark.usefixtures("later")
 def test_each_version_of_a_file_is_read_once(records, monkeypatch):
     opened = []
     original = Path.open
@@ -181,7 +182,7 @@ def test_each_version_of_a_file_is_read_once(records, monkeypatch):
         opened.append(self.name)
         return original(self, *args, **options)
 
-    module._sha256_of_version.cache_clear()
+    module._KNOWN.clear()
     monkeypatch.setattr(Path, "open", noted)
     for _ in range(3):
         records_key(records, trust_mtime=False)

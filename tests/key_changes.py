@@ -13,8 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from seg_transfer.execution import keys
 from seg_transfer.metrics import METRICS
+from seg_transfer.models.libraries import library_versions
 from seg_transfer.store import content_key
 from seg_transfer.store.source_card import FILE_NAME
+from seg_transfer.training.schedule import Schedule
 
 Change = Callable[[Any, pytest.MonkeyPatch], None]
 WEB = "web -> dusk_street"
@@ -98,6 +100,30 @@ def metric_setting(metric: str, name: str) -> Change:
         patch.setattr(keys, "METRICS", {**METRICS, metric: changed})
 
     return change
+
+
+def metric_version(metric: str) -> Change:
+    def change(_: Any, patch: pytest.MonkeyPatch) -> None:
+        changed = replace(METRICS[metric], version=METRICS[metric].version + 1)
+        patch.setattr(keys, "METRICS", {**METRICS, metric: changed})
+
+    return change
+
+
+def library(name: str) -> Change:
+    def change(_: Any, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(keys, "library_versions", lambda kind: {**library_versions(kind), name: "0.1"})
+
+    return change
+
+
+def feature_arithmetic(_: Any, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(keys, "FEATURES_ARITHMETIC", "float64")
+
+
+def float32_only(_: Any, patch: pytest.MonkeyPatch) -> None:
+    """The networks were trained in bfloat16."""
+    patch.setattr(Schedule, "arithmetics", ("float32",))
 
 
 def own_config(part: str) -> Change:
@@ -189,6 +215,7 @@ TRAIN = {
     # A manifest's mean and std are in the network that is built.
     "model.data_preprocessor": manifest("day_street", mean=[0.1, 0.2, 0.3]),
     **under("schedule", {name: schedule("source_training", name, value) for name, value in SCHEDULE.items()}),
+    "arithmetic": float32_only,
     "seed": study(source_training={"seed": 9}),
     "initialisation": image_weights,
     **under("manifest", manifest_changes("day_street")),
@@ -207,6 +234,8 @@ SCORE = {
     **under("observations.sample", SAMPLE),
     "observations.normalisation": setting(normalisation="target"),
     "observations.float16": setting(keep_features=True),
+    "observations.arithmetic": feature_arithmetic,
+    **under("observations.libraries", {name: library(name) for name in ("torch", "Pillow", "mmsegmentation")}),
     **under("source_images.0", {
         **under("manifest", manifest_changes("day_street")),
         **under("sampling", SAMPLING_CHANGES),
@@ -216,6 +245,7 @@ SCORE = {
     **{f"settings.{name}": metric_setting("gbc", name) for name in METRICS["gbc"].settings},
     **{f"settings.{name}": metric_setting("ids", name) for name in METRICS["ids"].settings},
     "settings": metric_setting("leep", "planted"),
+    "version": metric_version("gbc"),
     "layout": layout,
     **VERSION,
 }  # fmt: skip
@@ -223,6 +253,7 @@ FINE_TUNE = {
     **under("start.model", {part: own_config(part) for part in MODEL}),
     "start.weights": own_weights,
     "normalisation": setting(normalisation="target"),
+    "arithmetic": float32_only,
     **under("schedule", {name: schedule("fine_tuning", name, value) for name, value in SCHEDULE.items()}),
     **under("manifest", manifest_changes("dusk_street")),
     "train": pixel("dusk_street", "train"),
@@ -235,11 +266,15 @@ CHANGES = {"train": TRAIN, "sample": {**SAMPLE, **VERSION}, "score": SCORE, "fin
 NAMES = {"train": "source day_street", "sample": "sample of dusk_street", "score": WEB, "fine-tune": TRIAL}
 CASES = [(kind, part) for kind, changes in CHANGES.items() for part in changes]
 TOLD = {
+    ("train", "arithmetic"): "arithmetic: bfloat16 -> float32",
+    ("fine-tune", "arithmetic"): "arithmetic: bfloat16 -> float32",
     ("train", "train"): "records of day_street source_train",
     ("train", "eval"): "records of day_street eval",
     ("sample", "records"): "records of dusk_street train",
     ("score", "observations.sample.records"): "records of dusk_street train",
     ("score", "observations.float16"): "keep_features: false -> true",
+    ("score", "observations.arithmetic"): "arithmetic: float32 -> float64",
+    ("score", "version"): "version of metric gbc: 1 -> 2",
     ("score", "source_images.0.records"): "records of day_street train",
     ("score", "source_images.1"): "pixels of a source's own images: 5000 -> 7",
     ("score", "settings"): "metric settings of leep: {} -> absent",
@@ -256,6 +291,9 @@ def told(kind: str, part: str) -> str:
     if part.startswith("settings."):
         metric = "gbc" if part.removeprefix("settings.") in METRICS["gbc"].settings else "ids"
         return f"metric {part.replace('settings', f'settings of {metric}')}: "
+    if part.startswith("observations.libraries."):
+        name = part.removeprefix("observations.libraries.")
+        return f"{name}: {library_versions('mmseg')[name]} -> 0.1"
     plain = part.removeprefix("observations.").removeprefix("sample.")
     if part.startswith("source_images.0."):
         plain = f"{part.removeprefix('source_images.0.')} of day_street"

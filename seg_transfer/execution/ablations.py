@@ -96,7 +96,7 @@ def _gbc_rows(bench: Bench, entry: SourceEntry, target: str, say: Say) -> list[d
     """The scores of a pair by all settings: the stored ones where they are valid."""
     run, seen = bench.run, bench.target(target)
     file = run.folder / "ablations/gbc" / entry.name / f"{target}.parquet"
-    observed = observations_key(run, bench.source_key(entry), seen.sample_key)
+    observed = observations_key(run, entry, bench.source_key(entry), seen.sample_key)
     key = content_key(score=score_key(observed, "gbc", None), settings=[*DIMENSIONS, *COVARIANCES])
     stored = read_rows(file, GBC_SETTINGS)
     if stored and all(row["content_key"] == key for row in stored):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from seg_transfer.errors import ConfigError
 from seg_transfer.execution.claims import Held, for_each_claimed
 from seg_transfer.execution.items import Trial
-from seg_transfer.execution.keys import trial_keys
+from seg_transfer.execution.keys import is_valid, trial_keys
 from seg_transfer.execution.observing import Bench, observations_of
 from seg_transfer.execution.run import Pair, Run, Say, pair_label, wanted_pairs
 from seg_transfer.features.extract import extract
@@ -111,9 +111,9 @@ class _Item:
 
 def _explain_pair(item: _Item) -> bool:
     """Write what is missing of an explanation; whether anything was."""
-    observed = item.bench.observations_key(item.pair[0], item.bench.target(item.pair[1]))
+    observed, gbc = item.bench.observations_key(item.pair[0], item.bench.target(item.pair[1])), METRICS["gbc"]
     keys = {
-        "overlaps": content_key(observations=observed, overlaps=dict(METRICS["gbc"].settings)),
+        "overlaps": content_key(observations=observed, overlaps=dict(gbc.settings), version=gbc.version),
         "classes": content_key(observations=observed, classes="pixels of the sample"),
         "map": content_key(observations=observed, map=item.method, n_pixels=MAP_PIXELS),
     }
@@ -164,7 +164,7 @@ def _kept_card(item: _Item) -> tuple[int, Path | None]:
     run, (entry, target) = item.bench.run, item.pair
     for seed in run.study.fine_tuning.seeds if run.study.fine_tuning else ():
         card = run.fine_tuned_folder(entry.name, target, seed) / FILE_NAME
-        if card.exists() and read_source_card(card).content_key == trial_keys(run, Trial(entry, target, seed))[1]:
+        if card.exists() and is_valid(read_source_card(card).content_key, trial_keys(run, Trial(entry, target, seed))):
             return seed, card
     return 0, None
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import nn
 from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.execution.claims import Held, for_each_claimed
 from seg_transfer.execution.items import Trial, fine_tuning_of, trial_lease, wanted_trials
-from seg_transfer.execution.keys import start_key, target_network, trial_keys, tunable_source
+from seg_transfer.execution.keys import TrainingKeys, is_valid, start_key, target_network, trial_keys, tunable_source
 from seg_transfer.execution.progress import progress_of
 from seg_transfer.execution.run import WHOLE, Run, Say, Shard, share
 from seg_transfer.execution.sources import common_initialisation, keep_network
@@ -30,7 +30,7 @@ from seg_transfer.store.lease import awaited
 from seg_transfer.store.tables import PERFORMANCE, provenance, read_metadata, read_rows, write_rows
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on
-from seg_transfer.training.fit import fit
+from seg_transfer.training.fit import arithmetic_here, fit
 from seg_transfer.training.iou import SegmentationQuality
 from seg_transfer.training.processes import is_main_process
 
@@ -66,7 +66,7 @@ def missing_trials(run: Run, sources: Sequence[str] = (), targets: Sequence[str]
 
     def is_missing(trial: Trial) -> bool:
         try:
-            return not _is_finished(run, trial, trial_keys(run, trial)[1])
+            return not _is_finished(run, trial, trial_keys(run, trial))
         except CheckpointError:
             return True
 
@@ -74,19 +74,21 @@ def missing_trials(run: Run, sources: Sequence[str] = (), targets: Sequence[str]
 
 
 def _finetune(run: Run, trial: Trial, held: Held, n_workers: int, say: Say) -> None:
-    training_key, key = trial_keys(run, trial)
+    keys, folder = trial_keys(run, trial), run.folder / "fine_tuning" / trial.source_name / trial.target
     # Without the eval split: when that must be mended, the training is not lost.
-    work_dir = run.folder / "fine_tuning" / trial.source_name / trial.target / f"seed_{trial.seed}_{training_key[:12]}"
-    if _is_finished(run, trial, key):
-        _clear(work_dir)
+    work_dirs = {name: folder / f"seed_{trial.seed}_{weights[:12]}" for name, (weights, _) in keys.items()}
+    if _is_finished(run, trial, keys):
+        _clear(work_dirs.values())
         return
     began = time.monotonic()
     manifest, records = run.manifests[trial.target], run.low_shot(trial.target)
     schedule, model = schedule_of(fine_tuning_of(run)), _model(run, trial)
+    arithmetic = arithmetic_here(schedule)
+    key = keys[arithmetic][1]
     network, initialisation = _initialised(run, trial, model)
     crops = TrainingCrops(records, manifest, schedule, trial.seed)
     with progress_of(f"fine-tune {trial}") as tick:
-        fit(network, crops, work_dir, n_workers=n_workers, progress=tick)
+        fit(network, crops, work_dirs[arithmetic], n_workers=n_workers, progress=tick)
     found = evaluate_on(as_source_model(network, model), run.records(trial.target, "eval"), manifest)
     if not (is_main_process() and held()):
         return
@@ -106,20 +108,21 @@ def _finetune(run: Run, trial: Trial, held: Held, n_workers: int, say: Say) -> N
         )
     numbers = {"n_train_images": len(records), "steps": schedule.steps, **provenance(seconds, key)}
     _store(run, trial, found, numbers)
-    _clear(work_dir)
+    _clear(work_dirs.values())
     absent = ", ".join(manifest.classes[index] for index in found.absent)
     say(f"{trial}: mIoU {found.miou:.4f} ({seconds:.0f} s{f'; absent: {absent}' if absent else ''})")
 
 
-def _clear(work_dir: Path) -> None:
-    """Remove the checkpoint of a fine-tuning that is stored, and the empty folders above it."""
-    shutil.rmtree(work_dir, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        os.removedirs(work_dir.parent)
+def _clear(work_dirs: Iterable[Path]) -> None:
+    """Remove the checkpoints of a fine-tuning that is stored, and the empty folders above them."""
+    for work_dir in work_dirs:
+        shutil.rmtree(work_dir, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.removedirs(work_dir.parent)
 
 
-def _is_finished(run: Run, trial: Trial, key: str) -> bool:
-    return any(row["content_key"] == key for row in _rows(run, trial))
+def _is_finished(run: Run, trial: Trial, keys: TrainingKeys) -> bool:
+    return any(is_valid(row["content_key"], keys) for row in _rows(run, trial))
 
 
 def _model(run: Run, trial: Trial) -> ModelConfig:

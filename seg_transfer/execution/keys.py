@@ -5,7 +5,7 @@ The stages and the plan ask here, and nowhere else, whether a stored result is s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seg_transfer.data.records import Record
@@ -15,15 +15,23 @@ from seg_transfer.execution.run import Run
 from seg_transfer.execution.study import SourceEntry, schedule_of
 from seg_transfer.metrics import METRICS
 from seg_transfer.models.configs import ModelConfig, read_model_config, resolve, with_classes, with_normalisation
+from seg_transfer.models.libraries import library_versions
 from seg_transfer.models.specs import MmsegSource, SourceSpec, spec_key
 from seg_transfer.store.content_key import Key, content_key, manifest_key, sha256_of_file
 from seg_transfer.store.results import needs_source_images
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 from seg_transfer.store.tables import SCORES_LAYOUT
+from seg_transfer.training.schedule import Schedule
 
 # The metrics that look at a source's own images thin them further or use class means; those of all sources stay in
 # memory at once, 15 MB each with 720 channels.
 SOURCE_OBSERVATIONS = 5000
+# In which networks compute features on every device: see `models.precision`.
+FEATURES_ARITHMETIC = "float32"
+# Stands for what a training of an earlier version, which did not note it, computed in: one of what its settings allow.
+NOT_NOTED = "not noted"
+# The arithmetic of a training -> key of all that decides its weights, and of all that decides its weights and its mIoU.
+TrainingKeys = Mapping[str, tuple[Key, Key]]
 
 
 def target_network(run: Run, dataset: str) -> ModelConfig:
@@ -83,19 +91,30 @@ def tunable_source(run: Run, entry: SourceEntry) -> MmsegSource:
     )
 
 
-def training_keys(run: Run, entry: SourceEntry) -> tuple[Key, Key]:
-    """Key of all that decides a source's weights, and of all that decides its weights and its mIoU."""
+def is_valid(content_key: str, keys: TrainingKeys) -> bool:
+    """Whether a training with this key is one of those that the settings ask for, on whatever machine it was done."""
+    return any(content_key == key for _, key in keys.values())
+
+
+def training_keys(run: Run, entry: SourceEntry) -> TrainingKeys:
+    """Keys of a source's training, one for each arithmetic that its schedule allows."""
     training = training_of(run)
     parts: dict[str, object] = {
         "model": target_network(run, entry.dataset),
-        "schedule": schedule_of(training).model_dump(mode="json"),
         "seed": training.seed,
         "initialisation": _initialisation_key(run),
         "manifest": manifest_key(run.manifests[entry.dataset]),
         "train": run.records_key(entry.dataset, run.records(entry.dataset, "source_train")),
     }
     eval_key = run.records_key(entry.dataset, run.records(entry.dataset, "eval"))
-    return content_key(**parts), content_key(**parts, eval=eval_key)
+    return _for_each_arithmetic(schedule_of(training), parts, eval_key)
+
+
+def _for_each_arithmetic(schedule: Schedule, parts: Mapping[str, object], eval_key: Key) -> TrainingKeys:
+    every = {**parts, "schedule": schedule.model_dump(mode="json")}
+    of_all: dict[str, dict[str, object]] = {name: {**every, "arithmetic": name} for name in schedule.arithmetics}
+    of_all[NOT_NOTED] = every
+    return {name: (content_key(**own), content_key(**own, eval=eval_key)) for name, own in of_all.items()}
 
 
 def low_shot_sample_key(run: Run, dataset: str) -> Key:
@@ -122,10 +141,17 @@ def weights_key(run: Run, entry: SourceEntry) -> Key:
     return run.once(f"weights of {entry.name}", lambda: spec_key(source_spec(run, entry), memo=run.memo))
 
 
-def observations_key(run: Run, source: Key, sample: Key) -> Key:
-    """Key of all that decides the observations of a source and a dataset."""
+def observations_key(run: Run, entry: SourceEntry, source: Key, sample: Key) -> Key:
+    """Key of all that decides the observations of a source and a dataset; `source` is the key of its weights."""
     study = run.study
-    return content_key(source=source, sample=sample, normalisation=study.normalisation, float16=study.keep_features)
+    return content_key(
+        source=source,
+        sample=sample,
+        normalisation=study.normalisation,
+        float16=study.keep_features,
+        arithmetic=FEATURES_ARITHMETIC,
+        libraries=library_versions(entry.kind),
+    )
 
 
 def score_key(observations: Key, metric: str, source_sample: Key | None) -> Key:
@@ -140,23 +166,23 @@ def score_key(observations: Key, metric: str, source_sample: Key | None) -> Key:
         if source_sample is None:
             return Key("")
         parts = {"source_images": [source_sample, SOURCE_OBSERVATIONS]}
-    settings = dict(METRICS[metric].settings)
-    return content_key(observations=observations, metric=metric, settings=settings, layout=SCORES_LAYOUT, **parts)
+    parts |= {"settings": dict(METRICS[metric].settings), "version": METRICS[metric].version}
+    return content_key(observations=observations, metric=metric, layout=SCORES_LAYOUT, **parts)
 
 
-def trial_keys(run: Run, trial: Trial) -> tuple[Key, Key]:
-    """Key of all that decides a trial's weights, and of all that decides its weights and its mIoU."""
+def trial_keys(run: Run, trial: Trial) -> TrainingKeys:
+    """Keys of a trial, one for each arithmetic that its schedule allows."""
     target, tuning = trial.target, fine_tuning_of(run)
     parts: dict[str, object] = {
         "start": start_key(run, trial),
         "normalisation": run.study.normalisation,
-        "schedule": run.once("fine-tuning schedule", lambda: schedule_of(tuning).model_dump(mode="json")),
         "seed": trial.seed,
         "manifest": run.once(f"manifest of {target}", lambda: manifest_key(run.manifests[target])),
         "train": run.once(f"train of {target}", lambda: run.records_key(target, run.low_shot(target))),
     }
     eval_key = run.once(f"eval of {target}", lambda: run.records_key(target, run.records(target, "eval")))
-    return content_key(**parts), content_key(**parts, eval=eval_key)
+    schedule = run.once("fine-tuning schedule", lambda: schedule_of(tuning))
+    return _for_each_arithmetic(schedule, parts, eval_key)
 
 
 def start_key(run: Run, trial: Trial) -> Key:

@@ -120,7 +120,7 @@ class Bench:
 
     def observations_key(self, entry: SourceEntry, target: SeenTarget) -> Key:
         """Key of all that decides the observations of a source and a dataset."""
-        return keys.observations_key(self.run, self.source_key(entry), target.sample_key)
+        return keys.observations_key(self.run, entry, self.source_key(entry), target.sample_key)
 
 
 def observations_of(bench: Bench, entry: SourceEntry, target: SeenTarget) -> Observations:

@@ -22,6 +22,9 @@ from seg_transfer.execution.items import (
     why_unseen,
 )
 from seg_transfer.execution.keys import (
+    NOT_NOTED,
+    TrainingKeys,
+    is_valid,
     low_shot_sample_key,
     observations_key,
     score_key,
@@ -121,11 +124,11 @@ def _training(run: StillRun, entry: SourceEntry, item: partial[PlanItem]) -> Pla
     card = read_source_card(file)
     if not card.weights_file(file.parent).exists():
         return item(state="missing", reasons=("its weights",))
-    key = training_keys(run, entry)[1]
-    if card.content_key == key:
+    keys = training_keys(run, entry)
+    if is_valid(card.content_key, keys):
         return item(state="done", seconds=card.seconds)
     records = {"train": f"records of {entry.dataset} source_train", "eval": f"records of {entry.dataset} eval"}
-    changed = _changes(card.key_parts, key, lambda name: records.get(name, name))
+    changed = _changes(card.key_parts, _nearest(keys, card.key_parts), lambda name: records.get(name, name))
     return item(state="stale", reasons=changed, seconds=card.seconds)
 
 
@@ -167,7 +170,7 @@ def _score_keys(run: StillRun, pair: Pair, metrics: Sequence[str]) -> dict[str, 
     if not metrics:
         return {}
     entry, target = pair
-    observations = observations_key(run, weights_key(run, entry), low_shot_sample_key(run, target))
+    observations = observations_key(run, entry, weights_key(run, entry), low_shot_sample_key(run, target))
     return {
         name: score_key(
             observations, name, low_shot_sample_key(run, entry.dataset) if needs_source_images(name) else None
@@ -185,11 +188,17 @@ def _fine_tuning(run: StillRun, trial: Trial, item: partial[PlanItem]) -> PlanIt
     row = of_seed.get(trial.seed)
     if row is None:
         return item(state="missing")
-    key = trial_keys(run, trial)[1]
-    if row["content_key"] == key:
+    keys = trial_keys(run, trial)
+    if is_valid(row["content_key"], keys):
         return item(state="done", seconds=row["seconds"])
     was = parts_in(metadata_of(stored, KEY_PARTS)).get(str(trial.seed), {})
-    return item(state="stale", reasons=_changes(was, key, partial(_trial_label, trial)), seconds=row["seconds"])
+    changed = _changes(was, _nearest(keys, was), partial(_trial_label, trial))
+    return item(state="stale", reasons=changed, seconds=row["seconds"])
+
+
+def _nearest(keys: TrainingKeys, was: Mapping[str, str]) -> Key:
+    """The key of the arithmetic that a stored training was done in, or of that which is always allowed."""
+    return keys.get(was.get("arithmetic", NOT_NOTED), keys["float32"])[1]
 
 
 def _changes(was: Mapping[str, str], key: Key, label: Label) -> tuple[str, ...]:
@@ -197,7 +206,7 @@ def _changes(was: Mapping[str, str], key: Key, label: Label) -> tuple[str, ...]:
     if not was:
         return (EARLIER_VERSION,)
     names = [name for name in {**key.parts, **was} if was.get(name) != key.parts.get(name)]
-    told = (_told(label(name), was.get(name, "absent"), key.parts.get(name, "absent")) for name in names)
+    told = (_told(label(name), was.get(name, NOT_NOTED), key.parts.get(name, "absent")) for name in names)
     return tuple(dict.fromkeys(told)) or (_SAME_PARTS,)
 
 
@@ -218,6 +227,10 @@ def _score_label(pair: Pair, metric: str, name: str) -> str:
     if plain.startswith("source_images.0."):
         own = _sample_label(entry.dataset, plain.removeprefix("source_images.0."))
         return own if own.startswith("records") else f"{own} of {entry.dataset}"
+    if plain.startswith("libraries."):
+        return plain.removeprefix("libraries.")
+    if plain == "version":
+        return f"version of metric {metric}"
     if plain.startswith("settings"):
         return f"metric settings of {metric}{plain.removeprefix('settings')}"
     return {"source_images.1": "pixels of a source's own images", "float16": "keep_features"}.get(plain, plain)

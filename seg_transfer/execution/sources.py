@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -12,7 +12,7 @@ from torch import nn
 from seg_transfer import __version__
 from seg_transfer.execution.claims import Held, for_each_claimed
 from seg_transfer.execution.items import source_lease, trained_by_study, training_of
-from seg_transfer.execution.keys import init_checkpoint_of, target_network, training_keys
+from seg_transfer.execution.keys import TrainingKeys, init_checkpoint_of, is_valid, target_network, training_keys
 from seg_transfer.execution.progress import progress_of
 from seg_transfer.execution.run import WHOLE, Run, Say, Shard, share
 from seg_transfer.execution.study import SourceEntry, schedule_of
@@ -25,7 +25,7 @@ from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_ca
 from seg_transfer.store.tables import now_utc
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on
-from seg_transfer.training.fit import fit
+from seg_transfer.training.fit import arithmetic_here, fit
 from seg_transfer.training.iou import SegmentationQuality
 from seg_transfer.training.processes import is_main_process
 
@@ -63,35 +63,34 @@ def common_initialisation(run: Run, network: nn.Module) -> str:
 
 def missing_sources(run: Run, *, only: Sequence[str] = ()) -> list[str]:
     """Names of the sources that the study trains and that are missing or were trained with other settings."""
-    return [
-        entry.name for entry in trained_by_study(run, only) if not _is_trained(run, entry, training_keys(run, entry)[1])
-    ]
+    entries = trained_by_study(run, only)
+    return [entry.name for entry in entries if not _is_trained(run, entry, training_keys(run, entry))]
 
 
-def _is_trained(run: Run, entry: SourceEntry, key: str) -> bool:
+def _is_trained(run: Run, entry: SourceEntry, keys: TrainingKeys) -> bool:
     folder = run.source_folder(entry.name)
     if not ((folder / FILE_NAME).exists() and (folder / _WEIGHTS).exists()):
         return False
-    return read_source_card(folder / FILE_NAME).content_key == key
+    return is_valid(read_source_card(folder / FILE_NAME).content_key, keys)
 
 
 def _train_source(run: Run, entry: SourceEntry, held: Held, n_workers: int, say: Say) -> None:
-    training_key, key = training_keys(run, entry)
-    folder = run.source_folder(entry.name)
+    keys, folder = training_keys(run, entry), run.source_folder(entry.name)
     # Without the eval split: when that must be mended, the training is not lost.
-    work_dir = folder / f"training_{training_key[:12]}"
-    if _is_trained(run, entry, key):
-        shutil.rmtree(work_dir, ignore_errors=True)  # of a process that ended between the last two lines below
+    work_dirs = {name: folder / f"training_{weights[:12]}" for name, (weights, _) in keys.items()}
+    if _is_trained(run, entry, keys):
+        _remove(work_dirs.values())  # of a process that ended between the last two lines below
         return
     began = time.monotonic()
     training, model = training_of(run), target_network(run, entry.dataset)
+    arithmetic = arithmetic_here(schedule_of(training))
     network = build_network(model, seed=training.seed)
     initialisation = common_initialisation(run, network)
     crops = TrainingCrops(
         run.records(entry.dataset, "source_train"), run.manifests[entry.dataset], schedule_of(training), training.seed
     )
     with progress_of(f"train {entry.name}") as tick:
-        fit(network, crops, work_dir, n_workers=n_workers, progress=tick)
+        fit(network, crops, work_dirs[arithmetic], n_workers=n_workers, progress=tick)
     found = evaluate_on(as_source_model(network, model), run.records(entry.dataset, "eval"), crops.manifest)
     if not (is_main_process() and held()):
         return
@@ -105,10 +104,15 @@ def _train_source(run: Run, entry: SourceEntry, held: Held, n_workers: int, say:
         model=model,
         initialisation=initialisation,
         seconds=time.monotonic() - began,
-        key=key,
+        key=keys[arithmetic][1],
     )
-    shutil.rmtree(work_dir, ignore_errors=True)
+    _remove(work_dirs.values())
     say(f"source {entry.name}: mIoU {found.miou:.4f} on its own eval split ({time.monotonic() - began:.0f} s)")
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def keep_network(

@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -24,9 +24,10 @@ class Metric:
 
     ``needs``: names of the fields of `Observations` that must be there; "scores" for a metric that is made of other
     metrics' scores of several pairs. ``range``, ``cost`` and ``reference``: text for people. ``scores(statistics,
-    **settings)``: its computation. ``settings``: all that changes its value, for content keys. ``additive``: whether
-    ``scores`` gives the score without each group too, from sums over images; if not, it gives the score alone.
-    ``extra``: the library that it needs beyond the package's own; an extra of the same name installs it.
+    **settings)``: its computation. ``settings``: all that changes its value, for content keys. ``version``: of its
+    code, for the same keys: one more whenever the code gives other values. ``additive``: whether ``scores`` gives the
+    score without each group too, from sums over images; if not, it gives the score alone. ``extra``: the library that
+    it needs beyond the package's own; an extra of the same name installs it.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Metric:
     reference: str
     scores: Callable[..., Scores]
     settings: Mapping[str, Setting]
+    version: int = field(kw_only=True)
     additive: bool = False
     extra: str = ""
 

@@ -132,6 +132,7 @@ def _transport_cost(cost: FloatArray) -> float:
 
 METRIC = Metric(
     name="ccfv",
+    version=1,
     needs=frozenset({"features", "image_index"}),
     range="(-inf, inf)",
     cost="M^2 C D",

@@ -66,6 +66,7 @@ def earth_movers_distance(target: Moments, source: Moments) -> float:
 
 METRIC = Metric(
     name="emd",
+    version=1,
     needs=frozenset({"features", "source_images"}),
     range="(0, 1]",
     cost="N D^2 + C^2 C_s",

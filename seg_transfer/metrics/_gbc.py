@@ -254,6 +254,7 @@ _DISTANCES: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
 
 METRIC = Metric(
     name="gbc",
+    version=1,
     needs=frozenset({"features"}),
     range="[-C (C - 1), 0]",
     cost="N D^2",

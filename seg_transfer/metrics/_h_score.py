@@ -42,6 +42,7 @@ def _score(moments: Moments) -> float:
 
 METRIC = Metric(
     name="h_score",
+    version=1,
     needs=frozenset({"features"}),
     range="[0, min(D, C - 1)]",
     cost="N D^2",

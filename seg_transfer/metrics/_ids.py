@@ -69,6 +69,7 @@ def _scores(statistics: Statistics) -> Scores:
 
 METRIC = Metric(
     name="ids",
+    version=1,
     needs=frozenset({"image_embeddings", "source_images"}),
     range="(-inf, 0]",
     cost="M M_s D",

@@ -51,6 +51,7 @@ def _score(moments: Moments) -> float:
 
 METRIC = Metric(
     name="lda_score",
+    version=1,
     needs=frozenset({"features"}),
     range="[0, inf)",
     cost="N D^2",

@@ -106,6 +106,7 @@ def _log_sums(
 
 METRIC = Metric(
     name="leep",
+    version=1,
     needs=frozenset({"source_probs"}),
     range="(-inf, 0]",
     cost="N C_s",

@@ -120,6 +120,7 @@ def _step(problem: _Problem, classes: npt.NDArray[np.int64], ratio: FloatArray) 
 
 METRIC = Metric(
     name="logme",
+    version=1,
     needs=frozenset({"features"}),
     range="(-inf, inf)",
     cost="N D^2",

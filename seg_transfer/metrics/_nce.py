@@ -57,6 +57,7 @@ def _joint_counts(statistics: Statistics) -> IntArray:
 
 METRIC = Metric(
     name="nce",
+    version=1,
     needs=frozenset({"source_probs"}),
     range="[-log C, 0]",
     cost="N C_s",

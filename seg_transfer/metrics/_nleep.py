@@ -86,6 +86,7 @@ def projection(moments: Moments) -> Callable[[FloatArray], FloatArray]:
 
 METRIC = Metric(
     name="nleep",
+    version=1,
     needs=frozenset({"features"}),
     range="(-inf, 0]",
     cost="N D^2 + N C d^2",

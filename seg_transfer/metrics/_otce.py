@@ -88,6 +88,7 @@ def _mean(points: FloatArray, counts: FloatArray) -> FloatArray:
 
 METRIC = Metric(
     name="otce",
+    version=1,
     needs=frozenset({"features", "source_images"}),
     range="[-log C, 0]",
     cost="n^2 D + n^3",

@@ -98,6 +98,7 @@ def _squared_wasserstein(one: tuple[FloatArray, FloatArray], other: tuple[FloatA
 
 METRIC = Metric(
     name="otdd",
+    version=1,
     needs=frozenset({"features", "source_images"}),
     range="(-inf, 0]",
     cost="n^2 D + n^3",

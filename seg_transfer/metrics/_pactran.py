@@ -65,6 +65,7 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
 
 METRIC = Metric(
     name="pactran",
+    version=1,
     needs=frozenset({"features"}),
     range="(-inf, 0]",
     cost="1000 n C D",

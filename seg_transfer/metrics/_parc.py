@@ -72,6 +72,7 @@ def _standardised_rows(x: FloatArray) -> FloatArray:
 
 METRIC = Metric(
     name="parc",
+    version=1,
     needs=frozenset({"features"}),
     range="[-1, 1]",
     cost="n^2 D",

@@ -52,6 +52,7 @@ def _scores(_statistics: Statistics, **_settings: Setting) -> Scores:
 
 METRIC = Metric(
     name="rank_mean",
+    version=1,
     needs=frozenset({"scores"}),
     range="[-n, -1] among n pairs",
     cost="none",

@@ -59,6 +59,7 @@ def ledoit_wolf_shrinkage(moments: Moments) -> float:
 
 METRIC = Metric(
     name="regularized_h_score",
+    version=1,
     needs=frozenset({"features"}),
     range="[0, min(D, C - 1)]",
     cost="N D^2",

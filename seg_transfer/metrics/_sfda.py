@@ -107,6 +107,7 @@ def _means_and_within(blocks: Blocks, counts: IntArray, width: int) -> tuple[Flo
 
 METRIC = Metric(
     name="sfda",
+    version=1,
     needs=frozenset({"features"}),
     range="[0, 1]",
     cost="N D^2 + N C D",

@@ -70,6 +70,7 @@ def _rate(second_moment: FloatArray, eps: float) -> float:
 
 METRIC = Metric(
     name="trans_rate",
+    version=1,
     needs=frozenset({"features"}),
     range="[0, inf)",
     cost="N D^2 + C D^3",

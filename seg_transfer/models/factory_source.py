@@ -28,7 +28,7 @@ def load_factory(spec: FactorySource, device: str) -> SourceModel:
         CheckpointError: The weights are missing, unsafe, or those of another network.
     """
     state = load_checkpoint(spec.weights)
-    network = made(spec.factory, spec.folder)
+    network = made(spec.factory, spec.folder).float()  # half precision differs from device to device
     load_exactly(network, state, str(spec.weights))
     placed(network, device)
     try:

@@ -21,6 +21,7 @@ from seg_transfer.models.answers import (
 from seg_transfer.models.checkpoints import load_checkpoint
 from seg_transfer.models.configs import ModelConfig, n_classes_of, resolve
 from seg_transfer.models.networks import build_network, classifier_name, load_weights, placed
+from seg_transfer.models.precision import plain_float32
 
 RGB = tuple[float, float, float]
 
@@ -30,7 +31,7 @@ class SourceModel:
     """A network in evaluation mode with the layer that its pixel features are read from.
 
     Attributes:
-        network: Takes normalised images (B, 3, H, W), on its device.
+        network: Takes normalised images (B, 3, H, W), float32, on its device.
         classifier: Its last linear or 1x1 layer: the input is the feature map, the output the class scores. A linear
             layer has the channels last. None where only the network's answer can be read.
         n_features: D, the channels of the feature map; 0 without a classifier.
@@ -55,7 +56,7 @@ class SourceModel:
         return self.classifier is not None
 
     def feature_maps(self, images: Tensor, mean: RGB | None = None, std: RGB | None = None) -> FeatureMaps:
-        """Run the network once.
+        """Run the network once, in float32 on every device.
 
         Args:
             images: uint8 (B, 3, H, W), RGB.
@@ -69,9 +70,10 @@ class SourceModel:
             ConfigError: The network fails on images of this size.
         """
         normalised = self.normalised(images, mean or self.mean, std or self.std)
-        if self.classifier is None:
-            return FeatureMaps(None, self._scores_in(answer_of(self.network, normalised)))
-        return hooked(self.network, self.classifier, normalised)[0]
+        with plain_float32():
+            if self.classifier is None:
+                return FeatureMaps(None, self._scores_in(answer_of(self.network, normalised)))
+            return hooked(self.network, self.classifier, normalised)[0]
 
     def _scores_in(self, answer: object) -> Tensor:
         scores = only_score_map(self.network, answer, self.n_classes).float()
@@ -86,7 +88,7 @@ class SourceModel:
         spread = 255 * torch.tensor(std, device=weight.device).view(shape)
         normalised = (images.to(weight.device, torch.float32) - centre) / spread
         ordered = normalised.flip(1) if self.channel_order == "bgr" else normalised
-        return ordered.to(weight.dtype).contiguous(memory_format=torch.channels_last)
+        return ordered.contiguous(memory_format=torch.channels_last)
 
 
 def load_source_model(

@@ -16,10 +16,11 @@ from seg_transfer.errors import CheckpointError, SegTransferError, TrainingError
 from seg_transfer.models.checkpoints import read_plain_pickle
 from seg_transfer.models.compat import quiet
 from seg_transfer.models.networks import placed
+from seg_transfer.models.precision import plain_float32
 from seg_transfer.store.atomic import replaced_atomically
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.processes import is_main_process, meet, take_buffers_of_main
-from seg_transfer.training.schedule import Schedule
+from seg_transfer.training.schedule import Arithmetic, Schedule
 
 with quiet():
     from mmengine.device import get_device
@@ -83,7 +84,8 @@ def fit(
         experiment_name=f"{work_dir.name}_{os.urandom(4).hex()}",
     )
     try:
-        runner.train()
+        with plain_float32():
+            runner.train()
     except SegTransferError as error:
         # A process that reads images sends its error with a traceback in front; the reason is the last line.
         kind = type(error)
@@ -242,11 +244,8 @@ def _optimiser(network: nn.Module, schedule: Schedule) -> OptimWrapper:
         momentum=schedule.momentum,
         weight_decay=schedule.weight_decay,
     )
-    if not schedule.mixed_precision:
-        return OptimWrapper(optimizer=sgd)
-    if get_device() != "cpu":
-        return AmpOptimWrapper(optimizer=sgd)
-    return _BFloat16(optimizer=sgd) if multiplies_bfloat16() else OptimWrapper(optimizer=sgd)
+    wrapper = {"float32": OptimWrapper, "float16": AmpOptimWrapper, "bfloat16": _BFloat16}[arithmetic_here(schedule)]
+    return wrapper(optimizer=sgd)
 
 
 class _BFloat16(OptimWrapper):  # type: ignore[misc]
@@ -256,6 +255,15 @@ class _BFloat16(OptimWrapper):  # type: ignore[misc]
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         with torch.autocast("cpu", dtype=torch.bfloat16), super().optim_context(model):
             yield
+
+
+def arithmetic_here(schedule: Schedule) -> Arithmetic:
+    """What a training computes in on this machine."""
+    if not schedule.mixed_precision:
+        return "float32"
+    if get_device() != "cpu":
+        return "float16"
+    return "bfloat16" if multiplies_bfloat16() else "float32"
 
 
 def multiplies_bfloat16() -> bool:

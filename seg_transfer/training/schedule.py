@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+Arithmetic = Literal["float32", "float16", "bfloat16"]
 
 
 class Schedule(BaseModel):
@@ -57,3 +58,8 @@ class Schedule(BaseModel):
         if value[0] > value[1]:
             raise ValueError("the lowest factor comes first; swap the two")
         return value
+
+    @property
+    def arithmetics(self) -> tuple[Arithmetic, ...]:
+        """What a training may compute in: which of these it is depends on the machine."""
+        return ("float32", "float16", "bfloat16") if self.mixed_precision else ("float32",)

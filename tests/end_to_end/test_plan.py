@@ -30,11 +30,12 @@ from seg_transfer.store.atomic import temporary_path
 from seg_transfer.store.key_parts import KEY_PARTS, parts_in
 from seg_transfer.store.source_card import FILE_NAME
 from seg_transfer.store.tables import PERFORMANCE, SAMPLES, SCORES, read_metadata, write_rows
+from seg_transfer.training import fit
 
 
 @pytest.fixture(scope="module")
 def rich(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The finished study with a source from a config of its own, a metric of source images, and ImageNet weights."""
+    """The finished study with a source from a config of its own and a metric of source images, trained in bfloat16."""
     folder = tmp_path_factory.mktemp("rich")
     for path in (finished.world, finished.run):
         shutil.copytree(path, folder / path.name)
@@ -45,8 +46,12 @@ def rich(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     shutil.copy2(bench.run / "sources/day_street/weights.safetensors", folder / "web.safetensors")
     web = {"name": "web", "dataset": "day_street", "config": "web.json", "checkpoint": "web.safetensors"}
     bench.change(sources=["day_street", web], targets=["dusk_street"], metrics=["gbc", "leep", "ids"])
-    bench.done("score-pairs")
-    bench.done("finetune-pairs")
+    for trained in ("sources/day_street", "performance"):
+        shutil.rmtree(bench.run / trained)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "multiplies_bfloat16", lambda: True)
+        for stage in ("train-sources", "score-pairs", "finetune-pairs"):
+            bench.done(stage)
     return bench
 
 

@@ -45,10 +45,19 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Observations]:
         raise ConfigError("metric faulty needs a library that is not installed; install it")
 
     stand_ins = [
-        Metric("own", frozenset({"features", "source_images"}), "", "", "", own, {}),
-        Metric("pooled", frozenset({"image_embeddings"}), "", "", "", pooled, {}),
-        Metric("thin", frozenset({"features"}), "", "", "", lambda statistics, **_: [1.5], {"max_observations": 30}),
-        Metric("faulty", frozenset({"features"}), "", "", "", faulty, {}),
+        Metric("own", frozenset({"features", "source_images"}), "", "", "", own, {}, version=1),
+        Metric("pooled", frozenset({"image_embeddings"}), "", "", "", pooled, {}, version=1),
+        Metric(
+            "thin",
+            frozenset({"features"}),
+            "",
+            "",
+            "",
+            lambda statistics, **_: [1.5],
+            {"max_observations": 30},
+            version=1,
+        ),
+        Metric("faulty", frozenset({"features"}), "", "", "", faulty, {}, version=1),
     ]
     metrics = METRICS | {metric.name: metric for metric in stand_ins} | {"rank_mean": RANK_MEAN}
     for module in (seg_transfer.metrics, items, keys, scoring, results):

@@ -75,12 +75,12 @@ def put_card(folder: Path, name: str) -> None:
 def finish(run: StillRun) -> None:
     for entry, target in run.pairs:
         head = {"source": entry.name, "target": target}
-        observations = observations_key(run, weights_key(run, entry), low_shot_sample_key(run, target))
+        observations = observations_key(run, entry, weights_key(run, entry), low_shot_sample_key(run, target))
         keys = {name: score_key(observations, name, None) for name in run.study.metrics}
         rows = [{**head, "metric": name, "score": -1.0, **provenance(3.0, key, 2)} for name, key in keys.items()]
         parts = parts_entry({name: key.parts for name, key in keys.items()})
         write_rows(run.scores_file(entry.name, target), SCORES, rows, parts)
-        key = trial_keys(run, Trial(entry, target, 0))[1]
+        key = trial_keys(run, Trial(entry, target, 0))["float32"][1]
         row = {**head, "miou": 0.5, "class_iou": [0.5], "seed": 0, **provenance(1800.0, key)}
         write_rows(run.performance_file(entry.name, target), PERFORMANCE, [row], parts_entry({"0": key.parts}))
 

@@ -85,7 +85,7 @@ def test_any_shape_gives_a_number_in_range(name, world, n, d, n_classes, n_image
 
 def planted(compute, *, additive=False, public=None):
     """A metric that is the class separation along the first channel, but for a fault."""
-    return Metric("planted", frozenset({"features"}), "any", "none", "none", compute, {}, additive)
+    return Metric("planted", frozenset({"features"}), "any", "none", "none", compute, {}, additive, version=1)
 
 
 def separation(statistics):

@@ -183,6 +183,7 @@ def three_metrics():
         "Somebody et al., On [markup], 2020",
         lambda statistics: [0.0],
         {"seed": 3},
+        version=1,
         extra="ot",
     )
     return {"gbc": METRICS["gbc"], "needy": needy, "rank_mean": RANK_MEAN}

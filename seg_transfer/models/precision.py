@@ -1,0 +1,49 @@
+"""The arithmetic in which networks of float32 compute: float32, on every device."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+
+@contextlib.contextmanager
+def plain_float32() -> Iterator[None]:
+    """Switch off what stands in for float32: TF32, with 10 bits of mantissa, and bfloat16; afterwards all is as before.
+
+    By default CUDA convolves in TF32, and code of a model may have allowed more. torch has two sets of switches and
+    stops where they disagree, so both are set.
+    """
+    newer = [(switch, switch.fp32_precision) for switch in _switches()]
+    products = _unless_they_disagree(torch.get_float32_matmul_precision)
+    convolutions = _unless_they_disagree(lambda: torch.backends.cudnn.allow_tf32)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    for switch, _ in newer:
+        switch.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        if products is not None:
+            torch.set_float32_matmul_precision(products)
+        if convolutions is not None:
+            torch.backends.cudnn.allow_tf32 = convolutions
+        for switch, precision in newer:
+            switch.fp32_precision = precision
+
+
+def _switches() -> list[Any]:
+    """The newer switches, one for each kind of operation; an older one stands for several of them."""
+    cuda: Any = torch.backends.cuda
+    cudnn: Any = torch.backends.cudnn
+    mkldnn: Any = torch.backends.mkldnn
+    return [cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]
+
+
+def _unless_they_disagree(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except RuntimeError:
+        return None

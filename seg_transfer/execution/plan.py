@@ -68,6 +68,7 @@ class PlanItem:
         state: "stale" when there is a result that a stage would replace.
         reasons: What made it stale, such as "schedule.steps: 700 -> 800"; or which scores are missing.
         seconds: What it took; None where that was not measured, as for samples, which take no GPU.
+        arithmetic: Of a training that is done: what it computed in; "" for other items, and where it was not noted.
     """
 
     kind: Kind
@@ -77,6 +78,7 @@ class PlanItem:
     state: State
     reasons: tuple[str, ...] = ()
     seconds: float | None = None
+    arithmetic: str = ""
 
 
 def absent_datasets(run: Run) -> dict[str, str]:
@@ -126,7 +128,7 @@ def _training(run: StillRun, entry: SourceEntry, item: partial[PlanItem]) -> Pla
         return item(state="missing", reasons=("its weights",))
     keys = training_keys(run, entry)
     if is_valid(card.content_key, keys):
-        return item(state="done", seconds=card.seconds)
+        return item(state="done", seconds=card.seconds, arithmetic=card.key_parts.get("arithmetic", ""))
     records = {"train": f"records of {entry.dataset} source_train", "eval": f"records of {entry.dataset} eval"}
     changed = _changes(card.key_parts, _nearest(keys, card.key_parts), lambda name: records.get(name, name))
     return item(state="stale", reasons=changed, seconds=card.seconds)
@@ -188,10 +190,9 @@ def _fine_tuning(run: StillRun, trial: Trial, item: partial[PlanItem]) -> PlanIt
     row = of_seed.get(trial.seed)
     if row is None:
         return item(state="missing")
-    keys = trial_keys(run, trial)
+    keys, was = trial_keys(run, trial), parts_in(metadata_of(stored, KEY_PARTS)).get(str(trial.seed), {})
     if is_valid(row["content_key"], keys):
-        return item(state="done", seconds=row["seconds"])
-    was = parts_in(metadata_of(stored, KEY_PARTS)).get(str(trial.seed), {})
+        return item(state="done", seconds=row["seconds"], arithmetic=was.get("arithmetic", ""))
     changed = _changes(was, _nearest(keys, was), partial(_trial_label, trial))
     return item(state="stale", reasons=changed, seconds=row["seconds"])
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_transfer.errors import ConfigError, SegTransferError, is_out_of_memory
+from seg_transfer.models.precision import plain_float32
 
 # Of the largest score: an enlarged map is computed by the network on its own device, and here once more.
 _TOLERANCE = 1e-4
@@ -26,9 +27,9 @@ class FeatureMaps(NamedTuple):
 
 
 def answer_of(network: nn.Module, images: Tensor) -> object:
-    """Run a network on normalised images (B, 3, H, W); raises ConfigError where it fails on them."""
+    """Run a network on normalised images (B, 3, H, W), in float32; raises ConfigError where it fails on them."""
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), plain_float32():
             return network(images)
     except SegTransferError:
         raise

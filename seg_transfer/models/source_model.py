@@ -21,7 +21,6 @@ from seg_transfer.models.answers import (
 from seg_transfer.models.checkpoints import load_checkpoint
 from seg_transfer.models.configs import ModelConfig, n_classes_of, resolve
 from seg_transfer.models.networks import build_network, classifier_name, load_weights, placed
-from seg_transfer.models.precision import plain_float32
 
 RGB = tuple[float, float, float]
 
@@ -70,10 +69,9 @@ class SourceModel:
             ConfigError: The network fails on images of this size.
         """
         normalised = self.normalised(images, mean or self.mean, std or self.std)
-        with plain_float32():
-            if self.classifier is None:
-                return FeatureMaps(None, self._scores_in(answer_of(self.network, normalised)))
-            return hooked(self.network, self.classifier, normalised)[0]
+        if self.classifier is None:
+            return FeatureMaps(None, self._scores_in(answer_of(self.network, normalised)))
+        return hooked(self.network, self.classifier, normalised)[0]
 
     def _scores_in(self, answer: object) -> Tensor:
         scores = only_score_map(self.network, answer, self.n_classes).float()

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from seg_transfer.execution.keys import NOT_NOTED
 from seg_transfer.execution.plan import KINDS, PlanItem
 
 _STATES = ("done", "missing", "stale")
@@ -64,6 +65,8 @@ def render_plan(items: Sequence[PlanItem], folder: Path, console: Console, absen
     for kind in KINDS:
         for line in _group_lines([item for item in items if item.kind == kind and item.state != "done"]):
             console.print(Text(line), soft_wrap=True)
+    if mixed := _mixed_arithmetic(items):
+        console.print(mixed, soft_wrap=True)
     if absent:
         console.print(f"absent: {len(absent)} dataset(s) of the study", soft_wrap=True)
     for name, reason in absent.items():
@@ -73,12 +76,19 @@ def render_plan(items: Sequence[PlanItem], folder: Path, console: Console, absen
     console.print(Text(f"disk: {used}; {_readable(space['free'])} free"), soft_wrap=True)
 
 
+def _mixed_arithmetic(items: Sequence[PlanItem]) -> str:
+    """One line where the fine-tunings, which are compared with each other, were done in several kinds of arithmetic."""
+    count = Counter(item.arithmetic or NOT_NOTED for item in items if item.kind == "fine-tune" and item.state == "done")
+    told = ", ".join(f"{name} ({n})" for name, n in sorted(count.items()))
+    return f"fine-tunings were done in different arithmetic, which moves mIoU: {told}" if len(count) > 1 else ""
+
+
 def _measured(items: Sequence[PlanItem], state: str) -> list[float]:
     return [item.seconds for item in items if item.state == state and item.seconds is not None]
 
 
 def _item_dict(item: PlanItem) -> dict[str, Any]:
-    fields = ("kind", "name", "source", "target", "state", "reasons", "seconds")
+    fields = ("kind", "name", "source", "target", "state", "reasons", "seconds", "arithmetic")
     return {field: getattr(item, field) for field in fields}
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,21 @@ def test_groups_are_bounded_and_the_rest_is_counted(tmp_path):
     lines = printed(items, tmp_path)
     assert next(line for line in lines if line.startswith("stale")) == "stale (weights of source 7): x, x"
     assert "... and 18 more score items for 18 other reasons: see --json" in lines
+
+
+def test_fine_tunings_in_several_kinds_of_arithmetic_are_said(tmp_path):
+    def tuned(*arithmetics: str, state: str = "done", kind: str = "fine-tune") -> list[PlanItem]:
+        return [replace(item(kind, state, 1.0), arithmetic=name) for name in arithmetics]
+
+    mixed = tuned("float16", "", "bfloat16", "float16")
+    line = "fine-tunings were done in different arithmetic, which moves mIoU: bfloat16 (1), float16 (2), not noted (1)"
+    assert line in printed(mixed, tmp_path)
+    for alike in (
+        tuned("float16", "float16"),
+        [*tuned("float16"), *tuned("", state="missing"), *tuned("float32", kind="train")],
+        [],
+    ):
+        assert not any("arithmetic" in line for line in printed(alike, tmp_path))
 
 
 def test_the_number_of_source_observations_is_part_of_a_key():

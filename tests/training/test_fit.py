@@ -15,7 +15,7 @@ from seg_transfer.models.source_model import as_source_model
 from seg_transfer.resources import shipped
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on, predict
-from seg_transfer.training.fit import _loader, fit
+from seg_transfer.training.fit import _loader, arithmetic_here, fit
 from seg_transfer.training.schedule import Schedule
 
 SCHEDULE = Schedule(steps=6, batch_size=2, learning_rate=0.05, warmup_steps=2, checkpoint_every=2)
@@ -115,6 +115,32 @@ def test_mixed_precision_is_only_used_where_asked_for_and_at_hand(
         crops.schedule = SCHEDULE.model_copy(update={"steps": 2, "mixed_precision": mixed_precision})
         trained.append(fit(network_for(crops), crops, tmp_path / str(mixed_precision)))
     assert same_weights(*trained) != cpu_has_it
+
+
+def test_float32_is_no_tf32(crops: TrainingCrops, tmp_path: Path) -> None:
+    """CUDA convolves in TF32 unless that is switched off."""
+    seen, network = [], network_for(crops)
+    network.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.conv.fp32_precision))
+    crops.schedule = SCHEDULE.model_copy(update={"steps": 1, "mixed_precision": False})
+    before = torch.backends.cudnn.conv.fp32_precision
+    fit(network, crops, tmp_path)
+    assert (set(seen), torch.backends.cudnn.conv.fp32_precision) == ({"ieee"}, before)
+
+
+@pytest.mark.parametrize(("asked", "device", "matrix_units", "expected"), [
+    (False, "cuda", True, "float32"),
+    (True, "cuda", True, "float16"),
+    (True, "cpu", True, "bfloat16"),
+    (True, "cpu", False, "float32"),
+])  # fmt: skip
+def test_the_arithmetic_is_one_that_the_schedule_allows(
+    monkeypatch: pytest.MonkeyPatch, asked: bool, device: str, matrix_units: bool, expected: str
+) -> None:
+    monkeypatch.setattr("seg_transfer.training.fit.get_device", lambda: device)
+    monkeypatch.setattr("seg_transfer.training.fit.multiplies_bfloat16", lambda: matrix_units)
+    schedule = SCHEDULE.model_copy(update={"mixed_precision": asked})
+    assert arithmetic_here(schedule) == expected
+    assert expected in schedule.arithmetics
 
 
 def test_processes_share_every_batch_and_a_resumed_run_begins_where_it_stopped(

@@ -11,14 +11,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from seg_transfer.evaluation import SCENARIOS, compare_metrics, evaluate
-from seg_transfer.execution.keys import observations_key, score_key
+from seg_transfer.execution.keys import gbc_settings_key, observations_key
 from seg_transfer.execution.observing import Bench, observations_of
 from seg_transfer.execution.run import Run, Say, for_each, pair_label, prepare_folder
 from seg_transfer.execution.scoring import score_pairs
 from seg_transfer.execution.source_entry import SourceEntry
 from seg_transfer.metrics import gbc
 from seg_transfer.metrics._gbc import Covariance
-from seg_transfer.store.content_key import content_key
 from seg_transfer.store.source_card import FILE_NAME
 from seg_transfer.store.tables import GBC_SETTINGS, SCORES, provenance, read_rows, write_rows
 
@@ -97,7 +96,7 @@ def _gbc_rows(bench: Bench, entry: SourceEntry, target: str, say: Say) -> list[d
     run, seen = bench.run, bench.target(target)
     file = run.folder / "ablations/gbc" / entry.name / f"{target}.parquet"
     observed = observations_key(run, entry, bench.source_key(entry), seen.sample_key)
-    key = content_key(score=score_key(observed, "gbc", None), settings=[*DIMENSIONS, *COVARIANCES])
+    key = gbc_settings_key(observed, [*DIMENSIONS, *COVARIANCES])
     stored = read_rows(file, GBC_SETTINGS)
     if stored and all(row["content_key"] == key for row in stored):
         return stored

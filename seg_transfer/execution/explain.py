@@ -14,16 +14,16 @@ import numpy.typing as npt
 from seg_transfer.errors import ConfigError
 from seg_transfer.execution.claims import Held, for_each_claimed
 from seg_transfer.execution.items import Trial
-from seg_transfer.execution.keys import is_valid, trial_keys
+from seg_transfer.execution.keys import explanation_keys, fine_tuned_map_key, is_valid, trial_keys
 from seg_transfer.execution.observing import Bench, observations_of
 from seg_transfer.execution.run import Pair, Run, Say, pair_label, wanted_pairs
 from seg_transfer.features.extract import extract
-from seg_transfer.metrics import METRICS, class_overlaps
+from seg_transfer.metrics import class_overlaps
 from seg_transfer.models.configs import source_key
 from seg_transfer.models.source_model import load_source_model
 from seg_transfer.observations import FloatArray, Observations
 from seg_transfer.projection import balanced_rows, fit_plane, turned_onto, umap_installed, umap_points
-from seg_transfer.store.content_key import Key, content_key
+from seg_transfer.store.content_key import Key
 from seg_transfer.store.explanations import (
     MAP,
     explanation_file,
@@ -111,12 +111,8 @@ class _Item:
 
 def _explain_pair(item: _Item) -> bool:
     """Write what is missing of an explanation; whether anything was."""
-    observed, gbc = item.bench.observations_key(item.pair[0], item.bench.target(item.pair[1])), METRICS["gbc"]
-    keys = {
-        "overlaps": content_key(observations=observed, overlaps=dict(gbc.settings), version=gbc.version),
-        "classes": content_key(observations=observed, classes="pixels of the sample"),
-        "map": content_key(observations=observed, map=item.method, n_pixels=MAP_PIXELS),
-    }
+    observed = item.bench.observations_key(item.pair[0], item.bench.target(item.pair[1]))
+    keys = explanation_keys(observed, item.method, MAP_PIXELS)
     missing = [name for name, key in keys.items() if not is_explained(item.file(name), key)]
     if missing:
         _explain_source(item, missing, keys)
@@ -145,7 +141,7 @@ def _explain_fine_tuned(item: _Item, map_key: Key) -> bool:
     if card is None:
         file.unlink(missing_ok=True)  # of weights that are gone, or of other settings
         return False
-    key = content_key(before=map_key, weights=source_key(card, memo=item.bench.run.memo))
+    key = fine_tuned_map_key(map_key, source_key(card, memo=item.bench.run.memo))
     if is_explained(file, key):
         return False
     target = item.bench.target(item.pair[1])

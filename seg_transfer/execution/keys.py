@@ -1,6 +1,7 @@
 """What decides each result of a study: its networks as plain data and the content keys of its items, without torch.
 
-The stages and the plan ask here, and nowhere else, whether a stored result is still valid.
+The stages and the plan ask here, and nowhere else, whether a stored result is still valid. ``store/README.md`` says of
+every key what it holds, and why.
 """
 
 from __future__ import annotations
@@ -168,6 +169,26 @@ def score_key(observations: Key, metric: str, source_sample: Key | None) -> Key:
         parts = {"source_images": [source_sample, SOURCE_OBSERVATIONS]}
     parts |= {"settings": dict(METRICS[metric].settings), "version": METRICS[metric].version}
     return content_key(observations=observations, metric=metric, layout=SCORES_LAYOUT, **parts)
+
+
+def gbc_settings_key(observations: Key, settings: Sequence[object]) -> Key:
+    """Key of the scores of a pair by GBC under each of several settings."""
+    return content_key(score=score_key(observations, "gbc", None), settings=settings)
+
+
+def explanation_keys(observations: Key, method: str, n_pixels: int) -> dict[str, Key]:
+    """File of a pair's explanation -> its key; `method` and `n_pixels` are those of the map."""
+    gbc = METRICS["gbc"]
+    return {
+        "overlaps": content_key(observations=observations, overlaps=dict(gbc.settings), version=gbc.version),
+        "classes": content_key(observations=observations, classes="pixels of the sample"),
+        "map": content_key(observations=observations, map=method, n_pixels=n_pixels),
+    }
+
+
+def fine_tuned_map_key(before: Key, weights: Key) -> Key:
+    """Key of the map of a pair after fine-tuning; `before` is that of the map before it."""
+    return content_key(before=before, weights=weights)
 
 
 def trial_keys(run: Run, trial: Trial) -> TrainingKeys:

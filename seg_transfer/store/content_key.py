@@ -1,4 +1,7 @@
-"""Content keys: equal keys mean that a stored result is the one a new computation would give."""
+"""Content keys: equal keys mean that a stored result is the one a new computation would give.
+
+``README.md`` beside this file lists all keys and their parts.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +81,7 @@ def manifest_key(manifest: DatasetManifest) -> Key:
     return Key(content_key(manifest=decisive), {field: _shown(value) for field, value in decisive.items()})
 
 
-def settings_key(kind: str, resolved: Mapping[str, Any], target: str) -> str:
+def settings_key(kind: str, resolved: Mapping[str, Any], target: str) -> Key:
     """Key of the settings in a resolved study that decide a target's "scores" or "performance"; reads no data.
 
     It stands in each result file, so that results of other settings are told from those of the study without the data

@@ -14,6 +14,7 @@ from seg_transfer.data.manifest import SCRATCH
 from seg_transfer.errors import ResultsError
 from seg_transfer.metrics import METRICS
 from seg_transfer.store.content_key import settings_key
+from seg_transfer.store.key_parts import KEY_PARTS, parts_in
 from seg_transfer.store.tables import PERFORMANCE, SCORES, metadata_of, performance_file, read_table, scores_file
 
 if TYPE_CHECKING:
@@ -114,20 +115,22 @@ def _pair(folder: Path, resolved: dict[str, Any], source: dict[str, Any], target
         return None
     n_classes = len(resolved["manifests"][target]["classes"])
     head = {"source": name, "target": target, "miou": miou, "n_target_classes": n_classes}
-    return head | _scores(resolved, scored, source["dataset"])
+    return head | {row["metric"]: row["score"] for row in valid_scores(scored, resolved, source["dataset"])}
 
 
-def _scores(resolved: dict[str, Any], scored: pa.Table, dataset: str) -> dict[str, float]:
-    """The scores of a file, but for those that saw the source's own images under other settings."""
-    scores = {row["metric"]: row["score"] for row in scored.to_pylist()}
-    if saw_these_source_images(scored, resolved, dataset):
-        return scores
-    return {metric: score for metric, score in scores.items() if not needs_source_images(metric)}
+def valid_scores(scored: pa.Table, resolved: Mapping[str, Any], dataset: str) -> list[dict[str, Any]]:
+    """The rows of a file of scores, but for those of another version of their metric, and for those that saw the images
+    of the source's own `dataset` under other settings.
+    """
+    seen = metadata_of(scored, _SOURCE_IMAGES_KEY) == source_images_origin(resolved, dataset)[_SOURCE_IMAGES_KEY]
+    parts = parts_in(metadata_of(scored, KEY_PARTS))
+    rows = [row for row in scored.to_pylist() if seen or not needs_source_images(row["metric"])]
+    return [row for row in rows if _is_of_this_version(row["metric"], parts.get(row["metric"], {}))]
 
 
-def saw_these_source_images(scored: pa.Table, resolved: Mapping[str, Any], dataset: str) -> bool:
-    """Whether the images of the source's own dataset were seen under the settings that the study has."""
-    return metadata_of(scored, _SOURCE_IMAGES_KEY) == source_images_origin(resolved, dataset)[_SOURCE_IMAGES_KEY]
+def _is_of_this_version(metric: str, parts: Mapping[str, str]) -> bool:
+    """Whether a score is by the metric as it is now, or from before the time when its version was noted."""
+    return metric not in METRICS or parts.get("version") in (None, str(METRICS[metric].version))
 
 
 def results_of(kind: str, resolved: dict[str, Any], file: Path, target: str) -> pa.Table | None:

@@ -14,10 +14,9 @@ from seg_transfer.data.manifest import SCRATCH
 from seg_transfer.store.results import (
     complete_pairs,
     miou_of,
-    needs_source_images,
     resolved_study,
     results_of,
-    saw_these_source_images,
+    valid_scores,
 )
 from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card
 from seg_transfer.store.tables import PERFORMANCE, SCORES, performance_file, scores_file
@@ -101,9 +100,7 @@ def _scores(folder: Path, resolved: dict[str, Any]) -> Iterator[tuple[tuple[str,
         table = results_of("scores", resolved, scores_file(folder, source["name"], target), target)
         if table is None:
             continue
-        own_images = saw_these_source_images(table, resolved, source["dataset"])
-        rows = [row for row in table.to_pylist() if row["metric"] in order]
-        rows = [row for row in rows if own_images or not needs_source_images(row["metric"])]
+        rows = [row for row in valid_scores(table, resolved, source["dataset"]) if row["metric"] in order]
         yield (source["name"], target), sorted(rows, key=lambda row: order[row["metric"]])
 
 

@@ -12,7 +12,9 @@ from seg_transfer.errors import ResultsError
 from seg_transfer.metrics import METRICS
 from seg_transfer.store import results
 from seg_transfer.store.content_key import settings_key
+from seg_transfer.store.key_parts import parts_entry
 from seg_transfer.store.results import read_pairs
+from seg_transfer.store.run_results import read_run
 from seg_transfer.store.tables import PERFORMANCE, SCORES, read_rows, write_rows
 
 STUDY = {
@@ -239,3 +241,19 @@ def test_scores_and_performance_of_different_weights_make_no_pair(folder):
     frame, incomplete = read_pairs(folder)
     assert "a" not in set(frame["source"])
     assert "a -> b" in incomplete
+
+
+def test_a_score_of_another_version_of_its_metric_is_left_out(folder, monkeypatch):
+    """Half of the pairs by code before a fix, and half by code after it, make no ranking."""
+    rows = read_rows(folder / "scores/a/b.parquet", SCORES)
+    noted = parts_entry({"gbc": {"version": "1"}, "leep": {"version": "1"}})
+    write_rows(folder / "scores/a/b.parquet", SCORES, rows, origin("scores", "a", "b") | noted)
+    before = read_pairs(folder)
+    changed = {**METRICS, "gbc": replace(METRICS["gbc"], version=2)}
+    monkeypatch.setattr(results, "METRICS", changed)
+    after = read_pairs(folder)
+    assert before[1] == ["b_long -> a", "web -> a"]
+    assert after[1] == ["a -> b", "b_long -> a", "web -> a"]
+    # Scores of earlier versions do not note the version: they are what they are.
+    assert after[0]["source"].tolist() == ["b", "web", "scratch"]
+    assert read_run(folder).scores.groupby(["source", "target"])["metric"].apply(list)["a", "b"] == ["leep"]

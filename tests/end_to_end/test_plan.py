@@ -1,6 +1,7 @@
 """Every part of every content key, changed once, makes stale what rests on it, and the plan names it."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -114,6 +115,18 @@ def test_the_control_tells_of_its_network_and_its_weights(copy, invoke, monkeypa
     assert planned(copy, invoke)[control]["reasons"] == ["initialisation"]
     study_config("backbone")(copy, monkeypatch)
     assert planned(copy, invoke)[control]["reasons"][0] == "model.backbone"
+
+
+@pytest.mark.usefixtures("later")
+def test_a_file_that_is_replaced_by_one_of_the_same_size_and_time_is_seen(copy, invoke):
+    file = next((copy.world / "dusk_street/train").rglob("*.png"))
+    planned(copy, invoke)  # keeps the hashes
+    status, content = file.stat(), file.read_bytes()
+    other = file.with_name("other")
+    other.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.replace(file)
+    assert planned(copy, invoke)["sample", "sample of dusk_street"]["reasons"] == ["records of dusk_street train"]
 
 
 def test_another_seed_or_metric_is_missing_and_not_stale(copy, invoke, monkeypatch):

@@ -84,8 +84,7 @@ def fit(
         experiment_name=f"{work_dir.name}_{os.urandom(4).hex()}",
     )
     try:
-        with plain_float32():
-            runner.train()
+        runner.train()
     except SegTransferError as error:
         # A process that reads images sends its error with a traceback in front; the reason is the last line.
         kind = type(error)
@@ -118,6 +117,7 @@ class _StepLoop(BaseLoop):  # type: ignore[misc]
     def epoch(self) -> int:
         return self._epoch
 
+    @plain_float32()
     def run(self) -> nn.Module:
         runner = self.runner
         runner.call_hook("before_train")

@@ -291,15 +291,3 @@ def test_random_numbers_of_a_factory_disturb_no_others(tmp_path):
     torch.manual_seed(1)
     load_source(spec(tmp_path, "Tokens"))
     assert torch.equal(torch.rand(3), expected)
-
-
-@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
-def test_a_network_of_another_precision_is_seen_in_float32(tmp_path, kind):
-    write_net(tmp_path, "Pyramid")
-    expected = load_source(spec(tmp_path, "Pyramid")).feature_maps(images())
-    file = tmp_path / "nets.py"
-    name = str(kind).removeprefix("torch.")
-    file.write_text(f"{file.read_text()}\n\ndef other():\n    return Pyramid().to(torch.{name})\n")
-    found = load_source(spec(tmp_path, "Pyramid", factory="nets:other")).feature_maps(images())
-    assert found.features.dtype == torch.float32
-    torch.testing.assert_close(found.features, expected.features, atol=0, rtol=0)

@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from other_nets import write_net
 from torch import Tensor, nn
 
+from seg_transfer.models import load_source
 from seg_transfer.models.precision import plain_float32
 from seg_transfer.models.source_model import SourceModel, source_of_scores
+from seg_transfer.models.specs import FactorySource
 
 CUDA, CUDNN, MKLDNN = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
 SWITCHES = (CUDA.matmul, CUDNN.conv, CUDNN.rnn, MKLDNN.matmul, MKLDNN.conv, MKLDNN.rnn)
@@ -105,3 +108,17 @@ def test_the_older_switches_too_are_as_before(name):
         pass
     assert older() == before
     torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
+def test_a_network_of_another_precision_is_seen_in_float32(tmp_path, kind):
+    write_net(tmp_path, "Pyramid")
+    file = tmp_path / "nets.py"
+    file.write_text(f"{file.read_text()}\n\ndef other():\n    return Pyramid().to(torch.{kind})\n")
+    weights, images = tmp_path / "Pyramid.safetensors", torch.arange(3 * 256).view(1, 3, 16, 16).to(torch.uint8)
+    found = [
+        load_source(FactorySource(f"nets:{name}", tmp_path, weights, "head", THIRD, THIRD)).feature_maps(images)
+        for name in ("Pyramid", "other")
+    ]
+    assert found[1].features.dtype == torch.float32
+    torch.testing.assert_close(found[1].features, found[0].features, atol=0, rtol=0)

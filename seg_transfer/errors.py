@@ -5,6 +5,8 @@ Every message is one line that names the file, field or pair, the value, the rul
 
 from collections.abc import Mapping
 
+_LONGEST_REASON = 200
+
 
 class SegTransferError(Exception):
     """Base of every error that is the user's to mend. Exit code 1."""
@@ -90,14 +92,17 @@ def as_failure(error: BaseException) -> SegTransferError:
     if isinstance(error, SegTransferError):
         failure = error
     elif is_out_of_memory(error):
-        failure = ComputationError(f"out of memory ({_reason(error)}); use smaller images or batches, or more memory")
+        failure = ComputationError(f"out of memory ({reason_of(error)}); use smaller images or batches, or more memory")
     else:
-        failure = ComputationError(f"{type(error).__name__}: {_reason(error)}".removesuffix(": "))
+        name, reason = type(error).__name__, reason_of(error)
+        failure = ComputationError(name if reason == name else f"{name}: {reason}")
     failure.__cause__ = failure.__context__ = None
     return failure.with_traceback(None)
 
 
-def _reason(error: BaseException) -> str:
-    """The first line; of an error that comes from another process, with its traceback in front, the last."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    return lines[-1 if "Original Traceback" in str(error) else 0]
+def reason_of(error: BaseException) -> str:
+    """What another library's exception says, for the parentheses of a message: one line, and no long one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # From another process it comes with that process's traceback in front.
+    text = lines[-1] if "Original Traceback" in str(error) else " ".join(" ".join(lines).split())
+    return text[:_LONGEST_REASON] or type(error).__name__

@@ -1,12 +1,11 @@
 """One dataset, one YAML file: its classes, where its files lie, and how its label maps are read."""
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from reprlib import Repr
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -20,6 +19,7 @@ from pydantic_core import ErrorDetails
 
 from seg_transfer.data.labels import IGNORE as IGNORE  # where others look for it
 from seg_transfer.data.labels import Block, Integer, Labels, Positive, Text, refuse_duplicates
+from seg_transfer.data.plain import read_yaml
 from seg_transfer.errors import ConfigError
 
 MAX_CLASSES = 255
@@ -224,7 +224,7 @@ def load_yaml(path: Path, model: type[Model], changes: Mapping[str, Any] | None 
 
     Every mistake is a ConfigError of one line.
     """
-    data = _read_yaml(path)
+    data = read_yaml(path)
     if not isinstance(data, Mapping):
         raise ConfigError(f"{path}: the file must be a mapping 'field: value', not {type(data).__name__}; correct it")
     changed = {**data, **(changes or {})}
@@ -232,35 +232,6 @@ def load_yaml(path: Path, model: type[Model], changes: Mapping[str, Any] | None 
         return model.model_validate(changed)
     except ValidationError as error:
         raise ConfigError(f"{path}: {one_line(error, changed)}") from error
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice: YAML itself silently keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        mapping = super().construct_mapping(node, deep=deep)
-        seen: set[Hashable] = set()
-        for key_node in own:
-            key = self.construct_object(key_node)
-            if key in seen:
-                problem = f"the key {key!r} is given twice, remove one"
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
-            seen.add(key)
-        return mapping
-
-
-def _read_yaml(path: Path) -> object:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read ({reason}); name a readable YAML file") from error
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{path}{line}: not a plain YAML file: {error.problem}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, such as 2024-02-31
-        raise ConfigError(f"{path}: not a plain YAML file: {' '.join(str(error).split())}") from error
 
 
 _ADVICE = {

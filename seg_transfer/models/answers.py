@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_transfer.errors import ConfigError, SegTransferError, is_out_of_memory
+from seg_transfer.errors import ConfigError, SegTransferError, is_out_of_memory, reason_of
 from seg_transfer.models.precision import plain_float32
 
 # Of the largest score: an enlarged map is computed by the network on its own device, and here once more.
@@ -38,7 +38,7 @@ def answer_of(network: nn.Module, images: Tensor) -> object:
             raise
         height, width = images.shape[2:]
         raise ConfigError(
-            f"network {type(network).__name__}: fails on an image of {height} x {width} pixels ({_reason(error)}); "
+            f"network {type(network).__name__}: fails on an image of {height} x {width} pixels ({reason_of(error)}); "
             "use one that takes images of any size, or whose forward resizes them"
         ) from error
 
@@ -101,7 +101,3 @@ def is_answered(scores: Tensor, answer: Tensor) -> bool:
 def is_distribution(scores: Tensor) -> bool:
     """Whether the scores are probabilities already: not negative, and 1 in sum at every place."""
     return bool((scores >= 0).all()) and bool(((scores.float().sum(dim=1) - 1).abs() < 1e-3).all())
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

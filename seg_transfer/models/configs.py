@@ -12,7 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from seg_transfer.errors import CheckpointError, ConfigError
+from seg_transfer.data.plain import read_json, read_yaml
+from seg_transfer.errors import CheckpointError, ConfigError, reason_of
 from seg_transfer.models.compat import import_mmseg
 from seg_transfer.store.content_key import Key, content_key, sha256_of_file
 from seg_transfer.store.memo import is_settled, keep, name_of, recall, version_of
@@ -24,37 +25,67 @@ _HEADS = ("decode_head", "auxiliary_head")
 # Functions that a config may call and still say the same every time its files are read.
 _PURE = {"dict", "list", "tuple", "set", "range", "len", "min", "max", "sum", "abs", "round", "sorted", "zip", "int"}
 _PURE |= {"float", "str", "bool", "enumerate"}
-_ENVIRONMENT = re.compile(r"\{\{\s*\$")
+_CHANGING = re.compile(r"\{\{\s*\$|custom_imports")
+_WHOLE = "dump the whole config (mmengine's Config.dump), or name the .py config, which is announced before it is run"
+# What reads a file of the config's choice, and decides nothing here: the checkpoint has the weights, and the weights of
+# classes are those of another training.
+_FILES = ("checkpoint_path", "class_weight")
 
 
 def read_model_config(path: str | Path, *, memo: Path | None = None) -> ModelConfig:
     """Read the ``model`` entry of an mmseg config (.py, .json, .yaml) as a plain dict.
 
     A .py config is code and is run: read only a file that its user named and trusts. With `memo`, a folder, it is run
-    only if it or a config it is based on has changed, or if it could say something else the next time.
+    only if it or a config it is based on has changed, or if it could say something else the next time. JSON and YAML
+    are data, whatever they say.
     """
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"{file}: no such model config; check the path in the study")
+    if file.suffix != ".py":
+        return _segmentor(_read_data(file), str(file))
     model = _known(file, memo) if memo else None
-    if model is None:
-        model = _read(file, memo)
+    return _segmentor(_run(file, memo) if model is None else model, str(file))
+
+
+def _segmentor(model: object, origin: str) -> ModelConfig:
+    """The config of a segmentor, from wherever it is, in portable form."""
     if not isinstance(model, dict) or "decode_head" not in model or "backbone" not in model:
-        raise ConfigError(f"{file}: field model must be an mmseg segmentor with backbone and decode_head")
-    return portable(model)
+        raise ConfigError(f"{origin}: field model must be an mmseg segmentor with backbone and decode_head; correct it")
+    try:
+        return portable(model)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{origin}: field model is not plain data ({reason_of(error)}); correct it") from error
 
 
-def _read(file: Path, memo: Path | None) -> Any:
+def _read_data(file: Path) -> object:
+    """The ``model`` entry of a JSON or YAML config, which no other config is read for."""
+    if file.suffix == ".json":
+        config: object = read_json(file)
+    elif file.suffix in (".yaml", ".yml"):
+        config = read_yaml(file)
+    else:
+        raise ConfigError(f"{file}: a model config is a .py, .json, .yaml or .yml file; rename it")
+    if not isinstance(config, dict):
+        raise ConfigError(f"{file}: holds a {type(config).__name__}, a mapping is expected; correct it")
+    if "_base_" in config:
+        raise ConfigError(f"{file}: field _base_: {config['_base_']!r:.80}: must not be there; {_WHOLE}")
+    return config.get("model")
+
+
+def _run(file: Path, memo: Path | None) -> Any:
     import_mmseg()
     from mmengine import Config
 
+    from seg_transfer.models.registered import with_registered_names
+
     began = time.time_ns()
     try:
-        model = Config.fromfile(file, import_custom_modules=False).to_dict().get("model")
+        config = Config.fromfile(file).to_dict()
         files = list(dict.fromkeys(_files_of(file))) if memo else []
     except Exception as error:  # a config is arbitrary code and fails in arbitrary ways
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"{file}: not a readable mmengine config ({reason}); mend the config") from error
+        raise ConfigError(f"{file}: not a readable mmengine config ({reason_of(error)}); mend the config") from error
+    model = with_registered_names(config.get("model"))
     versions = {str(one.absolute()): version_of(one) for one in files}
     if memo and all(is_settled(one, began) for one in versions.values()) and all(map(_is_plain, files)):
         keep(_place(file, memo), {"reader": _reader(), "files": versions, "model": model})
@@ -94,7 +125,7 @@ def _files_of(file: Path) -> Iterator[Path]:
 def _is_plain(file: Path) -> bool:
     """Whether a config says the same every time: it reads no environment, imports nothing and opens no file."""
     text = file.read_text(encoding="utf-8")
-    if _ENVIRONMENT.search(text):
+    if _CHANGING.search(text):
         return False
     nodes = list(ast.walk(ast.parse(text))) if file.suffix == ".py" else []
     called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
@@ -117,15 +148,25 @@ def portable(model: Mapping[str, Any]) -> ModelConfig:
 
 def _portable(value: Any) -> Any:
     if isinstance(value, Mapping):
-        kept = {key: _portable(item) for key, item in value.items() if key != "pretrained" and not _downloads(item)}
-        return {**kept, "type": "BN"} if kept.get("type") == "SyncBN" else kept
+        kept = {key: _portable(item) for key, item in value.items() if not _reads_a_file(item, key)}
+        name = _last_part(kept.get("type"))
+        if name == "TIMMBackbone":
+            return {**kept, "pretrained": False}  # the default is to download weights
+        return {**kept, "type": "BN"} if name == "SyncBN" else kept
     if isinstance(value, list | tuple):
-        return [_portable(item) for item in value]
+        return [_portable(item) for item in value if not _reads_a_file(item)]
     return value
 
 
-def _downloads(value: Any) -> bool:
-    return isinstance(value, Mapping) and value.get("type") == "Pretrained"
+def _reads_a_file(value: Any, key: object = None) -> bool:
+    """Whether mmseg reads a file, or downloads it, for this part of a config, such as an initialization."""
+    if isinstance(value, Mapping):
+        return "checkpoint" in value or _last_part(value.get("type")).startswith("Pretrained")
+    return key == "pretrained" or (key in _FILES and isinstance(value, str))
+
+
+def _last_part(name: object) -> str:
+    return name.rpartition(".")[2] if isinstance(name, str) else ""
 
 
 def heads(model: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -190,10 +231,15 @@ def resolve(
     """The model dict, without auxiliary heads, and the weights file that the arguments of `load_source_model` mean."""
     weights = Path(checkpoint) if checkpoint is not None else None
     if isinstance(config, dict):
-        model = portable(config)
+        model = _segmentor(config, origin_of(config))
     elif Path(config).name == FILE_NAME:
         card = read_source_card(Path(config))
-        model, weights = card.model, weights or card.weights_file(Path(config).parent)
+        model, weights = _segmentor(card.model, str(config)), weights or card.weights_file(Path(config).parent)
     else:
         model = read_model_config(config, memo=memo)
     return {key: value for key, value in model.items() if key != "auxiliary_head"}, weights
+
+
+def origin_of(config: str | Path | ModelConfig) -> str:
+    """Where a config is from, as messages name it."""
+    return "model config" if isinstance(config, dict) else str(config)

@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from seg_transfer.errors import CheckpointError, ConfigError
-from seg_transfer.models.compat import import_mmseg, quiet
+from seg_transfer.errors import CheckpointError, ConfigError, reason_of
+from seg_transfer.models.compat import quiet
 from seg_transfer.models.configs import ModelConfig
+from seg_transfer.models.registered import only_registered, registered
+from seg_transfer.models.sealed import sealed
 
 _CLASSIFIER = "conv_seg"
 
 
-def build_network(model: ModelConfig, *, seed: int) -> nn.Module:
-    """Build an mmseg segmentor with randomly initialised weights that depend on `seed` alone."""
-    import_mmseg()
+def build_network(model: ModelConfig, *, seed: int, origin: str = "model config") -> nn.Module:
+    """Build an mmseg segmentor with randomly initialised weights that depend on `seed` alone.
+
+    The config may be from anywhere: it names what is registered, and has nothing read, fetched or run.
+
+    Raises:
+        ConfigError: It cannot be built, or names anything else; the message begins with `origin`.
+    """
+    named = registered(model, origin)
     from mmengine import ConfigDict
     from mmengine.registry import DefaultScope
     from mmseg.registry import MODELS
 
-    with quiet(), torch.random.fork_rng(), DefaultScope.overwrite_default_scope("mmseg"):
+    with quiet(), only_registered(), sealed(), torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            network: nn.Module = MODELS.build(ConfigDict(copy.deepcopy(model)))
+            with DefaultScope.overwrite_default_scope("mmseg"):
+                network: nn.Module = MODELS.build(ConfigDict(named))
+                initialise: Callable[[], None] = getattr(network, "init_weights")  # noqa: B009  mmseg types are unknown
+                initialise()
         except Exception as error:  # the registry raises whatever a constructor raises
             raise ConfigError(
-                f"model config of type {model.get('type')!r} cannot be built: {str(error).splitlines()[0]}"
+                f"{origin}: field model: {named.get('type')} cannot be built ({reason_of(error)}); correct it, or "
+                "bring the network by a factory"
             ) from error
-        initialise: Callable[[], None] = getattr(network, "init_weights")  # noqa: B009  mmseg types are unknown
-        initialise()
     return network
 
 

@@ -19,7 +19,7 @@ from seg_transfer.models.answers import (
     score_maps,
 )
 from seg_transfer.models.checkpoints import load_checkpoint
-from seg_transfer.models.configs import ModelConfig, n_classes_of, resolve
+from seg_transfer.models.configs import ModelConfig, n_classes_of, origin_of, resolve
 from seg_transfer.models.networks import build_network, classifier_name, load_weights, placed
 
 RGB = tuple[float, float, float]
@@ -112,7 +112,7 @@ def load_source_model(
         CheckpointError: The checkpoint is unsafe, or does not fit the config (for example another class count).
     """
     model, weights = resolve(config, checkpoint)
-    network = build_network(model, seed=seed)
+    network = build_network(model, seed=seed, origin=origin_of(config))
     if weights is not None:
         load_weights(network, load_checkpoint(weights), str(weights))
     placed(network, device)

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_transfer.errors import CheckpointError, ConfigError
+from seg_transfer.errors import CheckpointError, ConfigError, reason_of
 from seg_transfer.models.checkpoints import load_checkpoint, load_exactly
 from seg_transfer.models.compat import quiet
 from seg_transfer.models.networks import placed
+from seg_transfer.models.sealed import sealed
 from seg_transfer.models.source_model import SourceModel, source_of
 from seg_transfer.models.specs import TimmSource
 
@@ -77,12 +78,11 @@ def _backbone(model: str) -> nn.Module:
             "that fits the installed torch"
         ) from error
     try:
-        with quiet(), torch.random.fork_rng():
+        with quiet(), sealed(), torch.random.fork_rng():
             # By default timm gives branches that are widened for classification, and the stem before them.
             backbone: nn.Module = timm.create_model(
                 model, pretrained=False, features_only=True, feature_location="", out_indices=_BRANCHES
             )
     except Exception as error:  # timm raises whatever a constructor raises
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"timm {model}: cannot be built ({reason}); name an HRNet of timm") from error
+        raise ConfigError(f"timm {model}: cannot be built ({reason_of(error)}); name an HRNet of timm") from error
     return backbone

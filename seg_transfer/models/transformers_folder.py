@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seg_transfer.data.manifest import stays_inside
+from seg_transfer.data.plain import read_json
 from seg_transfer.errors import CheckpointError, ConfigError
 
 CONFIG = "config.json"
@@ -46,9 +46,9 @@ def read_folder(folder: Path, mean: RGB | None = None, std: RGB | None = None) -
         ConfigError: A JSON file is missing or unreadable, or the normalisation is not known.
         CheckpointError: There are no weights.
     """
-    config = _read_json(folder / CONFIG)
+    config = read_json(folder / CONFIG)
     weights = _weights_files(folder)
-    preprocessor = _read_json(folder / _PREPROCESSOR) if (folder / _PREPROCESSOR).exists() else {}
+    preprocessor = read_json(folder / _PREPROCESSOR) if (folder / _PREPROCESSOR).exists() else {}
     if not preprocessor and (mean is None or std is None):
         raise ConfigError(f"{folder}: has no {_PREPROCESSOR}; give the source's mean and std (RGB, fractions of 255)")
     own_mean, own_std = _normalisation(folder / _PREPROCESSOR, preprocessor)
@@ -56,18 +56,6 @@ def read_folder(folder: Path, mean: RGB | None = None, std: RGB | None = None) -
     if order == "bgr":  # the numbers of such a preprocessor are in the order after the flip
         own_mean, own_std = (own_mean[2], own_mean[1], own_mean[0]), (own_std[2], own_std[1], own_std[0])
     return TransformersFolder(config, weights, mean or own_mean, std or own_std, order)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read ({error.strerror}); name a folder of save_pretrained") from error
-    except ValueError as error:
-        raise ConfigError(f"{file}: not a JSON file ({' '.join(str(error).split())}); copy the folder again") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{file}: holds a {type(content).__name__}, a mapping is expected; copy the folder again")
-    return content
 
 
 def _weights_files(folder: Path) -> tuple[Path, ...]:
@@ -80,7 +68,7 @@ def _weights_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _shards(index: Path) -> tuple[Path, ...]:
-    files = _read_json(index).get("weight_map")
+    files = read_json(index).get("weight_map")
     names = sorted({str(name) for name in files.values()}) if isinstance(files, dict) else []
     outside = next((name for name in names if not stays_inside(name)), None)
     if outside or not names:

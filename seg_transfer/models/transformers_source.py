@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from seg_transfer.errors import CheckpointError, ConfigError
+from seg_transfer.errors import CheckpointError, ConfigError, reason_of
 from seg_transfer.models.checkpoints import load_checkpoint
 from seg_transfer.models.compat import quiet
 from seg_transfer.models.networks import placed
+from seg_transfer.models.sealed import sealed
 from seg_transfer.models.source_model import SourceModel, source_of, source_of_scores
 from seg_transfer.models.specs import TransformersSource
 from seg_transfer.models.transformers_folder import TransformersFolder, read_folder
@@ -53,12 +54,13 @@ def _may_classify(module: nn.Module, n_classes: int) -> bool:
 
 
 def _network(folder: Path, found: TransformersFolder) -> nn.Module:
-    with quiet(), _offline(folder) as transformers, torch.random.fork_rng():
+    state = {name: tensor for file in found.weights for name, tensor in load_checkpoint(file).items()}
+    with quiet(), _offline(folder) as transformers, sealed(), torch.random.fork_rng():
         try:
-            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            config: Any = transformers.CONFIG_MAPPING[found.config.get("model_type")].from_dict(found.config)
         except Exception as error:  # whatever the constructor of an unknown config raises
             raise ConfigError(
-                f"{folder}: not a config of transformers ({_reason(error)}); name another folder"
+                f"{folder}: not a config of transformers ({reason_of(error)}); name another folder"
             ) from error
         if type(config) not in transformers.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING:
             raise ConfigError(
@@ -66,7 +68,6 @@ def _network(folder: Path, found: TransformersFolder) -> nn.Module:
                 "queries are none); use SegFormer, UPerNet, DPT or another of AutoModelForSemanticSegmentation"
             )
         model: Any = transformers.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING[type(config)]
-        state = {name: tensor for file in found.weights for name, tensor in load_checkpoint(file).items()}
         try:
             # The state is given, so that transformers itself opens no weights; "eager", so that a config cannot ask for
             # compiled attention from elsewhere.
@@ -79,7 +80,8 @@ def _network(folder: Path, found: TransformersFolder) -> nn.Module:
                 attn_implementation="eager",
             )
         except Exception as error:
-            raise CheckpointError(f"{folder}: weights do not fit config.json ({_reason(error)}); copy both") from error
+            reason = reason_of(error)
+            raise CheckpointError(f"{folder}: weights do not fit config.json ({reason}); copy both") from error
         _check_loaded(folder, about)
         loaded: nn.Module = network
         return loaded
@@ -103,7 +105,7 @@ def _offline(folder: Path) -> Iterator[Any]:
         constants: Any = import_module("huggingface_hub.constants")
     except ImportError as error:
         raise ConfigError(
-            f"{folder}: transformers cannot be imported ({_reason(error)}); pip install 'seg_transfer[transformers]'"
+            f"{folder}: transformers cannot be imported ({reason_of(error)}); pip install 'seg_transfer[transformers]'"
         ) from error
     logging = transformers.utils.logging
     before, level = constants.HF_HUB_OFFLINE, logging.get_verbosity()
@@ -118,7 +120,3 @@ def _offline(folder: Path) -> Iterator[Any]:
         logging.set_verbosity(level)
         if progress:
             logging.enable_progress_bar()
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] if str(error) else type(error).__name__

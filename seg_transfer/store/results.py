@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import pyarrow as pa
-import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from seg_transfer.data.manifest import SCRATCH
-from seg_transfer.errors import ResultsError
+from seg_transfer.data.manifest import SCRATCH, one_line
+from seg_transfer.data.plain import read_yaml
+from seg_transfer.errors import ConfigError, ResultsError
 from seg_transfer.metrics import METRICS
 from seg_transfer.store.content_key import settings_key
 from seg_transfer.store.key_parts import KEY_PARTS, parts_in
@@ -20,6 +21,7 @@ from seg_transfer.store.tables import PERFORMANCE, SCORES, metadata_of, performa
 if TYPE_CHECKING:
     import pandas as pd
 
+_SAFE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 _HEAD = ("source", "target", "miou", "n_target_classes")
 _SOURCE_IMAGES_KEY = "source_images_key"
 _SCHEMAS = {"scores": SCORES, "performance": PERFORMANCE}
@@ -87,18 +89,52 @@ def _lacking(metrics: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> dict[
     }
 
 
+class _Source(BaseModel):
+    # Names become folders and files.
+    name: Annotated[str, Field(pattern=_SAFE_NAME)]
+    dataset: str
+
+
+class _Study(BaseModel):
+    sources: list[_Source]
+    targets: list[Annotated[str, Field(pattern=_SAFE_NAME)]]
+    metrics: list[str]
+
+
+class _Manifest(BaseModel):
+    classes: list[str]
+
+
+class _Resolved(BaseModel):
+    """What must be there of a resolved study, which may be from another version, or from elsewhere."""
+
+    study: _Study
+    manifests: dict[str, _Manifest]
+
+    @model_validator(mode="after")
+    def _manifest_of_every_target(self) -> Self:
+        missing = next((target for target in self.study.targets if target not in self.manifests), None)
+        if missing is not None:
+            raise ValueError(f"manifests has no {missing!r}, which is a target")
+        return self
+
+
 def resolved_study(folder: Path) -> dict[str, Any]:
     """The resolved study of a run folder; raises ResultsError where there is none."""
     file = folder / "study.yaml"
+    if not file.is_file():
+        raise ResultsError(f"{file}: no such file; name the run folder of a study")
     try:
-        resolved: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if not all(isinstance(resolved[name], dict) for name in ("study", "manifests")):
-            raise TypeError("study and manifests must be mappings")
-    except FileNotFoundError as error:
-        raise ResultsError(f"{file}: no such file; name the run folder of a study") from error
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise ResultsError(f"{file}: not the resolved study of a run; run any stage of the study again") from error
-    return resolved
+        resolved: Any = read_yaml(file)
+        _Resolved.model_validate(resolved)
+    except ConfigError as error:
+        reason = str(error).removeprefix(f"{file}").removeprefix(": ")
+        raise ResultsError(f"{file}: not the resolved study of a run ({reason}); run any stage again") from error
+    except ValidationError as error:
+        reason = one_line(error, resolved)
+        raise ResultsError(f"{file}: not the resolved study of a run ({reason}); run any stage again") from error
+    whole: dict[str, Any] = resolved
+    return whole
 
 
 def _pair(folder: Path, resolved: dict[str, Any], source: dict[str, Any], target: str) -> dict[str, Any] | None:

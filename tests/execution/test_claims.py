@@ -112,7 +112,7 @@ def test_what_failed_in_a_session_is_not_tried_by_its_others(go, tmp_path, monke
     ("error", "code", "reason"),
     [
         (MemoryError("Unable to allocate 9 TiB"), 10, "out of memory (Unable to allocate 9 TiB); use smaller images"),
-        (torch.OutOfMemoryError("CUDA out of memory.\nTried"), 10, "out of memory (CUDA out of memory.); use smaller"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried"), 10, "out of memory (CUDA out of memory. Tried); use"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 10, "out of memory (DefaultCPUAllocator: can't"),
         (ZeroDivisionError("division by zero"), 10, "ZeroDivisionError: division by zero"),
         (KeyError(), 10, "KeyError"),

@@ -156,12 +156,19 @@ def test_a_missing_config(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"type": "NoSuchSegmentor"}, {"decode_head": {"type": "FCNHead", "in_channels": 3, "colour": "red"}}]
+    ("change", "told"),
+    [
+        ({"type": "NoSuchSegmentor"}, "model config: field model.type: 'NoSuchSegmentor': only what mmsegmentation's "),
+        (
+            {"decode_head": {"type": "FCNHead", "in_channels": 3, "colour": "red"}},
+            "model config: field model: EncoderDecoder cannot be built (",
+        ),
+    ],
 )
-def test_a_config_that_cannot_be_built(tiny, change):
-    with pytest.raises(ConfigError, match=r"model config of type '\w+' cannot be built: ") as caught:
+def test_a_config_that_cannot_be_built(tiny, change, told):
+    with pytest.raises(ConfigError) as caught:
         build_network({**tiny, **change}, seed=0)
-    message_of(caught)
+    assert message_of(caught).startswith(told)
 
 
 # Weights

@@ -1,0 +1,84 @@
+"""YAML and JSON of unknown origin as plain data: no object is made of it but dicts, lists, text, numbers, dates."""
+
+import json
+from collections.abc import Hashable
+from pathlib import Path
+
+import yaml
+
+from seg_transfer.errors import ConfigError, reason_of
+
+# An alias repeats what it stands for: few lines can mean more values than any memory holds.
+_MOST_VALUES = 1_000_000
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, of which YAML itself silently keeps the last, and endless aliases."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The whole file, before anything is made of it."""
+        node = super().get_single_node()
+        if node is not None and _n_values(node, {}) > _MOST_VALUES:
+            raise yaml.YAMLError(f"its aliases make it more than {_MOST_VALUES} values; write it without aliases")
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
+        """A mapping whose keys differ."""
+        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        mapping = super().construct_mapping(node, deep=deep)
+        seen: set[Hashable] = set()
+        for key_node in own:
+            key = self.construct_object(key_node)
+            if key in seen:
+                problem = f"the key {key!r} is given twice, remove one"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
+            seen.add(key)
+        return mapping
+
+
+def _as_list(loader: _PlainLoader, node: yaml.SequenceNode) -> list[object]:
+    return loader.construct_sequence(node, deep=True)
+
+
+# mmengine and others dump tuples in this way.
+_PlainLoader.add_constructor("tag:yaml.org,2002:python/tuple", _as_list)
+
+
+def _n_values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node means, with every alias written out; one within itself is endless."""
+    if id(node) not in known:
+        known[id(node)] = _MOST_VALUES + 1
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        inside = (_n_values(part, known) for part in parts) if isinstance(node, yaml.CollectionNode) else ()
+        known[id(node)] = min(1 + sum(inside), _MOST_VALUES + 1)
+    return known[id(node)]
+
+
+def read_yaml(path: Path) -> object:
+    """What a YAML file says; every mistake is a ConfigError of one line."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read ({reason}); name a readable YAML file") from error
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path}{line}: not a plain YAML file: {error.problem}") from error
+    # A date that is none, such as 2024-02-31, is a ValueError; other values that are not what their tag says are these.
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        raise ConfigError(f"{path}: not a plain YAML file: {reason_of(error)}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: not a plain YAML file: nested too deep; write it flat") from error
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """The mapping in a JSON file; every mistake is a ConfigError of one line."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a readable JSON file") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not a JSON file ({reason_of(error)}); copy it again") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: holds a {type(content).__name__}, a mapping is expected; correct it")
+    return content

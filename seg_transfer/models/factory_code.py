@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterator
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import BYTECODE_SUFFIXES, ModuleSpec, PathFinder, all_suffixes
 from pathlib import Path
 
 from seg_transfer.errors import ConfigError
@@ -16,6 +16,13 @@ from seg_transfer.store.content_key import sha256_of_file
 
 FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)", re.ASCII)
 """``package.module:function``."""
+
+# More than needed is found, which costs no more than a score that is computed again.
+_OTHER_MEANS = re.compile(
+    rb"\bsys\s*\.\s*path\b|\bfrom\s+sys\s+import\b|\bimport\s+sys\s+as\b|\bsite\b|__import__|__path__|"
+    rb"\bimportlib\b|\bimp\b|\brunpy\b|\bpkgutil\b|\bexec\b|\bexecfile\b"
+)
+_SUFFIXES = tuple(suffix for suffix in all_suffixes() if suffix not in BYTECODE_SUFFIXES)
 
 
 def parts_of(factory: str) -> tuple[str, str]:
@@ -27,14 +34,14 @@ def parts_of(factory: str) -> tuple[str, str]:
 
 
 def spec_of(module: str, folder: Path) -> ModuleSpec | None:
-    """Where a module lies: in `folder`, or else among the installed ones; None where it is not. Runs no code."""
+    """Where a module lies: in `folder`, or else among the installed ones; None where it is not. Runs no code.
+
+    Files alone decide, not what this process has imported so far.
+    """
     top, *rest = module.split(".")
     own = None if top in sys.stdlib_module_names else PathFinder.find_spec(top, [str(folder)])
-    try:
-        # A folder without __init__.py is a package only where no other module has its name.
-        spec = own if own and own.has_location else importlib.util.find_spec(top) or own
-    except ValueError:  # a module in sys.modules that does not say where it is from
-        return None
+    # A folder without __init__.py is a package only where no other module has its name.
+    spec = own if own and own.has_location else _installed(top) or own
     for part in rest:
         places = spec.submodule_search_locations if spec else None
         # By its last name: its package is not loaded.
@@ -42,18 +49,33 @@ def spec_of(module: str, folder: Path) -> ModuleSpec | None:
     return spec
 
 
+def _installed(top: str) -> ModuleSpec | None:
+    """As importlib.util.find_spec, which asks the modules that are loaded first."""
+    found = (finder.find_spec(top, None) for finder in sys.meta_path)
+    return next((spec for spec in found if spec is not None), None)
+
+
 def digest_of_code(factory: str, folder: Path, memo: Path | None = None) -> str:
     """Digest of a factory's module and of all that it imports, directly or not, from `folder` or its own package.
 
-    What it imports from elsewhere, such as other installed libraries, does not count.
+    Where that cannot be told from import statements, because code in `folder` changes where modules are looked for or
+    imports by other means, every module in `folder` and below counts. What is imported from elsewhere, such as other
+    installed libraries, does not.
     """
     module, _ = parts_of(factory)
-    spec = spec_of(module, folder)
-    if spec is None:
+    if spec_of(module, folder) is None:
         raise ConfigError(f"factory {factory}: no module {module} in {folder} or installed; correct one of them")
-    found = dict(_sources(module, folder))
+    found = code_of(factory, folder)
     lines = (f"{name} {sha256_of_file(file, memo)}" for name, file in sorted(found.items()))
     return hashlib.sha256("\n".join((module, *lines)).encode()).hexdigest()
+
+
+def code_of(factory: str, folder: Path) -> dict[str, Path]:
+    """Every file that counts, by the name of its module or, where that depends on running code, by its path."""
+    found = dict(_sources(parts_of(factory)[0], folder))
+    if any(_is_in(file, folder) and _imports_by_other_means(file) for file in found.values()):
+        found |= {str(file.relative_to(folder)): file for file in _modules_below(folder)}
+    return found
 
 
 def own_names(factory: str, folder: Path) -> set[str]:
@@ -62,13 +84,30 @@ def own_names(factory: str, folder: Path) -> set[str]:
     return {file.parts[0].removesuffix(".py") for file in files}
 
 
+def _imports_by_other_means(file: Path) -> bool:
+    return file.suffix == ".py" and _OTHER_MEANS.search(file.read_bytes()) is not None
+
+
+def _modules_below(folder: Path) -> Iterator[Path]:
+    """Every module's file in a folder and below, but for hidden folders and environments."""
+    for place, folders, files in os.walk(folder):
+        yield from (Path(place, name) for name in files if name.endswith(_SUFFIXES))
+        folders[:] = [
+            name for name in folders if not name.startswith((".", "__pycache__")) and not _is_environment(place, name)
+        ]
+
+
+def _is_environment(place: str, name: str) -> bool:
+    return Path(place, name, "pyvenv.cfg").exists()
+
+
 def _is_in(file: Path, folder: Path) -> bool:
     """Whether a module's file can be reached from a folder by its name; an environment below it is no package of it."""
     return file.is_relative_to(folder) and all(part.isidentifier() for part in file.relative_to(folder).parts[:-1])
 
 
 def _sources(module: str, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Every module that counts with its file."""
+    """Every module that counts with its file, as far as import statements tell."""
     top, seen, waiting = module.split(".")[0], set[str](), [module]
     while waiting:
         name = waiting.pop()

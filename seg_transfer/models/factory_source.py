@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
 import torch
 from torch import nn
 
+import seg_transfer
 from seg_transfer.errors import ConfigError, SegTransferError
 from seg_transfer.models.checkpoints import load_checkpoint, load_exactly
-from seg_transfer.models.factory_code import own_names, parts_of
+from seg_transfer.models.factory_code import code_of, own_names, parts_of
 from seg_transfer.models.networks import placed
+from seg_transfer.models.sealed import installation
 from seg_transfer.models.source_model import SourceModel, source_of, source_of_scores
 from seg_transfer.models.specs import FactorySource
+
+_THIS_PACKAGE = seg_transfer.__name__
 
 
 def load_factory(spec: FactorySource, device: str) -> SourceModel:
@@ -60,21 +66,62 @@ def made(factory: str, folder: Path) -> nn.Module:
 @contextlib.contextmanager
 def _importable(factory: str, folder: Path) -> Iterator[None]:
     """The modules beside a factory can be imported; afterwards none of them is left, for those of another study may
-    have the same names. Nothing is written beside them.
+    have the same names, nor what they added to the places where modules are looked for. Nothing is written beside them.
+
+    Raises ConfigError where code was imported that the key of the factory's code does not cover.
     """
-    own = {name for name in own_names(factory, folder) if not _is_from(sys.modules.get(name), folder)}
+    files = {file.resolve() for file in code_of(factory, folder).values()}
+    own = own_names(factory, folder) - {_THIS_PACKAGE}
     others = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in own}
-    writes_bytecode = sys.dont_write_bytecode
+    # What is found only when the code has changed sys.path may have the name of a module of another study too.
+    below = {part.removesuffix(".py") for file in files for part in file.parts}
+    others |= {
+        name: module for name, module in sys.modules.items() if name.partition(".")[0] in below and _is_loose(module)
+    }
     _forget(others)
+    before, path, places, writes_bytecode = dict(sys.modules), sys.path, list(sys.path), sys.dont_write_bytecode
+    finder = _BesideFactory(folder, set(places))
     sys.path.insert(0, str(folder))
+    sys.meta_path.insert(0, finder)
     sys.dont_write_bytecode = True
     try:
         yield
+        _check_covered(factory, folder, files, [sys.modules[name] for name in sys.modules.keys() - before.keys()])
     finally:
         sys.dont_write_bytecode = writes_bytecode
-        sys.path.remove(str(folder))
-        _forget(name for name in list(sys.modules) if name.partition(".")[0] in own)
+        sys.meta_path.remove(finder)
+        sys.path, sys.path[:] = path, places  # code may have replaced the list, or what is in it
+        new = sys.modules.keys() - before.keys()
+        loose = {name.partition(".")[0] for name in new if _is_loose(sys.modules[name])}
+        _forget([name for name in new if name.partition(".")[0] in own | loose])
         sys.modules.update(others)
+
+
+class _BesideFactory(MetaPathFinder):
+    """Relative places that a factory's code adds to ``sys.path`` are in its folder, wherever this process started."""
+
+    def __init__(self, folder: Path, known: set[str]) -> None:
+        self.folder, self.known = folder, known
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """A top-level module in one of them; None where there is none."""
+        added = [place for place in sys.path if place not in self.known and not Path(place).is_absolute()]
+        return None if path else PathFinder.find_spec(name, [str(self.folder / place) for place in added])
+
+
+def _check_covered(factory: str, folder: Path, known: set[Path], loaded: Iterable[ModuleType]) -> None:
+    unseen = sorted({str(_file_of(module)) for module in loaded if _is_loose(module)} - set(map(str, known)))
+    if unseen:
+        raise ConfigError(
+            f"factory {factory}: imports {unseen[0]}, a change of which would go unseen: only modules in {folder} and "
+            "installed ones are known; name a factory_folder that holds all of its code"
+        )
+
+
+def _is_loose(module: ModuleType) -> bool:
+    """Whether a module is neither Python's nor of an installed library, this one among them."""
+    file = _file_of(module)
+    return file is not None and not str(file).startswith((*installation(), str(Path(seg_transfer.__file__).parent)))
 
 
 def _forget(names: Iterable[str]) -> None:
@@ -82,7 +129,7 @@ def _forget(names: Iterable[str]) -> None:
         del sys.modules[name]
 
 
-def _is_from(module: ModuleType | None, folder: Path) -> bool:
-    """Whether a module is loaded already, and from this folder."""
-    file = getattr(module, "__file__", None)
-    return file is not None and Path(file).is_relative_to(folder)
+def _file_of(module: object) -> Path | None:
+    """Where a module was loaded from; some libraries put objects of other kinds among the modules."""
+    file = getattr(module, "__dict__", {}).get("__file__")
+    return Path(file).resolve() if isinstance(file, str) else None

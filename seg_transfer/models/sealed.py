@@ -46,8 +46,8 @@ def _watch() -> None:
 
 
 @cache
-def _installation() -> tuple[str, ...]:
-    """Where Python and the libraries lie, each with a separator behind it."""
+def installation() -> tuple[str, ...]:
+    """The folders that Python and the libraries lie in, each with a separator behind it."""
     places = (sys.prefix, sys.base_prefix, str(Path(torch.__file__).parents[1]))
     return tuple({os.path.realpath(place) + os.sep for place in places})
 
@@ -67,4 +67,4 @@ def _may_open(path: object, _mode: str | None, flags: int) -> bool:
     """Whether a file is one of the installation, open already, or new, as temporary ones are: it shows nothing."""
     if not isinstance(path, str | bytes | os.PathLike) or flags & os.O_EXCL:
         return True
-    return os.path.realpath(os.fsdecode(path)).startswith(_installation())
+    return os.path.realpath(os.fsdecode(path)).startswith(installation())

@@ -1,0 +1,112 @@
+"""Cloned research code puts folders of its own on ``sys.path``: what its key covers, and what it leaves behind."""
+
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from other_nets import MEAN, STD
+
+from seg_transfer.errors import ConfigError
+from seg_transfer.models import load_source
+from seg_transfer.models.checkpoints import save_weights
+from seg_transfer.models.factory_code import digest_of_code
+from seg_transfer.models.specs import FactorySource, spec_key
+
+NETS = {
+    "nets/unet.py": "from torch import nn\nfrom blocks import stem\n\n\ndef unet():\n"
+    "    return nn.Sequential(stem(), nn.Conv2d({channels}, 2, 1))\n",
+    "nets/blocks.py": "from torch import nn\n\n\ndef stem():\n    return nn.Conv2d(3, {channels}, 4, stride=4)\n",
+    "environment/pyvenv.cfg": "",
+    "environment/lib/other.py": "",
+    ".git/hook.py": "",
+    "notes.txt": "",
+}
+BUILD = "from unet import unet\n\n\ndef build():\n    return unet()\n"
+WAYS = {
+    "absolute": "import os, sys\nsys.path.insert(0, os.path.join(os.path.dirname(__file__), 'nets'))\n",
+    "relative": "import sys\nsys.path.insert(0, 'nets')\n",
+    "appended": "from sys import path\nfrom pathlib import Path\npath.append(str(Path(__file__).parent / 'nets'))\n",
+    "site": "import site, pathlib\nsite.addsitedir(str(pathlib.Path(__file__).parent / 'nets'))\n",
+    "assigned": "import os, sys\nsys.path = [os.path.join(os.path.dirname(__file__), 'nets'), *sys.path]\n",
+}
+
+
+def repository(folder: Path, channels: int, way: str = "absolute") -> FactorySource:
+    for name, text in {**NETS, "model.py": WAYS[way] + BUILD}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text.replace("{channels}", str(channels)))
+    state = {"0.weight": torch.randn(channels, 3, 4, 4), "0.bias": torch.zeros(channels)}
+    state |= {"1.weight": torch.randn(2, channels, 1, 1), "1.bias": torch.zeros(2)}
+    save_weights(state, folder / "weights.safetensors")
+    return FactorySource("model:build", folder, folder / "weights.safetensors", "1", MEAN, STD)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_two_repositories_whose_modules_have_the_same_names(tmp_path, way):
+    sources = [repository(tmp_path / name, channels, way) for name, channels in (("one", 4), ("two", 6))]
+    keys, before = [spec_key(source) for source in sources], (set(sys.modules), sys.path, list(sys.path))
+    for source, channels in zip(sources * 2, (4, 6, 4, 6), strict=True):
+        assert load_source(source).n_features == channels
+        assert (set(sys.modules), sys.path, list(sys.path)) == before
+        assert sys.path is before[1]
+    assert [spec_key(source) for source in sources] == keys
+    assert keys[0] != keys[1]
+
+
+def test_the_key_is_the_same_in_a_process_that_has_imported_nothing(tmp_path):
+    source = repository(tmp_path, 4)
+    load_source(source)
+    program = (
+        "from pathlib import Path; from seg_transfer.models.factory_code import digest_of_code;"
+        f"print(digest_of_code('model:build', Path({str(tmp_path)!r})))"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == digest_of_code("model:build", tmp_path)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", NETS)
+def test_the_key_changes_with_every_module_that_could_be_imported(tmp_path, name, way):
+    source = repository(tmp_path, 4, way)
+    before = spec_key(source)
+    with (tmp_path / name).open("a") as file:
+        file.write("# another line\n")
+    assert (spec_key(source) != before) == name.startswith("nets/")
+
+
+def test_code_outside_the_folder_is_refused_unless_the_folder_holds_both(tmp_path):
+    """What the key does not cover could change unseen."""
+    source = repository(tmp_path / "repository", 4)
+    shared = tmp_path / "shared" / "blocks.py"
+    shared.parent.mkdir()
+    (tmp_path / "repository/nets/blocks.py").rename(shared)
+    with (tmp_path / "repository/model.py").open("r+") as file:
+        text = file.read().replace(
+            "'nets'))\n", "'nets'))\nsys.path.append(os.path.dirname(__file__) + '/../shared')\n"
+        )
+        file.seek(0)
+        file.write(text)
+    before = list(sys.path)
+    with pytest.raises(ConfigError) as caught:
+        load_source(source)
+    assert str(caught.value) == (
+        f"factory model:build: imports {shared}, a change of which would go unseen: only modules in {source.folder} "
+        "and installed ones are known; name a factory_folder that holds all of its code"
+    )
+    assert (sys.path, "blocks" in sys.modules, "model" in sys.modules) == (before, False, False)
+    both = FactorySource("repository.model:build", tmp_path, source.weights, "1", MEAN, STD)
+    key = spec_key(both)
+    assert load_source(both).n_features == 4
+    shared.write_text(f"{shared.read_text()}# another line\n")
+    assert spec_key(both) != key
+
+
+def test_a_module_of_the_same_name_from_elsewhere_is_neither_used_nor_lost(tmp_path, monkeypatch):
+    other = types.ModuleType("blocks")
+    other.__file__ = str(tmp_path / "elsewhere" / "blocks.py")
+    monkeypatch.setitem(sys.modules, "blocks", other)
+    assert load_source(repository(tmp_path / "repository", 4)).n_features == 4
+    assert sys.modules["blocks"] is other

@@ -3,8 +3,11 @@
 Every message is one line that names the file, field or pair, the value, the rule, and what to do.
 """
 
+import re
 from collections.abc import Mapping
 
+# What moves the cursor, starts a command to the terminal, or turns the direction of the text around it.
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LONGEST_REASON = 200
 
 
@@ -106,3 +109,12 @@ def reason_of(error: BaseException) -> str:
     # From another process it comes with that process's traceback in front.
     text = lines[-1] if "Original Traceback" in str(error) else " ".join(" ".join(lines).split())
     return text[:_LONGEST_REASON] or type(error).__name__
+
+
+def printable(text: str) -> str:
+    r"""A line with control characters as escapes: text from outside must not command the terminal that shows it.
+
+    >>> printable("cat\x1b[2J")
+    'cat\\x1b[2J'
+    """
+    return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)

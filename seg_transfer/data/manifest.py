@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from reprlib import Repr
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
+import regex
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -23,6 +24,9 @@ from seg_transfer.data.plain import read_yaml
 from seg_transfer.errors import ConfigError
 
 MAX_CLASSES = 255
+_LONGEST_EXPRESSION = 1000
+# Each one more looks through all folders once more for every folder.
+_MOST_RECURSIONS = 3
 SCRATCH = "scratch"
 """The reserved name of the control: fine-tuning from the common initialisation, without a source."""
 
@@ -50,13 +54,17 @@ def _is_glob(pattern: str) -> str:
     parts = PurePosixPath(pattern).parts
     if not parts or any("**" in part and part != "**" for part in parts):
         raise ValueError("a pattern needs a file name, and '**' must stand alone between two '/'")
+    if parts.count("**") > _MOST_RECURSIONS:
+        raise ValueError(f"'**' is there {parts.count('**')} times, {_MOST_RECURSIONS} at most; one finds any depth")
     return pattern
 
 
 def _is_expression(expression: str) -> str:
+    if len(expression) > _LONGEST_EXPRESSION:
+        raise ValueError(f"has {len(expression)} characters, {_LONGEST_EXPRESSION} at most; shorten it")
     try:
-        groups = re.compile(expression).groups
-    except re.error as error:
+        groups = regex.compile(expression).groups
+    except (regex.error, RecursionError) as error:
         raise ValueError(f"not a regular expression ({error}); correct it") from error
     if groups == 0:
         raise ValueError("the key that joins image and label is made of the groups; put it in parentheses")
@@ -126,7 +134,7 @@ class Pairing(Block):
 
     @model_validator(mode="after")
     def _same_groups(self) -> Self:
-        image, label = re.compile(self.image).groups, re.compile(self.label).groups
+        image, label = regex.compile(self.image).groups, regex.compile(self.label).groups
         if image != label:
             raise ValueError(f"pairing.image has {image} groups, pairing.label {label}; both must have the same number")
         return self

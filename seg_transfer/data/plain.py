@@ -1,15 +1,18 @@
 """YAML and JSON of unknown origin as plain data: no object is made of it but dicts, lists, text, numbers, dates."""
 
 import json
+import re
 from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from seg_transfer.errors import ConfigError, reason_of
+from seg_transfer.errors import UNPRINTABLE, ConfigError, reason_of
 
 # An alias repeats what it stands for: few lines can mean more values than any memory holds.
 _MOST_VALUES = 1_000_000
+_BREAKS = re.compile(r"[\t\n\r]")
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -57,7 +60,7 @@ def _n_values(node: yaml.Node, known: dict[int, int]) -> int:
 def read_yaml(path: Path) -> object:
     """What a YAML file says; every mistake is a ConfigError of one line."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
+        return _printable(path, yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"{path}: cannot be read ({reason}); name a readable YAML file") from error
@@ -71,14 +74,29 @@ def read_yaml(path: Path) -> object:
         raise ConfigError(f"{path}: not a plain YAML file: nested too deep; write it flat") from error
 
 
-def read_json(path: Path) -> dict[str, object]:
+def read_json(path: Path) -> dict[str, Any]:
     """The mapping in a JSON file; every mistake is a ConfigError of one line."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = _printable(path, json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a readable JSON file") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not a JSON file ({reason_of(error)}); copy it again") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds a {type(content).__name__}, a mapping is expected; correct it")
+    return content
+
+
+def _printable(path: Path, content: object) -> object:
+    """The same; ConfigError for text that would command the terminal, or turn the direction of a line."""
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str) and UNPRINTABLE.search(_BREAKS.sub("", value)):
+            raise ConfigError(f"{path}: the text {value!r:.80} has control characters; remove them")
+        if isinstance(value, dict):
+            waiting += value.keys()
+            waiting += value.values()
+        elif isinstance(value, list | tuple | set):
+            waiting += value
     return content

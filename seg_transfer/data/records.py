@@ -1,17 +1,21 @@
 """From a manifest to pairs of image and label file, and the low-shot subset of them."""
 
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+
+import regex
 
 from seg_transfer.data.manifest import DatasetManifest, Pairing, Split, SplitName, stays_inside
 from seg_transfer.data.segments import segments_file
 from seg_transfer.errors import ConfigError, DataError
 
 Key = tuple[str | None, ...]
+
+# Seconds; an expression that takes more than microseconds for a path takes longer than any life for some.
+_LONGEST_SEARCH = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +156,16 @@ def _glob(root: Path, patterns: Iterable[str], exclude: Iterable[str]) -> list[s
 def _key_rule(expression: str | None) -> Callable[[str], Key | None]:
     if expression is None:
         return lambda path: (PurePosixPath(path).stem,)
-    pattern = re.compile(expression)
+    pattern = regex.compile(expression)
 
     def groups(path: str) -> Key | None:
-        match = pattern.search(path)
+        try:
+            match = pattern.search(path, timeout=_LONGEST_SEARCH)
+        except TimeoutError as error:
+            raise ConfigError(
+                f"pairing: {expression!r}: needs more than {_LONGEST_SEARCH:.0f} s for the path {path!r}; write it "
+                "without a repetition inside another"
+            ) from error
         return match.groups() if match else None
 
     return groups

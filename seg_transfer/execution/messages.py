@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 
 _PREFIX = "seg-transfer: "
 
+from seg_transfer.errors import printable
+
 
 def say(line: str) -> None:
     """Tell on stdout what was done."""
     if os.environ.get("RANK", "0") == "0":
-        print(line, flush=True)
+        print(printable(line), flush=True)
 
 
 def complain(line: str) -> None:
@@ -26,7 +28,7 @@ def complain(line: str) -> None:
 
 def complain_anyway(line: str) -> None:
     """The same from whichever process it is, when the main one cannot say it."""
-    print(f"{_PREFIX}{line}", file=sys.stderr, flush=True)
+    print(f"{_PREFIX}{printable(line)}", file=sys.stderr, flush=True)
 
 
 def last_reason(stderr: str) -> str:

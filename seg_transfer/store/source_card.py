@@ -7,7 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from seg_transfer.errors import CheckpointError
+from seg_transfer.data.manifest import one_line
+from seg_transfer.data.plain import read_json
+from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.store.atomic import write_text
 
 FILE_NAME = "source.json"
@@ -70,13 +72,16 @@ class SourceCard(BaseModel):
 
 def read_source_card(file: Path) -> SourceCard:
     """Read a card; raises CheckpointError when it is missing or damaged."""
+    if not file.exists():
+        raise CheckpointError(f"{file}: no such source; run `seg-transfer train-sources` first")
     try:
-        return SourceCard.model_validate_json(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{file}: no such source; run `seg-transfer train-sources` first") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{file}: not a readable source card ({reason}); train the source again") from error
+        content = read_json(file)
+        return SourceCard.model_validate(content)
+    except ConfigError as error:
+        reason, cause = str(error).removeprefix(f"{file}: "), error.__cause__
+    except ValidationError as error:
+        reason, cause = one_line(error, content), error
+    raise CheckpointError(f"{file}: not a readable source card ({reason}); train the source again") from cause
 
 
 def write_source_card(card: SourceCard, folder: Path) -> None:

@@ -14,8 +14,8 @@ from seg_transfer.errors import ConfigError, DataError
 
 Key = tuple[str | None, ...]
 
-# Seconds; an expression that takes more than microseconds for a path takes longer than any life for some.
-_LONGEST_SEARCH = 5.0
+# Seconds of processor time. An expression that takes more than microseconds for a path takes years for some.
+_LONGEST_SEARCH = 1.0
 
 
 @dataclass(frozen=True, slots=True)

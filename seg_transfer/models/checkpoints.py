@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from seg_transfer.errors import CheckpointError
+from seg_transfer.errors import CheckpointError, reason_of
 from seg_transfer.store.atomic import replaced_atomically
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -58,7 +58,7 @@ def read_plain_pickle(file: Path) -> object:
             f"({reason.strip() or type(error).__name__}); save it as a plain state dict or as safetensors"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason_of(error).partition(". ")[0]  # advice that follows is to load it as code
         raise CheckpointError(f"{file}: not a readable checkpoint ({reason}); copy it again") from error
 
 

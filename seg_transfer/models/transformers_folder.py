@@ -47,6 +47,10 @@ def read_folder(folder: Path, mean: RGB | None = None, std: RGB | None = None) -
         CheckpointError: There are no weights.
     """
     config = read_json(folder / CONFIG)
+    if config.get("quantization_config"):
+        raise ConfigError(
+            f"{folder / CONFIG}: field quantization_config: quantized weights are not read; save the model without"
+        )
     weights = _weights_files(folder)
     preprocessor = read_json(folder / _PREPROCESSOR) if (folder / _PREPROCESSOR).exists() else {}
     if not preprocessor and (mean is None or std is None):

@@ -6,12 +6,12 @@ import os
 import sys
 from typing import IO, TYPE_CHECKING
 
+from seg_transfer.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 _PREFIX = "seg-transfer: "
-
-from seg_transfer.errors import printable
 
 
 def say(line: str) -> None:

@@ -1,8 +1,8 @@
 """Which process something is of, and whether it still runs.
 
 Host name and process number do not tell: containers of one image have the same name, each counts its processes from 1,
-and a number is given again. A process is known by its machine (the boot of the kernel and the pid namespace), its
-number there, and the time it started.
+and a number is given again. A process is known by its machine (the boot of the kernel, the pid namespace and the host
+name), its number there, and the time it started.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import secrets
+import socket
 from pathlib import Path
 
 IDENTITY = r"[0-9a-f]{12}-[1-9][0-9]{0,8}-[0-9]{1,20}"
@@ -48,7 +49,7 @@ def lives(process: str) -> bool | None:
 
 
 def _machine() -> str:
-    """Short digest of the kernel's boot and the pid namespace."""
+    """Short digest of the kernel's boot, the pid namespace, and the host name, for clones of a virtual machine."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         namespace, own = (str(Path(link).readlink()) for link in ("/proc/self/ns/pid", "/proc/self"))
@@ -57,7 +58,7 @@ def _machine() -> str:
     # A /proc that was mounted in another namespace numbers the processes as that one does.
     if not boot or own != str(os.getpid()):
         return _UNKNOWN_MACHINE
-    return hashlib.sha256(f"{boot} {namespace}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{boot} {namespace} {socket.gethostname()}".encode()).hexdigest()[:12]
 
 
 def _state_and_start(number: int) -> tuple[str, str] | None:

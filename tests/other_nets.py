@@ -1,4 +1,7 @@
-"""Source text of small networks that are none of mmsegmentation's, for factories in tests, and their weights."""
+"""Source text of small networks that are none of mmsegmentation's, for factories in tests, and their weights.
+
+One kind is cloned research code, which puts a folder of its own on ``sys.path`` and imports from there.
+"""
 
 from pathlib import Path
 
@@ -7,6 +10,7 @@ from torch import nn
 
 from seg_transfer.models.checkpoints import save_weights
 from seg_transfer.models.factory_source import made
+from seg_transfer.models.specs import FactorySource
 
 NETS = '''
 import torch
@@ -162,3 +166,33 @@ def write_net(folder: Path, network: str, seed: int = 0) -> nn.Module:
         tensor.data = torch.randn(tensor.shape, generator=generator) * 0.4
     save_weights(net.state_dict(), folder / f"{network}.safetensors")
     return net
+
+
+REPOSITORY = {
+    "nets/unet.py": "from torch import nn\nfrom blocks import stem\n\n\ndef unet():\n"
+    "    return nn.Sequential(stem(), nn.Conv2d({channels}, 2, 1))\n",
+    "nets/blocks.py": "from torch import nn\n\n\ndef stem():\n    return nn.Conv2d(3, {channels}, 4, stride=4)\n",
+    "environment/pyvenv.cfg": "",
+    "environment/lib/other.py": "",
+    ".git/hook.py": "",
+    "notes.txt": "",
+}
+BUILD = "from unet import unet\n\n\ndef build():\n    return unet()\n"
+WAYS = {
+    "absolute": "import os, sys\nsys.path.insert(0, os.path.join(os.path.dirname(__file__), 'nets'))\n",
+    "relative": "import sys\nsys.path.insert(0, 'nets')\n",
+    "appended": "from sys import path\nfrom pathlib import Path\npath.append(str(Path(__file__).parent / 'nets'))\n",
+    "site": "import site, pathlib\nsite.addsitedir(str(pathlib.Path(__file__).parent / 'nets'))\n",
+    "assigned": "import os, sys\nsys.path = [os.path.join(os.path.dirname(__file__), 'nets'), *sys.path]\n",
+}
+
+
+def repository(folder: Path, channels: int, way: str = "absolute") -> FactorySource:
+    """A repository whose network has this many channels; `way` is how it makes its modules known."""
+    for name, text in {**REPOSITORY, "model.py": WAYS[way] + BUILD}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text.replace("{channels}", str(channels)))
+    state = {"0.weight": torch.randn(channels, 3, 4, 4), "0.bias": torch.zeros(channels)}
+    state |= {"1.weight": torch.randn(2, channels, 1, 1), "1.bias": torch.zeros(2)}
+    save_weights(state, folder / "weights.safetensors")
+    return FactorySource("model:build", folder, folder / "weights.safetensors", "1", MEAN, STD)

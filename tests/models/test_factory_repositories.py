@@ -3,45 +3,14 @@
 import subprocess
 import sys
 import types
-from pathlib import Path
 
 import pytest
-import torch
-from other_nets import MEAN, STD
+from other_nets import MEAN, REPOSITORY, STD, WAYS, repository
 
 from seg_transfer.errors import ConfigError
 from seg_transfer.models import load_source
-from seg_transfer.models.checkpoints import save_weights
 from seg_transfer.models.factory_code import digest_of_code
 from seg_transfer.models.specs import FactorySource, spec_key
-
-NETS = {
-    "nets/unet.py": "from torch import nn\nfrom blocks import stem\n\n\ndef unet():\n"
-    "    return nn.Sequential(stem(), nn.Conv2d({channels}, 2, 1))\n",
-    "nets/blocks.py": "from torch import nn\n\n\ndef stem():\n    return nn.Conv2d(3, {channels}, 4, stride=4)\n",
-    "environment/pyvenv.cfg": "",
-    "environment/lib/other.py": "",
-    ".git/hook.py": "",
-    "notes.txt": "",
-}
-BUILD = "from unet import unet\n\n\ndef build():\n    return unet()\n"
-WAYS = {
-    "absolute": "import os, sys\nsys.path.insert(0, os.path.join(os.path.dirname(__file__), 'nets'))\n",
-    "relative": "import sys\nsys.path.insert(0, 'nets')\n",
-    "appended": "from sys import path\nfrom pathlib import Path\npath.append(str(Path(__file__).parent / 'nets'))\n",
-    "site": "import site, pathlib\nsite.addsitedir(str(pathlib.Path(__file__).parent / 'nets'))\n",
-    "assigned": "import os, sys\nsys.path = [os.path.join(os.path.dirname(__file__), 'nets'), *sys.path]\n",
-}
-
-
-def repository(folder: Path, channels: int, way: str = "absolute") -> FactorySource:
-    for name, text in {**NETS, "model.py": WAYS[way] + BUILD}.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text.replace("{channels}", str(channels)))
-    state = {"0.weight": torch.randn(channels, 3, 4, 4), "0.bias": torch.zeros(channels)}
-    state |= {"1.weight": torch.randn(2, channels, 1, 1), "1.bias": torch.zeros(2)}
-    save_weights(state, folder / "weights.safetensors")
-    return FactorySource("model:build", folder, folder / "weights.safetensors", "1", MEAN, STD)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -68,7 +37,7 @@ def test_the_key_is_the_same_in_a_process_that_has_imported_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", REPOSITORY)
 def test_the_key_changes_with_every_module_that_could_be_imported(tmp_path, name, way):
     source = repository(tmp_path, 4, way)
     before = spec_key(source)

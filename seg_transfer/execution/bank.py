@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from seg_transfer.data.manifest import SCRATCH, load_yaml, one_line
-from seg_transfer.errors import CheckpointError, ConfigError, SegTransferError
+from seg_transfer.errors import CheckpointError, ConfigError, as_failure
 from seg_transfer.execution.source_entry import SourceEntry, absolute
 from seg_transfer.models.transformers_folder import CONFIG, read_folder
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
@@ -121,8 +121,8 @@ def _in_folder(folder: Path) -> Iterator[SourceEntry | Skipped]:
     for member in members:
         try:
             yield _member(member)
-        except SegTransferError as error:
-            yield Skipped(member.name, " ".join(str(error).split()))
+        except Exception as error:  # one bad member stops no other
+            yield Skipped(member.name, " ".join(str(as_failure(error)).split()))
 
 
 def _is_source(folder: Path) -> bool:

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any, Literal
 
 from seg_transfer.data.records import why_absent
-from seg_transfer.errors import SegTransferError
+from seg_transfer.errors import as_failure
 from seg_transfer.execution.items import (
     Trial,
     metrics_of,
@@ -103,8 +103,8 @@ def _planned(look: Callable[[StillRun, Any, partial[PlanItem]], PlanItem], run: 
     item = _named(what, look)
     try:
         return look(run, what, item)
-    except SegTransferError as error:
-        return item(state="stale", reasons=(" ".join(str(error).split()),))
+    except Exception as error:  # one item that cannot be looked at stops no other
+        return item(state="stale", reasons=(" ".join(str(as_failure(error)).split()),))
 
 
 def _named(what: SourceEntry | str | Pair | Trial, look: object) -> partial[PlanItem]:

@@ -17,7 +17,7 @@ import yaml
 
 from seg_transfer.data.folders import manifest_of_folders
 from seg_transfer.data.manifest import DatasetManifest, load_manifest
-from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError
+from seg_transfer.errors import ConfigError, IncompleteError
 from seg_transfer.execution.bank import Where, read_sources
 from seg_transfer.execution.items import featureless
 from seg_transfer.execution.progress import Tick, progress_of
@@ -217,7 +217,7 @@ def _missing(run: Run, entry: SourceEntry) -> list[str]:
     """The metrics of which a source has no valid score, or can have none because its features are unknown."""
     try:
         wanted = list(missing_scores(run, sources=[entry.name]).values())
-    except SegTransferError:  # scoring says what is wrong
+    except Exception:  # scoring says what is wrong
         return list(run.study.metrics)
     return [*(wanted[0] if wanted else []), *featureless(run, entry)]
 

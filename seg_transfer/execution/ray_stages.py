@@ -8,7 +8,6 @@ from functools import partial
 from itertools import groupby
 from typing import Any, TypeVar
 
-from seg_transfer.errors import SegTransferError
 from seg_transfer.execution.fine_tuning import finetune_pairs, missing_trials
 from seg_transfer.execution.items import Trial, pair_lease, source_lease, trial_lease, wanted_trials
 from seg_transfer.execution.ray_engine import Task, run_on_ray
@@ -137,7 +136,7 @@ def _left(group: list[Item], left: Callable[[list[Item]], list[Item]]) -> list[I
     """What is left of a group; an item of which that cannot be told is, and its task will say why."""
     try:
         return left(group)
-    except SegTransferError:
+    except Exception:
         if len(group) == 1:
             return group
         return [item for one in group for item in _left([one], left)]

@@ -69,9 +69,16 @@ def test_the_exit_code_is_that_of_the_reasons_where_they_agree(errors, code):
     assert error.exit_code == code
 
 
-def test_what_is_not_the_users_to_mend_is_not_swallowed():
+def test_whatever_an_item_raises_is_its_own_failure():
     work = Work(b=ZeroDivisionError())
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(IncompleteError) as caught:
+        for_each("abc", work, str)
+    assert (work.asked, caught.value.exit_code) == (["a", "b", "c"], 10)
+
+
+def test_a_fault_of_the_machine_is_not_swallowed():
+    work = Work(b=OSError("no space left"))
+    with pytest.raises(OSError, match="no space left"):
         for_each("abc", work, str)
     assert work.asked == ["a", "b"]
 

@@ -30,6 +30,7 @@ _WHOLE = "dump the whole config (mmengine's Config.dump), or name the .py config
 # What reads a file of the config's choice, and decides nothing here: the checkpoint has the weights, and the weights of
 # classes are those of another training.
 _FILES = ("checkpoint_path", "class_weight")
+_INITIAL = ("init_cfg", "override")
 
 
 def read_model_config(path: str | Path, *, memo: Path | None = None) -> ModelConfig:
@@ -146,22 +147,23 @@ def portable(model: Mapping[str, Any]) -> ModelConfig:
     return plain
 
 
-def _portable(value: Any) -> Any:
+def _portable(value: Any, key: object = None) -> Any:
+    """The value of a key; an item of a list has the key of the list."""
     if isinstance(value, Mapping):
-        kept = {key: _portable(item) for key, item in value.items() if not _reads_a_file(item, key)}
+        kept = {name: _portable(item, name) for name, item in value.items() if not _reads_a_file(item, name)}
         name = _last_part(kept.get("type"))
         if name == "TIMMBackbone":
             return {**kept, "pretrained": False}  # the default is to download weights
         return {**kept, "type": "BN"} if name == "SyncBN" else kept
     if isinstance(value, list | tuple):
-        return [_portable(item) for item in value if not _reads_a_file(item)]
+        return [_portable(item, key) for item in value if not _reads_a_file(item, key)]
     return value
 
 
-def _reads_a_file(value: Any, key: object = None) -> bool:
-    """Whether mmseg reads a file, or downloads it, for this part of a config, such as an initialization."""
+def _reads_a_file(value: Any, key: object) -> bool:
+    """Whether mmseg reads a file, or downloads it, for this part of a config."""
     if isinstance(value, Mapping):
-        return "checkpoint" in value or _last_part(value.get("type")).startswith("Pretrained")
+        return _last_part(value.get("type")).startswith("Pretrained") or (key in _INITIAL and "checkpoint" in value)
     return key == "pretrained" or (key in _FILES and isinstance(value, str))
 
 

@@ -121,7 +121,7 @@ def _check_covered(factory: str, folder: Path, known: set[Path], loaded: Iterabl
 def _is_loose(module: ModuleType) -> bool:
     """Whether a module is neither Python's nor of an installed library, this one among them."""
     file = _file_of(module)
-    return file is not None and not str(file).startswith((*installation(), str(Path(seg_transfer.__file__).parent)))
+    return file is not None and not str(file).startswith(installation())
 
 
 def _forget(names: Iterable[str]) -> None:

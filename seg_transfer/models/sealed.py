@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
+import seg_transfer
 
 _PROCESSES = ("subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.startfile", "pty.")
 _NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostby", "socket.sendto", "urllib.")
@@ -47,8 +47,9 @@ def _watch() -> None:
 
 @cache
 def installation() -> tuple[str, ...]:
-    """The folders that Python and the libraries lie in, each with a separator behind it."""
-    places = (sys.prefix, sys.base_prefix, str(Path(torch.__file__).parents[1]))
+    """The folders that Python, this package and the installed libraries lie in, each with a separator behind it."""
+    libraries = [place for place in sys.path if place and any(Path(place).glob("*.dist-info"))]
+    places = (sys.prefix, sys.base_prefix, str(Path(seg_transfer.__file__).parent), *libraries)
     return tuple({os.path.realpath(place) + os.sep for place in places})
 
 

@@ -135,8 +135,12 @@ def _normalisation(model: ModelConfig) -> tuple[RGB, RGB, str]:
     mmseg reads images as BGR and `bgr_to_rgb` turns them; its mean and std are in the order after that.
     """
     preprocessor = model.get("data_preprocessor") or {}
-    mean = [float(value) / 255 for value in preprocessor.get("mean") or (0.0, 0.0, 0.0)]
-    std = [float(value) / 255 for value in preprocessor.get("std") or (1.0, 1.0, 1.0)]
+    mean, std = (
+        [float(value) / 255 for value in preprocessor.get(field) or (default,) * 3]
+        for field, default in (("mean", 0.0), ("std", 1.0))
+    )
+    if not len(mean) == len(std) == 3:
+        raise ConfigError("model config: field data_preprocessor: mean and std must be of three channels; correct them")
     if preprocessor.get("bgr_to_rgb", False):
         return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), "rgb"
     return (mean[2], mean[1], mean[0]), (std[2], std[1], std[0]), "bgr"

@@ -108,6 +108,8 @@ MISTAKES = [
     ({"train": {**GLOBS, "lists": "l.txt"}}, "train: a split needs both 'images' and 'labels', or 'lists' alone"),
     ({"source_train": {}}, "source_train: a split needs both"),
     ({"pairing": {"image": "(a", "label": "(a)"}}, "pairing.image: '(a': not a regular expression"),
+    ({"pairing": {"image": "(" * 999 + "a", "label": "(a)"}}, "not a regular expression"),
+    ({"pairing": {"image": f"(a{'b' * 999})", "label": "(a)"}}, "has 1002 characters, 1000 at most; shorten it"),
     ({"pairing": {"image": "(a)", "label": "a"}}, "pairing.label: 'a': the key that joins image and label"),
     ({"pairing": {"image": "(a)(b)", "label": "(a)"}}, "pairing.image has 2 groups, pairing.label 1; both must"),
     (

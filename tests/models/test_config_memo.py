@@ -1,5 +1,6 @@
 """A model config is run again when it or a config it is based on has changed, or could say something else by itself."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.configs import read_model_config
+from seg_transfer.models.networks import build_network
 
 pytestmark = pytest.mark.usefixtures("later")
 
@@ -108,3 +110,17 @@ def test_a_damaged_memo_is_made_anew(config, tmp_path, text):
     (place,) = (tmp_path / "keys/configs").iterdir()
     place.write_text(text)
     assert read_model_config(config, memo=tmp_path / "keys") == plain
+
+
+def test_a_memo_from_elsewhere_is_data_too(config, ran, tmp_path):
+    """It lies in the run folder, and a run folder is shared."""
+    read_model_config(config, memo=tmp_path / "keys")
+    (place,) = (tmp_path / "keys/configs").iterdir()
+    marker = tmp_path / "marker"
+    evil = {"type": "EncoderDecoder", "backbone": {"type": "subprocess.run", "args": ["touch", str(marker)]}}
+    place.write_text(json.dumps({**json.loads(place.read_text()), "model": {**evil, "decode_head": {}}}))
+    model = read_model_config(config, memo=tmp_path / "keys")
+    assert ran == ["top.py"]
+    with pytest.raises(ConfigError, match=r"field model\.backbone\.type: 'subprocess\.run'"):
+        build_network(model, seed=0)
+    assert not marker.exists()

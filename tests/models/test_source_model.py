@@ -143,6 +143,11 @@ def test_a_network_without_normalisation_takes_the_bytes(model):
     torch.testing.assert_close(plain.feature_maps(images()).scores, expected, atol=1e-2, rtol=1e-4)
 
 
+def test_a_normalisation_of_other_than_three_channels_is_refused(model):
+    with pytest.raises(ConfigError, match="data_preprocessor: mean and std must be of three channels"):
+        load_source_model({**model, "data_preprocessor": {"type": "SegDataPreProcessor", "mean": [1], "std": [1]}})
+
+
 # Other networks
 
 

@@ -1,6 +1,8 @@
 import os
+import random
 import signal
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,21 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a minute later than when the test's files were written: no file system's clock leaves their order open."""
     now = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: now() + 60_000_000_000)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--order", metavar="reversed|SEED", help="run the tests backwards, or shuffled by this number")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Modules stay whole: what they share would be made again and again."""
+    order = config.getoption("order")
+    if order == "reversed":
+        items.reverse()
+    elif order is not None:
+        chance = random.Random(int(order))
+        places: defaultdict[Path, float] = defaultdict(chance.random)
+        items.sort(key=lambda item: (places[item.path], chance.random()))
 
 
 @pytest.fixture(scope="session")

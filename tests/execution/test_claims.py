@@ -1,7 +1,6 @@
 import errno
 import gc
 import threading
-import time
 import weakref
 
 import numpy as np
@@ -67,18 +66,22 @@ def test_parts_of_an_item_fail_under_their_own_names(go, capsys):
 
 
 def test_an_item_of_another_process_is_put_off_and_looked_at_again(go, tmp_path):
-    taken, order = threading.Event(), []
+    taken, passed_by, order = threading.Event(), threading.Event(), []
 
     def other():
         with leased(tmp_path / "a"):
             taken.set()
-            time.sleep(0.3)
+            assert passed_by.wait(60)
             order.append("other ends")
+
+    def work(item, held):
+        order.append(item)
+        passed_by.set()
 
     thread = threading.Thread(target=other)
     thread.start()
     taken.wait()
-    go(["a", "b"], lambda item, held: order.append(item))
+    go(["a", "b"], work)
     thread.join()
     assert order == ["b", "other ends", "a"]
 

@@ -59,8 +59,13 @@ def nce_of_probabilities(case):
 
 
 def nleep_of_scikit_learn(case):
-    """LEEP of the mixture that scikit-learn finds from its own start."""
-    z = PCA(0.8, svd_solver="full").fit_transform(case["X"]).astype(np.float32)
+    """LEEP of the mixture that scikit-learn finds from its own start.
+
+    In float64: components of fewer observations than directions have singular covariances, which scikit-learn makes
+    invertible by adding 1e-6 to variances of about 10 (condition 1e7). In float32 that addition is as small as the
+    rounding, and it depends on the processor whether the Cholesky factorization succeeds.
+    """
+    z = PCA(0.8, svd_solver="full").fit_transform(case["X"].astype(np.float64))
     mixture = GaussianMixture(5 * len(np.unique(case["y"])), random_state=123).fit(z)
     return leep(mixture.predict_proba(z), case["y"])
 

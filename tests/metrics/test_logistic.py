@@ -48,9 +48,14 @@ def test_the_slope_is_zero_at_the_minimum(shape, scale, world):
     errors = found.probabilities - np.eye(shape[2])[codes]
     weights = -x.T @ errors
     intercepts = (np.log(found.probabilities) - x @ weights)[0]
-    assert slow_loss(x, codes, weights, intercepts) == pytest.approx(found.loss, rel=1e-6)
-    np.testing.assert_allclose(probabilities(x, weights, intercepts), found.probabilities, atol=1e-6)
-    np.testing.assert_allclose(errors.mean(axis=0), 0, atol=1e-9)
+    # Newton's method ends where a step would lower the loss by TOLERANCE of it, which bounds how far all probabilities
+    # together are from the minimum's; x x' carries that into the logits, and the first of them into the intercepts.
+    from_minimum = np.sqrt(len(x) * _logistic.TOLERANCE * found.loss)
+    rounding = (1 + np.linalg.norm(x, 2) ** 2) * from_minimum
+    np.testing.assert_allclose(probabilities(x, weights, intercepts), found.probabilities, rtol=0, atol=rounding)
+    # At a minimum the loss changes with the square of what the logits do.
+    assert slow_loss(x, codes, weights, intercepts) == pytest.approx(found.loss, rel=1e-12, abs=rounding**2)
+    np.testing.assert_allclose(errors.mean(axis=0), 0, atol=from_minimum)
 
 
 def test_loss_and_slope_agree(world):

@@ -1,6 +1,7 @@
 import json
 import os
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,8 +21,9 @@ def place(tmp_path):
 
 
 @pytest.fixture
-def short(monkeypatch):
-    monkeypatch.setattr(module, "EXPIRY", 0.3)
+def still(monkeypatch):
+    """Holders of this process give no sign of life."""
+    monkeypatch.setattr(module, "_beat", lambda *_: None)
 
 
 def planted(place, age=0.0, **changed):
@@ -29,9 +31,21 @@ def planted(place, age=0.0, **changed):
     place.mkdir(parents=True)
     holder = replace(Holder("0123456789ab-1-1", "elsewhere", 1, "theirs"), **changed)
     module._write(place, holder)
+    last_seen(place, age)
+    return holder
+
+
+def until(true):
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def last_seen(place, age):
+    """So long ago, in seconds."""
     then = time.time() - age
     os.utime(place / "holder.json", (then, then))
-    return holder
 
 
 def test_one_process_has_it_and_gives_it_back(place):
@@ -89,7 +103,7 @@ def test_one_of_another_container_with_the_same_host_name_and_number_stays_their
         assert mine is None
 
 
-def test_a_lease_of_an_earlier_version_is_its_holder_s_until_it_expires(place, short):
+def test_a_lease_of_an_earlier_version_is_its_holder_s_until_it_expires(place):
     planted(place)
     content = json.loads((place / "holder.json").read_text())
     del content["identity"]
@@ -101,13 +115,13 @@ def test_a_lease_of_an_earlier_version_is_its_holder_s_until_it_expires(place, s
         assert mine.held()
 
 
-def test_one_whose_holder_is_torn_is_void_after_a_while(place, short):
+def test_one_whose_holder_is_torn_is_void_after_a_while(place):
     place.mkdir(parents=True)
     (place / "holder.json").write_text('{"host": "x", ')
     assert holder_of(place) is None
     with leased(place) as mine:
         assert mine is None
-    time.sleep(0.4)
+    last_seen(place, module.EXPIRY + 1)
     with leased(place) as mine:
         assert mine.held()
 
@@ -123,18 +137,20 @@ def test_a_rename_that_was_done_and_reported_as_failed_counts(place, monkeypatch
     assert module._taken(place, "").held()
 
 
-def test_the_holder_keeps_it_alive_and_another_does_not(place, short):
+def test_the_holder_keeps_it_alive_and_another_does_not(place, monkeypatch):
+    monkeypatch.setattr(module, "EXPIRY", 0.06)
     with leased(place) as mine:
-        time.sleep(0.8)
+        last_seen(place, 1000)
+        until(lambda: module._age(place / "holder.json") < 500)
+        monkeypatch.setattr(module, "EXPIRY", 500)
         with leased(place) as other:
             assert other is None
         assert mine.held()
 
 
-def test_a_holder_that_stood_still_learns_that_it_was_taken_over(place, short, monkeypatch):
-    monkeypatch.setattr(module, "_beat", lambda *_: None)
+def test_a_holder_that_stood_still_learns_that_it_was_taken_over(place, still):
     with leased(place) as mine:
-        time.sleep(0.4)
+        last_seen(place, module.EXPIRY + 1)
         with leased(place) as other:
             assert other.held()
             assert not mine.held()
@@ -143,11 +159,10 @@ def test_a_holder_that_stood_still_learns_that_it_was_taken_over(place, short, m
     assert not place.exists()
 
 
-def test_the_late_one_does_not_give_back_what_is_another_s(place, short, monkeypatch):
-    monkeypatch.setattr(module, "_beat", lambda *_: None)
+def test_the_late_one_does_not_give_back_what_is_another_s(place, still):
     first = leased(place)
     first.__enter__()
-    time.sleep(0.4)
+    last_seen(place, module.EXPIRY + 1)
     with leased(place) as other:
         first.__exit__(None, None, None)
         assert other.held()
@@ -221,8 +236,9 @@ def test_sweep_removes_what_was_left_of_a_lease_that_was_being_removed(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_awaited_waits_for_its_turn(place):
-    order = []
+def test_awaited_waits_for_its_turn(place, monkeypatch):
+    order, waits = [], threading.Event()
+    monkeypatch.setattr(module.time, "sleep", lambda _: waits.set())
 
     def second():
         with awaited(place):
@@ -231,7 +247,7 @@ def test_awaited_waits_for_its_turn(place):
     with ThreadPoolExecutor(1) as pool:
         with awaited(place):
             later = pool.submit(second)
-            time.sleep(0.2)
+            assert waits.wait(60)
             order.append("first")
-        later.result(timeout=10)
+        later.result(timeout=60)
     assert order == ["first", "second"]

@@ -2,8 +2,9 @@
 
 import contextlib
 import io
+import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 
 from seg_transfer.cli import EXIT_CODES, main
 from seg_transfer.demo.world import build_world
+from seg_transfer.execution import progress
 from seg_transfer.resources import shipped
 
 DOMAINS = ("day_street", "dusk_street", "cells_dark")
@@ -45,10 +47,18 @@ class Ended:
         return line.removeprefix("seg-transfer: ")
 
 
+@contextlib.contextmanager
+def captured() -> Iterator[tuple[io.StringIO, io.StringIO]]:
+    """What is printed meanwhile, but for the time that is left, which only a slow machine says."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "_SECONDS_BETWEEN_LINES", math.inf)
+        yield out, err
+
+
 def call(*words: object) -> Ended:
     """The command line in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+    with captured() as (out, err), pytest.raises(SystemExit) as ended:
         main([str(word) for word in words])
     return Ended(int(ended.value.code or 0), out.getvalue(), err.getvalue())
 

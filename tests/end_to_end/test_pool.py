@@ -19,6 +19,32 @@ from seg_transfer.store.lease import holder_of
 _PATIENCE = 200.0
 
 
+# Put into every process that a command starts: the first that take the lease of a pair send themselves a signal then.
+AT_LEASE = """
+import os, sys
+from pathlib import Path
+taken, before = [], Path(__file__).with_name("before")
+def act(event, about):
+    if event == "os.rename" and Path(about[1]).match("leases/scores/{pair}"):
+        taken.append(about[1])  # or it will be, if no other process was faster: the event comes before the deed
+    elif event == "open" and taken:
+        from seg_transfer.store.lease import holder_of
+        holder = holder_of(Path(taken.pop()))
+        if holder is not None and holder.process == os.getpid() and len(os.listdir(before)) < {times}:
+            (before / str(os.getpid())).touch()
+            os.kill(os.getpid(), {number})
+sys.addaudithook(act)
+"""
+
+
+def at_lease(bench: Any, pair: str, number: signal.Signals, times: int) -> dict[str, str]:
+    """The environment of a command whose processes send themselves a signal with this pair, or pattern, in hand."""
+    folder = bench.run.parent / "at_lease"
+    (folder / "before").mkdir(parents=True)
+    (folder / "sitecustomize.py").write_text(AT_LEASE.format(pair=pair, number=int(number), times=times))
+    return {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+
+
 def started(bench: Any, stage: str, *options: str, **environment: str) -> subprocess.Popen[str]:
     """A stage with the default engine, in a process group of its own."""
     words = [*bench.place(), "--threads", "1", *options]
@@ -29,6 +55,11 @@ def started(bench: Any, stage: str, *options: str, **environment: str) -> subpro
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def complaints(err: str) -> list[str]:
+    """Without the time that is left, which only a slow machine says."""
+    return [line for line in err.splitlines() if not line.endswith(" s left")]
 
 
 def await_holder(bench: Any, kind: str, unlike: set[int]) -> int:
@@ -43,12 +74,16 @@ def await_holder(bench: Any, kind: str, unlike: set[int]) -> int:
     raise AssertionError("no process took a lease")
 
 
-def is_gone(process: int) -> bool:
+def state_of(process: int) -> str:
+    """T: stopped; Z: gone, or no longer known at all."""
     try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
-        return True
-    return state == "Z"
+        return "Z"
+
+
+def is_gone(process: int) -> bool:
+    return state_of(process) == "Z"
 
 
 def complaints(err: str) -> list[str]:
@@ -87,16 +122,10 @@ def test_a_killed_process_is_replaced_and_its_pair_scored(unscored, finished):
 
 
 def test_an_item_with_which_three_processes_die_is_given_up_and_the_others_finished(unscored):
-    poison = unscored.run / "leases/scores/dusk_street/cells_dark"
-    command, killed = started(unscored, "score-pairs"), set[int]()
-    while command.poll() is None and len(killed) < 3:
-        holder = holder_of(poison)
-        if holder is not None and holder.process not in killed:
-            os.kill(holder.process, signal.SIGKILL)
-            killed.add(holder.process)
-        time.sleep(0.001)
+    poison = at_lease(unscored, "dusk_street/cells_dark", signal.SIGKILL, times=3)
+    command = started(unscored, "score-pairs", **poison)
     _, err = command.communicate(timeout=_PATIENCE)
-    assert len(killed) == 3
+    assert err.count("a process was killed (SIGKILL); another takes its place") == 3
     assert "dusk_street -> cells_dark: 3 processes died while they worked on it; see what killed them" in err
     assert err.splitlines()[-1].startswith("seg-transfer: failed: dusk_street -> cells_dark; all others are finished")
     assert command.returncode == 1
@@ -115,14 +144,17 @@ def test_an_item_with_which_three_processes_die_is_given_up_and_the_others_finis
 
 
 def test_two_gpus_are_two_processes_that_share_the_pairs(unscored):
-    command = started(unscored, "score-pairs", CUDA_VISIBLE_DEVICES="0,1")
+    stopped = at_lease(unscored, "*/*", signal.SIGSTOP, times=2)  # so that both have begun before one ends
+    command = started(unscored, "score-pairs", CUDA_VISIBLE_DEVICES="0,1", **stopped)
     first = await_holder(unscored, "scores", set())
     second = await_holder(unscored, "scores", {first})
-    assert first != second
     devices = {
         Path(f"/proc/{process}/environ").read_bytes().partition(b"CUDA_VISIBLE_DEVICES=")[2].partition(b"\0")[0]
         for process in (first, second)
     }
+    for process in (first, second):
+        await_that(lambda process=process: state_of(process) == "T")
+        os.kill(process, signal.SIGCONT)
     out, err = command.communicate(timeout=_PATIENCE)
     assert (command.returncode, complaints(err)) == (0, [])
     assert devices == {b"0", b"1"}

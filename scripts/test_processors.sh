@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Runs the numeric tests in set-ups of other processors that one machine can imitate, in several orders, and prints a line
+# for each. --fast: two or three set-ups, without networks. --demo: in each set-up the demo too, and whether its answer is
+# the known one. All other arguments go to pytest.
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+# The files that compare what BLAS, LAPACK, torch or oneDNN computed, by their comparisons with a tolerance. The tests of
+# other folders compare files, texts and whole numbers, or, in evaluation, means and ranks of a handful of numbers.
+metrics=(tests/test_*.py tests/metrics/test_*.py)
+networks=(tests/features/test_*.py tests/training/test_*.py tests/models/test_*.py)
+tolerances='approx|allclose|isclose|assert_close'
+
+# NAME THREADS ORDER VARIABLES. The variables ask; the table says what is in use.
+sse="ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 NPY_DISABLE_CPU_FEATURES=X86_V3,X86_V4"
+fast=(
+    "as_it_is 2 reversed"
+    "oldest 1 1 OPENBLAS_CORETYPE=Prescott $sse"
+    "avx512 1 2 OPENBLAS_CORETYPE=SkylakeX"
+)
+more=(
+    "avx2 1 written OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2"
+    "avx2_nets_sse 2 3 OPENBLAS_CORETYPE=Haswell ONEDNN_MAX_CPU_ISA=SSE41"
+    "avx512_nets_avx2 2 reversed OPENBLAS_CORETYPE=SkylakeX ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2"
+    "zen 2 4 OPENBLAS_CORETYPE=Zen"
+    "zen_torch_sse 1 reversed OPENBLAS_CORETYPE=Zen ATEN_CPU_CAPABILITY=default"
+    "prescott 2 5 OPENBLAS_CORETYPE=Prescott"
+    "prescott_avx2 1 reversed OPENBLAS_CORETYPE=Prescott ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2"
+    "oldest_threads 2 6 OPENBLAS_CORETYPE=Prescott $sse"
+)
+
+# Says what computes; ends by a signal where the processor lacks the instructions.
+probe='
+import numpy, scipy.linalg, threadpoolctl, torch
+matrix = numpy.random.default_rng(0).normal(size=(200, 200))
+numpy.linalg.svd(matrix @ matrix)
+scipy.linalg.eigh(matrix @ matrix.T)
+torch.nn.functional.conv2d(torch.rand(2, 3, 64, 64), torch.rand(8, 3, 3, 3))
+blas = {pool["architecture"] for pool in threadpoolctl.threadpool_info() if pool["internal_api"] == "openblas"}
+print("BLAS", *sorted(blas), "torch", torch.backends.cpu.get_cpu_capability(), "threads", torch.get_num_threads())'
+
+# The set-up's line, and what failed; the exit code says whether anything did.
+try_setup() {
+    read -r name threads order variables <<<"$1"
+    read -ra environment <<<"OMP_NUM_THREADS=$threads $variables"
+    if ! shown=$(env "${environment[@]}" ONEDNN_VERBOSE=1 python -c "$probe" 2>/dev/null); then
+        printf '%-16s does not start on this processor\n' "$name"
+        return 0
+    fi
+    onednn=$(sed -n 's/^onednn_verbose.*,isa:\(Intel \)\?//p' <<<"$shown")
+    printf '%-16s %s, oneDNN %s, order %s: ' "$name" "$(tail -n 1 <<<"$shown")" "$onednn" "$order"
+    try_tests && if [ -n "$demo" ]; then try_demo; fi
+}
+
+try_tests() {
+    arguments=()
+    [ "$order" = written ] || arguments=(--order "$order")
+    arguments+=(-q -p no:cacheprovider "${options[@]}" "${tests[@]}")
+    passed=1
+    env "${environment[@]}" pytest "${arguments[@]}" &>"$logs/tests" || passed=
+    tail -n 1 "$logs/tests"
+    [ -n "$passed" ] || { grep -E '^(FAILED|ERROR)' "$logs/tests" || tail -n 30 "$logs/tests"; return 1; }
+}
+
+try_demo() {
+    printf '%-16s demo: ' "$name"
+    folder=$logs/demo_$name
+    env "${environment[@]}" seg-transfer demo --folder "$folder" --threads "$threads" &>"$logs/demo" ||
+        { tail -n 30 "$logs/demo"; return 1; }
+    python scripts/demo_answer.py "$folder"
+}
+
+setups=("${fast[@]}" "${more[@]}") demo= options=()
+for argument in "$@"; do
+    case $argument in
+    --fast) setups=("${fast[@]}") networks=() ;;
+    --demo) demo=1 ;;
+    *) options+=("$argument") ;;
+    esac
+done
+mapfile -t tests < <(grep -lE "$tolerances" "${metrics[@]}" "${networks[@]}")
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+failed=
+for setup in "${setups[@]}"; do
+    try_setup "$setup" || failed=1
+done
+[ -z "$failed" ]

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs the numeric tests in set-ups of other processors that one machine can imitate, in several orders, and prints a line
-# for each. --fast: two or three set-ups, without networks. --demo: in each set-up the demo too, and whether its answer is
-# the known one. All other arguments go to pytest.
+# Runs the numeric tests as other processors would, as far as one machine can imitate them, in several orders, and prints
+# a line for each set-up. --fast: two or three set-ups, without networks. --demo: the demo in each set-up too, and whether
+# its answer is the known one. All other arguments go to pytest.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-# The files that compare what BLAS, LAPACK, torch or oneDNN computed, by their comparisons with a tolerance. The tests of
-# other folders compare files, texts and whole numbers, or, in evaluation, means and ranks of a handful of numbers.
+# Numeric are the files here that compare with a tolerance: what BLAS, LAPACK, torch or oneDNN computed. Other folders
+# compare files, texts and whole numbers, or, in evaluation, means and ranks of a handful of numbers.
 metrics=(tests/test_*.py tests/metrics/test_*.py)
 networks=(tests/features/test_*.py tests/training/test_*.py tests/models/test_*.py)
 tolerances='approx|allclose|isclose|assert_close'
@@ -28,7 +28,7 @@ more=(
     "oldest_threads 2 6 OPENBLAS_CORETYPE=Prescott $sse"
 )
 
-# Says what computes; ends by a signal where the processor lacks the instructions.
+# Says what computes; ends by SIGILL where the processor lacks the instructions.
 probe='
 import numpy, scipy.linalg, threadpoolctl, torch
 matrix = numpy.random.default_rng(0).normal(size=(200, 200))
@@ -36,18 +36,26 @@ numpy.linalg.svd(matrix @ matrix)
 scipy.linalg.eigh(matrix @ matrix.T)
 torch.nn.functional.conv2d(torch.rand(2, 3, 64, 64), torch.rand(8, 3, 3, 3))
 blas = {pool["architecture"] for pool in threadpoolctl.threadpool_info() if pool["internal_api"] == "openblas"}
-print("BLAS", *sorted(blas), "torch", torch.backends.cpu.get_cpu_capability(), "threads", torch.get_num_threads())'
+simd = numpy.show_config(mode="dicts")["SIMD Extensions"]
+numpy_uses, torch_uses = (simd.get("found") or simd["baseline"])[-1], torch.backends.cpu.get_cpu_capability()
+print("BLAS", *blas, "NumPy", numpy_uses, "torch", torch_uses, "threads", torch.get_num_threads())'
 
 # The set-up's line, and what failed; the exit code says whether anything did.
 try_setup() {
     read -r name threads order variables <<<"$1"
     read -ra environment <<<"OMP_NUM_THREADS=$threads $variables"
-    if ! shown=$(env "${environment[@]}" ONEDNN_VERBOSE=1 python -c "$probe" 2>/dev/null); then
-        printf '%-16s does not start on this processor\n' "$name"
+    printf '%-16s ' "$name"
+    code=0
+    shown=$(env "${environment[@]}" ONEDNN_VERBOSE=1 python -c "$probe" 2>"$logs/probe") || code=$?
+    if [ "$code" -eq 132 ]; then
+        echo "does not start on this processor (illegal instruction)"
         return 0
+    elif [ "$code" -ne 0 ]; then
+        cat "$logs/probe"
+        return 1
     fi
     onednn=$(sed -n 's/^onednn_verbose.*,isa:\(Intel \)\?//p' <<<"$shown")
-    printf '%-16s %s, oneDNN %s, order %s: ' "$name" "$(tail -n 1 <<<"$shown")" "$onednn" "$order"
+    printf '%s oneDNN %s order %s: ' "$(tail -n 1 <<<"$shown")" "$onednn" "$order"
     try_tests && if [ -n "$demo" ]; then try_demo; fi
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
 _MMSEG = ("mmsegmentation", "mmseg")
@@ -25,6 +26,7 @@ def installed_version(distribution: str, package: str) -> str:
     """Public version of a distribution, or of another that provides the same package; "not installed" without any."""
     try:
         return version(distribution).partition("+")[0]
-    except PackageNotFoundError:  # forks have other names; looking through all distributions takes a while
-        providers = packages_distributions().get(package, [])
+    except PackageNotFoundError:
+        # Forks have other names. Looking through all distributions takes a while: only where there is the package.
+        providers = packages_distributions().get(package, []) if PathFinder.find_spec(package) else []
         return version(providers[0]).partition("+")[0] if providers else "not installed"

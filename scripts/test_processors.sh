@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Runs the numeric tests as other processors would, as far as one machine can imitate them, in several orders, and prints
-# a line for each set-up. --fast: two or three set-ups, without networks. --demo: the demo in each set-up too, and whether
+# a line for each set-up. --fast: two or three set-ups, metrics alone. --demo: the demo in each set-up too, and whether
 # its answer is the known one. All other arguments go to pytest.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-# Numeric are the files here that compare with a tolerance: what BLAS, LAPACK, torch or oneDNN computed. Other folders
-# compare files, texts and whole numbers, or, in evaluation, means and ranks of a handful of numbers.
-metrics=(tests/test_*.py tests/metrics/test_*.py)
-networks=(tests/features/test_*.py tests/training/test_*.py tests/models/test_*.py)
+# Numeric are the tests of what BLAS, LAPACK, torch or oneDNN computed: all of the metrics, and the files of others that
+# compare with a tolerance. The other folders compare texts, files and whole numbers, or, in evaluation, means and ranks.
+metrics=(tests/test_observations.py tests/test_projection.py tests/metrics/test_*.py)
+others=(tests/test_uncertainty.py tests/test_image_level.py tests/{features,training,models}/test_*.py)
 tolerances='approx|allclose|isclose|assert_close'
 
 # NAME THREADS ORDER VARIABLES. The variables ask; the table says what is in use.
@@ -80,12 +80,13 @@ try_demo() {
 setups=("${fast[@]}" "${more[@]}") demo= options=()
 for argument in "$@"; do
     case $argument in
-    --fast) setups=("${fast[@]}") networks=() ;;
+    --fast) setups=("${fast[@]}") others=() ;;
     --demo) demo=1 ;;
     *) options+=("$argument") ;;
     esac
 done
-mapfile -t tests < <(grep -lE "$tolerances" "${metrics[@]}" "${networks[@]}")
+mapfile -t tests < <(grep -lE "$tolerances" /dev/null "${others[@]}")
+tests+=("${metrics[@]}")
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 failed=

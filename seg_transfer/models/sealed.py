@@ -9,6 +9,7 @@ This is no sandbox for code: none of unknown origin runs here, only that of the 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -17,10 +18,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import seg_transfer
-
 _PROCESSES = ("subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.startfile", "pty.")
 _NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostby", "socket.sendto", "urllib.")
+
+_LIBRARIES = ("torch", "mmengine", "mmcv", "mmseg", "transformers", "timm")
 
 _is_sealed: ContextVar[bool] = ContextVar("is_sealed", default=False)
 
@@ -32,6 +33,7 @@ def sealed() -> Iterator[None]:
     What tries raises PermissionError, which the library at work may raise again as an error of its own.
     """
     _watch()
+    installation()  # looked for before: that opens files
     token = _is_sealed.set(True)
     try:
         yield
@@ -47,10 +49,23 @@ def _watch() -> None:
 
 @cache
 def installation() -> tuple[str, ...]:
-    """The folders that Python, this package and the installed libraries lie in, each with a separator behind it."""
-    libraries = [place for place in sys.path if place and any(Path(place).glob("*.dist-info"))]
-    places = (sys.prefix, sys.base_prefix, str(Path(seg_transfer.__file__).parent), *libraries)
-    return tuple({os.path.realpath(place) + os.sep for place in places})
+    """The folders that Python and the libraries lie in, each with a separator behind it."""
+    places = [sys.prefix, sys.base_prefix, *filter(_holds_distributions, sys.path), *map(_folder_of, _LIBRARIES)]
+    return tuple({os.path.realpath(place) + os.sep for place in places if place})
+
+
+def _holds_distributions(place: str) -> bool:
+    """Whether pip installed something there, as into a user's own folder or one of PYTHONPATH."""
+    return bool(place) and any(Path(place).glob("*.dist-info"))
+
+
+def _folder_of(library: str) -> str:
+    """Where a library lies, which may be a checkout; "" without it."""
+    try:
+        spec = importlib.util.find_spec(library)
+    except ValueError:  # a module that does not say where it is from
+        return ""
+    return str(Path(spec.origin).parent) if spec is not None and spec.origin is not None else ""
 
 
 def _refuse(event: str, details: tuple[Any, ...]) -> None:

@@ -86,11 +86,6 @@ def is_gone(process: int) -> bool:
     return state_of(process) == "Z"
 
 
-def complaints(err: str) -> list[str]:
-    """What stderr says but for the progress, which has a line where the machine is slow."""
-    return [line for line in err.splitlines() if not re.fullmatch(r"[a-z-]+: \d+/\d+, \d+ s left", line)]
-
-
 def await_that(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _PATIENCE
     while not true():

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from seg_transfer.models import load_source_model
 from seg_transfer.models.configs import portable, read_model_config, with_classes
 from seg_transfer.models.networks import build_network
 from seg_transfer.models.registered import only_registered, registered
-from seg_transfer.models.sealed import sealed
+from seg_transfer.models.sealed import installation, sealed
 from seg_transfer.resources import shipped
 
 ZOO = Path(mmseg.__file__).parent / ".mim" / "configs"
@@ -221,3 +222,22 @@ def test_a_folder_whose_name_begins_like_that_of_the_installation_is_not_part_of
         assert (tmp_path / "libraries/file").read_text() == "text"
         with pytest.raises(PermissionError):
             (tmp_path / "libraries_of_others/file").read_text()
+
+
+def test_libraries_may_lie_outside_the_environment(tmp_path, monkeypatch):
+    """As pip puts them into a folder of PYTHONPATH, or a user's own."""
+    folder = tmp_path / "site"
+    (folder / "some_library-1.0.dist-info").mkdir(parents=True)
+    (folder / "some_library.py").write_text("VALUE = 5")
+    beside = tmp_path / "beside.py"
+    beside.write_text("VALUE = 6")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.syspath_prepend(tmp_path)
+    installation.cache_clear()
+    try:
+        with sealed():
+            assert import_module("some_library").VALUE == 5
+            with pytest.raises(PermissionError):
+                beside.read_text()
+    finally:
+        installation.cache_clear()

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -16,7 +17,7 @@ from seg_transfer.execution.messages import complain, complain_anyway
 from seg_transfer.execution.run import Failures, failures_of
 from seg_transfer.store.lease import MOST_DEATHS, Failure, Lease, failed_in, forget, leased, leave_word
 from seg_transfer.training.launch import GO_ON
-from seg_transfer.training.processes import BrokenGroupError, is_main_process, tell_all, tell_main
+from seg_transfer.training.processes import BrokenGroupError, is_main_process, rank_and_size, tell_all, tell_main
 
 Item = TypeVar("Item")
 Held = Callable[[], bool]
@@ -53,13 +54,7 @@ def for_each_claimed(
     failures = Failures(complain)
     ordered = _rotated(items)
     for item, lease in _claimed(ordered, place):
-        failed = _done(item, work, label, lease)
-        try:
-            broken = any(isinstance(error, ComputationError) for error in failed.values())
-            told = tell_main(json.dumps(_words(failed)), failed=bool(failed), broken=broken)
-        except BrokenGroupError as group:
-            _leave(place(item), failed, first=group.first)
-        failed = _errors(failure for words in reversed(told) for failure in json.loads(words))
+        failed = _agreed(partial(_done, item, work, label(item), lease), label(item), place(item))
         failures.extend(failed)
         if lease is not None and failed:
             lease.fail(_words(failed))
@@ -69,8 +64,28 @@ def for_each_claimed(
     failures.end()
 
 
+def _agreed(done: Callable[[], dict[str, SegTransferError]], label: str, place: Path) -> dict[str, SegTransferError]:
+    """Do the work for one item with the processes of this training; returns what failed of it in any of them.
+
+    Where they cannot go on together, this process ends.
+    """
+    try:
+        failed = done()
+    except OSError as error:
+        if rank_and_size()[1] == 1:
+            raise
+        complain_anyway(f"{label}: {error}")
+        _exit(SegTransferError.exit_code)
+    try:
+        broken = any(isinstance(error, ComputationError) for error in failed.values())
+        told = tell_main(json.dumps(_words(failed)), failed=bool(failed), broken=broken)
+    except BrokenGroupError as group:
+        _leave(place, failed, first=group.first)
+    return _errors(failure for words in reversed(told) for failure in json.loads(words))
+
+
 def _done(
-    item: Item, work: Callable[[Item, Held], None], label: Callable[[Item], str], lease: Lease | None
+    item: Item, work: Callable[[Item, Held], None], label: str, lease: Lease | None
 ) -> dict[str, SegTransferError]:
     """Do the work for one item; returns what failed of it."""
     if lease is not None and lease.holder.deaths >= MOST_DEATHS:
@@ -78,8 +93,8 @@ def _done(
             f"{lease.holder.deaths} processes died while they worked on it; see what killed them (memory, most often), "
             "and run the same command again"
         )
-        return {label(item): SegTransferError(reason)}
-    return failures_of(lambda: work(item, lease.held if lease is not None else lambda: True), label(item))
+        return {label: SegTransferError(reason)}
+    return failures_of(lambda: work(item, lease.held if lease is not None else lambda: True), label)
 
 
 def _words(failed: Mapping[str, SegTransferError]) -> list[Failure]:
@@ -97,9 +112,13 @@ def _leave(place: Path, failed: Mapping[str, SegTransferError], *, first: bool) 
     for what, error in failed.items():
         complain_anyway(f"{what}: {error}")
     can_go_on = leave_word(place, _words(failed)) and session.session() != ""
-    # At once: what Python does at its end would wait for the others too.
+    _exit(GO_ON if can_go_on else next(iter(failed.values())).exit_code)
+
+
+def _exit(code: int) -> NoReturn:
+    """End one of several processes at once: what Python does at its end would wait for the others."""
     sys.stdout.flush()
-    os._exit(GO_ON if can_go_on else next(iter(failed.values())).exit_code)
+    os._exit(code)
 
 
 def _sum_up(places: Iterator[Path], failures: Failures) -> None:

@@ -1,5 +1,6 @@
 import errno
 import gc
+import os
 import threading
 import weakref
 
@@ -144,6 +145,24 @@ def test_a_fault_of_the_machine_ends_the_stage_and_counts_against_no_item(go, tm
     with pytest.raises(OSError, match="no space left"):
         go(["a"], work)
     assert go(["a"]) == ["a"]
+
+
+def test_a_fault_of_the_machine_ends_one_of_several_processes_at_once(go, monkeypatch, capsys):
+    class Exited(BaseException):
+        pass
+
+    def leave(code):
+        raise Exited(code)
+
+    def work(item, held):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(claims, "rank_and_size", lambda: (1, 2))
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(Exited) as exited:
+        go(["a"], work)
+    assert exited.value.args == (1,)
+    assert capsys.readouterr().err == "seg-transfer: item a: [Errno 28] no space left on device\n"
 
 
 def test_a_failure_holds_nothing_that_was_computed(go):

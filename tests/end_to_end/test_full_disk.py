@@ -16,15 +16,16 @@ def results(bench):
 
 @pytest.fixture
 def full_at(monkeypatch):
-    """The n-th file that is written from now on finds no space; returns whether that was tried."""
+    """The n-th result that is written from now on finds no space; returns whether that was tried."""
     flush, written = atomic._flush, []
 
     def at(n):
         written.clear()
 
         def fail(path, mode):
-            written.append(path)
-            if len(written) == n:
+            if "keys" not in path.parts:  # the memo is written where it can be, and nobody misses it
+                written.append(path)
+            if len(written) == n and written[-1] == path:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             flush(path, mode)
 

@@ -213,7 +213,7 @@ def test_two_gpus_of_a_slurm_task_train_together(by_torchrun, pair, invoke, monk
         monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
         for stage in ("train", "finetune"):
             ended = invoke("submit", *pair.place(), "--stage", stage, "--gpus", "2", "--cpus", "1")
-            job = re.match(r"job (\d+): 1 tasks", ended.out)
+            job = re.match(r"job (\d+): 1 .* in 1 task;", ended.out)
             assert job, ended.err
             log = pair.run / f"slurm/logs/{stage}_{job[1]}_0.log"
             slurm_cluster.until(

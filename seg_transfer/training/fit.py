@@ -83,10 +83,19 @@ def fit(
         default_scope="mmseg",
         experiment_name=f"{work_dir.name}_{os.urandom(4).hex()}",
     )
-    try:
+    with _plain_errors():
         runner.train()
+    take_buffers_of_main(network)
+    return network
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What processes that read images raised, as if this one had."""
+    try:
+        yield
     except SegTransferError as error:
-        # A process that reads images sends its error with a traceback in front; the reason is the last line.
+        # It comes with that process's traceback in front; the reason is the last line.
         kind = type(error)
         raise kind(str(error).rpartition(f"{kind.__name__}: ")[2].strip()) from error
     except RuntimeError as error:
@@ -94,8 +103,6 @@ def fit(
             # As when this process itself is killed: the machine's fault, and not that of the item.
             raise ChildProcessError(f"a process that reads images was killed ({str(error).splitlines()[0]})") from error
         raise
-    take_buffers_of_main(network)
-    return network
 
 
 class _StepLoop(BaseLoop):  # type: ignore[misc]

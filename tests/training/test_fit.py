@@ -1,3 +1,5 @@
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,18 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     assert seen == [5, 6]
     assert same_weights(whole, resumed)
     assert not same_weights(whole, network_for(crops))
+
+
+class KillingCrops(TrainingCrops):
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_a_process_that_reads_images_and_is_killed_is_the_machines_fault(crops: TrainingCrops, tmp_path: Path) -> None:
+    killing = KillingCrops(crops.records, crops.manifest, crops.schedule, crops.seed)
+    with pytest.raises(ChildProcessError, match="a process that reads images was killed"):
+        fit(network_for(crops), killing, tmp_path, n_workers=1)
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])

@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -46,12 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     words = list(sys.argv[1:] if arguments is None else arguments)
     end_with_starter()
-    if "--debug" in words:
-        # Why an item failed, with the traceback: the items after it are still done.
-        logging.getLogger("seg_transfer").addHandler(logging.StreamHandler())
-        logging.getLogger("seg_transfer").setLevel(logging.DEBUG)
     try:
-        app(words, prog_name="seg-transfer")
+        with _shown_reasons() if "--debug" in words else nullcontext():
+            app(words, prog_name="seg-transfer")
     except SegTransferError as error:
         if isinstance(error, IncompleteError) and attached():
             sys.exit(error.exit_code)  # The process that started this one says what failed in all of them.
@@ -64,6 +62,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         complain(f"{error}; check the path, its permissions and the free space")
         sys.exit(SegTransferError.exit_code)
+
+
+@contextmanager
+def _shown_reasons() -> Iterator[None]:
+    """Meanwhile the traceback of an item that failed is shown; the items after it are still done."""
+    logger, handler = logging.getLogger("seg_transfer"), logging.StreamHandler()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 @app.callback(invoke_without_command=True)

@@ -105,10 +105,10 @@ def as_failure(error: BaseException) -> SegTransferError:
 
 def reason_of(error: BaseException) -> str:
     """What another library's exception says, for the parentheses of a message: one line, and no long one."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # From another process it comes with that process's traceback in front.
-    text = lines[-1] if "Original Traceback" in str(error) else " ".join(" ".join(lines).split())
-    return text[:_LONGEST_REASON] or type(error).__name__
+    text = str(error).strip()
+    if "Original Traceback" in text:  # of another process, in front of what it says
+        text = text.splitlines()[-1]
+    return " ".join(text.split())[:_LONGEST_REASON] or type(error).__name__
 
 
 def printable(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 from seg_transfer.data.records import Record
 from seg_transfer.errors import SegTransferError
@@ -104,8 +104,7 @@ class Bench:
     def source_images(self, entry: SourceEntry) -> Observations | SegTransferError:
         """The source's own images as the metrics see them, or why they cannot be seen; tried once."""
         if entry.name not in self._source_images:
-            failed = failures_of(lambda: self._see_source_images(entry), entry.name)
-            self._source_images |= failed
+            self._source_images |= failures_of(partial(self._see_source_images, entry), entry.name)
         return self._source_images[entry.name]
 
     def _see_source_images(self, entry: SourceEntry) -> None:

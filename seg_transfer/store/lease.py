@@ -135,8 +135,8 @@ def leave_word(place: Path, failures: Iterable[Failure]) -> bool:
 
 def failed_in(place: Path, session: str) -> tuple[Failure, ...]:
     """What failed of an item in this session; nothing without a session."""
-    holder = holder_of(place)
-    return holder.failed if session and holder is not None and holder.session == session else ()
+    holder = holder_of(place) if session else None
+    return holder.failed if holder is not None and holder.session == session else ()
 
 
 def failures(folder: Path, session: str) -> list[Failure]:

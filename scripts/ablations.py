@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from threadpoolctl import threadpool_limits
 
-from seg_transfer.execution.ablations import ablate_gbc, ablate_samples
-from seg_transfer.execution.messages import plain_console, say
-from seg_transfer.execution.run import open_run
+from seg_transfer.messages import plain_console, say
 from seg_transfer.models.devices import chosen_device
 from seg_transfer.reports.tables import plain_table
+from seg_transfer.selection.ablations import ablate_gbc, ablate_samples
 from seg_transfer.store.results import read_pairs
+from seg_transfer.study.run import open_run
 
 
 def main() -> None:

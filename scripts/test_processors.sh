@@ -6,8 +6,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 # Numeric are the tests of what BLAS, LAPACK, torch or oneDNN computed: all of the metrics, and the files of others that
 # compare with a tolerance. The other folders compare texts, files and whole numbers, or, in evaluation, means and ranks.
-metrics=(tests/test_observations.py tests/test_projection.py tests/metrics/test_*.py)
-others=(tests/test_uncertainty.py tests/test_image_level.py tests/{features,training,models}/test_*.py)
+metrics=(tests/observations/test_{observations,projection}.py tests/metrics/test_*.py)
+others=(tests/observations/test_uncertainty.py tests/test_image_level.py tests/{features,training,models}/test_*.py)
 tolerances='approx|allclose|isclose|assert_close'
 
 # NAME THREADS ORDER VARIABLES. The variables ask; the table says what is in use.

@@ -11,9 +11,9 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from seg_transfer.execution import keys
 from seg_transfer.metrics import METRICS
 from seg_transfer.models.libraries import library_versions
+from seg_transfer.stages import keys
 from seg_transfer.store import content_key
 from seg_transfer.store.source_card import FILE_NAME
 from seg_transfer.training.schedule import Schedule

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from seg_transfer.execution.keys import NOT_NOTED
-from seg_transfer.execution.plan import KINDS, PlanItem
+from seg_transfer.stages.keys import NOT_NOTED
+from seg_transfer.stages.plan import KINDS, PlanItem
 
 _STATES = ("done", "missing", "stale")
 _UNKNOWN = "unknown"

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seg_transfer.errors import IncompleteError
-from seg_transfer.execution.messages import plain_console
+from seg_transfer.messages import plain_console
 from seg_transfer.metrics import METRICS
 from seg_transfer.metrics._rank_mean import PARTS
-from seg_transfer.uncertainty import FirstPlace, first_place, first_place_by_mean_rank
+from seg_transfer.observations.uncertainty import FirstPlace, first_place, first_place_by_mean_rank
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,7 +112,7 @@ def ranking_of(target: str, metric: str, rows: Rows, skipped: Mapping[str, str],
         metric: That decides.
         rows: Of every source, by metric, the row of its file of scores; every source has those that decide.
         skipped: Why, by the names of sources that are not ranked.
-        alpha: As in `seg_transfer.uncertainty`.
+        alpha: As in `seg_transfer.observations.uncertainty`.
     """
     import pandas as pd
 

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from seg_transfer.cli import EXIT_CODES, main
+from seg_transfer import progress
+from seg_transfer.cli import main
+from seg_transfer.cli.app import EXIT_CODES
 from seg_transfer.demo.world import build_world
-from seg_transfer.execution import progress
 from seg_transfer.resources import shipped
 
 DOMAINS = ("day_street", "dusk_street", "cells_dark")

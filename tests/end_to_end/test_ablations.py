@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from seg_transfer.evaluation import evaluate
-from seg_transfer.execution.ablations import AS_IN_STUDY, COVARIANCES, DIMENSIONS, ablate_gbc, ablate_samples
-from seg_transfer.execution.observing import Bench, observations_of
-from seg_transfer.execution.run import open_run
 from seg_transfer.metrics import gbc
+from seg_transfer.selection.ablations import AS_IN_STUDY, COVARIANCES, DIMENSIONS, ablate_gbc, ablate_samples
+from seg_transfer.stages.context import Bench, observations_of
 from seg_transfer.store.results import read_pairs
+from seg_transfer.study.run import open_run
 
 SCRIPT = Path(__file__).parents[2] / "scripts/ablations.py"
 

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from files import found_below
 
-from seg_transfer.execution import fine_tuning, sources
-from seg_transfer.execution.items import Trial
-from seg_transfer.execution.keys import training_keys, trial_keys
-from seg_transfer.execution.run import Run, open_run
+from seg_transfer.stages import finetune as fine_tuning
+from seg_transfer.stages import train as sources
+from seg_transfer.stages.items import Trial
+from seg_transfer.stages.keys import training_keys, trial_keys
 from seg_transfer.store.content_key import content_key, manifest_key
 from seg_transfer.store.key_parts import KEY_PARTS, parts_entry, parts_in
 from seg_transfer.store.source_card import FILE_NAME, read_source_card, write_source_card
 from seg_transfer.store.tables import PERFORMANCE, read_metadata, read_rows, write_rows
+from seg_transfer.study.run import Run, open_run
 from seg_transfer.training import fit
 
 ARITHMETIC = {True: "bfloat16", False: "float32"}

@@ -187,7 +187,7 @@ def test_an_eval_split_may_take_longer_than_processes_of_a_group_wait(trouble, t
         "    time.sleep(float(os.environ['RANK']) * 1.2 * float(os.environ['SEG_TRANSFER_GROUP_SECONDS']))\n"
         "    return predict(*arguments)\n"
         "evaluate.predict = slow\n"
-        "from seg_transfer.cli import main\n"
+        "from seg_transfer.cli.app import main\n"
         "main(sys.argv[1:])\n"
     )
     words = [str(script), "train-sources", *trouble.bench.place(), "--threads", "1", "--source", "dusk_street"]

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from seg_transfer.demo import world
-from seg_transfer.execution import explain as stage
-from seg_transfer.execution import observing
-from seg_transfer.execution.run import open_run
-from seg_transfer.projection import umap_installed
+from seg_transfer.observations.projection import umap_installed
+from seg_transfer.stages import context as observing
+from seg_transfer.stages import explain as stage
 from seg_transfer.store.explanations import SCHEMAS, overlaps_of, read_explanation
+from seg_transfer.study.run import open_run
 
 TARGET = "cells_dark"
 SOURCES = ("day_street", "dusk_street")

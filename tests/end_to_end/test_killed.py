@@ -16,7 +16,8 @@ import yaml
 from files import found_below
 from leftovers import gone_identity, temporary_of
 
-from seg_transfer.execution import fine_tuning, sources
+from seg_transfer.stages import finetune as fine_tuning
+from seg_transfer.stages import train as sources
 
 LONG = {"steps": 40, "checkpoint_every": 3}
 _PATIENCE = 300.0  # seconds until a process that never writes what is awaited fails the test

@@ -20,10 +20,10 @@ from safetensors.torch import load_file, save_file
 
 from seg_transfer import rank_sources
 from seg_transfer.data.images import resize_to_short_side, short_side_size
-from seg_transfer.execution.run import open_run
-from seg_transfer.execution.samples import pixel_sample
 from seg_transfer.metrics import gbc, leep
 from seg_transfer.models.compat import quiet
+from seg_transfer.stages.sample import pixel_sample
+from seg_transfer.study.run import open_run
 
 TARGETS = ["dusk_street", "cells_dark"]
 NETS = {"tokens": "Tokens", "dictionary": "Dictionary", "prototypes": "Prototypes"}

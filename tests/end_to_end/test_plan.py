@@ -26,7 +26,7 @@ from key_changes import (
     told,
 )
 
-from seg_transfer.execution import plan
+from seg_transfer.stages import plan
 from seg_transfer.store.atomic import temporary_path
 from seg_transfer.store.key_parts import KEY_PARTS, parts_in
 from seg_transfer.store.source_card import FILE_NAME

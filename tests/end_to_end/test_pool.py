@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from files import found_below
 
-from seg_transfer.execution import pool
+from seg_transfer.engines import local as pool
 from seg_transfer.store.lease import holder_of
 
 _PATIENCE = 200.0

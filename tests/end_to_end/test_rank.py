@@ -15,7 +15,7 @@ import yaml
 
 import seg_transfer
 from seg_transfer.errors import ConfigError, IncompleteError
-from seg_transfer.execution import ranking as ranking_module
+from seg_transfer.selection import rank as ranking_module
 
 TARGET = "day_street"
 
@@ -146,7 +146,7 @@ def test_a_bad_image_is_said_once(bank, invoke):
 
 
 def test_a_budget_stops_at_the_images_that_are_enough(bank, monkeypatch):
-    monkeypatch.setattr("seg_transfer.execution.ranking.FIRST_LOOK", 2)
+    monkeypatch.setattr("seg_transfer.selection.rank.FIRST_LOOK", 2)
     whole = in_python(bank, metric="gbc")
     ranking = in_python(bank, metric="gbc", budget=True, run_folder=bank.run / "ranked")
     assert ranking.of_images == 4

@@ -12,7 +12,8 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from seg_transfer.demo import world
-from seg_transfer.execution import observing, sources
+from seg_transfer.stages import context as observing
+from seg_transfer.stages import train as sources
 from seg_transfer.store.content_key import sha256_of_file
 from seg_transfer.store.source_card import read_source_card
 

@@ -13,10 +13,6 @@ from PIL import Image
 
 import seg_transfer.metrics
 from seg_transfer.errors import ConfigError
-from seg_transfer.execution import items, keys, observing, scoring
-from seg_transfer.execution.keys import source_spec
-from seg_transfer.execution.run import open_run
-from seg_transfer.execution.samples import pixel_sample
 from seg_transfer.features import images
 from seg_transfer.features.extract import extract
 from seg_transfer.features.images import TargetImages
@@ -24,7 +20,13 @@ from seg_transfer.metrics import METRICS, Metric
 from seg_transfer.metrics._rank_mean import METRIC as RANK_MEAN
 from seg_transfer.models.load import load_source
 from seg_transfer.observations import Observations
+from seg_transfer.stages import context as observing
+from seg_transfer.stages import items, keys
+from seg_transfer.stages import score as scoring
+from seg_transfer.stages.sample import pixel_sample
 from seg_transfer.store import results
+from seg_transfer.study.networks import source_spec
+from seg_transfer.study.run import open_run
 
 OWN = "day_street/train"
 

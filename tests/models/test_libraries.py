@@ -6,8 +6,8 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from seg_transfer.execution.source_entry import Kind
 from seg_transfer.models import libraries
+from seg_transfer.models.entry import Kind
 from seg_transfer.models.libraries import library_versions
 
 INSTALLED = {"torch": "2.13.1+cu128", "pillow": "13.0.0", "mmsegmentation": "1.2.2", "timm": "1.0.31+local.3"}

@@ -11,14 +11,14 @@ from rich.emoji import Emoji
 
 import seg_transfer
 from seg_transfer.evaluation import evaluate
-from seg_transfer.execution.messages import plain_console
-from seg_transfer.execution.plan import PlanItem
-from seg_transfer.execution.progress import progress_of
+from seg_transfer.messages import plain_console
+from seg_transfer.progress import progress_of
 from seg_transfer.reports.explanations import Explained, explanation_tables
 from seg_transfer.reports.plan import render_plan
 from seg_transfer.reports.source_ranking import answer, as_text, ranking_of, ranking_tables
 from seg_transfer.reports.tables import evaluation_tables, plain_table, render
 from seg_transfer.reports.tables import ranking_tables as pair_tables
+from seg_transfer.stages.plan import PlanItem
 
 PACKAGE = Path(seg_transfer.__file__).parent
 every_name = pytest.mark.parametrize("name", ["nets:one:", "[bold]net[/bold]", "[/]", ":one:[link=file:x]y"])

@@ -1,0 +1,3 @@
+"""The ``seg-transfer`` command."""
+
+from seg_transfer.cli.app import main as main

@@ -1,0 +1,100 @@
+"""The ``seg-transfer rank`` command."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from seg_transfer.cli.options import AsJson, DataRoot, Debug, Device, Threads, TrustConfig
+from seg_transfer.errors import ConfigError
+from seg_transfer.messages import plain_console
+
+if TYPE_CHECKING:
+    from seg_transfer.reports.source_ranking import Ranking
+
+
+def rank(
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="YAML banks, folders of models, source.json files, or CONFIG:WEIGHTS.", show_default=False),
+    ],
+    target: Annotated[Path | None, typer.Option(help="Manifest of the target.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Instead of a manifest: folder of images.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="And folder of label maps of the same names.")] = None,
+    names: Annotated[Path | None, typer.Option(help="And file of class names, one a line.")] = None,
+    data_root: DataRoot = Path(),
+    metric: Annotated[str, typer.Option(help="Decides; rank_mean is the mean rank by gbc and nleep.")] = "rank_mean",
+    n_images: Annotated[int | None, typer.Option(min=1, help="Look at no more of the target's images.")] = None,
+    budget: Annotated[bool, typer.Option("--budget", help="Stop when enough images were seen.")] = False,
+    stability: Annotated[
+        bool, typer.Option("--stability", help="Rank on fewer images and other pixels too: 3 times at every number.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the pixel sample.")] = 0,
+    run_folder: Annotated[
+        Path | None, typer.Option(help="Where scores are kept; runs/rank-NAME-OF-TARGET by default.")
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    trust_config: TrustConfig = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say which of your models to fine-tune on a dataset, and how sure that is. Trains nothing."""
+    from seg_transfer.cli.plan import warn_of
+    from seg_transfer.cli.stages import limited_threads
+    from seg_transfer.models.entry import code_of
+    from seg_transfer.reports.source_ranking import answer, ranking_tables
+    from seg_transfer.selection.rank import rank_sources, target_manifest
+    from seg_transfer.study.bank import read_sources
+
+    manifest, root = target_manifest(_target(target, images, labels, names), data_root)
+    if not trust_config:
+        warn_of(code_of(read_sources(*sources)[0]))
+    with limited_threads(threads):
+        ranking = rank_sources(
+            manifest,
+            sources,
+            metric=metric,
+            images=n_images,
+            budget=budget,
+            stability=stability,
+            seed=seed,
+            data_root=root,
+            run_folder=run_folder or Path("runs") / f"rank-{manifest.name}",
+            device=device,
+        )
+    if as_json:
+        typer.echo(json.dumps(ranking.as_dict(), indent=1))
+    else:
+        console = plain_console()
+        for table in ranking_tables(ranking):
+            console.print(table)
+        for line in [*answer(ranking), f"Scores are kept in {ranking.run_folder}.", f"Why: {_why(ranking, root)}"]:
+            console.print(line, highlight=False, soft_wrap=True)
+    if ranking.failed:
+        raise ranking.failed
+
+
+def _why(ranking: Ranking, data_root: Path) -> str:
+    """The command that explains a ranking."""
+    from seg_transfer.selection.rank import STUDY_FILE
+
+    folder = ranking.run_folder or Path()
+    place = ["--run-folder", str(folder), "--data-root", str(data_root), "--target", ranking.target]
+    return shlex.join(["seg-transfer", "explain", str(folder / STUDY_FILE), *place])
+
+
+def _target(
+    manifest: Path | None, images: Path | None, labels: Path | None, names: Path | None
+) -> Path | dict[str, Path]:
+    folders = {"images": images, "labels": labels, "names": names}
+    given = {name: path for name, path in folders.items() if path is not None}
+    if manifest is not None and not given:
+        return manifest
+    if manifest is None and images is not None and labels is not None:
+        return given
+    raise ConfigError("rank: give either --target, a manifest, or --images and --labels, two folders")

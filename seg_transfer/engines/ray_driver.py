@@ -1,0 +1,261 @@
+"""A stage on a Ray cluster that exists already: Ray places the tasks; what is finished, the run folder's files tell.
+
+The cluster's nodes share the file system with this process and have the same packages. The leases that tasks take count
+how many processes died with an item in their hands, on whatever node, and hold the reasons of what failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError, failure_with_code
+from seg_transfer.messages import complain, say
+from seg_transfer.progress import Tick, progress_of
+from seg_transfer.store.lease import MOST_DEATHS, SESSION, clear, failed_in, failures
+from seg_transfer.store.session import ATTACHED, EVENT
+from seg_transfer.study.run import Failures
+
+_SECONDS_BETWEEN_LOOKS = 0.5
+# Seconds that the cluster has to answer, and tasks to end by themselves when the command is interrupted.
+_PATIENCE = 20.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one Ray task does: ``work(**options)``.
+
+    Attributes:
+        title: How the task is written in Ray's lists.
+        leases: Where the lease of each of its items lies, by the item's label in messages.
+    """
+
+    title: str
+    work: Callable[..., None]
+    options: Mapping[str, Any]
+    leases: Mapping[str, Path]
+
+
+@dataclass
+class _Driver:
+    """This process's side of a stage; ``mailbox`` takes what the tasks print, ``broken`` holds why tasks were lost."""
+
+    ray: Any
+    mailbox: Any
+    leases: Path
+    resources: Mapping[str, int]
+    tick: Tick
+    items: frozenset[str]
+    session: str = field(default_factory=lambda: uuid.uuid4().hex)
+    said: set[str] = field(default_factory=set)
+    done: set[str] = field(default_factory=set)
+    failures: Failures = field(default_factory=lambda: Failures(complain))
+    failed: set[str] = field(default_factory=set)
+    broken: dict[str, SegTransferError] = field(default_factory=dict)
+
+
+def run_on_ray(
+    missing: Callable[[], list[Task]], leases: Path, title: str, *, n_cpus: int, n_processes: int = 1
+) -> None:
+    """Do what is missing of a stage on the cluster that RAY_ADDRESS names, or that this machine belongs to.
+
+    Args:
+        missing: Gives the tasks that are left, as the files tell at the time of the call.
+        leases: Where the leases of the run folder lie.
+        title: Of the progress.
+        n_cpus: That a process needs; where the cluster has GPUs, it needs one of them too.
+        n_processes: Of a task, all on one node.
+
+    Raises:
+        ConfigError: There is no Ray, or no cluster, or no node of it has room for a task.
+        IncompleteError: Items failed; the reasons were said.
+    """
+    tasks = missing()
+    if not tasks:
+        return
+    with _connected() as ray, progress_of(title) as tick:
+        gpus = {"num_gpus": n_processes} if ray.cluster_resources().get("GPU") else {}
+        resources = {"num_cpus": n_cpus * n_processes, **gpus}
+        _check_room(ray, resources)
+        driver = _Driver(ray, _mailbox(ray), leases, resources, tick, _items(tasks))
+        tasks = _rounds(driver, tasks, missing)
+    _note(driver, {label: _why_lost(driver, task) for task in tasks for label in task.leases})
+    clear(leases)
+    driver.failures.end()
+
+
+def _check_room(ray: Any, resources: Mapping[str, int]) -> None:
+    """Ray would wait for ever for a node that is large enough."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus, gpus = resources["num_cpus"], resources.get("num_gpus", 0)
+    if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        raise ConfigError(
+            f"--engine ray: a task needs {cpus} CPUs and {gpus} GPUs of one node, and no node of the cluster has them; "
+            "ask for fewer --threads or --processes, or add a larger node"
+        )
+
+
+def _rounds(driver: _Driver, tasks: list[Task], missing: Callable[[], list[Task]]) -> list[Task]:
+    """Submit what is missing until nothing is, or a round changed nothing; returns what is left without a reason.
+
+    Whether an item is finished is asked of the files: a task that ended well proves nothing, and one that was lost does
+    not prove that its items are.
+    """
+    while tasks:
+        before = _items(tasks)
+        _round(driver, tasks)
+        tasks = [task for task in (_without_failed(driver, task) for task in missing()) if task.leases]
+        if not _items(tasks) < before:
+            break
+    return tasks
+
+
+def _round(driver: _Driver, tasks: list[Task]) -> None:
+    """Let Ray do the tasks, and pass on what they say meanwhile."""
+    work = driver.ray.remote(_work)
+    # As many retries as processes may die with one item: the next attempt reports it, and does the others.
+    options = {**driver.resources, "max_retries": MOST_DEATHS, "retry_exceptions": False}
+    waiting = {
+        work.options(name=task.title, **options).remote(task, driver.session, driver.mailbox): task for task in tasks
+    }
+    try:
+        while waiting:
+            ended, _ = driver.ray.wait(list(waiting), timeout=_SECONDS_BETWEEN_LOOKS)
+            _forward(driver)
+            for reference in ended:
+                _take_back(driver, waiting.pop(reference), reference)
+    except BaseException:
+        for reference in waiting:
+            driver.ray.cancel(reference)
+        driver.ray.wait(list(waiting), num_returns=len(waiting), timeout=_PATIENCE)
+        raise
+
+
+def _take_back(driver: _Driver, task: Task, reference: Any) -> None:
+    """Note what failed in a task that ended; that of which its items' leases know nothing may still be mended."""
+    _note(driver, {what: failure_with_code(why, code) for what, why, code in failures(driver.leases, driver.session)})
+    try:
+        driver.broken.pop(task.title, None)
+        if (error := driver.ray.get(reference)) is not None:
+            driver.broken[task.title] = failure_with_code(*error)
+    except driver.ray.exceptions.RayError as lost:
+        cause = getattr(lost, "cause", None) or lost
+        driver.broken[task.title] = SegTransferError(f"{type(cause).__name__}: {' '.join(str(cause).split())}")
+
+
+def _note(driver: _Driver, errors: Mapping[str, SegTransferError]) -> None:
+    new = {label: error for label, error in errors.items() if label not in driver.failed}
+    driver.failed |= new.keys()
+    driver.failures.extend(new)
+
+
+def _without_failed(driver: _Driver, task: Task) -> Task:
+    """The task with the items that did not fail in this session."""
+
+    left = {label: place for label, place in task.leases.items() if not failed_in(place, driver.session)}
+    return replace(task, leases=left)
+
+
+def _why_lost(driver: _Driver, task: Task) -> SegTransferError:
+    return driver.broken.get(task.title) or SegTransferError(
+        "its task ended and left no valid file; see that all nodes have this run folder on a shared file system"
+    )
+
+
+def _items(tasks: Sequence[Task]) -> frozenset[str]:
+    return frozenset(label for task in tasks for label in task.leases)
+
+
+def _forward(driver: _Driver) -> None:
+    """Print, each once, the lines of the tasks, and take note of their events."""
+    # What is lost with the mailbox was only said.
+    with contextlib.suppress(driver.ray.exceptions.RayError):
+        for line in driver.mailbox.get_nowait_batch(driver.mailbox.qsize()):
+            if not line.startswith(EVENT):
+                if line not in driver.said:
+                    say(line)
+                driver.said.add(line)
+            elif (label := json.loads(line.removeprefix(EVENT)).get("done")) in driver.items:
+                driver.done.add(label)
+                driver.tick(len(driver.done), len(driver.items))
+
+
+def _work(task: Task, session: str, mailbox: Any) -> tuple[str, int] | None:
+    """What runs on a node; returns the reason and exit code of an error that is of all items of the task."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    os.environ |= {SESSION: session, ATTACHED: "1"}
+    # Ray sets this variable to the CPUs of the task; here for libraries that were loaded for another one.
+    threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+    torch.set_num_threads(threads)
+    with contextlib.redirect_stdout(_Lines(mailbox)), threadpool_limits(threads):
+        try:
+            task.work(**task.options)
+        except IncompleteError:
+            return None  # the leases hold the reasons
+        except SegTransferError as error:
+            return str(error), error.exit_code
+    return None
+
+
+class _Lines(io.TextIOBase):
+    """Sends every whole line to the mailbox."""
+
+    def __init__(self, mailbox: Any) -> None:
+        self._mailbox, self._rest = mailbox, ""
+
+    def write(self, text: str) -> int:
+        """Take text as a stream does."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._mailbox.put(line)
+        return len(text)
+
+
+@contextlib.contextmanager
+def _connected() -> Iterator[Any]:
+    """The ray module, connected to a cluster."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray prints paragraphs on stdout about every worker that dies, also without its log forwarding.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError(
+            "--engine ray: Ray is not installed; pip install 'seg_transfer[ray]', on all nodes of the cluster"
+        ) from error
+    place = os.environ.get("RAY_ADDRESS", "this machine")
+    host, _, port = place.rpartition(":")
+    try:
+        if port.isdecimal() and "/" not in host:
+            # Ray itself goes on for minutes before it says that nobody answers.
+            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"--engine ray: no cluster on {place} ({str(error).splitlines()[0]}); "
+            "start one (ray start --head), or set RAY_ADDRESS=HOST:PORT"
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _mailbox(ray: Any) -> Any:
+    """A queue of lines beside this process: nothing but the death of this machine can take it away."""
+    from ray.util.queue import Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Queue(actor_options={"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here})

@@ -1,0 +1,46 @@
+"""A training on a Ray cluster that several processes of one node share, by torchrun."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Sequence
+
+from seg_transfer.errors import failure_with_code
+from seg_transfer.messages import last_reason
+from seg_transfer.store.lease import MOST_DEATHS
+from seg_transfer.training.launch import command, signal_of
+
+
+def train_together(*, words: Sequence[str], processes: int) -> None:
+    """Run a command of one training in so many processes; again, from its checkpoint, when one of them is killed.
+
+    The item's lease counts the deaths, and ends the repetition.
+
+    Raises:
+        SegTransferError: The command failed, with its last line and its exit code.
+    """
+    for _ in range(MOST_DEATHS + 1):
+        code, reason = _run(words, processes)
+        if not signal_of(code):
+            break
+    if code:
+        raise failure_with_code(reason or f"ended with exit code {code}", code)
+
+
+def _run(words: Sequence[str], processes: int) -> tuple[int, str]:
+    """Exit code and last line on stderr; what is said on stdout is passed on."""
+    with tempfile.TemporaryFile("w+") as said:
+        # They end by themselves when their stdin is closed, as it is when this process is killed.
+        process = subprocess.Popen(
+            command(words, processes), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
+        )
+        try:
+            for line in process.stdout or ():
+                print(line, end="", flush=True)
+            code = process.wait()
+        finally:
+            process.terminate()
+            process.wait()
+        said.seek(0)
+        return code, last_reason(said.read())

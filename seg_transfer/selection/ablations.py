@@ -1,0 +1,174 @@
+"""What a setting of GBC or of the pixel sample changes: one study scored again and again with that setting varied.
+
+Sources and fine-tuned performance are those of the study's run folder; what is computed anew lies below its
+``ablations/``, one run folder for every way of sampling, and is reused while it is valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from seg_transfer.evaluation import SCENARIOS, compare_metrics, evaluate
+from seg_transfer.metrics import gbc
+from seg_transfer.metrics._gbc import Covariance
+from seg_transfer.models.entry import SourceEntry
+from seg_transfer.stages.context import Bench, observations_of
+from seg_transfer.stages.keys import gbc_settings_key, observations_key
+from seg_transfer.stages.score import score_pairs
+from seg_transfer.store.source_card import FILE_NAME
+from seg_transfer.store.tables import GBC_SETTINGS, SCORES, provenance, read_rows, write_rows
+from seg_transfer.study.run import Run, Say, for_each, pair_label, prepare_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DIMENSIONS: tuple[int | None, ...] = (16, 32, 64, 128, None)
+COVARIANCES: tuple[Covariance, ...] = ("diagonal", "spherical", "full")
+AS_IN_STUDY = "as-in-study"
+# Of the metrics that one pass gives.
+METRICS_OF_SAMPLES = ("gbc", "logme", "h_score", "leep")
+_OWN = ", the study's own"
+
+
+def sample_variants(images: Sequence[int]) -> dict[str, tuple[str, dict[str, Any], int | None]]:
+    """The ways of sampling, by name: the table they stand in, changes of the sampling, and a number of images."""
+    pixels = {f"pixels-{n}": ("pixels per image", {"pixels_per_image": n}, None) for n in (100, 300, 1000, 3000)}
+    balance = {f"balance-{kind}": ("balance", {"balance": kind}, None) for kind in ("dataset", "image", "none")}
+    grid = {f"grid-{kind}": ("grid", {"grid": kind}, None) for kind in ("full", "feature")}
+    return {**pixels, **balance, **grid, **{f"images-{n}": ("images", {}, n) for n in images}}
+
+
+def ablate_samples(
+    run: Run, performance: pd.DataFrame, *, images: Sequence[int] = (25, 50, 100, 150), device: str = "cpu", say: Say
+) -> pd.DataFrame:
+    """How well the metrics rank under every way of sampling.
+
+    Args:
+        run: The study; its sources are trained.
+        performance: source, target, miou and n_target_classes of its fine-tuned pairs.
+        images: Numbers of target images; a target that has fewer shows all it has.
+        device: Where networks run.
+        say: Takes one line per scored pair.
+
+    Returns:
+        The columns of `seg_transfer.evaluation.evaluate`, after ``ablation`` and ``setting``; then those of
+        `compare_metrics` that say what the setting gains in tau_w over the study's own: n_groups_compared, wins, ties,
+        losses, mean_difference and its paired interval, share_first_better; none for a metric that the study lacks.
+    """
+    import pandas as pd
+
+    own = performance.merge(_scores(run), on=["source", "target"])
+    frames = []
+    for name, (ablation, changes, n_images) in sample_variants(images).items():
+        varied = _varied(run, name, changes, n_images)
+        prepare_folder(varied)
+        score_pairs(varied, device=device, say=say)
+        pairs = performance.merge(_scores(varied), on=["source", "target"])
+        frames.append(_evaluated(pairs, own, ablation, name.partition("-")[2]))
+    return pd.concat(frames, ignore_index=True)
+
+
+def ablate_gbc(run: Run, performance: pd.DataFrame, *, device: str = "cpu", say: Say) -> pd.DataFrame:
+    """How well GBC ranks with every number of PCA dimensions and every form of covariance; columns as above."""
+    import pandas as pd
+
+    bench = Bench(run, device, None, 8 << 30)
+    pairs = [(entry, target) for entry, target in run.pairs if _is_known(performance, entry, target)]
+    rows: list[dict[str, Any]] = []
+
+    def add(pair: tuple[SourceEntry, str]) -> None:
+        rows.extend(_gbc_rows(bench, *pair, say))
+
+    for_each(pairs, add, pair_label)
+    own = performance.merge(_scores(run), on=["source", "target"])
+    frames = []
+    for (covariance, components), scored in pd.DataFrame(rows).groupby(["covariance", "n_components"], sort=False):
+        named = scored[["source", "target", "score"]].rename(columns={"score": "gbc"})
+        joined = performance.merge(named, on=["source", "target"])
+        frames.append(_evaluated(joined, own, "covariance and PCA", f"{covariance}, {components or 'none'}"))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _gbc_rows(bench: Bench, entry: SourceEntry, target: str, say: Say) -> list[dict[str, Any]]:
+    """The scores of a pair by all settings: the stored ones where they are valid."""
+    run, seen = bench.run, bench.target(target)
+    file = run.folder / "ablations/gbc" / entry.name / f"{target}.parquet"
+    observed = observations_key(run, entry, bench.source_key(entry), seen.sample_key)
+    key = gbc_settings_key(observed, [*DIMENSIONS, *COVARIANCES])
+    stored = read_rows(file, GBC_SETTINGS)
+    if stored and all(row["content_key"] == key for row in stored):
+        return stored
+    observations = observations_of(bench, entry, seen)
+    assert observations.features is not None
+    rows = [
+        {
+            "source": entry.name,
+            "target": target,
+            "covariance": covariance,
+            "n_components": components or 0,
+            "score": gbc(observations.features, observations.labels, n_components=components, covariance=covariance),
+            **provenance(0.0, key),
+        }
+        for covariance in COVARIANCES
+        for components in DIMENSIONS
+    ]
+    write_rows(file, GBC_SETTINGS, rows)
+    say(f"{pair_label((entry, target))}: GBC with {len(rows)} settings")
+    return rows
+
+
+def _varied(run: Run, name: str, changes: dict[str, Any], n_images: int | None) -> Run:
+    """The study with another way of sampling, in a folder of its own, with the sources that are trained already."""
+    sources = tuple(_trained(run, entry) for entry in run.study.sources)
+    sampling = run.study.sampling.model_copy(update=changes)
+    study = run.study.model_copy(
+        update={"sources": sources, "sampling": sampling, "metrics": METRICS_OF_SAMPLES, "keep_features": False}
+    )
+    manifests = {dataset: manifest.with_limit(n_images) for dataset, manifest in run.manifests.items()}
+    # What several ablations compare with is scored once.
+    place = AS_IN_STUDY if sampling == run.study.sampling and n_images is None else name
+    return replace(run, study=study, manifests=manifests, folder=run.folder / "ablations" / place)
+
+
+def _trained(run: Run, entry: SourceEntry) -> SourceEntry:
+    if entry.kind != "study":
+        return entry
+    return SourceEntry(name=entry.name, dataset=entry.dataset, config=run.source_folder(entry.name) / FILE_NAME)
+
+
+def _scores(run: Run) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [row for entry, target in run.pairs for row in read_rows(run.scores_file(entry.name, target), SCORES)]
+    wide = pd.DataFrame(rows).pivot(index=["source", "target"], columns="metric", values="score")
+    return wide[[metric for metric in METRICS_OF_SAMPLES if metric in wide]].reset_index()
+
+
+def _is_known(performance: pd.DataFrame, entry: SourceEntry, target: str) -> bool:
+    return bool(((performance["source"] == entry.name) & (performance["target"] == target)).any())
+
+
+def _evaluated(pairs: pd.DataFrame, own: pd.DataFrame, ablation: str, setting: str) -> pd.DataFrame:
+    frame = evaluate(pairs)
+    frame.insert(0, "ablation", ablation)
+    frame.insert(1, "setting", setting)
+    metrics = frame[frame["kind"] == "metric"]
+    return metrics.merge(_gained(pairs, own), on=["scenario", "metric"], how="left")
+
+
+def _gained(pairs: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+    """What every metric gains in tau_w over the study's own scores, paired over groups."""
+    import pandas as pd
+
+    metrics = [metric for metric in METRICS_OF_SAMPLES if metric in pairs and metric in own]
+    names = ["source", "target", *metrics]
+    both = pairs.merge(own[names], on=["source", "target"], suffixes=("", _OWN))
+    judged = [*metrics, *(metric + _OWN for metric in metrics)]
+    frames = [
+        compare_metrics(both, scenario=scenario, metrics=judged).assign(scenario=scenario) for scenario in SCENARIOS
+    ]
+    compared = pd.concat(frames, ignore_index=True)
+    compared = compared[compared["second"] == compared["first"] + _OWN].drop(columns=["second", "measure"])
+    return compared.rename(columns={"first": "metric", "n_groups": "n_groups_compared"})

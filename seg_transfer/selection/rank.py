@@ -1,0 +1,290 @@
+"""Which of my models should be fine-tuned on this dataset: one target of a study, and the answer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import yaml
+
+from seg_transfer.data.folders import manifest_of_folders
+from seg_transfer.data.manifest import DatasetManifest, load_manifest
+from seg_transfer.errors import ConfigError, IncompleteError
+from seg_transfer.metrics import METRICS
+from seg_transfer.models.devices import chosen_device
+from seg_transfer.models.entry import SourceEntry
+from seg_transfer.progress import Tick, progress_of
+from seg_transfer.reports.source_ranking import RANKING_FILE, Ranking, ranking_of
+from seg_transfer.stages.items import featureless
+from seg_transfer.stages.score import missing_scores, score_pairs
+from seg_transfer.store.atomic import write_text
+from seg_transfer.store.tables import SCORES, STABILITY, read_rows, write_rows
+from seg_transfer.study.bank import Where, read_sources
+from seg_transfer.study.definition import Sampling, Study
+from seg_transfer.study.run import Pair, Run, metric_label, pair_label, prepare_folder, still
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Target = str | Path | Mapping[str, str | Path] | DatasetManifest
+
+STUDY_FILE = "rank.yaml"
+FIRST_LOOK = 10
+STABILITY_IMAGES = (10, 25, 50, 100, 150)
+N_STABILITY_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is asked: the target, the sources that can be scored on it, and how."""
+
+    target: DatasetManifest
+    data_root: Path
+    sources: Sequence[SourceEntry]
+    skipped: Mapping[str, str]
+    metric: str
+    seed: int = 0
+    device: str = "cpu"
+    alpha: float = 0.05
+
+
+def rank_sources(
+    target: Target,
+    sources: Sequence[Where] | Where,
+    *,
+    metric: str = "rank_mean",
+    images: int | None = None,
+    budget: bool = False,
+    stability: bool = False,
+    seed: int = 0,
+    data_root: str | Path = ".",
+    run_folder: str | Path | None = None,
+    device: str = "auto",
+) -> Ranking:
+    """Rank source models by how well they are likely to do on a target once they are fine-tuned.
+
+    One forward pass of every source over the target's training images; nothing is trained.
+
+    Args:
+        target: A manifest or its file; or ``{"images": folder, "labels": folder, "names": file}``, where ``names``, one
+            class a line, may be left out.
+        sources: What `seg_transfer.study.bank.read_sources` takes, one or several: a YAML bank, a folder of models,
+            a ``source.json``, ``config.py:weights.pth``, or mappings with the fields of an entry.
+        metric: Decides the order; ``rank_mean`` is the mean rank by GBC and N-LEEP.
+        images: Look at no more than so many of the target's images; the manifest's low-shot limit by default.
+        budget: Look at 10 images, then at twice as many, and so on, and stop when the best source leads all others by
+            more than chance. The looks together take at most about twice as long as one look at all images.
+        stability: Rank anew on 10, 25, 50, ... images and for three pixel samples.
+        seed: Of the pixel sample.
+        data_root: Folder that the root of a manifest is relative to.
+        run_folder: Where scores are kept: a second call repeats nothing. ``ranking.json`` there is the answer, and
+            ``rank.yaml`` a study of the target and the sources, for the other commands. None keeps nothing.
+        device: "auto", or a torch device.
+
+    Returns:
+        The ranking, best first. A source that cannot be loaded or scored is in its ``skipped``, with the reason; a
+        source that was trained on the target is skipped too.
+
+    Raises:
+        ConfigError: A manifest, bank, entry or setting breaks a rule, or no source is left to score.
+        IncompleteError: Every source failed; the reasons were said.
+        DataError: Files of the target are missing or not as the manifest says.
+    """
+    with _folder(run_folder) as folder:
+        request = replace(
+            _request(target, sources, metric, images, Path(data_root)), seed=seed, device=chosen_device(device)
+        )
+        began = time.monotonic()
+        ranking = _within_budget(request, folder) if budget else _ranked(request, folder)
+        if stability:
+            ranking = replace(ranking, stability=_stability(request, ranking, folder))
+        ranking = replace(ranking, seconds=time.monotonic() - began)
+        if run_folder is None:
+            return ranking
+        ranking = replace(ranking, run_folder=folder)
+        write_text(folder / RANKING_FILE, json.dumps(ranking.as_dict(), indent=1) + "\n")
+        return ranking
+
+
+@contextlib.contextmanager
+def _folder(wanted: str | Path | None) -> Iterator[Path]:
+    if wanted is not None:
+        yield Path(wanted)
+        return
+    with tempfile.TemporaryDirectory(prefix="seg_transfer_") as temporary:
+        yield Path(temporary)
+
+
+def _request(
+    target: Target, sources: Sequence[Where] | Where, metric: str, images: int | None, data_root: Path
+) -> _Request:
+    if metric not in METRICS:
+        raise ConfigError(f"metric {metric!r} is unknown; choose among {', '.join(METRICS)}")
+    manifest, root = target_manifest(target, data_root)
+    manifest = manifest.with_limit(images)
+    several = [sources] if isinstance(sources, str | Path | Mapping | SourceEntry) else list(sources)
+    entries, unusable = read_sources(*several)
+    skipped = {one.name: one.reason for one in unusable}
+    for entry in entries:
+        if entry.dataset == manifest.name:
+            skipped[entry.name] = f"trained on {manifest.name} itself"
+    left = [entry for entry in entries if entry.name not in skipped]
+    if not left:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+        raise ConfigError(f"no source is left to rank for {manifest.name} ({reasons}); name others")
+    return _Request(manifest, root, left, skipped, metric)
+
+
+def target_manifest(target: Target, data_root: Path) -> tuple[DatasetManifest, Path]:
+    """The manifest that a target means, and the data root it is relative to."""
+    if isinstance(target, DatasetManifest):
+        return target, data_root
+    if not isinstance(target, Mapping):
+        return load_manifest(Path(target)), data_root
+    unknown = set(target) - {"images", "labels", "names"}
+    if unknown or not {"images", "labels"} <= set(target):
+        raise ConfigError(
+            f"target {dict(target)!r}: it must have images and labels, two folders, and may have names, a file"
+        )
+    names = target.get("names")
+    return manifest_of_folders(Path(target["images"]), Path(target["labels"]), Path(names) if names else None)
+
+
+def _run(request: _Request, folder: Path) -> Run:
+    """The target and the sources as a study, whose run folder holds the target's manifest too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "target.yaml"
+    write_text(file, yaml.safe_dump(request.target.model_dump(mode="json", exclude_none=True), sort_keys=False))
+    study = Study(
+        name=f"rank-{request.target.name}",
+        manifests=(file.resolve(),),
+        sources=tuple(request.sources),
+        targets=(request.target.name,),
+        metrics=(request.metric,),
+        sampling=Sampling(seed=request.seed),
+    )
+    # The same in words, for the commands that take a study.
+    words = {**study.model_dump(mode="json", exclude_defaults=True), "manifests": [file.name]}
+    write_text(folder / STUDY_FILE, yaml.safe_dump(words, sort_keys=False, allow_unicode=True))
+    return Run(study, {request.target.name: request.target}, request.data_root, folder)
+
+
+def _ranked(request: _Request, folder: Path) -> Ranking:
+    """Score what is not scored yet, and rank."""
+    run = _run(request, folder)
+    prepare_folder(run)
+    failed = _score(run, request.device)
+    rows, skipped, looked_at = {}, dict(request.skipped), still(run)
+    for entry in request.sources:
+        missing = _missing(looked_at, entry)
+        if missing:
+            skipped[entry.name] = _why((entry, request.target.name), failed, missing)
+        else:
+            found = read_rows(run.scores_file(entry.name, request.target.name), SCORES)
+            rows[entry.name] = {row["metric"]: row for row in found}
+    if not rows:
+        reasons = "; ".join(dict.fromkeys(skipped.values()))
+        raise IncompleteError(
+            f"no source could be scored on {request.target.name} ({reasons}); mend that and run the same again",
+            exit_code=failed.exit_code if failed else None,
+            reasons=skipped,
+        )
+    ranking = ranking_of(request.target.name, request.metric, rows, skipped, request.alpha)
+    return replace(ranking, failed=failed)
+
+
+def _score(run: Run, device: str) -> IncompleteError | None:
+    """Score every source; the reasons of those that failed, which were said."""
+    target, before = run.study.targets[0], still(run)
+    n_missing = sum(bool(_missing(before, entry)) for entry in run.study.sources)
+    try:
+        with progress_of(f"scoring sources on {target}") as tick:
+            score_pairs(run, device=device, say=lambda line: None, scored=_counter(tick, n_missing))
+    except IncompleteError as error:
+        return error
+    return None
+
+
+def _missing(run: Run, entry: SourceEntry) -> list[str]:
+    """The metrics of which a source has no valid score, or can have none because its features are unknown."""
+    try:
+        wanted = list(missing_scores(run, sources=[entry.name]).values())
+    except Exception:  # scoring says what is wrong
+        return list(run.study.metrics)
+    return [*(wanted[0] if wanted else []), *featureless(run, entry)]
+
+
+def _counter(tick: Tick, total: int) -> Callable[[Pair], None]:
+    """Takes the pairs that are scored, for the progress."""
+    numbers = count(1)
+    return lambda pair: tick(next(numbers), total)
+
+
+def _why(pair: Pair, failed: IncompleteError | None, lacking: Sequence[str]) -> str:
+    """Why the source of a pair lacks scores."""
+    reasons = failed.reasons if failed else {}
+    labels = [pair_label(pair), *(metric_label(pair, metric) for metric in METRICS)]
+    own = [reasons[label] for label in labels if label in reasons]
+    return "; ".join(dict.fromkeys(own)) or f"can have no score by {', '.join(lacking)}; choose another metric"
+
+
+def _within_budget(request: _Request, folder: Path) -> Ranking:
+    """Rankings from more and more images, until one has a sure winner.
+
+    Every look is one more occasion to be wrong: the chance of that is shared out among them.
+    """
+    looks = _looks(_n_images(request, folder))
+    careful = replace(request, alpha=request.alpha / len(looks))
+    for n_images in looks:
+        part = replace(careful, target=request.target.with_limit(n_images))
+        ranking = _ranked(part, folder / f"images-{n_images}")
+        if len(ranking.tied) == 1:
+            break
+    return replace(ranking, of_images=looks[-1])
+
+
+def _n_images(request: _Request, folder: Path) -> int:
+    """How many images the target has, or may be looked at."""
+    return len(_run(request, folder).low_shot(request.target.name))
+
+
+def _looks(limit: int) -> list[int]:
+    """10, 20, 40, ... and the limit."""
+    looks = [FIRST_LOOK]
+    while looks[-1] < limit:
+        looks.append(2 * looks[-1])
+    return [*looks[:-1], limit]
+
+
+def _stability(request: _Request, whole: Ranking, folder: Path) -> pd.DataFrame:
+    """How the ranking changes with the number of images and with the pixel sample; also kept in the run folder."""
+    import pandas as pd
+    from scipy.stats import weightedtau
+
+    full, rows = dict(zip(whole.table["source"], whole.table["score"], strict=True)), []
+    limit = _n_images(request, folder)
+    for n_images in [n for n in STABILITY_IMAGES if n < limit] + [limit]:
+        for seed in range(request.seed, request.seed + N_STABILITY_SEEDS):
+            part = replace(request, target=request.target.with_limit(n_images), seed=seed)
+            ranking = _ranked(part, folder / f"images-{n_images}-seed-{seed}")
+            both = [(full[source], score) for source, score in ranking.scores.items() if source in full]
+            tau = float(weightedtau(*np.array(both).T).statistic) if len(both) > 1 else np.nan
+            rows.append(
+                {
+                    "n_images": n_images,
+                    "seed": seed,
+                    "winner": ranking.best,
+                    "tau_w_to_full": None if np.isnan(tau) else tau,
+                    "n_tied": len(ranking.tied),
+                }
+            )
+    write_rows(folder / "stability.parquet", STABILITY, rows)
+    return pd.DataFrame(rows)

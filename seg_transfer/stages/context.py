@@ -1,0 +1,150 @@
+"""Seeing the pixel samples of a study through its sources, with what stays at hand from pair to pair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+
+from seg_transfer.data.records import Record
+from seg_transfer.errors import SegTransferError
+from seg_transfer.features.extract import extract
+from seg_transfer.features.images import TargetImages
+from seg_transfer.features.store import read_bank, rounded, write_bank
+from seg_transfer.models.load import load_source
+from seg_transfer.models.source_model import SourceModel
+from seg_transfer.observations import Observations, PixelSample
+from seg_transfer.stages import keys
+from seg_transfer.stages.items import why_unseen
+from seg_transfer.stages.sample import pixel_sample
+from seg_transfer.store.content_key import Key
+from seg_transfer.study.definition import SourceEntry
+from seg_transfer.study.networks import source_spec, weights_key
+from seg_transfer.study.run import Run, failures_of
+
+
+@dataclass
+class SeenTarget:
+    """What all pairs of one target share."""
+
+    run: Run
+    name: str
+    batch_size: int
+    memory_bytes: int
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """Its low-shot train split."""
+        return self.run.low_shot(self.name)
+
+    @cached_property
+    def sample_key(self) -> Key:
+        """Key of all that decides its pixel sample."""
+        return keys.sample_key(self.run, self.name, self.records)
+
+    @cached_property
+    def sample(self) -> PixelSample:
+        """Its pixel sample, stored when it is drawn."""
+        return pixel_sample(self.run, self.name, self.records)
+
+    @cached_property
+    def images(self) -> TargetImages:
+        """Its images, as networks take them."""
+        short_side = min(self.run.manifests[self.name].crop_size)
+        return TargetImages(self.records, short_side, batch_size=self.batch_size, memory_bytes=self.memory_bytes)
+
+
+@dataclass
+class Bench:
+    """What stays at hand from pair to pair: the present target, networks that fit in memory, sources' own images.
+
+    ``device``: where networks run. ``batch_size``: images of one size per forward pass; None: 8 on CUDA, 1 on the CPU.
+    ``memory_bytes``: a quarter is for the decoded images of one target, half for networks that stay loaded.
+    """
+
+    run: Run
+    device: str
+    batch_size: int | None
+    memory_bytes: int
+    _target: SeenTarget | None = None
+    _sources: dict[str, SourceModel] = field(default_factory=dict)
+    _source_keys: dict[str, Key] = field(default_factory=dict)
+    _source_datasets: dict[str, SeenTarget] = field(default_factory=dict)
+    _source_images: dict[str, Observations | SegTransferError] = field(default_factory=dict)
+    _unseen: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._images_per_pass = self.batch_size or (8 if self.device.startswith("cuda") else 1)
+
+    def target(self, name: str) -> SeenTarget:
+        """The dataset whose pairs are at work; only the last one stays in memory."""
+        if self._target is None or self._target.name != name:
+            self._target = SeenTarget(self.run, name, self._images_per_pass, self.memory_bytes // 4)
+        return self._target
+
+    def source(self, entry: SourceEntry) -> SourceModel:
+        """A source's network, loaded once where it fits in memory."""
+        if entry.name not in self._sources:
+            loaded = load_source(source_spec(self.run, entry), device=self.device)
+            if sum(map(_bytes_of, self._sources.values())) + _bytes_of(loaded) > self.memory_bytes // 2:
+                return loaded
+            self._sources[entry.name] = loaded
+        return self._sources[entry.name]
+
+    def source_key(self, entry: SourceEntry) -> Key:
+        """Key of a source's network and weights; raises CheckpointError where it is not trained."""
+        if entry.name not in self._source_keys:
+            self._source_keys[entry.name] = weights_key(self.run, entry)
+        return self._source_keys[entry.name]
+
+    def source_dataset(self, entry: SourceEntry) -> SeenTarget:
+        """The source's own dataset as a target; its images are seen once, so none is kept."""
+        if entry.dataset not in self._source_datasets:
+            self._source_datasets[entry.dataset] = SeenTarget(self.run, entry.dataset, self._images_per_pass, 0)
+        return self._source_datasets[entry.dataset]
+
+    def source_images(self, entry: SourceEntry) -> Observations | SegTransferError:
+        """The source's own images as the metrics see them, or why they cannot be seen; tried once."""
+        if entry.name not in self._source_images:
+            self._source_images |= failures_of(partial(self._see_source_images, entry), entry.name)
+        return self._source_images[entry.name]
+
+    def _see_source_images(self, entry: SourceEntry) -> None:
+        seen = observations_of(self, entry, self.source_dataset(entry))
+        self._source_images[entry.name] = seen.thinned(keys.SOURCE_OBSERVATIONS, self.run.study.sampling.seed)
+
+    def unseen(self, entry: SourceEntry) -> str:
+        """Why a source's own images are not at hand; "" when they are."""
+        if entry.dataset not in self._unseen:
+            self._unseen[entry.dataset] = why_unseen(self.run, entry)
+        return self._unseen[entry.dataset]
+
+    def observations_key(self, entry: SourceEntry, target: SeenTarget) -> Key:
+        """Key of all that decides the observations of a source and a dataset."""
+        return keys.observations_key(self.run, entry, self.source_key(entry), target.sample_key)
+
+
+def observations_of(bench: Bench, entry: SourceEntry, target: SeenTarget) -> Observations:
+    """A dataset's pixel sample as a source sees it: what the study keeps of it, or by one forward pass per image."""
+    run, manifest = bench.run, bench.run.manifests[target.name]
+    file, key = run.features_file(entry.name, target.name), bench.observations_key(entry, target)
+    kept_in_bank = run.study.keep_features and not entry.scores_only
+    stored = read_bank(file, key) if kept_in_bank else None
+    if stored is not None:
+        return stored
+    own = run.study.normalisation == "model"
+    observations = extract(
+        bench.source(entry),
+        target.images,
+        target.sample,
+        mean=None if own else manifest.mean,
+        std=None if own else manifest.std,
+    )
+    if not kept_in_bank:
+        return observations
+    kept = rounded(observations)
+    write_bank(file, kept, key)
+    return kept
+
+
+def _bytes_of(source: SourceModel) -> int:
+    return sum(tensor.nbytes for tensor in source.network.state_dict().values())

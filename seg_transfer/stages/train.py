@@ -1,0 +1,160 @@
+"""The sources of a study: training the missing ones, and finding the trained ones."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from torch import nn
+
+from seg_transfer import __version__
+from seg_transfer.engines.claims import Held, for_each_claimed
+from seg_transfer.models.checkpoints import load_checkpoint, save_weights
+from seg_transfer.models.configs import ModelConfig
+from seg_transfer.models.networks import build_network, load_backbone
+from seg_transfer.models.source_model import as_source_model
+from seg_transfer.progress import progress_of
+from seg_transfer.stages.items import source_lease, trained_by_study
+from seg_transfer.stages.keys import TrainingKeys, is_valid, training_keys
+from seg_transfer.store.content_key import Key, sha256_of_file
+from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card, write_source_card
+from seg_transfer.store.tables import now_utc
+from seg_transfer.study.definition import SourceEntry, schedule_of
+from seg_transfer.study.networks import init_checkpoint_of, target_network
+from seg_transfer.study.run import WHOLE, Run, Say, Shard, share, training_of
+from seg_transfer.training.crops import TrainingCrops
+from seg_transfer.training.evaluate import evaluate_on
+from seg_transfer.training.fit import arithmetic_here, fit
+from seg_transfer.training.iou import SegmentationQuality
+from seg_transfer.training.processes import is_main_process
+
+_WEIGHTS = "weights.safetensors"
+
+
+def train_sources(
+    run: Run, *, only: Sequence[str] = (), shard: Shard = WHOLE, n_workers: int = 0, say: Say = print
+) -> None:
+    """Train every source that the study trains and that is missing or was trained with other settings.
+
+    Each leaves its weights and its ``source.json`` in the run folder. A killed training resumes. A shard is every n-th
+    source.
+
+    Raises:
+        ConfigError: The study lacks a model or a schedule.
+        IncompleteError: Some sources failed; the reasons were said.
+    """
+    for_each_claimed(
+        share(trained_by_study(run, only), shard),
+        lambda entry, held: _train_source(run, entry, held, n_workers, say),
+        lambda entry: f"source {entry.name}",
+        lambda entry: source_lease(run, entry.name),
+    )
+
+
+def common_initialisation(run: Run, network: nn.Module) -> str:
+    """Put the study's ImageNet weights into a backbone, where it names some; says what the network starts from."""
+    checkpoint = init_checkpoint_of(run)
+    if checkpoint is None:
+        return "random"
+    load_backbone(network, load_checkpoint(checkpoint), str(checkpoint))
+    return sha256_of_file(checkpoint)
+
+
+def missing_sources(run: Run, *, only: Sequence[str] = ()) -> list[str]:
+    """Names of the sources that the study trains and that are missing or were trained with other settings."""
+    entries = trained_by_study(run, only)
+    return [entry.name for entry in entries if not _is_trained(run, entry, training_keys(run, entry))]
+
+
+def _is_trained(run: Run, entry: SourceEntry, keys: TrainingKeys) -> bool:
+    folder = run.source_folder(entry.name)
+    if not ((folder / FILE_NAME).exists() and (folder / _WEIGHTS).exists()):
+        return False
+    return is_valid(read_source_card(folder / FILE_NAME).content_key, keys)
+
+
+def _train_source(run: Run, entry: SourceEntry, held: Held, n_workers: int, say: Say) -> None:
+    keys, folder = training_keys(run, entry), run.source_folder(entry.name)
+    # Without the eval split: when that must be mended, the training is not lost.
+    work_dirs = {name: folder / f"training_{weights[:12]}" for name, (weights, _) in keys.items()}
+    if _is_trained(run, entry, keys):
+        _remove(work_dirs.values())  # of a process that ended between the last two lines below
+        return
+    began = time.monotonic()
+    training, model = training_of(run), target_network(run, entry.dataset)
+    arithmetic = arithmetic_here(schedule_of(training))
+    network = build_network(model, seed=training.seed)
+    initialisation = common_initialisation(run, network)
+    crops = TrainingCrops(
+        run.records(entry.dataset, "source_train"), run.manifests[entry.dataset], schedule_of(training), training.seed
+    )
+    with progress_of(f"train {entry.name}") as tick:
+        fit(network, crops, work_dirs[arithmetic], n_workers=n_workers, progress=tick)
+    found = evaluate_on(as_source_model(network, model), run.records(entry.dataset, "eval"), crops.manifest)
+    if not (is_main_process() and held()):
+        return
+    keep_network(
+        folder,
+        network,
+        crops,
+        found,
+        source=entry.name,
+        config=run.study.model.name if run.study.model else "",
+        model=model,
+        initialisation=initialisation,
+        seconds=time.monotonic() - began,
+        key=keys[arithmetic][1],
+    )
+    _remove(work_dirs.values())
+    say(f"source {entry.name}: mIoU {found.miou:.4f} on its own eval split ({time.monotonic() - began:.0f} s)")
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep_network(
+    folder: Path,
+    network: nn.Module,
+    crops: TrainingCrops,
+    found: SegmentationQuality,
+    *,
+    source: str,
+    config: str,
+    model: ModelConfig,
+    initialisation: str,
+    seconds: float,
+    key: Key,
+) -> None:
+    """Write the weights of a trained network, and beside them the card that says what it is."""
+    # The old card must not describe the new weights, not even for a moment.
+    (folder / FILE_NAME).unlink(missing_ok=True)
+    save_weights(network.state_dict(), folder / _WEIGHTS)
+    classes = crops.manifest.classes
+    card = SourceCard(
+        source=source,
+        dataset=crops.manifest.name,
+        classes=classes,
+        config=config,
+        model=model,
+        weights=_WEIGHTS,
+        sha256=sha256_of_file(folder / _WEIGHTS),
+        initialisation=initialisation,
+        seed=crops.seed,
+        steps=crops.schedule.steps,
+        schedule=crops.schedule.model_dump(mode="json"),
+        n_train_images=len(crops.records),
+        miou=found.miou,
+        class_iou=found.class_iou,
+        absent_classes=tuple(classes[index] for index in found.absent),
+        n_eval_images=found.n_images,
+        seconds=seconds,
+        content_key=key,
+        key_parts=key.parts,
+        seg_transfer_version=__version__,
+        created_utc=now_utc(),
+    )
+    write_source_card(card, folder)

@@ -1,0 +1,199 @@
+"""A study: which sources, targets and metrics, and every setting that decides their numbers."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
+
+from seg_transfer.data.manifest import SCRATCH, DatasetManifest, load_manifest, load_manifests, load_yaml
+from seg_transfer.errors import ConfigError
+from seg_transfer.models.entry import Name, absolute, code_configs_among, code_of
+from seg_transfer.models.entry import SourceEntry as SourceEntry  # where others look for it
+from seg_transfer.training.schedule import Schedule
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Training(_Block):
+    """How sources are trained: a schedule file, fields that replace some of its own, a seed and an initialisation.
+
+    Attributes:
+        schedule: YAML file of a Schedule, relative to the study.
+        changes: Fields of the schedule that this study sets differently.
+        seed: Of initialisation, order and augmentation.
+        init_checkpoint: ImageNet weights for every backbone; None starts from random ones.
+    """
+
+    schedule: Path
+    changes: dict[str, Any] = Field(default_factory=dict)
+    seed: int = 0
+    init_checkpoint: Path | None = None
+
+
+class FineTuning(_Block):
+    """How sources are fine-tuned on targets: a schedule as above, one run per seed, and the control from scratch.
+
+    Attributes:
+        keep_weights: Keep the weights of the fine-tunings that are yet to be done, each like a trained source. It
+            decides no number: a fine-tuning that is finished is not done again for its weights.
+    """
+
+    schedule: Path
+    changes: dict[str, Any] = Field(default_factory=dict)
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    scratch: bool = True
+    keep_weights: bool = False
+
+
+class Sampling(_Block):
+    """How a target's pixel sample is drawn.
+
+    Attributes:
+        pixels_per_image: Labelled pixels drawn from each image, without replacement; all where there are fewer.
+        balance: The label frequencies that probabilities are inverse to: of the whole low-shot split, or of the image;
+            ``none`` draws every labelled pixel with the same probability.
+        grid: Draw from the label map as it is, or from labels nearest-resized to the stride-4 feature grid.
+        seed: Of the draw.
+    """
+
+    pixels_per_image: PositiveInt = 1000
+    balance: Literal["dataset", "image", "none"] = "dataset"
+    grid: Literal["full", "feature"] = "full"
+    seed: NonNegativeInt = 0
+
+
+class Study(_Block):
+    """One study file. Paths in it are relative to the file itself.
+
+    Attributes:
+        name: Names the run folder.
+        manifests: Manifest files, or folders of them; each dataset name once.
+        sources: Names of datasets (a source is trained on each), or entries of sources that exist already.
+        targets: Names of datasets.
+        model: mmseg config of the network that is trained.
+        source_training, fine_tuning: Schedules; needed for the stages that train.
+        metrics: Names of transferability metrics, or ``all``. One that is made of others' scores stands for those.
+        low_shot: Replaces every manifest's number of low-shot images.
+        sampling: How pixels are drawn.
+        normalisation: Images are normalised as the source's own, or as the target's manifest says.
+        keep_features: Store the observations (float16) of every pair; scores are then computed from what is stored.
+    """
+
+    name: Name
+    manifests: Annotated[tuple[Path, ...], Field(min_length=1)]
+    sources: Annotated[tuple[SourceEntry, ...], Field(min_length=1)]
+    targets: Annotated[tuple[str, ...], Field(min_length=1)]
+    model: Path | None = None
+    source_training: Training | None = None
+    fine_tuning: FineTuning | None = None
+    metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("gbc", "leep", "logme", "h_score")
+    low_shot: PositiveInt | None = None
+    sampling: Sampling = Sampling()
+    normalisation: Literal["model", "target"] = "model"
+    keep_features: bool = False
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _names_are_datasets(cls, value: object) -> object:
+        if not isinstance(value, list | tuple):
+            return value
+        return [{"name": item, "dataset": item} if isinstance(item, str) else item for item in value]
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _all_metrics(cls, value: object) -> object:
+        from seg_transfer.metrics import METRICS
+
+        return tuple(METRICS) if value == "all" else value
+
+    @field_validator("metrics")
+    @classmethod
+    def _scored_metrics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from seg_transfer.metrics import METRICS
+
+        for name in value:
+            if name not in METRICS:
+                raise ValueError(f"unknown metric {name!r}; the known ones are {', '.join(METRICS)}")
+        # What is made of several pairs' scores is no pair's score: its parts are scored, and the evaluation adds it.
+        made = {name: METRICS[name].settings for name in value if "scores" in METRICS[name].needs}
+        parts = [str(made[name]["parts"]).split(",") if name in made else [name] for name in value]
+        return tuple(dict.fromkeys(chain.from_iterable(parts)))
+
+    def code_configs(self) -> list[Path]:
+        """The model configs that are Python code from elsewhere: reading one runs it."""
+        return code_configs_among({path for path in (self.model, *self._configs()) if path is not None})
+
+    def code(self) -> list[str]:
+        """All that is Python code from elsewhere: such configs, and the factories of sources."""
+        return code_of(self.sources, self.model)
+
+    def _configs(self) -> list[Path | None]:
+        return [source.config for source in self.sources]
+
+    def source(self, name: str) -> SourceEntry:
+        """The source of that name."""
+        return next(source for source in self.sources if source.name == name)
+
+
+def load_study(file: Path) -> tuple[Study, dict[str, DatasetManifest]]:
+    """Read a study and the manifests of its datasets.
+
+    Returns:
+        The study, its paths made absolute, and its manifests by dataset name with the study's low-shot limit.
+
+    Raises:
+        ConfigError: A rule is broken, or a dataset, metric or file that the study names does not exist.
+    """
+    study = _with_absolute_paths(load_yaml(file, Study), file.resolve().parent)
+    known = _all_manifests(study.manifests)
+    for field in ("source_training", "fine_tuning"):
+        _check_schedule(file, field, getattr(study, field))
+    names = [source.name for source in study.sources]
+    for field, entries in (("sources", names), ("targets", list(study.targets))):
+        doubled = next((entry for entry in entries if entries.count(entry) > 1), None)
+        if doubled:
+            raise ConfigError(f"{file}: field {field}: {doubled!r} stands there twice; name each once")
+    if SCRATCH in names:
+        raise ConfigError(f"{file}: field sources: {SCRATCH!r} is reserved for the control; choose another name")
+    trained = [source.dataset for source in study.sources if source.kind == "study"]
+    for field, datasets in (("sources", trained), ("targets", study.targets)):
+        for dataset in datasets:
+            if dataset not in known:
+                raise ConfigError(
+                    f"{file}: field {field}: unknown dataset {dataset!r}; the manifests have {', '.join(known)}"
+                )
+    needed = {*study.targets, *(source.dataset for source in study.sources)}
+    return study, {name: known[name].with_limit(study.low_shot) for name in known if name in needed}
+
+
+def schedule_of(training: Training | FineTuning) -> Schedule:
+    """The schedule file with the study's changes."""
+    return load_yaml(training.schedule, Schedule, changes=training.changes)
+
+
+def _check_schedule(file: Path, field: str, training: Training | FineTuning | None) -> None:
+    try:
+        if training is not None:
+            schedule_of(training)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: field {field}: {error}") from error
+
+
+def _all_manifests(paths: tuple[Path, ...]) -> dict[str, DatasetManifest]:
+    known: dict[str, DatasetManifest] = {}
+    for path in paths:
+        found = load_manifests(path) if path.is_dir() else {(one := load_manifest(path)).name: one}
+        doubled = known.keys() & found.keys()
+        if doubled:
+            raise ConfigError(f"{path}: dataset {min(doubled)!r} has a manifest already; name each dataset once")
+        known.update(found)
+    return known
+
+
+def _with_absolute_paths(study: Study, folder: Path) -> Study:
+    return Study.model_validate(absolute(study.model_dump(), folder))

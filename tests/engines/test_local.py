@@ -1,0 +1,120 @@
+"""Processes of a stage, played by shell scripts: what they say comes through, and they share the cores."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from seg_transfer.engines import local as pool
+from seg_transfer.errors import SegTransferError
+from seg_transfer.store.session import EVENT
+
+DEATHS = pool._MOST_DEATHS + 1
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Runs a stage of which every process is a script; what is complained of stands on stdout, between their lines."""
+    monkeypatch.setattr(pool, "complain", print)
+
+    def run(script: str, **options) -> None:
+        monkeypatch.setattr(pool, "command", lambda words, together: ["bash", "-c", script])
+        pool.run_in_pool(["stage"], tmp_path / "leases", "stage", **options)
+
+    return run
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_all_that_a_killed_process_said_comes_before_word_of_its_death(play, capsys, attempt):
+    count = 3000 + attempt  # more than one pipe holds
+    with pytest.raises(SegTransferError, match=f"{DEATHS} processes in a row were killed"):
+        play(f"seq {count}; printf 'cut off'; kill -KILL $$")
+    said = [*map(str, range(1, count + 1)), "cut off"]
+    death = "a process was killed (SIGKILL); another takes its place"
+    assert capsys.readouterr().out.splitlines() == ([*said, death] * DEATHS)[:-1]
+
+
+def test_both_streams_come_through_to_the_end(play, capfd):
+    play("seq 20000 >&2 & seq 20000; wait; printf end; printf 'end of errors' >&2")
+    found = capfd.readouterr()
+    assert found.out.splitlines() == [*map(str, range(1, 20001)), "end"]
+    assert found.err.splitlines() == [*map(str, range(1, 20001)), "end of errors"]
+
+
+def test_half_an_event_is_no_line_and_no_error(play, capsys):
+    event = EVENT + json.dumps({"done": "a", "total": 2})
+    with pytest.raises(SegTransferError):
+        play(f"printf '%s' '{event[:9]}'; kill -KILL $$")
+    assert EVENT not in capsys.readouterr().out
+
+
+def test_bytes_that_are_no_text_are_shown_and_cost_no_line(play, capsys):
+    play(r"printf 'a\377b\n'; echo after")
+    assert capsys.readouterr().out.splitlines() == [r"a\xffb", "after"]
+
+
+def test_what_a_killed_process_started_is_not_waited_for(play, capsys):
+    with pytest.raises(SegTransferError):
+        play("sleep 1000 & echo $!; kill -KILL $$")
+    left = [int(line) for line in capsys.readouterr().out.splitlines() if line.isdecimal()]
+    assert len(left) == DEATHS
+    for process in left:
+        os.kill(process, signal.SIGKILL)  # it is still there
+
+
+def test_the_last_words_of_processes_that_are_stopped_come_through(play, capsys, monkeypatch):
+    @contextmanager
+    def interrupted_by_progress(title):
+        def tick(done, total):
+            raise KeyboardInterrupt
+
+        yield tick
+
+    monkeypatch.setattr(pool, "progress_of", interrupted_by_progress)
+    event = EVENT + json.dumps({"done": "a", "total": 2})
+    with pytest.raises(KeyboardInterrupt):
+        play(f"trap 'seq 20000; exit 143' TERM; echo '{event}'; while :; do sleep 0.05; done")
+    assert capsys.readouterr().out.splitlines() == [*map(str, range(1, 20001))]
+
+
+# How they share the cores
+
+
+@pytest.mark.parametrize(
+    ("gpus", "together", "own", "expected"),
+    [
+        ([], 1, None, [""]),
+        (["0"], 1, None, [""]),
+        (["0", "1"], 1, None, ["4", "4"]),
+        (["0", "1", "2"], 1, None, ["2", "2", "2"]),
+        ([str(gpu) for gpu in range(9)], 1, None, ["1"] * 9),
+        (["0", "1", "2", "3"], 2, None, ["2", "2"]),
+        ([], 2, None, ["4"]),
+        (["0", "1"], 1, "7", ["7", "7"]),
+    ],
+)
+def test_several_processes_share_the_cores_unless_the_user_says_otherwise(
+    play, capsys, monkeypatch, gpus, together, own, expected
+):
+    monkeypatch.setattr(pool, "available_cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if own:
+        monkeypatch.setenv("OMP_NUM_THREADS", own)
+    play('echo "$OMP_NUM_THREADS"', gpus=gpus, together=together)
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [(None, 6), ("max 100000\n", 6), ("250000 100000\n", 3), ("50000 100000\n", 1), ("1600000 100000\n", 6)],
+)
+def test_cores_are_those_that_the_process_may_use(monkeypatch, tmp_path, quota, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)), raising=False)
+    file = tmp_path / "cpu.max"
+    if quota:
+        file.write_text(quota)
+    assert pool.available_cores(file) == expected

@@ -1,0 +1,335 @@
+"""The batch script of a stage: what it asks of Slurm, what it runs, and how a task of it ends."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from seg_transfer.cli import main
+from seg_transfer.engines.slurm import (
+    MAX_ARRAY_SIZE,
+    MAX_RESTARTS,
+    Resources,
+    Stage,
+    array_script,
+    max_array_size,
+    number_of_items,
+)
+from seg_transfer.resources import shipped
+from seg_transfer.study.run import Run, open_run, shard_of, share
+
+BLANKS = "it's 100% of a b"
+REQUEUED = "requeue 7_1"
+
+
+@pytest.fixture
+def run(tmp_path: Path, small_world: Path) -> Run:
+    """Two sources are trained by the study, one is brought along; its paths have blanks, quotes and per cent signs."""
+    folder = tmp_path / BLANKS
+    folder.mkdir()
+    schedule = {"schedule": str(shipped("configs/schedules/fine_tuning.yaml"))}
+    study = {
+        "name": "tiny",
+        "manifests": [str(small_world / "manifests")],
+        "sources": ["day_street", "cells_dark", {"name": "own", "dataset": "elsewhere", "config": "source.json"}],
+        "targets": ["day_street", "cells_dark"],
+        "model": str(shipped("configs/models/hrnetv2_tiny.py")),
+        "source_training": schedule,
+        "fine_tuning": {**schedule, "seeds": [0, 1]},
+    }
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    return open_run(folder / "study.yaml", small_world, folder / "run")
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is first on PATH, for commands that only pretend."""
+    folder = tmp_path / "commands"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+def pretend(command: Path, *lines: str) -> Path:
+    command.write_text("\n".join(["#!/usr/bin/env bash", *lines, ""]))
+    command.chmod(0o755)
+    return command
+
+
+def script_of(run: Run, stage: Stage = Stage.SCORE, most_tasks: int = MAX_ARRAY_SIZE, **resources) -> str:
+    return array_script(run, study_file(run), stage, Resources(**resources), most_tasks)
+
+
+def study_file(run: Run) -> Path:
+    return run.folder.parent / "study.yaml"
+
+
+def options_of(script: str) -> list[str]:
+    lines = [line for line in script.splitlines() if line.startswith("#SBATCH ")]
+    return [word for line in lines for word in shlex.split(line.removeprefix("#SBATCH "))]
+
+
+def command_of(script: str) -> list[str]:
+    (line,) = (line for line in script.splitlines() if line.endswith(" &"))
+    return shlex.split(line.removesuffix(" &"))
+
+
+def submit(run: Run, *options: str) -> int:
+    """The exit code of the command."""
+    places = ["--data-root", str(run.data_root), "--run-folder", str(run.folder)]
+    with pytest.raises(SystemExit) as ended:
+        main(["submit", str(study_file(run)), *places, "--stage", "score", *options])
+    return int(ended.value.code or 0)
+
+
+# What it asks for and what it runs
+
+
+def test_a_task_per_target_per_trained_source_and_per_fine_tuning(run):
+    # 2 seeds of (4 pairs + 2 from scratch); the source that is brought along has both targets.
+    assert {stage: number_of_items(run, stage) for stage in Stage} == {"train": 2, "score": 2, "finetune": 12}
+    assert "--array=0-11" in options_of(script_of(run, Stage.FINETUNE))
+
+
+def test_the_number_of_fine_tunings_is_that_of_the_stage_itself(run):
+    from seg_transfer.stages.finetune import wanted_trials
+
+    assert number_of_items(run, Stage.FINETUNE) == len(wanted_trials(run))
+
+
+@pytest.mark.parametrize(
+    ("most_tasks", "array", "per_task", "said"),
+    [
+        (1001, "0-11", 1, "12 fine-tunings in 12 tasks"),
+        (12, "0-11", 1, "12 fine-tunings in 12 tasks"),
+        (11, "0-10", 2, "12 fine-tunings in 11 tasks, up to 2 in a task"),
+        (5, "0-4", 3, "12 fine-tunings in 5 tasks, up to 3 in a task"),
+        (1, "0-0", 12, "12 fine-tunings in 1 task, up to 12 in a task"),
+    ],
+)
+def test_a_task_has_several_items_where_the_cluster_takes_no_more_tasks(run, most_tasks, array, per_task, said):
+    script = script_of(run, Stage.FINETUNE, most_tasks)
+    assert f"--array={array}" in options_of(script)
+    assert script.splitlines()[1] == f"# {said}"
+    # The shards of so many tasks hold every item once, and none more than the script says and has restarts for.
+    shard = command_of(script)[-1]
+    tasks = int(shard.rpartition("/")[2])
+    shares = [share(range(12), shard_of(shard.replace("$SLURM_ARRAY_TASK_ID", str(task)))) for task in range(tasks)]
+    assert sorted(item for own in shares for item in own) == list(range(12))
+    assert max(map(len, shares)) == per_task
+    assert f"\nmax_restarts={per_task * MAX_RESTARTS}\n" in script
+
+
+def test_no_more_tasks_run_at_a_time_than_were_asked_for(run):
+    script = script_of(run, Stage.FINETUNE, 5, max_running=2)
+    assert "--array=0-4%2" in options_of(script)
+    assert script.splitlines()[1] == "# 12 fine-tunings in 5 tasks, up to 3 in a task, 2 at a time"
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        ("MaxArraySize            = 1001", 1001),
+        ("MaxArraySize            = 75000\nMaxJobCount             = 10000", 75000),
+        ("MaxArraySize = 400\nSchedulerParameters     = bf_continue,max_array_tasks=300,batch_sched_delay=1", 300),
+        ("MaxArraySize            = 0", MAX_ARRAY_SIZE),
+        ("MaxJobCount             = 10", MAX_ARRAY_SIZE),
+        ("", MAX_ARRAY_SIZE),
+    ],
+)
+def test_the_cluster_says_how_many_tasks_it_takes(commands, shown, expected):
+    pretend(commands / "scontrol", f"[ \"$*\" = 'show config' ] && echo '{shown}'")
+    assert max_array_size() == expected
+
+
+@pytest.mark.parametrize("lines", [[], ["echo 'slurm_load_ctl_conf error' >&2", "exit 1"]])
+def test_without_a_cluster_to_ask_it_is_the_default_of_slurm(commands, monkeypatch, lines):
+    if lines:
+        pretend(commands / "scontrol", *lines)
+    else:
+        monkeypatch.setenv("PATH", str(commands))
+    assert max_array_size() == MAX_ARRAY_SIZE == 1001
+
+
+def test_it_asks_for_restarts_a_warning_before_the_limit_and_the_resources(run):
+    options = options_of(script_of(run, partition="gpu", time="04:00:00", gpus=2, cpus=8, memory_gb=32))
+    assert {"--requeue", "--signal=B:USR1@120", "--open-mode=append", "--nodes=1", "--ntasks=1"} <= set(options)
+    assert {"--partition=gpu", "--time=04:00:00", "--gres=gpu:2", "--cpus-per-task=8", "--mem=32G"} <= set(options)
+
+
+def test_what_was_not_asked_for_is_left_to_the_cluster(run):
+    names = {option.partition("=")[0] for option in options_of(script_of(run, gpus=0))}
+    assert not names & {"--partition", "--time", "--gres", "--mem"}
+
+
+def test_own_options_come_last_so_that_they_win(run):
+    own = ("--account=x", "--array=0-1%1", "--comment=two words")
+    assert options_of(script_of(run, options=own))[-3:] == list(own)
+
+
+def test_paths_with_blanks_quotes_and_per_cent_signs_arrive_whole(run):
+    script = script_of(run)
+    folder = run.folder.resolve()
+    assert f"--output={str(folder).replace('%', '%%')}/slurm/logs/score_%A_%a.log" in options_of(script)
+    assert command_of(script) == [
+        *(sys.executable, "-m", "seg_transfer", "score-pairs", str(study_file(run).resolve())),
+        *("--data-root", str(run.data_root.resolve()), "--run-folder", str(folder)),
+        *("--engine", "here", "--threads", "4", "--shard", "$SLURM_ARRAY_TASK_ID/2"),
+    ]
+
+
+def test_relative_paths_are_those_of_where_it_was_submitted(run, monkeypatch):
+    monkeypatch.chdir(run.folder.parent)
+    here = open_run(Path("study.yaml"), Path(os.path.relpath(run.data_root)), Path("run"))
+    assert array_script(here, Path("study.yaml"), Stage.SCORE, Resources()) == script_of(run)
+
+
+@pytest.mark.parametrize(
+    ("stage", "gpus", "words"),
+    [
+        (Stage.TRAIN, 1, ["--threads", "8", "--workers", "7"]),
+        (Stage.TRAIN, 0, ["--threads", "8", "--shard"]),
+        (Stage.FINETUNE, 2, ["--threads", "4", "--workers", "3"]),
+        (Stage.SCORE, 2, ["--threads", "8", "--shard"]),
+    ],
+)
+def test_the_cpus_are_shared_out_to_processes_and_readers_of_images(run, stage, gpus, words):
+    command = command_of(script_of(run, stage, gpus=gpus, cpus=8))
+    start = command.index("--threads")
+    assert command[start : start + len(words)] == words
+
+
+def test_several_gpus_train_together_and_score_alone(run):
+    launcher = ["-m", "seg_transfer.training.launch", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"]
+    assert command_of(script_of(run, Stage.TRAIN, gpus=2))[1:6] == launcher
+    assert "seg_transfer.training.launch" not in command_of(script_of(run, gpus=2))
+
+
+# How it is submitted
+
+
+def test_it_is_handed_to_sbatch_and_what_to_do_next_is_said(run, commands, capsys):
+    pretend(commands / "sbatch", f'printf "%s\\n" "$@" >{commands}/arguments', "echo '71;cluster'")
+    assert submit(run, "--gpus", "0") == 0
+    script = run.folder / "slurm/score.sh"
+    assert (commands / "arguments").read_text().splitlines() == ["--parsable", str(script.resolve())]
+    assert script.read_text() == script_of(run, gpus=0)
+    assert (run.folder / "slurm/logs").is_dir()
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("job 71: 2 targets in 2 tasks; ")
+    check = said[1].partition(": ")[2]
+    assert shlex.split(check)[:3] == ["seg-transfer", "plan", str(study_file(run).resolve())]
+    assert shlex.split(check)[-1] == "--check"
+
+
+def test_it_heeds_the_limit_of_the_cluster_and_says_what_comes_of_it(run, commands, capsys):
+    pretend(commands / "sbatch", "echo 71")
+    pretend(commands / "scontrol", "echo 'MaxArraySize = 1'")
+    assert submit(run, "--gpus", "0", "--max-running", "3") == 0
+    assert capsys.readouterr().out.startswith("job 71: 2 targets in 1 task, up to 2 in a task, 3 at a time; ")
+    assert (run.folder / "slurm/score.sh").read_text() == script_of(run, most_tasks=1, gpus=0, max_running=3)
+
+
+def test_a_dry_run_prints_the_script_and_writes_nothing(run, commands, capsys):
+    pretend(commands / "sbatch", "exit 1")
+    assert submit(run, "--dry-run") == 0
+    assert capsys.readouterr().out == script_of(run) + "\n"
+    assert not run.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "reason"),
+    [
+        (["--sbatch-option", "-Ax"], 3, "sbatch option '-Ax': must be one line, like --name=value"),
+        (["--sbatch-option", "--comment=a\nb"], 3, "sbatch option '--comment=a\\nb': must be one line"),
+        ([], 1, "score.sh: refused by sbatch (sbatch: error: no such partition); change the option it names"),
+    ],
+)
+def test_what_slurm_cannot_take_is_one_line(run, commands, capsys, options, code, reason):
+    pretend(commands / "sbatch", "echo 'sbatch: error: no such partition' >&2", "exit 1")
+    assert submit(run, *options) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert reason in line
+
+
+def test_without_sbatch_it_says_so_and_writes_nothing(run, commands, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", str(commands))
+    assert submit(run) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("seg-transfer: sbatch: not found on PATH; ")
+    assert "--dry-run" in line
+    assert not run.folder.exists()
+
+
+def test_a_stage_without_anything_to_do_is_one_line(run, commands, capsys):
+    study = yaml.safe_load(study_file(run).read_text())
+    study_file(run).write_text(yaml.safe_dump(study | {"sources": study["sources"][-1:]}))
+    assert submit(run, "--stage", "train") == 3
+    assert "stage train has nothing to do" in capsys.readouterr().err
+
+
+# How a task ends
+
+
+def task(run: Run, commands: Path, monkeypatch: pytest.MonkeyPatch, *lines: str, restarts: int = 0):
+    """Start a task whose Python only pretends."""
+    pretend(commands / "scontrol", f'echo "$@" >>{commands}/requeued')
+    monkeypatch.setattr(sys, "executable", str(pretend(commands / "python", *lines)))
+    file = pretend(commands / "task.sh", *script_of(run, gpus=0).splitlines())
+    variables = {"ARRAY_JOB_ID": "7", "ARRAY_TASK_ID": "1", "RESTART_COUNT": str(restarts)}
+    environment = {
+        **os.environ,
+        "SLURMD_NODENAME": "n0",
+        **{f"SLURM_{name}": value for name, value in variables.items()},
+    }
+    return subprocess.Popen([file], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def requeued(commands: Path) -> str:
+    file = commands / "requeued"
+    return file.read_text().strip() if file.exists() else ""
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "again", "said"),
+    [
+        ("exit 0", 0, "", "done"),
+        *(
+            (f"exit {code}", code, "", f"exit code {code}; failed, for a restart cannot mend that")
+            for code in range(2, 10)
+        ),
+        ("exit 1", 0, REQUEUED, "exit code 1; requeued"),
+        ("kill -KILL $$", 0, REQUEUED, "exit code 137; requeued"),
+    ],
+)
+def test_a_task_is_requeued_where_that_can_help_and_fails_elsewhere(
+    run, commands, monkeypatch, line, code, again, said
+):
+    process = task(run, commands, monkeypatch, line)
+    output, _ = process.communicate(timeout=30)
+    assert (process.returncode, requeued(commands)) == (code, again), output
+    assert f"seg-transfer: task 7_1 on n0: {said}" in output
+
+
+def test_restarts_are_bounded(run, commands, monkeypatch):
+    process = task(run, commands, monkeypatch, "kill -KILL $$", restarts=MAX_RESTARTS)
+    output, _ = process.communicate(timeout=30)
+    assert (process.returncode, requeued(commands)) == (1, "")
+    assert f"exit code 137; failed, after {MAX_RESTARTS} restarts" in output
+
+
+def test_before_the_time_limit_it_stops_its_process_and_is_requeued(run, commands, monkeypatch):
+    lines = ["trap 'echo told to stop; exit 143' TERM", f"touch {commands}/started", "while :; do sleep 0.05; done"]
+    process = task(run, commands, monkeypatch, *lines)
+    while not (commands / "started").exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGUSR1)
+    output, _ = process.communicate(timeout=30)
+    assert "told to stop\n" in output
+    assert "stopped before the time limit; requeued" in output
+    assert (process.returncode, requeued(commands)) == (0, REQUEUED)

@@ -1,0 +1,153 @@
+"""An entry is of one kind, has that kind's fields, and says what is code."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from seg_transfer.models.entry import SourceEntry, absolute, code_of
+from seg_transfer.models.specs import FactorySource, MmsegSource, TimmSource, TransformersSource
+from seg_transfer.resources import shipped
+
+HALF, FIFTH = (0.5, 0.4, 0.3), (0.2, 0.1, 0.3)
+FACTORY = {
+    "factory": "nets.unet:build",
+    "classifier": "head",
+    "weights": "w.pth",
+    "mean": HALF,
+    "std": FIFTH,
+}
+MMSEG = {"config": "c.py", "checkpoint": "w.pth"}
+TIMM = {"timm": "hrnet_w48", "weights": "w.pth"}
+
+
+def entry(**fields: Any) -> SourceEntry:
+    return SourceEntry.model_validate({"name": "web", "dataset": "x", **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "spec"),
+    [
+        (MMSEG, "mmseg", MmsegSource(Path("c.py"), Path("w.pth"))),
+        ({**MMSEG, "scores_only": True}, "mmseg", MmsegSource(Path("c.py"), Path("w.pth"), True)),
+        ({"config": "a/source.json"}, "mmseg", MmsegSource(Path("a/source.json"))),
+        ({"transformers": "hub"}, "transformers", TransformersSource(Path("hub"))),
+        (
+            {"transformers": "hub", "mean": HALF, "std": FIFTH, "scores_only": True},
+            "transformers",
+            TransformersSource(Path("hub"), HALF, FIFTH, True),
+        ),
+        (TIMM, "timm", TimmSource("hrnet_w48", Path("w.pth"), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))),
+        ({**TIMM, "mean": HALF, "std": FIFTH}, "timm", TimmSource("hrnet_w48", Path("w.pth"), HALF, FIFTH)),
+        (FACTORY, "factory", FactorySource("nets.unet:build", Path(), Path("w.pth"), "head", HALF, FIFTH)),
+        (
+            {**FACTORY, "factory_folder": "code", "channel_order": "bgr", "scores_only": True},
+            "factory",
+            FactorySource("nets.unet:build", Path("code"), Path("w.pth"), "", HALF, FIFTH, "bgr", True),
+        ),
+    ],
+)
+def test_kinds(fields, kind, spec):
+    found = entry(**fields)
+    assert found.kind == kind
+    assert found.spec() == spec
+    assert SourceEntry.model_validate(found.model_dump(mode="json")) == found
+
+
+def test_a_source_that_the_study_trains():
+    assert entry().kind == "study"
+
+
+def test_the_input_scale_is_the_unit_of_mean_and_std():
+    """p -> (p * input_scale / 255 - mean) / std is p -> (p / 255 - spec.mean) / spec.std."""
+    mean, std, pixel = (123.675, 116.28, 103.53), (58.395, 1.0, 57.375), 77
+    spec = entry(**{**FACTORY, "mean": mean, "std": std, "input_scale": 255}).spec()
+    for given_mean, given_std, own_mean, own_std in zip(mean, std, spec.mean, spec.std, strict=True):
+        assert (pixel / 255 - own_mean) / own_std == pytest.approx((pixel * 255 / 255 - given_mean) / given_std)
+    assert entry(**FACTORY, input_scale=1).spec() == entry(**FACTORY).spec()
+    bytes_as_they_are = entry(**{**FACTORY, "mean": [0, 0, 0], "std": [1, 1, 1], "input_scale": 255}).spec()
+    assert bytes_as_they_are.mean == (0, 0, 0)
+    assert bytes_as_they_are.std == pytest.approx((1 / 255,) * 3)
+
+
+def without(name: str) -> dict[str, Any]:
+    return {field: value for field, value in FACTORY.items() if field != name}
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({**MMSEG, "transformers": "hub"}, "has config and transformers, which are two kinds of model; keep one"),
+        ({**TIMM, "factory": "a:b"}, "has timm and factory, which are two kinds of model; keep one"),
+        ({"weights": "w.pth"}, "field weights has no meaning without one of config, transformers, timm and factory"),
+        ({"scores_only": True}, "field scores_only has no meaning without one of"),
+        ({**MMSEG, "weights": "w.pth"}, "field weights has no meaning of a mmseg source; remove it"),
+        ({**MMSEG, "mean": HALF}, "field mean has no meaning of a mmseg source; remove it"),
+        ({"transformers": "hub", "classifier": "x"}, "field classifier has no meaning of a transformers source"),
+        ({**TIMM, "scores_only": True}, "field scores_only has no meaning of a timm source; remove it"),
+        ({**TIMM, "channel_order": "bgr"}, "field channel_order has no meaning of a timm source; remove it"),
+        ({"timm": "hrnet_w48"}, "field weights is missing; a timm source needs it"),
+        (without("weights"), "field weights is missing; a factory source needs it"),
+        (without("mean"), "field mean is missing; a factory source needs it"),
+        (without("std"), "field std is missing; a factory source needs it"),
+        (without("classifier"), "field classifier is missing; name the last linear or 1x1 layer, or set scores_only"),
+        ({**FACTORY, "factory": "../nets:build"}, "field factory: '../nets:build': must be package.module:function"),
+        ({**FACTORY, "factory": "nets.build"}, "field factory: 'nets.build': must be package.module:function"),
+        ({**FACTORY, "factory": "a:b\nc"}, "must be package.module:function"),
+        ({**FACTORY, "mean": [124, 116, 104]}, "field mean: [124.0, 116.0, 104.0]: with input_scale 1 it must be"),
+        ({**FACTORY, "input_scale": 255}, "field mean: [0.5, 0.4, 0.3]: with input_scale 255 it must be of values"),
+        (
+            {**FACTORY, "mean": [300, 1, 1], "input_scale": 255},
+            "with input_scale 255 it must be of values from 0 to 255",
+        ),
+        ({**FACTORY, "mean": [-0.1, 0, 0]}, "field mean: [-0.1, 0.0, 0.0]: with input_scale 1 it must be"),
+        ({**FACTORY, "std": [0, 1, 1]}, "field std: [0.0, 1.0, 1.0]: must be positive; correct it"),
+        ({**TIMM, "std": [0.1, -1, 1]}, "field std: [0.1, -1.0, 1.0]: must be positive; correct it"),
+    ],
+)
+def test_a_broken_rule_is_told_with_the_source_and_its_field(fields, told):
+    with pytest.raises(ValidationError) as caught:
+        entry(**fields)
+    (error,) = caught.value.errors()
+    assert error["msg"].startswith("Value error, source 'web'")
+    assert told in error["msg"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"timm": "hf-hub:someone/hrnet_w48", "weights": "w.pth"},
+        {"timm": "resnet50", "weights": "w.pth"},
+        {**FACTORY, "channel_order": "gbr"},
+        {**FACTORY, "input_scale": 2},
+        {**FACTORY, "mean": [0.1, 0.2]},
+        {**FACTORY, "std": [0.1, 0.2, float("nan")]},
+        {**FACTORY, "unknown": 1},
+        {"name": "../web"},
+    ],
+)
+def test_a_wrong_value_is_refused(fields):
+    with pytest.raises(ValidationError):
+        entry(**fields)
+
+
+def test_paths_become_absolute_and_a_factory_lies_beside_its_file(tmp_path):
+    fields = {**FACTORY, "weights": "../w.pth"}
+    found = SourceEntry.model_validate(absolute(entry(**fields).model_dump(), tmp_path / "bank"))
+    assert (found.weights, found.factory_folder) == (tmp_path / "w.pth", tmp_path / "bank")
+    other = SourceEntry.model_validate(
+        absolute(entry(**fields, factory_folder="../code").model_dump(), tmp_path / "bank")
+    )
+    assert other.factory_folder == tmp_path / "code"
+    assert entry(**TIMM).factory_folder is None
+
+
+def test_what_is_code_is_named():
+    ours = entry(config=shipped("configs/models/hrnetv2_tiny.py"), checkpoint="w.pth")
+    sources = [entry(**FACTORY), entry(**MMSEG), ours, entry(**TIMM), entry(transformers="hub"), entry()]
+    assert code_of(sources, None) == ["c.py", "factory nets.unet:build (looked for in .)"]
+    assert code_of([entry(**{**FACTORY, "factory": "os:system"})], Path("model.py")) == [
+        "model.py",
+        "factory os:system (looked for in .)",
+    ]

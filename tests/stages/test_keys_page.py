@@ -1,0 +1,126 @@
+"""The page of content keys lists every key and all its parts: no more and no fewer than the code has."""
+
+import inspect
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import seg_transfer.store
+from seg_transfer.demo.world import build_world
+from seg_transfer.models.specs import FactorySource, MmsegSource, TimmSource, TransformersSource, spec_key
+from seg_transfer.resources import shipped
+from seg_transfer.stages import keys
+from seg_transfer.stages.items import Trial
+from seg_transfer.store import content_key
+from seg_transfer.store.content_key import Key, manifest_key, settings_key
+from seg_transfer.study.networks import weights_key
+from seg_transfer.study.run import Run, open_run
+
+PAGE = (Path(seg_transfer.store.__file__).parent / "README.md").read_text()
+THIRD = (1 / 3, 1 / 3, 1 / 3)
+# Thousands of files, and a list of images: digests whose parts are said in words.
+WITHOUT_PARTS = {"records", "stored sample"}
+
+
+def rows() -> dict[str, tuple[set[str], set[str]]]:
+    """Name of a key -> the functions that make it and its parts, as the table says."""
+    cells = [line.strip("| ").split(" | ") for line in PAGE.splitlines() if line.startswith("| ")][1:]
+    assert all(len(row) == 5 for row in cells)
+    coded = [(row[0].partition(", `")[0], *(set(re.findall(r"`(\w+)`", cell)) for cell in row[:2])) for row in cells]
+    return {name: (functions, parts) for name, functions, parts in coded}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A study with a source that it trains, and one that is brought along."""
+    folder = tmp_path_factory.mktemp("keys_page")
+    build_world(folder / "world", n_train=2, n_source_train=2, n_eval=2, size=(48, 64))
+    (folder / "w.pth").write_bytes(b"weights")
+    (folder / "net.py").write_text("def build(): ...\n")
+    (folder / "net.json").write_text(json.dumps({"model": {"backbone": {}, "decode_head": {"num_classes": 3}}}))
+    hub = folder / "hub"
+    hub.mkdir()
+    (hub / "config.json").write_text(json.dumps({"model_type": "segformer"}))
+    (hub / "model.safetensors").write_bytes(b"weights")
+    schedules = shipped("configs/schedules")
+    study = {
+        "name": "small",
+        "manifests": ["world/manifests"],
+        "sources": [
+            "day_street",
+            {"name": "web", "dataset": "day_street", "config": "net.json", "checkpoint": "w.pth"},
+        ],
+        "targets": ["dusk_street"],
+        "model": "net.json",
+        "source_training": {"schedule": str(schedules / "source_training.yaml")},
+        "fine_tuning": {"schedule": str(schedules / "fine_tuning.yaml")},
+        "metrics": ["gbc", "ids"],
+    }
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    return open_run(folder / "study.yaml", folder / "world", folder / "run")
+
+
+def made(run: Run) -> dict[str, list[Key]]:
+    """Name of a key -> examples of it that show all its parts."""
+    folder, web = run.folder.parent, run.study.source("web")
+    weights, sample = weights_key(run, web), keys.low_shot_sample_key(run, "dusk_street")
+    observations = keys.observations_key(run, web, weights, sample)
+    explained = keys.explanation_keys(observations, "pca", 10)
+    files, w = run.low_shot("dusk_street"), folder / "w.pth"
+    return {
+        "manifest": [manifest_key(run.manifests["dusk_street"])],
+        "records": [run.records_key("dusk_street", files)],
+        "sample": [sample, keys.sample_key(run, "dusk_street", files)],
+        "stored sample": [keys.stored_sample_key(run.records_key("dusk_street", files), "[]")],
+        "weights of an mmsegmentation source, trained by the study or brought along": [
+            weights,
+            spec_key(MmsegSource(folder / "net.json", w, scores_only=True)),
+        ],
+        "weights of a transformers source": [spec_key(TransformersSource(folder / "hub", THIRD, THIRD))],
+        "weights of a timm source": [spec_key(TimmSource("hrnet_w18", w, THIRD, THIRD))],
+        "weights of a factory source": [spec_key(FactorySource("net:build", folder, w, "head", THIRD, THIRD))],
+        "observations": [observations],
+        "score": [keys.score_key(observations, "gbc", None), keys.score_key(observations, "ids", sample)],
+        "training": [key for _, key in keys.training_keys(run, run.study.source("day_street")).values()],
+        "fine-tuning": [key for _, key in keys.trial_keys(run, Trial(web, "dusk_street", 0)).values()],
+        "start of a fine-tuning": [
+            keys.start_key(run, Trial(web, "dusk_street", 0)),
+            keys.start_key(run, Trial(None, "dusk_street", 0)),
+        ],
+        "settings of scores or of performance": [
+            settings_key(kind, run.resolved, "dusk_street") for kind in ("scores", "performance")
+        ],
+        "explanation: overlaps": [explained["overlaps"]],
+        "explanation: classes": [explained["classes"]],
+        "explanation: map": [explained["map"]],
+        "explanation: map after fine-tuning": [keys.fine_tuned_map_key(explained["map"], weights)],
+        "GBC under other settings": [keys.gbc_settings_key(observations, [1, 2])],
+    }
+
+
+def test_the_page_lists_the_parts_of_every_key(run):
+    found = made(run)
+    assert list(found) == list(rows())
+    for name, examples in found.items():
+        parts = {part.partition(".")[0] for key in examples for part in key.parts}
+        assert parts - {"schema_version"} == rows()[name][1], name
+        assert ("schema_version" in parts) == (name not in {"manifest", *WITHOUT_PARTS}), name
+        assert (not parts) == (name in WITHOUT_PARTS), name
+
+
+def test_the_page_names_every_function_that_makes_a_key():
+    named = set().union(*(functions for functions, _ in rows().values()))
+    there = {
+        name
+        for module in (keys, content_key)
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and "Key" in function.__annotations__["return"]
+    }
+    assert named == {name for name in there if not name.startswith("_")} - {"content_key"}
+
+
+def test_what_a_key_returns_is_one_that_knows_its_parts(run):
+    assert {type(key) for examples in made(run).values() for key in examples} == {Key}

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from threadpoolctl import threadpool_limits
 
-from seg_transfer.messages import plain_console, say
+from seg_transfer.console import console_logging, plain_console
 from seg_transfer.models.devices import chosen_device
 from seg_transfer.reports.tables import plain_table
 from seg_transfer.selection.ablations import ablate_gbc, ablate_samples
@@ -38,8 +38,8 @@ def main() -> None:
     device = chosen_device("auto")
     with threadpool_limits(arguments.threads):
         tables = {
-            "gbc_settings": ablate_gbc(run, performance, device=device, say=say),
-            "samples": ablate_samples(run, performance, images=arguments.images, device=device, say=say),
+            "gbc_settings": ablate_gbc(run, performance, device=device),
+            "samples": ablate_samples(run, performance, images=arguments.images, device=device),
         }
     for name, frame in tables.items():
         frame.drop(columns=["beaten_by"]).to_parquet(out / f"{name}.parquet", index=False)
@@ -65,4 +65,5 @@ def show(title: str, rows: object) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with console_logging():
+        main()

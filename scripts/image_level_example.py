@@ -21,9 +21,9 @@ from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 from torch.nn.functional import cross_entropy
 
+from seg_transfer.console import plain_console
 from seg_transfer.evaluation import SCRATCH, evaluate, scratch_report
 from seg_transfer.image_level import class_subset_study, class_subsets, image_observations
-from seg_transfer.messages import plain_console
 from seg_transfer.reports.tables import evaluation_tables, ranking_tables, render
 
 METRICS = ("gbc", "logme", "h_score", "lda_score", "leep", "nleep")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from seg_transfer.messages import plain_console
+from seg_transfer.console import plain_console
 
 Tick = Callable[[int, int], None]
 _SECONDS_BETWEEN_LINES = 30.0

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from seg_transfer.metrics import METRICS
 from seg_transfer.models.libraries import library_versions
-from seg_transfer.stages import keys
+from seg_transfer.stages import score
 from seg_transfer.store import content_key
 from seg_transfer.store.source_card import FILE_NAME
 from seg_transfer.training.schedule import Schedule
@@ -91,13 +91,13 @@ def version(_: Any, patch: pytest.MonkeyPatch) -> None:
 
 
 def layout(_: Any, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(keys, "SCORES_LAYOUT", keys.SCORES_LAYOUT + 1)
+    patch.setattr(score, "SCORES_LAYOUT", score.SCORES_LAYOUT + 1)
 
 
 def metric_setting(metric: str, name: str) -> Change:
     def change(_: Any, patch: pytest.MonkeyPatch) -> None:
         changed = replace(METRICS[metric], settings={**METRICS[metric].settings, name: "another"})
-        patch.setattr(keys, "METRICS", {**METRICS, metric: changed})
+        patch.setattr(score, "METRICS", {**METRICS, metric: changed})
 
     return change
 
@@ -105,20 +105,20 @@ def metric_setting(metric: str, name: str) -> Change:
 def metric_version(metric: str) -> Change:
     def change(_: Any, patch: pytest.MonkeyPatch) -> None:
         changed = replace(METRICS[metric], version=METRICS[metric].version + 1)
-        patch.setattr(keys, "METRICS", {**METRICS, metric: changed})
+        patch.setattr(score, "METRICS", {**METRICS, metric: changed})
 
     return change
 
 
 def library(name: str) -> Change:
     def change(_: Any, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(keys, "library_versions", lambda kind: {**library_versions(kind), name: "0.1"})
+        patch.setattr(score, "library_versions", lambda kind: {**library_versions(kind), name: "0.1"})
 
     return change
 
 
 def feature_arithmetic(_: Any, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(keys, "FEATURES_ARITHMETIC", "float64")
+    patch.setattr(score, "FEATURES_ARITHMETIC", "float64")
 
 
 def float32_only(_: Any, patch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def own_weights(bench: Any, _: Any) -> None:
 
 
 def planted_number(bench: Any, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(keys, "SOURCE_OBSERVATIONS", 7)
+    patch.setattr(score, "SOURCE_OBSERVATIONS", 7)
 
 
 SCHEDULE = {
@@ -262,12 +262,12 @@ FINE_TUNE = {
 }
 # These parts tell items and rows apart: with another value there is another item, and this one is not stale.
 IDENTITY = {"metric", "manifest.name", "observations.sample.manifest.name", "source_images.0.manifest.name"}
-CHANGES = {"train": TRAIN, "sample": {**SAMPLE, **VERSION}, "score": SCORE, "fine-tune": FINE_TUNE}
-NAMES = {"train": "source day_street", "sample": "sample of dusk_street", "score": WEB, "fine-tune": TRIAL}
+CHANGES = {"train": TRAIN, "sample": {**SAMPLE, **VERSION}, "score": SCORE, "finetune": FINE_TUNE}
+NAMES = {"train": "source day_street", "sample": "sample of dusk_street", "score": WEB, "finetune": TRIAL}
 CASES = [(kind, part) for kind, changes in CHANGES.items() for part in changes]
 TOLD = {
     ("train", "arithmetic"): "arithmetic: bfloat16 -> float32",
-    ("fine-tune", "arithmetic"): "arithmetic: bfloat16 -> float32",
+    ("finetune", "arithmetic"): "arithmetic: bfloat16 -> float32",
     ("train", "train"): "records of day_street source_train",
     ("train", "eval"): "records of day_street eval",
     ("sample", "records"): "records of dusk_street train",
@@ -278,8 +278,8 @@ TOLD = {
     ("score", "source_images.0.records"): "records of day_street train",
     ("score", "source_images.1"): "pixels of a source's own images: 5000 -> 7",
     ("score", "settings"): "metric settings of leep: {} -> absent",
-    ("fine-tune", "train"): "records of dusk_street train",
-    ("fine-tune", "eval"): "records of dusk_street eval",
+    ("finetune", "train"): "records of dusk_street train",
+    ("finetune", "eval"): "records of dusk_street eval",
 }
 
 

@@ -15,7 +15,7 @@ PACKAGE = Path(seg_transfer.__file__).parent
 LAYERS = {
     "errors": 0,
     **dict.fromkeys(("observations", "sampling", "metrics", "evaluation", "image_level"), 1),
-    **dict.fromkeys(("messages", "progress", "data", "models", "features", "training", "store", "resources"), 2),
+    **dict.fromkeys(("console", "progress", "data", "models", "features", "training", "store", "resources"), 2),
     **dict.fromkeys(("study", "stages", "engines", "selection", "reports", "demo"), 3),
     **dict.fromkeys(("cli", "__main__"), 4),
 }

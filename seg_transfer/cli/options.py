@@ -1,11 +1,14 @@
-"""The options that several commands have."""
+"""The options that several commands share. Those of a stage's settings are named like the fields of the settings."""
 
 from __future__ import annotations
 
+from dataclasses import Field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from seg_transfer.engines import ENGINES
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file.", show_default=False)]
 DataRoot = Annotated[
@@ -14,9 +17,8 @@ DataRoot = Annotated[
 RunFolder = Annotated[Path | None, typer.Option(help="Where results lie; runs/NAME-OF-STUDY by default.")]
 Sources = Annotated[list[str] | None, typer.Option("--source", help="Only this source; repeatable.")]
 Targets = Annotated[list[str] | None, typer.Option("--target", help="Only this target; repeatable.")]
-Engine = Annotated[
-    str,
-    typer.Option(help="local: in processes of its own, one per GPU; here: in this process; ray: on a Ray cluster."),
+EngineName = Annotated[
+    str, typer.Option("--engine", help="; ".join(f"{name}: {where}" for name, where in ENGINES.items()) + ".")
 ]
 ShardText = Annotated[
     str,
@@ -24,14 +26,9 @@ ShardText = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what is missing and what it will cost, then stop.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-BatchSize = Annotated[
-    int | None, typer.Option(min=1, help="Images of one size per forward pass; 8 on CUDA, 1 on the CPU by default.")
-]
-MemoryGb = Annotated[float, typer.Option(min=0, help="For decoded images and loaded networks.")]
 Threads = Annotated[
-    int, typer.Option(min=0, help="CPU threads for the arithmetic; 0: the default, shared out to several processes.")
+    int, typer.Option(min=0, help="CPU threads for the arithmetic; 0: the default, divided among several processes.")
 ]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that read training images beside the training.")]
 Processes = Annotated[
     int,
     typer.Option(min=1, help="Processes that share the batches of each training, one per GPU (local and ray)."),
@@ -40,3 +37,17 @@ TrustConfig = Annotated[bool, typer.Option("--trust-config", help="Do not warn t
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 DryRunAsJson = Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+# Field of a stage's settings -> its option.
+SETTINGS: dict[str, Any] = {
+    "device": typer.Option(help="auto, cpu, cuda or cuda:N."),
+    "batch_size": typer.Option(min=1, help="Images of one size per forward pass; 8 on CUDA, 1 on the CPU by default."),
+    "memory_gb": typer.Option(min=0, help="For decoded images and loaded networks."),
+    "workers": typer.Option(min=0, help="Processes that read training images beside the training."),
+    "umap": typer.Option("--umap", help="Draw maps by UMAP instead of by PCA; needs an extra."),
+}
+
+
+def setting_option(setting: Field[Any], kind: Any) -> Any:
+    """The annotation of the option for a field of a stage's settings; `kind` is the field's type."""
+    return Annotated[kind, SETTINGS[setting.name]]

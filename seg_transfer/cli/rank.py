@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seg_transfer.cli.options import AsJson, DataRoot, Debug, Device, Threads, TrustConfig
+from seg_transfer.console import plain_console
 from seg_transfer.errors import ConfigError
-from seg_transfer.messages import plain_console
 
 if TYPE_CHECKING:
     from seg_transfer.reports.source_ranking import Ranking
@@ -44,8 +44,8 @@ def rank(
     debug: Debug = False,
 ) -> None:
     """Say which of your models to fine-tune on a dataset, and how sure that is. Trains nothing."""
-    from seg_transfer.cli.plan import warn_of
-    from seg_transfer.cli.stages import limited_threads
+    from seg_transfer.cli.common import warn_of_code
+    from seg_transfer.engines.here import limited_threads
     from seg_transfer.models.entry import code_of
     from seg_transfer.reports.source_ranking import answer, ranking_tables
     from seg_transfer.selection.rank import rank_sources, target_manifest
@@ -53,7 +53,7 @@ def rank(
 
     manifest, root = target_manifest(_target(target, images, labels, names), data_root)
     if not trust_config:
-        warn_of(code_of(read_sources(*sources)[0]))
+        warn_of_code(code_of(read_sources(*sources)[0]))
     with limited_threads(threads):
         ranking = rank_sources(
             manifest,

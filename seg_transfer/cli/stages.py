@@ -1,247 +1,110 @@
-"""The commands that do the stages of a study: sample, train-sources, score-pairs, finetune-pairs."""
+"""The commands that do the stages of a study, each made from its stage: its options are the stage's settings."""
 
 from __future__ import annotations
 
+import inspect
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import fields
+from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
 
-from seg_transfer.cli.options import (
-    BatchSize,
-    DataRoot,
-    Debug,
-    Device,
-    DryRun,
-    DryRunAsJson,
-    Engine,
-    MemoryGb,
-    Processes,
-    RunFolder,
-    ShardText,
-    Sources,
-    StudyFile,
-    Targets,
-    Threads,
-    TrustConfig,
-    Workers,
-)
-from seg_transfer.cli.plan import warn_of_code
-from seg_transfer.errors import ConfigError
-from seg_transfer.messages import say
-from seg_transfer.store.session import session
+from seg_transfer.cli import options
+from seg_transfer.cli.common import prepared_run
+from seg_transfer.console import warnings_only
+from seg_transfer.engines import engine_named
+from seg_transfer.engines.job import Job
+from seg_transfer.errors import IncompleteError
+from seg_transfer.stages.base import Selection, Stage, shard_from
+from seg_transfer.store.session import is_worker
 
 if TYPE_CHECKING:
     from seg_transfer.stages.cost import Missing
-    from seg_transfer.study.run import Run
 
-_ENGINES = ("local", "here", "ray")
-
-
-def sample(
-    study: StudyFile,
-    data_root: DataRoot = Path(),
-    run_folder: RunFolder = None,
-    targets: Targets = None,
-    debug: Debug = False,
-) -> None:
-    """Draw and store the pixel sample of every target of a study."""
-    from seg_transfer.stages.sample import pixel_sample
-    from seg_transfer.study.run import chosen, for_each
-
-    run = opened_run(study, data_root, run_folder, trust_config=True)
-
-    def draw(target: str) -> None:
-        drawn = pixel_sample(run, target, run.low_shot(target))
-        typer.echo(f"{target}: {len(drawn)} pixels of {len(drawn.image_ids)} images in {run.sample_file(target)}")
-
-    for_each(chosen(run.study.targets, targets or (), "target"), draw, str)
+# Prints what a stage found: the job, and whether as JSON.
+Show = Callable[[Job, bool], None]
 
 
-def train_sources(
-    context: typer.Context,
-    study: StudyFile,
-    data_root: DataRoot = Path(),
-    run_folder: RunFolder = None,
-    sources: Sources = None,
-    shard: ShardText = "0/1",
-    engine: Engine = "local",
-    dry_run: DryRun = False,
-    threads: Threads = 0,
-    processes: Processes = 1,
-    workers: Workers = 0,
-    trust_config: TrustConfig = False,
-    as_json: DryRunAsJson = False,
-    debug: Debug = False,
-) -> None:
-    """Train the sources of a study that are missing."""
-    run = opened_run(study, data_root, run_folder, trust_config=trust_config)
-    if not dry_run and _ran_elsewhere(context, run, engine):
+def stage_command(stage: Stage, show: Show | None = None) -> Callable[..., None]:
+    """The command of a stage. With `show` it prints results in the end, of the items that did not fail."""
+
+    def command(**values: Any) -> None:
+        _run(stage, show, values)
+
+    parameters = _parameters(stage, prints=show is not None)
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    return command
+
+
+def _parameters(stage: Stage, *, prints: bool) -> list[Parameter]:
+    kinds = get_type_hints(stage.settings_type)
+    selections = {"sources": options.Sources, "targets": options.Targets}
+    engine = "local" if stage.uses_gpu and not prints else "here"
+    named: dict[str, tuple[Any, Any]] = {
+        "data_root": (options.DataRoot, Path()),
+        "run_folder": (options.RunFolder, None),
+        **{name: (selections[name], None) for name in stage.selected_by},
+        **({"targets": (options.Targets, Parameter.empty)} if stage.requires_targets else {}),
+        "shard": (options.ShardText, "0/1"),
+        "engine": (options.EngineName, engine),
+        "dry_run": (options.DryRun, False),
+        **{
+            one.name: (options.setting_option(one, kinds[one.name]), one.default) for one in fields(stage.settings_type)
+        },
+        "threads": (options.Threads, 0),
+        **({"processes": (options.Processes, 1)} if stage.trains else {}),
+        "trust_config": (options.TrustConfig, False),
+        "as_json": (options.AsJson if prints else options.DryRunAsJson, False),
+        "debug": (options.Debug, False),
+    }
+    how = Parameter.KEYWORD_ONLY
+    return [
+        Parameter("study", how, annotation=options.StudyFile),
+        *(Parameter(name, how, default=default, annotation=kind) for name, (kind, default) in named.items()),
+    ]
+
+
+def _run(stage: Stage, show: Show | None, values: dict[str, Any]) -> None:
+    study, trusted, as_json = values["study"], values["trust_config"], values["as_json"]
+    run = prepared_run(study, values["data_root"], values["run_folder"], trust_config=trusted)
+    chosen = {name: tuple(values.get(name) or ()) for name in ("sources", "targets")}
+    job = Job(
+        stage,
+        run,
+        study,
+        Selection(**chosen, shard=shard_from(values["shard"])),
+        stage.settings_type(**{one.name: values[one.name] for one in fields(stage.settings_type)}),
+        values["threads"],
+        values.get("processes", 1),
+    )
+    if values["dry_run"]:
+        _print_missing(_missing(job), as_json)
         return
-    with limited_threads(threads):
-        if dry_run:
-            from seg_transfer.models.devices import chosen_device
-            from seg_transfer.stages.cost import missing_source_costs
+    engine = engine_named("here" if is_worker() else values["engine"])
+    with warnings_only() if show and as_json else nullcontext():
+        try:
+            engine(job)
+        except IncompleteError:
+            if show:
+                show(job, as_json)
+            raise
+    if show:
+        show(job, as_json)
 
-            _print_missing(missing_source_costs(run, chosen_device("auto"), sources or ()), as_json)
-            return
-        from seg_transfer.stages import train as stage
-        from seg_transfer.study.run import shard_of
 
-        stage.train_sources(run, only=sources or (), shard=shard_of(shard), n_workers=workers, say=say)
-
-
-def score_pairs(
-    context: typer.Context,
-    study: StudyFile,
-    data_root: DataRoot = Path(),
-    run_folder: RunFolder = None,
-    sources: Sources = None,
-    targets: Targets = None,
-    shard: ShardText = "0/1",
-    engine: Engine = "local",
-    dry_run: DryRun = False,
-    device: Device = "auto",
-    batch_size: BatchSize = None,
-    memory_gb: MemoryGb = 8.0,
-    threads: Threads = 0,
-    trust_config: TrustConfig = False,
-    as_json: DryRunAsJson = False,
-    debug: Debug = False,
-) -> None:
-    """Score the pairs of a study that have no valid scores."""
-    run = opened_run(study, data_root, run_folder, trust_config=trust_config)
-    if not dry_run and _ran_elsewhere(context, run, engine):
-        return
+def _missing(job: Job) -> list[Missing]:
+    from seg_transfer.engines.here import limited_threads
     from seg_transfer.models.devices import chosen_device
+    from seg_transfer.stages.cost import missing_costs
 
-    with limited_threads(threads):
-        if dry_run:
-            from seg_transfer.stages.cost import missing_score_costs
-
-            _print_missing(missing_score_costs(run, chosen_device(device), sources or (), targets or ()), as_json)
-            return
-        from seg_transfer.stages import score as stage
-        from seg_transfer.study.run import shard_of
-
-        stage.score_pairs(
-            run,
-            sources=sources or (),
-            targets=targets or (),
-            shard=shard_of(shard),
-            device=chosen_device(device),
-            batch_size=batch_size,
-            memory_bytes=int(memory_gb * 2**30),
-            say=say,
-        )
-
-
-def finetune_pairs(
-    context: typer.Context,
-    study: StudyFile,
-    data_root: DataRoot = Path(),
-    run_folder: RunFolder = None,
-    sources: Sources = None,
-    targets: Targets = None,
-    shard: ShardText = "0/1",
-    engine: Engine = "local",
-    dry_run: DryRun = False,
-    threads: Threads = 0,
-    processes: Processes = 1,
-    workers: Workers = 0,
-    trust_config: TrustConfig = False,
-    as_json: DryRunAsJson = False,
-    debug: Debug = False,
-) -> None:
-    """Fine-tune the pairs of a study, and the control from scratch."""
-    run = opened_run(study, data_root, run_folder, trust_config=trust_config)
-    if not dry_run and _ran_elsewhere(context, run, engine):
-        return
-    with limited_threads(threads):
-        if dry_run:
-            from seg_transfer.models.devices import chosen_device
-            from seg_transfer.stages.cost import missing_trial_costs
-
-            _print_missing(missing_trial_costs(run, chosen_device("auto"), sources or (), targets or ()), as_json)
-            return
-        from seg_transfer.stages import finetune as stage
-        from seg_transfer.study.run import shard_of
-
-        stage.finetune_pairs(
-            run, sources=sources or (), targets=targets or (), shard=shard_of(shard), n_workers=workers, say=say
-        )
-
-
-def opened_run(study: Path, data_root: Path, folder: Path | None, *, trust_config: bool) -> Run:
-    """The run of a study with its folder made; what of it is code from elsewhere is named, unless that is trusted."""
-    from seg_transfer.study.run import open_run, prepare_folder
-
-    run = open_run(study, data_root, folder)
-    if "LOCAL_RANK" in os.environ:
-        from seg_transfer.training.processes import in_main_process, start_distributed
-
-        start_distributed()
-        in_main_process(lambda: prepare_folder(run))
-    else:
-        prepare_folder(run)
-    if not trust_config:
-        warn_of_code(run)
-    return run
-
-
-def _ran_elsewhere(context: typer.Context, run: Run, engine: str) -> bool:
-    """Run this command in processes of its own, unless this is one of them, or it is to be done here."""
-    if engine not in _ENGINES:
-        raise ConfigError(f"--engine {engine}: unknown; choose {', '.join(_ENGINES)}")
-    if session() or "LOCAL_RANK" in os.environ:
-        return False
-    title, processes = str(context.info_name), context.params.get("processes", 1)
-    if engine == "here":
-        if processes > 1:
-            raise ConfigError(f"--processes {processes}: --engine here is this process alone; leave one of them out")
-        return False
-    if engine == "ray":
-        from seg_transfer.engines.ray import run_stage_on_ray
-
-        run_stage_on_ray(title, run, context.params)
-        return True
-    from seg_transfer.engines.local import run_in_pool, visible_gpus
-
-    one_device = context.params.get("device", "auto") not in ("auto", "cuda")
-    words = [title, *_words(context), "--trust-config"]
-    run_in_pool(words, run.folder / "leases", title, [] if one_device else visible_gpus(), processes)
-    return True
-
-
-def _words(context: typer.Context) -> list[str]:
-    """The command line that gives these parameters again."""
-    words: list[str] = []
-    for parameter in context.command.params:
-        value = context.params.get(parameter.name or "")
-        if value is None or value is False or value == parameter.default:
-            continue
-        option = [parameter.opts[0]] if parameter.param_type_name == "option" else []
-        for one in value if isinstance(value, list | tuple) else [value]:
-            words += option if one is True else [*option, str(one)]
-    return words
-
-
-@contextmanager
-def limited_threads(number: int) -> Iterator[None]:
-    """Limit the threads of torch and of the BLAS that the metrics use."""
-    if not number:
-        yield
-        return
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    torch.set_num_threads(number)
-    with threadpool_limits(number):
-        yield
+    with limited_threads(job.threads):
+        device = chosen_device(getattr(job.settings, "device", "auto"))
+        return missing_costs(job.stage, job.run, job.items, device)
 
 
 def _print_missing(missing: Sequence[Missing], as_json: bool) -> None:

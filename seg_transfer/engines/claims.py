@@ -1,8 +1,9 @@
-"""Going through the items of a stage beside other processes that do the same: each item is one process's at a time."""
+"""Working through items beside other processes that do the same: one process at a time works on an item."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -11,19 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from seg_transfer.console import EVERY_PROCESS
 from seg_transfer.errors import ComputationError, SegTransferError, failure_with_code
-from seg_transfer.messages import complain, complain_anyway
+from seg_transfer.stages.base import Held
+from seg_transfer.stages.failures import Failures, failures_of
 from seg_transfer.store import session
 from seg_transfer.store.lease import MOST_DEATHS, Failure, Lease, failed_in, forget, leased, leave_word
-from seg_transfer.study.run import Failures, failures_of
 from seg_transfer.training.launch import GO_ON
 from seg_transfer.training.processes import BrokenGroupError, is_main_process, rank_and_size, tell_all, tell_main
 
 Item = TypeVar("Item")
-Held = Callable[[], bool]
-
-_SECONDS_BETWEEN_LOOKS = 0.5
-_SECONDS_TO_BE_ENDED = 60.0
+_logger = logging.getLogger(__name__)
+_POLL_SECONDS = 0.5
+_SECONDS_TO_BE_STOPPED = 60.0
 
 
 def for_each_claimed(
@@ -31,73 +32,75 @@ def for_each_claimed(
     work: Callable[[Item, Held], None],
     label: Callable[[Item], str],
     place: Callable[[Item], Path],
+    done: Callable[[Item], None] = lambda item: None,
 ) -> None:
     """Do the work for every item whose lease this process gets, whatever happens to the others.
 
-    An item that another process works on is put off, and looked at again when all others are done: it is finished then,
-    or its process is gone. Work that takes long asks the function it is given, before it writes, whether the item is
+    An item that another process works on is deferred, and tried again when all others are done: it is finished then, or
+    its process has ended. Work that takes long asks the function it is given, before it writes, whether the item is
     still this process's.
 
     Processes that train together work on one item together. One that fails while the others wait for it in the group
-    leaves word of the reason and ends; that ends them all, and `training.launch` starts others for what is left.
+    records the reason and exits; that stops them all, and `training.launch` starts others for what is left.
 
     Args:
-        items: Of the stage, finished ones too: the work for these is to see that they are.
+        items: Finished ones too: the work for these is to see that they are.
         work: Takes an item.
         label: How it is written in messages.
         place: Where its lease lies.
+        done: Called with every item that did not fail, as soon as its work is done.
 
     Raises:
-        IncompleteError: At the end, when items failed. Each reason was said once, in one line.
+        IncompleteError: At the end, when items failed. Each reason was logged once, in one line.
         OSError: The machine failed, such as a full disk.
     """
-    failures = Failures(complain)
+    failures = Failures()
     ordered = _rotated(items)
     for item, lease in _claimed(ordered, place):
-        failed = _agreed(partial(_done, item, work, label(item), lease), label(item), place(item))
-        failures.extend(failed)
+        failed = _do_together(partial(_do, item, work, label(item), lease), label(item), place(item))
+        failures.add(failed)
         if lease is not None and failed:
-            lease.fail(_words(failed))
+            lease.fail(_plain(failed))
+        if not failed:
+            done(item)
         session.announce(done=label(item), total=len(ordered))
     if is_main_process() and not session.attached():
-        _sum_up(map(place, ordered), failures)
-    failures.end()
+        _add_recorded(map(place, ordered), failures)
+    failures.raise_if_any()
 
 
-def _agreed(done: Callable[[], dict[str, SegTransferError]], label: str, place: Path) -> dict[str, SegTransferError]:
-    """Do the work for one item with the processes of this training; returns what failed of it in any of them.
+def _do_together(do: Callable[[], dict[str, SegTransferError]], label: str, place: Path) -> dict[str, SegTransferError]:
+    """Do the work for one item with the other processes of this training; returns what failed of it in any of them.
 
-    Where they cannot go on together, this process ends.
+    Where they cannot go on together, this process exits.
     """
     try:
-        failed = done()
+        failed = do()
     except OSError as error:
         if rank_and_size()[1] == 1:
             raise
-        complain_anyway(f"{label}: {error}")
+        _logger.error("%s: %s", label, error, extra=EVERY_PROCESS)
         _exit(SegTransferError.exit_code)
     try:
         broken = any(isinstance(error, ComputationError) for error in failed.values())
-        told = tell_main(json.dumps(_words(failed)), failed=bool(failed), broken=broken)
+        records = tell_main(json.dumps(_plain(failed)), failed=bool(failed), broken=broken)
     except BrokenGroupError as group:
-        _leave(place, failed, first=group.first)
-    return _errors(failure for words in reversed(told) for failure in json.loads(words))
+        _exit_for_others(place, failed, first=group.first)
+    return _errors(failure for record in reversed(records) for failure in json.loads(record))
 
 
-def _done(
-    item: Item, work: Callable[[Item, Held], None], label: str, lease: Lease | None
-) -> dict[str, SegTransferError]:
+def _do(item: Item, work: Callable[[Item, Held], None], label: str, lease: Lease | None) -> dict[str, SegTransferError]:
     """Do the work for one item; returns what failed of it."""
     if lease is not None and lease.holder.deaths >= MOST_DEATHS:
         reason = (
-            f"{lease.holder.deaths} processes died while they worked on it; see what killed them (memory, most often), "
-            "and run the same command again"
+            f"{lease.holder.deaths} processes crashed while they worked on it; find out why (memory, most often), and "
+            "run the same command again"
         )
         return {label: SegTransferError(reason)}
     return failures_of(lambda: work(item, lease.held if lease is not None else lambda: True), label)
 
 
-def _words(failed: Mapping[str, SegTransferError]) -> list[Failure]:
+def _plain(failed: Mapping[str, SegTransferError]) -> list[Failure]:
     return [(what, str(error), error.exit_code) for what, error in failed.items()]
 
 
@@ -105,26 +108,26 @@ def _errors(failures: Iterator[Failure]) -> dict[str, SegTransferError]:
     return {what: failure_with_code(reason, code) for what, reason, code in failures}
 
 
-def _leave(place: Path, failed: Mapping[str, SegTransferError], *, first: bool) -> NoReturn:
-    """End this process, with which torchrun ends the others; the first that failed says why."""
+def _exit_for_others(place: Path, failed: Mapping[str, SegTransferError], *, first: bool) -> NoReturn:
+    """Exit, upon which torchrun stops the other processes; the first that failed logs why."""
     if not first:
-        time.sleep(_SECONDS_TO_BE_ENDED)
+        time.sleep(_SECONDS_TO_BE_STOPPED)
     for what, error in failed.items():
-        complain_anyway(f"{what}: {error}")
-    can_go_on = leave_word(place, _words(failed)) and session.session() != ""
+        _logger.error("%s: %s", what, error, extra=EVERY_PROCESS)
+    can_go_on = leave_word(place, _plain(failed)) and session.session() != ""
     _exit(GO_ON if can_go_on else next(iter(failed.values())).exit_code)
 
 
 def _exit(code: int) -> NoReturn:
-    """End one of several processes at once: what Python does at its end would wait for the others."""
+    """Exit at once: what Python does at its end would wait for the other processes."""
     sys.stdout.flush()
     os._exit(code)
 
 
-def _sum_up(places: Iterator[Path], failures: Failures) -> None:
-    """Take what failed in processes of this session that could not go on; nobody else asks for their word."""
+def _add_recorded(places: Iterator[Path], failures: Failures) -> None:
+    """Add what failed in processes of this session that had to stop; nobody else reads their records."""
     for place in places:
-        failures.extend(_errors(iter(failed_in(place, session.session()))), said=True)
+        failures.add(_errors(iter(failed_in(place, session.session()))), log=False)
         forget(place, session.session())
 
 
@@ -136,18 +139,18 @@ def _claimed(items: Sequence[Item], place: Callable[[Item], Path]) -> Iterator[t
         return
     waiting = list(range(len(items)))
     while waiting:
-        put_off = []
+        deferred = []
         for index in waiting:
             with leased(place(items[index]), session.session()) as lease:
                 if lease is not None:
                     tell_all(index)
                     yield items[index], lease
                 else:
-                    put_off.append(index)
-        put_off = [index for index in put_off if not failed_in(place(items[index]), session.session())]
-        if len(put_off) == len(waiting):
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-        waiting = put_off
+                    deferred.append(index)
+        deferred = [index for index in deferred if not failed_in(place(items[index]), session.session())]
+        if len(deferred) == len(waiting):
+            time.sleep(_POLL_SECONDS)
+        waiting = deferred
     tell_all(None)
 
 

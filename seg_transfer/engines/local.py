@@ -1,13 +1,14 @@
-"""A stage on this machine in processes of its own: one per visible GPU, one where there is none.
+"""The engine that works in processes of its own on this machine: one per visible GPU, one where there is none.
 
-Every process goes through the whole stage; leases keep them apart, and the item of one that is killed is taken up by
-its successor. What they print comes through; what failed in any of them ends the command.
+Every process goes through all items; leases keep them apart, and the item of a killed process is taken over by its
+successor. What they print is passed on; what failed in any of them ends the command.
 """
 
 from __future__ import annotations
 
 import json
 import locale
+import logging
 import math
 import os
 import selectors
@@ -22,45 +23,56 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from seg_transfer.engines.job import TRUSTED, Job
 from seg_transfer.errors import ConfigError, SegTransferError
-from seg_transfer.messages import complain
 from seg_transfer.progress import Tick, progress_of
+from seg_transfer.stages.failures import raise_if_failed
 from seg_transfer.store.lease import MOST_DEATHS, SESSION, clear, failures
 from seg_transfer.store.session import ATTACHED, EVENT, WORKER
-from seg_transfer.study.run import end_with
 from seg_transfer.training.launch import command, signal_of
 
-# Seconds that a process has to end by itself when the command is interrupted.
-_PATIENCE = 20.0
+_logger = logging.getLogger(__name__)
+# Seconds that a process has to exit by itself when the command is interrupted.
+_SECONDS_TO_EXIT = 20.0
 _CHUNK = 1 << 16
 # In a row, without a finished item: more than one item alone can cause.
-_MOST_DEATHS = 2 * MOST_DEATHS
+_MAX_CRASHES = 2 * MOST_DEATHS
 
 
 @dataclass
 class _Pool:
-    """``rests``: of every pipe from a process the begin of a line that is not whole yet; the selector knows where the
-    lines come out. ``done``: labels of finished items. ``deaths``: of processes since the last item was finished.
+    """``partial_lines``: of every pipe, the start of a line that is not complete yet; the selector has the stream that
+    its lines go to. ``done``: labels of finished items. ``crashes``: since the last item was finished.
     """
 
     command: Sequence[str]
     tick: Tick
     session: str = field(default_factory=lambda: uuid.uuid4().hex)
     pipes: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
-    rests: dict[IO[bytes], bytes] = field(default_factory=dict)
+    partial_lines: dict[IO[bytes], bytes] = field(default_factory=dict)
     processes: dict[subprocess.Popen[bytes], dict[str, str]] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
-    deaths: int = 0
+    crashes: int = 0
     code: int = 0
 
 
-def run_in_pool(words: Sequence[str], leases: Path, title: str, gpus: Sequence[str] = (), together: int = 1) -> None:
-    """Run a stage in processes of its own and wait for them.
+def run(job: Job) -> None:
+    """Do a job in processes of its own; raises as `run_in_pool` does."""
+    one_device = getattr(job.settings, "device", "auto") not in ("auto", "cuda")
+    gpus = [] if one_device else visible_gpus()
+    arguments = [*job.command_line(), TRUSTED]
+    run_in_pool(arguments, job.run.leases, job.stage.command, gpus, job.processes)
 
-    A process that is killed is replaced. An item with which three died is given up, and reported.
+
+def run_in_pool(
+    arguments: Sequence[str], leases: Path, title: str, gpus: Sequence[str] = (), together: int = 1
+) -> None:
+    """Run a command in processes of its own and wait for them.
+
+    A process that is killed is replaced. An item during which three were killed is given up, and reported.
 
     Args:
-        words: The command line of the stage, for one process.
+        arguments: The command line for one process.
         leases: Where the leases of its run folder lie.
         title: Of its progress.
         gpus: Each has a process of its own; without any there is one process.
@@ -68,15 +80,15 @@ def run_in_pool(words: Sequence[str], leases: Path, title: str, gpus: Sequence[s
 
     Raises:
         ConfigError: There are fewer GPUs than processes that work together.
-        IncompleteError: Items failed; the reasons were said.
+        IncompleteError: Items failed; the reasons were logged.
         SegTransferError: Processes were killed before they began with any item.
-        SystemExit: A process ended for a reason that it has said, with the exit code of that.
+        SystemExit: A process ended for a reason that it has logged, with the exit code of that.
     """
     shares = _shares(gpus, together)
     number = max(len(shares), 1)
     threads = _threads(number * together)
     with progress_of(title) as tick:
-        pool = _Pool(command(words, together), tick)
+        pool = _Pool(command(arguments, together), tick)
         try:
             for index in range(number):
                 device = {"CUDA_VISIBLE_DEVICES": shares[index]} if shares else {}
@@ -84,12 +96,12 @@ def run_in_pool(words: Sequence[str], leases: Path, title: str, gpus: Sequence[s
                 _start(pool, {**threads, **os.environ, **device, **own})
             while pool.processes:
                 _forward(pool)
-                _look_after(pool)
+                _restart_crashed(pool)
         finally:
-            _end(pool)
+            _stop(pool)
     failed = failures(leases, pool.session)
     clear(leases)
-    end_with({what: why for what, why, _ in failed}, {code for _, _, code in failed})
+    raise_if_failed({what: why for what, why, _ in failed}, {code for _, _, code in failed})
     if pool.code:
         raise SystemExit(pool.code)
 
@@ -125,7 +137,7 @@ def available_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 
 def _threads(processes: int) -> dict[str, str]:
-    """The variable that keeps several processes from using all cores each; --threads, and the user's own, go before."""
+    """The variable that keeps several processes from using all cores each; --threads and the user's own value win."""
     return {"OMP_NUM_THREADS": str(max(1, available_cores() // processes))} if processes > 1 else {}
 
 
@@ -146,32 +158,32 @@ def _start(pool: _Pool, environment: dict[str, str]) -> None:
         assert pipe is not None
         os.set_blocking(pipe.fileno(), False)
         pool.pipes.register(pipe, selectors.EVENT_READ, stream)
-        pool.rests[pipe] = b""
+        pool.partial_lines[pipe] = b""
 
 
-def _forward(pool: _Pool, patience: float = 0.1) -> None:
-    """Pass on what the processes say, or wait a moment for it."""
-    for key, _ in pool.pipes.select(patience):
+def _forward(pool: _Pool, seconds: float = 0.1) -> None:
+    """Pass on what the processes print, or wait a moment for it."""
+    for key, _ in pool.pipes.select(seconds):
         if not _read(pool, key.fileobj, key.data):
             pool.pipes.unregister(key.fileobj)  # closed at the other end
 
 
 def _read(pool: _Pool, pipe: Any, stream: IO[str]) -> bool:
-    """Pass on the whole lines that a pipe holds; False where it holds nothing."""
+    """Pass on the complete lines that a pipe holds; False where it holds nothing."""
     try:
         chunk = os.read(pipe.fileno(), _CHUNK)
     except BlockingIOError:
         return False
     if not chunk:
         return False
-    *lines, pool.rests[pipe] = (pool.rests[pipe] + chunk).split(b"\n")
+    *lines, pool.partial_lines[pipe] = (pool.partial_lines[pipe] + chunk).split(b"\n")
     for line in lines:
         _pass_on(pool, line, stream)
     return True
 
 
 def _pass_on(pool: _Pool, raw: bytes, stream: IO[str]) -> None:
-    """Print a line of a process, or take note of the event that it is."""
+    """Print a line of a process, or process the event that it holds."""
     line = raw.decode(locale.getencoding(), "backslashreplace")
     if not line.startswith(EVENT):
         print(line, file=stream, flush=True)
@@ -179,20 +191,20 @@ def _pass_on(pool: _Pool, raw: bytes, stream: IO[str]) -> None:
     event = json.loads(line.removeprefix(EVENT))
     if event["done"] not in pool.done:
         pool.done.add(event["done"])
-        pool.deaths = 0
+        pool.crashes = 0
         pool.tick(len(pool.done), event["total"])
 
 
-def _empty(pool: _Pool, process: subprocess.Popen[bytes]) -> None:
-    """Pass on what a process that has ended left in its pipes, its last line too where that lacks an end.
+def _drain(pool: _Pool, process: subprocess.Popen[bytes]) -> None:
+    """Pass on what a process that has ended left in its pipes, its last line too where that lacks a line end.
 
-    What it started itself may hold the pipes open: nothing is waited for.
+    Its own children may hold the pipes open: nothing is waited for.
     """
     for pipe, stream in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
         assert pipe is not None
         while _read(pool, pipe, stream):
             pass
-        rest = pool.rests.pop(pipe)
+        rest = pool.partial_lines.pop(pipe)
         if rest and not rest.startswith(EVENT.encode()):
             _pass_on(pool, rest, stream)
         if pipe in pool.pipes.get_map():
@@ -202,40 +214,40 @@ def _empty(pool: _Pool, process: subprocess.Popen[bytes]) -> None:
     process.stdin.close()
 
 
-def _look_after(pool: _Pool) -> None:
-    """Replace the processes that were killed, and forget those that have ended."""
+def _restart_crashed(pool: _Pool) -> None:
+    """Replace the processes that were killed, and drop those that have ended."""
     for process, environment in list(pool.processes.items()):
         code = process.poll()
         if code is None:
             continue
-        _empty(pool, process)
+        _drain(pool, process)
         del pool.processes[process]
         if not signal_of(code):
             pool.code = pool.code or code
             continue
-        pool.deaths += 1
+        pool.crashes += 1
         name = signal.Signals(signal_of(code)).name
-        if pool.deaths > _MOST_DEATHS:
+        if pool.crashes > _MAX_CRASHES:
             raise SegTransferError(
-                f"{pool.deaths} processes in a row were killed ({name}) and none finished an item; see what kills them "
-                "(memory, most often), and run the same command again"
+                f"{pool.crashes} processes in a row were killed ({name}) and none finished an item; find what kills "
+                "them (memory, most often), and run the same command again"
             )
-        complain(f"a process was killed ({name}); another takes its place")
+        _logger.warning("a process was killed (%s); another takes its place", name)
         _start(pool, environment)
 
 
-def _end(pool: _Pool) -> None:
-    """End what is left when the command is interrupted, and pass on its last words."""
+def _stop(pool: _Pool) -> None:
+    """Stop what still runs when the command is interrupted, and pass on what it printed last."""
     for process in pool.processes:
         process.terminate()
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + _SECONDS_TO_EXIT
     try:
         while any(process.poll() is None for process in pool.processes) and time.monotonic() < until:
             _forward(pool)
         for process in pool.processes:
             process.kill()
             process.wait()
-            _empty(pool, process)
+            _drain(pool, process)
     finally:
         for process in pool.processes:
             process.kill()

@@ -1,7 +1,7 @@
-"""A stage on a Ray cluster that exists already: Ray places the tasks; what is finished, the run folder's files tell.
+"""Tasks on an existing Ray cluster: Ray places them; the files of the run folder say what is finished.
 
 The cluster's nodes share the file system with this process and have the same packages. The leases that tasks take count
-how many processes died with an item in their hands, on whatever node, and hold the reasons of what failed.
+how many processes crashed while they worked on an item, on whatever node, and hold the reasons of what failed.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from seg_transfer.console import console_logging
 from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError, failure_with_code
-from seg_transfer.messages import complain, say
 from seg_transfer.progress import Tick, progress_of
+from seg_transfer.stages.failures import Failures
 from seg_transfer.store.lease import MOST_DEATHS, SESSION, clear, failed_in, failures
 from seg_transfer.store.session import ATTACHED, EVENT
-from seg_transfer.study.run import Failures
 
-_SECONDS_BETWEEN_LOOKS = 0.5
-# Seconds that the cluster has to answer, and tasks to end by themselves when the command is interrupted.
-_PATIENCE = 20.0
+_POLL_SECONDS = 0.5
+# Seconds that the cluster has to answer, and tasks to exit by themselves when the command is interrupted.
+_SECONDS_TO_ANSWER = 20.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Task:
 
 @dataclass
 class _Driver:
-    """This process's side of a stage; ``mailbox`` takes what the tasks print, ``broken`` holds why tasks were lost."""
+    """This process's side; ``mailbox`` takes what the tasks print, ``broken`` holds why tasks were lost."""
 
     ray: Any
     mailbox: Any
@@ -56,9 +56,9 @@ class _Driver:
     tick: Tick
     items: frozenset[str]
     session: str = field(default_factory=lambda: uuid.uuid4().hex)
-    said: set[str] = field(default_factory=set)
+    printed: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
-    failures: Failures = field(default_factory=lambda: Failures(complain))
+    failures: Failures = field(default_factory=Failures)
     failed: set[str] = field(default_factory=set)
     broken: dict[str, SegTransferError] = field(default_factory=dict)
 
@@ -66,7 +66,7 @@ class _Driver:
 def run_on_ray(
     missing: Callable[[], list[Task]], leases: Path, title: str, *, n_cpus: int, n_processes: int = 1
 ) -> None:
-    """Do what is missing of a stage on the cluster that RAY_ADDRESS names, or that this machine belongs to.
+    """Do what is missing on the cluster that RAY_ADDRESS names, or that this machine belongs to.
 
     Args:
         missing: Gives the tasks that are left, as the files tell at the time of the call.
@@ -77,7 +77,7 @@ def run_on_ray(
 
     Raises:
         ConfigError: There is no Ray, or no cluster, or no node of it has room for a task.
-        IncompleteError: Items failed; the reasons were said.
+        IncompleteError: Items failed; the reasons were logged.
     """
     tasks = missing()
     if not tasks:
@@ -88,13 +88,13 @@ def run_on_ray(
         _check_room(ray, resources)
         driver = _Driver(ray, _mailbox(ray), leases, resources, tick, _items(tasks))
         tasks = _rounds(driver, tasks, missing)
-    _note(driver, {label: _why_lost(driver, task) for task in tasks for label in task.leases})
+    _record(driver, {label: _why_lost(driver, task) for task in tasks for label in task.leases})
     clear(leases)
-    driver.failures.end()
+    driver.failures.raise_if_any()
 
 
 def _check_room(ray: Any, resources: Mapping[str, int]) -> None:
-    """Ray would wait for ever for a node that is large enough."""
+    """Ray would wait forever for a node that is large enough."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = resources["num_cpus"], resources.get("num_gpus", 0)
     if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
@@ -120,29 +120,29 @@ def _rounds(driver: _Driver, tasks: list[Task], missing: Callable[[], list[Task]
 
 
 def _round(driver: _Driver, tasks: list[Task]) -> None:
-    """Let Ray do the tasks, and pass on what they say meanwhile."""
+    """Let Ray do the tasks, and pass on what they print meanwhile."""
     work = driver.ray.remote(_work)
-    # As many retries as processes may die with one item: the next attempt reports it, and does the others.
+    # As many retries as crashes are allowed for one item: the next attempt reports it, and does the others.
     options = {**driver.resources, "max_retries": MOST_DEATHS, "retry_exceptions": False}
     waiting = {
         work.options(name=task.title, **options).remote(task, driver.session, driver.mailbox): task for task in tasks
     }
     try:
         while waiting:
-            ended, _ = driver.ray.wait(list(waiting), timeout=_SECONDS_BETWEEN_LOOKS)
+            ended, _ = driver.ray.wait(list(waiting), timeout=_POLL_SECONDS)
             _forward(driver)
             for reference in ended:
                 _take_back(driver, waiting.pop(reference), reference)
     except BaseException:
         for reference in waiting:
             driver.ray.cancel(reference)
-        driver.ray.wait(list(waiting), num_returns=len(waiting), timeout=_PATIENCE)
+        driver.ray.wait(list(waiting), num_returns=len(waiting), timeout=_SECONDS_TO_ANSWER)
         raise
 
 
 def _take_back(driver: _Driver, task: Task, reference: Any) -> None:
-    """Note what failed in a task that ended; that of which its items' leases know nothing may still be mended."""
-    _note(driver, {what: failure_with_code(why, code) for what, why, code in failures(driver.leases, driver.session)})
+    """Record what failed in a task that ended; what its items' leases do not know of may still succeed."""
+    _record(driver, {what: failure_with_code(why, code) for what, why, code in failures(driver.leases, driver.session)})
     try:
         driver.broken.pop(task.title, None)
         if (error := driver.ray.get(reference)) is not None:
@@ -152,10 +152,10 @@ def _take_back(driver: _Driver, task: Task, reference: Any) -> None:
         driver.broken[task.title] = SegTransferError(f"{type(cause).__name__}: {' '.join(str(cause).split())}")
 
 
-def _note(driver: _Driver, errors: Mapping[str, SegTransferError]) -> None:
+def _record(driver: _Driver, errors: Mapping[str, SegTransferError]) -> None:
     new = {label: error for label, error in errors.items() if label not in driver.failed}
     driver.failed |= new.keys()
-    driver.failures.extend(new)
+    driver.failures.add(new)
 
 
 def _without_failed(driver: _Driver, task: Task) -> Task:
@@ -167,7 +167,7 @@ def _without_failed(driver: _Driver, task: Task) -> Task:
 
 def _why_lost(driver: _Driver, task: Task) -> SegTransferError:
     return driver.broken.get(task.title) or SegTransferError(
-        "its task ended and left no valid file; see that all nodes have this run folder on a shared file system"
+        "its task ended and left no valid file; make sure that all nodes have this run folder on a shared file system"
     )
 
 
@@ -176,14 +176,14 @@ def _items(tasks: Sequence[Task]) -> frozenset[str]:
 
 
 def _forward(driver: _Driver) -> None:
-    """Print, each once, the lines of the tasks, and take note of their events."""
-    # What is lost with the mailbox was only said.
+    """Print the lines of the tasks, each once, and process their events."""
+    # What is lost with the mailbox is output only.
     with contextlib.suppress(driver.ray.exceptions.RayError):
         for line in driver.mailbox.get_nowait_batch(driver.mailbox.qsize()):
             if not line.startswith(EVENT):
-                if line not in driver.said:
-                    say(line)
-                driver.said.add(line)
+                if line not in driver.printed:
+                    print(line, flush=True)
+                driver.printed.add(line)
             elif (label := json.loads(line.removeprefix(EVENT)).get("done")) in driver.items:
                 driver.done.add(label)
                 driver.tick(len(driver.done), len(driver.items))
@@ -198,7 +198,7 @@ def _work(task: Task, session: str, mailbox: Any) -> tuple[str, int] | None:
     # Ray sets this variable to the CPUs of the task; here for libraries that were loaded for another one.
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
     torch.set_num_threads(threads)
-    with contextlib.redirect_stdout(_Lines(mailbox)), threadpool_limits(threads):
+    with contextlib.redirect_stdout(_Lines(mailbox)), console_logging(), threadpool_limits(threads):
         try:
             task.work(**task.options)
         except IncompleteError:
@@ -239,7 +239,7 @@ def _connected() -> Iterator[Any]:
     try:
         if port.isdecimal() and "/" not in host:
             # Ray itself goes on for minutes before it says that nobody answers.
-            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+            socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(

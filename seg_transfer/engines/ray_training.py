@@ -6,34 +6,34 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 
+from seg_transfer.console import last_error_line
 from seg_transfer.errors import failure_with_code
-from seg_transfer.messages import last_reason
 from seg_transfer.store.lease import MOST_DEATHS
 from seg_transfer.training.launch import command, signal_of
 
 
-def train_together(*, words: Sequence[str], processes: int) -> None:
+def train_together(*, arguments: Sequence[str], processes: int) -> None:
     """Run a command of one training in so many processes; again, from its checkpoint, when one of them is killed.
 
-    The item's lease counts the deaths, and ends the repetition.
+    The item's lease counts the crashes, and ends the repetition.
 
     Raises:
         SegTransferError: The command failed, with its last line and its exit code.
     """
     for _ in range(MOST_DEATHS + 1):
-        code, reason = _run(words, processes)
+        code, reason = _run(arguments, processes)
         if not signal_of(code):
             break
     if code:
         raise failure_with_code(reason or f"ended with exit code {code}", code)
 
 
-def _run(words: Sequence[str], processes: int) -> tuple[int, str]:
-    """Exit code and last line on stderr; what is said on stdout is passed on."""
-    with tempfile.TemporaryFile("w+") as said:
+def _run(arguments: Sequence[str], processes: int) -> tuple[int, str]:
+    """Exit code and last line on stderr; what is printed on stdout is passed on."""
+    with tempfile.TemporaryFile("w+") as errors:
         # They end by themselves when their stdin is closed, as it is when this process is killed.
         process = subprocess.Popen(
-            command(words, processes), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
+            command(arguments, processes), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
         )
         try:
             for line in process.stdout or ():
@@ -42,5 +42,5 @@ def _run(words: Sequence[str], processes: int) -> tuple[int, str]:
         finally:
             process.terminate()
             process.wait()
-        said.seek(0)
-        return code, last_reason(said.read())
+        errors.seek(0)
+        return code, last_error_line(errors.read())

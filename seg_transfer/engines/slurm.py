@@ -1,4 +1,4 @@
-"""A stage of a study as a Slurm job array: one batch script, one task per shard, restarts that are bounded."""
+"""A job as a Slurm job array: one batch script, one task per shard, a limited number of restarts."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import re
 import shlex
 import shutil
 import subprocess
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from seg_transfer.engines.job import Job, location_args
 from seg_transfer.errors import ConfigError, SegTransferError
 from seg_transfer.store.atomic import write_text
-from seg_transfer.store.session import place_words
 from seg_transfer.training.launch import command
-
-if TYPE_CHECKING:
-    from seg_transfer.study.run import Run
 
 # Of each item: a task that has several needs the more.
 MAX_RESTARTS = 5
@@ -68,22 +63,10 @@ elif [ "$code" -eq 0 ]; then
 elif [ "$code" -eq 1 ] || [ "$code" -gt 128 ]; then
     restart "exit code $code"
 else
-    note "exit code $code; failed, for a restart cannot mend that; mend what the lines above name, then submit again"
+    note "exit code $code; failed, for a restart cannot fix that; fix what the lines above name, then submit again"
 fi
 exit "$code"
 """
-
-
-class Stage(StrEnum):
-    """What an array does."""
-
-    TRAIN = "train"
-    SCORE = "score"
-    FINETUNE = "finetune"
-
-
-_ITEMS = {Stage.TRAIN: "source", Stage.SCORE: "target", Stage.FINETUNE: "fine-tuning"}
-_COMMANDS = {Stage.TRAIN: "train-sources", Stage.SCORE: "score-pairs", Stage.FINETUNE: "finetune-pairs"}
 
 
 @dataclass(frozen=True)
@@ -107,10 +90,8 @@ class Resources:
     options: tuple[str, ...] = ()
 
 
-def array_script(
-    run: Run, study_file: Path, stage: Stage, resources: Resources, most_tasks: int = MAX_ARRAY_SIZE
-) -> str:
-    """The batch script of a stage: a task for every item, or for several items where that would be too many tasks.
+def array_script(job: Job, resources: Resources, most_tasks: int = MAX_ARRAY_SIZE) -> str:
+    """The batch script of a job: a task for every item, or for several items where that would be too many tasks.
 
     A task that is stopped before the time limit, or killed, puts itself into the queue again, at most `MAX_RESTARTS`
     times; one whose exit code says that the study, data or checkpoints must be mended fails at once.
@@ -118,24 +99,25 @@ def array_script(
     Raises:
         ConfigError: The stage has nothing to do in this study, or Slurm could not read a path or an option.
     """
-    items = number_of_items(run, stage)
+    items = number_of_shards(job)
     if not items:
-        raise ConfigError(f"study {run.study.name}: stage {stage} has nothing to do in it; choose another stage")
+        name = job.run.study.name
+        raise ConfigError(f"study {name}: stage {job.stage.name} has nothing to do in it; choose another stage")
     tasks = min(items, most_tasks)
-    comment = f"# {summary(run, stage, resources, most_tasks)}"
-    lines = [_directive(option) for option in _options(run, stage, tasks, resources)]
-    command = _command(run, study_file, stage, tasks, resources)
+    comment = f"# {summary(job, resources, most_tasks)}"
+    lines = [_directive(option) for option in _options(job, tasks, resources)]
+    command = _command(job, tasks, resources)
     body = _BODY.format(max_restarts=MAX_RESTARTS * ceil(items / tasks), command=command)
     return "\n".join(["#!/usr/bin/env bash", comment, *lines, body])
 
 
-def summary(run: Run, stage: Stage, resources: Resources, most_tasks: int) -> str:
+def summary(job: Job, resources: Resources, most_tasks: int) -> str:
     """How many items there are, in how many tasks, and how many of these run at a time, in words."""
-    items = number_of_items(run, stage)
+    items = number_of_shards(job)
     tasks = min(items, most_tasks)
     several = f", up to {ceil(items / tasks)} in a task" if items > tasks else ""
     at_a_time = f", {resources.max_running} at a time" if resources.max_running else ""
-    return f"{_counted(items, _ITEMS[stage])} in {_counted(tasks, 'task')}{several}{at_a_time}"
+    return f"{_counted(items, job.stage.shard_noun)} in {_counted(tasks, 'task')}{several}{at_a_time}"
 
 
 def _counted(number: int, noun: str) -> str:
@@ -153,16 +135,12 @@ def max_array_size() -> int:
     return min(map(int, limits), default=MAX_ARRAY_SIZE)
 
 
-def number_of_items(run: Run, stage: Stage) -> int:
-    """The targets that are scored, the sources that are trained, or the fine-tunings."""
-    from seg_transfer.stages.items import trained_by_study, wanted_trials
-
-    if stage is Stage.SCORE:
-        return len({target for _, target in run.pairs})
-    return len(trained_by_study(run) if stage is Stage.TRAIN else wanted_trials(run))
+def number_of_shards(job: Job) -> int:
+    """How many shards a job can be divided into, such as the targets of a stage that scores."""
+    return len(set(map(job.stage.shard_key, job.items)))
 
 
-def submit(script: str, run: Run, stage: Stage) -> str:
+def submit(script: str, job: Job) -> str:
     """Keep the script in the run folder, hand it to sbatch, and give the id of the job.
 
     Raises:
@@ -172,8 +150,9 @@ def submit(script: str, run: Run, stage: Stage) -> str:
         raise SegTransferError(
             "sbatch: not found on PATH; submit where the Slurm commands are, or print the script by --dry-run"
         )
-    logs(run).mkdir(parents=True, exist_ok=True)
-    file = logs(run).parent / f"{stage}.sh"
+    folder = log_folder(job)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder.parent / f"{job.stage.name}.sh"
     write_text(file, script)
     done = subprocess.run(["sbatch", "--parsable", str(file)], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -182,13 +161,13 @@ def submit(script: str, run: Run, stage: Stage) -> str:
     return done.stdout.strip().partition(";")[0]
 
 
-def check_command(run: Run, study_file: Path) -> str:
-    """What to run when the array has ended: Slurm's word that a task is done is not taken for a valid result."""
-    return shlex.join(["seg-transfer", "plan", *place_words(study_file, run.data_root, run.folder), "--check"])
+def check_command(job: Job) -> str:
+    """What to run when the array has ended: a task that Slurm reports as done proves no valid result."""
+    return shlex.join(["seg-transfer", "plan", *location_args(job.study_file, job.run), "--check"])
 
 
-def _options(run: Run, stage: Stage, tasks: int, resources: Resources) -> list[str]:
-    folder = str(logs(run)).replace("%", "%%")
+def _options(job: Job, tasks: int, resources: Resources) -> list[str]:
+    stage, folder = job.stage.name, str(log_folder(job)).replace("%", "%%")
     wanted = {
         "partition": resources.partition,
         "time": resources.time,
@@ -196,7 +175,7 @@ def _options(run: Run, stage: Stage, tasks: int, resources: Resources) -> list[s
         "gres": resources.gpus and f"gpu:{resources.gpus}",
     }
     return [
-        f"--job-name=seg-transfer-{stage}-{run.study.name}",
+        f"--job-name=seg-transfer-{stage}-{job.run.study.name}",
         f"--array=0-{tasks - 1}" + (f"%{resources.max_running}" if resources.max_running else ""),
         f"--output={folder}/{stage}_%A_%a.log",
         "--open-mode=append",
@@ -218,19 +197,17 @@ def _directive(option: str) -> str:
     return f"#SBATCH {shlex.quote(option)}"
 
 
-def _command(run: Run, study_file: Path, stage: Stage, tasks: int, resources: Resources) -> str:
-    processes = 1 if stage is Stage.SCORE else max(resources.gpus, 1)
+def _command(job: Job, tasks: int, resources: Resources) -> str:
+    processes = max(resources.gpus, 1) if job.stage.trains else 1
     cpus = max(resources.cpus // processes, 1)
-    words = [
-        _COMMANDS[stage],
-        *place_words(study_file, run.data_root, run.folder),
-        *("--engine", "here", "--threads", str(cpus)),
-        *(["--workers", str(cpus - 1)] if stage is not Stage.SCORE and resources.gpus else []),
-        "--shard",
-    ]
-    return f'{shlex.join(command(words, processes))} "$SLURM_ARRAY_TASK_ID/{tasks}"'
+    settings = job.settings
+    if job.stage.trains and resources.gpus:
+        settings = replace(settings, workers=cpus - 1)
+    arguments = replace(job, settings=settings, threads=cpus).command_line("here")
+    line = shlex.join(command([*arguments, "--shard"], processes))
+    return f'{line} "$SLURM_ARRAY_TASK_ID/{tasks}"'
 
 
-def logs(run: Run) -> Path:
-    """Where the tasks of all stages write what they say; a task that is restarted goes on in its own file."""
-    return run.folder.resolve() / "slurm" / "logs"
+def log_folder(job: Job) -> Path:
+    """Where the tasks of all stages write their output; a task that is restarted appends to its own file."""
+    return job.run.folder.resolve() / "slurm" / "logs"

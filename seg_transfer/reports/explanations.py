@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from seg_transfer.metrics import ClassOverlaps, GbcDifference, deciding_classes
-from seg_transfer.store.explanations import overlaps_of
+from seg_transfer.store.explanations import overlaps_of, read_explanation
 
 Frames = Mapping[str, pd.DataFrame]
 MOST_SHOWN = 5
@@ -37,6 +38,12 @@ class Explained:
         """The name of a class."""
         classes = self.frames["classes"]
         return str(classes.loc[classes["class_index"] == index, "name"].iloc[0])
+
+
+def read_explanations(folder: Path, pairs: Iterable[tuple[str, str]]) -> list[Explained]:
+    """The stored explanations of these ⟨source, target⟩ pairs of a run folder; pairs without one are left out."""
+    found = ((source, target, read_explanation(folder, source, target)) for source, target in pairs)
+    return [Explained(source, target, frames) for source, target, frames in found if frames is not None]
 
 
 def explanation_tables(pairs: Sequence[Explained]) -> list[Table]:

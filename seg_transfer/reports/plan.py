@@ -14,9 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from seg_transfer.stages.keys import NOT_NOTED
-from seg_transfer.stages.plan import KINDS, PlanItem
+from seg_transfer.stages import STAGES
+from seg_transfer.stages.changes import NOT_RECORDED
+from seg_transfer.stages.plan import PlanItem
 
+# The stages that make a study complete.
+_PLANNED = [stage for stage in STAGES.values() if stage.planned]
 _STATES = ("done", "missing", "stale")
 _UNKNOWN = "unknown"
 _MOST_GROUPS = 12
@@ -24,7 +27,7 @@ _MOST_NAMES = 6
 
 
 def plan_dict(items: Sequence[PlanItem], folder: Path, absent: Mapping[str, str]) -> dict[str, Any]:
-    """The whole plan: a summary of every kind, every item, the bytes that the run folder takes and has left, and what
+    """The whole plan: a summary of every stage, every item, the bytes that the run folder takes and has left, and what
     is missing of each dataset that is not there.
     """
     plain = [_item_dict(item) for item in items]
@@ -32,19 +35,20 @@ def plan_dict(items: Sequence[PlanItem], folder: Path, absent: Mapping[str, str]
 
 
 def summary(items: Sequence[PlanItem]) -> list[dict[str, Any]]:
-    """For every kind the number of items in each state, seconds of a finished one, and the hours that are left.
+    """For every stage the number of items in each state, seconds of a finished one, and the hours that are left.
 
     The mean is that of the items that are done, of stale ones where none is; both are None where nothing was measured.
-    Samples are drawn without a GPU: no hour is left of them.
+    Stages that use no GPU leave no hours.
     """
     rows = []
-    for kind in KINDS:
-        own = [item for item in items if item.kind == kind]
-        count = Counter[str](item.state for item in own)
+    for stage in _PLANNED:
+        own = [item for item in items if item.stage == stage.name]
+        count = Counter[str](item.status.state for item in own)
         seconds = _measured(own, "done") or _measured(own, "stale") or _measured(own, "missing")
         mean, left = fmean(seconds) if seconds else None, count["missing"] + count["stale"]
-        hours = 0.0 if left == 0 or kind == "sample" else None if mean is None else left * mean / 3600
-        rows.append({"kind": kind, **{state: count[state] for state in _STATES}, "mean_seconds": mean, "hours": hours})
+        hours = 0.0 if left == 0 or not stage.uses_gpu else None if mean is None else left * mean / 3600
+        states = {state: count[state] for state in _STATES}
+        rows.append({"kind": stage.name, **states, "mean_seconds": mean, "hours": hours})
     return rows
 
 
@@ -62,11 +66,12 @@ def render_plan(items: Sequence[PlanItem], folder: Path, console: Console, absen
     console.print(_summary_table(rows))
     if any(row["hours"] is None for row in rows):
         console.print(f"{_UNKNOWN} until one is finished; --dry-run of the stage times one", soft_wrap=True)
-    for kind in KINDS:
-        for line in _group_lines([item for item in items if item.kind == kind and item.state != "done"]):
+    for stage in _PLANNED:
+        unfinished = [item for item in items if item.stage == stage.name and item.status.state != "done"]
+        for line in _group_lines(unfinished):
             console.print(Text(line), soft_wrap=True)
-    if mixed := _mixed_arithmetic(items):
-        console.print(mixed, soft_wrap=True)
+    for line in _mixed_arithmetic(items):
+        console.print(line, soft_wrap=True)
     if absent:
         console.print(f"absent: {len(absent)} dataset(s) of the study", soft_wrap=True)
     for name, reason in absent.items():
@@ -76,20 +81,23 @@ def render_plan(items: Sequence[PlanItem], folder: Path, console: Console, absen
     console.print(Text(f"disk: {used}; {_readable(space['free'])} free"), soft_wrap=True)
 
 
-def _mixed_arithmetic(items: Sequence[PlanItem]) -> str:
-    """One line where the fine-tunings, which are compared with each other, were done in several kinds of arithmetic."""
-    count = Counter(item.arithmetic or NOT_NOTED for item in items if item.kind == "fine-tune" and item.state == "done")
-    told = ", ".join(f"{name} ({n})" for name, n in sorted(count.items()))
-    return f"fine-tunings were done in different arithmetic, which moves mIoU: {told}" if len(count) > 1 else ""
+def _mixed_arithmetic(items: Sequence[PlanItem]) -> Iterator[str]:
+    """One line where results that are compared with each other were computed in several kinds of arithmetic."""
+    for stage in _PLANNED:
+        done = [item.status for item in items if item.stage == stage.name and item.status.state == "done"]
+        count = Counter(status.arithmetic or NOT_RECORDED for status in done)
+        if stage.is_compared and len(count) > 1:
+            kinds = ", ".join(f"{name} ({n})" for name, n in sorted(count.items()))
+            yield f"{stage.shard_noun}s were done in different arithmetic, which moves mIoU: {kinds}"
 
 
 def _measured(items: Sequence[PlanItem], state: str) -> list[float]:
-    return [item.seconds for item in items if item.state == state and item.seconds is not None]
+    return [item.status.seconds for item in items if item.status.state == state and item.status.seconds is not None]
 
 
 def _item_dict(item: PlanItem) -> dict[str, Any]:
-    fields = ("kind", "name", "source", "target", "state", "reasons", "seconds", "arithmetic")
-    return {field: getattr(item, field) for field in fields}
+    status = {field: getattr(item.status, field) for field in ("state", "reasons", "seconds", "arithmetic")}
+    return {"kind": item.stage, "name": item.name, "source": item.source, "target": item.target, **status}
 
 
 def _size(file: Path) -> int:
@@ -115,23 +123,24 @@ def _group_lines(items: Sequence[PlanItem]) -> Iterator[str]:
     """One line per state and reasons, the largest groups first."""
     groups: dict[tuple[str, tuple[str, ...]], list[PlanItem]] = {}
     for item in items:
-        groups.setdefault((item.state, item.reasons), []).append(item)
+        groups.setdefault((item.status.state, item.status.reasons), []).append(item)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
     for (state, reasons), members in ordered[:_MOST_GROUPS]:
         why = f" ({_shortened(reasons)})" if reasons else ""
         yield f"{state}{why}: {_members(members)}"
     if len(ordered) > _MOST_GROUPS:
         rest = sum(len(members) for _, members in ordered[_MOST_GROUPS:])
-        yield f"... and {rest} more {items[0].kind} items for {len(ordered) - _MOST_GROUPS} other reasons: see --json"
+        yield f"... and {rest} more {items[0].stage} items for {len(ordered) - _MOST_GROUPS} other reasons: see --json"
 
 
 def _members(items: Sequence[PlanItem]) -> str:
     """The names of a few items; of many, how many there are on each target."""
-    kind = items[0].kind
-    if len(items) <= _MOST_NAMES or kind in ("train", "sample"):
+    if len(items) <= _MOST_NAMES or not (items[0].source and items[0].target):
         return _shortened([item.name for item in items])
     targets = Counter(item.target for item in items)
-    return f"{len(items)} {kind} items on {_shortened([f'{name} ({count})' for name, count in targets.items()])}"
+    return (
+        f"{len(items)} {items[0].stage} items on {_shortened([f'{name} ({count})' for name, count in targets.items()])}"
+    )
 
 
 def _shortened(names: Sequence[str]) -> str:

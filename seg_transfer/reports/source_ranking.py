@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from seg_transfer.console import plain_console
 from seg_transfer.errors import IncompleteError
-from seg_transfer.messages import plain_console
 from seg_transfer.metrics import METRICS
 from seg_transfer.metrics._rank_mean import PARTS
 from seg_transfer.observations.uncertainty import FirstPlace, first_place, first_place_by_mean_rank

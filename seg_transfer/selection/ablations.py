@@ -6,24 +6,30 @@ Sources and fine-tuned performance are those of the study's run folder; what is 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from seg_transfer.engines.here import run_items
 from seg_transfer.evaluation import SCENARIOS, compare_metrics, evaluate
 from seg_transfer.metrics import gbc
 from seg_transfer.metrics._gbc import Covariance
 from seg_transfer.models.entry import SourceEntry
-from seg_transfer.stages.context import Bench, observations_of
-from seg_transfer.stages.keys import gbc_settings_key, observations_key
-from seg_transfer.stages.score import score_pairs
+from seg_transfer.stages import STAGES
+from seg_transfer.stages.base import Item, pair_label
+from seg_transfer.stages.context import ScoringContext, observe
+from seg_transfer.stages.failures import for_each
+from seg_transfer.stages.score import ScoreSettings, score_key
+from seg_transfer.store.content_key import Key, content_key
 from seg_transfer.store.source_card import FILE_NAME
 from seg_transfer.store.tables import GBC_SETTINGS, SCORES, provenance, read_rows, write_rows
-from seg_transfer.study.run import Run, Say, for_each, pair_label, prepare_folder
+from seg_transfer.study.run import Run, prepare_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_logger = logging.getLogger(__name__)
 DIMENSIONS: tuple[int | None, ...] = (16, 32, 64, 128, None)
 COVARIANCES: tuple[Covariance, ...] = ("diagonal", "spherical", "full")
 AS_IN_STUDY = "as-in-study"
@@ -41,7 +47,7 @@ def sample_variants(images: Sequence[int]) -> dict[str, tuple[str, dict[str, Any
 
 
 def ablate_samples(
-    run: Run, performance: pd.DataFrame, *, images: Sequence[int] = (25, 50, 100, 150), device: str = "cpu", say: Say
+    run: Run, performance: pd.DataFrame, *, images: Sequence[int] = (25, 50, 100, 150), device: str = "cpu"
 ) -> pd.DataFrame:
     """How well the metrics rank under every way of sampling.
 
@@ -50,7 +56,6 @@ def ablate_samples(
         performance: source, target, miou and n_target_classes of its fine-tuned pairs.
         images: Numbers of target images; a target that has fewer shows all it has.
         device: Where networks run.
-        say: Takes one line per scored pair.
 
     Returns:
         The columns of `seg_transfer.evaluation.evaluate`, after ``ablation`` and ``setting``; then those of
@@ -64,22 +69,23 @@ def ablate_samples(
     for name, (ablation, changes, n_images) in sample_variants(images).items():
         varied = _varied(run, name, changes, n_images)
         prepare_folder(varied)
-        score_pairs(varied, device=device, say=say)
+        stage = STAGES["score"]
+        run_items(stage, varied, stage.items(varied), ScoreSettings(device=device))
         pairs = performance.merge(_scores(varied), on=["source", "target"])
         frames.append(_evaluated(pairs, own, ablation, name.partition("-")[2]))
     return pd.concat(frames, ignore_index=True)
 
 
-def ablate_gbc(run: Run, performance: pd.DataFrame, *, device: str = "cpu", say: Say) -> pd.DataFrame:
+def ablate_gbc(run: Run, performance: pd.DataFrame, *, device: str = "cpu") -> pd.DataFrame:
     """How well GBC ranks with every number of PCA dimensions and every form of covariance; columns as above."""
     import pandas as pd
 
-    bench = Bench(run, device, None, 8 << 30)
-    pairs = [(entry, target) for entry, target in run.pairs if _is_known(performance, entry, target)]
+    context = ScoringContext.of(run, device)
+    pairs = [Item(entry.name, target) for entry, target in run.pairs if _is_known(performance, entry, target)]
     rows: list[dict[str, Any]] = []
 
-    def add(pair: tuple[SourceEntry, str]) -> None:
-        rows.extend(_gbc_rows(bench, *pair, say))
+    def add(item: Item) -> None:
+        rows.extend(_gbc_rows(context, item))
 
     for_each(pairs, add, pair_label)
     own = performance.merge(_scores(run), on=["source", "target"])
@@ -91,21 +97,20 @@ def ablate_gbc(run: Run, performance: pd.DataFrame, *, device: str = "cpu", say:
     return pd.concat(frames, ignore_index=True)
 
 
-def _gbc_rows(bench: Bench, entry: SourceEntry, target: str, say: Say) -> list[dict[str, Any]]:
+def _gbc_rows(context: ScoringContext, item: Item) -> list[dict[str, Any]]:
     """The scores of a pair by all settings: the stored ones where they are valid."""
-    run, seen = bench.run, bench.target(target)
-    file = run.folder / "ablations/gbc" / entry.name / f"{target}.parquet"
-    observed = observations_key(run, entry, bench.source_key(entry), seen.sample_key)
-    key = gbc_settings_key(observed, [*DIMENSIONS, *COVARIANCES])
+    run, target = context.run, context.target(item.target)
+    entry, file = run.study.source(item.source), run.folder / "ablations/gbc" / item.source / f"{item.target}.parquet"
+    key = gbc_settings_key(context.observations_key(entry, target), [*DIMENSIONS, *COVARIANCES])
     stored = read_rows(file, GBC_SETTINGS)
     if stored and all(row["content_key"] == key for row in stored):
         return stored
-    observations = observations_of(bench, entry, seen)
+    observations = observe(context, entry, target)
     assert observations.features is not None
     rows = [
         {
-            "source": entry.name,
-            "target": target,
+            "source": item.source,
+            "target": item.target,
             "covariance": covariance,
             "n_components": components or 0,
             "score": gbc(observations.features, observations.labels, n_components=components, covariance=covariance),
@@ -115,8 +120,13 @@ def _gbc_rows(bench: Bench, entry: SourceEntry, target: str, say: Say) -> list[d
         for components in DIMENSIONS
     ]
     write_rows(file, GBC_SETTINGS, rows)
-    say(f"{pair_label((entry, target))}: GBC with {len(rows)} settings")
+    _logger.info("%s: GBC with %d settings", pair_label(item), len(rows))
     return rows
+
+
+def gbc_settings_key(observations: Key, settings: Sequence[object]) -> Key:
+    """Key of the scores of a pair by GBC under each of several settings."""
+    return content_key(score=score_key(observations, "gbc", None), settings=settings)
 
 
 def _varied(run: Run, name: str, changes: dict[str, Any], n_images: int | None) -> Run:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -15,21 +15,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 import yaml
 
+from seg_transfer.console import warnings_only
 from seg_transfer.data.folders import manifest_of_folders
 from seg_transfer.data.manifest import DatasetManifest, load_manifest
+from seg_transfer.engines.here import run_items
 from seg_transfer.errors import ConfigError, IncompleteError
 from seg_transfer.metrics import METRICS
 from seg_transfer.models.devices import chosen_device
 from seg_transfer.models.entry import SourceEntry
-from seg_transfer.progress import Tick, progress_of
+from seg_transfer.progress import progress_of
 from seg_transfer.reports.source_ranking import RANKING_FILE, Ranking, ranking_of
-from seg_transfer.stages.items import featureless
-from seg_transfer.stages.score import missing_scores, score_pairs
+from seg_transfer.stages import STAGES
+from seg_transfer.stages.base import Item, pair_label, part_label
+from seg_transfer.stages.score import ScoreSettings, metrics_requiring_features
 from seg_transfer.store.atomic import write_text
 from seg_transfer.store.tables import SCORES, STABILITY, read_rows, write_rows
 from seg_transfer.study.bank import Where, read_sources
 from seg_transfer.study.definition import Sampling, Study
-from seg_transfer.study.run import Pair, Run, metric_label, pair_label, prepare_folder, still
+from seg_transfer.study.run import Run, prepare_folder, snapshot
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -182,18 +185,19 @@ def _ranked(request: _Request, folder: Path) -> Ranking:
     run = _run(request, folder)
     prepare_folder(run)
     failed = _score(run, request.device)
-    rows, skipped, looked_at = {}, dict(request.skipped), still(run)
+    missing = _missing_metrics(run)
+    rows, skipped = {}, dict(request.skipped)
     for entry in request.sources:
-        missing = _missing(looked_at, entry)
-        if missing:
-            skipped[entry.name] = _why((entry, request.target.name), failed, missing)
+        lacking = [*missing.get(entry.name, ()), *metrics_requiring_features(run, entry)]
+        if lacking:
+            skipped[entry.name] = _why(Item(entry.name, request.target.name), failed, lacking)
         else:
             found = read_rows(run.scores_file(entry.name, request.target.name), SCORES)
             rows[entry.name] = {row["metric"]: row for row in found}
     if not rows:
         reasons = "; ".join(dict.fromkeys(skipped.values()))
         raise IncompleteError(
-            f"no source could be scored on {request.target.name} ({reasons}); mend that and run the same again",
+            f"no source could be scored on {request.target.name} ({reasons}); fix that and run the same again",
             exit_code=failed.exit_code if failed else None,
             reasons=skipped,
         )
@@ -202,36 +206,41 @@ def _ranked(request: _Request, folder: Path) -> Ranking:
 
 
 def _score(run: Run, device: str) -> IncompleteError | None:
-    """Score every source; the reasons of those that failed, which were said."""
-    target, before = run.study.targets[0], still(run)
-    n_missing = sum(bool(_missing(before, entry)) for entry in run.study.sources)
+    """Score every source; returns the reasons of those that failed, which were logged."""
+    target = run.study.targets[0]
+    items, numbers = [Item(name, target) for name in _missing_metrics(run)], count(1)
     try:
-        with progress_of(f"scoring sources on {target}") as tick:
-            score_pairs(run, device=device, say=lambda line: None, scored=_counter(tick, n_missing))
+        with progress_of(f"scoring sources on {target}") as tick, warnings_only():
+            run_items(
+                STAGES["score"],
+                run,
+                items,
+                ScoreSettings(device=device),
+                done=lambda item: tick(next(numbers), len(items)),
+            )
     except IncompleteError as error:
         return error
     return None
 
 
-def _missing(run: Run, entry: SourceEntry) -> list[str]:
-    """The metrics of which a source has no valid score, or can have none because its features are unknown."""
-    try:
-        wanted = list(missing_scores(run, sources=[entry.name]).values())
-    except Exception:  # scoring says what is wrong
-        return list(run.study.metrics)
-    return [*(wanted[0] if wanted else []), *featureless(run, entry)]
+def _missing_metrics(run: Run) -> dict[str, Sequence[str]]:
+    """Source -> the metrics of which it has no valid score; without the sources that have all."""
+    inspected, missing = snapshot(run), dict[str, Sequence[str]]()
+    for entry in run.study.sources:
+        item = Item(entry.name, run.study.targets[0])
+        try:
+            metrics = STAGES["score"].missing(inspected, [item]).get(item)
+        except Exception:  # scoring says what is wrong
+            metrics = run.study.metrics
+        if metrics:
+            missing[entry.name] = metrics
+    return missing
 
 
-def _counter(tick: Tick, total: int) -> Callable[[Pair], None]:
-    """Takes the pairs that are scored, for the progress."""
-    numbers = count(1)
-    return lambda pair: tick(next(numbers), total)
-
-
-def _why(pair: Pair, failed: IncompleteError | None, lacking: Sequence[str]) -> str:
-    """Why the source of a pair lacks scores."""
+def _why(item: Item, failed: IncompleteError | None, lacking: Sequence[str]) -> str:
+    """Why a source lacks scores."""
     reasons = failed.reasons if failed else {}
-    labels = [pair_label(pair), *(metric_label(pair, metric) for metric in METRICS)]
+    labels = [pair_label(item), *(part_label(item, metric) for metric in METRICS)]
     own = [reasons[label] for label in labels if label in reasons]
     return "; ".join(dict.fromkeys(own)) or f"can have no score by {', '.join(lacking)}; choose another metric"
 

@@ -1,182 +1,160 @@
-"""Fine-tuning the sources of a study on its targets: the actual performance that rankings are judged by."""
+"""The stage that fine-tunes: one item per pair, or scratch and target, and seed."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import time
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from seg_transfer.engines.claims import Held, for_each_claimed
-from seg_transfer.errors import CheckpointError, ConfigError
-from seg_transfer.models.checkpoints import load_checkpoint
-from seg_transfer.models.configs import ModelConfig, resolve, with_classes, with_normalisation
-from seg_transfer.models.networks import build_network, load_weights_except_classifiers
-from seg_transfer.models.source_model import as_source_model
-from seg_transfer.progress import progress_of
-from seg_transfer.stages.items import Trial, trial_lease, wanted_trials
-from seg_transfer.stages.keys import TrainingKeys, is_valid, start_key, trial_keys
-from seg_transfer.stages.train import common_initialisation, keep_network
-from seg_transfer.store.content_key import sha256_of_file
-from seg_transfer.store.key_parts import KEY_PARTS, parts_entry, parts_in
-from seg_transfer.store.lease import awaited
-from seg_transfer.store.tables import PERFORMANCE, provenance, read_metadata, read_rows, write_rows
+from seg_transfer.data.manifest import SCRATCH
+from seg_transfer.stages.base import Item, Stage, Status, Work, pair_label
+from seg_transfer.stages.changes import changes
+from seg_transfer.stages.files import card_or_problem, duplicates, pair_problems
+from seg_transfer.stages.train import TrainSettings
+from seg_transfer.stages.training_keys import TrainingKeys, is_valid, keys_by_arithmetic, nearest_key
+from seg_transfer.store.content_key import Key, content_key, manifest_key
+from seg_transfer.store.key_parts import KEY_PARTS, parts_in
+from seg_transfer.store.source_card import FILE_NAME
+from seg_transfer.store.tables import PERFORMANCE, metadata_of, read_rows, read_table
 from seg_transfer.study.definition import schedule_of
-from seg_transfer.study.networks import target_network, tunable_source
-from seg_transfer.study.run import WHOLE, Run, Say, Shard, fine_tuning_of, share
-from seg_transfer.training.crops import TrainingCrops
-from seg_transfer.training.evaluate import evaluate_on
-from seg_transfer.training.fit import arithmetic_here, fit
-from seg_transfer.training.iou import SegmentationQuality
-from seg_transfer.training.processes import is_main_process
+from seg_transfer.study.networks import initialization_key, source_network, target_network, weights_key
+from seg_transfer.study.run import CachedRun, Run, fine_tuning_of, select_names
+
+if TYPE_CHECKING:
+    from seg_transfer.models.configs import ModelConfig
+    from seg_transfer.stages.cost import Probe
 
 
-def finetune_pairs(
-    run: Run,
-    *,
-    sources: Sequence[str] = (),
-    targets: Sequence[str] = (),
-    shard: Shard = WHOLE,
-    n_workers: int = 0,
-    say: Say = print,
-) -> None:
-    """Fine-tune every pair, and scratch on every target, that has no valid performance yet; a killed one resumes.
+class FinetuneStage(Stage):
+    """``performance/<source>/<target>.parquet``, a row per seed, and ``fine_tuned/`` where the study keeps weights."""
 
-    A shard is every n-th fine-tuning.
+    name = "finetune"
+    shard_noun = "fine-tuning"
+    settings_type = TrainSettings
+    trains = True
+    is_compared = True
 
-    Raises:
-        ConfigError: The study says nothing about fine-tuning.
-        IncompleteError: Some trials failed; the reasons were said.
-    """
-    trials = share(wanted_trials(run, sources, targets), shard)
-    for_each_claimed(
-        trials,
-        lambda trial, held: _finetune(run, trial, held, n_workers, say),
-        str,
-        lambda trial: trial_lease(run, trial),
-    )
+    def is_wanted(self, run: Run) -> bool:
+        """Studies without fine-tuning ask for scores only."""
+        return run.study.fine_tuning is not None
 
+    def items(self, run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Item]:
+        """All fine-tunings of these sources (``scratch`` among them) and targets.
 
-def missing_trials(run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Trial]:
-    """The fine-tunings of these sources and targets that have no valid performance yet, or no trained source."""
+        Seed by seed: a study that is stopped early has every pair once before it has any pair twice.
+        """
+        controls = [SCRATCH] if fine_tuning_of(run).scratch else []
+        datasets = {**dict.fromkeys(controls, ""), **{source.name: source.dataset for source in run.study.sources}}
+        names = select_names(datasets, sources, "source")
+        return [
+            Item(name, target, seed)
+            for seed in fine_tuning_of(run).seeds
+            for target in select_names(run.study.targets, targets, "target")
+            for name in names
+            if datasets[name] != target
+        ]
 
-    def is_missing(trial: Trial) -> bool:
-        try:
-            return not _is_finished(run, trial, trial_keys(run, trial))
-        except CheckpointError:
-            return True
+    def label(self, item: Item) -> str:
+        """How messages name it."""
+        return f"{pair_label(item)}, seed {item.seed}"
 
-    return list(filter(is_missing, wanted_trials(run, sources, targets)))
+    def status(self, run: CachedRun, item: Item) -> Status:
+        """Whether the row of its seed is one that the study's settings would give again."""
+        file = run.performance_file(item.source, item.target)
+        if not file.exists():
+            return Status("missing")
+        stored = read_table(file, PERFORMANCE)
+        by_seed = {row["seed"]: row for row in stored.select(["seed", "content_key", "seconds"]).to_pylist()}
+        row = by_seed.get(item.seed)
+        if row is None:
+            return Status("missing")
+        keys, parts = fine_tuning_keys(run, item), parts_in(metadata_of(stored, KEY_PARTS)).get(str(item.seed), {})
+        if is_valid(row["content_key"], keys):
+            return Status("done", seconds=row["seconds"], arithmetic=parts.get("arithmetic", ""))
+        reasons = changes(parts, nearest_key(keys, parts), partial(_part_name, item))
+        return Status("stale", reasons, seconds=row["seconds"])
 
+    def problems(self, run: CachedRun) -> Iterator[str]:
+        """Of all rows and kept weights in the folder."""
+        yield from pair_problems(run, "performance", PERFORMANCE, _row_problems)
+        for file in sorted((run.folder / "fine_tuned").glob(f"*/*/*/{FILE_NAME}")):
+            card = card_or_problem(file)
+            if isinstance(card, str):
+                yield f"{card} (weights of a fine-tuning: delete {file.parent})"
+                continue
+            source, target, seed = file.parts[-4:-1]
+            if (card.source, card.dataset, str(card.seed)) != (source, target, seed):
+                found = f"{card.source} -> {card.dataset}, seed {card.seed}"
+                yield f"{file}: is of {found}, by its folder of {source} -> {target}, seed {seed}; delete {file.parent}"
 
-def _finetune(run: Run, trial: Trial, held: Held, n_workers: int, say: Say) -> None:
-    keys, folder = trial_keys(run, trial), run.folder / "fine_tuning" / trial.source_name / trial.target
-    # Without the eval split: when that must be mended, the training is not lost.
-    work_dirs = {name: folder / f"seed_{trial.seed}_{weights[:12]}" for name, (weights, _) in keys.items()}
-    if _is_finished(run, trial, keys):
-        _clear(work_dirs.values())
-        return
-    began = time.monotonic()
-    manifest, records = run.manifests[trial.target], run.low_shot(trial.target)
-    schedule, model = schedule_of(fine_tuning_of(run)), _model(run, trial)
-    arithmetic = arithmetic_here(schedule)
-    key = keys[arithmetic][1]
-    network, initialisation = _initialised(run, trial, model)
-    crops = TrainingCrops(records, manifest, schedule, trial.seed)
-    with progress_of(f"fine-tune {trial}") as tick:
-        fit(network, crops, work_dirs[arithmetic], n_workers=n_workers, progress=tick)
-    found = evaluate_on(as_source_model(network, model), run.records(trial.target, "eval"), manifest)
-    if not (is_main_process() and held()):
-        return
-    seconds = time.monotonic() - began
-    if fine_tuning_of(run).keep_weights:  # before the performance, which says that this fine-tuning is finished
-        keep_network(
-            run.fine_tuned_folder(trial.source_name, trial.target, trial.seed),
-            network,
-            crops,
-            found,
-            source=trial.source_name,
-            config=_config_name(run, trial),
-            model=model,
-            initialisation=initialisation,
-            seconds=seconds,
-            key=key,
-        )
-    numbers = {"n_train_images": len(records), "steps": schedule.steps, **provenance(seconds, key)}
-    _store(run, trial, found, numbers)
-    _clear(work_dirs.values())
-    absent = ", ".join(manifest.classes[index] for index in found.absent)
-    say(f"{trial}: mIoU {found.miou:.4f} ({seconds:.0f} s{f'; absent: {absent}' if absent else ''})")
+    def finished_seconds(self, run: Run) -> list[float]:
+        """What finished fine-tunings took."""
+        files = (run.folder / "performance").glob("*/*.parquet")
+        return [row["seconds"] for file in files for row in read_rows(file, PERFORMANCE)]
 
+    def estimate(self, run: Run, item: Item, parts: Sequence[str], probe: Probe) -> float:
+        """The steps of the schedule and the evaluation after them."""
+        model = _network(run, item)
+        assert model is not None
+        return probe.training(probe.network(model), item.target, schedule_of(fine_tuning_of(run)))
 
-def _clear(work_dirs: Iterable[Path]) -> None:
-    """Remove the checkpoints of a fine-tuning that is stored, and the empty folders above them."""
-    for work_dir in work_dirs:
-        shutil.rmtree(work_dir, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            os.removedirs(work_dir.parent)
+    def why_impossible(self, run: Run, item: Item) -> str:
+        """Some kinds of sources are scored only."""
+        return "such a source cannot be fine-tuned" if _network(run, item) is None else ""
+
+    def start(self, run: Run, items: Sequence[Item], settings: TrainSettings) -> Work:
+        """Fine-tune what is missing; an interrupted fine-tuning resumes."""
+        from seg_transfer.stages.finetuning import finetune
+
+        return lambda item, held: finetune(run, item, held, settings.workers)
 
 
-def _is_finished(run: Run, trial: Trial, keys: TrainingKeys) -> bool:
-    return any(is_valid(row["content_key"], keys) for row in _rows(run, trial))
-
-
-def _model(run: Run, trial: Trial) -> ModelConfig:
-    """The source's own network with a classifier for the target's classes; the study's network for scratch."""
-    if trial.source is None:
-        return target_network(run, trial.target)
-    manifest = run.manifests[trial.target]
-    source = tunable_source(run, trial.source)
-    model, _ = resolve(source.config, source.checkpoint, memo=run.memo)
-    fitted = with_classes(model, len(manifest.classes))
-    return fitted if run.study.normalisation == "model" else with_normalisation(fitted, manifest.mean, manifest.std)
-
-
-def _config_name(run: Run, trial: Trial) -> str:
-    config = run.study.model if trial.source is None or trial.source.config is None else trial.source.config
-    return config.name if config else ""
-
-
-def _initialised(run: Run, trial: Trial, model: ModelConfig) -> tuple[nn.Module, str]:
-    """The network that fine-tuning starts from, and what it was initialised with, as a card has it."""
-    network = build_network(model, seed=trial.seed)
-    if trial.source is None:
-        return network, common_initialisation(run, network)
-    source = tunable_source(run, trial.source)
-    _, weights = resolve(source.config, source.checkpoint, memo=run.memo)
-    if weights is None:
-        raise ConfigError(f"source {trial.source.name}: field checkpoint is missing; name the weights to fine-tune")
-    load_weights_except_classifiers(network, load_checkpoint(weights), str(weights))
-    return network, sha256_of_file(weights, run.memo)
-
-
-def _rows(run: Run, trial: Trial) -> list[dict[str, Any]]:
-    return read_rows(run.performance_file(trial.source_name, trial.target), PERFORMANCE)
-
-
-def _store(run: Run, trial: Trial, found: SegmentationQuality, numbers: dict[str, Any]) -> None:
-    row = {
-        "source": trial.source_name,
-        "target": trial.target,
-        "miou": found.miou,
-        "class_iou": list(found.class_iou),
-        "n_eval_images": found.n_images,
-        "seed": trial.seed,
-        **numbers,
+def fine_tuning_keys(run: Run, item: Item) -> TrainingKeys:
+    """Keys of a fine-tuning, one for each arithmetic that its schedule allows."""
+    target, tuning = item.target, fine_tuning_of(run)
+    parts: dict[str, object] = {
+        "start": start_key(run, item),
+        "normalisation": run.study.normalisation,
+        "seed": item.seed,
+        "manifest": run.cached(f"manifest of {target}", lambda: manifest_key(run.manifests[target])),
+        "train": run.cached(f"train of {target}", lambda: run.records_key(target, run.low_shot(target))),
     }
-    file = run.performance_file(trial.source_name, trial.target)
-    origin = run.origin("performance", trial.target, start_key(run, trial))
-    # Another seed of the pair may end at the same moment.
-    with awaited(run.lease("performance", trial.source_name, trial.target, "file")):
-        stored = read_metadata(file, PERFORMANCE, [*origin, KEY_PARTS])
-        # Seeds of one mean must not come from different settings or weights.
-        others = _rows(run, trial) if origin.items() <= stored.items() else []
-        rows = [row, *(other for other in others if other["seed"] != trial.seed)]
-        parts = parts_in(stored[KEY_PARTS]) | {str(trial.seed): row["content_key"].parts}
-        entry = parts_entry({str(one["seed"]): parts.get(str(one["seed"]), {}) for one in rows})
-        write_rows(file, PERFORMANCE, sorted(rows, key=lambda one: int(one["seed"])), origin | entry)
+    eval_key = run.cached(f"eval of {target}", lambda: run.records_key(target, run.records(target, "eval")))
+    schedule = run.cached("fine-tuning schedule", lambda: schedule_of(tuning))
+    return keys_by_arithmetic(schedule, parts, eval_key)
+
+
+def start_key(run: Run, item: Item) -> Key:
+    """Key of the weights that a fine-tuning starts from."""
+    if item.source != SCRATCH:
+        return weights_key(run, run.study.source(item.source))
+    return content_key(model=target_network(run, item.target), weights=initialization_key(run))
+
+
+def _network(run: Run, item: Item) -> ModelConfig | None:
+    if item.source == SCRATCH:
+        return target_network(run, item.target)
+    return source_network(run, run.study.source(item.source))
+
+
+def _part_name(item: Item, name: str) -> str:
+    """What a reader calls a part of a fine-tuning's key."""
+    from_scratch = item.source == SCRATCH
+    if name == "start.weights" and from_scratch:
+        return "initialization"
+    if name.startswith("start."):
+        plain = name.removeprefix("start.")
+        return plain if from_scratch else f"{plain} of source {item.source}"
+    records = {"train": f"records of {item.target} train", "eval": f"records of {item.target} eval"}
+    return records.get(name, name)
+
+
+def _row_problems(rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield from duplicates("seed", rows)
+    for row in rows:
+        for value in (row["miou"], *(one for one in row["class_iou"] or () if one is not None)):
+            if value is None or not 0 <= value <= 1:
+                yield f"seed {row['seed']} has mIoU or a class's IoU {value}, a fraction in [0, 1] is expected"
+
+
+STAGE = FinetuneStage()

@@ -1,114 +1,111 @@
-"""Pixel samples of a study's targets: drawn once each, stored, and read back while their settings hold."""
+"""The stage that draws pixel samples: one item per target."""
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterator, Sequence
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from seg_transfer.data.images import read_label, read_size, short_side_size
-from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.data.records import Record
-from seg_transfer.errors import DataError
-from seg_transfer.features.images import ahead
-from seg_transfer.observations import PixelSample
-from seg_transfer.sampling import class_counts, draw_pixel_sample, nearest_resize_labels
-from seg_transfer.stages.keys import sample_key, stored_sample_key
-from seg_transfer.store.key_parts import parts_entry
-from seg_transfer.store.tables import SAMPLES, metadata_of, read_table, write_table
-from seg_transfer.study.run import Run
+from seg_transfer.stages.base import Held, Item, Stage, Status, Work
+from seg_transfer.stages.changes import changes
+from seg_transfer.stages.files import table_problems
+from seg_transfer.store.content_key import Key, content_key, manifest_key
+from seg_transfer.store.key_parts import KEY_PARTS, parts_in
+from seg_transfer.store.tables import SAMPLES, metadata_of, read_table
+from seg_transfer.study.run import CachedRun, Run, select_names
 
-_STRIDE = 4
-_LabelMap = npt.NDArray[np.integer[Any]]
+if TYPE_CHECKING:
+    from seg_transfer.stages.cost import Probe
+
+_logger = logging.getLogger(__name__)
 
 
-def pixel_sample(run: Run, target: str, records: Sequence[Record]) -> PixelSample:
-    """A target's pixel sample: the stored one if it is still valid, else a new one, which is stored.
+class SampleStage(Stage):
+    """``samples/<target>.parquet``: which pixels of a target are used."""
 
-    Raises:
-        DataError: A label map is unreadable, of another size than its image, or no pixel has a label.
-    """
-    file, key = run.sample_file(target), sample_key(run, target, records)
-    if file.exists():
+    name = "sample"
+    shard_noun = "target"
+    selected_by = ("targets",)
+    uses_gpu = False
+    basis = "a timed label map"
+
+    def items(self, run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Item]:
+        """These targets."""
+        return [Item(target=target) for target in select_names(run.study.targets, targets, "target")]
+
+    def label(self, item: Item) -> str:
+        """How messages name it."""
+        return f"sample of {item.target}"
+
+    def status(self, run: CachedRun, item: Item) -> Status:
+        """Whether the stored sample is one that the study's settings would give again."""
+        file = run.sample_file(item.target)
+        if not file.exists():
+            return Status("missing")
         stored = read_table(file, SAMPLES)
-        if metadata_of(stored, "content_key") == stored_sample_key(key, metadata_of(stored, "images")):
-            return _from_table(stored)
-    sample = _draw(run, target, records)
-    images = _images(sample)
-    about = {"content_key": stored_sample_key(key, images), "dataset": target, "images": images}
-    write_table(file, _to_table(sample), about | parts_entry({target: key.parts}))
-    return sample
+        key = stored_sample_key(low_shot_sample_key(run, item.target), metadata_of(stored, "images"))
+        if metadata_of(stored, "content_key") == key:
+            return Status("done")
+        parts = parts_in(metadata_of(stored, KEY_PARTS)).get(item.target, {})
+        return Status("stale", changes(parts, key, partial(sample_part_name, item.target)))
+
+    def problems(self, run: CachedRun) -> Iterator[str]:
+        """Of all samples in the folder."""
+        for file in sorted((run.folder / "samples").glob("*.parquet")):
+            yield from table_problems(file, SAMPLES, partial(_table_problems, file))
+
+    def estimate(self, run: Run, item: Item, parts: Sequence[str], probe: Probe) -> float:
+        """Reading every label map once."""
+        return probe.label_maps(item.target)
+
+    def start(self, run: Run, items: Sequence[Item], settings: object) -> Work:
+        """Draw what is missing."""
+        from seg_transfer.stages.sampling import pixel_sample
+
+        def draw(item: Item, _held: Held) -> None:
+            sample = pixel_sample(run, item.target, run.low_shot(item.target))
+            n_images, file = len(sample.image_ids), run.sample_file(item.target)
+            _logger.info("%s: %d pixels of %d images in %s", item.target, len(sample), n_images, file)
+
+        return draw
 
 
-def _draw(run: Run, target: str, records: Sequence[Record]) -> PixelSample:
-    manifest, sampling = run.manifests[target], run.study.sampling
-    sample = draw_pixel_sample(
-        _label_maps(manifest, records, sampling.grid),
-        sampling.pixels_per_image,
-        class_counts=_class_counts(run, target, records),
-        dataset=target,
-        seed=sampling.seed,
-    )
-    n_classes = len(np.unique(sample.labels))
-    if n_classes < 2:
-        raise DataError(
-            f"target {target}: its {len(records)} low-shot images show {n_classes} class(es); class separability needs "
-            "at least two, choose more images or another label map"
-        )
-    return sample
+def low_shot_sample_key(run: Run, dataset: str) -> Key:
+    """Key of the pixel sample of a dataset's low-shot images."""
+    return run.cached(f"sample of {dataset}", lambda: sample_key(run, dataset, run.low_shot(dataset)))
 
 
-def _class_counts(run: Run, target: str, records: Sequence[Record]) -> npt.NDArray[np.int64] | None:
-    """What the probability of a pixel is inverse to, by class; None for the counts of its own image."""
-    manifest, balance = run.manifests[target], run.study.sampling.balance
-    if balance == "none":
-        return np.ones(len(manifest.classes), np.int64)
-    if balance == "image":
-        return None
-    # Frequencies are those of the label maps as they are, whatever grid the pixels are drawn from.
-    return class_counts((labels for _, labels in _label_maps(manifest, records, "full")), len(manifest.classes))
-
-
-def _label_maps(manifest: DatasetManifest, records: Sequence[Record], grid: str) -> Iterator[tuple[str, _LabelMap]]:
-    def read(record: Record) -> tuple[str, _LabelMap]:
-        labels: _LabelMap = read_label(record.label, manifest)
-        size = read_size(record.image)
-        if size != labels.shape:
-            raise DataError(f"{record.label}: size {labels.shape} differs from its image's {size}; replace one of them")
-        if grid == "feature":
-            height, width = short_side_size(*size, min(manifest.crop_size))
-            labels = nearest_resize_labels(labels, (-(-height // _STRIDE), -(-width // _STRIDE)))
-        return record.image_id, labels
-
-    yield from ahead(read, records)
-
-
-def _to_table(sample: PixelSample) -> pa.Table:
-    names = pa.array(sample.image_ids, pa.string())
-    columns = [names.take(pa.array(sample.image_index)), sample.rows, sample.columns, sample.labels]
-    return pa.Table.from_arrays(
-        [pa.array(column, field.type) for column, field in zip(columns, SAMPLES, strict=True)], schema=SAMPLES
+def sample_key(run: Run, target: str, records: Sequence[Record]) -> Key:
+    """Key of all that decides a target's pixel sample and the images it is seen in."""
+    return content_key(
+        manifest=manifest_key(run.manifests[target]),
+        sampling=run.study.sampling.model_dump(),
+        records=run.records_key(target, records),
     )
 
 
-def _images(sample: PixelSample) -> str:
-    """Every image with the size of the map its pixels were drawn from; an image without labelled pixels has no rows."""
-    sizes = sample.image_sizes.tolist()
-    return json.dumps([[name, *size] for name, size in zip(sample.image_ids, sizes, strict=True)])
+def stored_sample_key(key: Key, images: str) -> Key:
+    """Covers the list of images too: it stands in the file's metadata, where no page checksum guards it."""
+    return Key(content_key(sample=key, images=images), key.parts)
 
 
-def _from_table(table: pa.Table) -> PixelSample:
-    images = json.loads(metadata_of(table, "images"))
-    number = {name: index for index, (name, _, _) in enumerate(images)}
-    return PixelSample(
-        image_ids=tuple(number),
-        image_sizes=np.array([[height, width] for _, height, width in images], np.int32),
-        image_index=np.array([number[name] for name in table["image_id"].to_pylist()], np.int32),
-        rows=table["row"].to_numpy(),
-        columns=table["column"].to_numpy(),
-        labels=table["label"].to_numpy(),
-    )
+def sample_part_name(target: str, name: str) -> str:
+    """What a reader calls a part of a sample's key."""
+    return f"records of {target} train" if name == "records" else name
+
+
+def _table_problems(file: Path, table: pa.Table) -> Iterator[str]:
+    dataset = metadata_of(table, "dataset")
+    if dataset != file.stem:
+        yield f"is the sample of {dataset!r}, by its name of {file.stem!r}"
+    pixels = table.select(["image_id", "row", "column"])
+    if pixels.group_by(pixels.column_names).aggregate([]).num_rows != pixels.num_rows:
+        yield "holds a pixel twice"
+
+
+STAGE = SampleStage()

@@ -1,233 +1,242 @@
-"""Scoring the pairs of a study: target by target, each image decoded and sampled once for all its sources."""
+"""The stage that scores pairs: one item per pair of a source and a target."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from seg_transfer.errors import DataError
+from seg_transfer.metrics import METRICS
+from seg_transfer.models.entry import SourceEntry
+from seg_transfer.models.libraries import library_versions
+from seg_transfer.stages.base import Item, Stage, Status, Work, pair_items, pair_label
+from seg_transfer.stages.changes import changes
+from seg_transfer.stages.files import duplicates, page_problems, pair_problems
+from seg_transfer.stages.sample import low_shot_sample_key, sample_part_name
+from seg_transfer.store.content_key import Key, content_key
+from seg_transfer.store.key_parts import KEY_PARTS, parts_in
+from seg_transfer.store.results import needs_source_images
+from seg_transfer.store.tables import SCORES, SCORES_LAYOUT, metadata_of, read_rows, read_table
+from seg_transfer.study.networks import weights_key
+from seg_transfer.study.run import CachedRun, Run
 
-from seg_transfer.engines.claims import Held, for_each_claimed
-from seg_transfer.errors import CheckpointError, SegTransferError
-from seg_transfer.metrics import METRICS, Score, score_all
-from seg_transfer.observations import Observations
-from seg_transfer.stages import keys
-from seg_transfer.stages.context import Bench, observations_of
-from seg_transfer.stages.items import featureless, metrics_of, pair_lease, skipped_metrics, uninstalled_metrics
-from seg_transfer.store.content_key import Key
-from seg_transfer.store.key_parts import parts_entry
-from seg_transfer.store.results import needs_source_images, source_images_origin
-from seg_transfer.store.tables import SCORES, SCORES_LAYOUT, provenance, read_rows, write_rows
-from seg_transfer.study.definition import SourceEntry
-from seg_transfer.study.run import (
-    WHOLE,
-    Pair,
-    PartsFailedError,
-    Run,
-    Say,
-    Shard,
-    failures_of,
-    metric_label,
-    pair_label,
-    share,
-    wanted_pairs,
-)
+if TYPE_CHECKING:
+    from seg_transfer.stages.cost import Probe
+
+# The metrics that look at a source's own images subsample them further or use class means; those of all sources stay in
+# memory at once, 15 MB each with 720 channels.
+SOURCE_OBSERVATIONS = 5000
+# In which networks compute features on every device: see `models.precision`.
+FEATURES_ARITHMETIC = "float32"
 
 
-def score_pairs(
-    run: Run,
-    *,
-    sources: Sequence[str] = (),
-    targets: Sequence[str] = (),
-    shard: Shard = WHOLE,
-    device: str = "cpu",
-    batch_size: int | None = None,
-    memory_bytes: int = 8 << 30,
-    say: Say = print,
-    scored: Callable[[Pair], None] = lambda pair: None,
-) -> None:
-    """Score every pair that has no valid score yet; one Parquet file per pair, written as soon as it is scored.
+@dataclass(frozen=True)
+class ScoreSettings:
+    """How pairs are scored.
 
-    A metric that fails on a pair leaves the pair's other scores as they are. Skipped, and said once, are metrics that
-    need the source's own images, for a source whose images are not at hand, metrics that need features, for a source
-    that gives scores only, and metrics whose library is not installed.
-
-    Args:
-        run: The study.
-        sources, targets: Only these; all when empty.
-        shard: Only every n-th of these targets.
-        device: Where networks run, e.g. "cuda".
+    Attributes:
+        device: "auto", "cpu", "cuda" or "cuda:N", where networks run.
         batch_size: Images of one size per forward pass; None: 8 on CUDA, 1 on the CPU.
-        memory_bytes: A quarter is for the decoded images of one target, half for networks that stay loaded.
-        say: Takes one line per scored pair; failures go to stderr.
-        scored: Takes every pair that was given scores, when they are stored.
-
-    Raises:
-        IncompleteError: Some pairs failed; the reasons were said.
+        memory_gb: A quarter is for the decoded images of one target, half for networks that stay loaded.
     """
-    bench = _Bench(run, device, batch_size, memory_bytes)
-    pairs = wanted_pairs(run, sources, targets)
-    shared = share(list(dict.fromkeys(target for _, target in pairs)), shard)
-    pairs = [pair for pair in pairs if pair[1] in shared]
-    for name in bench.uninstalled:
-        say(f"metric {name} needs a library: pip install 'seg_transfer[{METRICS[name].extra}]'; skipped")
-    for entry in dict.fromkeys(entry for entry, _ in pairs):
-        if skipped := bench.skipped(entry):
-            say(f"source {entry.name}: its own images are {bench.unseen(entry)}; skipped {', '.join(skipped)}")
-        if skipped := featureless(run, entry):
-            say(f"source {entry.name}: scores_only, its features are unknown; skipped {', '.join(skipped)}")
-    for_each_claimed(
-        pairs,
-        lambda pair, held: _score_pair(bench, pair, held, say, scored),
-        pair_label,
-        lambda pair: pair_lease(run, pair),
+
+    device: str = "auto"
+    batch_size: int | None = None
+    memory_gb: float = 8.0
+
+
+class ScoreStage(Stage):
+    """``scores/<source>/<target>.parquet``, and ``features/`` where the study keeps observations."""
+
+    name = "score"
+    shard_noun = "target"
+    settings_type = ScoreSettings
+
+    def items(self, run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Item]:
+        """The pairs, target by target: each image is decoded once for all sources."""
+        return pair_items(run, sources, targets)
+
+    def label(self, item: Item) -> str:
+        """How messages name it."""
+        return pair_label(item)
+
+    def shard_key(self, item: Item) -> Hashable:
+        """Pairs of one target share its decoded images."""
+        return item.target
+
+    def task_name(self, item: Item) -> str:
+        """Pairs of one target share its decoded images."""
+        return item.target
+
+    def status(self, run: CachedRun, item: Item) -> Status:
+        """Which metrics of the study have a valid score."""
+        file = run.scores_file(item.source, item.target)
+        if not file.exists():
+            return Status("missing")
+        stored = read_table(file, SCORES)
+        rows = {row["metric"]: row for row in stored.select(["metric", "content_key", "seconds"]).to_pylist()}
+        seconds = max((row["seconds"] for row in rows.values()), default=None)
+        wanted = self.parts(run, item)
+        keys = _score_keys(run, item, [name for name in wanted if name in rows])
+        parts = parts_in(metadata_of(stored, KEY_PARTS))
+        entry = run.study.source(item.source)
+        changed = {
+            name: changes(parts.get(name, {}), key, partial(_part_name, entry, item.target, name))
+            for name, key in keys.items()
+            if rows[name]["content_key"] != key
+        }
+        absent = [name for name in wanted if name not in rows]
+        reasons = tuple(dict.fromkeys(chain(*changed.values(), (f"no score of {name}" for name in absent))))
+        computed = tuple(name for name in wanted if name in absent or name in changed)
+        return Status("stale" if changed else "missing" if absent else "done", reasons, computed, seconds)
+
+    def parts(self, run: CachedRun, item: Item) -> tuple[str, ...]:
+        """The study's metrics that the source can have."""
+        entry = run.study.source(item.source)
+        return tuple(available_metrics(run, entry, partial(_unavailable_once, run)))
+
+    def problems(self, run: CachedRun) -> Iterator[str]:
+        """Of all scores and features in the folder."""
+        yield from pair_problems(run, "scores", SCORES, _row_problems)
+        for file in sorted((run.folder / "features").glob("*/*.parquet")):
+            yield from page_problems(file)
+
+    def finished_seconds(self, run: Run) -> list[float]:
+        """What finished pairs took."""
+        by_pair = [read_rows(file, SCORES) for file in (run.folder / "scores").glob("*/*.parquet")]
+        return [max(row["seconds"] for row in rows) for rows in by_pair if rows]
+
+    def estimate(self, run: Run, item: Item, parts: Sequence[str], probe: Probe) -> float:
+        """One forward pass per image; the source's own images are seen once, with its first pair."""
+        entry, datasets = run.study.source(item.source), [item.target]
+        if any(map(needs_source_images, parts)) and probe.first_of(entry.name):
+            datasets.append(entry.dataset)
+        network = probe.source(entry)
+        return sum(probe.images(network, dataset, run.low_shot(dataset)) for dataset in datasets)
+
+    def start(self, run: Run, items: Sequence[Item], settings: ScoreSettings) -> Work:
+        """Score what is missing; a metric that fails on a pair leaves the pair's other scores as they are."""
+        from seg_transfer.stages.context import ScoringContext
+        from seg_transfer.stages.scoring import log_skipped_metrics, score_pair
+
+        context = ScoringContext.of(run, settings.device, settings.batch_size, settings.memory_gb)
+        log_skipped_metrics(context, items)
+        return lambda item, held: score_pair(context, item, held)
+
+
+def metrics_requiring_features(run: Run, entry: SourceEntry) -> list[str]:
+    """The study's metrics that a source without features cannot have; none of any other source."""
+    of_features = {"features", "image_embeddings", "source_images"}
+    return [name for name in run.study.metrics if entry.scores_only and METRICS[name].needs & of_features]
+
+
+def metrics_requiring_source_images(
+    run: Run, entry: SourceEntry, unavailable: Callable[[SourceEntry], str]
+) -> list[str]:
+    """The study's metrics that a source cannot have because its own images are unavailable, as `unavailable` says."""
+    names = [] if entry.scores_only else sorted(filter(needs_source_images, run.study.metrics))
+    return names if names and unavailable(entry) else []
+
+
+def uninstalled_metrics(run: Run) -> list[str]:
+    """The study's metrics whose library is not installed."""
+    return [name for name in run.study.metrics if not METRICS[name].installed]
+
+
+def available_metrics(run: Run, entry: SourceEntry, unavailable: Callable[[SourceEntry], str]) -> list[str]:
+    """The study's metrics that a source can have; `unavailable` says why its own images cannot be read."""
+    skipped = {
+        *uninstalled_metrics(run),
+        *metrics_requiring_source_images(run, entry, unavailable),
+        *metrics_requiring_features(run, entry),
+    }
+    return [name for name in run.study.metrics if name not in skipped]
+
+
+def source_data_unavailable_reason(run: Run, entry: SourceEntry) -> str:
+    """Why a source's own images cannot be read; "" when they can."""
+    if entry.dataset not in run.manifests:
+        return f"not in this study (dataset {entry.dataset} has no manifest)"
+    try:
+        run.low_shot(entry.dataset)
+    except DataError as error:
+        return f"missing ({error})"
+    return ""
+
+
+def _unavailable_once(run: CachedRun, entry: SourceEntry) -> str:
+    return run.cached(f"{entry.dataset} unavailable", lambda: source_data_unavailable_reason(run, entry))
+
+
+def observations_key(run: Run, entry: SourceEntry, source: Key, sample: Key) -> Key:
+    """Key of all that decides the observations of a source and a dataset; `source` is the key of its weights."""
+    study = run.study
+    return content_key(
+        source=source,
+        sample=sample,
+        normalisation=study.normalisation,
+        float16=study.keep_features,
+        arithmetic=FEATURES_ARITHMETIC,
+        libraries=library_versions(entry.kind),
     )
 
 
-def missing_scores(run: Run, *, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> dict[Pair, list[str]]:
-    """The metrics that each pair has no valid score of; pairs that are complete are left out.
+def score_key(observations: Key, metric: str, source_sample: Key | None) -> Key:
+    """Key of a score; `source_sample` is the key of the source's own dataset as a sample, None where it is unavailable.
 
-    A pair lacks them all while its source is not trained, but for those that `score_pairs` would skip.
-
-    Raises:
-        DataError: Files of a target are missing.
+    Empty where there can be no score: the metric is unknown, or needs the source's own images.
     """
-    bench = _Bench(run, "cpu", 1, 0)
-    missing = {pair: _missing_metrics(bench, pair) for pair in wanted_pairs(run, sources, targets)}
-    return {pair: metrics for pair, metrics in missing.items() if metrics}
+    if metric not in METRICS:
+        return Key("")
+    parts: dict[str, object] = {}
+    if needs_source_images(metric):
+        if source_sample is None:
+            return Key("")
+        parts = {"source_images": [source_sample, SOURCE_OBSERVATIONS]}
+    parts |= {"settings": dict(METRICS[metric].settings), "version": METRICS[metric].version}
+    return content_key(observations=observations, metric=metric, layout=SCORES_LAYOUT, **parts)
 
 
-def _missing_metrics(bench: _Bench, pair: Pair) -> list[str]:
-    try:
-        valid = _valid_rows(bench, pair)
-    except CheckpointError:
-        valid = {}
-    return [name for name in bench.metrics(pair[0]) if name not in valid]
+def _score_keys(run: CachedRun, item: Item, metrics: Sequence[str]) -> dict[str, Key]:
+    if not metrics:
+        return {}
+    entry = run.study.source(item.source)
+    observations = observations_key(run, entry, weights_key(run, entry), low_shot_sample_key(run, item.target))
+
+    def own_sample(metric: str) -> Key | None:
+        return low_shot_sample_key(run, entry.dataset) if needs_source_images(metric) else None
+
+    return {name: score_key(observations, name, own_sample(name)) for name in metrics}
 
 
-class _Bench(Bench):
-    """The same, with the metrics that each source can have."""
-
-    @property
-    def uninstalled(self) -> list[str]:
-        """The study's metrics whose library is not installed."""
-        return uninstalled_metrics(self.run)
-
-    def skipped(self, entry: SourceEntry) -> list[str]:
-        """The study's metrics that this source cannot have for want of its own images."""
-        needy = [] if entry.scores_only else skipped_metrics(self.run)
-        return needy if needy and self.unseen(entry) else []
-
-    def metrics(self, entry: SourceEntry) -> list[str]:
-        """The study's metrics that this source can have."""
-        return metrics_of(self.run, entry, unseen=bool(self.skipped(entry)))
-
-    def score_key(self, entry: SourceEntry, observations: Key, metric: str) -> Key:
-        """The key that a valid score has, where that of its observations is known; "" where there can be no score."""
-        seen = needs_source_images(metric) and not self.unseen(entry)
-        return keys.score_key(observations, metric, self.source_dataset(entry).sample_key if seen else None)
+def _part_name(entry: SourceEntry, target: str, metric: str, name: str) -> str:
+    """What a reader calls a part of a score's key."""
+    plain = name.removeprefix("observations.")
+    if plain.startswith("source."):
+        return f"{plain.removeprefix('source.')} of source {entry.name}"
+    if plain.startswith("sample."):
+        return sample_part_name(target, plain.removeprefix("sample."))
+    if plain.startswith("source_images.0."):
+        own = sample_part_name(entry.dataset, plain.removeprefix("source_images.0."))
+        return own if own.startswith("records") else f"{own} of {entry.dataset}"
+    if plain.startswith("libraries."):
+        return plain.removeprefix("libraries.")
+    if plain == "version":
+        return f"version of metric {metric}"
+    if plain.startswith("settings"):
+        return f"metric settings of {metric}{plain.removeprefix('settings')}"
+    return {"source_images.1": "pixels of a source's own images", "float16": "keep_features"}.get(plain, plain)
 
 
-def _score_pair(bench: _Bench, pair: Pair, held: Held, say: Say, scored: Callable[[Pair], None]) -> None:
-    """Score a pair by the metrics it lacks; those that fail are raised when the others are stored."""
-    entry, target = pair
-    valid = _valid_rows(bench, pair)
-    missing = [name for name in bench.metrics(entry) if name not in valid]
-    if not missing:
-        return
-    began, failed = time.monotonic(), dict[str, SegTransferError]()
-    # First, so that these and the target's observations are not in memory whole at the same time.
-    own = bench.source_images(entry) if any(map(needs_source_images, missing)) else None
-    observations = observations_of(bench, entry, bench.target(target))
-    scores = _scores(observations, own, missing, failed)
-    if scores and held():
-        _store(bench, pair, valid, scores, observations, time.monotonic() - began, say)
-        scored(pair)
-    if failed:
-        raise PartsFailedError({metric_label(pair, metric): error for metric, error in failed.items()})
+def _row_problems(rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield from duplicates("metric", rows)
+    for row in rows:
+        if row["score"] is None or not math.isfinite(row["score"]):
+            yield f"the score of {row['metric']} is {row['score']}, a finite number is expected"
 
 
-def _store(
-    bench: _Bench,
-    pair: Pair,
-    valid: dict[str, dict[str, Any]],
-    scores: Mapping[str, Score],
-    observations: Observations,
-    seconds: float,
-    say: Say,
-) -> None:
-    """Write the new scores of a pair beside those that are valid."""
-    run, (entry, target) = bench.run, pair
-    key = bench.observations_key(entry, bench.target(target))
-    rows = valid | {
-        name: _row(pair, name, score, observations, seconds, bench.score_key(entry, key, name))
-        for name, score in scores.items()
-    }
-    origin = run.origin("scores", target, bench.source_key(entry)) | source_images_origin(run.resolved, entry.dataset)
-    origin |= parts_entry({name: row["content_key"].parts for name, row in rows.items()})
-    write_rows(run.scores_file(entry.name, target), SCORES, [rows[name] for name in METRICS if name in rows], origin)
-    shown = ", ".join(f"{name} {score.score:.4g}" for name, score in scores.items())
-    say(f"{pair_label(pair)}: {shown} ({'; '.join([f'{seconds:.1f} s', *_notes(scores)])})")
-
-
-def _notes(scores: Mapping[str, Score]) -> list[str]:
-    """Every note once, after the metrics that it is of."""
-    notes = dict.fromkeys(score.note for score in scores.values() if score.note)
-    return [f"{', '.join(name for name in scores if scores[name].note == note)} {note}" for note in notes]
-
-
-def _scores(
-    observations: Observations,
-    own: Observations | SegTransferError | None,
-    names: Sequence[str],
-    failed: dict[str, SegTransferError],
-) -> dict[str, Score]:
-    """The scores by all metrics at once; where one fails, by one after the other, for what succeeds."""
-    if isinstance(own, SegTransferError):
-        failed.update(dict.fromkeys(filter(needs_source_images, names), own))
-        names = [name for name in names if name not in failed]
-    elif own is not None:
-        observations = replace(observations, source_images=own)
-    scores: dict[str, Score] = {}
-
-    def score(some: Sequence[str]) -> None:
-        scores.update(score_all(observations, some))
-
-    if failures_of(partial(score, names), "all metrics at once"):
-        for name in names:
-            failed |= failures_of(partial(score, [name]), name)
-    return scores
-
-
-def _valid_rows(bench: _Bench, pair: Pair) -> dict[str, dict[str, Any]]:
-    """The stored scores of a pair that a new computation would give again."""
-    entry, target = pair
-    key = bench.observations_key(entry, bench.target(target))
-    rows = read_rows(bench.run.scores_file(entry.name, target), SCORES)
-    found = {row["metric"]: (row, bench.score_key(entry, key, row["metric"])) for row in rows}
-    return {name: {**row, "content_key": key} for name, (row, key) in found.items() if row["content_key"] == key}
-
-
-def _row(pair: Pair, metric: str, score: Score, observations: Observations, seconds: float, key: Key) -> dict[str, Any]:
-    return {
-        "source": pair[0].name,
-        "target": pair[1],
-        "metric": metric,
-        "score": score.score,
-        "standard_error": score.standard_error,
-        "replicates": list(score.replicates),
-        "note": score.note,
-        "n_observations": len(observations.labels),
-        "n_images": len(np.unique(_not_none(observations.image_index))),
-        "n_classes": len(observations.classes),
-        "n_source_classes": _not_none(observations.source_probs).shape[1],
-        **provenance(seconds, key, SCORES_LAYOUT),
-    }
-
-
-def _not_none(array: Any) -> Any:
-    assert array is not None
-    return array
+STAGE = ScoreStage()

@@ -1,160 +1,112 @@
-"""The sources of a study: training the missing ones, and finding the trained ones."""
+"""The stage that trains sources: one item per source that the study trains itself."""
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import nn
+from seg_transfer.models.entry import SourceEntry
+from seg_transfer.stages.base import Item, Stage, Status, Work
+from seg_transfer.stages.changes import changes
+from seg_transfer.stages.files import card_or_problem
+from seg_transfer.stages.training_keys import TrainingKeys, is_valid, keys_by_arithmetic, nearest_key
+from seg_transfer.store.content_key import manifest_key
+from seg_transfer.store.source_card import FILE_NAME, read_source_card
+from seg_transfer.study.definition import schedule_of
+from seg_transfer.study.networks import initialization_key, target_network
+from seg_transfer.study.run import CachedRun, Run, select_names, training_of
 
-from seg_transfer import __version__
-from seg_transfer.engines.claims import Held, for_each_claimed
-from seg_transfer.models.checkpoints import load_checkpoint, save_weights
-from seg_transfer.models.configs import ModelConfig
-from seg_transfer.models.networks import build_network, load_backbone
-from seg_transfer.models.source_model import as_source_model
-from seg_transfer.progress import progress_of
-from seg_transfer.stages.items import source_lease, trained_by_study
-from seg_transfer.stages.keys import TrainingKeys, is_valid, training_keys
-from seg_transfer.store.content_key import Key, sha256_of_file
-from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card, write_source_card
-from seg_transfer.store.tables import now_utc
-from seg_transfer.study.definition import SourceEntry, schedule_of
-from seg_transfer.study.networks import init_checkpoint_of, target_network
-from seg_transfer.study.run import WHOLE, Run, Say, Shard, share, training_of
-from seg_transfer.training.crops import TrainingCrops
-from seg_transfer.training.evaluate import evaluate_on
-from seg_transfer.training.fit import arithmetic_here, fit
-from seg_transfer.training.iou import SegmentationQuality
-from seg_transfer.training.processes import is_main_process
-
-_WEIGHTS = "weights.safetensors"
+if TYPE_CHECKING:
+    from seg_transfer.stages.cost import Probe
 
 
-def train_sources(
-    run: Run, *, only: Sequence[str] = (), shard: Shard = WHOLE, n_workers: int = 0, say: Say = print
-) -> None:
-    """Train every source that the study trains and that is missing or was trained with other settings.
+@dataclass(frozen=True)
+class TrainSettings:
+    """``workers``: processes that read training images beside the training."""
 
-    Each leaves its weights and its ``source.json`` in the run folder. A killed training resumes. A shard is every n-th
-    source.
-
-    Raises:
-        ConfigError: The study lacks a model or a schedule.
-        IncompleteError: Some sources failed; the reasons were said.
-    """
-    for_each_claimed(
-        share(trained_by_study(run, only), shard),
-        lambda entry, held: _train_source(run, entry, held, n_workers, say),
-        lambda entry: f"source {entry.name}",
-        lambda entry: source_lease(run, entry.name),
-    )
+    workers: int = 0
 
 
-def common_initialisation(run: Run, network: nn.Module) -> str:
-    """Put the study's ImageNet weights into a backbone, where it names some; says what the network starts from."""
-    checkpoint = init_checkpoint_of(run)
-    if checkpoint is None:
-        return "random"
-    load_backbone(network, load_checkpoint(checkpoint), str(checkpoint))
-    return sha256_of_file(checkpoint)
+class TrainStage(Stage):
+    """Weights and ``source.json`` of every source below ``sources/``."""
+
+    name = "train"
+    shard_noun = "source"
+    selected_by = ("sources",)
+    settings_type = TrainSettings
+    trains = True
+
+    def items(self, run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Item]:
+        """The sources among these that the study trains."""
+        names = select_names([source.name for source in run.study.sources], sources, "source")
+        return [Item(name) for name in names if run.study.source(name).kind == "study"]
+
+    def label(self, item: Item) -> str:
+        """How messages name it."""
+        return f"source {item.source}"
+
+    def status(self, run: CachedRun, item: Item) -> Status:
+        """Whether its card and weights are there and are those of the study's settings."""
+        file = run.source_folder(item.source) / FILE_NAME
+        if not file.exists():
+            return Status("missing")
+        card = read_source_card(file)
+        if not card.weights_file(file.parent).exists():
+            return Status("missing", reasons=("its weights",))
+        entry = run.study.source(item.source)
+        keys = training_keys(run, entry)
+        if is_valid(card.content_key, keys):
+            return Status("done", seconds=card.seconds, arithmetic=card.key_parts.get("arithmetic", ""))
+        records = {"train": f"records of {entry.dataset} source_train", "eval": f"records of {entry.dataset} eval"}
+        reasons = changes(card.key_parts, nearest_key(keys, card.key_parts), lambda name: records.get(name, name))
+        return Status("stale", reasons, seconds=card.seconds)
+
+    def problems(self, run: CachedRun) -> Iterator[str]:
+        """Of cards and weights of all sources in the folder."""
+        for file in sorted((run.folder / "sources").glob(f"*/{FILE_NAME}")):
+            yield from _problems(file)
+
+    def finished_seconds(self, run: Run) -> list[float]:
+        """What finished trainings took."""
+        return [read_source_card(file).seconds for file in (run.folder / "sources").glob(f"*/{FILE_NAME}")]
+
+    def estimate(self, run: Run, item: Item, parts: Sequence[str], probe: Probe) -> float:
+        """The steps of the schedule and the evaluation after them."""
+        dataset = run.study.source(item.source).dataset
+        return probe.training(probe.network(target_network(run, dataset)), dataset, schedule_of(training_of(run)))
+
+    def start(self, run: Run, items: Sequence[Item], settings: TrainSettings) -> Work:
+        """Train what is missing."""
+        from seg_transfer.stages.training import train_source
+
+        return lambda item, held: train_source(run, run.study.source(item.source), held, settings.workers)
 
 
-def missing_sources(run: Run, *, only: Sequence[str] = ()) -> list[str]:
-    """Names of the sources that the study trains and that are missing or were trained with other settings."""
-    entries = trained_by_study(run, only)
-    return [entry.name for entry in entries if not _is_trained(run, entry, training_keys(run, entry))]
+def training_keys(run: Run, entry: SourceEntry) -> TrainingKeys:
+    """Keys of a source's training, one for each arithmetic that its schedule allows."""
+    training = training_of(run)
+    parts: dict[str, object] = {
+        "model": target_network(run, entry.dataset),
+        "seed": training.seed,
+        "initialisation": initialization_key(run),
+        "manifest": manifest_key(run.manifests[entry.dataset]),
+        "train": run.records_key(entry.dataset, run.records(entry.dataset, "source_train")),
+    }
+    eval_key = run.records_key(entry.dataset, run.records(entry.dataset, "eval"))
+    return keys_by_arithmetic(schedule_of(training), parts, eval_key)
 
 
-def _is_trained(run: Run, entry: SourceEntry, keys: TrainingKeys) -> bool:
-    folder = run.source_folder(entry.name)
-    if not ((folder / FILE_NAME).exists() and (folder / _WEIGHTS).exists()):
-        return False
-    return is_valid(read_source_card(folder / FILE_NAME).content_key, keys)
-
-
-def _train_source(run: Run, entry: SourceEntry, held: Held, n_workers: int, say: Say) -> None:
-    keys, folder = training_keys(run, entry), run.source_folder(entry.name)
-    # Without the eval split: when that must be mended, the training is not lost.
-    work_dirs = {name: folder / f"training_{weights[:12]}" for name, (weights, _) in keys.items()}
-    if _is_trained(run, entry, keys):
-        _remove(work_dirs.values())  # of a process that ended between the last two lines below
+def _problems(file: Path) -> Iterator[str]:
+    card = card_or_problem(file)
+    if isinstance(card, str):
+        yield card
         return
-    began = time.monotonic()
-    training, model = training_of(run), target_network(run, entry.dataset)
-    arithmetic = arithmetic_here(schedule_of(training))
-    network = build_network(model, seed=training.seed)
-    initialisation = common_initialisation(run, network)
-    crops = TrainingCrops(
-        run.records(entry.dataset, "source_train"), run.manifests[entry.dataset], schedule_of(training), training.seed
-    )
-    with progress_of(f"train {entry.name}") as tick:
-        fit(network, crops, work_dirs[arithmetic], n_workers=n_workers, progress=tick)
-    found = evaluate_on(as_source_model(network, model), run.records(entry.dataset, "eval"), crops.manifest)
-    if not (is_main_process() and held()):
-        return
-    keep_network(
-        folder,
-        network,
-        crops,
-        found,
-        source=entry.name,
-        config=run.study.model.name if run.study.model else "",
-        model=model,
-        initialisation=initialisation,
-        seconds=time.monotonic() - began,
-        key=keys[arithmetic][1],
-    )
-    _remove(work_dirs.values())
-    say(f"source {entry.name}: mIoU {found.miou:.4f} on its own eval split ({time.monotonic() - began:.0f} s)")
+    if card.source != file.parent.name:
+        yield f"{file}: field source is {card.source!r} in the folder of {file.parent.name!r}; train the source again"
+    if not 0 <= card.miou <= 1:
+        yield f"{file}: field miou is {card.miou}; a fraction in [0, 1] is expected, train the source again"
 
 
-def _remove(folders: Iterable[Path]) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def keep_network(
-    folder: Path,
-    network: nn.Module,
-    crops: TrainingCrops,
-    found: SegmentationQuality,
-    *,
-    source: str,
-    config: str,
-    model: ModelConfig,
-    initialisation: str,
-    seconds: float,
-    key: Key,
-) -> None:
-    """Write the weights of a trained network, and beside them the card that says what it is."""
-    # The old card must not describe the new weights, not even for a moment.
-    (folder / FILE_NAME).unlink(missing_ok=True)
-    save_weights(network.state_dict(), folder / _WEIGHTS)
-    classes = crops.manifest.classes
-    card = SourceCard(
-        source=source,
-        dataset=crops.manifest.name,
-        classes=classes,
-        config=config,
-        model=model,
-        weights=_WEIGHTS,
-        sha256=sha256_of_file(folder / _WEIGHTS),
-        initialisation=initialisation,
-        seed=crops.seed,
-        steps=crops.schedule.steps,
-        schedule=crops.schedule.model_dump(mode="json"),
-        n_train_images=len(crops.records),
-        miou=found.miou,
-        class_iou=found.class_iou,
-        absent_classes=tuple(classes[index] for index in found.absent),
-        n_eval_images=found.n_images,
-        seconds=seconds,
-        content_key=key,
-        key_parts=key.parts,
-        seg_transfer_version=__version__,
-        created_utc=now_utc(),
-    )
-    write_source_card(card, folder)
+STAGE = TrainStage()

@@ -1,4 +1,4 @@
-"""What the processes that one command started know of each other: variables, and events on stdout."""
+"""What the processes of one command know of each other: environment variables, and events on stdout."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import os
 import signal
 import sys
 import threading
-from pathlib import Path
 
 from seg_transfer.store.lease import SESSION
 
 # Set where the process that started this one holds its stdin open, reads its events, and says what failed.
 ATTACHED = "SEG_TRANSFER_ATTACHED"
-# "2/8": which of them this is. Each begins at another place, so that they seldom meet.
+# "2/8": which of them this is. Each begins at another item, so that they seldom compete.
 WORKER = "SEG_TRANSFER_WORKER"
 # Begins a line on stdout that is for the process which started this one.
 EVENT = "\x1e"
@@ -24,8 +23,13 @@ def session() -> str:
     return os.environ.get(SESSION, "")
 
 
+def is_worker() -> bool:
+    """Whether another process started this one to do a share of its work: one of an engine's, or torchrun."""
+    return bool(session()) or "LOCAL_RANK" in os.environ
+
+
 def attached() -> bool:
-    """Whether the process that started this one listens to it."""
+    """Whether the process that started this one reads its events."""
     return bool(os.environ.get(ATTACHED))
 
 
@@ -35,8 +39,8 @@ def worker() -> tuple[int, int]:
     return int(number), int(of)
 
 
-def end_with_starter() -> None:
-    """End this process when the one that started it is gone: its stdin is closed then. Files are whole at any time."""
+def exit_with_parent() -> None:
+    """End this process when the one that started it ends, which closes its stdin. Files are complete at any time."""
     if not attached():
         return
 
@@ -49,11 +53,6 @@ def end_with_starter() -> None:
 
 
 def announce(**event: object) -> None:
-    """Tell the process that started this one how far it is."""
+    """Report progress to the process that started this one."""
     if attached() and os.environ.get("RANK", "0") == "0":
         print(EVENT + json.dumps(event), file=sys.stdout, flush=True)
-
-
-def place_words(study_file: Path, data_root: Path, folder: Path) -> list[str]:
-    """The words by which a command in another working directory finds the same study, data and run folder."""
-    return [str(study_file.resolve()), "--data-root", str(data_root.resolve()), "--run-folder", str(folder.resolve())]

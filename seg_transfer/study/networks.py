@@ -8,7 +8,7 @@ from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.models.configs import ModelConfig, read_model_config, resolve, with_classes, with_normalisation
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.specs import MmsegSource, SourceSpec, spec_key
-from seg_transfer.store.content_key import Key
+from seg_transfer.store.content_key import Key, sha256_of_file
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 from seg_transfer.study.definition import schedule_of
 from seg_transfer.study.run import Run, training_of
@@ -73,4 +73,10 @@ def tunable_source(run: Run, entry: SourceEntry) -> MmsegSource:
 
 def weights_key(run: Run, entry: SourceEntry) -> Key:
     """Key of a source's network and weights; raises CheckpointError as `source_spec` does."""
-    return run.once(f"weights of {entry.name}", lambda: spec_key(source_spec(run, entry), memo=run.memo))
+    return run.cached(f"weights of {entry.name}", lambda: spec_key(source_spec(run, entry), memo=run.memo))
+
+
+def initialization_key(run: Run) -> str | None:
+    """Hash of the weights that the study's own networks start from; None for random ones."""
+    checkpoint = init_checkpoint_of(run)
+    return sha256_of_file(checkpoint, run.memo) if checkpoint else None

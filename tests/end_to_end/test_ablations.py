@@ -11,7 +11,7 @@ import pytest
 from seg_transfer.evaluation import evaluate
 from seg_transfer.metrics import gbc
 from seg_transfer.selection.ablations import AS_IN_STUDY, COVARIANCES, DIMENSIONS, ablate_gbc, ablate_samples
-from seg_transfer.stages.context import Bench, observations_of
+from seg_transfer.stages.context import ScoringContext, observe
 from seg_transfer.store.results import read_pairs
 from seg_transfer.study.run import open_run
 
@@ -34,12 +34,12 @@ def row(frame: pd.DataFrame, ablation: str, setting: str, metric: str = "gbc") -
     return found
 
 
-def test_every_way_of_sampling_is_judged_and_the_study_s_own_gives_its_numbers(study):
+def test_every_way_of_sampling_is_judged_and_the_study_s_own_gives_its_numbers(study, caplog):
+    caplog.set_level("INFO")
     run = open_run(study.study, study.world, study.run)
-    said: list[str] = []
-    frame = ablate_samples(run, performance(study), images=(2, 4), say=said.append)
+    frame = ablate_samples(run, performance(study), images=(2, 4))
     # Balance "dataset" and grid "full" are the study's own way, which is scored once for both.
-    assert len(said) == (4 + 3 + 2 + 2 - 1) * 6
+    assert len(caplog.messages) == (4 + 3 + 2 + 2 - 1) * 6
     settings = {ablation: set(rows["setting"]) for ablation, rows in frame.groupby("ablation")}
     assert settings == {
         "pixels per image": {"100", "300", "1000", "3000"},
@@ -68,22 +68,22 @@ def test_every_way_of_sampling_is_judged_and_the_study_s_own_gives_its_numbers(s
     assert scores["images-2"]["n_images"].iloc[0] == 2
 
 
-def test_gbc_has_a_score_for_every_setting_and_is_not_computed_again(study):
+def test_gbc_has_a_score_for_every_setting_and_is_not_computed_again(study, caplog):
+    caplog.set_level("INFO")
     run = open_run(study.study, study.world, study.run)
-    said: list[str] = []
-    frame = ablate_gbc(run, performance(study), say=said.append)
-    assert len(said) == 6
+    frame = ablate_gbc(run, performance(study))
+    assert len(caplog.messages) == 6
     assert frame["setting"].nunique() == len(COVARIANCES) * len(DIMENSIONS)
     stored = pd.read_parquet(study.run / "ablations/gbc/dusk_street/day_street.parquet")
-    bench = Bench(run, "cpu", None, 1 << 30)
-    seen = observations_of(bench, run.study.source("dusk_street"), bench.target("day_street"))
+    context = ScoringContext.of(run)
+    seen = observe(context, run.study.source("dusk_street"), context.target("day_street"))
     of = stored.set_index(["covariance", "n_components"])["score"]
     assert of["full", 32] == gbc(seen.features, seen.labels, n_components=32, covariance="full")
     assert of["diagonal", 0] == gbc(seen.features, seen.labels, n_components=None)
     assert row(frame, "covariance and PCA", "diagonal, 64")["mean_difference"] == 0
 
-    again = ablate_gbc(run, performance(study), say=said.append)
-    assert len(said) == 6
+    again = ablate_gbc(run, performance(study))
+    assert len(caplog.messages) == 6
     pd.testing.assert_frame_equal(again, frame)
 
 

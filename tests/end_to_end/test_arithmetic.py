@@ -7,19 +7,21 @@ from typing import Any
 import pytest
 from files import found_below
 
-from seg_transfer.stages import finetune as fine_tuning
-from seg_transfer.stages import train as sources
-from seg_transfer.stages.items import Trial
-from seg_transfer.stages.keys import training_keys, trial_keys
+from seg_transfer.engines.here import run_items
+from seg_transfer.stages import STAGES, finetuning, training
+from seg_transfer.stages.base import Item
+from seg_transfer.stages.finetune import fine_tuning_keys, start_key
+from seg_transfer.stages.train import training_keys
 from seg_transfer.store.content_key import content_key, manifest_key
 from seg_transfer.store.key_parts import KEY_PARTS, parts_entry, parts_in
 from seg_transfer.store.source_card import FILE_NAME, read_source_card, write_source_card
 from seg_transfer.store.tables import PERFORMANCE, read_metadata, read_rows, write_rows
+from seg_transfer.study.definition import schedule_of
 from seg_transfer.study.run import Run, open_run
 from seg_transfer.training import fit
 
 ARITHMETIC = {True: "bfloat16", False: "float32"}
-TRAINING, TUNING = ("train", "source day_street"), ("fine-tune", "day_street -> dusk_street, seed 0")
+TRAINING, TUNING = ("train", "source day_street"), ("finetune", "day_street -> dusk_street, seed 0")
 
 
 @pytest.fixture
@@ -101,41 +103,41 @@ def stops_at(step: int, seen: list[int]) -> Any:
     return Progress
 
 
-@pytest.mark.parametrize(("module", "stage"), [(sources, "train-sources"), (fine_tuning, "finetune-pairs")])
+@pytest.mark.parametrize(("module", "stage"), [(training, "train"), (finetuning, "finetune")])
 def test_a_training_is_resumed_in_its_own_arithmetic_only(small, on, monkeypatch, module, stage):
     on(True)
-    if module is fine_tuning:
+    if module is finetuning:
         small.done("train-sources")
     seen: list[int] = []
     stopped = stops_at(2, seen)
     monkeypatch.setattr(module, "progress_of", stopped)
     with pytest.raises(StoppedError):
-        module_stage(module)(open_run(small.study, small.world, small.run))
+        start(stage, open_run(small.study, small.world, small.run))
     on(False)
     monkeypatch.setattr(module, "progress_of", stops_at(99, seen))
-    small.done(stage)
+    small.done(STAGES[stage].command)
     assert seen == [1, 2, 1, 2, 3, 4]
     assert parts_of_stage(small, module)["arithmetic"] == "float32"
     assert found_below(small.run, "resume.pth") == []  # that of the other machine neither
 
 
-def module_stage(module: Any) -> Callable[[Run], None]:
-    found: Callable[[Run], None] = module.train_sources if module is sources else module.finetune_pairs
-    return found
+def start(name: str, run: Run) -> None:
+    stage = STAGES[name]
+    run_items(stage, run, stage.items(run), stage.settings_type())
 
 
 def parts_of_stage(bench: Any, module: Any) -> dict[str, str]:
-    if module is fine_tuning:
+    if module is finetuning:
         return parts_of(bench)[1]
     return read_source_card(bench.run / "sources/day_street" / FILE_NAME).key_parts
 
 
 def earlier_keys(run: Run) -> list[Any]:
     """The keys of a training and of a fine-tuning as they were before the arithmetic was noted."""
-    entry, study = run.study.source("day_street"), run.study
+    study = run.study
     of_training = content_key(
         model=read_source_card(run.source_folder("day_street") / FILE_NAME).model,
-        schedule=sources.schedule_of(study.source_training).model_dump(mode="json"),
+        schedule=schedule_of(study.source_training).model_dump(mode="json"),
         seed=study.source_training.seed,
         initialisation=None,
         manifest=manifest_key(run.manifests["day_street"]),
@@ -143,9 +145,9 @@ def earlier_keys(run: Run) -> list[Any]:
         eval=run.records_key("day_street", run.records("day_street", "eval")),
     )
     of_tuning = content_key(
-        start=fine_tuning.start_key(run, Trial(entry, "dusk_street", 0)),
+        start=start_key(run, Item("day_street", "dusk_street", 0)),
         normalisation=study.normalisation,
-        schedule=sources.schedule_of(study.fine_tuning).model_dump(mode="json"),
+        schedule=schedule_of(study.fine_tuning).model_dump(mode="json"),
         seed=0,
         manifest=manifest_key(run.manifests["dusk_street"]),
         train=run.records_key("dusk_street", run.low_shot("dusk_street")),
@@ -185,6 +187,6 @@ def test_keys_of_the_arithmetics_differ(small):
     entry = run.study.source("day_street")
     keys = [*training_keys(run, entry).values()]
     small.done("train-sources")
-    keys += trial_keys(run, Trial(entry, "dusk_street", 0)).values()
+    keys += fine_tuning_keys(run, Item("day_street", "dusk_street", 0)).values()
     found = [key for of_both in keys for key in of_both]
     assert len(set(found)) == len(found) == 16

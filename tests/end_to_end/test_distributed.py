@@ -128,14 +128,14 @@ class Trouble:
     image: Path
 
     def has_failed(self) -> bool:
-        holder = holder_of(self.bench.run / "leases/sources/day_street")
+        holder = holder_of(self.bench.run / "leases/train/day_street")
         return holder is not None and bool(holder.failed)
 
     def goes_through(self, has_failed: Callable[[], bool], start: Callable[[], Any]) -> Any:
         """While the stage runs: another process holds the other source's lease for longer than processes of a group
         wait for each other, and then one that trains it is killed.
         """
-        with leased(self.bench.run / "leases/sources/dusk_street"):
+        with leased(self.bench.run / "leases/train/dusk_street"):
             command = start()
             await_that(has_failed)
             await_that(lambda: ranks(1, self.bench) != [])

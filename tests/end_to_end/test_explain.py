@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from seg_transfer.demo import world
+from seg_transfer.engines.here import run_items
 from seg_transfer.observations.projection import umap_installed
-from seg_transfer.stages import context as observing
-from seg_transfer.stages import explain as stage
+from seg_transfer.stages import STAGES, context, explain, explaining
+from seg_transfer.stages.explain import ExplainSettings
 from seg_transfer.store.explanations import SCHEMAS, overlaps_of, read_explanation
 from seg_transfer.study.run import open_run
 
@@ -94,7 +95,8 @@ def test_maps_show_the_same_pixels_of_every_source(tuned):
 
 def test_a_map_of_many_pixels_is_balanced(finished, copy_of, run, monkeypatch):
     bench = copy_of(finished)
-    monkeypatch.setattr(stage, "MAP_PIXELS", 60)
+    monkeypatch.setattr(explain, "MAP_PIXELS", 60)
+    monkeypatch.setattr(explaining, "MAP_PIXELS", 60)
     run(bench, *ONE)
     frames = read_explanation(bench.run, "day_street", TARGET)
     shown = frames["map"]["label"].value_counts()
@@ -232,7 +234,7 @@ def test_a_second_run_runs_no_network_and_changes_no_byte(tuned, copy_of, run, m
     bench = copy_of(tuned)
     first = run(bench, *ONE)  # paths of the data have changed, their content has not
     before = bench.state()
-    for module in (stage, observing):
+    for module in (explaining, context):
         monkeypatch.setattr(module, "extract", refuse)
     assert run(bench, *ONE) == first
     assert bench.state() == before
@@ -275,10 +277,11 @@ def test_one_changed_label_pixel_makes_its_target_anew(tuned, copy_of, run):
 def test_a_umap_replaces_the_map(tuned, copy_of, monkeypatch):
     """In this process it is replaced by what is quick; its own test is that of the projection."""
     bench = copy_of(tuned)
-    monkeypatch.setattr(stage, "umap_points", lambda features, seed: features[:, :2].astype(np.float64))
+    monkeypatch.setattr(explaining, "umap_points", lambda features, seed: features[:, :2].astype(np.float64))
     before = bench.state()
     run_ = open_run(bench.study, bench.world, bench.run)
-    stage.explain(run_, sources=["day_street"], targets=[TARGET], umap=True, say=lambda _line: None)
+    stage = STAGES["explain"]
+    run_items(stage, run_, stage.items(run_, ["day_street"], [TARGET]), ExplainSettings(umap=True))
     frames = read_explanation(bench.run, "day_street", TARGET)
     for name in ("map", "map_fine_tuned"):
         assert (frames[name].attrs["method"], frames[name].attrs["explained"]) == ("umap", None)
@@ -297,7 +300,7 @@ def test_a_target_must_be_named(finished, invoke):
 
 def test_umap_without_its_library_fails_before_any_work(finished, copy_of, invoke, monkeypatch):
     bench = copy_of(finished)
-    monkeypatch.setattr(stage, "umap_installed", lambda: False)
+    monkeypatch.setattr(explain, "umap_installed", lambda: False)
     ended = invoke("explain", *bench.place(), *ONE, "--umap")
     assert ended.reason(3) == "--umap needs a library that is not installed: pip install 'seg_transfer[umap]'"
     assert not (bench.run / "explanations").exists()

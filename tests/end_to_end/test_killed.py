@@ -16,8 +16,7 @@ import yaml
 from files import found_below
 from leftovers import gone_identity, temporary_of
 
-from seg_transfer.stages import finetune as fine_tuning
-from seg_transfer.stages import train as sources
+from seg_transfer.stages import finetuning
 
 LONG = {"steps": 40, "checkpoint_every": 3}
 _PATIENCE = 300.0  # seconds until a process that never writes what is awaited fails the test
@@ -111,7 +110,7 @@ def test_killed_fine_tuning_resumes_and_ends_with_the_same_miou(finished, copy_o
     assert bench.state("performance") == before
     leave_half_a_file(bench.run / "fine_tuning/day_street/cells_dark")
 
-    steps = ticks(fine_tuning)
+    steps = ticks(finetuning)
     bench.done("finetune-pairs", *only)
     resumed = steps.copy()
     assert resumed[0] > 3
@@ -139,7 +138,7 @@ def test_a_killed_source_training_resumes_and_ends_with_the_same_weights(trained
     kill_once(lambda: found_below(folder, "resume.pth") != [], bench, "train-sources", *only)
     leave_half_a_file(folder)
 
-    steps = ticks(sources)
+    steps = ticks(training)
     bench.done("train-sources", *only)
     assert steps == list(range(steps[0], 41))
     assert steps[0] > 3
@@ -167,7 +166,7 @@ def test_an_eval_image_that_must_be_mended_does_not_cost_the_training(finished, 
     whole = image.read_bytes()
     image.write_bytes(whole[: len(whole) // 2])
 
-    steps = ticks(fine_tuning)
+    steps = ticks(finetuning)
     assert "eval_0000.png: cannot be decoded" in bench.call("finetune-pairs", *only).reason(4)
     taken = steps.copy()
     assert taken

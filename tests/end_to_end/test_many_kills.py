@@ -122,7 +122,7 @@ def wait_for_a_holder(bench: Any, processes: list[int]) -> int:
     found: list[int] = []
 
     def seen() -> bool:
-        holders = [holder_of(file.parent) for file in bench.run.glob("leases/scores/*/*/holder.json")]
+        holders = [holder_of(file.parent) for file in bench.run.glob("leases/score/*/*/holder.json")]
         found.extend(holder.process for holder in holders if holder is not None and holder.process in processes)
         return found != []
 

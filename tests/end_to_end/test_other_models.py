@@ -22,7 +22,7 @@ from seg_transfer import rank_sources
 from seg_transfer.data.images import resize_to_short_side, short_side_size
 from seg_transfer.metrics import gbc, leep
 from seg_transfer.models.compat import quiet
-from seg_transfer.stages.sample import pixel_sample
+from seg_transfer.stages.sampling import pixel_sample
 from seg_transfer.study.run import open_run
 
 TARGETS = ["dusk_street", "cells_dark"]

@@ -81,7 +81,7 @@ def stored_parts(bench: Any, kind: str) -> dict[str, dict[str, str]]:
     file, schema = {
         "sample": ("samples/dusk_street.parquet", SAMPLES),
         "score": ("scores/web/dusk_street.parquet", SCORES),
-        "fine-tune": ("performance/web/dusk_street.parquet", PERFORMANCE),
+        "finetune": ("performance/web/dusk_street.parquet", PERFORMANCE),
     }[kind]
     return parts_in(read_metadata(bench.run / file, schema, [KEY_PARTS])[KEY_PARTS])
 
@@ -90,7 +90,7 @@ def stored_parts(bench: Any, kind: str) -> dict[str, dict[str, str]]:
 def test_every_part_of_a_stored_key_is_changed_below(rich, kind):
     """A part that is added to a key and has no change in this module fails here."""
     found = {part for of_row in stored_parts(rich, kind).values() for part in of_row}
-    identity = IDENTITY | ({"seed"} if kind == "fine-tune" else set())
+    identity = IDENTITY | ({"seed"} if kind == "finetune" else set())
     assert found - identity == CHANGES[kind].keys()
 
 
@@ -105,12 +105,12 @@ def test_a_changed_part_makes_its_item_stale_and_is_named(copy, invoke, monkeypa
 def test_values_are_told_as_they_were_and_are(copy, invoke, monkeypatch):
     schedule("fine_tuning", "steps", 800)(copy, monkeypatch)
     items = planned(copy, invoke)
-    assert items["fine-tune", TRIAL]["reasons"] == ["schedule.steps: 4 -> 800"]
-    assert {item["state"] for (kind, _), item in items.items() if kind != "fine-tune"} == {"done"}
+    assert items["finetune", TRIAL]["reasons"] == ["schedule.steps: 4 -> 800"]
+    assert {item["state"] for (kind, _), item in items.items() if kind != "finetune"} == {"done"}
 
 
 def test_the_control_tells_of_its_network_and_its_weights(copy, invoke, monkeypatch):
-    control = ("fine-tune", "scratch -> dusk_street, seed 0")
+    control = ("finetune", "scratch -> dusk_street, seed 0")
     image_weights(copy, monkeypatch)
     assert planned(copy, invoke)[control]["reasons"] == ["initialisation"]
     study_config("backbone")(copy, monkeypatch)
@@ -133,15 +133,15 @@ def test_another_seed_or_metric_is_missing_and_not_stale(copy, invoke, monkeypat
     study(fine_tuning={"seeds": [0, 1]})(copy, monkeypatch)
     copy.change(metrics=["gbc", "leep", "ids", "h_score"])
     items = planned(copy, invoke)
-    assert items["fine-tune", "web -> dusk_street, seed 1"]["state"] == "missing"
-    assert items["fine-tune", TRIAL]["state"] == "done"
+    assert items["finetune", "web -> dusk_street, seed 1"]["state"] == "missing"
+    assert items["finetune", TRIAL]["state"] == "done"
     assert (items["score", WEB]["state"], items["score", WEB]["reasons"]) == ("missing", ["no score of h_score"])
 
 
 def test_the_plan_and_the_stages_agree(copy, invoke, monkeypatch):
     pixel("dusk_street", "train")(copy, monkeypatch)
     items = planned(copy, invoke).values()
-    for kind, stage in (("train", "train-sources"), ("score", "score-pairs"), ("fine-tune", "finetune-pairs")):
+    for kind, stage in (("train", "train-sources"), ("score", "score-pairs"), ("finetune", "finetune-pairs")):
         of_stage = json.loads(copy.done(stage, "--dry-run", "--json"))["missing"]
         open_items = [item["name"] for item in items if item["kind"] == kind and item["state"] != "done"]
         assert [one["item"].split(": ")[0] for one in of_stage] == open_items
@@ -152,11 +152,11 @@ def test_the_plan_and_the_stages_agree(copy, invoke, monkeypatch):
 def test_seeds_keep_what_their_keys_were_made_of(copy, invoke, monkeypatch):
     study(fine_tuning={"seeds": [0, 1]})(copy, monkeypatch)
     copy.done("finetune-pairs", "--source", "web")
-    assert stored_parts(copy, "fine-tune").keys() == {"0", "1"}
+    assert stored_parts(copy, "finetune").keys() == {"0", "1"}
     pixel("dusk_street", "eval")(copy, monkeypatch)
     items = planned(copy, invoke)
     for seed in (0, 1):
-        assert items["fine-tune", f"web -> dusk_street, seed {seed}"]["reasons"] == ["records of dusk_street eval"]
+        assert items["finetune", f"web -> dusk_street, seed {seed}"]["reasons"] == ["records of dusk_street eval"]
 
 
 def test_one_more_metric_keeps_what_the_keys_of_the_others_were_made_of(copy):
@@ -175,7 +175,7 @@ def test_without_parts_a_result_is_done_or_of_an_earlier_version(copy, invoke, m
     assert {item["state"] for item in planned(copy, invoke).values()} == {"done"}
     setting(normalisation="target")(copy, monkeypatch)
     items = planned(copy, invoke)
-    for key in (("score", WEB), ("fine-tune", TRIAL)):
+    for key in (("score", WEB), ("finetune", TRIAL)):
         assert (items[key]["state"], items[key]["reasons"]) == ("stale", [plan.EARLIER_VERSION])
 
 

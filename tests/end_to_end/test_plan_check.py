@@ -205,7 +205,7 @@ def test_missing_weights(copy, lines):
     [
         (SAMPLE_FILE, "sample sample of cells_dark: missing; run seg-transfer sample"),
         (SCORE_FILE, "score day_street -> cells_dark: missing; run seg-transfer score-pairs"),
-        (PERFORMANCE_FILE, "fine-tune day_street -> cells_dark, seed 0: missing; run seg-transfer finetune-pairs"),
+        (PERFORMANCE_FILE, "finetune day_street -> cells_dark, seed 0: missing; run seg-transfer finetune-pairs"),
     ],
 )
 def test_a_missing_item(copy, lines, file, told):

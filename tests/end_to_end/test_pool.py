@@ -25,7 +25,7 @@ import os, sys
 from pathlib import Path
 taken, before = [], Path(__file__).with_name("before")
 def act(event, about):
-    if event == "os.rename" and Path(about[1]).match("leases/scores/{pair}"):
+    if event == "os.rename" and Path(about[1]).match("leases/score/{pair}"):
         taken.append(about[1])  # or it will be, if no other process was faster: the event comes before the deed
     elif event == "open" and taken:
         from seg_transfer.store.lease import holder_of
@@ -121,7 +121,7 @@ def test_an_item_with_which_three_processes_die_is_given_up_and_the_others_finis
     command = started(unscored, "score-pairs", **poison)
     _, err = command.communicate(timeout=_PATIENCE)
     assert err.count("a process was killed (SIGKILL); another takes its place") == 3
-    assert "dusk_street -> cells_dark: 3 processes died while they worked on it; see what killed them" in err
+    assert "dusk_street -> cells_dark: 3 processes crashed while they worked on it; see what killed them" in err
     assert err.splitlines()[-1].startswith("seg-transfer: failed: dusk_street -> cells_dark; all others are finished")
     assert command.returncode == 1
     done = {
@@ -160,7 +160,7 @@ def test_a_device_that_is_named_is_one_process(unscored):
     command = started(unscored, "score-pairs", "--device", "cpu", CUDA_VISIBLE_DEVICES="0,1")
     holders = set()
     while command.poll() is None:
-        for file in found_below(unscored.run / "leases/scores", "holder.json"):
+        for file in found_below(unscored.run / "leases/score", "holder.json"):
             holders |= {holder.process for holder in [holder_of(file.parent)] if holder is not None}
         time.sleep(0.001)
     _, err = command.communicate()

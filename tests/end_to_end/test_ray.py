@@ -97,7 +97,7 @@ def test_what_fails_is_reported_and_the_others_are_done(cluster, many):
     code, out, err = ended(cluster.start(*words(many), "--trust-config"))
     assert (code, len(out), n_scored(many)) == (8, 2, 2)
     *reasons, summary = sorted(err, key=lambda line: "failed: " in line)
-    assert any("poison -> day_street: 3 processes died while they worked on it" in reason for reason in reasons)
+    assert any("poison -> day_street: 3 processes crashed while they worked on it" in reason for reason in reasons)
     assert any(f"dusk_street -> cells_dark: {image}: cannot be decoded" in reason for reason in reasons)
     assert "failed: " in summary
     for label in ("poison -> day_street", "dusk_street -> cells_dark"):

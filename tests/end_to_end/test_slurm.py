@@ -155,7 +155,7 @@ def test_a_task_that_is_stopped_goes_on_and_one_with_wrong_data_fails_at_once(cl
     assert "stopped before the time limit; requeued\n" in stopped
     assert stopped.count(": start, after ") == 2
     assert "eval_0000.png: cannot be decoded" in wrong
-    assert "exit code 4; failed, for a restart cannot mend that" in wrong
+    assert "exit code 4; failed, for a restart cannot fix that" in wrong
     assert wrong.count(": start, after ") == 1
 
     file = bench.run / "performance/day_street/cells_dark.parquet"

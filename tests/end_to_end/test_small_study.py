@@ -12,8 +12,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from seg_transfer.demo import world
-from seg_transfer.stages import context as observing
-from seg_transfer.stages import train as sources
+from seg_transfer.stages import context, training
 from seg_transfer.store.content_key import sha256_of_file
 from seg_transfer.store.source_card import read_source_card
 
@@ -257,7 +256,7 @@ def test_kept_features_give_the_same_scores_again_without_any_image(trained, cop
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("ran the network again")
 
-    monkeypatch.setattr(observing, "extract", refuse)
+    monkeypatch.setattr(context, "extract", refuse)
     bench.change(metrics=["gbc", "leep", "logme"])
     bench.done("score-pairs")
     again = [row for row in bench.rows("scores") if row["metric"] != "logme"]
@@ -377,7 +376,7 @@ def test_a_training_stopped_between_its_last_step_and_its_card_ends_the_same(tra
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "evaluate_on", stop)
+        patch.setattr(training, "evaluate_on", stop)
         assert "out of memory" in bench.call("train-sources").reason(10)
     assert not (folder / "source.json").exists()
 

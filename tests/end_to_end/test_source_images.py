@@ -20,10 +20,8 @@ from seg_transfer.metrics import METRICS, Metric
 from seg_transfer.metrics._rank_mean import METRIC as RANK_MEAN
 from seg_transfer.models.load import load_source
 from seg_transfer.observations import Observations
-from seg_transfer.stages import context as observing
-from seg_transfer.stages import items, keys
-from seg_transfer.stages import score as scoring
-from seg_transfer.stages.sample import pixel_sample
+from seg_transfer.stages import context, score, scoring
+from seg_transfer.stages.sampling import pixel_sample
 from seg_transfer.store import results
 from seg_transfer.study.networks import source_spec
 from seg_transfer.study.run import open_run
@@ -62,7 +60,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Observations]:
         Metric("faulty", frozenset({"features"}), "", "", "", faulty, {}, version=1),
     ]
     metrics = METRICS | {metric.name: metric for metric in stand_ins} | {"rank_mean": RANK_MEAN}
-    for module in (seg_transfer.metrics, items, keys, scoring, results):
+    for module in (seg_transfer.metrics, score, scoring, results):
         monkeypatch.setattr(module, "METRICS", metrics)
     return observed
 
@@ -106,7 +104,7 @@ def expected_own(bench: Any) -> Observations:
 
 @pytest.mark.parametrize("limit", [5000, 90])
 def test_a_metric_sees_the_sources_own_images_as_if_they_were_a_target(bench, seen, monkeypatch, limit):
-    monkeypatch.setattr(keys, "SOURCE_OBSERVATIONS", limit)
+    monkeypatch.setattr(score, "SOURCE_OBSERVATIONS", limit)
     bench.change(metrics=["own", "gbc"])
     bench.done("score-pairs")
     expected = expected_own(bench).thinned(limit, seed=0)
@@ -183,7 +181,7 @@ def test_the_keys_of_other_metrics_do_not_know_of_source_images(bench, seen):
 def test_another_number_of_source_observations_is_another_score(bench, seen, monkeypatch):
     bench.change(metrics=["own"])
     bench.done("score-pairs")
-    monkeypatch.setattr(keys, "SOURCE_OBSERVATIONS", 300)
+    monkeypatch.setattr(score, "SOURCE_OBSERVATIONS", 300)
     assert len(missing(bench)) == 2
 
 
@@ -203,7 +201,7 @@ def test_kept_features_serve_source_images_too(bench, seen, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("ran the network again")
 
-    monkeypatch.setattr(observing, "extract", refuse)
+    monkeypatch.setattr(context, "extract", refuse)
     bench.done("score-pairs")
     assert {name: scores_of(bench, name) for name in ("own", "pooled")} == first
 

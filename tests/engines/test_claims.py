@@ -12,9 +12,9 @@ from leftovers import gone_identity
 from seg_transfer.engines import claims
 from seg_transfer.engines.claims import for_each_claimed
 from seg_transfer.errors import DataError, IncompleteError
+from seg_transfer.stages.failures import PartsFailedError
 from seg_transfer.store import lease
 from seg_transfer.store.lease import Holder, holder_of, leased
-from seg_transfer.study.run import PartsFailedError
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_an_item_with_which_three_died_is_not_tried(go, tmp_path, capsys):
     lease._write(tmp_path / "a", Holder(gone_identity(), "here", 999999999, "theirs", deaths=2))
     with pytest.raises(IncompleteError, match="failed: item a"):
         go(["a"], lambda item, held: pytest.fail("tried"))
-    assert "item a: 3 processes died while they worked on it" in capsys.readouterr().err
+    assert "item a: 3 processes crashed while they worked on it" in capsys.readouterr().err
 
 
 def test_what_failed_in_a_session_is_not_tried_by_its_others(go, tmp_path, monkeypatch):

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from seg_transfer.engines import local as pool
+from seg_transfer.engines import local
 from seg_transfer.errors import SegTransferError
 from seg_transfer.store.session import EVENT
 
-DEATHS = pool._MOST_DEATHS + 1
+CRASHES = local._MAX_CRASHES + 1
 
 
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Runs a stage of which every process is a script; what is complained of stands on stdout, between their lines."""
-    monkeypatch.setattr(pool, "complain", print)
+    """Runs a stage of which every process is a script; warnings stand on stdout, between their lines."""
+    monkeypatch.setattr(local._logger, "warning", lambda text, *values: print(text % values))
 
     def run(script: str, **options) -> None:
-        monkeypatch.setattr(pool, "command", lambda words, together: ["bash", "-c", script])
-        pool.run_in_pool(["stage"], tmp_path / "leases", "stage", **options)
+        monkeypatch.setattr(local, "command", lambda arguments, together: ["bash", "-c", script])
+        local.run_in_pool(["stage"], tmp_path / "leases", "stage", **options)
 
     return run
 
@@ -31,11 +31,11 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]
 @pytest.mark.parametrize("attempt", range(5))
 def test_all_that_a_killed_process_said_comes_before_word_of_its_death(play, capsys, attempt):
     count = 3000 + attempt  # more than one pipe holds
-    with pytest.raises(SegTransferError, match=f"{DEATHS} processes in a row were killed"):
+    with pytest.raises(SegTransferError, match=f"{CRASHES} processes in a row were killed"):
         play(f"seq {count}; printf 'cut off'; kill -KILL $$")
     said = [*map(str, range(1, count + 1)), "cut off"]
     death = "a process was killed (SIGKILL); another takes its place"
-    assert capsys.readouterr().out.splitlines() == ([*said, death] * DEATHS)[:-1]
+    assert capsys.readouterr().out.splitlines() == ([*said, death] * CRASHES)[:-1]
 
 
 def test_both_streams_come_through_to_the_end(play, capfd):
@@ -61,7 +61,7 @@ def test_what_a_killed_process_started_is_not_waited_for(play, capsys):
     with pytest.raises(SegTransferError):
         play("sleep 1000 & echo $!; kill -KILL $$")
     left = [int(line) for line in capsys.readouterr().out.splitlines() if line.isdecimal()]
-    assert len(left) == DEATHS
+    assert len(left) == CRASHES
     for process in left:
         os.kill(process, signal.SIGKILL)  # it is still there
 
@@ -74,7 +74,7 @@ def test_the_last_words_of_processes_that_are_stopped_come_through(play, capsys,
 
         yield tick
 
-    monkeypatch.setattr(pool, "progress_of", interrupted_by_progress)
+    monkeypatch.setattr(local, "progress_of", interrupted_by_progress)
     event = EVENT + json.dumps({"done": "a", "total": 2})
     with pytest.raises(KeyboardInterrupt):
         play(f"trap 'seq 20000; exit 143' TERM; echo '{event}'; while :; do sleep 0.05; done")
@@ -100,7 +100,7 @@ def test_the_last_words_of_processes_that_are_stopped_come_through(play, capsys,
 def test_several_processes_share_the_cores_unless_the_user_says_otherwise(
     play, capsys, monkeypatch, gpus, together, own, expected
 ):
-    monkeypatch.setattr(pool, "available_cores", lambda: 8)
+    monkeypatch.setattr(local, "available_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if own:
         monkeypatch.setenv("OMP_NUM_THREADS", own)
@@ -117,4 +117,4 @@ def test_cores_are_those_that_the_process_may_use(monkeypatch, tmp_path, quota, 
     file = tmp_path / "cpu.max"
     if quota:
         file.write_text(quota)
-    assert pool.available_cores(file) == expected
+    assert local.available_cores(file) == expected

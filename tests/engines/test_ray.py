@@ -16,7 +16,7 @@ def run(tasks: list[Task]) -> None:
     run_on_ray(lambda: tasks, Path("leases"), "score-pairs", n_cpus=1)
 
 
-TASKS = [Task("score-pairs b", print, {}, {"a -> b": Path("leases/scores/a/b")})]
+TASKS = [Task("score-pairs b", print, {}, {"a -> b": Path("leases/score/a/b")})]
 
 
 def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

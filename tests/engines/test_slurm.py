@@ -5,23 +5,27 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from seg_transfer.cli import main
+from seg_transfer.engines.job import Job
 from seg_transfer.engines.slurm import (
     MAX_ARRAY_SIZE,
     MAX_RESTARTS,
     Resources,
-    Stage,
     array_script,
     max_array_size,
-    number_of_items,
+    number_of_shards,
 )
 from seg_transfer.resources import shipped
-from seg_transfer.study.run import Run, open_run, shard_of, share
+from seg_transfer.stages import STAGES
+from seg_transfer.stages.base import Selection, shard_from
+from seg_transfer.study.run import Run, open_run
 
 BLANKS = "it's 100% of a b"
 REQUEUED = "requeue 7_1"
@@ -61,8 +65,12 @@ def pretend(command: Path, *lines: str) -> Path:
     return command
 
 
-def script_of(run: Run, stage: Stage = Stage.SCORE, most_tasks: int = MAX_ARRAY_SIZE, **resources) -> str:
-    return array_script(run, study_file(run), stage, Resources(**resources), most_tasks)
+def job(run: Run, stage: str = "score") -> Job:
+    return Job(STAGES[stage], run, study_file(run), settings=STAGES[stage].settings_type())
+
+
+def script_of(run: Run, stage: str = "score", most_tasks: int = MAX_ARRAY_SIZE, **resources) -> str:
+    return array_script(job(run, stage), Resources(**resources), most_tasks)
 
 
 def study_file(run: Run) -> Path:
@@ -92,14 +100,9 @@ def submit(run: Run, *options: str) -> int:
 
 def test_a_task_per_target_per_trained_source_and_per_fine_tuning(run):
     # 2 seeds of (4 pairs + 2 from scratch); the source that is brought along has both targets.
-    assert {stage: number_of_items(run, stage) for stage in Stage} == {"train": 2, "score": 2, "finetune": 12}
-    assert "--array=0-11" in options_of(script_of(run, Stage.FINETUNE))
-
-
-def test_the_number_of_fine_tunings_is_that_of_the_stage_itself(run):
-    from seg_transfer.stages.finetune import wanted_trials
-
-    assert number_of_items(run, Stage.FINETUNE) == len(wanted_trials(run))
+    expected = {"train": 2, "sample": 2, "score": 2, "finetune": 12}
+    assert {stage: number_of_shards(job(run, stage)) for stage in expected} == expected
+    assert "--array=0-11" in options_of(script_of(run, "finetune"))
 
 
 @pytest.mark.parametrize(
@@ -113,20 +116,22 @@ def test_the_number_of_fine_tunings_is_that_of_the_stage_itself(run):
     ],
 )
 def test_a_task_has_several_items_where_the_cluster_takes_no_more_tasks(run, most_tasks, array, per_task, said):
-    script = script_of(run, Stage.FINETUNE, most_tasks)
+    script = script_of(run, "finetune", most_tasks)
     assert f"--array={array}" in options_of(script)
     assert script.splitlines()[1] == f"# {said}"
     # The shards of so many tasks hold every item once, and none more than the script says and has restarts for.
     shard = command_of(script)[-1]
     tasks = int(shard.rpartition("/")[2])
-    shares = [share(range(12), shard_of(shard.replace("$SLURM_ARRAY_TASK_ID", str(task)))) for task in range(tasks)]
-    assert sorted(item for own in shares for item in own) == list(range(12))
+    shards = [shard_from(shard.replace("$SLURM_ARRAY_TASK_ID", str(task))) for task in range(tasks)]
+    stage = STAGES["finetune"]
+    shares = [stage.selected(run, Selection(shard=one)) for one in shards]
+    assert Counter(item for own in shares for item in own) == Counter(stage.items(run))
     assert max(map(len, shares)) == per_task
     assert f"\nmax_restarts={per_task * MAX_RESTARTS}\n" in script
 
 
 def test_no_more_tasks_run_at_a_time_than_were_asked_for(run):
-    script = script_of(run, Stage.FINETUNE, 5, max_running=2)
+    script = script_of(run, "finetune", 5, max_running=2)
     assert "--array=0-4%2" in options_of(script)
     assert script.splitlines()[1] == "# 12 fine-tunings in 5 tasks, up to 3 in a task, 2 at a time"
 
@@ -186,16 +191,16 @@ def test_paths_with_blanks_quotes_and_per_cent_signs_arrive_whole(run):
 def test_relative_paths_are_those_of_where_it_was_submitted(run, monkeypatch):
     monkeypatch.chdir(run.folder.parent)
     here = open_run(Path("study.yaml"), Path(os.path.relpath(run.data_root)), Path("run"))
-    assert array_script(here, Path("study.yaml"), Stage.SCORE, Resources()) == script_of(run)
+    assert array_script(replace(job(here), study_file=Path("study.yaml")), Resources()) == script_of(run)
 
 
 @pytest.mark.parametrize(
     ("stage", "gpus", "words"),
     [
-        (Stage.TRAIN, 1, ["--threads", "8", "--workers", "7"]),
-        (Stage.TRAIN, 0, ["--threads", "8", "--shard"]),
-        (Stage.FINETUNE, 2, ["--threads", "4", "--workers", "3"]),
-        (Stage.SCORE, 2, ["--threads", "8", "--shard"]),
+        ("train", 1, ["--threads", "8", "--workers", "7"]),
+        ("train", 0, ["--threads", "8", "--shard"]),
+        ("finetune", 2, ["--threads", "4", "--workers", "3"]),
+        ("score", 2, ["--threads", "8", "--shard"]),
     ],
 )
 def test_the_cpus_are_shared_out_to_processes_and_readers_of_images(run, stage, gpus, words):
@@ -206,7 +211,7 @@ def test_the_cpus_are_shared_out_to_processes_and_readers_of_images(run, stage, 
 
 def test_several_gpus_train_together_and_score_alone(run):
     launcher = ["-m", "seg_transfer.training.launch", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"]
-    assert command_of(script_of(run, Stage.TRAIN, gpus=2))[1:6] == launcher
+    assert command_of(script_of(run, "train", gpus=2))[1:6] == launcher
     assert "seg_transfer.training.launch" not in command_of(script_of(run, gpus=2))
 
 
@@ -300,7 +305,7 @@ def requeued(commands: Path) -> str:
     [
         ("exit 0", 0, "", "done"),
         *(
-            (f"exit {code}", code, "", f"exit code {code}; failed, for a restart cannot mend that")
+            (f"exit {code}", code, "", f"exit code {code}; failed, for a restart cannot fix that")
             for code in range(2, 10)
         ),
         ("exit 1", 0, REQUEUED, "exit code 1; requeued"),

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.emoji import Emoji
 
 import seg_transfer
+from seg_transfer.console import plain_console
 from seg_transfer.evaluation import evaluate
-from seg_transfer.messages import plain_console
 from seg_transfer.progress import progress_of
 from seg_transfer.reports.explanations import Explained, explanation_tables
 from seg_transfer.reports.plan import render_plan

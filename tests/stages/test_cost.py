@@ -5,8 +5,9 @@ import yaml
 
 from seg_transfer.demo.world import DOMAINS, build_world
 from seg_transfer.resources import shipped
-from seg_transfer.stages import cost
-from seg_transfer.stages.cost import missing_score_costs, missing_source_costs, missing_trial_costs
+from seg_transfer.stages import STAGES, cost, score
+from seg_transfer.stages.base import Item, Stage
+from seg_transfer.stages.cost import Missing, Probe, missing_costs
 from seg_transfer.store.source_card import SourceCard, write_source_card
 from seg_transfer.store.tables import PERFORMANCE, SCORES, write_rows
 from seg_transfer.study.definition import SourceEntry
@@ -44,17 +45,16 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return seconds
 
 
+def costs(run: Run, stage: str, *sources: str) -> list[Missing]:
+    return missing_costs(STAGES[stage], run, STAGES[stage].items(run, sources), "cpu")
+
+
 @pytest.fixture
 def keyless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sources are as good as trained: what they are decides no cost."""
-    monkeypatch.setattr(
-        cost,
-        "missing_trials",
-        lambda run, *_: [cost.Trial(run.study.sources[0], "cells_dark", seed) for seed in (0, 1)],
-    )
-    monkeypatch.setattr(
-        cost, "missing_scores", lambda run, **_: {(run.study.sources[0], "cells_dark"): ["gbc", "leep"]}
-    )
+    """Sources count as trained and one pair is missing: what sources are decides no cost."""
+    parts = {"score": {Item("day_street", "cells_dark"): ("gbc", "leep")}}
+    parts["finetune"] = {Item("day_street", "cells_dark", seed): () for seed in (0, 1)}
+    monkeypatch.setattr(Stage, "missing", lambda stage, *_: parts[stage.name])
 
 
 def write_card(run: Run, name: str, seconds: float) -> None:
@@ -87,7 +87,7 @@ def write_card(run: Run, name: str, seconds: float) -> None:
 
 
 def test_a_training_costs_three_forward_passes_per_image_and_one_per_eval_image(run, timed):
-    missing = missing_source_costs(run, "cpu")
+    missing = costs(run, "train")
     expected = 0.5 * (3 * STEPS * BATCH + N_EVAL)  # the quickest of three tries
     assert [(one.item, one.seconds, one.basis) for one in missing] == [
         ("source day_street", expected, "a timed forward pass"),
@@ -96,28 +96,30 @@ def test_a_training_costs_three_forward_passes_per_image_and_one_per_eval_image(
 
 
 def test_a_fine_tuning_costs_like_any_training_and_a_network_is_timed_once(run, timed, keyless):
-    missing = missing_trial_costs(run, "cpu")
+    missing = costs(run, "finetune")
     assert [one.item for one in missing] == ["day_street -> cells_dark, seed 0", "day_street -> cells_dark, seed 1"]
     assert {one.seconds for one in missing} == {0.5 * (3 * STEPS * BATCH + N_EVAL)}
 
 
 def test_scoring_costs_one_forward_pass_per_image(run, timed, keyless):
-    (missing,) = missing_score_costs(run, "cpu")
+    (missing,) = costs(run, "score")
     assert (missing.item, missing.seconds) == ("day_street -> cells_dark: gbc, leep", 0.5 * N_TRAIN)
 
 
 def test_the_own_images_of_a_source_cost_one_more_forward_pass_with_its_first_pair(run, timed, monkeypatch):
-    first, second = run.study.sources
-    missing = {(first, "cells_dark"): ["gbc", "own"], (first, "elsewhere"): ["own"], (second, "day_street"): ["gbc"]}
-    monkeypatch.setattr(cost, "missing_scores", lambda run, **_: missing)
-    monkeypatch.setattr(cost, "needs_source_images", lambda name: name == "own")
+    missing = {
+        Item("day_street", "cells_dark"): ("gbc", "own"),
+        Item("day_street", "elsewhere"): ("own",),
+        Item("cells_dark", "day_street"): ("gbc",),
+    }
+    monkeypatch.setattr(Stage, "missing", lambda *_: missing)
+    monkeypatch.setattr(score, "needs_source_images", lambda name: name == "own")
     run.manifests["elsewhere"] = run.manifests["cells_dark"]
-    costs = [one.seconds for one in missing_score_costs(run, "cpu")]
-    assert costs == [0.5 * 2 * N_TRAIN, 0.5 * N_TRAIN, 0.5 * N_TRAIN]
+    assert [one.seconds for one in costs(run, "score")] == [0.5 * 2 * N_TRAIN, 0.5 * N_TRAIN, 0.5 * N_TRAIN]
 
 
 def test_a_real_forward_pass_takes_some_time(run):
-    (missing,) = missing_source_costs(run, "cpu", ["cells_dark"])
+    (missing,) = costs(run, "train", "cells_dark")
     assert missing.item == "source cells_dark"
     assert 0 < missing.seconds < 3600
 
@@ -130,26 +132,26 @@ def no_probe(*_: object) -> float:
 
 
 def test_finished_sources_tell_the_cost_of_the_missing_ones(run, monkeypatch):
-    monkeypatch.setattr(cost._Probe, "_forward", no_probe)
+    monkeypatch.setattr(Probe, "forward", no_probe)
     write_card(run, "day_street", 30.0)
     write_card(run, "cells_dark", 50.0)
-    missing = missing_source_costs(run, "cpu", ["cells_dark"])  # both were trained with other settings
+    missing = costs(run, "train", "cells_dark")  # both were trained with other settings
     assert [(one.item, one.seconds, one.basis) for one in missing] == [("source cells_dark", 40.0, "finished items")]
 
 
 def test_finished_fine_tunings_tell_the_cost_of_the_missing_ones(run, monkeypatch, keyless):
-    monkeypatch.setattr(cost._Probe, "_forward", no_probe)
+    monkeypatch.setattr(Probe, "forward", no_probe)
     row = {"source": "x", "target": "y", "miou": 0.5, **PROVENANCE}
     for source, seconds in (("x", [10.0, 20.0]), ("z", [60.0])):
         rows = [{**row, "seed": seed, "seconds": one} for seed, one in enumerate(seconds)]
         write_rows(run.performance_file(source, "y"), PERFORMANCE, rows)
-    assert [(one.seconds, one.basis) for one in missing_trial_costs(run, "cpu")] == [(30.0, "finished items")] * 2
+    assert [(one.seconds, one.basis) for one in costs(run, "finetune")] == [(30.0, "finished items")] * 2
 
 
 def test_finished_pairs_tell_the_cost_of_the_missing_ones_and_a_late_metric_does_not_make_them_cheap(
     run, monkeypatch, keyless
 ):
-    monkeypatch.setattr(cost._Probe, "_forward", no_probe)
+    monkeypatch.setattr(Probe, "forward", no_probe)
     row = {"source": "x", "target": "y", **PROVENANCE}
     write_rows(
         run.scores_file("x", "y"),
@@ -157,13 +159,13 @@ def test_finished_pairs_tell_the_cost_of_the_missing_ones_and_a_late_metric_does
         [{**row, "metric": "gbc", "seconds": 8.0}, {**row, "metric": "leep", "seconds": 2.0}],
     )
     write_rows(run.scores_file("z", "y"), SCORES, [{**row, "metric": "gbc", "seconds": 12.0}])
-    (missing,) = missing_score_costs(run, "cpu")
+    (missing,) = costs(run, "score")
     assert (missing.seconds, missing.basis) == (10.0, "finished items")
 
 
 def test_nothing_missing_costs_nothing(run, monkeypatch):
-    monkeypatch.setattr(cost, "missing_sources", lambda *_, **__: [])
-    assert missing_source_costs(run, "cpu") == []
+    monkeypatch.setattr(Stage, "missing", lambda *_: {})
+    assert costs(run, "train") == []
 
 
 def test_an_entry_of_the_study_is_what_the_fixtures_think_it_is(run):

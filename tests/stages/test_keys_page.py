@@ -12,10 +12,12 @@ import seg_transfer.store
 from seg_transfer.demo.world import build_world
 from seg_transfer.models.specs import FactorySource, MmsegSource, TimmSource, TransformersSource, spec_key
 from seg_transfer.resources import shipped
-from seg_transfer.stages import keys
-from seg_transfer.stages.items import Trial
+from seg_transfer.selection import ablations
+from seg_transfer.stages import explain, finetune, sample, score, train
+from seg_transfer.stages.base import Item
 from seg_transfer.store import content_key
 from seg_transfer.store.content_key import Key, manifest_key, settings_key
+from seg_transfer.study import networks
 from seg_transfer.study.networks import weights_key
 from seg_transfer.study.run import Run, open_run
 
@@ -66,15 +68,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def made(run: Run) -> dict[str, list[Key]]:
     """Name of a key -> examples of it that show all its parts."""
     folder, web = run.folder.parent, run.study.source("web")
-    weights, sample = weights_key(run, web), keys.low_shot_sample_key(run, "dusk_street")
-    observations = keys.observations_key(run, web, weights, sample)
-    explained = keys.explanation_keys(observations, "pca", 10)
+    weights, drawn = weights_key(run, web), sample.low_shot_sample_key(run, "dusk_street")
+    observations = score.observations_key(run, web, weights, drawn)
+    explained = explain.explanation_keys(observations, "pca", 10)
     files, w = run.low_shot("dusk_street"), folder / "w.pth"
     return {
         "manifest": [manifest_key(run.manifests["dusk_street"])],
         "records": [run.records_key("dusk_street", files)],
-        "sample": [sample, keys.sample_key(run, "dusk_street", files)],
-        "stored sample": [keys.stored_sample_key(run.records_key("dusk_street", files), "[]")],
+        "sample": [drawn, sample.sample_key(run, "dusk_street", files)],
+        "stored sample": [sample.stored_sample_key(run.records_key("dusk_street", files), "[]")],
         "weights of an mmsegmentation source, trained by the study or brought along": [
             weights,
             spec_key(MmsegSource(folder / "net.json", w, scores_only=True)),
@@ -83,12 +85,12 @@ def made(run: Run) -> dict[str, list[Key]]:
         "weights of a timm source": [spec_key(TimmSource("hrnet_w18", w, THIRD, THIRD))],
         "weights of a factory source": [spec_key(FactorySource("net:build", folder, w, "head", THIRD, THIRD))],
         "observations": [observations],
-        "score": [keys.score_key(observations, "gbc", None), keys.score_key(observations, "ids", sample)],
-        "training": [key for _, key in keys.training_keys(run, run.study.source("day_street")).values()],
-        "fine-tuning": [key for _, key in keys.trial_keys(run, Trial(web, "dusk_street", 0)).values()],
+        "score": [score.score_key(observations, "gbc", None), score.score_key(observations, "ids", drawn)],
+        "training": [key for _, key in train.training_keys(run, run.study.source("day_street")).values()],
+        "fine-tuning": [key for _, key in finetune.fine_tuning_keys(run, Item("web", "dusk_street", 0)).values()],
         "start of a fine-tuning": [
-            keys.start_key(run, Trial(web, "dusk_street", 0)),
-            keys.start_key(run, Trial(None, "dusk_street", 0)),
+            finetune.start_key(run, Item("web", "dusk_street", 0)),
+            finetune.start_key(run, Item("scratch", "dusk_street", 0)),
         ],
         "settings of scores or of performance": [
             settings_key(kind, run.resolved, "dusk_street") for kind in ("scores", "performance")
@@ -96,8 +98,8 @@ def made(run: Run) -> dict[str, list[Key]]:
         "explanation: overlaps": [explained["overlaps"]],
         "explanation: classes": [explained["classes"]],
         "explanation: map": [explained["map"]],
-        "explanation: map after fine-tuning": [keys.fine_tuned_map_key(explained["map"], weights)],
-        "GBC under other settings": [keys.gbc_settings_key(observations, [1, 2])],
+        "explanation: map after fine-tuning": [explain.fine_tuned_map_key(explained["map"], weights)],
+        "GBC under other settings": [ablations.gbc_settings_key(observations, [1, 2])],
     }
 
 
@@ -115,7 +117,7 @@ def test_the_page_names_every_function_that_makes_a_key():
     named = set().union(*(functions for functions, _ in rows().values()))
     there = {
         name
-        for module in (keys, content_key)
+        for module in (networks, sample, score, train, finetune, explain, ablations, content_key)
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and "Key" in function.__annotations__["return"]
     }

@@ -5,7 +5,6 @@ import io
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,15 +14,17 @@ from rich.console import Console
 from seg_transfer.demo.world import build_world
 from seg_transfer.reports.plan import render_plan, summary
 from seg_transfer.resources import shipped
-from seg_transfer.stages.items import Trial
-from seg_transfer.stages.keys import SOURCE_OBSERVATIONS, low_shot_sample_key, observations_key, score_key, trial_keys
+from seg_transfer.stages.base import Item, State, Status
+from seg_transfer.stages.finetune import fine_tuning_keys
 from seg_transfer.stages.plan import PlanItem, plan_items
+from seg_transfer.stages.sample import low_shot_sample_key
+from seg_transfer.stages.score import SOURCE_OBSERVATIONS, observations_key, score_key
 from seg_transfer.store.content_key import content_key
 from seg_transfer.store.key_parts import parts_entry
 from seg_transfer.store.source_card import SourceCard, write_source_card
 from seg_transfer.store.tables import PERFORMANCE, SCORES, provenance, write_rows
 from seg_transfer.study.networks import weights_key
-from seg_transfer.study.run import StillRun, open_run, still
+from seg_transfer.study.run import CachedRun, open_run, snapshot
 
 N = 17
 
@@ -50,7 +51,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
         "metrics": ["gbc", "leep"],
     }
     (folder / "study.yaml").write_text(yaml.safe_dump(study))
-    finish(still(open_run(folder / "study.yaml", folder / "world", folder / "run")))
+    finish(snapshot(open_run(folder / "study.yaml", folder / "world", folder / "run")))
     return folder / "study.yaml", folder / "world", folder / "run"
 
 
@@ -67,7 +68,7 @@ def put_card(folder: Path, name: str) -> None:
     write_source_card(SourceCard.model_validate({**card, "weights": "weights.safetensors"}), folder)
 
 
-def finish(run: StillRun) -> None:
+def finish(run: CachedRun) -> None:
     for entry, target in run.pairs:
         head = {"source": entry.name, "target": target}
         observations = observations_key(run, entry, weights_key(run, entry), low_shot_sample_key(run, target))
@@ -75,7 +76,7 @@ def finish(run: StillRun) -> None:
         rows = [{**head, "metric": name, "score": -1.0, **provenance(3.0, key, 2)} for name, key in keys.items()]
         parts = parts_entry({name: key.parts for name, key in keys.items()})
         write_rows(run.scores_file(entry.name, target), SCORES, rows, parts)
-        key = trial_keys(run, Trial(entry, target, 0))["float32"][1]
+        key = fine_tuning_keys(run, Item(entry.name, target, 0))["float32"][1]
         row = {**head, "miou": 0.5, "class_iou": [0.5], "seed": 0, **provenance(1800.0, key)}
         write_rows(run.performance_file(entry.name, target), PERFORMANCE, [row], parts_entry({"0": key.parts}))
 
@@ -93,7 +94,7 @@ def test_a_plan_of_272_pairs_imports_no_torch(big):
     assert not modules & {"torch", "mmengine", "mmseg", "mmcv"}
     plan = json.loads(ended.stdout)
     counts = {row["kind"]: (row["done"], row["missing"], row["stale"]) for row in plan["summary"]}
-    assert counts == {"train": (0, 0, 0), "sample": (0, N, 0), "score": (272, 0, 0), "fine-tune": (272, 0, 0)}
+    assert counts == {"train": (0, 0, 0), "sample": (0, N, 0), "score": (272, 0, 0), "finetune": (272, 0, 0)}
     assert plan["disk"]["used"].keys() == {"scores", "performance", "keys"}
     assert all(size > 0 for size in [*plan["disk"]["used"].values(), plan["disk"]["free"]])
     assert plan["absent_datasets"] == {}
@@ -103,9 +104,9 @@ def test_each_file_is_looked_at_once_for_all_pairs(big, monkeypatch):
     """Hashes of a dataset's files are asked for three times, whatever the number of pairs: sample, train and eval."""
     study, world, run = big
     asked: list[str] = []
-    original = StillRun.records_key
-    monkeypatch.setattr(StillRun, "records_key", lambda *a: (asked.append(a[1]), original(*a))[1])
-    assert {item.state for item in plan_items(still(open_run(study, world, run)))} == {"missing", "done"}
+    original = CachedRun.records_key
+    monkeypatch.setattr(CachedRun, "records_key", lambda *a: (asked.append(a[1]), original(*a))[1])
+    assert {item.status.state for item in plan_items(snapshot(open_run(study, world, run)))} == {"missing", "done"}
     assert len(asked) == 3 * N
 
 
@@ -115,9 +116,9 @@ def test_many_stale_pairs_are_printed_in_few_lines(big, tmp_path):
     fields = yaml.safe_load(study.read_text())
     fields |= {"manifests": [str(study.parent / "manifests")], "sampling": {"seed": 5}}
     changed.write_text(yaml.safe_dump(fields))
-    items = plan_items(still(open_run(changed, world, run)))
-    stale = [item for item in items if item.state == "stale"]
-    assert {(item.kind, item.reasons) for item in stale} == {("score", ("sampling.seed: 0 -> 5",))}
+    items = plan_items(snapshot(open_run(changed, world, run)))
+    stale = [item for item in items if item.status.state == "stale"]
+    assert {(item.stage, item.status.reasons) for item in stale} == {("score", ("sampling.seed: 0 -> 5",))}
     assert len(stale) == 272
     lines = printed(items, run)
     assert len(lines) < 20
@@ -132,8 +133,8 @@ def printed(items: list[PlanItem], folder: Path, absent: dict[str, str] | None =
     return console.export_text().splitlines()
 
 
-def item(kind: str, state: str, seconds: float | None = None, reasons: tuple[str, ...] = ()) -> PlanItem:
-    return PlanItem(kind, "x", "s", "t", state, reasons, seconds)
+def item(stage: str, state: State, seconds: float | None = None, reasons: tuple[str, ...] = ()) -> PlanItem:
+    return PlanItem(stage, "x", "s", "t", Status(state, reasons, seconds=seconds))
 
 
 def test_the_summary_counts_and_multiplies():
@@ -143,18 +144,18 @@ def test_the_summary_counts_and_multiplies():
         item("train", "stale", 90000.0),
         item("train", "missing"),
         item("score", "stale", 7200.0),
-        item("fine-tune", "missing"),
+        item("finetune", "missing"),
         item("sample", "missing"),
     ]
     rows = {row["kind"]: row for row in summary(items)}
     assert rows["train"] == {"kind": "train", "done": 2, "missing": 1, "stale": 1, "mean_seconds": 3600.0, "hours": 2.0}
     assert (rows["score"]["mean_seconds"], rows["score"]["hours"]) == (7200.0, 2.0)
-    assert (rows["fine-tune"]["mean_seconds"], rows["fine-tune"]["hours"]) == (None, None)
+    assert (rows["finetune"]["mean_seconds"], rows["finetune"]["hours"]) == (None, None)
     assert (rows["sample"]["mean_seconds"], rows["sample"]["hours"]) == (None, 0.0)
 
 
 def test_what_was_never_measured_is_unknown(tmp_path):
-    lines = printed([item("fine-tune", "missing")], tmp_path / "none")
+    lines = printed([item("finetune", "missing")], tmp_path / "none")
     assert any("unknown until one is finished; --dry-run of the stage times one" in line for line in lines)
     assert "missing: x" in lines
     assert lines[-1].startswith("disk: nothing; ")
@@ -162,7 +163,7 @@ def test_what_was_never_measured_is_unknown(tmp_path):
 
 def test_an_absent_dataset_has_a_line_whatever_its_text_looks_like(tmp_path):
     absent = {"kitti": "[bold]/data/kitti is not a folder; to get the dataset: " + "x" * 200, "suim": "no [1]"}
-    lines = printed([item("fine-tune", "missing")], tmp_path, absent)
+    lines = printed([item("finetune", "missing")], tmp_path, absent)
     assert lines[-4:-1] == ["absent: 2 dataset(s) of the study", f"  kitti: {absent['kitti']}", "  suim: no [1]"]
 
 
@@ -174,15 +175,17 @@ def test_groups_are_bounded_and_the_rest_is_counted(tmp_path):
 
 
 def test_fine_tunings_in_several_kinds_of_arithmetic_are_said(tmp_path):
-    def tuned(*arithmetics: str, state: str = "done", kind: str = "fine-tune") -> list[PlanItem]:
-        return [replace(item(kind, state, 1.0), arithmetic=name) for name in arithmetics]
+    def tuned(*arithmetics: str, state: State = "done", stage: str = "finetune") -> list[PlanItem]:
+        return [PlanItem(stage, "x", "s", "t", Status(state, seconds=1.0, arithmetic=name)) for name in arithmetics]
 
     mixed = tuned("float16", "", "bfloat16", "float16")
-    line = "fine-tunings were done in different arithmetic, which moves mIoU: bfloat16 (1), float16 (2), not noted (1)"
+    line = (
+        "fine-tunings were done in different arithmetic, which moves mIoU: bfloat16 (1), float16 (2), not recorded (1)"
+    )
     assert line in printed(mixed, tmp_path)
     for alike in (
         tuned("float16", "float16"),
-        [*tuned("float16"), *tuned("", state="missing"), *tuned("float32", kind="train")],
+        [*tuned("float16"), *tuned("", state="missing"), *tuned("float32", stage="train")],
         [],
     ):
         assert not any("arithmetic" in line for line in printed(alike, tmp_path))

@@ -17,9 +17,9 @@ from seg_transfer.data.manifest import load_manifest
 from seg_transfer.errors import DataError, ResultsError
 from seg_transfer.observations import PixelSample
 from seg_transfer.sampling import sample_pixels
-from seg_transfer.stages import sample as module
-from seg_transfer.stages.keys import sample_key
-from seg_transfer.stages.sample import pixel_sample
+from seg_transfer.stages import sampling as module
+from seg_transfer.stages.sample import sample_key
+from seg_transfer.stages.sampling import pixel_sample
 from seg_transfer.study.definition import Sampling, SourceEntry, Study
 from seg_transfer.study.run import Run
 

@@ -5,102 +5,22 @@ import yaml
 from leftovers import gone_identity, temporary_of
 
 from seg_transfer.demo.world import build_world
-from seg_transfer.errors import CheckpointError, ConfigError, DataError, IncompleteError
+from seg_transfer.errors import ConfigError
 from seg_transfer.resources import shipped
-from seg_transfer.stages.items import wanted_trials
-from seg_transfer.study.run import chosen, for_each, open_run, pair_label, prepare_folder, wanted_pairs
+from seg_transfer.stages import STAGES
+from seg_transfer.study.run import open_run, prepare_folder, select_names
 
-# Goes on whatever happens
-
-
-class Work:
-    """Fails for some items with the error that is given for them, and remembers all it was asked for."""
-
-    def __init__(self, **errors: Exception) -> None:
-        self.errors = errors
-        self.asked: list[str] = []
-
-    def __call__(self, item: str) -> None:
-        self.asked.append(item)
-        if item in self.errors:
-            raise self.errors[item]
+# Selecting
 
 
-def failure(work: Work, items: str = "abcd") -> tuple[IncompleteError, list[str]]:
-    said: list[str] = []
-    with pytest.raises(IncompleteError) as raised:
-        for_each(items, work, lambda item: f"item {item}", said.append)
-    return raised.value, said
-
-
-def test_all_items_are_done_in_order_and_nothing_is_said():
-    work, said = Work(), []
-    for_each("bca", work, str, said.append)
-    assert (work.asked, said) == (["b", "c", "a"], [])
-
-
-def test_a_failure_stops_no_other_item():
-    work = Work(b=DataError("b.png: torn"))
-    error, said = failure(work)
-    assert work.asked == ["a", "b", "c", "d"]
-    assert said == ["item b: b.png: torn"]
-    assert str(error).startswith("failed: item b; all others are finished and kept")
-    assert "run the same command again after mending" in str(error)
-
-
-def test_the_same_reason_is_said_once_and_every_failed_item_is_listed():
-    work = Work(a=DataError("x.png: torn"), b=DataError("y.png: torn"), d=DataError("x.png: torn"))
-    error, said = failure(work)
-    assert said == ["item a: x.png: torn", "item b: y.png: torn"]
-    assert str(error).startswith("failed: item a, item b, item d; ")
-
-
-@pytest.mark.parametrize(
-    ("errors", "code"),
-    [
-        ({"a": DataError("x")}, 4),
-        ({"a": DataError("x"), "b": DataError("y")}, 4),
-        ({"a": CheckpointError("x")}, 5),
-        ({"a": DataError("x"), "b": CheckpointError("y")}, 8),
-    ],
-)
-def test_the_exit_code_is_that_of_the_reasons_where_they_agree(errors, code):
-    error, _ = failure(Work(**errors))
-    assert error.exit_code == code
-
-
-def test_whatever_an_item_raises_is_its_own_failure():
-    work = Work(b=ZeroDivisionError())
-    with pytest.raises(IncompleteError) as caught:
-        for_each("abc", work, str)
-    assert (work.asked, caught.value.exit_code) == (["a", "b", "c"], 10)
-
-
-def test_a_fault_of_the_machine_is_not_swallowed():
-    work = Work(b=OSError("no space left"))
-    with pytest.raises(OSError, match="no space left"):
-        for_each("abc", work, str)
-    assert work.asked == ["a", "b"]
-
-
-def test_reasons_go_to_stderr(capsys):
-    with pytest.raises(IncompleteError):
-        for_each("a", Work(a=DataError("x.png: torn")), str)
-    captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "seg-transfer: a: x.png: torn\n")
-
-
-# Choosing
-
-
-def test_names_are_chosen_in_the_order_of_the_study():
-    assert chosen(["c", "a", "b"], ["b", "c"], "target") == ["c", "b"]
-    assert chosen(["c", "a", "b"], [], "target") == ["c", "a", "b"]
+def test_names_are_selected_in_the_order_of_the_study():
+    assert select_names(["c", "a", "b"], ["b", "c"], "target") == ["c", "b"]
+    assert select_names(["c", "a", "b"], [], "target") == ["c", "a", "b"]
 
 
 def test_a_name_that_the_study_lacks_is_refused():
     with pytest.raises(ConfigError, match=r"^--target z: the study has no such target; it has c, a$"):
-        chosen(["c", "a"], ["a", "z"], "target")
+        select_names(["c", "a"], ["a", "z"], "target")
 
 
 # Run folders
@@ -122,24 +42,24 @@ def study(tmp_path: Path) -> Path:
 
 
 def test_pairs_go_target_by_target_and_never_join_a_source_with_its_own_dataset(study, tmp_path):
-    run = open_run(study, tmp_path / "world", tmp_path / "run")
-    assert [pair_label(pair) for pair in run.pairs] == [
+    run, stage = open_run(study, tmp_path / "world", tmp_path / "run"), STAGES["score"]
+    assert [stage.label(item) for item in stage.items(run)] == [
         "day_street -> cells_dark",
         "web -> cells_dark",
         "cells_dark -> day_street",
         "web -> day_street",
     ]
-    assert [pair_label(pair) for pair in wanted_pairs(run, ["web"], ["day_street"])] == ["web -> day_street"]
+    assert list(map(stage.label, stage.items(run, ["web"], ["day_street"]))) == ["web -> day_street"]
     with pytest.raises(ConfigError, match="make no pair"):
-        wanted_pairs(run, ["day_street"], ["day_street"])
+        stage.items(run, ["day_street"], ["day_street"])
 
 
 def test_every_pair_is_fine_tuned_once_before_any_is_fine_tuned_twice(study, tmp_path):
     fields = yaml.safe_load(study.read_text())
     schedule = str(shipped("configs/schedules/fine_tuning.yaml"))
     study.write_text(yaml.safe_dump(fields | {"fine_tuning": {"schedule": schedule, "seeds": [4, 2]}}))
-    run = open_run(study, tmp_path / "world", tmp_path / "run")
-    assert list(map(str, wanted_trials(run, ["scratch", "web"], ["day_street", "cells_dark"]))) == [
+    run, stage = open_run(study, tmp_path / "world", tmp_path / "run"), STAGES["finetune"]
+    assert list(map(stage.label, stage.items(run, ["scratch", "web"], ["day_street", "cells_dark"]))) == [
         "scratch -> cells_dark, seed 4",
         "web -> cells_dark, seed 4",
         "scratch -> day_street, seed 4",

@@ -1,0 +1,37 @@
+"""What several commands do first: open a study, and name the code from elsewhere that it runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seg_transfer.study.run import Run
+
+_logger = logging.getLogger(__name__)
+
+
+def prepared_run(study: Path, data_root: Path, folder: Path | None, *, trust_config: bool) -> Run:
+    """The run of a study with its folder created; code from elsewhere is named, unless it is trusted."""
+    from seg_transfer.study.run import open_run, prepare_folder
+
+    run = open_run(study, data_root, folder)
+    if "LOCAL_RANK" in os.environ:
+        from seg_transfer.training.processes import in_main_process, start_distributed
+
+        start_distributed()
+        in_main_process(lambda: prepare_folder(run))
+    else:
+        prepare_folder(run)
+    if not trust_config:
+        warn_of_code(run.study.code())
+    return run
+
+
+def warn_of_code(codes: Iterable[str]) -> None:
+    """Name code from elsewhere, model configs and factories, that is about to be run."""
+    for code in codes:
+        _logger.warning("warning: %s is Python code and will be run; --trust-config says that you trust it", code)

@@ -1,0 +1,53 @@
+"""The commands about data: demo, which makes a small world of its own, and audit."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seg_transfer.cli.options import AsJson, DataRoot, Debug, Threads
+
+_logger = logging.getLogger(__name__)
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the world and the results are written.")] = Path("runs/demo"),
+    threads: Threads = 0,
+    debug: Debug = False,
+) -> None:
+    """Make a small world with a known answer, and run a whole study on it: train, score, fine-tune, evaluate."""
+    from seg_transfer.cli.app import application
+    from seg_transfer.demo.study import write_demo
+
+    app = application()
+    study, world = write_demo(folder)
+    common = [str(study), "--data-root", str(world), "--run-folder", str(folder / "run")]
+    for stage in ("train-sources", "score-pairs", "finetune-pairs"):
+        _logger.info("$ seg-transfer %s", " ".join([stage, *common]))
+        app([stage, *common, "--threads", str(threads)], standalone_mode=False)
+    app(["evaluate", str(folder / "run")], standalone_mode=False)
+    typer.echo(f"Everything is in {folder}; run any of the commands above again: what is finished is not repeated.")
+
+
+def audit(
+    manifest: Annotated[Path, typer.Argument(help="Dataset manifest.", show_default=False)],
+    data_root: DataRoot = Path(),
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Read every image and label of a dataset, and print what is in it and what is wrong."""
+    from seg_transfer.data.audit import audit as audit_dataset
+    from seg_transfer.data.audit import audit_dict, audit_lines
+    from seg_transfer.data.manifest import load_manifest
+    from seg_transfer.errors import DataError
+
+    report = audit_dataset(load_manifest(manifest), data_root)
+    typer.echo(json.dumps(audit_dict(report), indent=1) if as_json else "\n".join(audit_lines(report)))
+    for problem in report.problems:
+        _logger.error("%s", problem)
+    if report.problems:
+        raise DataError(f"{manifest}: {len(report.problems)} problem(s), listed above; fix them and audit again")

@@ -1,0 +1,109 @@
+"""The commands about a whole study: plan and submit."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from seg_transfer.cli.common import warn_of_code
+from seg_transfer.cli.options import AsJson, DataRoot, Debug, RunFolder, StudyFile, TrustConfig
+from seg_transfer.console import plain_console
+from seg_transfer.errors import ResultsError
+from seg_transfer.stages import STAGES, stage_named
+
+if TYPE_CHECKING:
+    from seg_transfer.study.run import Run
+
+_logger = logging.getLogger(__name__)
+
+
+def plan(
+    study: StudyFile,
+    data_root: DataRoot = Path(),
+    run_folder: RunFolder = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read every file again; exit code 7 unless all is done and valid.")
+    ] = False,
+    trust_config: TrustConfig = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List what of a study is done, missing or stale, what made it stale, and what the rest will take. Runs nothing."""
+    from seg_transfer.reports.plan import plan_dict, render_plan
+    from seg_transfer.stages.plan import absent_datasets, plan_items
+    from seg_transfer.study.run import open_run, snapshot
+
+    run = open_run(study, data_root, run_folder)
+    if not trust_config:
+        warn_of_code(run.study.code())
+    if check:
+        _check(run, as_json)
+        return
+    items, absent = plan_items(snapshot(run)), absent_datasets(run)
+    if as_json:
+        typer.echo(json.dumps(plan_dict(items, run.folder, absent), indent=1))
+        return
+    render_plan(items, run.folder, plain_console(), absent)
+
+
+def _check(run: Run, as_json: bool) -> None:
+    from seg_transfer.stages.check import problems
+
+    found = problems(run)
+    for problem in found:
+        _logger.error("%s", problem)
+    if as_json:
+        typer.echo(json.dumps({"problems": found}, indent=1))
+    elif not found:
+        typer.echo(f"{run.folder}: every item is done and every file is valid")
+    if found:
+        sys.exit(ResultsError.exit_code)
+
+
+def submit(
+    study: StudyFile,
+    stage: Annotated[
+        str,
+        typer.Option(
+            help=f"{', '.join(STAGES)}: a task per source, target or fine-tuning; for several, past Slurm's limit.",
+            show_default=False,
+        ),
+    ],
+    data_root: DataRoot = Path(),
+    run_folder: RunFolder = None,
+    partition: Annotated[str | None, typer.Option(help="The cluster's default, if not given.")] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="HH:MM:SS", help="Limit of a task; it then continues later.")
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=0, help="Per task; training shares its batches between several.")] = 1,
+    cpus: Annotated[int, typer.Option(min=1, help="Per task.")] = 4,
+    mem: Annotated[int | None, typer.Option(min=1, metavar="GB", help="Per task.")] = None,
+    max_running: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Tasks at a time; all there is room for, if not given.")
+    ] = None,
+    sbatch_option: Annotated[list[str] | None, typer.Option(help="Like --account=x, for sbatch; repeatable.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the script and submit nothing.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Submit a stage of a study to Slurm as a job array; tasks that are stopped or killed restart by themselves."""
+    from seg_transfer.engines import slurm
+    from seg_transfer.engines.job import Job
+    from seg_transfer.study.run import open_run
+
+    chosen = stage_named(stage)
+    job = Job(chosen, open_run(study, data_root, run_folder), study, settings=chosen.settings_type())
+    resources = slurm.Resources(partition, time, gpus, cpus, mem, max_running, tuple(sbatch_option or ()))
+    most_tasks = slurm.max_array_size()
+    script = slurm.array_script(job, resources, most_tasks)
+    if dry_run:
+        typer.echo(script)
+        return
+    number = slurm.submit(script, job)
+    array = slurm.summary(job, resources, most_tasks)
+    typer.echo(f"job {number}: {array}; see squeue --job={number} and {slurm.log_folder(job)}")
+    typer.echo(f"when it has ended: {slurm.check_command(job)}")

@@ -1,0 +1,88 @@
+"""What the command line shows: log records as plain lines, and tables of text from outside."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+from seg_transfer.errors import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PREFIX = "seg-transfer: "
+# Passed as ``extra=`` to a log call: the record is shown by whichever process logs it, not by the main one alone.
+EVERY_PROCESS = {"every_process": True}
+
+
+class _LineHandler(logging.Handler):
+    """Prints one line per record: information on stdout, warnings and errors on stderr with the command's name.
+
+    Of several processes that torchrun started, the main one alone prints.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        if os.environ.get("RANK", "0") != "0" and not getattr(record, "every_process", False):
+            return
+        if record.exc_info and record.exc_info[0]:
+            print("".join(traceback.format_exception(*record.exc_info)), end="", file=sys.stderr, flush=True)
+            return
+        line = printable(record.getMessage())
+        if record.levelno < logging.WARNING:
+            print(line, flush=True)
+        else:
+            print(f"{_PREFIX}{line}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def console_logging(*, debug: bool = False) -> Iterator[None]:
+    """Show the package's log on stdout and stderr for as long as the block runs.
+
+    Args:
+        debug: Also show the traceback of every item that fails.
+    """
+    logger, handler = logging.getLogger("seg_transfer"), _LineHandler()
+    if any(isinstance(one, _LineHandler) for one in logger.handlers):  # a command within a command
+        yield
+        return
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+@contextmanager
+def warnings_only() -> Iterator[None]:
+    """Log no information in this block, where a table or a progress bar is shown instead."""
+    logger = logging.getLogger("seg_transfer")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def last_error_line(stderr: str) -> str:
+    """The last line that a command logged as an error; libraries may have printed after it."""
+    logged = [line.removeprefix(_PREFIX) for line in stderr.splitlines() if line.startswith(_PREFIX)]
+    return logged[-1] if logged else ""
+
+
+def plain_console(file: IO[str] | None = None, width: int | None = None) -> Console:
+    """A console for tables, on stdout by default. It shows text as it is: in names and paths from outside ``:one:`` is
+    no emoji and ``[bold]`` no markup.
+    """
+    from rich.console import Console
+
+    return Console(file=file, width=width, emoji=False, markup=False)

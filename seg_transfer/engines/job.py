@@ -1,0 +1,75 @@
+"""A job: which items of a stage are to be done, how, and by how many processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from seg_transfer.stages.base import WHOLE, Item, Selection, Stage
+from seg_transfer.study.run import Run
+
+# For processes whose starter has named the code that they run.
+TRUSTED = "--trust-config"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage of a study, to be done by an engine.
+
+    Attributes:
+        study_file: Where the study was read from, for processes that read it again.
+        settings: Of the stage's `settings_type`.
+        threads: CPU threads of each process; 0 leaves the default.
+        processes: So many work on one item together.
+    """
+
+    stage: Stage
+    run: Run
+    study_file: Path
+    selection: Selection = field(default_factory=Selection)
+    settings: Any = None
+    threads: int = 0
+    processes: int = 1
+
+    @property
+    def items(self) -> list[Item]:
+        """The selected items, finished ones too."""
+        return self.stage.selected(self.run, self.selection)
+
+    def command_line(self, engine: str = "") -> list[str]:
+        """The arguments of `seg-transfer` that do this job in another process, from whatever working directory."""
+        return [
+            self.stage.command,
+            *location_args(self.study_file, self.run),
+            *(["--engine", engine] if engine else []),
+            *_selection_args(self.selection),
+            *(["--threads", str(self.threads)] if self.threads else []),
+            *_settings_args(self.settings),
+        ]
+
+
+def location_args(study_file: Path, run: Run) -> list[str]:
+    """The arguments by which a command in another working directory finds the same study, data and run folder."""
+    data_root, folder = str(run.data_root.resolve()), str(run.folder.resolve())
+    return [str(study_file.resolve()), "--data-root", data_root, "--run-folder", folder]
+
+
+def _selection_args(selection: Selection) -> Iterator[str]:
+    for source in selection.sources:
+        yield from ("--source", source)
+    for target in selection.targets:
+        yield from ("--target", target)
+    if selection.shard != WHOLE:
+        number, of = selection.shard
+        yield from ("--shard", f"{number}/{of}")
+
+
+def _settings_args(settings: Any) -> Iterator[str]:
+    for setting in fields(settings) if settings is not None else ():
+        value, option = getattr(settings, setting.name), f"--{setting.name.replace('_', '-')}"
+        if value is True:
+            yield option
+        elif value not in (None, False, setting.default):
+            yield from (option, str(value))

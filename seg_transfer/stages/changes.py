@@ -1,0 +1,27 @@
+"""What changed between the parts of a stored content key and those of the present one, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from seg_transfer.store.content_key import DIGEST, Key
+
+# The name of a key's part -> what a reader calls it.
+PartName = Callable[[str], str]
+
+EARLIER_VERSION = "settings or data (written by an earlier version)"
+NOT_RECORDED = "not recorded"
+_SAME_PARTS = "its content key, although all its parts are the same (written by another version, or damaged)"
+
+
+def changes(stored: Mapping[str, str], key: Key, name_of: PartName) -> tuple[str, ...]:
+    """What differs, such as "schedule.steps: 700 -> 800"; digests are named without their values."""
+    if not stored:
+        return (EARLIER_VERSION,)
+    names = [name for name in {**key.parts, **stored} if stored.get(name) != key.parts.get(name)]
+    lines = (_change(name_of(name), stored.get(name, NOT_RECORDED), key.parts.get(name, "absent")) for name in names)
+    return tuple(dict.fromkeys(lines)) or (_SAME_PARTS,)
+
+
+def _change(name: str, stored: str, present: str) -> str:
+    return name if DIGEST in stored or DIGEST in present else f"{name}: {stored} -> {present}"

@@ -1,0 +1,152 @@
+"""Fine-tuning a source of a study on a target: the actual performance that rankings are compared with."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from seg_transfer.data.manifest import SCRATCH
+from seg_transfer.errors import ConfigError
+from seg_transfer.models.checkpoints import load_checkpoint
+from seg_transfer.models.configs import ModelConfig, resolve, with_classes, with_normalisation
+from seg_transfer.models.networks import build_network, load_weights_except_classifiers
+from seg_transfer.models.source_model import as_source_model
+from seg_transfer.progress import progress_of
+from seg_transfer.stages.base import Held, Item
+from seg_transfer.stages.finetune import STAGE, fine_tuning_keys, start_key
+from seg_transfer.stages.training import keep_network, load_common_initialization
+from seg_transfer.stages.training_keys import TrainingKeys, is_valid
+from seg_transfer.store.content_key import sha256_of_file
+from seg_transfer.store.key_parts import KEY_PARTS, parts_entry, parts_in
+from seg_transfer.store.lease import awaited
+from seg_transfer.store.tables import PERFORMANCE, provenance, read_metadata, read_rows, write_rows
+from seg_transfer.study.definition import schedule_of
+from seg_transfer.study.networks import target_network, tunable_source
+from seg_transfer.study.run import Run, fine_tuning_of
+from seg_transfer.training.crops import TrainingCrops
+from seg_transfer.training.evaluate import evaluate_on
+from seg_transfer.training.fit import arithmetic_here, fit
+from seg_transfer.training.iou import SegmentationQuality
+from seg_transfer.training.processes import is_main_process
+
+_logger = logging.getLogger(__name__)
+
+
+def finetune(run: Run, item: Item, held: Held, n_workers: int) -> None:
+    """Fine-tune one pair, or scratch, with one seed, unless that is finished; an interrupted fine-tuning resumes."""
+    assert item.seed is not None
+    keys, folder = fine_tuning_keys(run, item), run.folder / "fine_tuning" / item.source / item.target
+    # Named without the eval split: when that must be fixed, the training is not lost.
+    work_dirs = {name: folder / f"seed_{item.seed}_{weights[:12]}" for name, (weights, _) in keys.items()}
+    if _is_finished(run, item, keys):
+        _clear(work_dirs.values())
+        return
+    began = time.monotonic()
+    manifest, records = run.manifests[item.target], run.low_shot(item.target)
+    schedule, model = schedule_of(fine_tuning_of(run)), _model(run, item)
+    arithmetic = arithmetic_here(schedule)
+    key = keys[arithmetic][1]
+    network, initialization = _initialized(run, item, model)
+    crops = TrainingCrops(records, manifest, schedule, item.seed)
+    with progress_of(f"fine-tune {STAGE.label(item)}") as tick:
+        fit(network, crops, work_dirs[arithmetic], n_workers=n_workers, progress=tick)
+    found = evaluate_on(as_source_model(network, model), run.records(item.target, "eval"), manifest)
+    if not (is_main_process() and held()):
+        return
+    seconds = time.monotonic() - began
+    if fine_tuning_of(run).keep_weights:  # before the performance, which says that this fine-tuning is finished
+        keep_network(
+            run.fine_tuned_folder(item.source, item.target, item.seed),
+            network,
+            crops,
+            found,
+            source=item.source,
+            config=_config_name(run, item),
+            model=model,
+            initialization=initialization,
+            seconds=seconds,
+            key=key,
+        )
+    numbers = {"n_train_images": len(records), "steps": schedule.steps, **provenance(seconds, key)}
+    _store(run, item, found, numbers)
+    _clear(work_dirs.values())
+    absent = ", ".join(manifest.classes[index] for index in found.absent)
+    note = f"; absent: {absent}" if absent else ""
+    _logger.info("%s: mIoU %.4f (%.0f s%s)", STAGE.label(item), found.miou, seconds, note)
+
+
+def _clear(work_dirs: Iterable[Path]) -> None:
+    """Remove the checkpoints of a fine-tuning that is stored, and the empty folders above them."""
+    for work_dir in work_dirs:
+        shutil.rmtree(work_dir, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.removedirs(work_dir.parent)
+
+
+def _is_finished(run: Run, item: Item, keys: TrainingKeys) -> bool:
+    return any(is_valid(row["content_key"], keys) for row in _rows(run, item))
+
+
+def _model(run: Run, item: Item) -> ModelConfig:
+    """The source's own network with a classifier for the target's classes; the study's network for scratch."""
+    if item.source == SCRATCH:
+        return target_network(run, item.target)
+    manifest = run.manifests[item.target]
+    source = tunable_source(run, run.study.source(item.source))
+    model, _ = resolve(source.config, source.checkpoint, memo=run.memo)
+    fitted = with_classes(model, len(manifest.classes))
+    return fitted if run.study.normalisation == "model" else with_normalisation(fitted, manifest.mean, manifest.std)
+
+
+def _config_name(run: Run, item: Item) -> str:
+    config = None if item.source == SCRATCH else run.study.source(item.source).config
+    named = config or run.study.model
+    return named.name if named else ""
+
+
+def _initialized(run: Run, item: Item, model: ModelConfig) -> tuple[nn.Module, str]:
+    """The network that fine-tuning starts from, and what it was initialized with, as a card has it."""
+    network = build_network(model, seed=item.seed or 0)
+    if item.source == SCRATCH:
+        return network, load_common_initialization(run, network)
+    source = tunable_source(run, run.study.source(item.source))
+    _, weights = resolve(source.config, source.checkpoint, memo=run.memo)
+    if weights is None:
+        raise ConfigError(f"source {item.source}: field checkpoint is missing; name the weights to fine-tune")
+    load_weights_except_classifiers(network, load_checkpoint(weights), str(weights))
+    return network, sha256_of_file(weights, run.memo)
+
+
+def _rows(run: Run, item: Item) -> list[dict[str, Any]]:
+    return read_rows(run.performance_file(item.source, item.target), PERFORMANCE)
+
+
+def _store(run: Run, item: Item, found: SegmentationQuality, numbers: dict[str, Any]) -> None:
+    row = {
+        "source": item.source,
+        "target": item.target,
+        "miou": found.miou,
+        "class_iou": list(found.class_iou),
+        "n_eval_images": found.n_images,
+        "seed": item.seed,
+        **numbers,
+    }
+    file = run.performance_file(item.source, item.target)
+    origin = run.origin("performance", item.target, start_key(run, item))
+    # Another seed of the pair may end at the same moment.
+    with awaited(run.leases / "performance" / item.source / item.target):
+        stored = read_metadata(file, PERFORMANCE, [*origin, KEY_PARTS])
+        # Seeds of one mean must not come from different settings or weights.
+        others = _rows(run, item) if origin.items() <= stored.items() else []
+        rows = [row, *(other for other in others if other["seed"] != item.seed)]
+        parts = parts_in(stored[KEY_PARTS]) | {str(item.seed): row["content_key"].parts}
+        entry = parts_entry({str(one["seed"]): parts.get(str(one["seed"]), {}) for one in rows})
+        write_rows(file, PERFORMANCE, sorted(rows, key=lambda one: int(one["seed"])), origin | entry)

@@ -1,0 +1,144 @@
+"""Scoring a pair of a study: each image of a target is decoded once for all its sources."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from seg_transfer.errors import SegTransferError
+from seg_transfer.metrics import METRICS, Score, score_all
+from seg_transfer.observations import Observations
+from seg_transfer.stages.base import Held, Item, pair_label, part_label
+from seg_transfer.stages.context import ScoringContext, observe
+from seg_transfer.stages.failures import PartsFailedError, failures_of
+from seg_transfer.stages.score import metrics_requiring_features, metrics_requiring_source_images, uninstalled_metrics
+from seg_transfer.store.content_key import Key
+from seg_transfer.store.key_parts import parts_entry
+from seg_transfer.store.results import needs_source_images, source_images_origin
+from seg_transfer.store.tables import SCORES, SCORES_LAYOUT, provenance, read_rows, write_rows
+
+_logger = logging.getLogger(__name__)
+
+
+def log_skipped_metrics(context: ScoringContext, items: Iterable[Item]) -> None:
+    """Log once which metrics are skipped: their library is not installed, or the source lacks what they need."""
+    run = context.run
+    for name in uninstalled_metrics(run):
+        _logger.info("metric %s needs a library: pip install 'seg_transfer[%s]'; skipped", name, METRICS[name].extra)
+    for entry in map(run.study.source, dict.fromkeys(item.source for item in items)):
+        if skipped := metrics_requiring_source_images(run, entry, context.unavailable):
+            reason = context.unavailable(entry)
+            _logger.info("source %s: its own images are %s; skipped %s", entry.name, reason, ", ".join(skipped))
+        if skipped := metrics_requiring_features(run, entry):
+            _logger.info("source %s: scores_only, its features are unknown; skipped %s", entry.name, ", ".join(skipped))
+
+
+def score_pair(context: ScoringContext, item: Item, held: Held) -> None:
+    """Score a pair by the metrics it lacks; one Parquet file per pair, written as soon as it is scored.
+
+    Raises:
+        PartsFailedError: Metrics failed; the scores by the others are stored.
+    """
+    entry, target = context.run.study.source(item.source), item.target
+    valid = _valid_rows(context, item)
+    missing = [name for name in context.available_metrics(entry) if name not in valid]
+    if not missing:
+        return
+    began, failed = time.monotonic(), dict[str, SegTransferError]()
+    # First, so that these and all of the target's observations are not in memory at the same time.
+    own = context.source_images(entry) if any(map(needs_source_images, missing)) else None
+    observations = observe(context, entry, context.target(target))
+    scores = _scores(observations, own, missing, failed)
+    if scores and held():
+        _store(context, item, valid, scores, observations, time.monotonic() - began)
+    if failed:
+        raise PartsFailedError({part_label(item, metric): error for metric, error in failed.items()})
+
+
+def _store(
+    context: ScoringContext,
+    item: Item,
+    valid: dict[str, dict[str, Any]],
+    scores: Mapping[str, Score],
+    observations: Observations,
+    seconds: float,
+) -> None:
+    """Write the new scores of a pair beside those that are valid."""
+    run, target = context.run, item.target
+    entry = run.study.source(item.source)
+    key = context.observations_key(entry, context.target(target))
+    rows = valid | {
+        name: _row(item, name, score, observations, seconds, context.score_key(entry, key, name))
+        for name, score in scores.items()
+    }
+    origin = run.origin("scores", target, context.source_key(entry)) | source_images_origin(run.resolved, entry.dataset)
+    origin |= parts_entry({name: row["content_key"].parts for name, row in rows.items()})
+    write_rows(run.scores_file(entry.name, target), SCORES, [rows[name] for name in METRICS if name in rows], origin)
+    shown = ", ".join(f"{name} {score.score:.4g}" for name, score in scores.items())
+    _logger.info("%s: %s (%s)", pair_label(item), shown, "; ".join([f"{seconds:.1f} s", *_notes(scores)]))
+
+
+def _notes(scores: Mapping[str, Score]) -> list[str]:
+    """Every note once, after the metrics that it is of."""
+    notes = dict.fromkeys(score.note for score in scores.values() if score.note)
+    return [f"{', '.join(name for name in scores if scores[name].note == note)} {note}" for note in notes]
+
+
+def _scores(
+    observations: Observations,
+    own: Observations | SegTransferError | None,
+    names: Sequence[str],
+    failed: dict[str, SegTransferError],
+) -> dict[str, Score]:
+    """The scores by all metrics at once; where one fails, by one after the other, for what succeeds."""
+    if isinstance(own, SegTransferError):
+        failed.update(dict.fromkeys(filter(needs_source_images, names), own))
+        names = [name for name in names if name not in failed]
+    elif own is not None:
+        observations = replace(observations, source_images=own)
+    scores: dict[str, Score] = {}
+
+    def score(some: Sequence[str]) -> None:
+        scores.update(score_all(observations, some))
+
+    if failures_of(partial(score, names), "all metrics at once"):
+        for name in names:
+            failed |= failures_of(partial(score, [name]), name)
+    return scores
+
+
+def _valid_rows(context: ScoringContext, item: Item) -> dict[str, dict[str, Any]]:
+    """The stored scores of a pair that a new computation would give again."""
+    entry, target = context.run.study.source(item.source), item.target
+    key = context.observations_key(entry, context.target(target))
+    rows = read_rows(context.run.scores_file(entry.name, target), SCORES)
+    found = {row["metric"]: (row, context.score_key(entry, key, row["metric"])) for row in rows}
+    return {name: {**row, "content_key": key} for name, (row, key) in found.items() if row["content_key"] == key}
+
+
+def _row(item: Item, metric: str, score: Score, observations: Observations, seconds: float, key: Key) -> dict[str, Any]:
+    return {
+        "source": item.source,
+        "target": item.target,
+        "metric": metric,
+        "score": score.score,
+        "standard_error": score.standard_error,
+        "replicates": list(score.replicates),
+        "note": score.note,
+        "n_observations": len(observations.labels),
+        "n_images": len(np.unique(_not_none(observations.image_index))),
+        "n_classes": len(observations.classes),
+        "n_source_classes": _not_none(observations.source_probs).shape[1],
+        **provenance(seconds, key, SCORES_LAYOUT),
+    }
+
+
+def _not_none(array: Any) -> Any:
+    assert array is not None
+    return array

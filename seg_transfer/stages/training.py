@@ -1,0 +1,133 @@
+"""Training a source of a study, and keeping a trained network in its run folder."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import nn
+
+from seg_transfer import __version__
+from seg_transfer.models.checkpoints import load_checkpoint, save_weights
+from seg_transfer.models.configs import ModelConfig
+from seg_transfer.models.networks import build_network, load_backbone
+from seg_transfer.models.source_model import as_source_model
+from seg_transfer.progress import progress_of
+from seg_transfer.stages.base import Held, Item
+from seg_transfer.stages.train import STAGE, training_keys
+from seg_transfer.store.content_key import Key, sha256_of_file
+from seg_transfer.store.source_card import FILE_NAME, SourceCard, write_source_card
+from seg_transfer.store.tables import now_utc
+from seg_transfer.study.definition import SourceEntry, schedule_of
+from seg_transfer.study.networks import init_checkpoint_of, target_network
+from seg_transfer.study.run import Run, snapshot, training_of
+from seg_transfer.training.crops import TrainingCrops
+from seg_transfer.training.evaluate import evaluate_on
+from seg_transfer.training.fit import arithmetic_here, fit
+from seg_transfer.training.iou import SegmentationQuality
+from seg_transfer.training.processes import is_main_process
+
+_WEIGHTS = "weights.safetensors"
+_logger = logging.getLogger(__name__)
+
+
+def load_common_initialization(run: Run, network: nn.Module) -> str:
+    """Put the study's ImageNet weights into a backbone, where it names some; says what the network starts from."""
+    checkpoint = init_checkpoint_of(run)
+    if checkpoint is None:
+        return "random"
+    load_backbone(network, load_checkpoint(checkpoint), str(checkpoint))
+    return sha256_of_file(checkpoint)
+
+
+def train_source(run: Run, entry: SourceEntry, held: Held, n_workers: int) -> None:
+    """Train one source, unless it is finished; an interrupted training resumes.
+
+    It leaves its weights and its ``source.json`` in the run folder.
+    """
+    keys, folder = training_keys(run, entry), run.source_folder(entry.name)
+    # Named without the eval split: when that must be fixed, the training is not lost.
+    work_dirs = {name: folder / f"training_{weights[:12]}" for name, (weights, _) in keys.items()}
+    if STAGE.status(snapshot(run), Item(entry.name)).state == "done":
+        _remove(work_dirs.values())  # of a process that ended between the last two lines below
+        return
+    began = time.monotonic()
+    training, model = training_of(run), target_network(run, entry.dataset)
+    arithmetic = arithmetic_here(schedule_of(training))
+    network = build_network(model, seed=training.seed)
+    initialization = load_common_initialization(run, network)
+    crops = TrainingCrops(
+        run.records(entry.dataset, "source_train"), run.manifests[entry.dataset], schedule_of(training), training.seed
+    )
+    with progress_of(f"train {entry.name}") as tick:
+        fit(network, crops, work_dirs[arithmetic], n_workers=n_workers, progress=tick)
+    found = evaluate_on(as_source_model(network, model), run.records(entry.dataset, "eval"), crops.manifest)
+    if not (is_main_process() and held()):
+        return
+    keep_network(
+        folder,
+        network,
+        crops,
+        found,
+        source=entry.name,
+        config=run.study.model.name if run.study.model else "",
+        model=model,
+        initialization=initialization,
+        seconds=time.monotonic() - began,
+        key=keys[arithmetic][1],
+    )
+    _remove(work_dirs.values())
+    seconds = time.monotonic() - began
+    _logger.info("source %s: mIoU %.4f on its own eval split (%.0f s)", entry.name, found.miou, seconds)
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep_network(
+    folder: Path,
+    network: nn.Module,
+    crops: TrainingCrops,
+    found: SegmentationQuality,
+    *,
+    source: str,
+    config: str,
+    model: ModelConfig,
+    initialization: str,
+    seconds: float,
+    key: Key,
+) -> None:
+    """Write the weights of a trained network, and beside them the card that says what it is."""
+    # The old card must not describe the new weights, not even for a moment.
+    (folder / FILE_NAME).unlink(missing_ok=True)
+    save_weights(network.state_dict(), folder / _WEIGHTS)
+    classes = crops.manifest.classes
+    card = SourceCard(
+        source=source,
+        dataset=crops.manifest.name,
+        classes=classes,
+        config=config,
+        model=model,
+        weights=_WEIGHTS,
+        sha256=sha256_of_file(folder / _WEIGHTS),
+        initialisation=initialization,
+        seed=crops.seed,
+        steps=crops.schedule.steps,
+        schedule=crops.schedule.model_dump(mode="json"),
+        n_train_images=len(crops.records),
+        miou=found.miou,
+        class_iou=found.class_iou,
+        absent_classes=tuple(classes[index] for index in found.absent),
+        n_eval_images=found.n_images,
+        seconds=seconds,
+        content_key=key,
+        key_parts=key.parts,
+        seg_transfer_version=__version__,
+        created_utc=now_utc(),
+    )
+    write_source_card(card, folder)

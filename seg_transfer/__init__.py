@@ -1,19 +1,30 @@
-"""Transferability estimation for semantic segmentation."""
+"""Transferability estimation for semantic segmentation: which source model to fine-tune on a target dataset."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seg_transfer.evaluation import evaluate
+    from seg_transfer.metrics import score_all
     from seg_transfer.selection.rank import rank_sources
 
-__all__ = ["rank_sources"]
+__all__ = ["evaluate", "rank_sources", "score_all"]
 
 __version__ = "0.1.0"
 
+_MODULES = {
+    "evaluate": "seg_transfer.evaluation",
+    "rank_sources": "seg_transfer.selection.rank",
+    "score_all": "seg_transfer.metrics",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Load what needs torch when it is asked for, and not with the package."""
-    if name == "rank_sources":
-        from seg_transfer.selection.rank import rank_sources
+    """Import what is asked for: the package alone imports neither torch nor pandas."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
-        return rank_sources
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

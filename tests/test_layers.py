@@ -107,3 +107,46 @@ def test_the_metrics_do_not_import_pot_before_it_is_needed() -> None:
     modules = imported_by("-c", "import seg_transfer.metrics, seg_transfer.metrics._transport")
     assert "seg_transfer.metrics._transport" in modules
     assert not modules & {"torch", "pandas", "ot"}
+
+
+# Sizes and circles
+
+
+def rooms_imported(room: str) -> set[str]:
+    own = [file for file, name in FILES if name == room]
+    found = {room_of(module) for file in own for module in imports(file) if module.startswith("seg_transfer.")}
+    return found - {room}
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Rooms that import each other, directly or through others: those that are left when leaves are taken away."""
+    left = dict(graph)
+    while leaves := [room for room, imported in left.items() if not imported & left.keys()]:
+        for room in leaves:
+            del left[room]
+    return sorted(left)
+
+
+def test_no_room_imports_itself_through_others() -> None:
+    assert circle({room: rooms_imported(room) for _, room in FILES}) == []
+
+
+def test_a_planted_circle_is_found() -> None:
+    assert circle({"a": {"b", "d"}, "b": {"c"}, "c": {"a"}, "d": set(), "e": {"a"}}) == ["a", "b", "c", "e"]
+
+
+def sizes(file: Path) -> Iterator[str]:
+    text = file.read_text()
+    if (lines := len(text.splitlines())) > 300:
+        yield f"{file.name}: {lines} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
+            body = node.end_lineno - node.lineno + 1 - docstring_lines(node)
+            if body > 50:
+                yield f"{file.name}: {node.name} has {body} lines"
+
+
+def docstring_lines(node: ast.FunctionDef) -> int:
+    first = node.body[0]
+    is_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    return first.end_lineno - first.lineno + 1 if is_docstring and first.end_lineno else 0

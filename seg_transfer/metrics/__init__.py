@@ -1,53 +1,57 @@
-"""Transferability metrics: from the observations of one pair to one number, higher is better."""
+# ruff: noqa: F401
+"""Transferability metrics: from the observations of one pair to one number, higher is better.
+
+`score_all` scores a pair by several metrics of `METRICS`. Every metric is a function too, with its settings as
+arguments.
+
+A metric of your own is an ordinary function in an installed package of yours, which names it as an entry point::
+
+    # my_package/contrast.py
+    def contrast(observations: Observations, *, scale: float = 1.0) -> float: ...
+
+    METRIC = Metric.from_function(contrast, needs={"features"}, version=1)
+
+    # pyproject.toml
+    [project.entry-points."seg_transfer.metrics"]
+    contrast = "my_package.contrast:METRIC"
+
+Studies, commands and tables then treat it as one of ours. In a notebook, `register` makes a metric known to the
+running process alone.
+"""
 
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 
 from seg_transfer.errors import ComputationError, ConfigError, ObservationsError
-from seg_transfer.metrics import (
-    _ccfv,
-    _emd,
-    _gbc,
-    _h_score,
-    _ids,
-    _lda_score,
-    _leep,
-    _logme,
-    _nce,
-    _nleep,
-    _otce,
-    _otdd,
-    _pactran,
-    _parc,
-    _rank_mean,
-    _regularized_h_score,
-    _sfda,
-    _trans_rate,
-)
-from seg_transfer.metrics._base import Metric, Score, Statistics, single
-from seg_transfer.metrics._ccfv import ccfv
-from seg_transfer.metrics._emd import emd
-from seg_transfer.metrics._gbc import gbc, log_negative_gbc
-from seg_transfer.metrics._h_score import h_score
-from seg_transfer.metrics._ids import ids
-from seg_transfer.metrics._lda_score import lda_score
-from seg_transfer.metrics._leep import leep
-from seg_transfer.metrics._logme import logme
-from seg_transfer.metrics._nce import nce
-from seg_transfer.metrics._nleep import nleep
-from seg_transfer.metrics._otce import otce
-from seg_transfer.metrics._otdd import otdd
+from seg_transfer.metrics._base import Metric, Score, Scores, Statistics, scores_from_moments, single
 from seg_transfer.metrics._overlap import ClassOverlaps, GbcDifference, class_overlaps, deciding_classes
-from seg_transfer.metrics._pactran import pactran
-from seg_transfer.metrics._parc import parc
-from seg_transfer.metrics._rank_mean import rank_mean
-from seg_transfer.metrics._regularized_h_score import regularized_h_score
-from seg_transfer.metrics._sfda import sfda
-from seg_transfer.metrics._trans_rate import trans_rate
+from seg_transfer.metrics._registry import Registry
 from seg_transfer.observations import Observations, image_groups
+
+# isort: off
+# Our metrics, one line each, in the order in which they are listed: of features, of probabilities, of the source's own
+# images, of other metrics.
+from seg_transfer.metrics._gbc import METRIC as _GBC, gbc as gbc, log_negative_gbc as log_negative_gbc
+from seg_transfer.metrics._logme import METRIC as _LOGME, logme as logme
+from seg_transfer.metrics._h_score import METRIC as _H_SCORE, h_score as h_score
+from seg_transfer.metrics._regularized_h_score import METRIC as _REG_H, regularized_h_score as regularized_h_score
+from seg_transfer.metrics._lda_score import METRIC as _LDA_SCORE, lda_score as lda_score
+from seg_transfer.metrics._trans_rate import METRIC as _TRANS_RATE, trans_rate as trans_rate
+from seg_transfer.metrics._sfda import METRIC as _SFDA, sfda as sfda
+from seg_transfer.metrics._pactran import METRIC as _PACTRAN, pactran as pactran
+from seg_transfer.metrics._parc import METRIC as _PARC, parc as parc
+from seg_transfer.metrics._ccfv import METRIC as _CCFV, ccfv as ccfv
+from seg_transfer.metrics._leep import METRIC as _LEEP, leep as leep
+from seg_transfer.metrics._nce import METRIC as _NCE, nce as nce
+from seg_transfer.metrics._nleep import METRIC as _NLEEP, nleep as nleep
+from seg_transfer.metrics._emd import METRIC as _EMD, emd as emd
+from seg_transfer.metrics._ids import METRIC as _IDS, ids as ids
+from seg_transfer.metrics._otdd import METRIC as _OTDD, otdd as otdd
+from seg_transfer.metrics._otce import METRIC as _OTCE, otce as otce
+from seg_transfer.metrics._rank_mean import METRIC as _RANK_MEAN, rank_mean as rank_mean
+# isort: on
 
 __all__ = [
     "METRICS",
@@ -55,52 +59,49 @@ __all__ = [
     "GbcDifference",
     "Metric",
     "Score",
-    "ccfv",
+    "Scores",
+    "Statistics",
     "class_overlaps",
     "deciding_classes",
-    "emd",
-    "gbc",
-    "h_score",
-    "ids",
-    "lda_score",
-    "leep",
     "log_negative_gbc",
-    "logme",
-    "nce",
-    "nleep",
-    "otce",
-    "otdd",
-    "pactran",
-    "parc",
-    "rank_mean",
-    "regularized_h_score",
+    "register",
     "score_all",
-    "sfda",
-    "trans_rate",
+    "scores_from_moments",
 ]
 
-# In the order in which they are listed: of features, of probabilities, of the source's own images, of other metrics.
-_MODULES = (
-    _gbc,
-    _logme,
-    _h_score,
-    _regularized_h_score,
-    _lda_score,
-    _trans_rate,
-    _sfda,
-    _pactran,
-    _parc,
-    _ccfv,
-    _leep,
-    _nce,
-    _nleep,
-    _emd,
-    _ids,
-    _otdd,
-    _otce,
-    _rank_mean,
-)
-METRICS: Mapping[str, Metric] = MappingProxyType({module.METRIC.name: module.METRIC for module in _MODULES})
+_OURS = {value.name: value for value in list(globals().values()) if isinstance(value, Metric)}
+# Every metric has its name from its function.
+__all__ += list(_OURS)
+
+_REGISTRY = Registry(_OURS)
+METRICS: Mapping[str, Metric] = _REGISTRY
+"""All metrics by name, read-only: ours, then those of installed packages and those that `register` added."""
+
+
+def register(metric: Metric) -> Metric:
+    """Make a metric of your own known to this process: `METRICS`, `score_all`, studies and tables then take it.
+
+    Other processes do not know of it: name it as an entry point of a package for commands, workers and clusters.
+
+    Args:
+        metric: With a name that no other metric has. The same metric may be registered again, and one that was defined
+            in a script or notebook replaces the one before it.
+
+    Returns:
+        The metric itself.
+
+    Raises:
+        ConfigError: The name is taken, reserved or malformed, or a field does not have the form that content keys need.
+
+    Example:
+        >>> def fewest_classes(observations: Observations) -> float:
+        ...     return -float(len(observations.classes))
+        >>> register(Metric.from_function(fewest_classes, name="random", needs=(), version=1))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        seg_transfer.errors.ConfigError: metric 'random' ...: the name is reserved (...); rename it
+    """
+    _REGISTRY.add(metric)
+    return metric
 
 
 def score_all(

@@ -1,9 +1,10 @@
 """What every metric is made of: statistics first, score second, and the same score without each group of images."""
 
 import importlib.util
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +23,19 @@ CLASS_MOMENTS_BYTES = 128 << 20
 class Metric:
     """A transferability metric: a function from observations to one number, higher is better.
 
-    ``needs``: names of the fields of `Observations` that must be there; "scores" for a metric that is made of other
-    metrics' scores of several pairs. ``range``, ``cost`` and ``reference``: text for people. ``scores(statistics,
-    **settings)``: its computation. ``settings``: all that changes its value, for content keys. ``version``: of its
-    code, for the same keys: one more whenever the code gives other values. ``additive``: whether ``scores`` gives the
-    score without each group too, from sums over images; if not, it gives the score alone. ``extra``: the library that
-    it needs beyond the package's own; an extra of the same name installs it.
+    Attributes:
+        name: What studies, tables and commands call it.
+        needs: Names of the fields of `Observations` that must be there; "scores" for a metric that is made of other
+            metrics' scores of several pairs.
+        range: Of the scores, as text.
+        cost: Of the computation, as text.
+        reference: Where the metric comes from, as text.
+        scores: The computation, called as ``scores(statistics, **settings)`` with `Statistics`.
+        settings: All that changes its value; they are part of content keys.
+        version: Of its code, part of content keys too: raise it whenever the code gives other values.
+        additive: Whether ``scores`` gives the score without each group of images too, from sums over images. If not,
+            it gives the score alone.
+        extra: The optional library that one of our metrics needs; the extra of the same name installs it.
     """
 
     name: str
@@ -41,10 +49,86 @@ class Metric:
     additive: bool = False
     extra: str = ""
 
+    @classmethod
+    def from_function(
+        cls,
+        function: Callable[..., float],
+        *,
+        needs: Iterable[str],
+        version: int,
+        name: str = "",
+        range: str = "",
+        cost: str = "",
+        reference: str = "",
+    ) -> "Metric":
+        """A metric whose score is what a plain function of `Observations` returns.
+
+        The parameters after the first are the settings of the metric, and their defaults the values. A standard error
+        costs one more call per group of images, and is computed only where ``score_all`` is asked for "all".
+
+        Args:
+            function: Called as ``function(observations, **settings)``.
+            needs: Names of the fields of `Observations`, besides the labels, that must not be None.
+            version: Raise it whenever the function gives other values: stored scores of other versions are stale.
+            name: The name of the function unless given.
+            range: Of the scores, as text, such as "[0, 1]".
+            cost: Of the computation, as text, such as "N D".
+            reference: Where the metric comes from, as text.
+
+        Raises:
+            ConfigError: A parameter after the first has no default.
+
+        Example:
+            >>> def spread(observations: Observations, *, scale: float = 1.0) -> float:
+            ...     return scale * float(observations.features.std())
+            >>> metric = Metric.from_function(spread, needs={"features"}, version=1)
+            >>> metric.name, dict(metric.settings)
+            ('spread', {'scale': 1.0})
+        """
+        name = name or function.__name__
+        needed, scores = frozenset(needs), _FunctionScores(function)
+        return cls(name, needed, range, cost, reference, scores, _settings_of(name, function), version=version)
+
     @property
     def installed(self) -> bool:
         """Whether the library that it needs beyond the package's own is there."""
         return not self.extra or importlib.util.find_spec(self.extra) is not None
+
+    @property
+    def package(self) -> str:
+        """The top-level package that its code is in."""
+        function = self.scores.function if isinstance(self.scores, _FunctionScores) else self.scores
+        while isinstance(function, partial):
+            function = function.func
+        return str(getattr(function, "__module__", None)).partition(".")[0]
+
+    @property
+    def key_parts(self) -> dict[str, object]:
+        """Its part in the content key of a score: settings, version and, of a metric from outside, its package."""
+        package = {} if self.package == __name__.partition(".")[0] else {"package": self.package}
+        return {"settings": dict(self.settings), "version": self.version, **package}
+
+
+@dataclass(frozen=True)
+class _FunctionScores:
+    """The score of all observations by a plain function of them."""
+
+    function: Callable[..., float]
+
+    def __call__(self, statistics: "Statistics", **settings: Setting) -> Scores:
+        return [float(self.function(statistics.observations, **settings))]
+
+
+def _settings_of(name: str, function: Callable[..., float]) -> dict[str, Setting]:
+    """The defaults of all parameters after the first."""
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    for parameter in parameters:
+        if parameter.default is parameter.empty:
+            raise ConfigError(
+                f"metric {name!r}: parameter {parameter} of its function has no default; every parameter after the "
+                "observations is a setting: give it a default"
+            )
+    return {parameter.name: parameter.default for parameter in parameters}
 
 
 @dataclass(frozen=True)

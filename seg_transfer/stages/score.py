@@ -197,7 +197,7 @@ def score_key(observations: Key, metric: str, source_sample: Key | None) -> Key:
         if source_sample is None:
             return Key("")
         parts = {"source_images": [source_sample, SOURCE_OBSERVATIONS]}
-    parts |= {"settings": dict(METRICS[metric].settings), "version": METRICS[metric].version}
+    parts |= METRICS[metric].key_parts
     return content_key(observations=observations, metric=metric, layout=SCORES_LAYOUT, **parts)
 
 

@@ -1,0 +1,142 @@
+"""The metrics that are known: ours, those registered in this process, and those of installed packages."""
+
+import logging
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from importlib.metadata import EntryPoint, entry_points
+
+from seg_transfer.errors import ConfigError, reason_of
+from seg_transfer.metrics._base import Metric
+from seg_transfer.observations import Observations
+
+ENTRY_POINT_GROUP = "seg_transfer.metrics"
+# Columns of tables of pairs and of rankings, controls of the evaluation, and words of studies.
+RESERVED_NAMES = frozenset(
+    {
+        "all",
+        "classes",
+        "mean_rank_elsewhere",
+        "metric",
+        "minus_n_classes",
+        "miou",
+        "miou_rank",
+        "n_target_classes",
+        "random",
+        "score",
+        "scratch",
+        "source",
+        "target",
+    }
+)
+_NAME = re.compile("[a-z0-9][a-z0-9_-]{0,63}")
+_INPUTS = tuple(field.name for field in fields(Observations) if field.name != "labels")
+
+_logger = logging.getLogger(__name__)
+
+
+class Registry(Mapping[str, Metric]):
+    """Metrics by name: ours in the order given, then all others in alphabetical order.
+
+    The entry points of installed packages are loaded when a name is asked for that is not known, or all names are.
+    """
+
+    def __init__(self, own: Mapping[str, Metric]) -> None:
+        self._own = dict(own)
+        self._others: dict[str, Metric] = {}
+        self._lock = threading.RLock()
+        self._loaded = False
+
+    def __getitem__(self, name: str) -> Metric:
+        if name in self._own:
+            return self._own[name]
+        if name not in self._others:
+            self._load_entry_points()
+        return self._others[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._load_entry_points()
+        return iter([*self._own, *sorted(self._others)])
+
+    def __len__(self) -> int:
+        self._load_entry_points()
+        return len(self._own) + len(self._others)
+
+    def __or__(self, others: Mapping[str, Metric]) -> dict[str, Metric]:
+        return {**self, **others}
+
+    def __repr__(self) -> str:
+        return f"<metrics {', '.join(self)}>"
+
+    def add(self, metric: Metric) -> None:
+        """Add a metric from outside; the same one again changes nothing.
+
+        Raises:
+            ConfigError: It is no metric, breaks a rule, or has the name of another one.
+        """
+        check_metric(metric)
+        known = self._own.get(metric.name) or self._others.get(metric.name)
+        if known == metric:
+            return
+        # A cell of a notebook that runs again defines its metric again.
+        if known is not None and not known.package == metric.package == "__main__":
+            raise _refusal(metric, f"package {known.package} has a metric of this name; rename one of them")
+        self._others[metric.name] = metric
+
+    def _load_entry_points(self) -> None:
+        with self._lock:
+            if self._loaded:
+                return
+            # First, for a plugin that looks at the metrics while it is imported.
+            self._loaded = True
+            for entry in _entry_points():
+                self._load(entry)
+
+    def _load(self, entry: EntryPoint) -> None:
+        # A broken package must not stop what needs nothing of it, even where its import ends the process.
+        try:
+            self.add(entry.load())
+        except (Exception, SystemExit) as error:
+            _logger.warning(
+                "package %s: metric %s (entry point %s) is left out: %s",
+                entry.dist.name if entry.dist else "unknown",
+                entry.name,
+                entry.value,
+                reason_of(error),
+            )
+
+
+def check_metric(metric: object) -> None:
+    """Raises ConfigError unless this is a metric that studies, tables and content keys can take from outside."""
+    if not isinstance(metric, Metric):
+        raise ConfigError(
+            f"{metric!r} is no Metric but a {type(metric).__name__}; make one with seg_transfer.metrics.Metric"
+        )
+    if not isinstance(metric.name, str) or not _NAME.fullmatch(metric.name):
+        raise _refusal(metric, "a name has 1 to 64 lower-case letters, digits, '_' and '-'; rename it")
+    if metric.name in RESERVED_NAMES:
+        raise _refusal(metric, f"the name is reserved (so are {', '.join(sorted(RESERVED_NAMES))}); rename it")
+    if unknown := sorted(set(metric.needs) - set(_INPUTS)):
+        raise _refusal(metric, f"needs {unknown[0]!r}; choose among {', '.join(_INPUTS)}, labels are always there")
+    if type(metric.version) is not int or metric.version < 1:
+        raise _refusal(metric, f"version is {metric.version!r}; it must be a whole number of 1 or more")
+    for name, value in metric.settings.items():
+        if not isinstance(value, int | float | str):
+            raise _refusal(metric, f"setting {name} is {value!r}; it must be a number, a text or a truth value")
+    if metric.extra:
+        raise _refusal(metric, f"extra is {metric.extra!r}; what it needs is a dependency of its own package: leave it")
+
+
+def _refusal(metric: Metric, reason: str) -> ConfigError:
+    return ConfigError(f"metric {metric.name!r} of package {metric.package}: {reason}")
+
+
+def _entry_points() -> list[EntryPoint]:
+    """Those of our group in an order that does not depend on the search path."""
+    try:
+        found = entry_points(group=ENTRY_POINT_GROUP)
+        return sorted(found, key=lambda entry: (entry.dist.name if entry.dist else "", entry.name))
+    except Exception as error:
+        _logger.warning("metrics of other packages are left out: metadata cannot be read (%s)", reason_of(error))
+        return []

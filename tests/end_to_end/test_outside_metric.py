@@ -1,0 +1,77 @@
+"""A metric that lives in a package of a user's own: listed, scored, stored, evaluated and planned like ours."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from toy_package import CONTRAST, install
+
+from seg_transfer.metrics import METRICS
+
+
+@pytest.fixture
+def install_version(tmp_path, monkeypatch) -> Callable[[int], None]:
+    """Installs the toy package with a version of its metric, as a process that starts now would find it."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+
+    def do(version: int) -> None:
+        install(folder, "toy", CONTRAST.replace("VERSION", str(version)), {"contrast": "METRIC"})
+        (folder / "toy.py").touch()
+        sys.modules.pop("toy", None)
+        monkeypatch.setattr(METRICS, "_others", {})
+        monkeypatch.setattr(METRICS, "_loaded", False)
+
+    return do
+
+
+def missing(bench: Any) -> list[str]:
+    return [item["item"] for item in json.loads(bench.done("score-pairs", "--dry-run", "--json"))["missing"]]
+
+
+def test_a_metric_of_an_installed_package_is_treated_like_ours(finished, copy_of, invoke, install_version):
+    install_version(1)
+    listed = [sys.executable, "-m", "seg_transfer", "metrics", "--json"]
+    records = json.loads(subprocess.run(listed, capture_output=True, check=True).stdout)
+    assert records[-1] == {
+        "name": "contrast",
+        "needs": ["features"],
+        "standard_error": "on request",
+        "range": "[0, inf)",
+        "cost": "",
+        "reference": "",
+        "settings": {"scale": 2.0},
+        "extra": "",
+    }
+
+    bench = copy_of(finished)
+    bench.change(metrics=["contrast", "gbc"])
+    pairs = [f"{source} -> {target}" for source, target in scored_pairs(bench)]
+    assert sorted(missing(bench)) == sorted(f"{pair}: contrast" for pair in pairs)
+    bench.done("score-pairs")
+    rows = [row for row in bench.rows("scores") if row["metric"] == "contrast"]
+    assert len(rows) == len(pairs)
+    assert all(row["score"] > 0 and row["standard_error"] is None for row in rows)
+    assert missing(bench) == []
+
+    ended = invoke("evaluate", bench.run, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    judged = [row["metric"] for row in json.loads(ended.out) if row["kind"] == "metric"]
+    assert judged == ["contrast", "gbc"] * 2
+
+    install_version(2)
+    assert sorted(missing(bench)) == sorted(f"{pair}: contrast" for pair in pairs)
+    items = json.loads(invoke("plan", *bench.place(), "--json").out)["items"]
+    stale = {item["name"]: item["reasons"] for item in items if item["kind"] == "score"}
+    assert stale == {pair: ["version of metric contrast: 1 -> 2"] for pair in pairs}
+
+
+def scored_pairs(bench: Any) -> set[tuple[str, str]]:
+    return {(row["source"], row["target"]) for row in bench.rows("scores")}

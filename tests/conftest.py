@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from report_material import hostile_material
+from report_inputs import hostile_input
 
 from seg_transfer.demo.world import build_world
-from seg_transfer.reports.material import published_material
+from seg_transfer.reports.inputs import published_input
 from seg_transfer.reports.report import write_report
 
 # A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
@@ -65,7 +65,7 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def published_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the report of the published pairs; tests only read it."""
     folder = tmp_path_factory.mktemp("published_report")
-    write_report(published_material(), folder)
+    write_report(published_input(), folder)
     return folder
 
 
@@ -73,5 +73,5 @@ def published_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a report in which every text from outside wants to be code; tests only read it."""
     folder = tmp_path_factory.mktemp("hostile_report")
-    write_report(hostile_material(), folder)
+    write_report(hostile_input(), folder)
     return folder

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 def show_explanations(job: Job, as_json: bool) -> None:
     """Print the explanations of a job that are finished."""
-    from seg_transfer.reports.explanations import explanation_dict, explanation_tables, read_explanations
+    from seg_transfer.reports.explanations import explanation_dict, explanation_tables, read_explained
     from seg_transfer.reports.tables import render
 
     missing = job.stage.missing(job.run, job.items)
     pairs = [(item.source, item.target) for item in job.items if item not in missing]
-    found = read_explanations(job.run.folder, pairs)
+    found = read_explained(job.run.folder, pairs)
     if as_json:
         typer.echo(json.dumps(explanation_dict(found), indent=1))
         return

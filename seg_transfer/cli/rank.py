@@ -14,7 +14,7 @@ from seg_transfer.console import plain_console
 from seg_transfer.errors import ConfigError
 
 if TYPE_CHECKING:
-    from seg_transfer.reports.source_ranking import Ranking
+    from seg_transfer.evaluation import Ranking
 
 
 def rank(
@@ -46,8 +46,9 @@ def rank(
     """Say which of your models to fine-tune on a dataset, and how sure that is. Trains nothing."""
     from seg_transfer.cli.common import warn_of_code
     from seg_transfer.engines.here import limited_threads
+    from seg_transfer.evaluation import ranking_sentences
     from seg_transfer.models.entry import code_of
-    from seg_transfer.reports.source_ranking import answer, ranking_tables
+    from seg_transfer.reports.source_ranking import source_ranking_tables
     from seg_transfer.selection.rank import rank_sources, target_manifest
     from seg_transfer.study.bank import read_sources
 
@@ -71,9 +72,10 @@ def rank(
         typer.echo(json.dumps(ranking.as_dict(), indent=1))
     else:
         console = plain_console()
-        for table in ranking_tables(ranking):
+        for table in source_ranking_tables(ranking):
             console.print(table)
-        for line in [*answer(ranking), f"Scores are kept in {ranking.run_folder}.", f"Why: {_why(ranking, root)}"]:
+        kept = f"Scores are kept in {ranking.run_folder}."
+        for line in [*ranking_sentences(ranking), kept, f"Why: {_why(ranking, root)}"]:
             console.print(line, highlight=False, soft_wrap=True)
     if ranking.failed:
         raise ranking.failed

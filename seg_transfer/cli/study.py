@@ -34,9 +34,8 @@ def plan(
     debug: Debug = False,
 ) -> None:
     """List what of a study is done, missing or stale, what made it stale, and what the rest will take. Runs nothing."""
-    from seg_transfer.reports.plan import plan_dict, render_plan
-    from seg_transfer.stages.plan import absent_datasets, plan_items
-    from seg_transfer.study.run import open_run, snapshot
+    from seg_transfer.reports.plan import plan_dict, plan_study, render_plan
+    from seg_transfer.study.run import open_run
 
     run = open_run(study, data_root, run_folder)
     if not trust_config:
@@ -44,11 +43,11 @@ def plan(
     if check:
         _check(run, as_json)
         return
-    items, absent = plan_items(snapshot(run)), absent_datasets(run)
+    found = plan_study(run)
     if as_json:
-        typer.echo(json.dumps(plan_dict(items, run.folder, absent), indent=1))
+        typer.echo(json.dumps(plan_dict(found), indent=1))
         return
-    render_plan(items, run.folder, plain_console(), absent)
+    render_plan(found, plain_console())
 
 
 def _check(run: Run, as_json: bool) -> None:

@@ -30,6 +30,9 @@ from seg_transfer.evaluation._pairs import (
     metric_columns,
     with_rank_mean,
 )
+from seg_transfer.evaluation._plain import plain_rows
+from seg_transfer.evaluation._ranking import Ranking, first_place_of, parts_of, ranking_of
+from seg_transfer.evaluation._ranking_text import ranking_sentences, ranking_text_tables
 from seg_transfer.evaluation._stability import RELEASED_MEASURES, STABILITY_MEASURES, setup_stability
 
 __all__ = [
@@ -40,14 +43,21 @@ __all__ = [
     "SCENARIOS",
     "SCRATCH",
     "STABILITY_MEASURES",
+    "Ranking",
     "compare_metrics",
     "evaluate",
     "evaluate_groups",
     "fine_tuning_noise",
+    "first_place_of",
     "leave_one_dataset_out",
     "leave_out_summary",
     "measures",
     "metric_columns",
+    "parts_of",
+    "plain_rows",
+    "ranking_of",
+    "ranking_sentences",
+    "ranking_text_tables",
     "rankings",
     "scratch_report",
     "setup_stability",

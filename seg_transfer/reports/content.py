@@ -1,4 +1,4 @@
-"""The content of a report: every table, sentence and frame that the page and the files show, before any drawing."""
+"""The content of a report: every table, sentence and frame that the page and the files show, before drawing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from seg_transfer.evaluation import SCENARIOS, evaluate, fine_tuning_noise, metric_columns, scratch_report
-from seg_transfer.reports import words
+from seg_transfer.reports import sentences
+from seg_transfer.reports.choices import choices, default_metric, ranked, ties, without_score
+from seg_transfer.reports.comparisons import comparison, comparison_tables
 from seg_transfer.reports.data_table import Table
-from seg_transfer.reports.judging import comparison, judging_tables
-from seg_transfer.reports.material import Explanation, Material
-from seg_transfer.reports.ranking import choices, default_metric, ranked, ties, without_score
+from seg_transfer.reports.inputs import Explanation, ReportInput
 
 _TITLES = {
     "fixed_target": "Fixed target: the sources of every target, ranked",
@@ -24,7 +24,7 @@ _KEY_DIGITS = 12
 
 @dataclass(frozen=True)
 class Fact:
-    """A part of the answer: a question of the reader, and the sentences that answer it."""
+    """A question that a reader has, and the sentences that answer it."""
 
     question: str
     sentences: tuple[str, ...]
@@ -35,16 +35,19 @@ class ReportContent:
     """What a report says.
 
     Attributes:
-        title, origin, created: As in `Material`.
-        facts: The answer, in the order in which it is read.
-        metric: The metric that the answer goes by.
+        title: Title of the report.
+        origin: Sentences that say what the numbers are and where they come from.
+        created: Time of the newest result, UTC; "" where unknown.
+        facts: The summary, in reading order.
+        metric: The metric that the recommendations use.
         metrics: All metrics, in order.
-        rankings: Scenario -> frame of `ranked`.
-        choices: Scenario -> frame of `choices`.
-        evaluation: Frame of `evaluate`; None where nothing could be evaluated.
-        verdicts: What the evaluation says of the metrics with fixed sources; of fixed targets the facts say it.
-        tables: Name -> table.
-        stability, explanations: As in `Material`.
+        rankings: Scenario -> frame of `choices.ranked`.
+        choices: Scenario -> frame of `choices.choices`.
+        evaluation: Frame of `seg_transfer.evaluation.evaluate`; None where no pair is fine-tuned.
+        verdicts: Sentences that compare the metrics with fixed sources; the facts compare them with fixed targets.
+        tables: Name -> table; empty tables are left out.
+        stability: Rankings on fewer images; None where not computed.
+        explanations: Explanations of pairs, target by target, the chosen source first.
     """
 
     title: str
@@ -63,100 +66,104 @@ class ReportContent:
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """What fine-tuned pairs say; None and empty where there are none."""
+class _Evaluated:
+    """Results that need fine-tuned pairs; None and empty where there are none."""
 
     evaluation: pd.DataFrame | None
     compared: pd.DataFrame | None
     scratch: pd.DataFrame
 
 
-def build(material: Material) -> ReportContent:
-    """Derive everything that a report says. Deterministic: equal material, equal content."""
-    rankings = {scenario: ranked(material.scores, material.miou, scenario) for scenario in SCENARIOS}
+def build(data: ReportInput) -> ReportContent:
+    """Derive everything that a report says. Deterministic: equal data give equal content."""
+    rankings = {scenario: ranked(data.scores, data.miou, scenario) for scenario in SCENARIOS}
     metrics = list(dict.fromkeys(rankings["fixed_target"]["metric"]))
     metric = default_metric(rankings["fixed_target"])
-    # Only the sources of one target are seen through the same images, so only there are differences paired.
-    sure = {"fixed_target": ties(material.scores, metric)}
+    # Only the sources of one target are scored on the same images, so only their differences are paired.
+    ties_of = {"fixed_target": ties(data.scores, metric)}
     chosen = {
-        scenario: choices(rankings[scenario], scenario, metric, metrics, sure.get(scenario)) for scenario in SCENARIOS
+        scenario: choices(rankings[scenario], scenario, metric, metrics, ties_of.get(scenario))
+        for scenario in SCENARIOS
     }
-    judged = _judged(material)
+    evaluated = _evaluated(data)
     tables = [
-        *_ranking_tables(rankings, chosen, judged.scratch, metric),
-        _pairs_table(rankings["fixed_target"], metrics, material.miou),
-        *_judged_tables(material, judged, metric),
-        *_stability_tables(material.stability),
-        Table("cost", "What it took", _cost(material)),
-        Table("datasets", "Datasets", material.datasets, page=_told(material.datasets)),
-        Table("sources", "Source models", material.sources, page=_told(material.sources)),
-        Table("settings", "Settings", words.setting_rows(material.settings)),
-        _keys_table(material, metrics),
+        *_ranking_tables(rankings, chosen, evaluated.scratch, metric),
+        _pairs_table(rankings["fixed_target"], metrics, data.miou),
+        *_evaluation_tables(data, evaluated, metric),
+        *_stability_tables(data.stability),
+        Table("cost", "Computing time", _cost(data)),
+        Table("datasets", "Datasets", data.datasets, page=_columns_with_values(data.datasets)),
+        Table("sources", "Source models", data.sources, page=_columns_with_values(data.sources)),
+        Table("settings", "Settings", sentences.setting_rows(data.settings)),
+        _keys_table(data, metrics),
     ]
     without = without_score(rankings["fixed_target"], metric)
     return ReportContent(
-        title=material.title,
-        origin=material.origin,
-        created=material.created,
-        facts=tuple(_facts(material, judged, chosen["fixed_target"], without, metric)),
+        title=data.title,
+        origin=data.origin,
+        created=data.created,
+        facts=tuple(_facts(data, evaluated, chosen["fixed_target"], without, metric)),
         metric=metric,
         metrics=tuple(metrics),
         rankings=rankings,
         choices=chosen,
-        evaluation=judged.evaluation,
-        verdicts=tuple(words.verdict(judged.evaluation, judged.compared, "fixed_source")),
+        evaluation=evaluated.evaluation,
+        verdicts=tuple(sentences.verdict(evaluated.evaluation, evaluated.compared, "fixed_source")),
         tables={table.name: table for table in tables if not table.frame.empty},
-        stability=material.stability,
-        explanations=_best_first(material.explanations, rankings["fixed_target"], metric),
+        stability=data.stability,
+        explanations=_best_first(data.explanations, rankings["fixed_target"], metric),
     )
 
 
 def _best_first(explanations: tuple[Explanation, ...], ranking: pd.DataFrame, metric: str) -> tuple[Explanation, ...]:
-    """Target by target, the chosen source first."""
+    """Explanations target by target, the chosen source first."""
     of_metric = ranking[ranking["metric"] == metric]
     rank = dict(zip(zip(of_metric["source"], of_metric["target"], strict=True), of_metric["score_rank"], strict=True))
     last = len(ranking) + 1
     return tuple(sorted(explanations, key=lambda one: (one.target, rank.get((one.source, one.target), last))))
 
 
-def _judged(material: Material) -> _Judged:
-    pairs = material.pairs
+def _evaluated(data: ReportInput) -> _Evaluated:
+    pairs = data.pairs
     if pairs.empty:
-        return _Judged(None, None, pd.DataFrame())
+        return _Evaluated(None, None, pd.DataFrame())
     evaluation = evaluate(pairs, metrics=metric_columns(pairs))
-    return _Judged(evaluation, comparison(pairs), scratch_report(pairs, material.performance))
+    return _Evaluated(evaluation, comparison(pairs), scratch_report(pairs, data.performance))
 
 
-def _judged_tables(material: Material, judged: _Judged, metric: str) -> list[Table]:
-    if judged.evaluation is None or judged.compared is None:
+def _evaluation_tables(data: ReportInput, evaluated: _Evaluated, metric: str) -> list[Table]:
+    if evaluated.evaluation is None or evaluated.compared is None:
         return []
-    evaluated = metric if metric in set(judged.evaluation["metric"]) else str(judged.evaluation["metric"].iloc[0])
-    noise = fine_tuning_noise(material.performance)
+    names = evaluated.evaluation["metric"]
+    compared = metric if metric in set(names) else str(names.iloc[0])
+    noise = fine_tuning_noise(data.performance)
     return [
-        _evaluation_table(judged.evaluation),
-        Table("noise", "Fine-tuning noise: ranked by one seed, judged by the mean of the others", noise),
-        *judging_tables(material.pairs, judged.compared, evaluated),
+        _evaluation_table(evaluated.evaluation),
+        Table("noise", "Fine-tuning noise: ranking by one seed, compared with the mean of the others", noise),
+        *comparison_tables(data.pairs, evaluated.compared, compared),
     ]
 
 
-def _facts(material: Material, judged: _Judged, chosen: pd.DataFrame, without: list[str], metric: str) -> list[Fact]:
-    verdict = tuple(words.verdict(judged.evaluation, judged.compared, "fixed_target"))
-    sure = [
-        *words.checked(judged.evaluation, metric),
-        *words.certainty(chosen, metric),
-        *words.scratch_words(judged.scratch),
+def _facts(
+    data: ReportInput, evaluated: _Evaluated, chosen: pd.DataFrame, without: list[str], metric: str
+) -> list[Fact]:
+    verdict = tuple(sentences.verdict(evaluated.evaluation, evaluated.compared, "fixed_target"))
+    certainty = [
+        *sentences.accuracy(evaluated.evaluation, metric),
+        *sentences.certainty(chosen, metric),
+        *sentences.scratch_comparison(evaluated.scratch),
     ]
-    skipped = [*material.skipped, *words.without_words(without, metric)] or ["Nothing."]
+    skipped = [*data.skipped, *sentences.unranked_pairs(without, metric)] or ["Nothing."]
     facts = [
-        Fact("Which model?", tuple(words.advice(chosen, metric))),
-        Fact("How sure?", tuple(sure)),
-        Fact("What cost?", tuple(words.cost_words(_cost(material)))),
-        Fact("What was skipped?", (*skipped, *material.warnings)),
+        Fact("Which model?", tuple(sentences.advice(chosen, metric))),
+        Fact("How certain?", tuple(certainty)),
+        Fact("At what cost?", tuple(sentences.cost(_cost(data)))),
+        Fact("What was skipped?", (*skipped, *data.warnings)),
     ]
     if not verdict:
         return facts
     which = [Fact("Which metric?", verdict)]
-    return which + facts if material.about_metrics else facts + which
+    return which + facts if data.about_metrics else facts + which
 
 
 def _ranking_tables(
@@ -180,17 +187,17 @@ def _ranking_tables(
 
 
 def _choice_table(name: str, title: str, frame: pd.DataFrame) -> Table:
-    return Table(name, title, frame, page=_told(frame.drop(columns="n_items")))
+    return Table(name, title, frame, page=_columns_with_values(frame.drop(columns="n_items")))
 
 
-def _told(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns that the page has: those with a value."""
+def _columns_with_values(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns that hold any value."""
     return frame.dropna(axis="columns", how="all")
 
 
 def _ranking_table(ranking: pd.DataFrame, scenario: str, metric: str) -> Table:
-    """Whole rankings by every metric; the page has room for those by one."""
-    page = _told(ranking[ranking["metric"] == metric].drop(columns="metric"))
+    """Rankings by every metric; the page shows those by one."""
+    page = _columns_with_values(ranking[ranking["metric"] == metric].drop(columns="metric"))
     return Table(scenario, _TITLES[scenario], ranking, page=page, page_title=f"{_TITLES[scenario]} by {metric}")
 
 
@@ -199,7 +206,7 @@ def _pairs_table(ranking: pd.DataFrame, metrics: list[str], miou: pd.DataFrame) 
     frame = ranking.pivot(index=["target", "source"], columns="metric", values="score").reset_index()
     frame = frame.merge(miou[["source", "target", "miou"]], on=["source", "target"], how="left")
     frame = frame[["source", "target", "miou", *metrics]].astype({"miou": float})
-    return Table("pairs", "Every pair: mIoU and score of every metric", frame, page=_told(frame))
+    return Table("pairs", "Every pair: mIoU and score of every metric", frame, page=_columns_with_values(frame))
 
 
 def _evaluation_table(evaluation: pd.DataFrame) -> Table:
@@ -216,23 +223,23 @@ def _stability_tables(stability: pd.DataFrame | None) -> list[Table]:
     if stability is None:
         return []
     columns = ["n_images", "seed", "winner", "tau_w_to_full", "n_tied"]
-    return [Table("stability", "The ranking with fewer images", stability[columns].sort_values(columns[:2]))]
+    return [Table("stability", "The ranking on fewer images", stability[columns].sort_values(columns[:2]))]
 
 
-def _cost(material: Material) -> pd.DataFrame:
-    """Scoring, fine-tuning and source training: how many, seconds of one and of all; no row where they are not known.
+def _cost(data: ReportInput) -> pd.DataFrame:
+    """Number and seconds of scorings, fine-tunings and source trainings; no row where the seconds are unknown.
 
-    All metrics of one pass over a pair carry the seconds of that pass: it counts once.
+    All metrics of one pass over a pair carry the seconds of that pass, which counts once.
     """
-    scores = material.scores
+    scores = data.scores
     pairs = len(scores[["source", "target"]].drop_duplicates())
     passes = pd.DataFrame(columns=["seconds"])
     if {"seconds", "created_utc"} <= set(scores):
         passes = scores.drop_duplicates(["source", "target", "seconds", "created_utc"])
     rows = [
         ("scoring pairs", pairs, passes["seconds"].sum() if len(passes) else None),
-        ("fine-tuning", *_count_and_sum(material.performance)),
-        ("training sources", *_count_and_sum(material.sources)),
+        ("fine-tuning", *_count_and_sum(data.performance)),
+        ("training sources", *_count_and_sum(data.sources)),
     ]
     frame = pd.DataFrame(rows, columns=["what", "count", "total_seconds"]).astype({"total_seconds": float})
     frame = frame[frame["total_seconds"].notna()].reset_index(drop=True)
@@ -244,14 +251,14 @@ def _count_and_sum(frame: pd.DataFrame) -> tuple[int, float | None]:
     return (len(known), float(known.sum())) if len(known) else (0, None)
 
 
-def _keys_table(material: Material, metrics: list[str]) -> Table:
-    """Every score with what decides it; no rows where the scores carry no key. The page has the keys' first digits."""
-    known = [name for name in _PROVENANCE if name in material.scores]
-    frame = material.scores[known] if "content_key" in known else material.scores.iloc[:0]
-    title = "Every score, and the content key that stands for all that decides it"
+def _keys_table(data: ReportInput, metrics: list[str]) -> Table:
+    """Every score with its content key; no rows where scores have no key. The page shows the keys' first digits."""
+    known = [name for name in _PROVENANCE if name in data.scores]
+    frame = data.scores[known] if "content_key" in known else data.scores.iloc[:0]
+    title = "Every score and its content key"
     if frame.empty:
         return Table("scores", title, frame)
     keys = frame.assign(content_key=frame["content_key"].str[:_KEY_DIGITS])
     page = keys.pivot(index=["target", "source"], columns="metric", values="content_key").reset_index()
     page = page[["source", "target", *(metric for metric in metrics if metric in page)]]
-    return Table("scores", title, frame, page=page, page_title=f"Content keys, their first {_KEY_DIGITS} digits")
+    return Table("scores", title, frame, page=page, page_title=f"Content keys, first {_KEY_DIGITS} digits")

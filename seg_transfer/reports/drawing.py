@@ -1,4 +1,4 @@
-"""How figures are drawn: one style, no global state, the same bytes for the same input."""
+"""Drawing of figures: one style, no global state, equal bytes for equal input."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-# Okabe and Ito: told apart with any colour vision. The names say what a colour stands for.
+# The palette of Okabe and Ito, distinguishable with any color vision.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442",
 )  # fmt: skip
-GREY, INK = "#767676", "#1a1a1a"
+GRAY, INK = "#767676", "#1a1a1a"
 HEAT = "cividis"
 _PNG_DPI = 160
 _PADDING = 0.08
 """Inches around a figure."""
-# A name may hold "$" and is never a formula; text stays text, and identifiers in the SVG do not change.
+# A "$" in a name starts no formula; text stays text; identifiers in the SVG are reproducible.
 _STYLE: Any = {
-    "axes.edgecolor": GREY,
+    "axes.edgecolor": GRAY,
     "axes.grid": False,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -57,9 +57,9 @@ class Plot:
     Attributes:
         name: Stem of its files.
         title: Its heading.
-        alt: What a reader who does not see it should know.
+        alt: Description for readers who cannot see it.
         caption: How to read it.
-        draw: Makes it.
+        draw: Function that draws it.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Picture:
 
 
 def picture(plot: Plot) -> Picture:
-    """Draw a figure; a letter that no font has becomes a box, without a warning."""
+    """Draw a figure; a character that no font has becomes a box, without a warning."""
     with mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
@@ -91,20 +91,26 @@ def picture(plot: Plot) -> Picture:
 
 
 def label(name: object, most: int = 22) -> str:
-    """A name as a label: on one line, without characters that an SVG must not hold, and short.
+    """Shorten a name to a label of one line, without characters that an SVG must not contain.
 
-    >>> ascii(label("a\\x1bb")), label("abcdefghij", most=6)
-    ("'a\\\\ufffdb'", 'abcde…')
+    Args:
+        name: Any name.
+        most: Maximal number of characters.
+
+    Example:
+        >>> ascii(label("a\\x1bb")), label("abcdefghij", most=6)
+        ("'a\\\\ufffdb'", 'abcde…')
     """
     plain = re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", str(name))
     return plain if len(plain) <= most else plain[: most - 1] + "…"
 
 
 def file_stem(*parts: object) -> str:
-    """A stem of a file name made of names of any kind; different names give different stems.
+    """Make the stem of a file name from any names; different names give different stems.
 
-    >>> file_stem("ranks", "gbc"), file_stem("ranks", "a/../b")
-    ('ranks_gbc', 'ranks_a_.._b-3d1abb43')
+    Example:
+        >>> file_stem("ranks", "gbc"), file_stem("ranks", "a/../b")
+        ('ranks_gbc', 'ranks_a_.._b-3d1abb43')
     """
     raw = "_".join(map(str, parts))
     plain = re.sub(r"[^A-Za-z0-9_.-]", "_", raw)[:80]

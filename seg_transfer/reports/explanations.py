@@ -1,4 +1,4 @@
-"""Explanations of pairs as tables for a terminal, and as data for JSON."""
+"""Explanations of pairs as tables for a terminal and as plain data for JSON."""
 
 from __future__ import annotations
 
@@ -18,12 +18,18 @@ from seg_transfer.metrics import ClassOverlaps, GbcDifference, deciding_classes
 from seg_transfer.store.explanations import overlaps_of, read_explanation
 
 Frames = Mapping[str, pd.DataFrame]
-MOST_SHOWN = 5
+MAX_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Explained:
-    """One pair: its names, and its frames as `read_explanation` gives them."""
+    """The explanation of one pair.
+
+    Attributes:
+        source: Name of the source.
+        target: Name of the target.
+        frames: Frames of `seg_transfer.store.explanations.read_explanation`.
+    """
 
     source: str
     target: str
@@ -31,29 +37,42 @@ class Explained:
 
     @property
     def overlaps(self) -> ClassOverlaps:
-        """How much its classes overlap."""
+        """The overlaps of its classes."""
         return overlaps_of(self.frames)
 
     def name(self, index: int) -> str:
-        """The name of a class."""
+        """The name of the class with this index."""
         classes = self.frames["classes"]
         return str(classes.loc[classes["class_index"] == index, "name"].iloc[0])
 
 
-def read_explanations(folder: Path, pairs: Iterable[tuple[str, str]]) -> list[Explained]:
-    """The stored explanations of these ⟨source, target⟩ pairs of a run folder; pairs without one are left out."""
-    found = ((source, target, read_explanation(folder, source, target)) for source, target in pairs)
+def read_explained(folder: Path, pairs: Iterable[tuple[str, str]]) -> list[Explained]:
+    """Read the explanations of pairs from a run folder; pairs without one are left out.
+
+    Args:
+        folder: The run folder.
+        pairs: Names of sources and targets.
+
+    Raises:
+        ResultsError: A file is damaged.
+    """
+    found = [(source, target, read_explanation(folder, source, target)) for source, target in pairs]
     return [Explained(source, target, frames) for source, target, frames in found if frames is not None]
 
 
 def explanation_tables(pairs: Sequence[Explained]) -> list[Table]:
-    """For every pair the classes that overlap most; for a target with several sources, what decides for the best."""
+    """Tables of the classes that overlap most in each pair, and of those that decide between the two best sources."""
     tables = [_overlap_table(pair) for pair in pairs]
     return tables + [_difference_table(*best) for best in _two_best(pairs)]
 
 
 def explanation_dict(pairs: Sequence[Explained]) -> dict[str, Any]:
-    """The same as plain data: "pairs" with all overlaps, and "differences" with the part of every class."""
+    """The explanations as plain data for JSON.
+
+    Returns:
+        "pairs": every pair with its classes and all overlaps; "differences": for every target with several sources the
+        difference in GBC of the two best, and the contribution of every class.
+    """
     return {
         "pairs": [_pair_dict(pair) for pair in pairs],
         "differences": [_difference_dict(*best) for best in _two_best(pairs)],
@@ -61,7 +80,7 @@ def explanation_dict(pairs: Sequence[Explained]) -> dict[str, Any]:
 
 
 def _two_best(pairs: Sequence[Explained]) -> Iterator[tuple[Explained, Explained]]:
-    """Of every target with two sources or more the two with the highest GBC, the higher one first."""
+    """For every target with several sources, the two with the highest GBC, the higher one first."""
     for _, members in groupby(sorted(pairs, key=lambda pair: pair.target), key=lambda pair: pair.target):
         ranked = sorted(members, key=lambda pair: pair.overlaps.gbc, reverse=True)
         if len(ranked) > 1:
@@ -71,7 +90,7 @@ def _two_best(pairs: Sequence[Explained]) -> Iterator[tuple[Explained, Explained
 def _overlap_table(pair: Explained) -> Table:
     table = _table(f"{pair.source} -> {pair.target}: GBC {pair.overlaps.gbc:.4g}", "classes that overlap most")
     table.add_column("overlap", justify="right")
-    most = pair.frames["overlaps"].nlargest(MOST_SHOWN, "overlap")
+    most = pair.frames["overlaps"].nlargest(MAX_SHOWN, "overlap")
     for first, second, overlap in zip(most["class_a"], most["class_b"], most["overlap"], strict=True):
         table.add_row(Text(f"{pair.name(first)} / {pair.name(second)}"), f"{overlap:.4f}")
     return table
@@ -82,9 +101,9 @@ def _difference_table(first: Explained, second: Explained) -> Table:
     title = f"{first.target}: GBC of {first.source} above that of {second.source} by {difference.total:.4g}"
     table = _table(title, "classes that decide")
     table.add_column("part", justify="right")
-    order = np.argsort(-np.abs(difference.of_classes), kind="stable")[:MOST_SHOWN]
-    for place in order:
-        table.add_row(Text(first.name(int(difference.classes[place]))), f"{difference.of_classes[place]:+.4f}")
+    order = np.argsort(-np.abs(difference.of_classes), kind="stable")[:MAX_SHOWN]
+    for position in order:
+        table.add_row(Text(first.name(int(difference.classes[position]))), f"{difference.of_classes[position]:+.4f}")
     return table
 
 

@@ -1,8 +1,8 @@
 """Tables as files: Parquet, CSV and Markdown.
 
-Parquet holds the exact values. In CSV a text that a spreadsheet could take for a formula (it begins with = + - @, a tab
-or a carriage return) gets an apostrophe in front, by which spreadsheets know it for text; numbers stay numbers and read
-back exactly. In Markdown the characters that mean something there are escaped.
+Parquet holds the exact values. In CSV, text that a spreadsheet could interpret as a formula (it begins with = + - @, a
+tab or a carriage return) is prefixed with an apostrophe, which spreadsheets read as text; numbers are exact. In
+Markdown, special characters are escaped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from seg_transfer.store.tables import write_table
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _MARKDOWN = re.compile(r"([\\`*|\[\]<>&~$#])")
-# These hold what no person reads in a row of text.
+# Tables of hashes, which nobody reads as Markdown.
 _NO_MARKDOWN = {"scores"}
 
 
@@ -43,13 +43,14 @@ def write_tables(tables: Iterable[Table], folder: Path) -> list[Path]:
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    """A frame as CSV; missing cells are empty.
+    """Format a frame as CSV; missing cells are empty.
 
-    >>> csv_text(pd.DataFrame({"source": ["=1+1", "a"], "score": [-0.1, None]}))
-    "source,score\\r\\n'=1+1,-0.1\\r\\na,\\r\\n"
+    Example:
+        >>> csv_text(pd.DataFrame({"source": ["=1+1", "a"], "score": [-0.1, None]}))
+        "source,score\\r\\n'=1+1,-0.1\\r\\na,\\r\\n"
     """
     stream = io.StringIO()
-    # Lines end as RFC 4180 has it; the writer then quotes a carriage return within a cell too.
+    # Line ends as in RFC 4180: the writer then also quotes a carriage return inside a cell.
     writer = csv.writer(stream, lineterminator="\r\n")
     writer.writerow([_csv_cell(str(name)) for name in frame])
     for row in frame.itertuples(index=False):
@@ -58,7 +59,7 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 
 def markdown_text(table: Table) -> str:
-    """A table as Markdown: heading, rows as they are read, and what the columns mean."""
+    """Format a table as Markdown: title, rows as on the page, and the meaning of the columns."""
     columns = {str(name): column_of(str(name), table.frame[name]) for name in table.frame}
     lines = [f"# {_markdown_cell(table.title)}", ""]
     lines.append(_line(column.heading for column in columns.values()))
@@ -92,7 +93,7 @@ def _rule(right: Iterable[bool]) -> str:
 
 
 def _markdown_cell(text: str) -> str:
-    r"""A text in a cell of a Markdown table.
+    r"""Escape text for a cell of a Markdown table.
 
     >>> print(_markdown_cell("a|b <img>"))
     a\|b \<img\>

@@ -17,15 +17,15 @@ from matplotlib.ticker import MaxNLocator
 from seg_transfer.evaluation import measures
 from seg_transfer.reports.content import ReportContent
 from seg_transfer.reports.data_table import cell_text
-from seg_transfer.reports.drawing import BLUE, GREY, HEAT, INK, ORANGE, RED, Plot, file_stem, label
+from seg_transfer.reports.drawing import BLUE, GRAY, HEAT, INK, ORANGE, RED, Plot, file_stem, label
 from seg_transfer.reports.explanation_figures import explanation_plots
 
 _PANELS_PER_ROW = 4
-_FEWEST_POINTS = 2
+_MIN_POINTS = 2
 
 
 def all_plots(content: ReportContent) -> Iterator[Plot]:
-    """All figures: a page has room for the first ones, so those of metrics that the report does not go by come last."""
+    """All figures; those of metrics that the recommendations do not use come last, where the page may lack room."""
     ranking = content.rankings["fixed_target"]
     tuned = _tuned(ranking)
     if not tuned.empty:
@@ -59,7 +59,7 @@ def _miou_map(tuned: pd.DataFrame) -> Plot:
         "miou",
         "mIoU of every pair",
         f"Heat map of mIoU: {n_targets} targets in rows, {n_sources} sources in columns.",
-        "Numbers are mIoU after fine-tuning, in hundredths. Colour compares the sources of one target: 1 is its best, "
+        "Numbers are mIoU after fine-tuning, in hundredths. Color compares the sources of one target: 1 is its best, "
         "which is framed.",
         partial(_draw_miou_map, wide),
     )
@@ -75,12 +75,12 @@ def _draw_miou_map(wide: pd.DataFrame) -> Figure:
 def _rank_map(ranking: pd.DataFrame, metric: str) -> Plot:
     wide = _wide(ranking, metric, "score_rank")
     best = _wide(ranking, metric, "miou_rank").eq(1)
-    framed = " The source that is truly best is framed." if best.to_numpy().any() else ""
+    framed = " The actual best source is framed." if best.to_numpy().any() else ""
     return Plot(
         file_stem("ranks", metric),
         f"Ranks by {metric}",
         f"Heat map of ranks by {metric}: {wide.shape[0]} targets in rows, {wide.shape[1]} sources in columns.",
-        f"Every row ranks the sources of one target by their {metric} score; 1 is chosen.{framed}",
+        f"Each row ranks the sources of one target by their {metric} score; 1 is chosen.{framed}",
         partial(_draw_rank_map, wide, best, metric),
     )
 
@@ -90,7 +90,9 @@ def _score_dots(ranking: pd.DataFrame, metric: str) -> Plot:
     target = str(own["target"].iloc[0])
     errors = ""
     if own["standard_error"].notna().any():
-        errors = " Bars are 1.96 standard errors; sources share hard images, so bars may overlap and yet differ."
+        errors = (
+            " Bars are 1.96 standard errors; differences are paired, so sources may differ although their bars overlap."
+        )
     return Plot(
         file_stem("ranks", metric),
         f"Sources of {target} by {metric}",
@@ -103,12 +105,12 @@ def _score_dots(ranking: pd.DataFrame, metric: str) -> Plot:
 def _draw_score_dots(own: pd.DataFrame, metric: str) -> Figure:
     figure = Figure(figsize=(6.4, 1.1 + 0.28 * len(own)), layout="constrained")
     axes = figure.add_subplot()
-    places = np.arange(len(own), dtype=float)
+    positions = np.arange(len(own), dtype=float)
     error = 1.96 * own["standard_error"].fillna(0.0).to_numpy()
-    axes.errorbar(own["score"], places, xerr=error, fmt="o", color=BLUE, markersize=6, linewidth=2)
+    axes.errorbar(own["score"], positions, xerr=error, fmt="o", color=BLUE, markersize=6, linewidth=2)
     first = own["score_rank"].to_numpy() == 1
-    axes.plot(own["score"][first], places[first], "D", color=RED, markersize=8, zorder=3)
-    axes.set_yticks(places, [label(name) for name in own["source"]])
+    axes.plot(own["score"][first], positions[first], "D", color=RED, markersize=8, zorder=3)
+    axes.set_yticks(positions, [label(name) for name in own["source"]])
     axes.set(xlabel=f"{label(metric)} score, higher is better", ylabel="source", ylim=(len(own) - 0.5, -0.5))
     axes.grid(axis="x", color="#e5e5e5", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -180,7 +182,7 @@ def _draw_scatter(own: pd.DataFrame, metric: str) -> Figure:
     n_rows = math.ceil(len(groups) / n_columns)
     width, height = max(2.35 * n_columns, 5), 1.85 * n_rows + 0.9
     figure = Figure(figsize=(width, height))
-    # In inches, as a layout engine would find them in ten times the time.
+    # In inches; a layout engine would take ten times as long.
     figure.subplots_adjust(
         left=0.75 / width, right=1 - 0.05 / width, bottom=0.6 / height, top=1 - 0.55 / height, wspace=0.36, hspace=0.42
     )
@@ -193,8 +195,8 @@ def _draw_scatter(own: pd.DataFrame, metric: str) -> Figure:
     figure.supylabel("mIoU after fine-tuning", fontsize=9, x=0.1 / width)
     handles = [
         Line2D([], [], color=RED, marker="D", linestyle="", label=f"chosen by {label(metric)}"),
-        Line2D([], [], color=BLUE, marker="o", markersize=9, markerfacecolor="none", linestyle="", label="truly best"),
-        Line2D([], [], color=GREY, marker="o", markersize=4, linestyle="", label="other sources"),
+        Line2D([], [], color=BLUE, marker="o", markersize=9, markerfacecolor="none", linestyle="", label="actual best"),
+        Line2D([], [], color=GRAY, marker="o", markersize=4, linestyle="", label="other sources"),
     ]
     figure.legend(handles=handles, loc="upper center", ncols=3, fontsize=9)
     return figure
@@ -203,10 +205,10 @@ def _draw_scatter(own: pd.DataFrame, metric: str) -> Figure:
 def _panel(axes: Axes, name: str, members: pd.DataFrame) -> None:
     score, miou = members["score"].to_numpy(), members["miou"].to_numpy()
     chosen, best = score == score.max(), miou == miou.max()
-    axes.plot(score[~chosen], miou[~chosen], "o", color=GREY, markersize=4, alpha=0.8)
+    axes.plot(score[~chosen], miou[~chosen], "o", color=GRAY, markersize=4, alpha=0.8)
     axes.plot(score[chosen], miou[chosen], "D", color=RED, markersize=5)
     axes.plot(score[best], miou[best], "o", color=BLUE, markersize=10, markerfacecolor="none", markeredgewidth=1.5)
-    tau = measures(miou, score)["tau_w"] if len(members) >= _FEWEST_POINTS else math.nan
+    tau = measures(miou, score)["tau_w"] if len(members) >= _MIN_POINTS else math.nan
     axes.set_title(f"{label(name, 16)}, tau_w {cell_text(tau, '.2f')}")
     axes.margins(0.12)
     for axis in (axes.xaxis, axes.yaxis):
@@ -220,8 +222,8 @@ def _intervals(evaluation: pd.DataFrame) -> Plot:
         "evaluation",
         "How well every metric ranks",
         "For every metric and control a dot and an interval of tau_w and top-1, for fixed targets and fixed sources.",
-        "Dots are means over groups, bars their 95 % bootstrap intervals. Controls look at no feature: a metric that "
-        "does not pass them tells nothing new.",
+        "Dots are means over groups, bars their 95 % bootstrap intervals. Controls use no features: a metric that "
+        "does not beat them adds no information.",
         partial(_draw_intervals, evaluation),
     )
 
@@ -250,15 +252,15 @@ def _draw_intervals(evaluation: pd.DataFrame) -> Figure:
 
 
 def _interval_panel(axes: Axes, rows: pd.DataFrame, measure: str) -> None:
-    places = np.arange(len(rows), dtype=float)
-    for place, row in zip(places, rows.to_dict("records"), strict=True):
-        colour, marker = (BLUE, "o") if row["kind"] == "metric" else (ORANGE, "s")
-        axes.plot([row[f"{measure}_low"], row[f"{measure}_high"]], [place, place], color=colour, linewidth=2.2)
-        axes.plot(row[measure], place, marker=marker, color=colour, markersize=6)
+    positions = np.arange(len(rows), dtype=float)
+    for place, row in zip(positions, rows.to_dict("records"), strict=True):
+        color, marker = (BLUE, "o") if row["kind"] == "metric" else (ORANGE, "s")
+        axes.plot([row[f"{measure}_low"], row[f"{measure}_high"]], [place, place], color=color, linewidth=2.2)
+        axes.plot(row[measure], place, marker=marker, color=color, markersize=6)
     n_controls = int((rows["kind"] == "control").sum())
-    axes.axhline(n_controls - 0.5, color=GREY, linewidth=0.6)
-    axes.axvline(0, color=GREY, linewidth=0.6)
-    axes.set_yticks(places, [label(name) for name in rows["metric"]])
+    axes.axhline(n_controls - 0.5, color=GRAY, linewidth=0.6)
+    axes.axvline(0, color=GRAY, linewidth=0.6)
+    axes.set_yticks(positions, [label(name) for name in rows["metric"]])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(axis="x", color="#e5e5e5", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -268,9 +270,9 @@ def _interval_panel(axes: Axes, rows: pd.DataFrame, measure: str) -> None:
 def _stability(stability: pd.DataFrame) -> Plot:
     return Plot(
         "stability",
-        "The ranking with fewer images",
-        "Weighted tau between the ranking with fewer images and that with all images, against the number of images.",
-        "Each point is one draw, the line their mean. At 1 the ranking is the same as with all images.",
+        "The ranking on fewer images",
+        "Weighted tau between the ranking on fewer images and that on all images, against the number of images.",
+        "Each point is one draw, the line their mean. At 1 the ranking is the same as on all images.",
         partial(_draw_stability, stability),
     )
 
@@ -280,14 +282,14 @@ def _draw_stability(stability: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     axes = figure.add_subplot()
     means = stability.groupby("n_images")["tau_w_to_full"].mean()
-    axes.plot(stability["n_images"], stability["tau_w_to_full"], "o", color=GREY, markersize=4, alpha=0.7)
+    axes.plot(stability["n_images"], stability["tau_w_to_full"], "o", color=GRAY, markersize=4, alpha=0.7)
     axes.plot(means.index, means.to_numpy(), "-o", color=BLUE, linewidth=2)
-    axes.set(xlabel="images", ylabel="tau_w to the ranking with all images", ylim=(min(0.0, lowest) - 0.05, 1.05))
+    axes.set(xlabel="images", ylabel="tau_w to the ranking on all images", ylim=(min(0.0, lowest) - 0.05, 1.05))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(color="#e5e5e5", linewidth=0.6)
     handles = [
         Line2D([], [], color=BLUE, marker="o", label="mean over draws"),
-        Line2D([], [], color=GREY, marker="o", linestyle="", label="one draw"),
+        Line2D([], [], color=GRAY, marker="o", linestyle="", label="one draw"),
     ]
     axes.legend(handles=handles, loc="lower right")
     return figure

@@ -1,7 +1,7 @@
-"""The report as one HTML page that asks for nothing: style, script and figures are in it, a policy forbids all else.
+"""The report as one self-contained HTML page: style, script and figures are embedded, a policy forbids all else.
 
-Every text goes through Jinja2's autoescape; figures are images with a data URI, in which no script runs. The style and
-the script are files of this package, and the content security policy names their hashes.
+Every text passes through Jinja2's autoescape; figures are images with a data URI, in which no script runs. The style
+and the script are files of this package, and the content security policy names their hashes.
 """
 
 from __future__ import annotations
@@ -18,29 +18,34 @@ from markupsafe import Markup
 
 from seg_transfer import __version__
 from seg_transfer.reports.content import ReportContent
-from seg_transfer.reports.data_table import NOTHING, Column, Table, cell_text, is_missing
+from seg_transfer.reports.data_table import EMPTY, Column, Table, cell_text, is_missing
 from seg_transfer.reports.drawing import Picture, file_stem
 from seg_transfer.reports.explanation_figures import strongest
 
 _FOLDER = Path(__file__).parent / "page"
 _IMAGE_BUDGET = 1_900_000
-"""Bytes of embedded figures; later ones are named as files, so that the page stays below 3 MB."""
+"""Bytes of embedded figures; further figures are only listed as files, so that the page stays below 3 MB."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell as the page shows it: its text, and the number it is sorted by ("" sorts last, None is text)."""
+    """A cell as the page shows it.
+
+    Attributes:
+        text: What is shown.
+        number: The number by which rows are sorted; "" sorts last, None for text.
+    """
 
     text: str
     number: str | None
 
 
 def page(content: ReportContent, pictures: Sequence[Picture]) -> str:
-    """The whole page.
+    """Render the whole page as HTML.
 
     Args:
-        content: What it says.
-        pictures: Figures in order; as many as have room are embedded.
+        content: The content of the report.
+        pictures: Figures in order; as many as fit are embedded.
     """
     style, script = (_FOLDER / "report.css").read_text("utf-8"), (_FOLDER / "report.js").read_text("utf-8")
     environment = Environment(
@@ -55,7 +60,7 @@ def page(content: ReportContent, pictures: Sequence[Picture]) -> str:
         tables=content.tables,
         images=dict(_images(pictures)),
         figures_of={metric: [file_stem(kind, metric) for kind in ("scatter", "ranks")] for metric in content.metrics},
-        left_out=[one.plot for one in _without_room(pictures)],
+        left_out=[one.plot for one in _not_embedded(pictures)],
         explanations=list(_explanation_tables(content)),
         cells=cells,
         column_list=column_list,
@@ -88,7 +93,7 @@ def _cell(value: Any, column: Column) -> Cell:
     text = cell_text(value, column.form)
     if not column.form:
         return Cell(text, None)
-    return Cell(text, "" if is_missing(value) or text == NOTHING else repr(float(value)))
+    return Cell(text, "" if is_missing(value) or text == EMPTY else repr(float(value)))
 
 
 def _hash(text: str) -> str:
@@ -96,24 +101,24 @@ def _hash(text: str) -> str:
 
 
 def _images(pictures: Sequence[Picture]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for one in _with_room(pictures):
+    for one in _embedded(pictures):
         kind, data = _smaller(one)
         uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
         yield one.plot.name, {"plot": one.plot, "uri": uri}
 
 
-def _with_room(pictures: Sequence[Picture]) -> list[Picture]:
-    found, room = [], _IMAGE_BUDGET
+def _embedded(pictures: Sequence[Picture]) -> list[Picture]:
+    found, budget = [], _IMAGE_BUDGET
     for one in pictures:
         size = len(_smaller(one)[1]) * 4 // 3
-        if size <= room:
+        if size <= budget:
             found.append(one)
-            room -= size
+            budget -= size
     return found
 
 
-def _without_room(pictures: Sequence[Picture]) -> list[Picture]:
-    embedded = {one.plot.name for one in _with_room(pictures)}
+def _not_embedded(pictures: Sequence[Picture]) -> list[Picture]:
+    embedded = {one.plot.name for one in _embedded(pictures)}
     return [one for one in pictures if one.plot.name not in embedded]
 
 
@@ -122,10 +127,10 @@ def _smaller(one: Picture) -> tuple[str, bytes]:
 
 
 def _explanation_tables(content: ReportContent) -> Iterator[Mapping[str, Any]]:
-    """Of every explained pair its most overlapping classes, and the names of its figures."""
-    for place, one in enumerate(content.explanations):
+    """For every explained pair its most overlapping classes and the names of its figures."""
+    for index, one in enumerate(content.explanations):
         table = None
         if one.overlaps is not None and not one.overlaps.empty:
-            table = Table(f"overlaps_{place}", f"Classes of {one.target} that overlap most", strongest(one.overlaps))
+            table = Table(f"overlaps_{index}", f"Classes of {one.target} that overlap most", strongest(one.overlaps))
         names = [file_stem(kind, one.source, one.target) for kind in ("overlaps", "map", "map_fine_tuned")]
         yield {"source": one.source, "target": one.target, "table": table, "plots": names}

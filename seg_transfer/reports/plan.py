@@ -1,10 +1,11 @@
-"""A plan as tables and as plain data: what is done, missing and stale, and what the rest will take."""
+"""The plan of a study, as tables and as plain data: what is done, missing and stale, and what the rest will take."""
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,29 +17,59 @@ from rich.text import Text
 
 from seg_transfer.stages import STAGES
 from seg_transfer.stages.changes import NOT_RECORDED
-from seg_transfer.stages.plan import PlanItem
+from seg_transfer.stages.plan import PlanItem, absent_datasets, plan_items
+from seg_transfer.study.run import Run, snapshot
 
 # The stages that make a study complete.
 _PLANNED = [stage for stage in STAGES.values() if stage.planned]
 _STATES = ("done", "missing", "stale")
 _UNKNOWN = "unknown"
-_MOST_GROUPS = 12
-_MOST_NAMES = 6
+_MAX_GROUPS = 12
+_MAX_NAMES = 6
 
 
-def plan_dict(items: Sequence[PlanItem], folder: Path, absent: Mapping[str, str]) -> dict[str, Any]:
-    """The whole plan: a summary of every stage, every item, the bytes that the run folder takes and has left, and what
-    is missing of each dataset that is not there.
+@dataclass(frozen=True)
+class StudyPlan:
+    """What of a study is done, missing or stale.
+
+    Attributes:
+        items: Every item of the study, stage by stage.
+        folder: The run folder.
+        absent: Dataset of the study that is not complete -> what is missing and how to get it.
     """
-    plain = [_item_dict(item) for item in items]
-    return {"summary": summary(items), "items": plain, "disk": disk(folder), "absent_datasets": dict(absent)}
+
+    items: Sequence[PlanItem]
+    folder: Path
+    absent: Mapping[str, str]
+
+
+def plan_study(run: Run) -> StudyPlan:
+    """Find out what of a study is done, missing or stale; runs nothing."""
+    return StudyPlan(plan_items(snapshot(run)), run.folder, absent_datasets(run))
+
+
+def plan_dict(plan: StudyPlan) -> dict[str, Any]:
+    """The plan as plain data for JSON.
+
+    Returns:
+        "summary", one dictionary per stage; "items"; "disk", the bytes that the run folder uses and that are free; and
+        "absent_datasets", dataset -> what is missing.
+    """
+    return {
+        "summary": summary(plan.items),
+        "items": [_item_dict(item) for item in plan.items],
+        "disk": disk(plan.folder),
+        "absent_datasets": dict(plan.absent),
+    }
 
 
 def summary(items: Sequence[PlanItem]) -> list[dict[str, Any]]:
-    """For every stage the number of items in each state, seconds of a finished one, and the hours that are left.
+    """Count the items of every stage by state, and estimate the GPU-hours that remain.
 
-    The mean is that of the items that are done, of stale ones where none is; both are None where nothing was measured.
-    Stages that use no GPU leave no hours.
+    Returns:
+        One dictionary per stage: kind (its name), done, missing, stale, mean_seconds and hours. The mean is that of
+        items that are done, or of stale ones where none is; mean and hours are None where nothing was measured. Stages
+        that use no GPU leave no hours.
     """
     rows = []
     for stage in _PLANNED:
@@ -53,16 +84,16 @@ def summary(items: Sequence[PlanItem]) -> list[dict[str, Any]]:
 
 
 def disk(folder: Path) -> dict[str, Any]:
-    """Bytes in every folder of a run folder, and free on its disk."""
+    """Bytes in every folder of a run folder, and free bytes on its disk."""
     places = sorted(path for path in folder.glob("*") if path.is_dir())
     used = {place.name: sum(_size(file) for file in place.rglob("*")) for place in places}
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return {"used": used, "free": shutil.disk_usage(there).free}
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return {"used": used, "free": shutil.disk_usage(existing).free}
 
 
-def render_plan(items: Sequence[PlanItem], folder: Path, console: Console, absent: Mapping[str, str]) -> None:
-    """Print the summary, then what is missing or stale in groups, then the datasets that are absent, then the disk."""
-    rows = summary(items)
+def render_plan(plan: StudyPlan, console: Console) -> None:
+    """Print the summary, the missing and stale items in groups, the absent datasets, and the disk usage."""
+    items, rows = plan.items, summary(plan.items)
     console.print(_summary_table(rows))
     if any(row["hours"] is None for row in rows):
         console.print(f"{_UNKNOWN} until one is finished; --dry-run of the stage times one", soft_wrap=True)
@@ -70,13 +101,13 @@ def render_plan(items: Sequence[PlanItem], folder: Path, console: Console, absen
         unfinished = [item for item in items if item.stage == stage.name and item.status.state != "done"]
         for line in _group_lines(unfinished):
             console.print(Text(line), soft_wrap=True)
-    for line in _mixed_arithmetic(items):
-        console.print(line, soft_wrap=True)
-    if absent:
-        console.print(f"absent: {len(absent)} dataset(s) of the study", soft_wrap=True)
-    for name, reason in absent.items():
+    for mixed in _mixed_arithmetic(plan.items):
+        console.print(mixed, soft_wrap=True)
+    if plan.absent:
+        console.print(f"absent: {len(plan.absent)} dataset(s) of the study", soft_wrap=True)
+    for name, reason in plan.absent.items():
         console.print(Text(f"  {name}: {reason}"), soft_wrap=True)
-    space = disk(folder)
+    space = disk(plan.folder)
     used = ", ".join(f"{name} {_readable(size)}" for name, size in space["used"].items()) or "nothing"
     console.print(Text(f"disk: {used}; {_readable(space['free'])} free"), soft_wrap=True)
 
@@ -125,27 +156,26 @@ def _group_lines(items: Sequence[PlanItem]) -> Iterator[str]:
     for item in items:
         groups.setdefault((item.status.state, item.status.reasons), []).append(item)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
-    for (state, reasons), members in ordered[:_MOST_GROUPS]:
-        why = f" ({_shortened(reasons)})" if reasons else ""
-        yield f"{state}{why}: {_members(members)}"
-    if len(ordered) > _MOST_GROUPS:
-        rest = sum(len(members) for _, members in ordered[_MOST_GROUPS:])
-        yield f"... and {rest} more {items[0].stage} items for {len(ordered) - _MOST_GROUPS} other reasons: see --json"
+    for (state, reasons), members in ordered[:_MAX_GROUPS]:
+        reason = f" ({_shortened(reasons)})" if reasons else ""
+        yield f"{state}{reason}: {_members(members)}"
+    if len(ordered) > _MAX_GROUPS:
+        rest = sum(len(members) for _, members in ordered[_MAX_GROUPS:])
+        yield f"... and {rest} more {items[0].stage} items for {len(ordered) - _MAX_GROUPS} other reasons: see --json"
 
 
 def _members(items: Sequence[PlanItem]) -> str:
     """The names of a few items; of many, how many there are on each target."""
-    if len(items) <= _MOST_NAMES or not (items[0].source and items[0].target):
+    if len(items) <= _MAX_NAMES or not (items[0].source and items[0].target):
         return _shortened([item.name for item in items])
     targets = Counter(item.target for item in items)
-    return (
-        f"{len(items)} {items[0].stage} items on {_shortened([f'{name} ({count})' for name, count in targets.items()])}"
-    )
+    counts = [f"{name} ({count})" for name, count in targets.items()]
+    return f"{len(items)} {items[0].stage} items on {_shortened(counts)}"
 
 
 def _shortened(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more
 
 
 def _readable(size: float) -> str:

@@ -1,4 +1,4 @@
-"""A report as a folder: one HTML page, its figures, its tables."""
+"""A report as a folder: one HTML page, its figures and its tables."""
 
 from __future__ import annotations
 
@@ -8,23 +8,51 @@ from seg_transfer.reports.content import build
 from seg_transfer.reports.drawing import Picture, picture
 from seg_transfer.reports.exports import write_tables
 from seg_transfer.reports.figures import all_plots
-from seg_transfer.reports.material import Material
+from seg_transfer.reports.inputs import ReportInput, published_input, run_input
 from seg_transfer.reports.page import page
 from seg_transfer.store.atomic import replaced_atomically, write_text
 
 PAGE = "report.html"
 
 
-def write_report(material: Material, folder: Path) -> list[Path]:
-    """Write report.html, figures/*.svg and .png, and every table as .parquet, .csv and .md; returns the files.
+def report_run(run_folder: Path, folder: Path | None = None) -> list[Path]:
+    """Write the report of a run folder.
 
-    The same material gives the same bytes. Files are replaced whole, and a file of an earlier report that this one does
-    not have stays.
+    Args:
+        run_folder: The run folder of a study; its pairs are scored, and perhaps fine-tuned.
+        folder: Where the report is written; ``report`` in the run folder by default.
+
+    Returns:
+        The written files, the page first.
+
+    Raises:
+        ResultsError: The folder holds no study, no pair has valid scores, or a file is damaged.
+        CheckpointError: A source card is damaged.
+    """
+    return write_report(run_input(run_folder), folder or run_folder / "report")
+
+
+def report_published(folder: Path = Path("report")) -> list[Path]:
+    """Write the report of the 272 published pairs to a folder; returns the written files, the page first."""
+    return write_report(published_input(), folder)
+
+
+def write_report(report_input: ReportInput, folder: Path) -> list[Path]:
+    """Write a report: report.html, figures/*.svg and .png, and every table as .parquet, .csv and .md.
+
+    Equal input gives equal bytes. Each file is replaced atomically; other files in the folder stay.
+
+    Args:
+        report_input: The results.
+        folder: Where the report is written.
+
+    Returns:
+        The written files, the page first.
 
     Raises:
         ResultsError: The pairs cannot be evaluated.
     """
-    content = build(material)
+    content = build(report_input)
     pictures = [picture(plot) for plot in all_plots(content)]
     written = [folder / PAGE]
     write_text(written[0], page(content, pictures))

@@ -1,10 +1,9 @@
-"""Evaluation measures and rankings as tables that stay readable in a terminal of 80 columns."""
+"""Evaluation measures and rankings as tables that fit a terminal of 80 columns."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from rich import box
 from rich.console import Console
@@ -26,50 +25,53 @@ _NEEDS = {
 }
 _SE = {"yes": "yes", "on request": "ask", "no": "no"}
 _METRICS_LEGEND = (
-    "N observations with D features; n and d: as many of these as a metric uses; C classes of the target, C_s of the "
-    "source; M and M_s images.",
+    "N observations with D features, of which a metric uses n and d; C classes of the target, C_s of the source; M and "
+    "M_s images.",
     'Standard error, SE: yes, or "ask": ten times the cost of the score, score_all(..., standard_errors="all").',
     "A metric that needs the extra ot: pip install 'seg_transfer[ot]'. Without it, a study skips that metric.",
 )
 
 
 def evaluation_tables(frame: pd.DataFrame) -> list[Table]:
-    """One table per scenario of an `evaluate` frame: metrics, then controls, and what a reader must know below."""
+    """One table per scenario of a frame of `evaluate`: metrics, then controls, with notes below."""
     return [_evaluation_table(str(scenario), rows) for scenario, rows in frame.groupby("scenario", sort=False)]
 
 
 def ranking_tables(
     pairs: pd.DataFrame,
-    trials: pd.DataFrame | None = None,
+    fine_tunings: pd.DataFrame | None = None,
     *,
     metrics: Sequence[str] | None = None,
     scenarios: Sequence[str] = SCENARIOS,
     performance: str = "mIoU",
 ) -> list[Table]:
-    """One table per scenario, a section per group: the best item, the ones that metrics choose, and scratch.
+    """One table per scenario with a section per group: the best item, the items that metrics choose, and scratch.
 
-    `pairs` and `metrics` as in `evaluate`, `trials` as in `scratch_report`; scratch stands with fixed targets, where it
-    was fine-tuned.
-    `performance` says what the column miou holds, where it is another fraction, such as an accuracy.
+    Args:
+        pairs: As in `seg_transfer.evaluation.evaluate`.
+        fine_tunings: One row per fine-tuning, as in `seg_transfer.evaluation.scratch_report`; None where unknown.
+        metrics: As in `seg_transfer.evaluation.evaluate`.
+        scenarios: The scenarios to show.
+        performance: Meaning of the column miou, such as "accuracy".
     """
-    return [_ranking_table(pairs, metrics, trials, scenario, performance) for scenario in scenarios]
+    return [_ranking_table(pairs, metrics, fine_tunings, scenario, performance) for scenario in scenarios]
 
 
 def noise_tables(frame: pd.DataFrame) -> list[Table]:
-    """A `fine_tuning_noise` frame as a table; none where it has no rows."""
+    """A frame of `fine_tuning_noise` as a table; no table where it has no rows."""
     if frame.empty:
         return []
     first = frame.iloc[0]
     table = _table(
         f"Fine-tuning noise: seeds of a pair differ by {first['sd']:.4f} mIoU (standard deviation)",
         [
-            f"Ranked by one of {first['n_seeds']} fine-tunings per pair, judged by the mean of the others: what a "
-            "metric must reach to rank as well as fine-tuning everything once.",
-            "told apart: rivals whose means differ by more than 1.96 standard errors of seeds.",
+            f"Ranked by one of {first['n_seeds']} fine-tunings per pair, compared with the mean of the others: a "
+            "metric that reaches these values ranks as well as fine-tuning everything once.",
+            "distinguished: rivals whose means differ by more than 1.96 standard errors of seeds.",
         ],
     )
     table.add_column("scenario", overflow="fold")
-    for name in ("groups", "told apart", "top-1", "tau_w", "95 % interval"):
+    for name in ("groups", "distinguished", "top-1", "tau_w", "95 % interval"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in frame.to_dict("records"):
         cells = [row["scenario"].replace("_", " "), str(row["n_groups"]), _number(row["told_apart"])]
@@ -78,22 +80,22 @@ def noise_tables(frame: pd.DataFrame) -> list[Table]:
 
 
 def metric_tables(metrics: Mapping[str, Metric]) -> list[Table]:
-    """What each metric needs, gives and costs, and where it comes from."""
+    """Tables of the inputs, ranges, costs and references of the metrics."""
     table = _table("Transferability metrics: higher is better", list(_METRICS_LEGEND))
     references = _table("References", [])
     for name in ("metric", "needs", "SE", "range", "cost"):
         table.add_column(name, overflow="fold", no_wrap=name in ("metric", "needs", "SE"))
     for name in ("metric", "reference"):
         references.add_column(name, overflow="fold", no_wrap=name == "metric")
-    for row in metric_records(metrics):
+    for row in metric_rows(metrics):
         needs = ",\n".join([text for field, text in _NEEDS.items() if field in row["needs"]] + _extra(row["extra"]))
         table.add_row(*map(_cell, (row["name"], needs, _SE[row["standard_error"]], row["range"], row["cost"])))
         references.add_row(*map(_cell, (row["name"], row["reference"])))
     return [table, references]
 
 
-def metric_records(metrics: Mapping[str, Metric]) -> list[dict[str, Any]]:
-    """The metrics as dictionaries for JSON; ``needs`` are names of fields of `Observations`, or "scores"."""
+def metric_rows(metrics: Mapping[str, Metric]) -> list[dict[str, Any]]:
+    """The metrics as plain data for JSON; ``needs`` are names of fields of `Observations`, or "scores"."""
     return [
         {
             "name": metric.name,
@@ -124,15 +126,6 @@ def render(tables: Iterable[Table], console: Console) -> None:
     for table in tables:
         console.print(table)
         console.print()
-
-
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a frame as dictionaries for JSON, with the frame's column names; what is not a finite number is None.
-
-    >>> records(pd.DataFrame({"metric": ["gbc"], "tau_w": [float("nan")], "n_groups": [17]}))
-    [{'metric': 'gbc', 'tau_w': None, 'n_groups': 17}]
-    """
-    return [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _evaluation_table(scenario: str, rows: pd.DataFrame) -> Table:
@@ -170,19 +163,19 @@ def _notes(scenario: str, rows: pd.DataFrame) -> list[str]:
 def _ranking_table(
     pairs: pd.DataFrame,
     metrics: Sequence[str] | None,
-    trials: pd.DataFrame | None,
+    fine_tunings: pd.DataFrame | None,
     scenario: str,
     performance: str,
 ) -> Table:
     group, item = GROUP_AND_ITEM[scenario]
     long = rankings(pairs, scenario, metrics=metrics)
-    scratch = scratch_report(pairs, trials) if scenario == "fixed_target" else pd.DataFrame()
+    scratch = scratch_report(pairs, fine_tunings) if scenario == "fixed_target" else pd.DataFrame()
     from_scratch = {} if scratch.empty else dict(zip(scratch["target"], scratch["scratch_miou"], strict=True))
     unbeaten = [] if scratch.empty else scratch.loc[~scratch["beats_scratch"].astype(bool), "target"].tolist()
-    more = " by more than seeds differ" if not scratch.empty and (scratch["margin"] > 0).any() else ""
-    notes = [f"No source beats scratch{more}, so a ranking says little: {', '.join(unbeaten)}."] if unbeaten else []
+    margin = " by more than the noise of seeds" if not scratch.empty and (scratch["margin"] > 0).any() else ""
+    notes = [f"No source beats scratch{margin}, so a ranking means little: {', '.join(unbeaten)}."] if unbeaten else []
 
-    table = _table(f"{_TITLES[scenario]}, what is best and what is chosen", notes)
+    table = _table(f"{_TITLES[scenario]}, best and chosen items", notes)
     table.add_column(group, overflow="fold")
     table.add_column(item, overflow="fold")
     table.add_column(performance, justify="right", no_wrap=True)
@@ -198,7 +191,7 @@ def _ranking_table(
 
 
 def _choices(members: pd.DataFrame, scratch: float | None) -> list[tuple[str, float, float, str]]:
-    """(item, mIoU, share of the best mIoU, who chooses it) of the items worth a line, best first."""
+    """(item, mIoU, share of the best mIoU, metrics that choose it) of the best and chosen items, best first."""
     best = members["miou"].max()
     rows = []
     for item, lines in members.groupby("item"):
@@ -216,7 +209,14 @@ def _share(miou: float, best: float) -> float:
 
 
 def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], names: str) -> Table:
-    """A table of cells that are text already; the column `names` takes the width that the numbers leave."""
+    """A table of text cells.
+
+    Args:
+        title: Its title.
+        columns: Headings.
+        rows: Cells.
+        names: The heading of the column that is folded where the terminal is too narrow.
+    """
     table = _table(title, [])
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column != names)
@@ -243,13 +243,3 @@ def _number(value: float) -> str:
 def _interval(row: Mapping[Any, Any], measure: str) -> str:
     low, high = row[f"{measure}_low"], row[f"{measure}_high"]
     return "n/a" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    return value

@@ -20,16 +20,16 @@ from seg_transfer.data.folders import manifest_of_folders
 from seg_transfer.data.manifest import DatasetManifest, load_manifest
 from seg_transfer.engines.here import run_items
 from seg_transfer.errors import ConfigError, IncompleteError
+from seg_transfer.evaluation import Ranking, ranking_of
 from seg_transfer.metrics import METRICS
 from seg_transfer.models.devices import chosen_device
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.progress import progress_of
-from seg_transfer.reports.source_ranking import RANKING_FILE, Ranking, ranking_of
 from seg_transfer.stages import STAGES
 from seg_transfer.stages.base import Item, pair_label, part_label
 from seg_transfer.stages.score import ScoreSettings, metrics_requiring_features
 from seg_transfer.store.atomic import write_text
-from seg_transfer.store.tables import SCORES, STABILITY, read_rows, write_rows
+from seg_transfer.store.tables import SCORES, STABILITY, ranking_file, read_rows, write_rows
 from seg_transfer.study.bank import Where, read_sources
 from seg_transfer.study.definition import Sampling, Study
 from seg_transfer.study.run import Run, prepare_folder, snapshot
@@ -113,7 +113,7 @@ def rank_sources(
         if run_folder is None:
             return ranking
         ranking = replace(ranking, run_folder=folder)
-        write_text(folder / RANKING_FILE, json.dumps(ranking.as_dict(), indent=1) + "\n")
+        write_text(ranking_file(folder), json.dumps(ranking.as_dict(), indent=1) + "\n")
         return ranking
 
 

@@ -67,7 +67,7 @@ def read_run(folder: Path) -> RunResults:
         pairs=pairs,
         left_out=left_out,
         scores=_frame(SCORES, [row for rows in scored.values() for row in rows]),
-        performance=_trials(tuned.values()),
+        performance=_fine_tunings(tuned.values()),
         miou=pd.DataFrame([row for row in miou if row[2] is not None], columns=["source", "target", "miou"]),
         unscored=[label for key, label in labels.items() if key not in scored],
         untuned=[label for key, label in labels.items() if key not in tuned],
@@ -75,15 +75,15 @@ def read_run(folder: Path) -> RunResults:
     )
 
 
-def read_trials(folder: Path) -> pd.DataFrame:
+def read_fine_tunings(folder: Path) -> pd.DataFrame:
     """The valid fine-tunings of a run folder, as `RunResults.performance` has them; looks at nothing else.
 
     Raises ResultsError when the folder holds no study, or a file is damaged.
     """
-    return _trials(table for _, table in _performance(folder, resolved_study(folder)))
+    return _fine_tunings(table for _, table in _performance(folder, resolved_study(folder)))
 
 
-def _trials(tables: Iterable[pa.Table]) -> pd.DataFrame:
+def _fine_tunings(tables: Iterable[pa.Table]) -> pd.DataFrame:
     return _frame(PERFORMANCE, [row for table in tables for row in table.to_pylist()])
 
 

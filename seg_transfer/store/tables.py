@@ -125,6 +125,11 @@ def performance_file(folder: Path, source: str, target: str) -> Path:
     return folder / "performance" / source / f"{target}.parquet"
 
 
+def ranking_file(folder: Path) -> Path:
+    """The ranking of the sources of one target in a run folder, as JSON."""
+    return folder / "ranking.json"
+
+
 def write_rows(
     file: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, str] | None = None
 ) -> None:

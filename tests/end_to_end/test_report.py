@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from report_material import ATTACK, Parsed, table_rows
+from report_inputs import ATTACK, Parsed, table_rows
 
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation import evaluate

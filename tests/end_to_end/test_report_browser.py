@@ -2,7 +2,7 @@
 
 import pytest
 from end_to_end.browser import browser, lacking
-from report_material import ATTACK
+from report_inputs import ATTACK
 from selenium.webdriver.common.keys import Keys
 
 pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking())
@@ -79,7 +79,7 @@ def test_nothing_is_wider_than_a_telephone_but_what_scrolls_in_its_box(chromium,
 def test_the_first_screen_answers(chromium, published_report, size):
     chromium.open(published_report / "report.html", *size)
     seen = chromium.run(_SEEN)
-    assert {"Which metric?", "Which model?", "How sure?", "What cost?", "What was skipped?"} <= set(seen)
+    assert {"Which metric?", "Which model?", "How certain?", "At what cost?", "What was skipped?"} <= set(seen)
 
 
 def test_a_click_sorts_numbers_up_and_down(chromium, published_report):

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from all_columns import on_all_columns
-from report_material import ATTACK
+from report_inputs import ATTACK
 
 from seg_transfer.evaluation import evaluate
 from seg_transfer.reports.data_table import Table

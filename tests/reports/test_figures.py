@@ -2,29 +2,30 @@
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import matplotlib as mpl
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from report_material import ATTACK, explanation, hostile_material, pairs_of, scores_of
+from report_inputs import ATTACK, explanation, hostile_input, pairs_of, scores_of
 
 from seg_transfer.evaluation import measures
 from seg_transfer.reports.content import build
 from seg_transfer.reports.drawing import Plot, file_stem, label, picture
 from seg_transfer.reports.explanation_figures import explanation_plots, strongest
 from seg_transfer.reports.figures import all_plots
-from seg_transfer.reports.material import Explanation, published_material
+from seg_transfer.reports.inputs import Explanation, published_input
 
 
 @pytest.fixture(scope="module")
 def published():
-    return {plot.name: plot for plot in all_plots(build(published_material()))}
+    return {plot.name: plot for plot in all_plots(build(published_input()))}
 
 
 @pytest.fixture(scope="module")
 def pictures():
-    return [picture(plot) for plot in all_plots(build(hostile_material(4)))]
+    return [picture(plot) for plot in all_plots(build(hostile_input(4)))]
 
 
 def svg_texts(svg: bytes) -> list[str]:
@@ -35,12 +36,12 @@ def test_what_every_report_has_comes_before_the_figures_of_other_metrics(publish
     assert list(published)[:4] == ["miou", "ranks_rank_mean", "scatter_rank_mean", "evaluation"]
     # Two figures of each of the five other metrics.
     assert len(published) == 4 + 2 * 5
-    kinds = [plot.name.split("_")[0] for plot in all_plots(build(hostile_material(4)))]
+    kinds = [plot.name.split("_")[0] for plot in all_plots(build(hostile_input(4)))]
     assert kinds[:8] == ["miou", "ranks", "scatter", "evaluation", "stability", "overlaps", "map", "map"]
 
 
 def test_figures_are_valid_and_written_twice_the_same(pictures):
-    again = {plot.name: plot for plot in all_plots(build(hostile_material(4)))}
+    again = {plot.name: plot for plot in all_plots(build(hostile_input(4)))}
     for one in pictures:
         assert ET.fromstring(one.svg).tag.endswith("svg")
         assert one.png.startswith(b"\x89PNG")
@@ -81,16 +82,16 @@ def test_drawing_leaves_the_settings_of_others_alone():
 
 def test_the_scatter_says_tau_of_every_target(published):
     texts = svg_texts(picture(published["scatter_gbc"]).svg)
-    pairs = published_material().pairs
+    pairs = published_input().pairs
     for target, members in pairs.groupby("target"):
         tau = measures(members["miou"].to_numpy(), members["gbc"].to_numpy())["tau_w"]
         assert f"{target}, tau_w {tau:.2f}".replace("-", "\N{MINUS SIGN}") in texts
-    assert {"gbc score, higher is better", "mIoU after fine-tuning", "chosen by gbc", "truly best"} <= set(texts)
+    assert {"gbc score, higher is better", "mIoU after fine-tuning", "chosen by gbc", "actual best"} <= set(texts)
 
 
 def test_heat_maps_hold_every_pair_and_name_both_axes(published):
     miou = svg_texts(picture(published["miou"]).svg)
-    pairs = published_material().pairs
+    pairs = published_input().pairs
     numbers = sorted(text for text in miou if re.fullmatch(r"\d\d", text))
     assert numbers == sorted(f"{100 * value:.0f}" for value in pairs["miou"])
     ranks = svg_texts(picture(published["ranks_logme"]).svg)
@@ -108,28 +109,27 @@ def test_control_rows_stand_below_the_metrics(published):
 
 
 def test_without_fine_tuning_there_are_ranks_alone():
-    material = hostile_material(3)
-    nothing = material.pairs[:0]
-    names = [
-        plot.name for plot in all_plots(build(type(material)(**{**vars(material), "pairs": nothing, "miou": nothing})))
-    ]
+    report_input = hostile_input(3)
+    nothing = report_input.pairs[:0]
+    only_scored = replace(report_input, pairs=nothing, miou=nothing)
+    names = [plot.name for plot in all_plots(build(only_scored))]
     assert not [name for name in names if name.startswith(("miou", "scatter", "evaluation"))]
     assert "ranks_gbc" in names
 
 
 def test_one_target_with_two_sources_can_be_drawn():
     pairs = pairs_of(["a", "b", "c"], ["gbc"]).query("target == 'a'")
-    material = hostile_material(3)
+    report_input = hostile_input(3)
     fields = {"scores": scores_of(pairs, ["gbc"]), "pairs": pairs, "miou": pairs[["source", "target", "miou"]]}
-    for plot in all_plots(build(type(material)(**{**vars(material), **fields}))):
+    for plot in all_plots(build(replace(report_input, **fields))):
         assert picture(plot).svg
 
 
 def test_one_target_shows_its_sources_with_their_errors():
     pairs = pairs_of(["a", "b", "c"], ["gbc"]).query("target == 'a'")
-    material = hostile_material(3)
+    report_input = hostile_input(3)
     fields = {"scores": scores_of(pairs, ["gbc"]), "pairs": pairs[:0], "miou": pairs[:0]}
-    (plot, *_) = all_plots(build(type(material)(**{**vars(material), **fields})))
+    (plot, *_) = all_plots(build(replace(report_input, **fields)))
     assert (plot.name, plot.title) == ("ranks_gbc", "Sources of a by gbc")
     assert "standard errors" in plot.caption
     texts = svg_texts(picture(plot).svg)

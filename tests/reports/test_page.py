@@ -6,13 +6,13 @@ import re
 
 import pytest
 from all_columns import on_all_columns
-from report_material import ATTACK, OTHERS, Parsed, hostile_material, names, pairs_of, scores_of, table_rows
+from report_inputs import ATTACK, OTHERS, Parsed, hostile_input, names, pairs_of, scores_of, table_rows
 
 from seg_transfer.evaluation import evaluate
 from seg_transfer.reports.content import build
 from seg_transfer.reports.drawing import Picture, Plot
 from seg_transfer.reports.figures import all_plots
-from seg_transfer.reports.material import Material
+from seg_transfer.reports.inputs import ReportInput
 from seg_transfer.reports.page import page
 from seg_transfer.store.published import load_published
 
@@ -115,7 +115,7 @@ def test_the_published_page_is_small(published):
 def test_a_page_of_17_by_17_with_every_metric_is_small():
     metrics = [f"metric_{number}" for number in range(18)]
     pairs = pairs_of(names(17), metrics)
-    material = Material(
+    report_input = ReportInput(
         title="all",
         origin=(),
         created="",
@@ -124,11 +124,11 @@ def test_a_page_of_17_by_17_with_every_metric_is_small():
         pairs=pairs.drop(columns=metrics[3:]),  # judging all is slow, and its tables are short
         performance=pairs[["source", "target", "miou"]].assign(seed=0, seconds=1.0),
     )
-    content = build(material)
+    content = build(report_input)
     drawn = [Picture(plot, b"s" * 150_000, b"p" * 240_000) for plot in all_plots(content)]
     text = page(content, drawn)
     assert 2_000_000 < len(text.encode()) <= LIMIT
-    assert "Not in this page, for want of room" in text
+    assert "Not shown on this page, for lack of space" in text
     shown = [one["src"] for one in Parsed(text).of("img")]
     assert 8 <= len(shown) < len(drawn)
 
@@ -166,7 +166,7 @@ def test_the_answer_comes_first_and_says_what_a_reader_asks(hostile, published):
     for text, first in ((hostile, "Which model?"), (published, "Which metric?")):
         questions = Parsed(text).text_in("dt")
         assert questions[0] == first
-        assert {"Which model?", "How sure?", "What cost?", "What was skipped?"} <= set(questions)
+        assert {"Which model?", "How certain?", "At what cost?", "What was skipped?"} <= set(questions)
         assert text.index('id="answer"') < text.index('id="rankings"')
 
 
@@ -183,7 +183,7 @@ def test_every_link_leads_to_a_place_of_the_page(text):
 
 
 def test_a_picture_is_embedded_in_its_smaller_form():
-    content = build(hostile_material())
+    content = build(hostile_input())
     plot = Plot("miou", "t", "a.", "c", lambda: None)
     svg, png = base64.b64encode(b"svg").decode(), base64.b64encode(b"pngs").decode()
     assert f"data:image/svg+xml;base64,{svg}" in page(content, [Picture(plot, b"svg", b"pngs")])

@@ -11,13 +11,13 @@ from rich.emoji import Emoji
 
 import seg_transfer
 from seg_transfer.console import plain_console
-from seg_transfer.evaluation import evaluate
+from seg_transfer.evaluation import evaluate, ranking_of, ranking_sentences
 from seg_transfer.progress import progress_of
 from seg_transfer.reports.explanations import Explained, explanation_tables
-from seg_transfer.reports.plan import render_plan
-from seg_transfer.reports.source_ranking import answer, as_text, ranking_of, ranking_tables
-from seg_transfer.reports.tables import evaluation_tables, plain_table, render
-from seg_transfer.reports.tables import ranking_tables as pair_tables
+from seg_transfer.reports.plan import StudyPlan, render_plan
+from seg_transfer.reports.source_ranking import source_ranking_tables
+from seg_transfer.reports.tables import evaluation_tables, plain_table, ranking_tables, render
+from seg_transfer.stages.base import Status
 from seg_transfer.stages.plan import PlanItem
 
 PACKAGE = Path(seg_transfer.__file__).parent
@@ -50,8 +50,8 @@ def test_the_names_would_be_changed_by_a_console_that_takes_them_for_more():
 @every_name
 def test_rank(name):
     ranking = ranking_of(name, "gbc", {name: scored(-1.0), "b": scored(-2.0)}, {"old": f"{name}/weights: missing"})
-    text = shown(ranking_tables(ranking), answer(ranking))
-    for printed in (text, as_text(ranking, 200)):
+    text = shown(source_ranking_tables(ranking), ranking_sentences(ranking))
+    for printed in (text, str(ranking)):
         assert f"Sources for {name}" in printed
         assert f"Skipped old: {name}/weights: missing." in printed
         assert any(line.split()[1:2] == [name] for line in printed.splitlines())
@@ -60,8 +60,9 @@ def test_rank(name):
 @every_name
 def test_plan(name):
     file = io.StringIO()
-    items = [PlanItem("score", f"{name} -> t", name, "t", "stale", (f"model.config: {name} -> b",))]
-    render_plan(items, Path(), plain_console(file, width=200), {name: f"{name}/images is missing"})
+    items = [PlanItem("score", f"{name} -> t", name, "t", Status("stale", (f"model.config: {name} -> b",)))]
+    plan = StudyPlan(items, Path(), {name: f"{name}/images is missing"})
+    render_plan(plan, plain_console(file, width=200))
     text = file.getvalue()
     assert f"stale (model.config: {name} -> b): {name} -> t\n" in text
     assert f"  {name}: {name}/images is missing\n" in text
@@ -71,7 +72,10 @@ def test_plan(name):
 def test_evaluate(name):
     rows = [(source, target, miou, miou) for target in "tu" for source, miou in ((name, 0.5), ("b", 0.4))]
     pairs = pd.DataFrame(rows, columns=["source", "target", "miou", name])
-    tables = [*pair_tables(pairs, metrics=[name]), *evaluation_tables(evaluate(pairs, metrics=[name], n_bootstrap=2))]
+    tables = [
+        *ranking_tables(pairs, metrics=[name]),
+        *evaluation_tables(evaluate(pairs, metrics=[name], n_bootstrap=2)),
+    ]
     text = shown([*tables, plain_table(name, [name, "more"], [[name, "1"]], name)])
     assert f"best, {name}" in text
     assert any(line.split()[:1] == [name] for line in text.splitlines())

@@ -3,11 +3,11 @@
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from report_material import ATTACK, hostile_material, pairs_of, scores_of
+from report_inputs import ATTACK, hostile_input, pairs_of, scores_of
 
 from seg_transfer.errors import ResultsError
 from seg_transfer.reports.content import build
-from seg_transfer.reports.material import Material
+from seg_transfer.reports.inputs import ReportInput
 from seg_transfer.reports.page import page
 from seg_transfer.reports.report import write_report
 
@@ -17,17 +17,17 @@ def contents(folder):
 
 
 def test_the_same_input_gives_the_same_bytes(hostile_report, tmp_path):
-    written = write_report(hostile_material(), tmp_path)
+    written = write_report(hostile_input(), tmp_path)
     assert contents(tmp_path) == contents(hostile_report)
     assert sorted(str(file.relative_to(tmp_path)) for file in written) == sorted(contents(tmp_path))
 
 
 def test_the_order_of_rows_changes_no_ranking():
-    material = hostile_material()
-    shuffled = Material(**{**vars(material), "scores": material.scores.sample(frac=1, random_state=0)})
+    report_input = hostile_input()
+    shuffled = ReportInput(**{**vars(report_input), "scores": report_input.scores.sample(frac=1, random_state=0)})
     first, second = (
         build(one).tables["fixed_target"].frame.sort_values(["target", "metric", "source"], ignore_index=True)
-        for one in (material, shuffled)
+        for one in (report_input, shuffled)
     )
     pd.testing.assert_frame_equal(first, second)
 
@@ -61,7 +61,7 @@ def test_scores_alone_give_a_report(tmp_path):
     metrics = ["logme", "gbc"]
     pairs = pairs_of(["a", "b", "c"], metrics)
     nothing = pd.DataFrame(columns=["source", "target", "miou"])
-    material = Material(
+    report_input = ReportInput(
         title="only scored",
         origin=(),
         created="2026-01-02",
@@ -71,7 +71,7 @@ def test_scores_alone_give_a_report(tmp_path):
         performance=nothing.assign(seed=[], seconds=[]),
         skipped=("Nothing is fine-tuned yet.",),
     )
-    write_report(material, tmp_path)
+    write_report(report_input, tmp_path)
     text = (tmp_path / "report.html").read_text("utf-8")
     answer = pd.read_parquet(tmp_path / "answer.parquet")
     best = pairs.loc[pairs.groupby("target")["gbc"].idxmax()]
@@ -93,9 +93,9 @@ def test_optional_parts_show_where_their_data_is(hostile_report):
 
 def test_noise_stands_beside_the_evaluation_where_there_are_seeds_to_compare(hostile_report):
     assert 'id="table-noise"' not in (hostile_report / "report.html").read_text("utf-8")
-    material = hostile_material()
-    again = material.performance.assign(seed=1, miou=material.performance["miou"] + 0.02)
-    seeds = Material(**{**vars(material), "performance": pd.concat([material.performance, again])})
+    report_input = hostile_input()
+    again = report_input.performance.assign(seed=1, miou=report_input.performance["miou"] + 0.02)
+    seeds = ReportInput(**{**vars(report_input), "performance": pd.concat([report_input.performance, again])})
     content = build(seeds)
     noise = content.tables["noise"].frame.set_index("scenario")
     assert noise.loc["fixed_source", "sd"] == pytest.approx(0.02 / 2**0.5)
@@ -104,10 +104,10 @@ def test_noise_stands_beside_the_evaluation_where_there_are_seeds_to_compare(hos
 
 
 def test_pairs_that_cannot_be_evaluated_are_refused(tmp_path):
-    material = hostile_material()
-    twice = pd.concat([material.pairs, material.pairs[:1]])
+    report_input = hostile_input()
+    twice = pd.concat([report_input.pairs, report_input.pairs[:1]])
     with pytest.raises(ResultsError, match="twice"):
-        write_report(Material(**{**vars(material), "pairs": twice}), tmp_path)
+        write_report(ReportInput(**{**vars(report_input), "pairs": twice}), tmp_path)
 
 
 def test_parquet_says_what_its_columns_mean(hostile_report):

@@ -12,7 +12,7 @@ import yaml
 from rich.console import Console
 
 from seg_transfer.demo.world import build_world
-from seg_transfer.reports.plan import render_plan, summary
+from seg_transfer.reports.plan import StudyPlan, render_plan, summary
 from seg_transfer.resources import shipped
 from seg_transfer.stages.base import Item, State, Status
 from seg_transfer.stages.finetune import fine_tuning_keys
@@ -129,7 +129,7 @@ def test_many_stale_pairs_are_printed_in_few_lines(big, tmp_path):
 
 def printed(items: list[PlanItem], folder: Path, absent: dict[str, str] | None = None) -> list[str]:
     console = Console(record=True, width=80, file=io.StringIO())
-    render_plan(items, folder, console, absent or {})
+    render_plan(StudyPlan(items, folder, absent or {}), console)
     return console.export_text().splitlines()
 
 

@@ -1,12 +1,12 @@
-"""Tables that hold metrics against each other: what is shown of them, and that little data gives fewer of them."""
+"""Tables that compare metrics: what they show, and that little data gives fewer of them."""
 
 import pandas as pd
 import pytest
 from all_columns import on_all_columns
-from report_material import pairs_of
+from report_inputs import pairs_of
 
 from seg_transfer.evaluation import compare_metrics, leave_one_dataset_out, leave_out_summary
-from seg_transfer.reports.judging import comparison, judging_tables
+from seg_transfer.reports.comparisons import comparison, comparison_tables
 
 compare_metrics = on_all_columns(compare_metrics)
 leave_one_dataset_out = on_all_columns(leave_one_dataset_out)
@@ -18,7 +18,7 @@ def pairs():
 
 
 def tables(pairs, metric="gbc"):
-    return {table.name: table for table in judging_tables(pairs, comparison(pairs), metric)}
+    return {table.name: table for table in comparison_tables(pairs, comparison(pairs), metric)}
 
 
 def test_the_comparison_has_both_scenarios(pairs):
@@ -40,7 +40,7 @@ def test_leaving_out_is_that_of_the_evaluation(pairs):
     pd.testing.assert_frame_equal(found, expected.drop(columns="n_best_changes"))
 
 
-def test_set_ups_are_summed_up_in_one_row(pairs):
+def test_setups_are_summed_up_in_one_row(pairs):
     table = tables(pairs)["setup_stability"]
     assert len(table.shown) == 1
     assert table.shown["subset_size"].item() == 3

@@ -1,4 +1,4 @@
-"""Tables that hold metrics against each other: paired differences, one dataset left out, other set-ups."""
+"""Tables that compare metrics: paired differences, one dataset left out, other experimental setups."""
 
 from __future__ import annotations
 
@@ -16,14 +16,21 @@ from seg_transfer.evaluation import (
 )
 from seg_transfer.reports.data_table import Table
 
-# As in the paper's release: pools of 90 % of the sources. A fifth of its pools moved the numbers by at most 0.04.
+# Pools of 90 % of the sources, as in the authors' release; a fifth as many changed the numbers by at most 0.04.
 _SHARE_OF_SOURCES = 0.9
 _POOLS = 20
-_FEWEST_SOURCES = 3
+_MIN_SOURCES = 3
 
 
 def comparison(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Every two metrics and controls by tau_w, in both scenarios: columns of `compare_metrics` after scenario."""
+    """Compare every two metrics and controls by tau_w in both scenarios.
+
+    Args:
+        pairs: As `seg_transfer.evaluation` takes them.
+
+    Returns:
+        scenario, then the columns of `compare_metrics`, with ``second`` named ``second_metric``.
+    """
     metrics = metric_columns(pairs)
     parts = [
         compare_metrics(pairs, scenario=scenario, metrics=metrics).assign(scenario=scenario) for scenario in SCENARIOS
@@ -32,11 +39,11 @@ def comparison(pairs: pd.DataFrame) -> pd.DataFrame:
     return frame[["scenario", *(name for name in frame if name != "scenario")]]
 
 
-def against(compared: pd.DataFrame, scenario: str, metric: str) -> pd.DataFrame:
-    """The comparisons of one metric with all others in a scenario, put so that it stands first."""
+def comparisons_of(compared: pd.DataFrame, scenario: str, metric: str) -> pd.DataFrame:
+    """The comparisons of one metric with all others in a scenario, with that metric as the first of the two."""
     own = compared[compared["scenario"] == scenario]
     as_first, as_second = own[own["first"] == metric], own[own["second_metric"] == metric]
-    turned = as_second.rename(
+    swapped = as_second.rename(
         columns={"first": "second_metric", "second_metric": "first", "wins": "losses", "losses": "wins"}
     ).assign(
         mean_difference=-as_second["mean_difference"],
@@ -44,27 +51,33 @@ def against(compared: pd.DataFrame, scenario: str, metric: str) -> pd.DataFrame:
         difference_high=-as_second["difference_low"],
         share_first_better=1 - as_second["share_first_better"],
     )
-    return pd.concat([turned, as_first], ignore_index=True)[list(own)]
+    return pd.concat([swapped, as_first], ignore_index=True)[list(own)]
 
 
-def judging_tables(pairs: pd.DataFrame, compared: pd.DataFrame, metric: str) -> list[Table]:
-    """Comparisons, and where there are enough sources, what leaving one dataset out and other set-ups change."""
-    own = against(compared, "fixed_target", metric).drop(columns=["scenario", "measure"])
-    title = "Every two metrics: difference of tau_w, paired over groups"
+def comparison_tables(pairs: pd.DataFrame, compared: pd.DataFrame, metric: str) -> list[Table]:
+    """Tables of comparisons and, with enough sources, of the effects of leaving out a dataset and of other setups.
+
+    Args:
+        pairs: As `seg_transfer.evaluation` takes them.
+        compared: Frame of `comparison`.
+        metric: The metric that the page compares with all others.
+    """
+    own = comparisons_of(compared, "fixed_target", metric).drop(columns=["scenario", "measure"])
+    title = "Every two metrics: difference in tau_w, paired over groups"
     page_title = f"Ranking sources: {metric} against every other metric and control, tau_w paired over targets"
     tables = [Table("comparison", title, compared, page=own, page_title=page_title)]
     sources = pairs.loc[pairs["source"] != SCRATCH, "source"].nunique()
-    if sources < _FEWEST_SOURCES:
+    if sources < _MIN_SOURCES:
         return tables
     without_one = leave_one_dataset_out(pairs, scenario="fixed_target", metrics=metric_columns(pairs))
     left_out = leave_out_summary(without_one)
     shown = left_out.drop(columns=["n_best_changes", "kind"])
     title = "Ranking sources, one dataset left out in turn"
     tables.append(Table("leave_one_dataset_out", title, left_out.drop(columns="n_best_changes"), page=shown))
-    return [*tables, *_set_ups(pairs, compared, sources)]
+    return [*tables, *_setup_tables(pairs, compared, sources)]
 
 
-def _set_ups(pairs: pd.DataFrame, compared: pd.DataFrame, sources: int) -> list[Table]:
+def _setup_tables(pairs: pd.DataFrame, compared: pd.DataFrame, sources: int) -> list[Table]:
     if len({*compared["first"], *compared["second_metric"]} - set(CONTROLS)) < 2:
         return []
     size = max(2, int(_SHARE_OF_SOURCES * sources))
@@ -73,5 +86,5 @@ def _set_ups(pairs: pd.DataFrame, compared: pd.DataFrame, sources: int) -> list[
     page = frame[frame["first"] == ""].drop(
         columns=["first", "second_metric", "first_better", "equal", "second_better"]
     )
-    title = "Would another set-up rank the metrics alike?"
+    title = "Would another experimental setup rank the metrics alike?"
     return [Table("setup_stability", title, frame, page=page)]

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from seg_transfer.reports.source_ranking import answer, as_html, as_text, ranking_of
+from seg_transfer.evaluation import ranking_of, ranking_sentences
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -45,7 +45,7 @@ def test_equal_scores_share_a_rank_in_the_order_of_names():
 
 
 def test_the_answer_says_what_how_sure_at_what_cost_and_what_was_skipped():
-    lines = answer(by_gbc(a=row(-3.0), b=row(-9.0)))
+    lines = ranking_sentences(by_gbc(a=row(-3.0), b=row(-9.0)))
     assert lines[0] == "Fine-tune a: first of 2 for city by gbc."
     assert lines[1] == "It is the best with probability 1.00; no other source is tied with it."
     assert lines[2] == "40 images, 40000 pixels, 0 s."
@@ -53,17 +53,17 @@ def test_the_answer_says_what_how_sure_at_what_cost_and_what_was_skipped():
 
 
 def test_a_tie_says_how_many_images_would_end_it():
-    lines = answer(by_gbc(a=row(-3.0), b=row(-3.5, groups=(-1.0, 1.0, -0.5, 0.5))))
+    lines = ranking_sentences(by_gbc(a=row(-3.0), b=row(-3.5, groups=(-1.0, 1.0, -0.5, 0.5))))
     # The difference has a standard error of 1: 40 * (1.96 / 0.5) ** 2
-    assert lines[1].endswith("; tied with it: b. About 615 images would tell them apart.")
-    hopeless = answer(by_gbc(a=row(-3.0), b=row(-3.01, groups=(-1.0, 1.0, -0.5, 0.5))))
-    assert "take either" in hopeless[1]
+    assert lines[1].endswith("; tied with it: b. About 615 images would distinguish them.")
+    hopeless = ranking_sentences(by_gbc(a=row(-3.0), b=row(-3.01, groups=(-1.0, 1.0, -0.5, 0.5))))
+    assert "use either" in hopeless[1]
 
 
 def test_a_metric_without_errors_says_that_nothing_is_known():
-    lines = answer(by_gbc(a=row(-3.0, None), b=row(-9.0, None)))
-    assert lines[1].startswith("How sure that is, is not known")
-    assert "n/a" in as_text(by_gbc(a=row(-3.0, None), b=row(-9.0, None)))
+    lines = ranking_sentences(by_gbc(a=row(-3.0, None), b=row(-9.0, None)))
+    assert lines[1].startswith("Its certainty is unknown")
+    assert "n/a" in str(by_gbc(a=row(-3.0, None), b=row(-9.0, None)))
 
 
 def test_the_mean_rank_is_shown_beside_its_parts():
@@ -73,7 +73,7 @@ def test_the_mean_rank_is_shown_beside_its_parts():
     }
     ranking = ranking_of("city", "rank_mean", rows, {})
     assert ranking.best == "a"
-    text = as_text(ranking)
+    text = str(ranking)
     assert re.search(r"1 +a +1\.0 +-3\.00 ± 0\.50 +-1\.000 ± 0\.010", text)
     assert "by rank_mean (the mean rank by gbc and nleep)" in text
     assert ranking.table["nleep"].tolist() == [-1.0, -2.0]
@@ -82,22 +82,21 @@ def test_the_mean_rank_is_shown_beside_its_parts():
 def test_names_stay_text_everywhere():
     rows = {HOSTILE: {"gbc": row(-3.0)}, "[red]b[/red]": {"gbc": row(-9.0)}}
     ranking = ranking_of("city", "gbc", rows, {HOSTILE + "2": HOSTILE})
-    page = as_html(ranking)
+    page = ranking._repr_html_()
     assert "<img" not in page
     assert "&lt;img" in page
-    assert "[red]b[/red]" in as_text(ranking)
+    assert "[red]b[/red]" in str(ranking)
     assert json.loads(json.dumps(ranking.as_dict()))["best"] == HOSTILE
-    assert ranking._repr_html_() == page
 
 
 def test_one_source_is_ranked_alone():
-    assert answer(by_gbc(a=row(-3.0)))[1] == "It is the only one that could be ranked."
+    assert ranking_sentences(by_gbc(a=row(-3.0)))[1] == "It is the only source that could be ranked."
 
 
 @pytest.mark.parametrize(
-    ("n_images", "told"), [(40, "40 images, 40000 pixels, 0 s."), (100, "enough: 60 more were not looked at")]
+    ("n_images", "told"), [(40, "40 images, 40000 pixels, 0 s."), (100, "enough: 60 more were not needed")]
 )
 def test_what_a_budget_saved_is_said(n_images, told):
     from dataclasses import replace
 
-    assert told in answer(replace(by_gbc(a=row(-3.0), b=row(-9.0)), of_images=n_images))[2]
+    assert told in ranking_sentences(replace(by_gbc(a=row(-3.0), b=row(-9.0)), of_images=n_images))[2]

@@ -1,4 +1,4 @@
-"""What a report is made of, from a run folder or from the published table: plain frames and texts, nothing derived."""
+"""The input of a report, from a run folder or from the published pairs: plain frames and texts, nothing derived."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seg_transfer.errors import ResultsError
-from seg_transfer.reports.source_ranking import RANKING_FILE
 from seg_transfer.store.explanations import read_explanation
 from seg_transfer.store.published import load_published, published_facts
 from seg_transfer.store.run_results import RunResults, read_run
+from seg_transfer.store.tables import ranking_file
 
 SCORE_COLUMNS = ("source", "target", "metric", "score")
 _STABILITY_COLUMNS = ("n_images", "seed", "winner", "tau_w_to_full", "n_tied")
@@ -24,13 +24,15 @@ _STABILITY_COLUMNS = ("n_images", "seed", "winner", "tau_w_to_full", "n_tied")
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a pair scores as it does; a frame that is not there is None.
+    """Frames that explain the score of a pair; None where one does not exist.
 
     Attributes:
-        source, target: The pair.
-        overlaps: class_a, class_b (names), overlap (in [0, 1], 1 is not to be told apart).
+        source: Name of the source.
+        target: Name of the target.
+        overlaps: class_a, class_b (names), overlap (in [0, 1]; 1: indistinguishable).
         classes: class_index, name, n_pixels.
-        map: x, y, label of pixels in a plane; map_fine_tuned: the same after fine-tuning.
+        map: x, y, label of pixels in a plane.
+        map_fine_tuned: The same after fine-tuning.
     """
 
     source: str
@@ -42,25 +44,26 @@ class Explanation:
 
 
 @dataclass(frozen=True)
-class Material:
-    """The input of a report. Frames may be empty; their columns are there.
+class ReportInput:
+    """The input of a report. Frames may be empty, but always have their columns.
 
     Attributes:
-        title: Of the report.
-        origin: What the numbers are and where they come from, sentence by sentence.
-        created: When the newest of them was made, UTC; "" where that is not known.
+        title: Title of the report.
+        origin: Sentences that say what the numbers are and where they come from.
+        created: Time of the newest result, UTC; "" where unknown.
         scores: Long: source, target, metric, score, and where known standard_error, replicates, seconds, n_images,
             n_observations, n_classes, note, content_key, created_utc.
-        miou: source, target, miou (mean over seeds); scratch may be among the sources.
+        miou: source, target, miou (mean over seeds); the sources may include scratch.
         pairs: Complete pairs as `seg_transfer.evaluation` takes them.
-        performance: One row per fine-tuning seed: source, target, miou, seed, seconds, ...
-        skipped: What was left out, and why, sentence by sentence.
-        warnings: What a reader must know about single metrics.
-        sources, datasets: Model cards and dataset cards, one row each.
-        settings: Dotted name -> value of every setting, and what identifies the data.
-        stability: n_images, seed, winner, tau_w_to_full, n_tied; None where it was not computed.
-        explanations: Of some pairs.
-        about_metrics: Whether a reader comes for the metrics rather than for a model.
+        performance: One row per fine-tuning: source, target, miou, seed, seconds, ...
+        skipped: Sentences that say what was left out, and why.
+        warnings: Sentences about single metrics.
+        sources: One row per source model.
+        datasets: One row per dataset.
+        settings: Dotted name of a setting -> its value.
+        stability: n_images, seed, winner, tau_w_to_full, n_tied; None where not computed.
+        explanations: Explanations of pairs.
+        about_metrics: Whether the report compares metrics rather than recommending a model.
     """
 
     title: str
@@ -80,14 +83,14 @@ class Material:
     about_metrics: bool = False
 
 
-def published_material() -> Material:
-    """The 272 published pairs. They have neither standard errors nor costs."""
+def published_input() -> ReportInput:
+    """Read the 272 published pairs, which have neither standard errors nor computing times."""
     pairs, facts = load_published(), published_facts()
     about = facts["columns"]
     metrics = [name for name in about if name not in ("source", "target", "miou", "n_target_classes")]
     faulty = [name for name in metrics if about[name].get("faulty")]
     classes = pairs.drop_duplicates("target")[["target", "n_target_classes"]].sort_values("target", ignore_index=True)
-    return Material(
+    return ReportInput(
         title="Published pairs: which metric chooses the right source?",
         origin=(f"{facts['title']}.", f"{facts['origin']}.", f"Licence: {facts['licence']}."),
         created="",
@@ -103,8 +106,11 @@ def published_material() -> Material:
     )
 
 
-def run_material(folder: Path) -> Material:
-    """Everything that a run folder holds, be it finished or only scored.
+def run_input(folder: Path) -> ReportInput:
+    """Read all results of a run folder, whose pairs are scored and perhaps fine-tuned.
+
+    Args:
+        folder: The run folder.
 
     Raises:
         ResultsError: The folder holds no study, no pair of it has valid scores, or a file is damaged.
@@ -112,10 +118,10 @@ def run_material(folder: Path) -> Material:
     """
     results = read_run(folder)
     if results.scores.empty:
-        raise ResultsError(f"{folder}: no pair has valid scores; run score-pairs, then make the report")
+        raise ResultsError(f"{folder}: no pair has valid scores; run score-pairs, then write the report")
     name = results.resolved["study"]["name"]
     stamps = [*results.scores["created_utc"], *results.performance["created_utc"]]
-    return Material(
+    return ReportInput(
         title=f"Study {name}: which source should be fine-tuned?",
         origin=(f"Run folder of the study {name}.",),
         created=max(map(str, stamps)),
@@ -123,7 +129,7 @@ def run_material(folder: Path) -> Material:
         miou=results.miou,
         pairs=results.pairs,
         performance=results.performance,
-        skipped=(*_unusable(folder), *_skipped(results)),
+        skipped=(*_unusable_sources(folder), *_skipped(results)),
         warnings=tuple(_notes(results.scores)),
         sources=_source_cards(results),
         datasets=_dataset_cards(results),
@@ -134,12 +140,12 @@ def run_material(folder: Path) -> Material:
 
 
 def _skipped(results: RunResults) -> Iterator[str]:
-    """Left-out metrics, pairs without scores, pairs not fine-tuned, pairs whose two results do not go together."""
+    """Pairs without scores or fine-tuning, left-out metrics, and pairs whose two results do not match."""
     n_pairs = len(results.unscored) + len(results.scores[["source", "target"]].drop_duplicates())
     if results.unscored:
         yield f"Without valid scores: {len(results.unscored)} of {n_pairs} pairs ({_some(results.unscored)})."
     if len(results.untuned) == n_pairs:
-        yield "Fine-tuning: nothing is fine-tuned yet, so the ranking cannot be checked here."
+        yield "No pair is fine-tuned yet, so the ranking cannot be verified."
         return
     if results.untuned:
         yield f"Not fine-tuned: {len(results.untuned)} of {n_pairs} pairs ({_some(results.untuned)})."
@@ -149,15 +155,15 @@ def _skipped(results: RunResults) -> Iterator[str]:
         yield f"Left out of the evaluation: {_some(others)}."
 
 
-def _unusable(folder: Path) -> Iterator[str]:
-    """The sources that `rank` could not use, and why."""
-    file = folder / RANKING_FILE
+def _unusable_sources(folder: Path) -> Iterator[str]:
+    """The sources that `rank` could not use, with the reasons."""
+    file = ranking_file(folder)
     if not file.is_file():
         return
     try:
         skipped = json.loads(file.read_text(encoding="utf-8"))["skipped"].items()
     except (ValueError, KeyError, AttributeError) as error:
-        raise ResultsError(f"{file}: damaged file ({error}); delete it, or rank again") from error
+        raise ResultsError(f"{file}: damaged file ({error}); delete it or rank again") from error
     for name, reason in skipped:
         yield f"{name}: {reason}."
 
@@ -168,10 +174,10 @@ def _some(names: list[str], most: int = 6) -> str:
 
 
 def _notes(scores: pd.DataFrame) -> Iterator[str]:
-    """What the scores' notes say, once per metric and note."""
+    """The notes of the scores, once per metric."""
     noted = scores[scores["note"].astype(bool)].drop_duplicates(["metric", "note"])
     for metric, rows in noted.groupby("metric", sort=False):
-        more = f" (and {len(rows) - 1} more notes like this)" if len(rows) > 1 else ""
+        more = f" (and {len(rows) - 1} similar notes)" if len(rows) > 1 else ""
         yield f"{metric}: {rows['note'].iloc[0]}{more}."
 
 
@@ -200,7 +206,7 @@ def _source_cards(results: RunResults) -> pd.DataFrame:
 
 
 def _network(source: str | Mapping[str, Any]) -> str | None:
-    """What says which network a source is: the config of a trained one, or a field of the study's entry."""
+    """The network of a source: the config of a trained one, or a field of the study's entry."""
     if isinstance(source, str):
         return Path(source).name
     names = (source.get("config"), source.get("transformers"), source.get("timm"), source.get("factory"))
@@ -237,13 +243,13 @@ def _settings(resolved: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _dotted(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Every leaf of nested mappings and lists; a list of plain values is one leaf."""
+    """Yield every leaf of nested mappings and lists; a list of plain values is one leaf."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _dotted(f"{name}.{key}", item)
     elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        for place, item in enumerate(value):
-            yield from _dotted(f"{name}.{place}", item)
+        for index, item in enumerate(value):
+            yield from _dotted(f"{name}.{index}", item)
     elif isinstance(value, list):
         yield name, ", ".join(map(str, value))
     else:
@@ -251,7 +257,7 @@ def _dotted(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _explanations(folder: Path, resolved: Mapping[str, Any]) -> Iterator[Explanation]:
-    """The explanations of the study's pairs under its settings; classes by their names."""
+    """The explanations of the study's pairs that match its settings, with class names."""
     for target in resolved["study"]["targets"]:
         for source in (entry["name"] for entry in resolved["study"]["sources"]):
             frames = read_explanation(folder, source, target, resolved=resolved)
@@ -263,7 +269,7 @@ def _explanations(folder: Path, resolved: Mapping[str, Any]) -> Iterator[Explana
 
 
 def _optional(file: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:
-    """A file that a run folder may have; raises ResultsError where it is damaged or lacks a column."""
+    """Read a file that a run folder may have; ResultsError where it is damaged or lacks a column."""
     if not file.is_file():
         return None
     try:
@@ -271,8 +277,8 @@ def _optional(file: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:
             frame: pd.DataFrame = opened.read(use_threads=False).to_pandas()
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise ResultsError(f"{file}: damaged file ({reason}); delete it and make it again") from error
+        raise ResultsError(f"{file}: damaged file ({reason}); delete it and compute it again") from error
     missing = [name for name in columns if name not in frame]
     if missing:
-        raise ResultsError(f"{file}: lacks column {missing[0]}; delete it and make it again")
+        raise ResultsError(f"{file}: lacks column {missing[0]}; delete it and compute it again")
     return frame

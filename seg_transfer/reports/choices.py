@@ -1,4 +1,4 @@
-"""Rankings by score, with or without fine-tuning: who is first, who is tied with it, who is truly best."""
+"""Rankings by score, with or without fine-tuning: the chosen item, the items tied with it, the actual best."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from seg_transfer.evaluation import GROUP_AND_ITEM, SCRATCH, with_rank_mean
+from seg_transfer.evaluation import GROUP_AND_ITEM, SCRATCH, first_place_of, with_rank_mean
 from seg_transfer.metrics._rank_mean import PARTS
-from seg_transfer.reports.source_ranking import first_place_of
 
 RANK_MEAN = "rank_mean"
 GBC = "gbc"
@@ -20,11 +19,11 @@ GBC = "gbc"
 
 @dataclass(frozen=True)
 class Tie:
-    """How sure the first place on one target is.
+    """How certain the first place on one target is.
 
     Attributes:
-        tied: Sources that the standard errors cannot tell from the first, itself aside; None where none are known.
-        probability: Of each source, the chance that it is the best; NaN where it is not known.
+        tied: Sources that the standard errors do not separate from the first, which is excluded; None where unknown.
+        probability: Source -> probability in [0, 1] that it is the best; NaN where unknown.
     """
 
     tied: tuple[str, ...] | None
@@ -32,9 +31,10 @@ class Tie:
 
 
 def default_metric(ranking: pd.DataFrame) -> str:
-    """The metric that a reader is advised to go by: rank_mean, else gbc, else the first, of those with most scores.
+    """The metric that the recommendations use: rank_mean, else gbc, else the first, of those with the most scores.
 
-    `ranking` is a frame of `ranked`, not empty.
+    Args:
+        ranking: Frame of `ranked`, not empty.
     """
     count = Counter(map(str, ranking["metric"]))
     order = dict.fromkeys([RANK_MEAN, GBC, *count])
@@ -42,23 +42,24 @@ def default_metric(ranking: pd.DataFrame) -> str:
 
 
 def without_score(ranking: pd.DataFrame, metric: str) -> list[str]:
-    """Pairs that other metrics scored and this one did not, as "source -> target"."""
+    """Pairs, as "source -> target", that other metrics scored and this one did not."""
     scored = set(zip(*(ranking.loc[ranking["metric"] == metric, name] for name in ("source", "target")), strict=True))
     every = dict.fromkeys(zip(ranking["source"], ranking["target"], strict=True))
     return [f"{source} -> {target}" for source, target in every if (source, target) not in scored]
 
 
 def ranked(scores: pd.DataFrame, miou: pd.DataFrame, scenario: str) -> pd.DataFrame:
-    """The ranking by every metric in every group of a scenario, rank_mean among them where its parts are there.
-
-    Columns: source, target, metric, score, standard_error (NaN where not known), score_rank, n_items, miou and
-    miou_rank (missing where the pair is not fine-tuned; ranks among the fine-tuned items that the metric scored).
-    Ranks start at 1 = best, equal values share the smaller rank. Rows by group, metric in the order given, score_rank.
+    """Rank the items of every group of a scenario by every metric, and by rank_mean where its parts are scored.
 
     Args:
         scores: Long: source, target, metric, score, and perhaps standard_error.
-        miou: source, target, miou; rows of scratch are left aside.
+        miou: source, target, miou; rows of scratch are ignored.
         scenario: "fixed_target" or "fixed_source".
+
+    Returns:
+        source, target, metric, score, standard_error (NaN where unknown), score_rank, n_items, miou and miou_rank
+        (missing where the pair is not fine-tuned; ranks among the fine-tuned items that the metric scored). Ranks start
+        at 1 = best, equal values share the smaller rank. Rows by group, metric in the given order, score_rank.
     """
     group, item = GROUP_AND_ITEM[scenario]
     long = scores.reindex(columns=["source", "target", "metric", "score", "standard_error"])
@@ -66,23 +67,23 @@ def ranked(scores: pd.DataFrame, miou: pd.DataFrame, scenario: str) -> pd.DataFr
     long = long.astype({"score": float, "standard_error": float})
     performance = miou.loc[miou["source"] != SCRATCH, ["source", "target", "miou"]]
     long = long.merge(performance, on=["source", "target"], how="left").astype({"miou": float})
-    places = {metric: place for place, metric in enumerate(dict.fromkeys(long["metric"]))}
+    order = {metric: position for position, metric in enumerate(dict.fromkeys(long["metric"]))}
     groups = long.groupby([group, "metric"], sort=False)
     long["score_rank"] = groups["score"].rank(method="min", ascending=False).astype("Int64")
     long["n_items"] = groups["score"].transform("size")
     long["miou_rank"] = groups["miou"].rank(method="min", ascending=False).astype("Int64")
-    long["place"] = long["metric"].map(places)
-    long = long.sort_values([group, "place", "score_rank", item], ignore_index=True)
+    long["order"] = long["metric"].map(order)
+    long = long.sort_values([group, "order", "score_rank", item], ignore_index=True)
     columns = [group, item, "metric", "score", "standard_error", "score_rank", "n_items", "miou", "miou_rank"]
     return long[columns]
 
 
 def ties(scores: pd.DataFrame, metric: str) -> dict[str, Tie]:
-    """How sure the first place by a metric is, target by target.
+    """Determine how certain the first place by a metric is, target by target.
 
     Args:
         scores: Long: source, target, metric, score, and perhaps replicates, the scores without each group of images.
-            The groups are the same for all sources of a target, so the differences of sources are paired.
+            The groups are the same for all sources of a target, so differences between sources are paired.
         metric: One of the scores, or rank_mean.
     """
     parts = PARTS if metric == RANK_MEAN and RANK_MEAN not in set(scores["metric"]) else (metric,)
@@ -96,31 +97,32 @@ def _tie(metric: str, members: pd.DataFrame, parts: Sequence[str]) -> Tie:
     names = complete["source"].drop_duplicates().tolist()
     if not names:
         return Tie(None, {})
-    rows = {part: _records(complete[complete["metric"] == part]) for part in parts}
-    place = first_place_of(metric, rows)
-    tied = tuple(name for number, name in enumerate(names) if place.tied[number] and place.difference[number] > 0)
-    return Tie(tied if place.known else None, dict(zip(names, place.probability.tolist(), strict=True)))
+    rows = {part: _dictionaries(complete[complete["metric"] == part]) for part in parts}
+    first = first_place_of(metric, rows)
+    tied = tuple(name for number, name in enumerate(names) if first.tied[number] and first.difference[number] > 0)
+    return Tie(tied if first.known else None, dict(zip(names, first.probability.tolist(), strict=True)))
 
 
-def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+def _dictionaries(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
 
 
 def choices(
-    ranking: pd.DataFrame, scenario: str, metric: str, metrics: Iterable[str], sure: Mapping[str, Tie] | None = None
+    ranking: pd.DataFrame, scenario: str, metric: str, metrics: Iterable[str], ties_of: Mapping[str, Tie] | None = None
 ) -> pd.DataFrame:
-    """What a metric advises in every group: one row per group.
-
-    Columns: the group, chosen, tied ("" nobody, None not known), probability (that the chosen is the best, NaN not
-    known), agreeing ("3 of 5": metrics that choose one of the chosen, rank_mean aside), second, third, n_items, and
-    where all items are fine-tuned chosen_miou (mean over equal ones), best, best_miou, of_best.
+    """The choice of a metric in every group.
 
     Args:
-        ranking: Of `ranked`.
+        ranking: Frame of `ranked`.
         scenario: Its scenario.
-        metric: That advises.
+        metric: The metric that chooses.
         metrics: All metrics.
-        sure: Of `ties`, by group.
+        ties_of: Group -> its tie, of `ties`.
+
+    Returns:
+        One row per group: the group, chosen, tied ("": none, None: unknown), probability (that the chosen is the best;
+        NaN: unknown), agreeing ("3 of 5": metrics that choose one of the chosen, without rank_mean), second, third,
+        n_items, and where all items are fine-tuned chosen_miou (mean over equal scores), best, best_miou, of_best.
     """
     group, item = GROUP_AND_ITEM[scenario]
     single = [name for name in metrics if name != RANK_MEAN]
@@ -133,7 +135,7 @@ def choices(
         firsts = members[(members["score_rank"] == 1) & members["metric"].isin(single)]
         agree = firsts.loc[firsts[item].isin(names), "metric"].nunique()
         rest = [*own.loc[~own[item].isin(names), item], "", ""]
-        tie = (sure or {}).get(str(name), Tie(None, {}))
+        tie = (ties_of or {}).get(str(name), Tie(None, {}))
         rows.append(
             {
                 group: name,
@@ -144,14 +146,14 @@ def choices(
                 "second": rest[0],
                 "third": rest[1],
                 "n_items": len(own),
-                **_truth(own, item, names),
+                **_compared_with_best(own, item, names),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _truth(own: pd.DataFrame, item: str, names: Sequence[str]) -> dict[str, object]:
-    """What fine-tuning says of the chosen; nothing where one of the group's items is not fine-tuned."""
+def _compared_with_best(own: pd.DataFrame, item: str, names: Sequence[str]) -> dict[str, object]:
+    """Compare the chosen items with the actual best; None where an item of the group is not fine-tuned."""
     if own["miou"].isna().any():
         return {"chosen_miou": None, "best": None, "best_miou": None, "of_best": None}
     best = float(own["miou"].max())
@@ -162,7 +164,7 @@ def _truth(own: pd.DataFrame, item: str, names: Sequence[str]) -> dict[str, obje
 
 
 def _rank_means(long: pd.DataFrame, scenario: str) -> pd.DataFrame:
-    """Rows of rank_mean, of the items of each group that have all its parts; no rows where they are there already."""
+    """Rows of rank_mean, for the items of each group that have all its parts; none where it is scored already."""
     parts = long[long["metric"].isin(PARTS)]
     if RANK_MEAN in set(long["metric"]) or set(PARTS) - set(parts["metric"]):
         return long.iloc[:0]

@@ -1,11 +1,11 @@
-"""Material for reports: small worlds whose numbers are known, with names that want to be code."""
+"""ReportInput for reports: small worlds whose numbers are known, with names that want to be code."""
 
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 
-from seg_transfer.reports.material import Explanation, Material
+from seg_transfer.reports.inputs import Explanation, ReportInput
 
 ATTACK = "</script><img src=x onerror=alert(1)>"
 OTHERS = ('=HYPERLINK("http://evil.example")', "a|b`c", "$x_y$", "{{ 7*7 }}", "'\"><svg/onload=alert(1)>", "ü 漢字")
@@ -48,7 +48,7 @@ def scores_of(pairs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     )
 
 
-def hostile_material(n: int = 5, metrics: tuple[str, ...] = ("gbc", "nleep", ATTACK)) -> Material:
+def hostile_input(n: int = 5, metrics: tuple[str, ...] = ("gbc", "nleep", ATTACK)) -> ReportInput:
     """A whole study in which every text that comes from outside is hostile."""
     datasets, every = names(n), list(metrics)
     pairs = pairs_of(datasets, every)
@@ -59,7 +59,7 @@ def hostile_material(n: int = 5, metrics: tuple[str, ...] = ("gbc", "nleep", ATT
     )
     described = pd.DataFrame({"dataset": datasets, "title": ATTACK, "classes": f"road, {ATTACK}", "notes": ATTACK})
     draws = [(images, seed, ATTACK, 0.5 + images / 40, 2) for images in (5, 10, 20) for seed in (0, 1)]
-    return Material(
+    return ReportInput(
         title=ATTACK,
         origin=(ATTACK,),
         created="2026-01-02T03:04:05+00:00",

@@ -6,8 +6,8 @@ import pytest
 from all_columns import on_all_columns
 
 from seg_transfer.evaluation import evaluate_groups, rankings
-from seg_transfer.reports.material import published_material
-from seg_transfer.reports.ranking import choices, default_metric, ranked, ties, without_score
+from seg_transfer.reports.choices import choices, default_metric, ranked, ties, without_score
+from seg_transfer.reports.inputs import published_input
 
 evaluate_groups = on_all_columns(evaluate_groups)
 rankings = on_all_columns(rankings)
@@ -74,10 +74,10 @@ def test_nothing_has_to_be_fine_tuned():
 
 @pytest.mark.parametrize("scenario", ["fixed_target", "fixed_source"])
 def test_ranks_are_those_of_the_evaluation(scenario):
-    material = published_material()
+    report_input = published_input()
     group, item = ("target", "source") if scenario == "fixed_target" else ("source", "target")
-    own = ranked(material.scores, material.miou, scenario).rename(columns={group: "group", item: "item"})
-    theirs = rankings(material.pairs, scenario)
+    own = ranked(report_input.scores, report_input.miou, scenario).rename(columns={group: "group", item: "item"})
+    theirs = rankings(report_input.pairs, scenario)
     keys = ["group", "item", "metric"]
     both = own.merge(theirs, on=keys, validate="one_to_one")
     assert len(both) == len(own) == len(theirs)
@@ -86,9 +86,9 @@ def test_ranks_are_those_of_the_evaluation(scenario):
 
 
 def test_choices_are_those_of_the_evaluation():
-    material = published_material()
-    own = ranked(material.scores, material.miou, "fixed_target")
-    groups = evaluate_groups(material.pairs, scenarios=["fixed_target"])
+    report_input = published_input()
+    own = ranked(report_input.scores, report_input.miou, "fixed_target")
+    groups = evaluate_groups(report_input.pairs, scenarios=["fixed_target"])
     for metric in ("gbc", "rank_mean"):
         found = choices(own, "fixed_target", metric, own["metric"].unique())
         wanted = groups[groups["metric"] == metric].set_index("group")

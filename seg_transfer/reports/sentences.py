@@ -1,4 +1,4 @@
-"""Sentences of a report, made from its numbers."""
+"""The sentences of a report, made from its numbers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from seg_transfer.reports.judging import against
+from seg_transfer.reports.comparisons import comparisons_of
 
 _FEW = 4
-"""So many targets are named one by one."""
+"""Up to this number, targets are named one by one."""
 _SCENARIO = {
     "fixed_target": ("target", "source", "Ranking the sources of a target"),
     "fixed_source": ("source", "target", "Ranking the targets of a source"),
@@ -19,10 +19,15 @@ _SCENARIO = {
 
 
 def listed(names: Iterable[str], most: int = 6) -> str:
-    """Names as a phrase.
+    """Join names to a phrase.
 
-    >>> listed(["a", "b", "c"]), listed("abcd", most=2)
-    ('a, b and c', 'a, b and 2 more')
+    Args:
+        names: The names.
+        most: Number of names that are shown; of the others, only their number is.
+
+    Example:
+        >>> listed(["a", "b", "c"]), listed("abcd", most=2)
+        ('a, b and c', 'a, b and 2 more')
     """
     every = list(names)
     shown, rest = every[:most], len(every) - most
@@ -32,10 +37,11 @@ def listed(names: Iterable[str], most: int = 6) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that suits them.
+    """Format seconds as seconds, minutes or hours.
 
-    >>> duration(2.84), duration(1140), duration(9000)
-    ('2.8 s', '19 min', '2.5 h')
+    Example:
+        >>> duration(2.84), duration(1140), duration(9000)
+        ('2.8 s', '19 min', '2.5 h')
     """
     if seconds < 120:
         return f"{seconds:.1f} s"
@@ -43,36 +49,36 @@ def duration(seconds: float) -> str:
 
 
 def advice(choices: pd.DataFrame, metric: str) -> list[str]:
-    """Which source to fine-tune for each of a few targets; for many, that the table says it."""
+    """Name the source to fine-tune for each of a few targets; for many, refer to the table."""
     rows = choices.to_dict("records")
     if len(rows) <= _FEW:
         return [f"For {row['target']}: fine-tune {_either(row['chosen'])}." for row in rows]
     chosen = choices["chosen"].str.split(", ").explode().value_counts()
-    often = [f"{name} ({count})" for name, count in chosen.items() if count > 1]
-    chosen_often = f" Chosen for several: {listed(often, 4)}." if often else ""
-    return [f"One source per target, by {metric}: see the table below.{chosen_often}"]
+    several = [f"{name} ({count})" for name, count in chosen.items() if count > 1]
+    chosen_for_several = f" Chosen for several targets: {listed(several, 4)}." if several else ""
+    return [f"The table below names a source for each target, by {metric}.{chosen_for_several}"]
 
 
 def certainty(choices: pd.DataFrame, metric: str) -> list[str]:
-    """How sure a choice is: ties by standard errors where they are known, equal scores, how many metrics agree."""
+    """Describe how certain choices are: ties by standard errors, equal scores, and how many metrics agree."""
     return [*_ties(choices, metric), *_equal(choices), *_agreement(choices)]
 
 
 def _ties(choices: pd.DataFrame, metric: str) -> list[str]:
     known = choices[choices["tied"].notna()]
     if known.empty:
-        return [f"Standard errors that would say who is tied for first by {metric} are not known."]
+        return [f"Which sources are tied for first by {metric} is unknown: there are no standard errors."]
     if len(choices) <= _FEW:
-        return [_how_sure(row) for row in known.to_dict("records")]
+        return [_certainty_of(row) for row in known.to_dict("records")]
     tied = known.loc[known["tied"] != "", "target"].tolist()
     n_clear = int(((known["tied"] == "") & _alone(known)).sum())
-    clear = f"The first is clear of all others on {n_clear} of {len(known)} targets."
-    return [clear, f"Others are tied for first on {listed(tied)}."] if tied else [clear]
+    clear = f"No other source is tied with the first on {n_clear} of {len(known)} targets."
+    return [clear, f"Other sources are tied for first on {listed(tied)}."] if tied else [clear]
 
 
-def _how_sure(row: Mapping[Any, Any]) -> str:
-    chance = f"{_either(row['chosen'])} is the best for {row['target']} with probability {row['probability']:.2f}"
-    return f"{chance}; tied for first: {row['tied']}." if row["tied"] else f"{chance}, clear of all others."
+def _certainty_of(row: Mapping[Any, Any]) -> str:
+    best = f"{_either(row['chosen'])} is the best for {row['target']} with probability {row['probability']:.2f}"
+    return f"{best}; tied for first: {row['tied']}." if row["tied"] else f"{best}; no other source is tied with it."
 
 
 def _equal(choices: pd.DataFrame) -> list[str]:
@@ -81,7 +87,7 @@ def _equal(choices: pd.DataFrame) -> list[str]:
 
 
 def _alone(choices: pd.DataFrame) -> pd.Series[bool]:
-    """Where one source alone has the highest score."""
+    """Where a single source has the highest score."""
     return ~choices["chosen"].str.contains(", ")
 
 
@@ -95,8 +101,8 @@ def _agreement(choices: pd.DataFrame) -> list[str]:
     return [f"All metrics choose the same source on {agreed} of {len(choices)} targets."]
 
 
-def checked(evaluation: pd.DataFrame | None, metric: str) -> list[str]:
-    """What fine-tuning says of a metric's choices of sources."""
+def accuracy(evaluation: pd.DataFrame | None, metric: str) -> list[str]:
+    """Compare a metric's choices of sources with fine-tuning."""
     if evaluation is None:
         return []
     rows = evaluation[(evaluation["scenario"] == "fixed_target") & (evaluation["metric"] == metric)].to_dict("records")
@@ -105,11 +111,13 @@ def checked(evaluation: pd.DataFrame | None, metric: str) -> list[str]:
     row = rows[0]
     hits = f"{_count(row['top1'], row['n_groups'])} of {row['n_groups']} targets"
     top1 = f"top-1 {row['top1']:.3f}{_interval(row, 'top1')}"
-    return [f"Held against fine-tuning, {metric} chose the best source on {hits}, {top1}; {_loss(row['rel_at_1'])}."]
+    return [
+        f"Compared with fine-tuning, {metric} chose the best source on {hits}, {top1}; {_reached(row['rel_at_1'])}."
+    ]
 
 
 def verdict(evaluation: pd.DataFrame | None, compared: pd.DataFrame | None, scenario: str) -> list[str]:
-    """Which metric ranks best, of which others it is clear, and which controls beat which metrics."""
+    """Name the metric that ranks best, the metrics that may be as good, and the controls that beat metrics."""
     if evaluation is None or compared is None:
         return []
     rows = evaluation[evaluation["scenario"] == scenario].set_index("metric")
@@ -121,14 +129,14 @@ def verdict(evaluation: pd.DataFrame | None, compared: pd.DataFrame | None, scen
     best = metrics.iloc[0]
     leaders = metrics.index[metrics["top1"] == metrics["top1"].max()]
     interval = _interval(best, "tau_w")
-    differences = against(compared, scenario, str(metrics.index[0])).set_index("second_metric")
-    open_to = [str(name) for name in metrics.index[1:] if not differences.loc[name, "difference_low"] > 0]
+    differences = comparisons_of(compared, scenario, str(metrics.index[0])).set_index("second_metric")
+    as_good = [str(name) for name in metrics.index[1:] if not differences.loc[name, "difference_low"] > 0]
     sentences = [
         f"{ranking}: {metrics.index[0]} is best by tau_w, {best['tau_w']:.3f}{interval}, mean over {n_groups} {group}s."
     ]
-    if open_to:
+    if as_good:
         sentences.append(
-            f"{listed(open_to)} may be as good: {_intervals(len(open_to))} of the paired difference holds 0."
+            f"{listed(as_good)} may be as good: {_intervals(len(as_good))} of the paired difference contains 0."
         )
     share = metrics["top1"].max()
     sentences.append(
@@ -144,36 +152,36 @@ def _controls(rows: pd.DataFrame, n_metrics: int) -> list[str]:
         for control in controls if isinstance(controls, list) else []:
             beaten.setdefault(control, []).append(str(metric))
     if not beaten:
-        return ["No control that looks at no feature has a higher tau_w than any metric."]
+        return ["No control, which uses no features, has a higher tau_w than any metric."]
     return [
-        f"The control {control}, which looks at no feature, beats {_all_or(metrics, n_metrics)} by tau_w."
+        f"The control {control}, which uses no features, beats {_all_or(metrics, n_metrics)} by tau_w."
         for control, metrics in beaten.items()
     ]
 
 
-def scratch_words(scratch: pd.DataFrame) -> list[str]:
-    """Targets on which no source beats fine-tuning from scratch: a ranking says little there."""
+def scratch_comparison(scratch: pd.DataFrame) -> list[str]:
+    """Name the targets on which no source beats fine-tuning from scratch."""
     if scratch.empty:
         return []
     unbeaten = scratch.loc[~scratch["beats_scratch"].astype(bool), "target"].tolist()
-    more = ", by more than seeds differ," if (scratch["margin"] > 0).any() else ""
+    margin = ", by more than the noise of seeds," if (scratch["margin"] > 0).any() else ""
     if not unbeaten:
-        return [f"The best source beats fine-tuning from scratch{more} on all {len(scratch)} targets that have both."]
-    return [f"No source beats scratch{more} on {listed(unbeaten)}: a ranking of sources says little there."]
+        return [f"The best source beats fine-tuning from scratch{margin} on all {len(scratch)} targets that have both."]
+    return [f"No source beats scratch{margin} on {listed(unbeaten)}: a ranking of sources means little there."]
 
 
-def cost_words(cost: pd.DataFrame) -> list[str]:
-    """What scoring took, and beside it what training took."""
+def cost(frame: pd.DataFrame) -> list[str]:
+    """State the time that scoring and training took."""
     sentences = []
-    for what, row in cost.set_index("what").iterrows():
+    for what, row in frame.set_index("what").iterrows():
         each = f", {duration(row['mean_seconds'])} each" if row["count"] > 1 else ""
         sentences.append(f"{str(what).capitalize()}: {duration(row['total_seconds'])} for {int(row['count'])}{each}.")
-    return sentences or ["Not known: these results do not say what anything took."]
+    return sentences or ["Unknown: these results hold no computing times."]
 
 
-def without_words(pairs: Sequence[str], metric: str) -> list[str]:
-    """Pairs that the ranking lacks because its metric did not score them."""
-    return [f"Without a {metric} score, and so not ranked: {listed(pairs)}."] if pairs else []
+def unranked_pairs(pairs: Sequence[str], metric: str) -> list[str]:
+    """Name the pairs that the ranking lacks because its metric did not score them."""
+    return [f"Not ranked, for lack of a {metric} score: {listed(pairs)}."] if pairs else []
 
 
 def setting_rows(settings: Mapping[str, str]) -> pd.DataFrame:
@@ -198,9 +206,9 @@ def _count(share: float, n_groups: int) -> str:
     return f"{number:.0f}" if math.isclose(number, round(number), abs_tol=1e-9) else f"{number:.1f}"
 
 
-def _loss(share: float) -> str:
+def _reached(share: float) -> str:
     return (
-        "mIoU of the best is not positive"
+        "the best mIoU is not positive"
         if math.isnan(share)
         else f"its choices reach {100 * share:.1f} % of the best mIoU"
     )

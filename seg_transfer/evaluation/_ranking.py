@@ -1,0 +1,198 @@
+"""The answer to "which model should be fine-tuned?": the sources of one target, ranked by their scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from seg_transfer.errors import IncompleteError
+from seg_transfer.evaluation._plain import plain_rows
+from seg_transfer.evaluation._ranking_text import ranking_html, ranking_text
+from seg_transfer.metrics import METRICS
+from seg_transfer.metrics._rank_mean import PARTS
+from seg_transfer.observations.uncertainty import FirstPlace, first_place, first_place_by_mean_rank
+
+ScoreRow = Mapping[str, Any]
+"""A row of a file of scores: score, standard_error, replicates, seconds, n_images, n_observations."""
+
+
+@dataclass(frozen=True, repr=False)
+class Ranking:
+    """Sources of one target, best first.
+
+    ``print(ranking)`` shows it as text, a notebook as HTML.
+
+    Attributes:
+        target: Name of the dataset.
+        metric: The metric that decides the order.
+        table: One row per source: rank, source, score, standard_error, difference to the best and its paired
+            standard error (difference_error), tied (for first), probability (of being the best, in [0, 1]), then
+            ``<metric>`` and ``<metric>_error`` of every metric that a combined metric consists of, and seconds.
+        skipped: Source that is not ranked -> the reason.
+        n_images: Images of the target that were used.
+        n_pixels: Pixels of these images that were used.
+        of_images: Number of images the target has; more than n_images where a budget stopped early.
+        seconds: Wall time of the whole ranking, seconds.
+        run_folder: Folder that holds the scores; None where they were not kept.
+        stability: Rankings on fewer images and other pixel samples, one per row; None where not requested.
+        failed: The error of the sources or metrics that failed; None where nothing failed.
+    """
+
+    target: str
+    metric: str
+    table: pd.DataFrame
+    skipped: Mapping[str, str]
+    n_images: int
+    n_pixels: int
+    of_images: int
+    seconds: float = 0.0
+    run_folder: Path | None = None
+    stability: pd.DataFrame | None = None
+    failed: IncompleteError | None = field(default=None, compare=False)
+
+    @property
+    def best(self) -> str:
+        """The source to fine-tune."""
+        return str(self.table["source"].iloc[0])
+
+    @property
+    def tied(self) -> tuple[str, ...]:
+        """The sources tied for first, including the best."""
+        return tuple(self.table.loc[self.table["tied"], "source"])
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Source -> its score by the metric that decides."""
+        return {str(name): float(score) for name, score in zip(self.table["source"], self.table["score"], strict=True)}
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The metrics that a combined metric such as rank_mean consists of; () for any other metric."""
+        return () if self.metric in parts_of(self.metric) else parts_of(self.metric)
+
+    def __str__(self) -> str:
+        """The ranking as a text table, followed by sentences that explain it."""
+        return ranking_text(self)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        return ranking_html(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The ranking as plain data for JSON."""
+        return {
+            "target": self.target,
+            "metric": self.metric,
+            "best": self.best,
+            "tied": list(self.tied),
+            "ranking": plain_rows(self.table),
+            "skipped": dict(self.skipped),
+            "n_images": self.n_images,
+            "of_images": self.of_images,
+            "n_pixels": self.n_pixels,
+            "seconds": self.seconds,
+            "run_folder": str(self.run_folder) if self.run_folder else None,
+            "stability": None if self.stability is None else plain_rows(self.stability),
+        }
+
+
+def ranking_of(
+    target: str,
+    metric: str,
+    rows: Mapping[str, Mapping[str, ScoreRow]],
+    skipped: Mapping[str, str],
+    alpha: float = 0.05,
+) -> Ranking:
+    """Rank the sources of a target by their stored scores.
+
+    Args:
+        target: Name of the dataset.
+        metric: The metric that decides, one of `seg_transfer.metrics.METRICS`.
+        rows: Source -> metric -> row of its file of scores. Every source has all metrics of `parts_of`.
+        skipped: Source that is not ranked -> the reason.
+        alpha: Level of the two-sided test that decides which sources are tied for first.
+
+    Returns:
+        The ranking, best first; sources with equal scores share a rank and stand in alphabetical order.
+
+    Example:
+        >>> row = {"standard_error": None, "replicates": None, "seconds": 1.0, "n_images": 40, "n_observations": 4000}
+        >>> rows = {"a": {"gbc": {**row, "score": -9.0}}, "b": {"gbc": {**row, "score": -3.0}}}
+        >>> ranking_of("city", "gbc", rows, {}).best
+        'b'
+    """
+    names, parts = list(rows), parts_of(metric)
+    first = first_place_of(metric, {part: [rows[name][part] for name in names] for part in parts}, alpha)
+    table = pd.DataFrame(
+        {
+            "source": names,
+            "score": first.score,
+            "standard_error": first.standard_error,
+            "difference": first.difference,
+            "difference_error": first.difference_error,
+            "tied": first.tied,
+            "probability": first.probability,
+        }
+    )
+    for part in parts if metric not in parts else ():
+        table[part] = [rows[name][part]["score"] for name in names]
+        table[f"{part}_error"] = [_float_or_nan(rows[name][part]["standard_error"]) for name in names]
+    table["seconds"] = [max(rows[name][part]["seconds"] for part in parts) for name in names]
+    table = table.sort_values(["score", "source"], ascending=[False, True], ignore_index=True)
+    table.insert(0, "rank", table["score"].rank(ascending=False, method="min").astype(int))
+    one = rows[names[0]][parts[0]]
+    return Ranking(target, metric, table, dict(skipped), one["n_images"], one["n_observations"], one["n_images"])
+
+
+def parts_of(metric: str) -> tuple[str, ...]:
+    """The metrics that must be scored for a metric to decide: itself, or the parts of a combined metric.
+
+    Example:
+        >>> parts_of("gbc"), parts_of("rank_mean")
+        (('gbc',), ('gbc', 'nleep'))
+    """
+    return PARTS if "scores" in METRICS[metric].needs else (metric,)
+
+
+def first_place_of(metric: str, rows: Mapping[str, Sequence[ScoreRow]], alpha: float = 0.05) -> FirstPlace:
+    """Determine which of n sources is first, and how certain that is.
+
+    Args:
+        metric: The metric that decides.
+        rows: Metric of `parts_of` -> its n rows of scores, in the order of the sources.
+        alpha: Level of the two-sided test that decides which sources are tied for first.
+
+    Returns:
+        The first place; arrays are (n,), in the order of the rows.
+
+    Example:
+        >>> rows = [{"score": -9.0, "replicates": None}, {"score": -3.0, "replicates": None}]
+        >>> first_place_of("gbc", {"gbc": rows}).best
+        1
+    """
+    scores = {part: [row["score"] for row in of_part] for part, of_part in rows.items()}
+    replicates = {part: _replicates(of_part) for part, of_part in rows.items()}
+    if metric in rows:
+        return first_place(scores[metric], replicates[metric], alpha=alpha)
+    return first_place_by_mean_rank(scores, replicates, alpha=alpha)
+
+
+def _replicates(rows: Sequence[ScoreRow]) -> npt.NDArray[np.float64] | None:
+    """(n, m), NaN where one is missing; None where a source has none."""
+    found = [row["replicates"] if isinstance(row["replicates"], Sequence) else () for row in rows]
+    if not found[0] or len({len(one) for one in found}) > 1:
+        return None
+    return np.array(found, dtype=np.float64)
+
+
+def _float_or_nan(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,151 @@
+"""A ranking of sources in words, as plain text, and as HTML for notebooks."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from seg_transfer.evaluation._ranking import Ranking
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table whose cells are text.
+
+    Attributes:
+        title: Its caption.
+        columns: Headings.
+        rows: Cells, as many per row as there are columns.
+        names: The heading of the column that holds names, which may be long.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    names: str
+
+
+def ranking_sentences(ranking: Ranking) -> list[str]:
+    """Describe a ranking in sentences: which source to fine-tune, how certain that is, the cost, what was skipped."""
+    skipped = [f"Skipped {name}: {reason}." for name, reason in ranking.skipped.items()]
+    return [_advice(ranking), _certainty(ranking), _cost(ranking), *skipped]
+
+
+def ranking_text_tables(ranking: Ranking) -> list[TextTable]:
+    """The ranking as a table of text and, where it was computed, its stability as another."""
+    tables = [TextTable(f"Sources for {ranking.target}", *_ranking_cells(ranking), "source")]
+    if ranking.stability is not None:
+        cells = _stability_cells(ranking.stability)
+        tables.append(TextTable("Fewer images, other pixel samples", *cells, "best"))
+    return tables
+
+
+def ranking_text(ranking: Ranking) -> str:
+    """The ranking as plain text: its tables, then its sentences."""
+    tables = ["\n".join(_aligned(table)) for table in ranking_text_tables(ranking)]
+    return "\n\n".join([*tables, "\n".join(ranking_sentences(ranking))])
+
+
+def ranking_html(ranking: Ranking) -> str:
+    """The ranking as an HTML fragment; names are escaped."""
+    parts = [f"<p>{html.escape(line)}</p>" for line in ranking_sentences(ranking)]
+    for table in ranking_text_tables(ranking):
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
+        )
+        parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
+    return "".join(parts)
+
+
+def with_error(value: float, error: float) -> str:
+    """Format a number to the digits that its standard error supports.
+
+    Example:
+        >>> with_error(-12.34567, 0.0212), with_error(-1234.5, math.nan), with_error(3.0, 0.0)
+        ('-12.346 ± 0.021', '-1234.5', '3 ± 0')
+    """
+    if math.isnan(error) or error <= 0:
+        return f"{value:.5g}" + (" ± 0" if error == 0 else "")
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def _aligned(table: TextTable) -> Iterator[str]:
+    """Lines in which the cells of a column begin at the same place."""
+    lines = [table.columns, *table.rows]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(table.columns))]
+    yield table.title
+    for number, line in enumerate(lines):
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        if number == 0:
+            yield "  ".join("-" * width for width in widths)
+
+
+def _advice(ranking: Ranking) -> str:
+    by = ranking.metric
+    if ranking.parts:
+        by = f"{by} (the mean rank by {' and '.join(ranking.parts)})"
+    return f"Fine-tune {ranking.best}: first of {len(ranking.table)} for {ranking.target} by {by}."
+
+
+def _certainty(ranking: Ranking) -> str:
+    first, others = ranking.table.iloc[0], [name for name in ranking.tied if name != ranking.best]
+    if len(ranking.table) == 1:
+        return "It is the only source that could be ranked."
+    if math.isnan(first["probability"]):
+        return "Its certainty is unknown: this metric has no standard error, or there are too few images."
+    best = f"It is the best with probability {first['probability']:.2f}"
+    if not others:
+        return f"{best}; no other source is tied with it."
+    return f"{best}; tied with it: {', '.join(others)}.{_images_needed(ranking)}"
+
+
+def _images_needed(ranking: Ranking) -> str:
+    """How many images would separate the closest rival: standard errors fall with the square root of their number."""
+    rivals = ranking.table[ranking.table["tied"] & (ranking.table["difference"] > 0)]
+    if rivals.empty:
+        return ""
+    needed = ranking.n_images * (1.96 * rivals["difference_error"] / rivals["difference"]) ** 2
+    if needed.max() > 100 * ranking.n_images:
+        return " No practical number of labeled images would distinguish them: use either."
+    return f" About {math.ceil(needed.max())} images would distinguish them."
+
+
+def _cost(ranking: Ranking) -> str:
+    used = f"{ranking.n_images} images, {ranking.n_pixels} pixels, {ranking.seconds:.0f} s."
+    if ranking.n_images < ranking.of_images:
+        return f"{used} These were enough: {ranking.of_images - ranking.n_images} more were not needed."
+    return used
+
+
+def _ranking_cells(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
+    parts = [part for part in ranking.parts if part in ranking.table]
+    scores = ["mean rank", *parts] if parts else [ranking.metric]
+    columns = ["rank", "source", *scores, "P(best)", "tied", "s"]
+    cells = []
+    for row in ranking.table.to_dict("records"):
+        if parts:
+            shown = [f"{-row['score']:.1f}", *(with_error(row[part], row[f"{part}_error"]) for part in parts)]
+        else:
+            shown = [with_error(row["score"], row["standard_error"])]
+        probability = "n/a" if math.isnan(row["probability"]) else f"{row['probability']:.2f}"
+        tied, seconds = "yes" if row["tied"] else "", f"{row['seconds']:.1f}"
+        cells.append([str(row["rank"]), str(row["source"]), *shown, probability, tied, seconds])
+    return columns, cells
+
+
+def _stability_cells(stability: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    columns = ["images", "pixel sample", "best", "tau_w to all images", "tied for first"]
+    cells = []
+    for row in stability.to_dict("records"):
+        tau = math.nan if row["tau_w_to_full"] is None else row["tau_w_to_full"]
+        shown = "n/a" if math.isnan(tau) else f"{tau:.3f}"
+        cells.append([str(row["n_images"]), str(row["seed"]), str(row["winner"]), shown, str(row["n_tied"])])
+    return columns, cells

@@ -1,0 +1,105 @@
+"""The evaluation of a study or of published pairs: plain frames, and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+
+from seg_transfer.evaluation import SCENARIOS, evaluate, fine_tuning_noise, metric_columns, plain_rows, rankings
+from seg_transfer.reports.tables import evaluation_tables, noise_tables, ranking_tables
+from seg_transfer.store.published import published_pairs
+from seg_transfer.store.results import read_pairs
+from seg_transfer.store.run_results import read_fine_tunings
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well metrics rank, compared with fine-tuned performance.
+
+    Attributes:
+        pairs: One row per pair, as `seg_transfer.evaluation` takes them: source, target, miou, n_target_classes, and
+            one column per metric.
+        metrics: The columns that are judged, in order.
+        measures: Frame of `seg_transfer.evaluation.evaluate`: one row per scenario and metric or control.
+        rankings: Scenario -> frame of `seg_transfer.evaluation.rankings`.
+        noise: Frame of `seg_transfer.evaluation.fine_tuning_noise`; no rows where pairs were fine-tuned only once.
+        fine_tunings: One row per fine-tuning: source, target, seed, miou, ...; no rows for published pairs.
+        left_out: Metrics and pairs that `pairs` lacks because results are missing or have other settings.
+        performance: Meaning of the column miou: "mIoU" or "accuracy".
+    """
+
+    pairs: pd.DataFrame
+    metrics: tuple[str, ...]
+    measures: pd.DataFrame
+    rankings: Mapping[str, pd.DataFrame]
+    noise: pd.DataFrame
+    fine_tunings: pd.DataFrame
+    left_out: tuple[str, ...] = ()
+    performance: str = "mIoU"
+
+
+def evaluation_of_run(folder: Path) -> Evaluation:
+    """Evaluate the metrics of a study on the pairs of its run folder that are scored and fine-tuned.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        ResultsError: The folder holds no study, a file is damaged, or no pair is complete.
+    """
+    pairs, left_out = read_pairs(folder)
+    return _evaluated(pairs, read_fine_tunings(folder), tuple(left_out), "mIoU")
+
+
+def evaluation_of_published(name: str = "segmentation") -> Evaluation:
+    """Evaluate the metrics of published pairs.
+
+    Args:
+        name: "segmentation", "architectures" or "architectures_frozen"; see `seg_transfer.store.published`.
+
+    Raises:
+        ResultsError: The name is unknown, or the table cannot be read.
+
+    Example:
+        >>> evaluation = evaluation_of_published()
+        >>> best = evaluation.measures.query("scenario == 'fixed_target' and metric == 'gbc'")
+        >>> round(best["top1"].item(), 3)
+        0.647
+    """
+    pairs, performance = published_pairs(name)
+    return _evaluated(pairs, pd.DataFrame(columns=["source", "target", "seed", "miou"]), (), performance)
+
+
+def terminal_tables(evaluation: Evaluation) -> list[Table]:
+    """The evaluation as tables for a terminal: rankings, measures, and fine-tuning noise where it is known."""
+    fine_tunings = None if evaluation.fine_tunings.empty else evaluation.fine_tunings
+    shown = ranking_tables(
+        evaluation.pairs, fine_tunings, metrics=evaluation.metrics, performance=evaluation.performance
+    )
+    return [*shown, *evaluation_tables(evaluation.measures), *noise_tables(evaluation.noise)]
+
+
+def json_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """The evaluation measures as plain data for JSON, one dictionary per scenario and metric or control."""
+    return plain_rows(evaluation.measures)
+
+
+def _evaluated(
+    pairs: pd.DataFrame, fine_tunings: pd.DataFrame, left_out: tuple[str, ...], performance: str
+) -> Evaluation:
+    metrics = tuple(metric_columns(pairs))
+    return Evaluation(
+        pairs=pairs,
+        metrics=metrics,
+        measures=evaluate(pairs, metrics=metrics),
+        rankings={scenario: rankings(pairs, scenario, metrics=metrics) for scenario in SCENARIOS},
+        noise=fine_tuning_noise(fine_tunings),
+        fine_tunings=fine_tunings,
+        left_out=left_out,
+        performance=performance,
+    )

@@ -1,0 +1,70 @@
+"""The evaluation of a run folder and of published pairs: the frames of `seg_transfer.evaluation`, and their display."""
+
+import io
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from seg_transfer.messages import plain_console
+
+from seg_transfer.errors import ResultsError
+from seg_transfer.evaluation import evaluate, fine_tuning_noise, metric_columns, plain_rows, rankings
+from seg_transfer.reports.evaluation import evaluation_of_published, evaluation_of_run, json_rows, terminal_tables
+from seg_transfer.reports.tables import render
+from seg_transfer.store.published import published_pairs
+from seg_transfer.store.results import read_pairs
+from seg_transfer.store.run_results import read_fine_tunings
+
+REAL7 = Path(__file__).resolve().parents[2] / "data_manifests" / "published" / "real7"
+
+
+@pytest.fixture(scope="module")
+def of_run():
+    return evaluation_of_run(REAL7)
+
+
+def shown(evaluation):
+    file = io.StringIO()
+    render(terminal_tables(evaluation), plain_console(file, width=80))
+    return file.getvalue()
+
+
+def test_frames_are_those_of_the_evaluation(of_run):
+    pairs, left_out = read_pairs(REAL7)
+    pd.testing.assert_frame_equal(of_run.measures, evaluate(pairs, metrics=metric_columns(pairs)))
+    pd.testing.assert_frame_equal(of_run.noise, fine_tuning_noise(read_fine_tunings(REAL7)))
+    for scenario, frame in of_run.rankings.items():
+        pd.testing.assert_frame_equal(frame, rankings(pairs, scenario, metrics=of_run.metrics))
+    assert list(of_run.left_out) == left_out
+    assert json_rows(of_run) == plain_rows(of_run.measures)
+
+
+def test_a_study_shows_scratch_and_noise_and_published_pairs_do_not(of_run):
+    assert "Fine-tuning noise" in shown(of_run)
+    assert "no source" in shown(of_run)
+    text = shown(evaluation_of_published())
+    assert "Fine-tuning noise" not in text
+    assert "no source" not in text
+
+
+def test_published_accuracy_is_called_accuracy():
+    evaluation = evaluation_of_published("architectures")
+    pd.testing.assert_frame_equal(evaluation.pairs, published_pairs("architectures")[0])
+    assert evaluation.performance == "accuracy"
+    assert evaluation.noise.empty
+    assert "mIoU" not in shown(evaluation)
+
+
+def test_a_missing_pair_is_listed(tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(REAL7, folder)
+    (folder / "performance" / "camvid" / "fasseg.parquet").unlink()
+    evaluation = evaluation_of_run(folder)
+    assert "camvid -> fasseg" in evaluation.left_out
+    assert not ((evaluation.pairs["source"] == "camvid") & (evaluation.pairs["target"] == "fasseg")).any()
+
+
+def test_an_unknown_name_names_the_known_ones():
+    with pytest.raises(ResultsError, match="segmentation, architectures, architectures_frozen"):
+        evaluation_of_published("moon")

@@ -17,7 +17,15 @@ from seg_transfer.errors import ComputationError, SegTransferError, failure_with
 from seg_transfer.stages.base import Held
 from seg_transfer.stages.failures import Failures, failures_of
 from seg_transfer.store import session
-from seg_transfer.store.lease import MOST_DEATHS, Failure, Lease, failed_in, forget, leased, leave_word
+from seg_transfer.store.lease import (
+    MAX_CRASHES,
+    Failure,
+    Lease,
+    acquire,
+    clear_failures,
+    failures_of_item,
+    record_failures,
+)
 from seg_transfer.training.launch import GO_ON
 from seg_transfer.training.processes import BrokenGroupError, is_main_process, rank_and_size, tell_all, tell_main
 
@@ -60,7 +68,7 @@ def for_each_claimed(
         failed = _do_together(partial(_do, item, work, label(item), lease), label(item), place(item))
         failures.add(failed)
         if lease is not None and failed:
-            lease.fail(_plain(failed))
+            lease.record_failures(_plain(failed))
         if not failed:
             done(item)
         session.announce(done=label(item), total=len(ordered))
@@ -91,13 +99,13 @@ def _do_together(do: Callable[[], dict[str, SegTransferError]], label: str, plac
 
 def _do(item: Item, work: Callable[[Item, Held], None], label: str, lease: Lease | None) -> dict[str, SegTransferError]:
     """Do the work for one item; returns what failed of it."""
-    if lease is not None and lease.holder.deaths >= MOST_DEATHS:
+    if lease is not None and lease.holder.crashes >= MAX_CRASHES:
         reason = (
-            f"{lease.holder.deaths} processes crashed while they worked on it; find out why (memory, most often), and "
+            f"{lease.holder.crashes} processes crashed while they worked on it; find out why (memory, most often), and "
             "run the same command again"
         )
         return {label: SegTransferError(reason)}
-    return failures_of(lambda: work(item, lease.held if lease is not None else lambda: True), label)
+    return failures_of(lambda: work(item, lease.is_held if lease is not None else lambda: True), label)
 
 
 def _plain(failed: Mapping[str, SegTransferError]) -> list[Failure]:
@@ -114,7 +122,7 @@ def _exit_for_others(place: Path, failed: Mapping[str, SegTransferError], *, fir
         time.sleep(_SECONDS_TO_BE_STOPPED)
     for what, error in failed.items():
         _logger.error("%s: %s", what, error, extra=EVERY_PROCESS)
-    can_go_on = leave_word(place, _plain(failed)) and session.session() != ""
+    can_go_on = record_failures(place, _plain(failed)) and session.session() != ""
     _exit(GO_ON if can_go_on else next(iter(failed.values())).exit_code)
 
 
@@ -127,8 +135,8 @@ def _exit(code: int) -> NoReturn:
 def _add_recorded(places: Iterator[Path], failures: Failures) -> None:
     """Add what failed in processes of this session that had to stop; nobody else reads their records."""
     for place in places:
-        failures.add(_errors(iter(failed_in(place, session.session()))), log=False)
-        forget(place, session.session())
+        failures.add(_errors(iter(failures_of_item(place, session.session()))), log=False)
+        clear_failures(place, session.session())
 
 
 def _claimed(items: Sequence[Item], place: Callable[[Item], Path]) -> Iterator[tuple[Item, Lease | None]]:
@@ -141,13 +149,13 @@ def _claimed(items: Sequence[Item], place: Callable[[Item], Path]) -> Iterator[t
     while waiting:
         deferred = []
         for index in waiting:
-            with leased(place(items[index]), session.session()) as lease:
+            with acquire(place(items[index]), session.session()) as lease:
                 if lease is not None:
                     tell_all(index)
                     yield items[index], lease
                 else:
                     deferred.append(index)
-        deferred = [index for index in deferred if not failed_in(place(items[index]), session.session())]
+        deferred = [index for index in deferred if not failures_of_item(place(items[index]), session.session())]
         if len(deferred) == len(waiting):
             time.sleep(_POLL_SECONDS)
         waiting = deferred

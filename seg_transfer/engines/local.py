@@ -27,7 +27,7 @@ from seg_transfer.engines.job import TRUSTED, Job
 from seg_transfer.errors import ConfigError, SegTransferError
 from seg_transfer.progress import Tick, progress_of
 from seg_transfer.stages.failures import raise_if_failed
-from seg_transfer.store.lease import MOST_DEATHS, SESSION, clear, failures
+from seg_transfer.store.lease import MAX_CRASHES, SESSION, failures_of_session, remove_expired
 from seg_transfer.store.session import ATTACHED, EVENT, WORKER
 from seg_transfer.training.launch import command, signal_of
 
@@ -36,7 +36,7 @@ _logger = logging.getLogger(__name__)
 _SECONDS_TO_EXIT = 20.0
 _CHUNK = 1 << 16
 # In a row, without a finished item: more than one item alone can cause.
-_MAX_CRASHES = 2 * MOST_DEATHS
+_MAX_CRASHES = 2 * MAX_CRASHES
 
 
 @dataclass
@@ -99,8 +99,8 @@ def run_in_pool(
                 _restart_crashed(pool)
         finally:
             _stop(pool)
-    failed = failures(leases, pool.session)
-    clear(leases)
+    failed = failures_of_session(leases, pool.session)
+    remove_expired(leases)
     raise_if_failed({what: why for what, why, _ in failed}, {code for _, _, code in failed})
     if pool.code:
         raise SystemExit(pool.code)

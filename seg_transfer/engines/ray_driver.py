@@ -22,7 +22,7 @@ from seg_transfer.console import console_logging
 from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError, failure_with_code
 from seg_transfer.progress import Tick, progress_of
 from seg_transfer.stages.failures import Failures
-from seg_transfer.store.lease import MOST_DEATHS, SESSION, clear, failed_in, failures
+from seg_transfer.store.lease import MAX_CRASHES, SESSION, failures_of_item, failures_of_session, remove_expired
 from seg_transfer.store.session import ATTACHED, EVENT
 
 _POLL_SECONDS = 0.5
@@ -89,7 +89,7 @@ def run_on_ray(
         driver = _Driver(ray, _mailbox(ray), leases, resources, tick, _items(tasks))
         tasks = _rounds(driver, tasks, missing)
     _record(driver, {label: _why_lost(driver, task) for task in tasks for label in task.leases})
-    clear(leases)
+    remove_expired(leases)
     driver.failures.raise_if_any()
 
 
@@ -123,7 +123,7 @@ def _round(driver: _Driver, tasks: list[Task]) -> None:
     """Let Ray do the tasks, and pass on what they print meanwhile."""
     work = driver.ray.remote(_work)
     # As many retries as crashes are allowed for one item: the next attempt reports it, and does the others.
-    options = {**driver.resources, "max_retries": MOST_DEATHS, "retry_exceptions": False}
+    options = {**driver.resources, "max_retries": MAX_CRASHES, "retry_exceptions": False}
     waiting = {
         work.options(name=task.title, **options).remote(task, driver.session, driver.mailbox): task for task in tasks
     }
@@ -142,7 +142,8 @@ def _round(driver: _Driver, tasks: list[Task]) -> None:
 
 def _take_back(driver: _Driver, task: Task, reference: Any) -> None:
     """Record what failed in a task that ended; what its items' leases do not know of may still succeed."""
-    _record(driver, {what: failure_with_code(why, code) for what, why, code in failures(driver.leases, driver.session)})
+    failed = failures_of_session(driver.leases, driver.session)
+    _record(driver, {what: failure_with_code(reason, code) for what, reason, code in failed})
     try:
         driver.broken.pop(task.title, None)
         if (error := driver.ray.get(reference)) is not None:
@@ -161,7 +162,7 @@ def _record(driver: _Driver, errors: Mapping[str, SegTransferError]) -> None:
 def _without_failed(driver: _Driver, task: Task) -> Task:
     """The task with the items that did not fail in this session."""
 
-    left = {label: place for label, place in task.leases.items() if not failed_in(place, driver.session)}
+    left = {label: place for label, place in task.leases.items() if not failures_of_item(place, driver.session)}
     return replace(task, leases=left)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from seg_transfer.console import last_error_line
 from seg_transfer.errors import failure_with_code
-from seg_transfer.store.lease import MOST_DEATHS
+from seg_transfer.store.lease import MAX_CRASHES
 from seg_transfer.training.launch import command, signal_of
 
 
@@ -20,7 +20,7 @@ def train_together(*, arguments: Sequence[str], processes: int) -> None:
     Raises:
         SegTransferError: The command failed, with its last line and its exit code.
     """
-    for _ in range(MOST_DEATHS + 1):
+    for _ in range(MAX_CRASHES + 1):
         code, reason = _run(arguments, processes)
         if not signal_of(code):
             break

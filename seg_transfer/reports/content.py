@@ -153,7 +153,7 @@ def _facts(
         *sentences.certainty(chosen, metric),
         *sentences.scratch_comparison(evaluated.scratch),
     ]
-    skipped = [*data.skipped, *sentences.unranked_pairs(without, metric)] or ["Nothing."]
+    skipped = [*data.skipped, *sentences.unranked_pairs(without, metric)] or ["Nothing was skipped."]
     facts = [
         Fact("Which model?", tuple(sentences.advice(chosen, metric))),
         Fact("How certain?", tuple(certainty)),

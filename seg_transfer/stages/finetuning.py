@@ -26,7 +26,7 @@ from seg_transfer.stages.training import keep_network, load_common_initializatio
 from seg_transfer.stages.training_keys import TrainingKeys, is_valid
 from seg_transfer.store.content_key import sha256_of_file
 from seg_transfer.store.key_parts import KEY_PARTS, parts_entry, parts_in
-from seg_transfer.store.lease import awaited
+from seg_transfer.store.lease import acquire_blocking
 from seg_transfer.store.tables import PERFORMANCE, provenance, read_metadata, read_rows, write_rows
 from seg_transfer.study.definition import schedule_of
 from seg_transfer.study.networks import target_network, tunable_source
@@ -142,7 +142,7 @@ def _store(run: Run, item: Item, found: SegmentationQuality, numbers: dict[str, 
     file = run.performance_file(item.source, item.target)
     origin = run.origin("performance", item.target, start_key(run, item))
     # Another seed of the pair may end at the same moment.
-    with awaited(run.leases / "performance" / item.source / item.target):
+    with acquire_blocking(run.leases / "performance" / item.source / item.target):
         stored = read_metadata(file, PERFORMANCE, [*origin, KEY_PARTS])
         # Seeds of one mean must not come from different settings or weights.
         others = _rows(run, item) if origin.items() <= stored.items() else []

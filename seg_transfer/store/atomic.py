@@ -1,4 +1,4 @@
-"""Files that exist whole or not at all."""
+"""Atomic writing of files: a file exists completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from seg_transfer.store.processes import IDENTITY, identity, lives
+from seg_transfer.store.processes import IDENTITY, identity, is_running
 
 _TEMPORARY = re.compile(rf"\..+\.({IDENTITY})\.[0-9a-f]{{32}}\.part", re.DOTALL)
 _SECONDS_OF_A_DAY = 86400
@@ -19,17 +19,24 @@ _SECONDS_OF_A_DAY = 86400
 
 @contextlib.contextmanager
 def replaced_atomically(file: Path) -> Iterator[Path]:
-    """Give a temporary path in the folder of `file`; on success it becomes `file`, on failure it is removed.
+    """Write a file atomically: on success the temporary file becomes `file`, on failure it is removed.
 
-    The content and the folder entry are flushed to disk before the block's end returns, so that neither a killed
-    process nor a lost machine leaves a torn file under the final name.
+    Content and folder entry are flushed to disk before the block ends, so neither a killed process nor a crash of the
+    machine leaves an incomplete file under the final name.
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with replaced_atomically(Path(folder) / "a.txt") as temporary:
-    ...         _ = temporary.write_text("whole")
-    ...     sorted(p.name for p in Path(folder).iterdir())
-    ['a.txt']
+    Args:
+        file: The file to write; its folder is created.
+
+    Yields:
+        A temporary path in the same folder, to be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replaced_atomically(Path(folder) / "a.txt") as temporary:
+        ...         _ = temporary.write_text("complete")
+        ...     sorted(p.name for p in Path(folder).iterdir())
+        ['a.txt']
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(file)
@@ -43,26 +50,32 @@ def replaced_atomically(file: Path) -> Iterator[Path]:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a UTF-8 text file, whole or not at all."""
+    """Write a UTF-8 text file atomically."""
     with replaced_atomically(file) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def temporary_path(path: Path) -> Path:
-    """A path beside another that no other process uses, and whose name says which process it is of."""
+    """A path in the same folder that no other process uses, and whose name identifies this process."""
     return path.with_name(f".{path.name}.{identity()}.{uuid.uuid4().hex}.part")
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file or folder has a name that `temporary_path` gave it."""
+    """Whether a file or folder was named by `temporary_path`."""
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
 def sweep(folder: Path) -> int:
-    """Remove the temporary files and folders that killed processes left under `folder`; returns how many.
+    """Remove temporary files and folders that killed processes left behind.
 
-    A file of a process that is alive stays; where that cannot be told, as on another machine or in another container,
-    a file that is not a day old.
+    Files of running processes are kept; where that is unknown, as for processes of another machine or container, files
+    that are less than a day old.
+
+    Args:
+        folder: The folder to search, recursively.
+
+    Returns:
+        The number of files and folders removed.
     """
     left_over = [path for path in entries(folder) if _is_abandoned(path)]
     for path in left_over:
@@ -74,7 +87,7 @@ def sweep(folder: Path) -> int:
 
 
 def entries(folder: Path) -> Iterator[Path]:
-    """All files and folders below a folder. Others may remove some meanwhile, where Path.rglob would fail."""
+    """Yield all files and folders below a folder. Unlike Path.rglob, it tolerates concurrent removal."""
     for parent, folders, files in os.walk(folder):
         yield from (Path(parent, name) for name in (*folders, *files))
 
@@ -83,12 +96,12 @@ def _is_abandoned(path: Path) -> bool:
     temporary = _TEMPORARY.fullmatch(path.name)
     if temporary is None:
         return False
-    alive = lives(temporary[1])
-    if alive is not None:
-        return not alive
+    running = is_running(temporary[1])
+    if running is not None:
+        return not running
     try:
         return time.time() - path.stat().st_mtime > _SECONDS_OF_A_DAY
-    except FileNotFoundError:  # finished or swept by its owner meanwhile
+    except FileNotFoundError:  # finished or removed by its owner in the meantime
         return False
 
 

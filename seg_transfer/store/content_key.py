@@ -19,36 +19,40 @@ from seg_transfer.store.memo import digests, is_settled, version_of
 
 SCHEMA_VERSION = 1
 _VERSION = "schema_version"
-# What a manifest says about people and places decides no number.
+# Fields of a manifest that do not influence any number.
 _NOT_DECISIVE = {"title", "domain", "licence", "citation", "root", "obtain", "notes", "trust_mtime"}
-# Longer values of parts are told apart by a digest.
+# Longer values of parts are replaced by a digest.
 _LONGEST_VALUE = 60
 DIGEST = "sha256:"
 
 
 class Key(str):
-    """A content key that can say what it was made of.
+    """A content key that knows the values it was computed from.
 
     Attributes:
-        parts: Dotted name of every part -> its value, or ``sha256:`` and a digest where that would be long.
+        parts: Dotted name of every part -> its value, or ``sha256:`` and a digest where the value is long.
     """
 
     parts: dict[str, str]
 
     def __new__(cls, value: str, parts: Mapping[str, str] | None = None) -> Self:
-        """A key of this value; without parts it is one value among the parts of other keys."""
+        """Create a key; one without parts appears as a single value among the parts of other keys."""
         key = super().__new__(cls, value)
         key.parts = dict(parts or {})
         return key
 
 
 def content_key(**parts: object) -> Key:
-    """Hex sha256 over named, JSON-serialisable parts and the schema version; the order of the names is irrelevant.
+    """Compute the sha256, in hex, over named parts and the schema version.
 
-    >>> content_key(seed=1, metric="gbc") == content_key(metric="gbc", seed=1) != content_key(metric="gbc", seed=2)
-    True
-    >>> content_key(start=content_key(weights=None), schedule={"steps": 700}).parts
-    {'start.weights': 'null', 'schedule.steps': '700', 'schema_version': '1'}
+    Args:
+        parts: JSON-serializable values; their order is irrelevant.
+
+    Example:
+        >>> content_key(seed=1, metric="gbc") == content_key(metric="gbc", seed=1) != content_key(metric="gbc", seed=2)
+        True
+        >>> content_key(start=content_key(weights=None), schedule={"steps": 700}).parts
+        {'start.weights': 'null', 'schedule.steps': '700', 'schema_version': '1'}
     """
     every = {**parts, _VERSION: SCHEMA_VERSION}
     return Key(_sha256(every), dict(chain.from_iterable(_named(name, value) for name, value in every.items())))
@@ -59,13 +63,13 @@ def _sha256(value: object) -> str:
 
 
 def _named(name: str, value: object) -> Iterator[tuple[str, str]]:
-    """A part of a key under its name: the parts of a key within it, and the fields of a mapping, under their own."""
+    """Yield a part of a key with its name; the parts of a nested key and the fields of a mapping separately."""
     if isinstance(value, Key) and value.parts:
         yield from ((f"{name}.{part}", text) for part, text in value.parts.items() if part != _VERSION)
     elif isinstance(value, Mapping) and value:
         yield from ((f"{name}.{field}", _shown(item)) for field, item in value.items())
     elif isinstance(value, list) and any(isinstance(item, Key) for item in value):
-        yield from chain.from_iterable(_named(f"{name}.{place}", item) for place, item in enumerate(value))
+        yield from chain.from_iterable(_named(f"{name}.{index}", item) for index, item in enumerate(value))
     else:
         yield name, _shown(value)
 
@@ -76,16 +80,20 @@ def _shown(value: object) -> str:
 
 
 def manifest_key(manifest: DatasetManifest) -> Key:
-    """Key of everything in a manifest that can change a number."""
+    """Key of all fields of a manifest that can change a number."""
     decisive = manifest.model_dump(mode="json", exclude=_NOT_DECISIVE)
     return Key(content_key(manifest=decisive), {field: _shown(value) for field, value in decisive.items()})
 
 
 def settings_key(kind: str, resolved: Mapping[str, Any], target: str) -> Key:
-    """Key of the settings in a resolved study that decide a target's "scores" or "performance"; reads no data.
+    """Key of the settings of a study that decide the results on a target.
 
-    It stands in each result file, so that results of other settings are told from those of the study without the data
-    at hand.
+    Each result file holds it, so that results of other settings are recognized without access to the data.
+
+    Args:
+        kind: "scores" or "performance".
+        resolved: The resolved study.
+        target: Name of the target.
     """
     study, manifest = resolved["study"], resolved["manifests"][target]
     names = {"scores": ("normalisation", "sampling", "keep_features"), "performance": ("normalisation",)}[kind]
@@ -98,34 +106,38 @@ def settings_key(kind: str, resolved: Mapping[str, Any], target: str) -> Key:
 
 
 def records_key(records: Iterable[Record], *, trust_mtime: bool, memo: Path | None = None) -> Key:
-    """Key of the bytes of all images and labels; with `trust_mtime`, of their sizes and modification times instead.
+    """Key of the contents of all images and labels.
 
-    What records share, the categories of their segments, counts once, and whole: another category of a segment that no
-    record shows changes the key too. `memo` is a folder in which the hashes of files that do not change are kept.
+    A file that records share, such as the categories of their segments, counts once and as a whole.
+
+    Args:
+        records: The records, in order.
+        trust_mtime: Use sizes and modification times of files instead of their bytes.
+        memo: Folder that caches the hashes of unchanged files; None disables the cache.
     """
-    every = list(records)
-    shared = sorted({record.segments for record in every if record.segments is not None})
-    files = [file for record in every for file in (record.image, record.label)] + shared
+    all_records = list(records)
+    shared = sorted({record.segments for record in all_records if record.segments is not None})
+    files = [file for record in all_records for file in (record.image, record.label)] + shared
     of_file = iter([*map(_size_and_time, files)] if trust_mtime else digests(files, memo, _sha256_of_file))
     # Without parts: thousands of files are one part of a key.
-    parts: dict[str, object] = {"records": [[record.image_id, next(of_file), next(of_file)] for record in every]}
+    parts: dict[str, object] = {"records": [[record.image_id, next(of_file), next(of_file)] for record in all_records]}
     if shared:
         parts["segments"] = list(of_file)
     return Key(_sha256({**parts, _VERSION: SCHEMA_VERSION}))
 
 
 def sha256_of_file(file: Path, memo: Path | None = None) -> str:
-    """Hex sha256 of a file's bytes; `memo` as for `records_key`."""
+    """The sha256, in hex, of the bytes of a file; `memo` as in `records_key`."""
     return digests([file], memo, _sha256_of_file)[0]
 
 
 def _size_and_time(file: Path) -> str:
-    """What stays the same of a file that is copied with its time."""
+    """Size and modification time of a file, which a copy may preserve."""
     status = file.stat()
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-# File and version -> hex sha256: each version of a file is read once in a process.
+# File and version -> sha256: a process reads each version of a file once.
 _KNOWN: dict[tuple[Path, str], str] = {}
 
 

@@ -1,4 +1,4 @@
-"""Explanations of pairs in a run folder: which classes of the target overlap in a source, and where its pixels lie."""
+"""Explanations of pairs in a run folder: overlap of the target's classes in a source, and maps of its pixels."""
 
 from __future__ import annotations
 
@@ -56,19 +56,21 @@ def explanation_file(folder: Path, source: str, target: str, name: str) -> Path:
 
 
 def is_explained(file: Path, key: str) -> bool:
-    """Whether a file of an explanation is there and a new computation would give it again.
-
-    Raises ResultsError when it is damaged.
-    """
+    """Whether a file of an explanation exists and has this content key; ResultsError where it is damaged."""
     return file.exists() and metadata_of(read_table(file, SCHEMAS[file.stem]), _KEY) == key
 
 
 def write_explanation(
     file: Path, columns: Sequence[Any], key: str, origin: Mapping[str, str], about: Mapping[str, Any]
 ) -> None:
-    """Write a file of an explanation: its columns in the order of its schema, and in its metadata what it is made of.
+    """Write a file of an explanation.
 
-    ``about`` is for the reader; `read_explanation` gives it as the ``attrs`` of the frame.
+    Args:
+        file: The file, from `explanation_file`.
+        columns: Its columns, in the order of its schema.
+        key: Its content key.
+        origin: Further metadata that describes where it comes from.
+        about: Facts for readers, which `read_explanation` returns as the ``attrs`` of the frame.
     """
     schema = SCHEMAS[file.stem]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
@@ -78,36 +80,38 @@ def write_explanation(
 
 
 def overlap_columns(overlaps: ClassOverlaps) -> list[npt.NDArray[Any]]:
-    """The columns of OVERLAPS: every two different classes once."""
+    """The columns of OVERLAPS: each pair of different classes once."""
     first, second = np.triu_indices(len(overlaps.classes), 1)
     return [overlaps.classes[first], overlaps.classes[second], overlaps.overlaps[first, second]]
 
 
 def overlaps_of(frames: Mapping[str, pd.DataFrame]) -> ClassOverlaps:
-    """The overlaps that an explanation was written from."""
+    """The overlaps that the frames of an explanation hold."""
     sampled = frames["classes"][frames["classes"]["n_pixels"] > 0]
     classes = sampled["class_index"].to_numpy()
-    place = {label: index for index, label in enumerate(classes.tolist())}
+    position = {label: index for index, label in enumerate(classes.tolist())}
     matrix, pairs = np.eye(len(classes)), frames["overlaps"]
     for first, second, overlap in zip(pairs["class_a"], pairs["class_b"], pairs["overlap"], strict=True):
-        matrix[place[first], place[second]] = matrix[place[second], place[first]] = overlap
+        matrix[position[first], position[second]] = matrix[position[second], position[first]] = overlap
     return ClassOverlaps(classes, sampled["n_pixels"].to_numpy(dtype=np.int64), matrix)
 
 
 def read_explanation(
     folder: Path, source: str, target: str, *, resolved: Mapping[str, Any] | None = None
 ) -> dict[str, pd.DataFrame] | None:
-    """The explanation of a pair in a run folder; None where there is none.
+    """Read the explanation of a pair from a run folder.
 
     Args:
         folder: The run folder.
-        source, target: The pair.
-        resolved: The resolved study of the folder. Where it is given, an explanation of other settings counts as none.
+        source: Name of the source.
+        target: Name of the target.
+        resolved: The resolved study of the folder; where it is given, an explanation of other settings counts as none.
 
     Returns:
-        "overlaps", "classes", "map" and, where weights of a fine-tuning were kept, "map_fine_tuned": frames with the
-        columns of SCHEMAS. The ``attrs`` of a map: method ("pca" or "umap"), explained (shares of the variance along x
-        and y, in [0, 1]; None for a UMAP), n_observations (of which the map shows some), and for a fine-tuned one seed.
+        None where there is none. Otherwise "overlaps", "classes", "map" and, where weights of a fine-tuning were kept,
+        "map_fine_tuned": frames with the columns of SCHEMAS. A map has ``attrs``: method ("pca" or "umap"), explained
+        (shares of the variance along x and y, in [0, 1]; None for UMAP), n_observations (of which the map shows a
+        subset), and seed where it is fine-tuned.
 
     Raises:
         ResultsError: A file is damaged.

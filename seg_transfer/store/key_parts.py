@@ -1,4 +1,4 @@
-"""What the content keys of a result file's rows were made of, in the file's metadata: it says why a key has changed."""
+"""The parts of the content keys of a result file, stored in its metadata, which show why a key has changed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ Parts = dict[str, str]
 
 
 def parts_entry(parts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """The entry of a file's metadata for the parts of each row's key; rows of earlier versions, without parts, go.
+    """Make the metadata entry for the parts of the keys of a file's rows.
 
-    What all rows have in common is written once.
+    Args:
+        parts: Row -> parts of its key; rows without parts are left out.
+
+    Returns:
+        The entry, in which parts that all rows share are written once; {} where no row has parts.
     """
     known = {row: dict(of_row) for row, of_row in parts.items() if of_row}
     if not known:
@@ -25,7 +29,7 @@ def parts_entry(parts: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
 
 
 def parts_in(entry: str) -> dict[str, Parts]:
-    """Row -> parts of its key, from the entry that `parts_entry` made; {} where there is none."""
+    """Read an entry of `parts_entry`: row -> parts of its key; {} where there is none."""
     try:
         rows = json.loads(entry)
         common = rows.pop(_COMMON)

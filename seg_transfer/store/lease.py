@@ -1,9 +1,10 @@
-"""Leases: of several processes on one run folder, also on several machines, one at a time works on an item.
+"""Leases: of all processes that work on one run folder, on any machine, only one at a time works on an item.
 
-A lease is a folder with its holder's name in it. It is made under another name and renamed: onto a folder that is not
-empty this fails, on network file systems too, so that one process gets it. The holder touches the file again and again;
-when that stops for longer than the expiry, or its process is gone, others may take over. The clock is that of the file
-system, so that machines need not agree on the time.
+A lease is a folder that contains a file describing its holder. It is created under a temporary name and renamed:
+renaming onto a non-empty folder fails, also on network file systems, so exactly one process acquires the lease. The
+holder renews it by touching the file; when it has not been renewed for longer than the expiry, or its process has
+ended, another process may take over. Ages are measured by the clock of the file system, so clocks of machines may
+differ.
 """
 
 from __future__ import annotations
@@ -21,100 +22,117 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from seg_transfer.store.atomic import entries, temporary_path
-from seg_transfer.store.processes import identity, lives
+from seg_transfer.store.processes import identity, is_running
 
-# Seconds without a sign of life after which a lease is void; another value where a file system answers slowly.
+# Seconds without renewal after which a lease expires; to be raised where a file system is slow.
 EXPIRY = float(os.environ.get("SEG_TRANSFER_LEASE_SECONDS", "120"))
-# So many processes may die with one item in their hands before it is given up.
-MOST_DEATHS = 3
-# The variable that names the session of a process: those of one do not try again what failed in another of them.
+# Number of crashed holders of an item after which the item is given up.
+MAX_CRASHES = 3
+# Environment variable with the session of a process. Within a session, an item that failed is not tried again.
 SESSION = "SEG_TRANSFER_SESSION"
 _HOLDER = "holder.json"
 _TAKEOVER = "takeover"
 
 
-# What failed, the reason, and its exit code.
+# What failed, the reason, and the exit code.
 Failure = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease.
+    """The holder of a lease.
 
     Attributes:
-        identity: The process that holds it, as `store.processes` tells it from all others.
-        host, process: Where it runs, for people: other containers may have the same.
-        token: Tells this lease from any other of the same item.
-        deaths: How many holders before this one died with the lease in their hands.
-        failed: What failed, why, and with which exit code; nothing while the item is worked on.
-        session: Processes of one session do not try again what failed in it.
+        identity: The process that holds it, as `store.processes.identity` names it.
+        host: Name of its host, for people; not unique across containers.
+        process: Its process number, for people; not unique across containers.
+        token: Random identifier of this lease.
+        crashes: Number of previous holders that ended without releasing the lease.
+        failed: What failed, the reasons and exit codes; empty while the item is in progress.
+        session: Session of the process; within it, an item that failed is not tried again.
     """
 
     identity: str
     host: str
     process: int
     token: str
-    deaths: int = 0
+    crashes: int = 0
     failed: tuple[Failure, ...] = ()
     session: str = ""
 
     @property
-    def gone(self) -> bool:
-        """Whether the process runs no more; False where only the expiry tells, as of other machines and containers."""
-        return lives(self.identity) is False
+    def has_ended(self) -> bool:
+        """Whether its process has ended; False where that is unknown, as on other machines and in containers."""
+        return is_running(self.identity) is False
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A lease that this process took; `held` is False once another process took it over."""
+    """A lease that this process acquired.
+
+    Attributes:
+        place: Folder of the lease.
+        holder: This process, as it was written into the lease.
+    """
 
     place: Path
     holder: Holder
 
-    def held(self) -> bool:
-        """Whether it still is this process's."""
-        there = holder_of(self.place)
-        return there is not None and there.token == self.holder.token
+    def is_held(self) -> bool:
+        """Whether this process still holds it; False once another process has taken over."""
+        current = read_holder(self.place)
+        return current is not None and current.token == self.holder.token
 
-    def fail(self, failures: Iterable[Failure]) -> None:
-        """Leave word of what failed of the item, for the other processes of the session."""
-        if self.held():
-            leave_word(self.place, failures)
+    def record_failures(self, failures: Iterable[Failure]) -> None:
+        """Record what failed of the item, for the other processes of the session."""
+        if self.is_held():
+            record_failures(self.place, failures)
 
 
 @contextlib.contextmanager
-def leased(place: Path, session: str = "") -> Iterator[Lease | None]:
-    """Take the lease of the item that `place` stands for; None when another process has it, or it failed already.
+def acquire(place: Path, session: str = "") -> Iterator[Lease | None]:
+    """Try to acquire a lease for the duration of a block.
 
-    Inside the block it is kept alive by a thread; after the block it is given back, unless `Lease.fail` was called in a
-    session: that word stays until `clear` or a process of another session takes the item.
+    A thread renews the lease during the block; afterwards it is released. If `Lease.record_failures` was called in a
+    session, the record stays until `remove_expired` is called or a process of another session acquires the lease.
+
+    Args:
+        place: Folder of the lease, which identifies the item.
+        session: Session of this process; "" for none.
+
+    Yields:
+        The lease; None where another process holds it, or the item failed in this session.
     """
-    lease = _taken(place, session)
+    lease = _acquired(place, session)
     if lease is None:
         yield None
         return
     try:
-        with _kept_alive(lease):
+        with _renewed(lease):
             yield lease
     finally:
-        there = holder_of(place)
-        if there is not None and there.token == lease.holder.token and not (session and there.failed):
+        current = read_holder(place)
+        if current is not None and current.token == lease.holder.token and not (session and current.failed):
             _remove(place)
 
 
 @contextlib.contextmanager
-def awaited(place: Path) -> Iterator[None]:
-    """Hold the lease of `place`, however long another process has it before: for what takes moments."""
+def acquire_blocking(place: Path) -> Iterator[None]:
+    """Wait until a lease can be acquired, and hold it for the duration of a block; for work that takes moments.
+
+    Args:
+        place: Folder of the lease.
+    """
     while True:
-        with leased(place) as lease:
+        with acquire(place) as lease:
             if lease is not None:
                 yield
                 return
         time.sleep(0.05)
 
 
-def holder_of(place: Path) -> Holder | None:
-    """The holder of a lease; None when there is none, or it is just being taken."""
+def read_holder(place: Path) -> Holder | None:
+    """Read the holder of a lease; None where there is none, or the lease is just being acquired."""
     try:
         content = json.loads((place / _HOLDER).read_text())
         return Holder(**{**content, "failed": tuple(map(tuple, content["failed"]))})
@@ -122,39 +140,41 @@ def holder_of(place: Path) -> Holder | None:
         return None
 
 
-def leave_word(place: Path, failures: Iterable[Failure]) -> bool:
-    """Write into the lease of an item what failed of it, also for the process that holds it, when that cannot; False
-    where nobody holds it.
+def record_failures(place: Path, failures: Iterable[Failure]) -> bool:
+    """Record in the lease of an item what failed of it, also on behalf of a holder that cannot do so itself.
+
+    Returns:
+        False where nobody holds the lease.
     """
-    holder = holder_of(place)
+    holder = read_holder(place)
     if holder is None:
         return False
     _write(place, replace(holder, failed=tuple(failures)))
     return True
 
 
-def failed_in(place: Path, session: str) -> tuple[Failure, ...]:
-    """What failed of an item in this session; nothing without a session."""
-    holder = holder_of(place) if session else None
+def failures_of_item(place: Path, session: str) -> tuple[Failure, ...]:
+    """The recorded failures of an item in a session; () without a session."""
+    holder = read_holder(place) if session else None
     return holder.failed if holder is not None and holder.session == session else ()
 
 
-def failures(folder: Path, session: str) -> list[Failure]:
-    """What failed in a session."""
-    return [failure for place in sorted(_places(folder)) for failure in failed_in(place, session)]
+def failures_of_session(folder: Path, session: str) -> list[Failure]:
+    """The recorded failures of all items below a folder in a session."""
+    return [failure for place in sorted(_places(folder)) for failure in failures_of_item(place, session)]
 
 
-def forget(place: Path, session: str) -> None:
-    """Remove the word that a process of this session left of what failed of an item."""
-    if failed_in(place, session):
+def clear_failures(place: Path, session: str) -> None:
+    """Remove the record of failures of an item in a session, so that it can be tried again."""
+    if failures_of_item(place, session):
         _remove(place)
 
 
-def clear(folder: Path) -> None:
-    """Remove the leases of processes that are gone, and what is left of failures."""
+def remove_expired(folder: Path) -> None:
+    """Remove expired leases, those of ended processes, and records of failures below a folder."""
     for place in list(_places(folder)):
-        holder = holder_of(place)
-        if holder is not None and _is_void(place, holder, ""):
+        holder = read_holder(place)
+        if holder is not None and _is_expired(place, holder, ""):
             _remove(place)
 
 
@@ -162,64 +182,65 @@ def _places(folder: Path) -> Iterator[Path]:
     return (path.parent for path in entries(folder) if path.name == _HOLDER)
 
 
-def _taken(place: Path, session: str) -> Lease | None:
+def _acquired(place: Path, session: str) -> Lease | None:
     holder = Holder(identity(), socket.gethostname(), os.getpid(), uuid.uuid4().hex, session=session)
-    if _made(place, holder):
+    if _created(place, holder):
         return Lease(place, holder)
-    before = _removed(place, session)
-    if before is None:
+    previous = _take_over(place, session)
+    if previous is None:
         return None
-    holder = replace(holder, deaths=before.deaths + (not before.failed))
-    return Lease(place, holder) if _made(place, holder) else None
+    holder = replace(holder, crashes=previous.crashes + (not previous.failed))
+    return Lease(place, holder) if _created(place, holder) else None
 
 
-def _made(place: Path, holder: Holder) -> bool:
-    signed = temporary_path(place)
-    while not signed.exists():
-        with contextlib.suppress(FileNotFoundError):  # another process gave back a lease, and removed the empty parent
-            signed.mkdir(parents=True)
-    (signed / _HOLDER).write_text(json.dumps(asdict(holder)))
+def _created(place: Path, holder: Holder) -> bool:
+    """Create a lease; False where another process has created it first."""
+    temporary = temporary_path(place)
+    while not temporary.exists():
+        with contextlib.suppress(FileNotFoundError):  # another process released a lease and removed the empty parent
+            temporary.mkdir(parents=True)
+    (temporary / _HOLDER).write_text(json.dumps(asdict(holder)))
     try:
-        signed.rename(place)
+        temporary.rename(place)
     except OSError:
-        shutil.rmtree(signed, ignore_errors=True)
-        # On a network file system an answer may be lost and the rename be done all the same.
-        there = holder_of(place)
-        return there is not None and there.token == holder.token
+        shutil.rmtree(temporary, ignore_errors=True)
+        # On a network file system the reply may get lost although the rename was done.
+        current = read_holder(place)
+        return current is not None and current.token == holder.token
     return True
 
 
-def _removed(place: Path, session: str) -> Holder | None:
-    """Remove a lease that is void, and return its holder. Only one process may: a folder in the lease decides which."""
+def _take_over(place: Path, session: str) -> Holder | None:
+    """Remove an expired lease and return its holder; a guard folder in the lease lets only one process do so."""
     guard = place / _TAKEOVER
     try:
         guard.mkdir()
     except FileNotFoundError:
         return None
     except FileExistsError:
-        if _age(guard) > EXPIRY:  # that process died too, between these lines
+        if _age(guard) > EXPIRY:  # the process that made it has crashed as well
             with contextlib.suppress(OSError):
                 guard.rmdir()
         return None
-    # Looked at only now: before, another process may have taken over, and this may be a new lease.
-    holder = holder_of(place)
-    if _is_void(place, holder, session):
+    # Read only now: another process may have taken over before, and this may be a new lease.
+    holder = read_holder(place)
+    if _is_expired(place, holder, session):
         _remove(place)
-        return holder or Holder("", "", 0, "")  # its name was torn
+        return holder or Holder("", "", 0, "")  # its file was incomplete
     with contextlib.suppress(OSError):
         guard.rmdir()
     return None
 
 
-def _is_void(place: Path, holder: Holder | None, session: str) -> bool:
-    """A failure is void for other sessions than its own; a lease, when its holder is gone or still for too long."""
+def _is_expired(place: Path, holder: Holder | None, session: str) -> bool:
+    """Whether a process of a session may take over: from a failure of another session, or an absent holder."""
     if holder is not None and holder.failed:
         return not session or holder.session != session
-    return (holder is not None and holder.gone) or _age(place / _HOLDER) > EXPIRY
+    return (holder is not None and holder.has_ended) or _age(place / _HOLDER) > EXPIRY
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file was touched, by the clock of its file system; 0 when it is gone."""
+    """Seconds since a file was touched, by the clock of its file system; 0 where it does not exist."""
     clock = temporary_path(path.parent.parent / "clock")
     try:
         clock.touch()
@@ -232,24 +253,25 @@ def _age(path: Path) -> float:
 
 def _write(place: Path, holder: Holder) -> None:
     temporary = temporary_path(place / _HOLDER)
-    with contextlib.suppress(FileNotFoundError):  # taken over, and removed, meanwhile
+    with contextlib.suppress(FileNotFoundError):  # taken over and removed in the meantime
         temporary.write_text(json.dumps(asdict(holder)))
         temporary.replace(place / _HOLDER)
 
 
 def _remove(place: Path) -> None:
-    # Renamed first, so that no half-removed lease is ever seen under the item's name.
-    away = temporary_path(place)
+    # Renamed first, so that no process sees a partly removed lease.
+    removed = temporary_path(place)
     with contextlib.suppress(OSError):
-        place.rename(away)
-        shutil.rmtree(away, ignore_errors=True)
+        place.rename(removed)
+        shutil.rmtree(removed, ignore_errors=True)
         os.removedirs(place.parent)
 
 
 @contextlib.contextmanager
-def _kept_alive(lease: Lease) -> Iterator[None]:
+def _renewed(lease: Lease) -> Iterator[None]:
+    """Renew a lease in a thread for the duration of a block."""
     stop = threading.Event()
-    thread = threading.Thread(target=_beat, args=(lease, stop.wait), daemon=True)
+    thread = threading.Thread(target=_renew, args=(lease, stop.wait), daemon=True)
     thread.start()
     try:
         yield
@@ -258,9 +280,9 @@ def _kept_alive(lease: Lease) -> Iterator[None]:
         thread.join()
 
 
-def _beat(lease: Lease, wait: Callable[[float], bool]) -> None:
+def _renew(lease: Lease, wait: Callable[[float], bool]) -> None:
     while not wait(EXPIRY / 6):
-        if not lease.held():
+        if not lease.is_held():
             return
         with contextlib.suppress(OSError):
             os.utime(lease.place / _HOLDER)

@@ -1,4 +1,4 @@
-"""Result tables of the literature, as shipped in data_manifests/published (its README says what each column is)."""
+"""Published result tables, shipped in data_manifests/published, whose README describes every column."""
 
 import json
 from typing import Any
@@ -12,13 +12,13 @@ from seg_transfer.resources import shipped
 
 NAMES = ("segmentation", "architecture")
 
-# Name of the pairs -> the table, the column of actual performance, and what that is.
+# Name of the pairs -> the table, its column of actual performance, and the measure.
 PAIRS = {
     "segmentation": ("segmentation", "miou", "mIoU"),
     "architectures": ("architecture", "accuracy_fine_tuned", "accuracy"),
     "architectures_frozen": ("architecture", "accuracy_frozen", "accuracy"),
 }
-# Of the datasets themselves: the original table has no such column.
+# Number of classes of the datasets, which the original table does not hold.
 _CLASSIFICATION_CLASSES = {
     "caltech_birds2011": 200,
     "cifar10": 10,
@@ -33,43 +33,66 @@ _CLASSIFICATION_CLASSES = {
 
 
 def load_published(name: str = "segmentation") -> pd.DataFrame:
-    """Published scores and actual performance of Agostinelli et al. (ECCV 2022).
+    """Load published scores and actual performance of Agostinelli et al. (ECCV 2022).
 
-    "segmentation": 272 pairs of 17 datasets, in the form that `seg_transfer.evaluation.evaluate` takes.
-    "architecture": 171 pairs of 19 ImageNet architectures and 9 classification targets, with two accuracies.
-    The column hscore comes from a faulty implementation and is not our h_score; `evaluate` takes it with ``metrics=``.
-    Raises ResultsError if the table is unknown or unreadable.
+    Args:
+        name: "segmentation": 272 pairs of 17 datasets, in the form that `seg_transfer.evaluation.evaluate` takes.
+            "architecture": 171 pairs of 19 ImageNet architectures and 9 classification targets, with two accuracies.
 
-    >>> load_published().shape
-    (272, 9)
+    Returns:
+        One row per pair. The column hscore comes from a faulty implementation and differs from our h_score; `evaluate`
+        takes it with ``metrics=``.
+
+    Raises:
+        ResultsError: The table is unknown or cannot be read.
+
+    Example:
+        >>> load_published().shape
+        (272, 9)
     """
     frame: pd.DataFrame = _read(name).to_pandas()
     return frame
 
 
 def published_facts(name: str = "segmentation") -> dict[str, Any]:
-    """What a table's file says of itself: title, origin, licence, commit, changes, and columns.
+    """Read the description of a published table.
 
-    `columns` maps a column to its unit and meaning, and to ``faulty: True`` where it must not be believed.
+    Args:
+        name: "segmentation" or "architecture".
 
-    >>> published_facts()["licence"]
-    'Apache-2.0, The Google Research Authors'
+    Returns:
+        title, origin, licence, commit, changes; and columns, which maps a column to its unit and meaning, and to
+        ``faulty: True`` where its values are known to be wrong.
+
+    Raises:
+        ResultsError: The table is unknown or cannot be read.
+
+    Example:
+        >>> published_facts()["licence"]
+        'Apache-2.0, The Google Research Authors'
     """
-    words = {key.decode(): text.decode() for key, text in _read(name).schema.metadata.items() if key != b"pandas"}
-    return {**words, "columns": json.loads(words["columns"])}
+    facts = {key.decode(): text.decode() for key, text in _read(name).schema.metadata.items() if key != b"pandas"}
+    return {**facts, "columns": json.loads(facts["columns"])}
 
 
 def published_pairs(name: str = "segmentation") -> tuple[pd.DataFrame, str]:
-    """Published pairs in the form that `seg_transfer.evaluation.evaluate` takes, and what their column miou holds.
+    """Load published pairs in the form that `seg_transfer.evaluation.evaluate` takes.
 
-    "segmentation": mIoU after fine-tuning, 17 sources and targets.
-    "architectures": accuracy after fine-tuning, 19 ImageNet architectures (the sources) on 9 classification targets;
-    "architectures_frozen": that of a linear head on their fixed features. Both have n_target_classes.
-    Raises ResultsError if the name is unknown or the table unreadable.
+    Args:
+        name: "segmentation": mIoU after fine-tuning, 17 sources and targets.
+            "architectures": accuracy after fine-tuning, 19 ImageNet architectures (the sources) on 9 classification
+            targets. "architectures_frozen": accuracy of a linear head on their fixed features.
 
-    >>> pairs, performance = published_pairs("architectures")
-    >>> len(pairs), performance
-    (171, 'accuracy')
+    Returns:
+        One row per pair, with n_target_classes; and the measure in its column miou, "mIoU" or "accuracy".
+
+    Raises:
+        ResultsError: The name is unknown, or the table cannot be read.
+
+    Example:
+        >>> pairs, performance = published_pairs("architectures")
+        >>> len(pairs), performance
+        (171, 'accuracy')
     """
     if name not in PAIRS:
         raise ResultsError(f"published pairs {name!r} are unknown; choose among {', '.join(PAIRS)}")

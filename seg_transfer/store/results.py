@@ -1,4 +1,4 @@
-"""All results of a run folder as one frame of pairs."""
+"""The results of a run folder as one frame of pairs."""
 
 from __future__ import annotations
 
@@ -28,13 +28,16 @@ _SCHEMAS = {"scores": SCORES, "performance": PERFORMANCE}
 
 
 def read_pairs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
-    """Scores and actual performance of the pairs that have both.
+    """Read scores and actual performance of the pairs that have both.
+
+    Args:
+        folder: The run folder.
 
     Returns:
         One row per pair: source, target, miou (mean over fine-tuning seeds), n_target_classes, one column per
-        metric of the study; and rows with source ``scratch``, which have no scores. Then what was left out: metrics
-        that need sources' own images, where a source has no score of them on any target; and pairs of the study of
-        which anything else is missing or comes from other settings or other weights.
+        metric of the study; and rows with source ``scratch``, which have no scores. Second, what was left out: metrics
+        that need the sources' own images, where a source has no such score on any target; and pairs of the study of
+        which anything else is missing or belongs to other settings or weights.
 
     Raises:
         ResultsError: The folder holds no study, a file is damaged, or no pair is complete.
@@ -46,8 +49,8 @@ def read_pairs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def complete_pairs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
-    """As `read_pairs`, with an empty frame where no pair is complete yet."""
-    import pandas as pd  # late: half a second that the stages, which ask other things here, do not need
+    """As `read_pairs`, but with an empty frame where no pair is complete yet."""
+    import pandas as pd  # imported late: it takes half a second, and the stages do not need it
 
     resolved = resolved_study(folder)
     found = {
@@ -68,18 +71,23 @@ def complete_pairs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
 
 
 def needs_source_images(metric: str) -> bool:
-    """Whether a metric looks at the images that a source was trained on."""
+    """Whether a metric uses the images that a source was trained on."""
     return metric in METRICS and "source_images" in METRICS[metric].needs
 
 
 def source_images_origin(resolved: Mapping[str, Any], dataset: str) -> dict[str, str]:
-    """What a file of scores says of the settings that decide how the source's own images are seen."""
+    """Metadata of a file of scores: the key of the settings that decide how the source's own images are read.
+
+    Args:
+        resolved: The resolved study.
+        dataset: Dataset of the source.
+    """
     known = dataset in resolved["manifests"]
     return {_SOURCE_IMAGES_KEY: settings_key("scores", resolved, dataset) if known else ""}
 
 
 def _lacking(metrics: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """For every metric the sources that cannot have it: it needs their own images, and no target has a score of it."""
+    """Metric -> sources that cannot have it: it needs their own images, and no target has a score of it."""
     scored: dict[str, set[str]] = {}
     for row in rows:
         scored.setdefault(row["source"], set()).update(row)
@@ -106,7 +114,7 @@ class _Manifest(BaseModel):
 
 
 class _Resolved(BaseModel):
-    """What must be there of a resolved study, which may be from another version, or from elsewhere."""
+    """The required fields of a resolved study, which may come from another version or from elsewhere."""
 
     study: _Study
     manifests: dict[str, _Manifest]
@@ -120,7 +128,11 @@ class _Resolved(BaseModel):
 
 
 def resolved_study(folder: Path) -> dict[str, Any]:
-    """The resolved study of a run folder; raises ResultsError where there is none."""
+    """Read the resolved study of a run folder.
+
+    Raises:
+        ResultsError: The folder holds none, or the file is damaged.
+    """
     file = folder / "study.yaml"
     if not file.is_file():
         raise ResultsError(f"{file}: no such file; name the run folder of a study")
@@ -133,13 +145,13 @@ def resolved_study(folder: Path) -> dict[str, Any]:
     except ValidationError as error:
         reason = one_line(error, resolved)
         raise ResultsError(f"{file}: not the resolved study of a run ({reason}); run any stage again") from error
-    whole: dict[str, Any] = resolved
-    return whole
+    content: dict[str, Any] = resolved
+    return content
 
 
 def _pair(folder: Path, resolved: dict[str, Any], source: dict[str, Any], target: str) -> dict[str, Any] | None:
-    """The row of a pair with all its scores; None where scores or performance are none of the study's, or of each
-    other's source.
+    """The row of a pair with all its scores; None where scores and performance are missing, belong to other settings,
+    or belong to different weights.
     """
     name = source["name"]
     scored = results_of("scores", resolved, scores_file(folder, name, target), target)
@@ -155,22 +167,39 @@ def _pair(folder: Path, resolved: dict[str, Any], source: dict[str, Any], target
 
 
 def valid_scores(scored: pa.Table, resolved: Mapping[str, Any], dataset: str) -> list[dict[str, Any]]:
-    """The rows of a file of scores, but for those of another version of their metric, and for those that saw the images
-    of the source's own `dataset` under other settings.
+    """Select the valid rows of a file of scores.
+
+    Left out are scores by another version of their metric, and scores that used the source's own images under other
+    settings.
+
+    Args:
+        scored: The file of scores.
+        resolved: The resolved study.
+        dataset: Dataset of the source.
     """
-    seen = metadata_of(scored, _SOURCE_IMAGES_KEY) == source_images_origin(resolved, dataset)[_SOURCE_IMAGES_KEY]
+    same_images = metadata_of(scored, _SOURCE_IMAGES_KEY) == source_images_origin(resolved, dataset)[_SOURCE_IMAGES_KEY]
     parts = parts_in(metadata_of(scored, KEY_PARTS))
-    rows = [row for row in scored.to_pylist() if seen or not needs_source_images(row["metric"])]
+    rows = [row for row in scored.to_pylist() if same_images or not needs_source_images(row["metric"])]
     return [row for row in rows if _is_of_this_version(row["metric"], parts.get(row["metric"], {}))]
 
 
 def _is_of_this_version(metric: str, parts: Mapping[str, str]) -> bool:
-    """Whether a score is by the metric as it is now, or from before the time when its version was noted."""
+    """Whether a score is by the present version of its metric, or its version was not noted."""
     return metric not in METRICS or parts.get("version") in (None, str(METRICS[metric].version))
 
 
 def results_of(kind: str, resolved: dict[str, Any], file: Path, target: str) -> pa.Table | None:
-    """A file of results; None where there is none, or it comes from other settings than the study's."""
+    """Read a file of results; None where it does not exist or belongs to other settings than the study's.
+
+    Args:
+        kind: "scores" or "performance".
+        resolved: The resolved study.
+        file: The file.
+        target: Name of the target.
+
+    Raises:
+        ResultsError: The file is damaged.
+    """
     if not file.exists():
         return None
     table = read_table(file, _SCHEMAS[kind])
@@ -178,7 +207,7 @@ def results_of(kind: str, resolved: dict[str, Any], file: Path, target: str) -> 
 
 
 def miou_of(resolved: dict[str, Any], tuned: pa.Table) -> float | None:
-    """Mean over the study's seeds, None where one is missing; seeds that the study no longer has do not count."""
+    """Mean mIoU over the seeds of a study, in [0, 1]; None where a seed is missing. Other seeds are ignored."""
     of_seed = {row["seed"]: float(row["miou"]) for row in tuned.to_pylist()}
     tuning = resolved["study"].get("fine_tuning")
     seeds = set(tuning["seeds"]) if tuning else set(of_seed)

@@ -1,4 +1,4 @@
-"""Everything that a run folder holds of one study, as plain frames: scores, performance, cards, settings."""
+"""All results of a run folder as plain frames: scores, performance, source cards, settings."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from seg_transfer.store.tables import PERFORMANCE, SCORES, performance_file, sco
 
 @dataclass(frozen=True)
 class RunResults:
-    """What a run folder holds that is valid for its study.
+    """The results in a run folder that are valid for its study.
 
     Attributes:
         resolved: The resolved study: study, manifests, fine_tuning_schedule, data_root.
         pairs: Complete pairs as `seg_transfer.evaluation` takes them; no rows where none is complete.
         left_out: Metrics and pairs that `pairs` lacks, as `read_pairs` names them.
         scores: One row per pair and metric of the study, columns of a file of scores.
-        performance: One row per pair and fine-tuning seed, columns of a file of performance; scratch among the sources.
-        miou: One row per fine-tuned pair: source, target, miou (mean over the study's seeds); scratch too.
+        performance: One row per fine-tuning, columns of a file of performance; the sources include scratch.
+        miou: One row per fine-tuned pair: source, target, miou (mean over the study's seeds); scratch included.
         unscored: Pairs without valid scores, as "source -> target".
-        untuned: Pairs that have no valid performance.
-        cards: Of the sources that the study trained and that are finished.
+        untuned: Pairs without valid performance.
+        cards: Source cards of the sources that the study has trained.
     """
 
     resolved: dict[str, Any]
@@ -50,7 +50,10 @@ class RunResults:
 
 
 def read_run(folder: Path) -> RunResults:
-    """Read all results of a run folder that belong to its study as it is now.
+    """Read all results of a run folder that are valid for its present study.
+
+    Args:
+        folder: The run folder.
 
     Raises:
         ResultsError: The folder holds no study, or a file is damaged.
@@ -76,9 +79,13 @@ def read_run(folder: Path) -> RunResults:
 
 
 def read_fine_tunings(folder: Path) -> pd.DataFrame:
-    """The valid fine-tunings of a run folder, as `RunResults.performance` has them; looks at nothing else.
+    """Read the valid fine-tunings of a run folder, the frame `RunResults.performance`, and nothing else.
 
-    Raises ResultsError when the folder holds no study, or a file is damaged.
+    Args:
+        folder: The run folder.
+
+    Raises:
+        ResultsError: The folder holds no study, or a file is damaged.
     """
     return _fine_tunings(table for _, table in _performance(folder, resolved_study(folder)))
 
@@ -95,7 +102,7 @@ def _pairs(resolved: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
 
 def _scores(folder: Path, resolved: dict[str, Any]) -> Iterator[tuple[tuple[str, str], list[dict[str, Any]]]]:
     """The valid rows of every pair's scores, in the order of the study's metrics."""
-    order = {metric: place for place, metric in enumerate(resolved["study"]["metrics"])}
+    order = {metric: position for position, metric in enumerate(resolved["study"]["metrics"])}
     for source, target in _pairs(resolved):
         table = results_of("scores", resolved, scores_file(folder, source["name"], target), target)
         if table is None:
@@ -113,7 +120,7 @@ def _performance(folder: Path, resolved: dict[str, Any]) -> Iterator[tuple[tuple
 
 
 def _frame(schema: pa.Schema, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Rows as a frame; the columns of the schema are there even without a row."""
+    """Rows as a frame, which has the columns of the schema even without rows."""
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=schema.names)
 
 

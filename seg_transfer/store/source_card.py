@@ -1,4 +1,4 @@
-"""`source.json`: what a trained source is, beside its weights."""
+"""`source.json`: the description of a trained source model, stored beside its weights."""
 
 from __future__ import annotations
 
@@ -16,29 +16,31 @@ FILE_NAME = "source.json"
 
 
 class SourceCard(BaseModel):
-    """What is known about a trained source model.
+    """The description of a trained source model.
 
     Attributes:
         source: Its name.
         dataset: The dataset it was trained on.
         classes: Class names in the order of its scores.
         config: The model config file it was built from.
-        model: That config's ``model`` entry, as built: with the dataset's classes and normalisation.
+        model: That config's ``model`` entry, as built, with the dataset's classes and normalization.
         weights: File name of the weights (safetensors), in the same folder.
         sha256: Of the weights file.
-        initialisation: "random", or the sha256 of the weights that the training started from: an ImageNet checkpoint's
-            for the backbone, or, for a source that was fine-tuned, the source's.
-        seed: Of initialisation, order and augmentation of the images.
-        steps: Optimisation steps.
+        initialisation: "random", or the sha256 of the weights that the training started from: those of an ImageNet
+            checkpoint for the backbone, or of the source that was fine-tuned.
+        seed: Seed of the initialization, and of the order and augmentation of the images.
+        steps: Optimization steps.
         schedule: The whole training schedule.
         n_train_images: Images it was trained on.
         miou: On its dataset's own eval split, a fraction in [0, 1].
         class_iou: IoU per class; null for a class that the eval split lacks.
         absent_classes: Names of those classes.
         n_eval_images: Images it was evaluated on.
-        seconds: Wall time of the training that finished, without the part of an interrupted run.
+        seconds: Wall time of the last uninterrupted part of the training.
         content_key: Key of all that decides the weights and the mIoU.
-        key_parts: What the key was made of; cards of earlier versions do not say.
+        key_parts: Parts of the key; {} where they were not noted.
+        seg_transfer_version: Version of the software.
+        created_utc: Time of writing, UTC, ISO 8601.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -66,12 +68,16 @@ class SourceCard(BaseModel):
     created_utc: str
 
     def weights_file(self, folder: Path) -> Path:
-        """The weights, which lie in the folder of the card."""
+        """The weights file, which lies in the folder of the card."""
         return folder / Path(self.weights).name
 
 
 def read_source_card(file: Path) -> SourceCard:
-    """Read a card; raises CheckpointError when it is missing or damaged."""
+    """Read a source card.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
     if not file.exists():
         raise CheckpointError(f"{file}: no such source; run `seg-transfer train-sources` first")
     try:
@@ -85,5 +91,5 @@ def read_source_card(file: Path) -> SourceCard:
 
 
 def write_source_card(card: SourceCard, folder: Path) -> None:
-    """Write a card beside its weights."""
+    """Write a source card into the folder of its weights."""
     write_text(folder / FILE_NAME, card.model_dump_json(indent=1) + "\n")

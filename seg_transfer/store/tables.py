@@ -1,4 +1,4 @@
-"""Parquet files of a run folder: their schemas, and reading and writing them whole and checked."""
+"""Parquet files of a run folder: schemas, atomic writing, and verified reading."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ _DESCRIPTIONS = "columns"
 
 
 def described_schema(columns: Sequence[tuple[str, pa.DataType, str]]) -> pa.Schema:
-    """A schema of columns (name, type, meaning), with the dictionary of meanings in its metadata."""
+    """Make a schema whose metadata holds the meaning of every column.
+
+    Args:
+        columns: Name, type and meaning of every column.
+    """
     fields = [pa.field(name, kind, metadata={"description": text}) for name, kind, text in columns]
     return pa.schema(fields, metadata={_DESCRIPTIONS: json.dumps({name: text for name, _, text in columns})})
 
@@ -105,7 +109,13 @@ SCORES_LAYOUT = 3
 
 
 def provenance(seconds: float, content_key: str, layout: int = SCHEMA_VERSION) -> dict[str, Any]:
-    """The columns that say when and how a row of results came about."""
+    """The columns that describe how and when a row of results was computed.
+
+    Args:
+        seconds: Wall time, seconds.
+        content_key: Content key of the row.
+        layout: Version of the columns.
+    """
     return {
         "seconds": seconds,
         "content_key": content_key,
@@ -133,19 +143,19 @@ def ranking_file(folder: Path) -> Path:
 def write_rows(
     file: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write rows as Parquet with page checksums, whole or not at all; `metadata` joins the schema's own."""
+    """Write rows as Parquet, atomically and with page checksums; `metadata` is added to that of the schema."""
     write_table(file, pa.Table.from_pylist([dict(row) for row in rows], schema=schema), metadata)
 
 
 def write_table(file: Path, table: pa.Table, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a table as Parquet with page checksums, whole or not at all; `metadata` joins the schema's own."""
+    """Write a table as Parquet, atomically and with page checksums; `metadata` is added to that of the schema."""
     described = table.replace_schema_metadata({**(table.schema.metadata or {}), **(metadata or {})})
     with replaced_atomically(file) as temporary:
         pq.write_table(described, temporary, compression="zstd", write_page_checksum=True)
 
 
 def read_metadata(file: Path, schema: pa.Schema, names: Sequence[str]) -> dict[str, str]:
-    """These entries of a file's metadata, "" where one is missing; raises ResultsError when the file is damaged."""
+    """Read entries of the metadata of a file, "" where one is missing; ResultsError where the file is damaged."""
     table = read_table(file, schema) if file.exists() else schema.empty_table()
     return {name: metadata_of(table, name) for name in names}
 
@@ -157,14 +167,18 @@ def metadata_of(table: pa.Table, name: str) -> str:
 
 
 def read_rows(file: Path, schema: pa.Schema) -> list[dict[str, Any]]:
-    """All rows of a file, [] when there is none; raises ResultsError when it is damaged."""
+    """Read all rows of a file, [] where it does not exist; ResultsError where it is damaged."""
     return list(read_table(file, schema).to_pylist()) if file.exists() else []
 
 
 def read_table(file: Path, schema: pa.Schema) -> pa.Table:
-    """Read a table and check its page checksums, columns and their types; raises ResultsError when it is damaged."""
+    """Read a table and verify its page checksums, columns and their types.
+
+    Raises:
+        ResultsError: The file is damaged or lacks a column.
+    """
     try:
-        # Not by `pq.read_table`, which takes several times as long for a small file and imports pandas.
+        # `pq.read_table` takes several times as long for a small file and imports pandas.
         with pq.ParquetFile(file, page_checksum_verification=True) as opened:
             table = opened.read(use_threads=False)
         if schema is SCORES:
@@ -175,7 +189,7 @@ def read_table(file: Path, schema: pa.Schema) -> pa.Table:
         raise ResultsError(
             f"{file}: damaged result file ({reason}); delete it and run the same command again"
         ) from error
-    # Checksums cover the pages, not the footer that says how to read them.
+    # Checksums cover the pages, but not the footer that describes them.
     missing = [field for field in schema if types.get(field.name) != field.type]
     if missing:
         wanted = f"{missing[0].name} ({missing[0].type})"
@@ -195,5 +209,5 @@ def _as_now(table: pa.Table) -> pa.Table:
 
 
 def now_utc() -> str:
-    """The present time, UTC, ISO 8601, to the second."""
+    """The current time, UTC, ISO 8601, to the second."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

@@ -20,7 +20,7 @@ from files import found_below
 
 from seg_transfer.models import load_source_model
 from seg_transfer.store import lease
-from seg_transfer.store.lease import holder_of, leased
+from seg_transfer.store.lease import acquire, read_holder
 from seg_transfer.store.source_card import read_source_card
 from seg_transfer.training.crops import _order
 
@@ -128,14 +128,14 @@ class Trouble:
     image: Path
 
     def has_failed(self) -> bool:
-        holder = holder_of(self.bench.run / "leases/train/day_street")
+        holder = read_holder(self.bench.run / "leases/train/day_street")
         return holder is not None and bool(holder.failed)
 
     def goes_through(self, has_failed: Callable[[], bool], start: Callable[[], Any]) -> Any:
         """While the stage runs: another process holds the other source's lease for longer than processes of a group
         wait for each other, and then one that trains it is killed.
         """
-        with leased(self.bench.run / "leases/train/dusk_street"):
+        with acquire(self.bench.run / "leases/train/dusk_street"):
             command = start()
             await_that(has_failed)
             await_that(lambda: ranks(1, self.bench) != [])

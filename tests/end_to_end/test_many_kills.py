@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from forked import Forker
 
-from seg_transfer.store.lease import holder_of
+from seg_transfer.store.lease import read_holder
 
 # What differs between two runs that are the same.
 TIMES = {"created_utc", "seconds"}
@@ -122,7 +122,7 @@ def wait_for_a_holder(bench: Any, processes: list[int]) -> int:
     found: list[int] = []
 
     def seen() -> bool:
-        holders = [holder_of(file.parent) for file in bench.run.glob("leases/score/*/*/holder.json")]
+        holders = [read_holder(file.parent) for file in bench.run.glob("leases/score/*/*/holder.json")]
         found.extend(holder.process for holder in holders if holder is not None and holder.process in processes)
         return found != []
 

@@ -14,7 +14,7 @@ import pytest
 from files import found_below
 
 from seg_transfer.engines import local as pool
-from seg_transfer.store.lease import holder_of
+from seg_transfer.store.lease import read_holder
 
 _PATIENCE = 200.0
 
@@ -28,8 +28,8 @@ def act(event, about):
     if event == "os.rename" and Path(about[1]).match("leases/score/{pair}"):
         taken.append(about[1])  # or it will be, if no other process was faster: the event comes before the deed
     elif event == "open" and taken:
-        from seg_transfer.store.lease import holder_of
-        holder = holder_of(Path(taken.pop()))
+        from seg_transfer.store.lease import read_holder
+        holder = read_holder(Path(taken.pop()))
         if holder is not None and holder.process == os.getpid() and len(os.listdir(before)) < {times}:
             (before / str(os.getpid())).touch()
             os.kill(os.getpid(), {number})
@@ -67,7 +67,7 @@ def await_holder(bench: Any, kind: str, unlike: set[int]) -> int:
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         for file in found_below(bench.run / "leases" / kind, "holder.json"):
-            holder = holder_of(file.parent)
+            holder = read_holder(file.parent)
             if holder is not None and holder.process not in unlike and not holder.failed:
                 return holder.process
         time.sleep(0.001)
@@ -161,7 +161,7 @@ def test_a_device_that_is_named_is_one_process(unscored):
     holders = set()
     while command.poll() is None:
         for file in found_below(unscored.run / "leases/score", "holder.json"):
-            holders |= {holder.process for holder in [holder_of(file.parent)] if holder is not None}
+            holders |= {holder.process for holder in [read_holder(file.parent)] if holder is not None}
         time.sleep(0.001)
     _, err = command.communicate()
     assert (command.returncode, complaints(err), len(holders)) == (0, [], 1)

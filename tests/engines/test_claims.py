@@ -14,7 +14,7 @@ from seg_transfer.engines.claims import for_each_claimed
 from seg_transfer.errors import DataError, IncompleteError
 from seg_transfer.stages.failures import PartsFailedError
 from seg_transfer.store import lease
-from seg_transfer.store.lease import Holder, holder_of, leased
+from seg_transfer.store.lease import Holder, acquire, read_holder
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def go(tmp_path):
 def test_every_item_is_worked_on_under_its_lease(go, tmp_path):
     def work(item, held):
         assert held()
-        assert holder_of(tmp_path / item) is not None
+        assert read_holder(tmp_path / item) is not None
 
     assert go(["a", "b", "c"], work) == ["a", "b", "c"]
     assert not tmp_path.exists()  # the folders above go with the last lease
@@ -70,7 +70,7 @@ def test_an_item_of_another_process_is_put_off_and_looked_at_again(go, tmp_path)
     taken, passed_by, order = threading.Event(), threading.Event(), []
 
     def other():
-        with leased(tmp_path / "a"):
+        with acquire(tmp_path / "a"):
             taken.set()
             assert passed_by.wait(60)
             order.append("other ends")
@@ -89,7 +89,7 @@ def test_an_item_of_another_process_is_put_off_and_looked_at_again(go, tmp_path)
 
 def test_an_item_with_which_three_died_is_not_tried(go, tmp_path, capsys):
     (tmp_path / "a").mkdir()
-    lease._write(tmp_path / "a", Holder(gone_identity(), "here", 999999999, "theirs", deaths=2))
+    lease._write(tmp_path / "a", Holder(gone_identity(), "here", 999999999, "theirs", crashes=2))
     with pytest.raises(IncompleteError, match="failed: item a"):
         go(["a"], lambda item, held: pytest.fail("tried"))
     assert "item a: 3 processes crashed while they worked on it" in capsys.readouterr().err
@@ -184,8 +184,8 @@ def test_a_failure_holds_nothing_that_was_computed(go):
 
 def test_what_ended_the_processes_before_is_summed_up_by_those_that_went_on(go, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SEG_TRANSFER_SESSION", "today")
-    with leased(tmp_path / "a", "today"):
-        lease.leave_word(tmp_path / "a", [("item a", "image torn", 4)])  # as another rank does for the holder
+    with acquire(tmp_path / "a", "today"):
+        lease.record_failures(tmp_path / "a", [("item a", "image torn", 4)])  # as another rank does for the holder
     with pytest.raises(IncompleteError, match="failed: item a;") as caught:
         go(["a", "b"])
     assert (caught.value.exit_code, caught.value.reasons) == (4, {"item a": "image torn"})

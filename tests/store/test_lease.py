@@ -11,7 +11,7 @@ from leftovers import gone_identity, temporary_of
 
 from seg_transfer.store import lease as module
 from seg_transfer.store.atomic import sweep
-from seg_transfer.store.lease import Holder, awaited, clear, failures, holder_of, leased
+from seg_transfer.store.lease import Holder, acquire, acquire_blocking, failures_of_session, read_holder, remove_expired
 from seg_transfer.store.processes import identity
 
 
@@ -21,17 +21,17 @@ def place(tmp_path):
 
 
 @pytest.fixture
-def still(monkeypatch):
-    """Holders of this process give no sign of life."""
-    monkeypatch.setattr(module, "_beat", lambda *_: None)
+def no_renewal(monkeypatch):
+    """Holders of this process do not renew their leases."""
+    monkeypatch.setattr(module, "_renew", lambda *_: None)
 
 
 def planted(place, age=0.0, **changed):
-    """The lease of somebody else."""
+    """A lease of another process."""
     place.mkdir(parents=True)
     holder = replace(Holder("0123456789ab-1-1", "elsewhere", 1, "theirs"), **changed)
     module._write(place, holder)
-    last_seen(place, age)
+    set_age(place, age)
     return holder
 
 
@@ -42,64 +42,64 @@ def until(true):
         time.sleep(0.01)
 
 
-def last_seen(place, age):
-    """So long ago, in seconds."""
+def set_age(place, age):
+    """Make the last renewal this many seconds old."""
     then = time.time() - age
     os.utime(place / "holder.json", (then, then))
 
 
 def test_one_process_has_it_and_gives_it_back(place):
-    with leased(place) as mine:
-        assert mine.held()
-        assert holder_of(place) == mine.holder
-        there = (mine.holder.identity, mine.holder.host, mine.holder.process, mine.holder.deaths)
+    with acquire(place) as mine:
+        assert mine.is_held()
+        assert read_holder(place) == mine.holder
+        there = (mine.holder.identity, mine.holder.host, mine.holder.process, mine.holder.crashes)
         assert there == (identity(), socket.gethostname(), os.getpid(), 0)
-        with leased(place) as second:
+        with acquire(place) as second:
             assert second is None
-        assert mine.held()
-    assert not mine.held()
+        assert mine.is_held()
+    assert not mine.is_held()
     assert not place.exists()
     assert not place.parent.parent.exists()  # nothing is left behind
 
 
 def test_it_is_given_back_when_the_work_fails(place):
-    with pytest.raises(ValueError, match="work"), leased(place):
+    with pytest.raises(ValueError, match="work"), acquire(place):
         raise ValueError("work")
     assert not place.exists()
 
 
 def test_the_lease_of_a_living_process_elsewhere_stays_theirs(place):
     planted(place)
-    with leased(place) as mine:
+    with acquire(place) as mine:
         assert mine is None
-    assert holder_of(place).token == "theirs"
+    assert read_holder(place).token == "theirs"
     assert sorted(path.name for path in place.iterdir()) == ["holder.json"]
 
 
 def test_one_without_a_sign_of_life_is_taken_over_and_the_death_counted(place):
-    planted(place, age=module.EXPIRY + 1, deaths=1)
-    with leased(place) as mine:
-        assert mine.held()
-        assert mine.holder.deaths == 2
+    planted(place, age=module.EXPIRY + 1, crashes=1)
+    with acquire(place) as mine:
+        assert mine.is_held()
+        assert mine.holder.crashes == 2
 
 
 def test_one_of_a_process_that_is_gone_from_this_machine_is_taken_over_at_once(place):
     planted(place, identity=gone_identity())
-    with leased(place) as mine:
-        assert mine.holder.deaths == 1
+    with acquire(place) as mine:
+        assert mine.holder.crashes == 1
 
 
 def test_one_whose_number_another_process_has_now_is_taken_over_at_once(place):
     machine, number, start = identity().split("-")
     planted(place, identity=f"{machine}-{number}-{int(start) - 1}")
-    with leased(place) as mine:
-        assert mine.holder.deaths == 1
+    with acquire(place) as mine:
+        assert mine.holder.crashes == 1
 
 
 def test_one_of_another_container_with_the_same_host_name_and_number_stays_theirs(place):
     _, number, start = identity().split("-")
     planted(place, identity=f"0123456789ab-{number}-{start}", host=socket.gethostname(), process=os.getpid())
-    with leased(place) as mine:
+    with acquire(place) as mine:
         assert mine is None
 
 
@@ -108,22 +108,22 @@ def test_a_lease_of_an_earlier_version_is_its_holder_s_until_it_expires(place):
     content = json.loads((place / "holder.json").read_text())
     del content["identity"]
     (place / "holder.json").write_text(json.dumps(content))
-    with leased(place) as mine:
+    with acquire(place) as mine:
         assert mine is None
     os.utime(place / "holder.json", (0, 0))
-    with leased(place) as mine:
-        assert mine.held()
+    with acquire(place) as mine:
+        assert mine.is_held()
 
 
 def test_one_whose_holder_is_torn_is_void_after_a_while(place):
     place.mkdir(parents=True)
     (place / "holder.json").write_text('{"host": "x", ')
-    assert holder_of(place) is None
-    with leased(place) as mine:
+    assert read_holder(place) is None
+    with acquire(place) as mine:
         assert mine is None
-    last_seen(place, module.EXPIRY + 1)
-    with leased(place) as mine:
-        assert mine.held()
+    set_age(place, module.EXPIRY + 1)
+    with acquire(place) as mine:
+        assert mine.is_held()
 
 
 def test_a_rename_that_was_done_and_reported_as_failed_counts(place, monkeypatch):
@@ -134,44 +134,44 @@ def test_a_rename_that_was_done_and_reported_as_failed_counts(place, monkeypatch
         raise OSError("timed out")
 
     monkeypatch.setattr(type(place), "rename", lossy)
-    assert module._taken(place, "").held()
+    assert module._acquired(place, "").is_held()
 
 
 def test_the_holder_keeps_it_alive_and_another_does_not(place, monkeypatch):
     monkeypatch.setattr(module, "EXPIRY", 0.06)
-    with leased(place) as mine:
-        last_seen(place, 1000)
+    with acquire(place) as mine:
+        set_age(place, 1000)
         until(lambda: module._age(place / "holder.json") < 500)
         monkeypatch.setattr(module, "EXPIRY", 500)
-        with leased(place) as other:
+        with acquire(place) as other:
             assert other is None
-        assert mine.held()
+        assert mine.is_held()
 
 
-def test_a_holder_that_stood_still_learns_that_it_was_taken_over(place, still):
-    with leased(place) as mine:
-        last_seen(place, module.EXPIRY + 1)
-        with leased(place) as other:
-            assert other.held()
-            assert not mine.held()
+def test_a_holder_that_stood_still_learns_that_it_was_taken_over(place, no_renewal):
+    with acquire(place) as mine:
+        set_age(place, module.EXPIRY + 1)
+        with acquire(place) as other:
+            assert other.is_held()
+            assert not mine.is_held()
         # What the late one leaves word of must not bring the lease back.
-        mine.fail([("a -> b", "late", 4)])
+        mine.record_failures([("a -> b", "late", 4)])
     assert not place.exists()
 
 
-def test_the_late_one_does_not_give_back_what_is_another_s(place, still):
-    first = leased(place)
+def test_the_late_one_does_not_give_back_what_is_another_s(place, no_renewal):
+    first = acquire(place)
     first.__enter__()
-    last_seen(place, module.EXPIRY + 1)
-    with leased(place) as other:
+    set_age(place, module.EXPIRY + 1)
+    with acquire(place) as other:
         first.__exit__(None, None, None)
-        assert other.held()
+        assert other.is_held()
 
 
 def test_the_clock_of_the_machine_does_not_matter(place, monkeypatch):
     planted(place)
     monkeypatch.setattr(time, "time", lambda: 4e9)
-    with leased(place) as mine:
+    with acquire(place) as mine:
         assert mine is None
 
 
@@ -180,7 +180,7 @@ def test_of_many_that_see_a_void_lease_one_takes_it(tmp_path):
         place = tmp_path / f"item{attempt}"
         planted(place, age=module.EXPIRY + 1)
         with ThreadPoolExecutor(8) as pool:
-            taken = list(pool.map(lambda _, place=place: module._taken(place, ""), range(8)))
+            taken = list(pool.map(lambda _, place=place: module._acquired(place, ""), range(8)))
         assert sum(lease is not None for lease in taken) == 1
 
 
@@ -188,44 +188,44 @@ def test_of_many_that_want_a_new_lease_one_gets_it(tmp_path):
     for attempt in range(30):
         place = tmp_path / "some" / "where" / f"item{attempt}"
         with ThreadPoolExecutor(8) as pool:
-            taken = list(pool.map(lambda _, place=place: module._taken(place, ""), range(8)))
+            taken = list(pool.map(lambda _, place=place: module._acquired(place, ""), range(8)))
         assert sum(lease is not None for lease in taken) == 1
 
 
 class TestFailures:
     def test_are_not_tried_again_in_their_session(self, place, tmp_path):
-        with leased(place, "today") as mine:
-            mine.fail([("a -> b", "broken", 4)])
-        with leased(place, "today") as again:
+        with acquire(place, "today") as mine:
+            mine.record_failures([("a -> b", "broken", 4)])
+        with acquire(place, "today") as again:
             assert again is None
-        assert failures(tmp_path, "today") == [("a -> b", "broken", 4)]
-        assert failures(tmp_path, "tomorrow") == []
+        assert failures_of_session(tmp_path, "today") == [("a -> b", "broken", 4)]
+        assert failures_of_session(tmp_path, "tomorrow") == []
 
     @pytest.mark.parametrize("session", ["", "tomorrow"])
-    def test_are_tried_again_in_any_other_and_are_no_deaths(self, place, session):
-        with leased(place, "today") as mine:
-            mine.fail([("a -> b", "broken", 4)])
-        with leased(place, session) as again:
-            assert again.holder.deaths == 0
+    def test_are_tried_again_in_any_other_and_are_no_crashes(self, place, session):
+        with acquire(place, "today") as mine:
+            mine.record_failures([("a -> b", "broken", 4)])
+        with acquire(place, session) as again:
+            assert again.holder.crashes == 0
 
-    def test_are_forgotten_without_a_session(self, place):
-        with leased(place) as mine:
-            mine.fail([("a -> b", "broken", 4)])
+    def test_are_not_recorded_without_a_session(self, place):
+        with acquire(place) as mine:
+            mine.record_failures([("a -> b", "broken", 4)])
         assert not place.exists()
 
-    def test_a_death_after_deaths_counts_on(self, place):
-        planted(place, age=module.EXPIRY + 1, deaths=2)
-        with leased(place) as mine:
-            assert mine.holder.deaths == 3
+    def test_crashes_are_counted_on(self, place):
+        planted(place, age=module.EXPIRY + 1, crashes=2)
+        with acquire(place) as mine:
+            assert mine.holder.crashes == 3
 
 
-def test_clear_removes_what_is_void_and_spares_the_living(tmp_path):
+def test_remove_expired_keeps_the_leases_of_living_processes(tmp_path):
     planted(tmp_path / "dead", age=module.EXPIRY + 1)
     planted(tmp_path / "failed", failed=(("x", "y", 3),), session="old")
     alive = planted(tmp_path / "alive")
-    clear(tmp_path)
+    remove_expired(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["alive"]
-    assert holder_of(tmp_path / "alive") == alive
+    assert read_holder(tmp_path / "alive") == alive
 
 
 def test_sweep_removes_what_was_left_of_a_lease_that_was_being_removed(tmp_path):
@@ -236,16 +236,16 @@ def test_sweep_removes_what_was_left_of_a_lease_that_was_being_removed(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_awaited_waits_for_its_turn(place, monkeypatch):
+def test_acquire_blocking_waits_for_its_turn(place, monkeypatch):
     order, waits = [], threading.Event()
     monkeypatch.setattr(module.time, "sleep", lambda _: waits.set())
 
     def second():
-        with awaited(place):
+        with acquire_blocking(place):
             order.append("second")
 
     with ThreadPoolExecutor(1) as pool:
-        with awaited(place):
+        with acquire_blocking(place):
             later = pool.submit(second)
             assert waits.wait(60)
             order.append("first")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from seg_transfer.store import processes
-from seg_transfer.store.lease import holder_of, leased
-from seg_transfer.store.processes import IDENTITY, identity, lives
+from seg_transfer.store.lease import acquire, read_holder
+from seg_transfer.store.processes import IDENTITY, identity, is_running
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 SAYS_ITS_IDENTITY = """
@@ -51,25 +51,25 @@ def test_a_process_lives_until_it_ends(other):
     assert re.fullmatch(IDENTITY, its)
     assert its.split("-")[0] == identity().split("-")[0]
     assert its.split("-")[1] == str(process.pid)
-    assert lives(its)
+    assert is_running(its)
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # its parent has not asked for its end: a zombie
     assert Path(f"/proc/{process.pid}").exists()
-    assert lives(its) is False
+    assert is_running(its) is False
     process.wait()
-    assert lives(its) is False
+    assert is_running(its) is False
 
 
 @needs_proc
 def test_a_number_that_was_given_again_is_not_the_process():
     machine, number, start = identity().split("-")
-    assert lives(f"{machine}-{number}-{start}")
-    assert lives(f"{machine}-{number}-{int(start) + 1}") is False
+    assert is_running(f"{machine}-{number}-{start}")
+    assert is_running(f"{machine}-{number}-{int(start) + 1}") is False
 
 
 @pytest.mark.parametrize("process", ["", "host.1", "0123456789ab-1-", "0123456789ab-0-5", "0123456789ab-1-5"])
 def test_of_any_other_it_cannot_be_told(process):
-    assert lives(process) is None
+    assert is_running(process) is None
 
 
 @needs_proc
@@ -77,7 +77,7 @@ def test_a_process_that_may_not_be_looked_at_is_not_judged(monkeypatch):
     """As where /proc is mounted with hidepid."""
     own = identity()
     planted(monkeypatch, None)
-    assert lives(own) is None
+    assert is_running(own) is None
 
 
 @needs_proc
@@ -86,7 +86,7 @@ def test_the_name_of_a_program_is_no_field(monkeypatch, name):
     fields = ["S", *map(str, range(4, 22)), "777", "23"]
     planted(monkeypatch, f"{os.getpid()} ({name}) {' '.join(fields)}\n")
     assert identity().endswith("-777")
-    assert lives(identity())
+    assert is_running(identity())
 
 
 @pytest.mark.parametrize("own", [None, "1"], ids=["no proc", "proc of another namespace"])
@@ -99,8 +99,8 @@ def test_where_proc_does_not_tell_nobody_is_judged_by_number(monkeypatch, own):
     monkeypatch.setattr(Path, "readlink", readlink)
     machine, number, start = identity().split("-")
     assert machine == processes._UNKNOWN_MACHINE
-    assert lives(f"{machine}-{number}-{start}") is None
-    assert lives(f"{machine}-999999999-{start}") is None
+    assert is_running(f"{machine}-{number}-{start}") is None
+    assert is_running(f"{machine}-999999999-{start}") is None
 
 
 IN_A_CONTAINER = ["unshare", "--pid", "--fork", "--mount-proc"]
@@ -108,7 +108,7 @@ HOLDS_AND_WRITES = """
 import os, sys, socket
 from pathlib import Path
 from seg_transfer.store.atomic import replaced_atomically
-from seg_transfer.store.lease import leased
+from seg_transfer.store.lease import acquire
 
 folder = Path(sys.argv[1])
 for _ in range(40):  # numbers that the other container has not given
@@ -119,21 +119,21 @@ for _ in range(40):  # numbers that the other container has not given
 if os.fork():
     os.wait()
     sys.exit()
-with leased(folder / "item") as lease, replaced_atomically(folder / "file") as temporary:
+with acquire(folder / "item") as lease, replaced_atomically(folder / "file") as temporary:
     temporary.write_text("whole")
     print(socket.gethostname(), os.getpid(), flush=True)
     sys.stdin.read()
-    assert lease.held()
+    assert lease.is_held()
 """
 LOOKS = """
 import socket, sys
 from pathlib import Path
 from seg_transfer.store.atomic import sweep
-from seg_transfer.store.lease import clear, leased
+from seg_transfer.store.lease import remove_expired, acquire
 
 folder = Path(sys.argv[1])
-clear(folder)
-with leased(folder / "item") as lease:
+remove_expired(folder)
+with acquire(folder / "item") as lease:
     print(socket.gethostname(), lease is None, sweep(folder))
 """
 
@@ -154,7 +154,7 @@ def test_containers_with_one_host_name_leave_each_other_alone(container, tmp_pat
         for look in ([*container, LOOKS], [sys.executable, "-c", LOOKS]):
             looked = subprocess.run([*look, str(tmp_path)], check=True, capture_output=True, text=True)
             assert looked.stdout.split() == [host, "True", "0"]
-        assert holder_of(tmp_path / "item").process == int(number) > 40
+        assert read_holder(tmp_path / "item").process == int(number) > 40
         holder.stdin.close()
     assert holder.returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -163,17 +163,17 @@ def test_containers_with_one_host_name_leave_each_other_alone(container, tmp_pat
 DIES_WITH_IT = """
 import os, sys
 from pathlib import Path
-from seg_transfer.store.lease import leased
+from seg_transfer.store.lease import acquire
 
 child = os.fork()
 if child == 0:
-    with leased(Path(sys.argv[1])):
+    with acquire(Path(sys.argv[1])):
         os._exit(9)
 os.waitpid(child, 0)
 """
 TAKES_IT_OVER = """
-with leased(Path(sys.argv[1])) as lease:
-    print(lease.holder.deaths)
+with acquire(Path(sys.argv[1])) as lease:
+    print(lease.holder.crashes)
 """
 
 
@@ -181,5 +181,5 @@ def test_that_a_holder_died_is_seen_in_its_own_container_only(container, tmp_pat
     words = [*container, DIES_WITH_IT + TAKES_IT_OVER, str(tmp_path / "one")]
     assert subprocess.run(words, check=True, capture_output=True, text=True).stdout == "1\n"
     subprocess.run([*container, DIES_WITH_IT, str(tmp_path / "other")], check=True)
-    with leased(tmp_path / "other") as lease:
+    with acquire(tmp_path / "other") as lease:
         assert lease is None

@@ -22,6 +22,7 @@ from seg_transfer.data.labels import IGNORE as IGNORE  # where others look for i
 from seg_transfer.data.labels import Block, Integer, Labels, Positive, Text, refuse_duplicates
 from seg_transfer.data.plain import read_yaml
 from seg_transfer.errors import ConfigError
+from seg_transfer.resources import find
 
 MAX_CLASSES = 255
 _LONGEST_EXPRESSION = 1000
@@ -208,8 +209,12 @@ class DatasetManifest(Block):
 
 
 def load_manifest(path: Path) -> DatasetManifest:
-    """Read one manifest; ConfigError names the file, the field, the value, the rule and what to do."""
-    return load_yaml(path, DatasetManifest)
+    """Read one manifest: a file, or the name of a shipped one.
+
+    ``camvid`` is the paper's dataset, ``small/camvid`` the small one.
+    ConfigError names the file, the field, the value, the rule and what to do.
+    """
+    return load_yaml(find("manifest", path), DatasetManifest)
 
 
 def load_manifests(folder: Path) -> dict[str, DatasetManifest]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from seg_transfer.resources import find
 from seg_transfer.stages.base import WHOLE, Item, Selection, Stage
 from seg_transfer.study.run import Run
 
@@ -53,7 +54,8 @@ class Job:
 def location_args(study_file: Path, run: Run) -> list[str]:
     """The arguments by which a command in another working directory finds the same study, data and run folder."""
     data_root, folder = str(run.data_root.resolve()), str(run.folder.resolve())
-    return [str(study_file.resolve()), "--data-root", data_root, "--run-folder", folder]
+    study = find("study", study_file).resolve()
+    return [str(study), "--data-root", data_root, "--run-folder", folder]
 
 
 def _selection_args(selection: Selection) -> Iterator[str]:

@@ -12,6 +12,7 @@ from seg_transfer.data.manifest import SCRATCH, DatasetManifest, load_manifest, 
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.entry import Name, absolute, code_configs_among, code_of
 from seg_transfer.models.entry import SourceEntry as SourceEntry  # where others look for it
+from seg_transfer.resources import find, resolve_name
 from seg_transfer.training.schedule import Schedule
 
 
@@ -23,7 +24,7 @@ class Training(_Block):
     """How sources are trained: a schedule file, fields that replace some of its own, a seed and an initialisation.
 
     Attributes:
-        schedule: YAML file of a Schedule, relative to the study.
+        schedule: YAML file of a Schedule, relative to the study, or the name of a shipped one.
         changes: Fields of the schedule that this study sets differently.
         seed: Of initialisation, order and augmentation.
         init_checkpoint: ImageNet weights for every backbone; None starts from random ones.
@@ -69,6 +70,8 @@ class Sampling(_Block):
 
 class Study(_Block):
     """One study file. Paths in it are relative to the file itself.
+
+    Manifests, model and schedules may also be names of shipped files: ``camvid``, ``hrnetv2_w48``, ``fine_tuning``.
 
     Attributes:
         name: Names the run folder.
@@ -143,12 +146,16 @@ class Study(_Block):
 def load_study(file: Path) -> tuple[Study, dict[str, DatasetManifest]]:
     """Read a study and the manifests of its datasets.
 
+    Args:
+        file: The study file, or the name of a shipped one: ``paper_272``.
+
     Returns:
         The study, its paths made absolute, and its manifests by dataset name with the study's low-shot limit.
 
     Raises:
         ConfigError: A rule is broken, or a dataset, metric or file that the study names does not exist.
     """
+    file = find("study", file)
     study = _with_absolute_paths(load_yaml(file, Study), file.resolve().parent)
     known = _all_manifests(study.manifests)
     for field in ("source_training", "fine_tuning"):
@@ -196,4 +203,12 @@ def _all_manifests(paths: tuple[Path, ...]) -> dict[str, DatasetManifest]:
 
 
 def _with_absolute_paths(study: Study, folder: Path) -> Study:
-    return Study.model_validate(absolute(study.model_dump(), folder))
+    """The study with every path absolute, and with the files that names of shipped ones mean."""
+    fields = study.model_dump()
+    fields["manifests"] = [
+        one if (folder / one).is_dir() else resolve_name("manifest", one, folder) for one in study.manifests
+    ]
+    fields["model"] = study.model and resolve_name("model", study.model, folder)
+    for training in filter(None, (fields["source_training"], fields["fine_tuning"])):
+        training["schedule"] = resolve_name("schedule", training["schedule"], folder)
+    return Study.model_validate(absolute(fields, folder))

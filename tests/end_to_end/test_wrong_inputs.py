@@ -185,7 +185,7 @@ def test_two_kinds_of_reasons_are_both_told_and_end_with_the_code_for_several(tr
         ({"sources": ["mars"]}, ["sources", "unknown dataset 'mars'"]),
         ({"pixels": 10}, ["pixels: 10: unknown field; remove it"]),
         ({"sampling": {"pixels_per_image": 0}}, ["sampling.pixels_per_image: 0", "greater than 0"]),
-        ({"manifests": ["nowhere.yaml"]}, ["nowhere.yaml: cannot be read (No such file or directory)"]),
+        ({"manifests": ["nowhere.yaml"]}, ["nowhere.yaml: no such file, and no shipped manifest of that name"]),
     ],
 )
 def test_a_wrong_study_is_refused_before_anything_runs(bench, change, told):
@@ -199,7 +199,7 @@ def test_a_wrong_study_is_refused_before_anything_runs(bench, change, told):
 
 def test_a_missing_study_and_a_torn_one_are_told_with_the_place(bench, invoke):
     line = invoke("score-pairs", bench.study.with_name("none.yaml")).reason(3)
-    assert line.endswith("none.yaml: cannot be read (No such file or directory); name a readable YAML file")
+    assert line.endswith("none.yaml: no such file, and no shipped study of that name; correct the path of the study")
     bench.study.write_text("name: tiny\nsources: [a, b\ntargets: [c]\n")
     line = bench.call("score-pairs").reason(3)
     assert f"{bench.study}, line 3: not a plain YAML file" in line

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from seg_transfer.messages import plain_console
 
+from seg_transfer.console import plain_console
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation import evaluate, fine_tuning_noise, metric_columns, plain_rows, rankings
 from seg_transfer.reports.evaluation import evaluation_of_published, evaluation_of_run, json_rows, terminal_tables

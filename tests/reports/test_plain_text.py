@@ -103,4 +103,4 @@ def test_progress(name, capsys):
 
 def test_every_console_of_the_package_is_a_plain_one():
     callers = [file.name for file in PACKAGE.rglob("*.py") if "Console(" in file.read_text()]
-    assert callers == ["messages.py"]
+    assert callers == ["console.py"]

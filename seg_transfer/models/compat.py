@@ -1,9 +1,12 @@
-"""Importing mmsegmentation beside mmcv-lite, quietly.
+"""Importing mmsegmentation quietly, beside any mmcv, and the error where it is not installed.
 
-mmsegmentation imports two compiled operators of mmcv unconditionally, although none of the models here use them, and
-mmcv-lite ships without compiled operators. While ``mmcv.ops`` is imported, a stand-in takes the place of the missing
-extension; it is removed at once, because a module without a spec left in ``sys.modules`` breaks mmengine's Runner.
-Where the real operators exist (full mmcv) nothing is replaced.
+mmsegmentation is optional, and comes from several distributions: mmsegmentation with mmcv or mmcv-lite, or the forks
+onedl-mmsegmentation and onedl-mmcv, whose packages have the same names. Nothing here depends on their versions.
+
+mmsegmentation 1.2 imports two compiled operators of mmcv unconditionally, although none of the models here use them,
+and mmcv-lite, like onedl-mmcv where it was built without torch, has no compiled operators. While ``mmcv.ops`` is
+imported, a stand-in takes the place of the missing extension; it is removed at once, because a module without a spec
+left in ``sys.modules`` breaks mmengine's Runner. Where the real operators exist nothing is replaced.
 """
 
 from __future__ import annotations
@@ -18,6 +21,10 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from seg_transfer.errors import ConfigError, reason_of
+
+# Packages -> the distribution that a message names.
+_PACKAGES = {"mmseg": "mmsegmentation", "mmcv": "mmcv", "mmengine": "mmengine"}
 _EXTENSION = "mmcv._ext"
 
 
@@ -29,7 +36,9 @@ class _MissingOperators(types.ModuleType):
             raise AttributeError(name)
 
         def missing(*_args: object, **_kwargs: object) -> None:
-            raise NotImplementedError(f"mmcv operator {name} is compiled code that mmcv-lite lacks: install full mmcv")
+            raise NotImplementedError(
+                f"mmcv operator {name} is compiled code that this mmcv lacks; install mmcv with compiled operators"
+            )
 
         return missing
 
@@ -42,9 +51,37 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def import_mmseg(needed_by: str = "model config") -> None:
+    """Make ``mmseg.models`` importable and its registry filled. Takes seconds the first time; call it late.
+
+    Args:
+        needed_by: What needs it, a file or a source: the message of an error begins with it.
+
+    Raises:
+        ConfigError: mmsegmentation is not installed, or refuses the installed mmcv or mmengine.
+    """
+    require_mmseg(needed_by)
+    try:
+        _import()
+    except (ImportError, AssertionError) as error:  # mmseg asserts the versions that it works with
+        raise ConfigError(
+            f"{needed_by}: needs mmsegmentation, which cannot be imported ({reason_of(error)}); install versions of "
+            "mmsegmentation, mmcv and mmengine that belong together"
+        ) from error
+
+
+def require_mmseg(needed_by: str) -> None:
+    """Raise ConfigError where mmsegmentation, mmcv or mmengine is not installed; imports none of them."""
+    for package, distribution in _PACKAGES.items():
+        if package not in sys.modules and importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"{needed_by}: needs mmsegmentation, and {distribution} is not installed: "
+                "pip install 'seg_transfer[mmseg]', or install a fork of mmsegmentation"
+            )
+
+
 @cache
-def import_mmseg() -> None:
-    """Make ``mmseg.models`` importable and its registry filled. Takes seconds the first time; call it late."""
+def _import() -> None:
     with quiet():
         if importlib.util.find_spec(_EXTENSION) is None:
             sys.modules[_EXTENSION] = _MissingOperators(_EXTENSION)
@@ -54,5 +91,5 @@ def import_mmseg() -> None:
                 del sys.modules[_EXTENSION]
         importlib.import_module("mmseg.models")
         logging = importlib.import_module("mmengine.logging")
-        # Building a network logs every parameter's initialisation otherwise.
+        # Building a network logs every parameter's initialization otherwise.
         logging.MMLogger.get_instance("mmengine", log_level="ERROR")

@@ -8,13 +8,13 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from seg_transfer.data.plain import read_json, read_yaml
 from seg_transfer.errors import CheckpointError, ConfigError, reason_of
 from seg_transfer.models.compat import import_mmseg
+from seg_transfer.models.libraries import installed_version
 from seg_transfer.store.content_key import Key, content_key, sha256_of_file
 from seg_transfer.store.memo import is_settled, keep, name_of, recall, version_of
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
@@ -75,7 +75,7 @@ def _read_data(file: Path) -> object:
 
 
 def _run(file: Path, memo: Path | None) -> Any:
-    import_mmseg()
+    import_mmseg(str(file))
     from mmengine import Config
 
     from seg_transfer.models.registered import with_registered_names
@@ -111,7 +111,7 @@ def _place(file: Path, memo: Path) -> Path:
 
 
 def _reader() -> str:
-    return f"mmengine {version('mmengine')}"
+    return f"mmengine {installed_version('mmengine', 'mmengine')}"
 
 
 def _files_of(file: Path) -> Iterator[Path]:

@@ -35,13 +35,13 @@ def registered(model: Mapping[str, Any], origin: str) -> dict[str, Any]:
     Raises:
         ConfigError: A type is not registered; the message begins with `origin`, the file that the config is from.
     """
-    whole: dict[str, Any] = _renamed(model, "model", partial(_registered_name, origin, *_registered_names()))
+    whole: dict[str, Any] = _renamed(model, "model", partial(_registered_name, origin, *_registered_names(origin)))
     return whole
 
 
 def with_registered_names(model: Any) -> Any:
     """The same, with every other type as it is."""
-    known, classes = _registered_names()
+    known, classes = _registered_names("model config")
     return _renamed(model, "model", lambda name, _field: _found(known, classes, name) or name)
 
 
@@ -69,9 +69,9 @@ def _found(known: set[str], classes: dict[tuple[str, str], str], name: Any) -> s
     return classes.get((name.partition(".")[0], name.rpartition(".")[2]))
 
 
-def _registered_names() -> tuple[set[str], dict[tuple[str, str], str]]:
+def _registered_names(origin: str) -> tuple[set[str], dict[tuple[str, str], str]]:
     """Every name in the registries that are loaded; and the name of each class, by its package and its own name."""
-    import_mmseg()
+    import_mmseg(origin)
     import mmengine.registry
 
     known: set[str] = set()

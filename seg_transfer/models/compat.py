@@ -65,8 +65,8 @@ def import_mmseg(needed_by: str = "model config") -> None:
         _import()
     except (ImportError, AssertionError) as error:  # mmseg asserts the versions that it works with
         raise ConfigError(
-            f"{needed_by}: needs mmsegmentation, which cannot be imported ({reason_of(error)}); install versions of "
-            "mmsegmentation, mmcv and mmengine that belong together"
+            f"{needed_by}: mmsegmentation cannot be imported ({reason_of(error)}); install versions of mmsegmentation, "
+            "mmcv and mmengine that belong together"
         ) from error
 
 
@@ -75,8 +75,7 @@ def require_mmseg(needed_by: str) -> None:
     for package, distribution in _PACKAGES.items():
         if package not in sys.modules and importlib.util.find_spec(package) is None:
             raise ConfigError(
-                f"{needed_by}: needs mmsegmentation, and {distribution} is not installed: "
-                "pip install 'seg_transfer[mmseg]', or install a fork of mmsegmentation"
+                f"{needed_by}: {distribution} is not installed: pip install 'seg_transfer[mmseg]', or a fork of it"
             )
 
 

@@ -1,0 +1,37 @@
+"""The builder of the API reference finds what leads nowhere. The reference itself is built by scripts/docs.sh."""
+
+import importlib.util
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "scripts/build_docs.py"
+
+
+@pytest.fixture(scope="module")
+def broken_references() -> Callable[[Iterable[Path]], Iterator[str]]:
+    spec = importlib.util.spec_from_file_location("build_docs", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.broken_references
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('<a href="other.html">x</a> <a href="other.html#there">x</a> <a href="#here">x</a>', []),
+        ('<a href="https://example.org/x.html#y">x</a> <code>seg_transfer</code> <code>other.name</code>', []),
+        ('<a href="gone.html">x</a>', ["page.html: a link to gone.html#, which is not there"]),
+        ('<a href="other.html#gone">x</a>', ["page.html: a link to other.html#gone, which is not there"]),
+        ('<a href="#gone">x</a>', ["page.html: a link to #gone, which is not there"]),
+        ("<code>seg_transfer.gone</code>", ["page.html: `seg_transfer.gone` is no name of the package"]),
+        ("<code>seg_transfer.gone.too()</code>", ["page.html: `seg_transfer.gone.too` is no name of the package"]),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_found(broken_references, tmp_path, text, told):
+    (tmp_path / "page.html").write_text(f'<p id="here">{text}</p>')
+    (tmp_path / "other.html").write_text('<p id="there"></p>')
+    assert list(broken_references([tmp_path / "page.html", tmp_path / "other.html"])) == told

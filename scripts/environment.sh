@@ -1,5 +1,5 @@
-# Sourced by demo.sh and test.sh: stands in the checkout and enters .venv, which is made with the tested versions
-# when it is missing or when they have changed. PYTHON=... chooses the interpreter.
+# Sourced by the other scripts: stands in the checkout and enters .venv, which is made with the tested versions when it
+# is missing or when they have changed. PYTHON=... chooses the interpreter; a .venv of another version is made again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -8,9 +8,18 @@ stop() {
     exit 1
 }
 
+is_supported() {
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null
+}
+
 find_python() {
-    for candidate in ${PYTHON:-} python3.11 python3.12 python3.13 python3; do
-        if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+    if [ -n "${PYTHON:-}" ]; then
+        is_supported "$PYTHON" || stop "PYTHON=$PYTHON is no Python 3.11 to 3.13; name another, or leave it out"
+        echo "$PYTHON"
+        return
+    fi
+    for candidate in python3.11 python3.12 python3.13 python3; do
+        if is_supported "$candidate"; then
             echo "$candidate"
             return
         fi
@@ -18,11 +27,18 @@ find_python() {
     stop "no Python 3.11 to 3.13 found; install python3.11 or set PYTHON=/path/to/python"
 }
 
+# Whether .venv is there and is of the version that PYTHON asks for.
+is_of_wanted_python() {
+    [ -z "${PYTHON:-}" ] || [ "$("$PYTHON" --version)" = "$(.venv/bin/python --version)" ]
+}
+
 wanted=$(cat pyproject.toml scripts/constraints.txt | sha256sum)
-if [ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ]; then
+if [ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ] || ! is_of_wanted_python; then
     python=$(find_python)
     echo "making .venv with $("$python" --version); the first time this downloads torch and takes minutes"
-    "$python" -m venv .venv || stop "python has no venv module; on Debian or Ubuntu: apt-get install python3-venv"
+    clear=()
+    is_of_wanted_python 2>/dev/null || clear=(--clear)
+    "$python" -m venv "${clear[@]}" .venv || stop "python has no venv module; on Debian or Ubuntu: apt-get install python3-venv"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint scripts/constraints.txt --editable ".[dev]"
     .venv/bin/python -c 'import cv2' ||
         stop "OpenCV needs system libraries; on Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"

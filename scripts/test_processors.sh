@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the numeric tests as other processors would, as far as one machine can imitate them, in several orders, and prints
-# a line for each set-up. --fast: two or three set-ups, metrics alone. --demo: the demo in each set-up too, and whether
-# its answer is the known one. All other arguments go to pytest.
+# a line for each set-up. Two set-ups of one thread run at the same time. --fast: two or three set-ups, metrics alone.
+# --demo: the demo in each set-up too, and whether its answer is the known one. All other arguments go to pytest.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 # Numeric are the tests of what BLAS, LAPACK, torch or oneDNN computed: all of the metrics, and the files of others that
@@ -43,6 +43,8 @@ print("BLAS", *blas, "NumPy", numpy_uses, "torch", torch_uses, "threads", torch.
 # The set-up's line, and what failed; the exit code says whether anything did.
 try_setup() {
     read -r name threads order variables <<<"$1"
+    logs=$all_logs/$name
+    mkdir "$logs"
     read -ra environment <<<"OMP_NUM_THREADS=$threads $variables"
     printf '%-16s ' "$name"
     code=0
@@ -87,10 +89,24 @@ for argument in "$@"; do
 done
 mapfile -t tests < <(grep -lE "$tolerances" /dev/null "${others[@]}")
 tests+=("${metrics[@]}")
-logs=$(mktemp -d)
-trap 'rm -rf "$logs"' EXIT
-failed=
+all_logs=$(mktemp -d)
+trap 'rm -rf "$all_logs"' EXIT
+
+# A set-up's lines are printed together when it has ended.
+report_setup() {
+    shown=$(try_setup "$1" 2>&1) || touch "$all_logs/failed"
+    echo "$shown"
+}
+
 for setup in "${setups[@]}"; do
-    try_setup "$setup" || failed=1
+    read -r _ threads _ <<<"$setup"
+    if [ "$threads" -gt 1 ]; then
+        wait
+        report_setup "$setup"
+    else
+        [ "$(jobs -rp | wc -l)" -lt 2 ] || wait -n
+        report_setup "$setup" &
+    fi
 done
-[ -z "$failed" ]
+wait
+[ ! -e "$all_logs/failed" ]

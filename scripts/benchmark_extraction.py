@@ -22,7 +22,7 @@ from PIL import Image
 from seg_transfer.data.records import Record
 from seg_transfer.features.extract import extract
 from seg_transfer.features.images import ImageBatch, TargetImages
-from seg_transfer.models.configs import read_model_config, with_classes, with_normalisation
+from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
 from seg_transfer.models.source_model import SourceModel, load_source_model
 from seg_transfer.observations import PixelSample
 from seg_transfer.resources import shipped
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     model = with_classes(read_model_config(options.config), 19)
-    source = load_source_model(with_normalisation(model, (0.45, 0.45, 0.45), (0.25, 0.25, 0.25)))
+    source = load_source_model(with_normalization(model, (0.45, 0.45, 0.45), (0.25, 0.25, 0.25)))
     with tempfile.TemporaryDirectory() as folder:
         records = _images(Path(folder), options.images)
         decoded = list(_target_images(records, options))

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from seg_transfer.metrics import METRICS
+from seg_transfer.models.entry import MMSEGMENTATION
 from seg_transfer.models.libraries import library_versions
 from seg_transfer.stages import score
 from seg_transfer.store import content_key
@@ -112,7 +113,7 @@ def metric_version(metric: str) -> Change:
 
 def library(name: str) -> Change:
     def change(_: Any, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(score, "library_versions", lambda kind: {**library_versions(kind), name: "0.1"})
+        patch.setattr(score, "library_versions", lambda libraries: {**library_versions(libraries), name: "0.1"})
 
     return change
 
@@ -293,7 +294,7 @@ def told(kind: str, part: str) -> str:
         return f"metric {part.replace('settings', f'settings of {metric}')}: "
     if part.startswith("observations.libraries."):
         name = part.removeprefix("observations.libraries.")
-        return f"{name}: {library_versions('mmseg')[name]} -> 0.1"
+        return f"{name}: {library_versions([MMSEGMENTATION])[name]} -> 0.1"
     plain = part.removeprefix("observations.").removeprefix("sample.")
     if part.startswith("source_images.0."):
         plain = f"{part.removeprefix('source_images.0.')} of day_street"

@@ -4,13 +4,14 @@ One kind is cloned research code, which puts a folder of its own on ``sys.path``
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from seg_transfer.models.adapters._factory_import import call_factory
+from seg_transfer.models.adapters.factory import FactoryEntry
 from seg_transfer.models.checkpoints import save_weights
-from seg_transfer.models.factory_source import made
-from seg_transfer.models.specs import FactorySource
 
 NETS = '''
 import torch
@@ -97,7 +98,7 @@ class FlatTokens(Tokens):
 
 
 class Wide(nn.Module):
-    """Its last layer looks at neighbours."""
+    """Its last layer looks at neighbors."""
 
     def __init__(self):
         super().__init__()
@@ -156,11 +157,17 @@ constant = 5
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
 
 
+def factory_entry(factory: str, folder: Path, weights: Path, classifier: str | None, **fields: Any) -> FactoryEntry:
+    """A factory's network as a source."""
+    own = {"factory": factory, "factory_folder": folder, "classifier": classifier, "weights": weights}
+    return FactoryEntry(name="net", dataset="elsewhere", **{"mean": MEAN, "std": STD, **own, **fields})
+
+
 def write_net(folder: Path, network: str, seed: int = 0) -> nn.Module:
     """``nets.py`` in a folder, and the weights of one of its networks beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "nets.py").write_text(NETS)
-    net = made(f"nets:{network}", folder).eval()
+    net = call_factory(f"nets:{network}", folder).eval()
     generator = torch.Generator().manual_seed(seed)
     for tensor in net.parameters():
         tensor.data = torch.randn(tensor.shape, generator=generator) * 0.4
@@ -187,7 +194,7 @@ WAYS = {
 }
 
 
-def repository(folder: Path, channels: int, way: str = "absolute") -> FactorySource:
+def repository(folder: Path, channels: int, way: str = "absolute") -> FactoryEntry:
     """A repository whose network has this many channels; `way` is how it makes its modules known."""
     for name, text in {**REPOSITORY, "model.py": WAYS[way] + BUILD}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -195,4 +202,4 @@ def repository(folder: Path, channels: int, way: str = "absolute") -> FactorySou
     state = {"0.weight": torch.randn(channels, 3, 4, 4), "0.bias": torch.zeros(channels)}
     state |= {"1.weight": torch.randn(2, channels, 1, 1), "1.bias": torch.zeros(2)}
     save_weights(state, folder / "weights.safetensors")
-    return FactorySource("model:build", folder, folder / "weights.safetensors", "1", MEAN, STD)
+    return factory_entry("model:build", folder, folder / "weights.safetensors", "1")

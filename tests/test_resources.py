@@ -6,11 +6,12 @@ import pytest
 import yaml
 
 from seg_transfer.data.manifest import load_manifest
+from seg_transfer.engines.job import location_args
 from seg_transfer.errors import ConfigError
 from seg_transfer.resources import Kind, find, resolve_name, shipped, shipped_files
 from seg_transfer.selection.rank import target_manifest
-from seg_transfer.store.session import place_words
 from seg_transfer.study.definition import load_study
+from seg_transfer.study.run import open_run
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +78,8 @@ def test_studies_and_manifests_are_loaded_by_name() -> None:
 
 
 def test_another_process_is_given_the_file_and_not_the_name() -> None:
-    assert place_words(Path("real7"), Path(), Path("run"))[0] == str(shipped("configs/studies/real7.yaml").resolve())
+    file = Path("real7")
+    assert location_args(file, open_run(file, Path()))[0] == str(shipped("configs/studies/real7.yaml").resolve())
 
 
 def test_a_study_of_a_user_names_shipped_files(empty_folder: Path) -> None:

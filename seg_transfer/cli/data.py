@@ -34,7 +34,9 @@ def demo(
 
 
 def audit(
-    manifest: Annotated[Path, typer.Argument(help="Dataset manifest.", show_default=False)],
+    manifest: Annotated[
+        Path, typer.Argument(help="Dataset manifest, or the name of a shipped one.", show_default=False)
+    ],
     data_root: DataRoot = Path(),
     as_json: AsJson = False,
     debug: Debug = False,

@@ -10,7 +10,9 @@ import typer
 
 from seg_transfer.engines import ENGINES
 
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file.", show_default=False)]
+StudyFile = Annotated[
+    Path, typer.Argument(metavar="STUDY", help="Study file, or the name of a shipped one.", show_default=False)
+]
 DataRoot = Annotated[
     Path, typer.Option(envvar="SEG_TRANSFER_DATA", help="Folder that the roots of the manifests are relative to.")
 ]

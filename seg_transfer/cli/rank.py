@@ -22,7 +22,7 @@ def rank(
         list[str],
         typer.Argument(help="YAML banks, folders of models, source.json files, or CONFIG:WEIGHTS.", show_default=False),
     ],
-    target: Annotated[Path | None, typer.Option(help="Manifest of the target.")] = None,
+    target: Annotated[Path | None, typer.Option(help="Manifest of the target, or the name of a shipped one.")] = None,
     images: Annotated[Path | None, typer.Option(help="Instead of a manifest: folder of images.")] = None,
     labels: Annotated[Path | None, typer.Option(help="And folder of label maps of the same names.")] = None,
     names: Annotated[Path | None, typer.Option(help="And file of class names, one a line.")] = None,
@@ -47,7 +47,7 @@ def rank(
     from seg_transfer.cli.common import warn_of_code
     from seg_transfer.engines.here import limited_threads
     from seg_transfer.evaluation import ranking_sentences
-    from seg_transfer.models.entry import code_of
+    from seg_transfer.models.sources import code_of
     from seg_transfer.reports.source_ranking import source_ranking_tables
     from seg_transfer.selection.rank import rank_sources, target_manifest
     from seg_transfer.study.bank import read_sources

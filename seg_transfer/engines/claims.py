@@ -26,8 +26,14 @@ from seg_transfer.store.lease import (
     failures_of_item,
     record_failures,
 )
-from seg_transfer.training.launch import GO_ON
-from seg_transfer.training.processes import BrokenGroupError, is_main_process, rank_and_size, tell_all, tell_main
+from seg_transfer.training.launch import RESTART_CODE
+from seg_transfer.training.processes import (
+    BrokenGroupError,
+    broadcast_from_main,
+    gather_in_main,
+    is_main_process,
+    rank_and_size,
+)
 
 Item = TypeVar("Item")
 _logger = logging.getLogger(__name__)
@@ -91,7 +97,7 @@ def _do_together(do: Callable[[], dict[str, SegTransferError]], label: str, plac
         _exit(SegTransferError.exit_code)
     try:
         broken = any(isinstance(error, ComputationError) for error in failed.values())
-        records = tell_main(json.dumps(_plain(failed)), failed=bool(failed), broken=broken)
+        records = gather_in_main(json.dumps(_plain(failed)), failed=bool(failed), broken=broken)
     except BrokenGroupError as group:
         _exit_for_others(place, failed, first=group.first)
     return _errors(failure for record in reversed(records) for failure in json.loads(record))
@@ -123,7 +129,7 @@ def _exit_for_others(place: Path, failed: Mapping[str, SegTransferError], *, fir
     for what, error in failed.items():
         _logger.error("%s: %s", what, error, extra=EVERY_PROCESS)
     can_go_on = record_failures(place, _plain(failed)) and session.session() != ""
-    _exit(GO_ON if can_go_on else next(iter(failed.values())).exit_code)
+    _exit(RESTART_CODE if can_go_on else next(iter(failed.values())).exit_code)
 
 
 def _exit(code: int) -> NoReturn:
@@ -142,7 +148,7 @@ def _add_recorded(places: Iterator[Path], failures: Failures) -> None:
 def _claimed(items: Sequence[Item], place: Callable[[Item], Path]) -> Iterator[tuple[Item, Lease | None]]:
     """The items, each while its lease is held; under torchrun the main process holds it for all."""
     if not is_main_process():
-        while (index := tell_all(None)) is not None:
+        while (index := broadcast_from_main(None)) is not None:
             yield items[index], None
         return
     waiting = list(range(len(items)))
@@ -151,7 +157,7 @@ def _claimed(items: Sequence[Item], place: Callable[[Item], Path]) -> Iterator[t
         for index in waiting:
             with acquire(place(items[index]), session.session()) as lease:
                 if lease is not None:
-                    tell_all(index)
+                    broadcast_from_main(index)
                     yield items[index], lease
                 else:
                     deferred.append(index)
@@ -159,7 +165,7 @@ def _claimed(items: Sequence[Item], place: Callable[[Item], Path]) -> Iterator[t
         if len(deferred) == len(waiting):
             time.sleep(_POLL_SECONDS)
         waiting = deferred
-    tell_all(None)
+    broadcast_from_main(None)
 
 
 def _rotated(items: Sequence[Item]) -> list[Item]:

@@ -29,7 +29,7 @@ from seg_transfer.progress import Tick, progress_of
 from seg_transfer.stages.failures import raise_if_failed
 from seg_transfer.store.lease import MAX_CRASHES, SESSION, failures_of_session, remove_expired
 from seg_transfer.store.session import ATTACHED, EVENT, WORKER
-from seg_transfer.training.launch import command, signal_of
+from seg_transfer.training.launch import launch_command, signal_of
 
 _logger = logging.getLogger(__name__)
 # Seconds that a process has to exit by itself when the command is interrupted.
@@ -88,7 +88,7 @@ def run_in_pool(
     number = max(len(shares), 1)
     threads = _threads(number * together)
     with progress_of(title) as tick:
-        pool = _Pool(command(arguments, together), tick)
+        pool = _Pool(launch_command(arguments, together), tick)
         try:
             for index in range(number):
                 device = {"CUDA_VISIBLE_DEVICES": shares[index]} if shares else {}

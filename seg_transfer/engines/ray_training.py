@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from seg_transfer.console import last_error_line
 from seg_transfer.errors import failure_with_code
 from seg_transfer.store.lease import MAX_CRASHES
-from seg_transfer.training.launch import command, signal_of
+from seg_transfer.training.launch import launch_command, signal_of
 
 
 def train_together(*, arguments: Sequence[str], processes: int) -> None:
@@ -33,7 +33,11 @@ def _run(arguments: Sequence[str], processes: int) -> tuple[int, str]:
     with tempfile.TemporaryFile("w+") as errors:
         # They end by themselves when their stdin is closed, as it is when this process is killed.
         process = subprocess.Popen(
-            command(arguments, processes), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            launch_command(arguments, processes),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
         )
         try:
             for line in process.stdout or ():

@@ -13,7 +13,7 @@ from pathlib import Path
 from seg_transfer.engines.job import Job, location_args
 from seg_transfer.errors import ConfigError, SegTransferError
 from seg_transfer.store.atomic import write_text
-from seg_transfer.training.launch import command
+from seg_transfer.training.launch import launch_command
 
 # Of each item: a task that has several needs the more.
 MAX_RESTARTS = 5
@@ -204,7 +204,7 @@ def _command(job: Job, tasks: int, resources: Resources) -> str:
     if job.stage.trains and resources.gpus:
         settings = replace(settings, workers=cpus - 1)
     arguments = replace(job, settings=settings, threads=cpus).command_line("here")
-    line = shlex.join(command([*arguments, "--shard"], processes))
+    line = shlex.join(launch_command([*arguments, "--shard"], processes))
     return f'{line} "$SLURM_ARRAY_TASK_ID/{tasks}"'
 
 

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seg_transfer.features.images import ImageBatch
-from seg_transfer.models.source_model import RGB, SourceModel
+from seg_transfer.models.entry import RGB
+from seg_transfer.models.source_model import SourceModel
 from seg_transfer.observations import Observations, PixelSample
 
 
@@ -23,9 +24,9 @@ def extract(
     mean: RGB | None = None,
     std: RGB | None = None,
 ) -> Observations:
-    """See a pixel sample through a source.
+    """Observe a pixel sample through a source, with one forward pass per batch of images.
 
-    Features and class scores are read at the centres of the sampled pixels by bilinear interpolation
+    Features and class scores are read at the centers of the sampled pixels by bilinear interpolation
     (``align_corners=False``) from the network's own maps; neither map is ever enlarged.
 
     Args:
@@ -36,8 +37,11 @@ def extract(
 
     Returns:
         features float32 (N, D) and source_probs float32 (N, C_s), in the order of the sample; image_embeddings float32
-        (M, D), the mean of the whole feature map of every image that has a pixel in the sample. Of a source that gives
+        (M, D), the mean of the whole feature map of every image that has a pixel in the sample. For a source that gives
         scores only, features and image_embeddings are None.
+
+    Raises:
+        ConfigError: The network fails on images of this size.
     """
     n_pixels = len(sample.labels)
     features = np.empty((n_pixels, source.n_features), np.float32)
@@ -51,10 +55,10 @@ def extract(
         for position, index in enumerate(batch.indices):
             rows = rows_of_image[index]
             if len(rows):
-                points = pixel_centres(sample, index, rows).to(maps.scores.device)
+                points = pixel_centers(sample, index, rows).to(maps.scores.device)
                 if maps.features is not None:
-                    features[rows] = read_at(maps.features[position], points).cpu().numpy()
-                probabilities[rows] = read_at(maps.scores[position], points).softmax(dim=1).cpu().numpy()
+                    features[rows] = interpolate_at(maps.features[position], points).cpu().numpy()
+                probabilities[rows] = interpolate_at(maps.scores[position], points).softmax(dim=1).cpu().numpy()
     return Observations(
         features=features if source.features_known else None,
         labels=sample.labels,
@@ -64,23 +68,40 @@ def extract(
     )
 
 
-def pixel_centres(sample: PixelSample, image: int, rows: npt.NDArray[np.int64]) -> Tensor:
-    """Centres of sampled pixels, float32 (n, 2) as (x, y), where the image spans [-1, 1] in both directions."""
+def pixel_centers(sample: PixelSample, image: int, rows: npt.NDArray[np.int64]) -> Tensor:
+    """Centers of sampled pixels of one image.
+
+    Args:
+        sample: The pixel sample.
+        image: Index of the image.
+        rows: Which of the sample's N pixels, all of this image.
+
+    Returns:
+        float32 (n, 2) as (x, y), where the image spans [-1, 1] in both directions.
+    """
     height, width = sample.image_sizes[image]
     x = (sample.columns[rows] + 0.5) / width
     y = (sample.rows[rows] + 0.5) / height
     return torch.from_numpy(np.stack([x, y], axis=1) * 2 - 1).float()
 
 
-def read_at(feature_map: Tensor, points: Tensor) -> Tensor:
-    """Interpolate a map (D, h, w) bilinearly at points (n, 2): (n, D). The rim's values hold beyond its centres."""
+def interpolate_at(feature_map: Tensor, points: Tensor) -> Tensor:
+    """Interpolate a map bilinearly at points; beyond the outermost centers the map continues with its border values.
+
+    Args:
+        feature_map: float32 (D, h, w).
+        points: float32 (n, 2) as `pixel_centers` returns them.
+
+    Returns:
+        (n, D).
+    """
     grid = points[None, None]
     values = F.grid_sample(feature_map[None], grid, mode="bilinear", padding_mode="border", align_corners=False)
     return values[0, :, 0].T
 
 
 def _rows_of_image(sample: PixelSample) -> list[npt.NDArray[np.int64]]:
-    """For every image, where its pixels stand in the sample."""
+    """For every image, the positions of its pixels in the sample."""
     order = np.argsort(sample.image_index, kind="stable")
     counts = np.bincount(sample.image_index, minlength=len(sample.image_ids))
     return np.split(order, np.cumsum(counts)[:-1])

@@ -1,24 +1,19 @@
-"""The images of a target as networks take them: resized, in batches of one size, decoded while the network computes."""
+"""The images of a target as networks take them: resized, in batches of one size, decoded while the network runs."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from seg_transfer.data.images import read_image, read_size, resize_to_short_side, short_side_size
+from seg_transfer.data.prefetch import prefetch
 from seg_transfer.data.records import Record
 
 Pixels = npt.NDArray[np.uint8]
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
-_THREADS = 2
-_AHEAD = 4
 
 
 class ImageBatch(NamedTuple):
@@ -49,7 +44,7 @@ class TargetImages:
         self._free_bytes = memory_bytes
 
     def __iter__(self) -> Iterator[ImageBatch]:
-        for batch in ahead(self._batch, self._plan):
+        for batch in prefetch(self._batch, self._plan):
             self._keep(batch)
             yield batch
 
@@ -64,25 +59,6 @@ class TargetImages:
         if batch.indices not in self._kept and batch.pixels.nbytes <= self._free_bytes:
             self._kept[batch.indices] = batch
             self._free_bytes -= batch.pixels.nbytes
-
-
-def ahead(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """Like `map`, but threads compute the next few results while the caller works on the last one.
-
-    >>> list(ahead(abs, [-1, 2, -3]))
-    [1, 2, 3]
-    """
-    with ThreadPoolExecutor(_THREADS) as threads:
-        waiting: deque[Future[_Result]] = deque()
-        try:
-            for item in items:
-                waiting.append(threads.submit(function, item))
-                if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            threads.shutdown(cancel_futures=True)
 
 
 def _batches_of_one_size(sizes: Sequence[tuple[int, int]], batch_size: int) -> Iterator[tuple[int, ...]]:

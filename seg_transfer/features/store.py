@@ -1,4 +1,4 @@
-"""The feature bank: a pair's observations in Parquet, float16, one row group per image."""
+"""The feature store: a pair's observations in Parquet, float16, one row group per image."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from seg_transfer.observations import Observations
 from seg_transfer.store.atomic import replaced_atomically
 
 _KEY = b"content_key"
-# Stands in the first row of each image; null in the others.
+# Set in the first row of each image; null in the others.
 _EMBEDDING = "image_embedding"
 
 
-def rounded(observations: Observations) -> Observations:
-    """The observations as the bank gives them back: features, probabilities and embeddings in float16.
+def to_float16(observations: Observations) -> Observations:
+    """Round features, probabilities and embeddings to float16, as the feature store returns them.
 
     Raises:
         ResultsError: A feature is beyond float16's range of 65504.
@@ -34,8 +34,17 @@ def rounded(observations: Observations) -> Observations:
     return Observations(features, observations.labels, probabilities, observations.image_index, embeddings)
 
 
-def write_bank(file: Path, observations: Observations, content_key: str) -> None:
-    """Store float16 observations whose images come one after another, in ascending order; whole or not at all."""
+def write_features(file: Path, observations: Observations, content_key: str) -> None:
+    """Store observations atomically.
+
+    Args:
+        file: Parquet file, replaced where it exists.
+        observations: Of `to_float16`, with the pixels of each image together and images in ascending order.
+        content_key: Key of all that decides them.
+
+    Raises:
+        ResultsError: The observations have no features, probabilities, image index or embeddings.
+    """
     features, probabilities = _present(observations.features), _present(observations.source_probs)
     image_index, embeddings = _present(observations.image_index), _present(observations.image_embeddings)
     schema = pa.schema(
@@ -49,7 +58,7 @@ def write_bank(file: Path, observations: Observations, content_key: str) -> None
         metadata={_KEY: content_key.encode()},
     )
     bounds = np.flatnonzero(np.diff(image_index, prepend=-1, append=-1))
-    # Plain bytes: dictionaries and statistics of feature vectors cost ten times the writing and say nothing.
+    # Plain bytes: dictionaries and statistics of feature vectors take ten times as long to write and are useless.
     options = {"use_dictionary": False, "write_statistics": False, "compression": "none", "write_page_checksum": True}
     with replaced_atomically(file) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
         for embedding, (start, end) in zip(embeddings, itertools.pairwise(bounds), strict=True):
@@ -63,14 +72,24 @@ def write_bank(file: Path, observations: Observations, content_key: str) -> None
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
-def read_bank(file: Path, content_key: str) -> Observations | None:
-    """Stored observations, or None where there are none with this key; raises ResultsError for a damaged file."""
+def read_features(file: Path, content_key: str) -> Observations | None:
+    """Read stored observations.
+
+    Args:
+        file: What `write_features` wrote.
+        content_key: The key that the observations must have.
+
+    Returns:
+        The observations in float16; None where there is no file, or one with another key.
+
+    Raises:
+        ResultsError: The file is damaged.
+    """
     if not file.exists():
         return None
     try:
         schema = pq.read_schema(file)
-        # Files of the first layout have no embeddings.
-        if (schema.metadata or {}).get(_KEY) != content_key.encode() or _EMBEDDING not in schema.names:
+        if (schema.metadata or {}).get(_KEY) != content_key.encode():
             return None
         table = pq.read_table(file, page_checksum_verification=True, partitioning=None)
         columns = {name: table[name] for name in ("features", "label", "source_probs", "image_index", _EMBEDDING)}
@@ -88,7 +107,9 @@ def read_bank(file: Path, content_key: str) -> Observations | None:
 
 def _present(array: npt.NDArray[np.generic] | None) -> npt.NDArray[np.generic]:
     if array is None:
-        raise ResultsError("the bank keeps observations with features, probabilities, image index and embeddings only")
+        raise ResultsError(
+            "the feature store needs observations with features, probabilities, image index and embeddings"
+        )
     return array
 
 

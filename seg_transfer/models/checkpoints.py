@@ -31,8 +31,13 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         Parameter name -> tensor on the CPU, without the ``module.`` prefix that DataParallel leaves.
 
     Raises:
-        CheckpointError: The file is missing, damaged, holds no tensors, or asks for Python objects beyond tensors
-            and plain containers. Pickled code is never run, whatever the environment says.
+        CheckpointError: The file is missing, damaged, holds no tensors, or holds Python objects other than tensors
+            and plain containers. Pickled code is never run, whatever the environment variables say.
+
+    Example:
+        >>> load_checkpoint("missing.pth")
+        Traceback (most recent call last):
+        seg_transfer.errors.CheckpointError: missing.pth: no such checkpoint file; check the path in the study
     """
     file = Path(path)
     if not file.is_file():
@@ -44,12 +49,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def read_plain_pickle(file: Path) -> object:
-    """Read what ``torch.save`` wrote, tensors and plain containers only; raises CheckpointError for all else."""
+    """Read what ``torch.save`` wrote, tensors and plain containers only; raises CheckpointError for anything else."""
     try:
         with warnings.catch_warnings():
-            # An unusual pickle protocol is warned of in many lines; it is read all the same, or refused below.
+            # torch warns of an unusual pickle protocol in many lines; the file is read anyway, or refused below.
             warnings.simplefilter("ignore")
-            # Passed explicitly: the environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD acts where it is left out.
+            # Passed explicitly: where it is omitted, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD would override the default.
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
@@ -58,19 +63,24 @@ def read_plain_pickle(file: Path) -> object:
             f"({reason.strip() or type(error).__name__}); save it as a plain state dict or as safetensors"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = reason_of(error).partition(". ")[0]  # advice that follows is to load it as code
+        reason = reason_of(error).partition(". ")[0]  # the advice that follows is to load it as code
         raise CheckpointError(f"{file}: not a readable checkpoint ({reason}); copy it again") from error
 
 
 def save_weights(state: Mapping[str, Tensor], file: Path) -> None:
-    """Write a state dict as safetensors, whole or not at all."""
+    """Write a state dict as safetensors, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with replaced_atomically(file) as temporary:
         safetensors.torch.save_file(tensors, temporary)
 
 
 def load_exactly(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load a whole network's weights; BatchNorm's counters, which decide nothing, may be missing.
+    """Load all weights of a network; BatchNorm's counters, which affect no output, may be missing.
+
+    Args:
+        network: Changed in place.
+        state: Parameter name -> tensor.
+        origin: Where the weights are from, for messages.
 
     Raises:
         CheckpointError: A parameter is missing, unknown, or of another shape; the message names the first one.
@@ -78,14 +88,14 @@ def load_exactly(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
     expected = network.state_dict()
     missing = [name for name in expected if name not in state and not name.endswith(".num_batches_tracked")]
     unknown = [name for name in state if name not in expected]
-    for names, what in ((missing, "lacks"), (unknown, "has, beyond those of the network,")):
+    for names, what in ((missing, "lacks"), (unknown, "has unknown")):
         if names:
-            raise CheckpointError(f"{origin}: {what} parameter {names[0]}; name weights of this very network")
+            raise CheckpointError(f"{origin}: {what} parameter {names[0]}; name weights of this network")
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:
             found, wanted = tuple(tensor.shape), tuple(expected[name].shape)
             raise CheckpointError(
-                f"{origin}: {name} has shape {found}, in the network {wanted}; name weights of this very network"
+                f"{origin}: {name} has shape {found}, in the network {wanted}; name weights of this network"
             )
     network.load_state_dict(dict(state), strict=False)
 
@@ -105,5 +115,5 @@ def _unwrap(file: Path, content: object) -> dict[str, Tensor]:
         raise CheckpointError(f"{file}: holds a {type(content).__name__}; expected parameter names with tensors")
     other = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if other:
-        raise CheckpointError(f"{file}: entry {other[0]} is no tensor; expected parameter names with tensors")
+        raise CheckpointError(f"{file}: entry {other[0]} is not a tensor; expected parameter names with tensors")
     return {str(name): tensor for name, tensor in content.items()}

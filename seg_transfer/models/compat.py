@@ -29,7 +29,7 @@ _EXTENSION = "mmcv._ext"
 
 
 class _MissingOperators(types.ModuleType):
-    """Stands in for ``mmcv._ext``: has every operator by name, runs none."""
+    """Stub of ``mmcv._ext``: has every operator by name, runs none."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -45,7 +45,7 @@ class _MissingOperators(types.ModuleType):
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the deprecations that mmseg and mmcv raise in their own code on import and when a network is built."""
+    """Silence the deprecation warnings of mmseg's and mmcv's own code on import and when a network is built."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -90,5 +90,5 @@ def _import() -> None:
                 del sys.modules[_EXTENSION]
         importlib.import_module("mmseg.models")
         logging = importlib.import_module("mmengine.logging")
-        # Building a network logs every parameter's initialization otherwise.
+        # Otherwise building a network logs the initialization of every parameter.
         logging.MMLogger.get_instance("mmengine", log_level="ERROR")

@@ -1,4 +1,4 @@
-"""Model configs as plain dicts: read one, fit it to a dataset, and find what a source is made of; without torch."""
+"""mmseg model configs as plain dicts: reading one, adapting it to a dataset, and its content key; without torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import copy
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from seg_transfer.data.plain import read_json, read_yaml
 from seg_transfer.errors import CheckpointError, ConfigError, reason_of
 from seg_transfer.models.compat import import_mmseg
 from seg_transfer.models.libraries import installed_version
+from seg_transfer.resources import shipped
 from seg_transfer.store.content_key import Key, content_key, sha256_of_file
 from seg_transfer.store.memo import is_settled, keep, name_of, recall, version_of
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
@@ -22,13 +23,13 @@ from seg_transfer.store.source_card import FILE_NAME, read_source_card
 ModelConfig = dict[str, Any]
 
 _HEADS = ("decode_head", "auxiliary_head")
-# Functions that a config may call and still say the same every time its files are read.
+# Functions that a config may call and still be the same every time its files are read.
 _PURE = {"dict", "list", "tuple", "set", "range", "len", "min", "max", "sum", "abs", "round", "sorted", "zip", "int"}
 _PURE |= {"float", "str", "bool", "enumerate"}
 _CHANGING = re.compile(r"\{\{\s*\$|custom_imports")
 _WHOLE = "dump the whole config (mmengine's Config.dump), or name the .py config, which is announced before it is run"
-# What reads a file of the config's choice, and decides nothing here: the checkpoint has the weights, and the weights of
-# classes are those of another training.
+# Fields that make mmseg read a file of the config's choice. They are dropped: the weights come from the checkpoint, and
+# class weights belong to the config's own training.
 _FILES = ("checkpoint_path", "class_weight")
 _INITIAL = ("init_cfg", "override")
 
@@ -36,17 +37,29 @@ _INITIAL = ("init_cfg", "override")
 def read_model_config(path: str | Path, *, memo: Path | None = None) -> ModelConfig:
     """Read the ``model`` entry of an mmseg config (.py, .json, .yaml) as a plain dict.
 
-    A .py config is code and is run: read only a file that its user named and trusts. With `memo`, a folder, it is run
-    only if it or a config it is based on has changed, or if it could say something else the next time. JSON and YAML
-    are data, whatever they say.
+    A .py config is code and is run: read only a file that the user named and trusts. JSON and YAML are data.
+
+    Args:
+        path: The config file.
+        memo: Folder of results kept between processes. With it a .py config is run only if it or a config it is based
+            on has changed, or if its result may differ every time.
+
+    Raises:
+        ConfigError: There is no such file, or it holds no segmentor.
     """
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"{file}: no such model config; check the path in the study")
     if file.suffix != ".py":
         return _segmentor(_read_data(file), str(file))
-    model = _known(file, memo) if memo else None
+    model = _recalled(file, memo) if memo else None
     return _segmentor(_run(file, memo) if model is None else model, str(file))
+
+
+def code_configs_among(configs: Iterable[Path]) -> list[Path]:
+    """The model configs that are Python code from elsewhere: reading one runs it."""
+    own = shipped("configs").resolve()
+    return sorted(path for path in configs if path.suffix == ".py" and not path.is_relative_to(own))
 
 
 def _segmentor(model: object, origin: str) -> ModelConfig:
@@ -85,17 +98,17 @@ def _run(file: Path, memo: Path | None) -> Any:
         config = Config.fromfile(file).to_dict()
         files = list(dict.fromkeys(_files_of(file))) if memo else []
     except Exception as error:  # a config is arbitrary code and fails in arbitrary ways
-        raise ConfigError(f"{file}: not a readable mmengine config ({reason_of(error)}); mend the config") from error
+        raise ConfigError(f"{file}: not a readable mmengine config ({reason_of(error)}); fix the config") from error
     model = with_registered_names(config.get("model"))
     versions = {str(one.absolute()): version_of(one) for one in files}
     if memo and all(is_settled(one, began) for one in versions.values()) and all(map(_is_plain, files)):
-        keep(_place(file, memo), {"reader": _reader(), "files": versions, "model": model})
+        keep(_memo_file(file, memo), {"reader": _reader(), "files": versions, "model": model})
     return model
 
 
-def _known(file: Path, memo: Path) -> Any:
-    """What was read last time, where every file that it was read from is still the same; else None."""
-    kept = recall(_place(file, memo))
+def _recalled(file: Path, memo: Path) -> Any:
+    """What was read last time, where every file that it was read from is unchanged; else None."""
+    kept = recall(_memo_file(file, memo))
     files = kept.get("files")
     if kept.get("reader") != _reader() or not isinstance(files, dict) or not files:
         return None
@@ -106,7 +119,7 @@ def _known(file: Path, memo: Path) -> Any:
     return kept.get("model") if same else None
 
 
-def _place(file: Path, memo: Path) -> Path:
+def _memo_file(file: Path, memo: Path) -> Path:
     return memo / "configs" / f"{name_of([str(file.absolute())])}.json"
 
 
@@ -124,7 +137,7 @@ def _files_of(file: Path) -> Iterator[Path]:
 
 
 def _is_plain(file: Path) -> bool:
-    """Whether a config says the same every time: it reads no environment, imports nothing and opens no file."""
+    """Whether a config gives the same result every time: it reads no environment, imports nothing and opens no file."""
     text = file.read_text(encoding="utf-8")
     if _CHANGING.search(text):
         return False
@@ -136,12 +149,12 @@ def _is_plain(file: Path) -> bool:
 def portable(model: Mapping[str, Any]) -> ModelConfig:
     """The same network without what depends on the machine: no downloads of weights, BN for SyncBN, plain JSON types.
 
-    Batch normalisation over several processes is switched on again by the training loop where it runs on several.
+    A training in several processes on CUDA turns BN into SyncBN again.
     """
     plain: ModelConfig = json.loads(json.dumps(_portable(model)))
     preprocessor = plain.get("data_preprocessor")
     if isinstance(preprocessor, dict):
-        # Images come in one size here; padding them to the crop size of the config's own training would drown them.
+        # Padding to the crop size of the config's own training would add borders that the images here do not have.
         preprocessor.pop("size", None)
         preprocessor["size_divisor"] = 1
     return plain
@@ -153,7 +166,7 @@ def _portable(value: Any, key: object = None) -> Any:
         kept = {name: _portable(item, name) for name, item in value.items() if not _reads_a_file(item, name)}
         name = _last_part(kept.get("type"))
         if name == "TIMMBackbone":
-            return {**kept, "pretrained": False}  # the default is to download weights
+            return {**kept, "pretrained": False}  # by default it downloads weights
         return {**kept, "type": "BN"} if name == "SyncBN" else kept
     if isinstance(value, list | tuple):
         return [_portable(item, key) for item in value if not _reads_a_file(item, key)]
@@ -185,7 +198,7 @@ def n_classes_of(model: Mapping[str, Any]) -> int:
 
 
 def with_classes(model: ModelConfig, n_classes: int) -> ModelConfig:
-    """The same network with a classifier for `n_classes` classes; class weights of the loss go with the old ones."""
+    """The same network with a classifier for `n_classes` classes, and without class weights of the old classes."""
     changed = copy.deepcopy(model)
     for head in heads(changed):
         head["num_classes"] = n_classes
@@ -197,10 +210,10 @@ def with_classes(model: ModelConfig, n_classes: int) -> ModelConfig:
     return changed
 
 
-def with_normalisation(
+def with_normalization(
     model: ModelConfig, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> ModelConfig:
-    """The same network with images normalised by `mean` and `std` (RGB, fractions of 255)."""
+    """The same network with images normalized by `mean` and `std` (RGB, fractions of 255)."""
     preprocessor = {
         "type": "SegDataPreProcessor",
         "mean": [255 * value for value in mean],
@@ -216,7 +229,13 @@ def with_normalisation(
 def source_key(config: str | Path, checkpoint: str | Path | None = None, *, memo: Path | None = None) -> Key:
     """Key of a source's config and weights, without loading it: equal keys mean equal feature maps.
 
-    `memo` is a folder in which what was made of files that do not change is kept.
+    Args:
+        config, checkpoint: As for `load_source_model`.
+        memo: Folder in which hashes of files that do not change are kept.
+
+    Raises:
+        ConfigError: The config cannot be read.
+        CheckpointError: The weights are missing, or are not those that ``source.json`` describes.
     """
     model, weights = resolve(config, checkpoint, memo=memo)
     if weights is not None and not weights.is_file():
@@ -230,7 +249,7 @@ def source_key(config: str | Path, checkpoint: str | Path | None = None, *, memo
 def resolve(
     config: str | Path | ModelConfig, checkpoint: str | Path | None, *, memo: Path | None = None
 ) -> tuple[ModelConfig, Path | None]:
-    """The model dict, without auxiliary heads, and the weights file that the arguments of `load_source_model` mean."""
+    """The model dict, without auxiliary heads, and the weights file for the arguments of `load_source_model`."""
     weights = Path(checkpoint) if checkpoint is not None else None
     if isinstance(config, dict):
         model = _segmentor(config, origin_of(config))

@@ -1,4 +1,4 @@
-"""Which device networks run on."""
+"""Choosing the device that networks run on."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from seg_transfer.errors import ConfigError
 
 
 def chosen_device(wanted: str) -> str:
-    """The device that "auto", or a name of torch's such as "cuda:1", means on this machine.
+    """The torch device for an option's value.
 
-    Raises ConfigError for one that cannot be used here.
+    Args:
+        wanted: "auto", which means CUDA where it is available, or a torch device such as "cuda:1".
+
+    Raises:
+        ConfigError: The device cannot be used here.
     """
     import torch
 

@@ -1,23 +1,29 @@
-"""The versions of the libraries whose change moves features. Read from what is installed; none is imported."""
+"""Versions of the libraries that features depend on, from the installed distributions; nothing is imported."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
-_MMSEG = ("mmsegmentation", "mmseg")
-# Kind of source -> the library that has its networks: its distribution, and the package that is imported.
-_OF_KIND = {"study": _MMSEG, "mmseg": _MMSEG, "transformers": ("transformers",) * 2, "timm": ("timm",) * 2}
+from seg_transfer.models.entry import Library
+
+_PILLOW = Library("Pillow", "PIL")
 
 
-def library_versions(kind: str) -> dict[str, str]:
-    """Library -> version, for what the features of a kind of source come from; of torch, major and minor version only.
+def library_versions(libraries: Iterable[Library]) -> dict[str, str]:
+    """Versions of torch (major and minor version only), Pillow, and these libraries, from which features come.
 
     Builds of one version count as one: "2.13.0+cpu" is 2.13.
+
+    Args:
+        libraries: Those of a source's entry.
+
+    Returns:
+        Distribution -> version, "not installed" where it is not.
     """
-    own = [_OF_KIND[kind]] if kind in _OF_KIND else []
-    found = {name: installed_version(name, package) for name, package in [("Pillow", "PIL"), *own]}
+    found = {name: installed_version(name, package) for name, package in [_PILLOW, *libraries]}
     return {"torch": ".".join(installed_version("torch", "torch").split(".")[:2]), **found}
 
 
@@ -27,6 +33,6 @@ def installed_version(distribution: str, package: str) -> str:
     try:
         return version(distribution).partition("+")[0]
     except PackageNotFoundError:
-        # Forks have other names. Looking through all distributions takes a while: only where there is the package.
+        # A fork has another name. Searching all distributions is slow, so only where the package exists.
         providers = packages_distributions().get(package, []) if PathFinder.find_spec(package) else []
         return version(providers[0]).partition("+")[0] if providers else "not installed"

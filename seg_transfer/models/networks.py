@@ -1,4 +1,4 @@
-"""mmseg networks from their configs: build one, load weights into it."""
+"""mmseg networks: building one from its config, loading weights into it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ _CLASSIFIER = "conv_seg"
 
 
 def build_network(model: ModelConfig, *, seed: int, origin: str = "model config") -> nn.Module:
-    """Build an mmseg segmentor with randomly initialised weights that depend on `seed` alone.
+    """Build an mmseg segmentor with randomly initialized weights that depend on `seed` alone.
 
-    The config may be from anywhere: it names what is registered, and has nothing read, fetched or run.
+    The config may be untrusted: it names what is registered, and cannot read files, download or run anything.
+
+    Args:
+        model: The ``model`` entry of an mmseg config.
+        seed: Of the weights.
+        origin: Where the config is from, for messages.
 
     Raises:
         ConfigError: It cannot be built, or names anything else; the message begins with `origin`.
@@ -34,8 +39,8 @@ def build_network(model: ModelConfig, *, seed: int, origin: str = "model config"
         try:
             with DefaultScope.overwrite_default_scope("mmseg"):
                 network: nn.Module = MODELS.build(ConfigDict(named))
-                initialise: Callable[[], None] = getattr(network, "init_weights")  # noqa: B009  mmseg types are unknown
-                initialise()
+                initialize: Callable[[], None] = getattr(network, "init_weights")  # noqa: B009  mmseg types are unknown
+                initialize()
         except Exception as error:  # the registry raises whatever a constructor raises
             raise ConfigError(
                 f"{origin}: field model: {named.get('type')} cannot be built ({reason_of(error)}); correct it, or "
@@ -44,13 +49,13 @@ def build_network(model: ModelConfig, *, seed: int, origin: str = "model config"
     return network
 
 
-def placed(network: nn.Module, device: str) -> nn.Module:
-    """Move a network to a device, in the memory layout that convolutions are fastest in."""
+def to_device(network: nn.Module, device: str) -> nn.Module:
+    """Move a network to a device, in the memory layout in which convolutions are fastest."""
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def classifier_name(network: nn.Module) -> str:
-    """Dotted name of the last main head's 1x1 classifier layer."""
+    """Dotted name of the last main head's 1x1 classifier layer; raises ConfigError where it has none."""
     head = network.get_submodule("decode_head")
     prefix = f"decode_head.{len(head) - 1}" if isinstance(head, nn.ModuleList) else "decode_head"
     name = f"{prefix}.{_CLASSIFIER}"
@@ -63,7 +68,7 @@ def classifier_name(network: nn.Module) -> str:
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load a whole network's weights; auxiliary heads of the checkpoint that the network lacks are left out.
+    """Load all weights of a network; auxiliary heads of the checkpoint that the network lacks are ignored.
 
     Raises:
         CheckpointError: A parameter is missing, unknown, or of another shape; the message names the first one.
@@ -72,19 +77,19 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
 
 
 def load_weights_except_classifiers(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load all weights but the classifier layers', which keep their fresh initialisation for new classes."""
+    """Load all weights except those of the classifier layers, which keep their new initialization for new classes."""
     _load_where(network, state, origin, lambda name: not _is_classifier(name))
 
 
 def _load_where(network: nn.Module, state: Mapping[str, Tensor], origin: str, wanted: Callable[[str], bool]) -> None:
-    """Load the parameters whose names are wanted; they must be the same in the network and in the state."""
+    """Load the parameters whose names are wanted; network and state must have the same ones."""
     some = {name: tensor for name, tensor in state.items() if wanted(name)}
     _check_fit(some, {name: tensor for name, tensor in network.state_dict().items() if wanted(name)}, origin)
     network.load_state_dict(some, strict=False)
 
 
 def load_backbone(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load backbone weights, as ImageNet checkpoints hold them: with or without the prefix, with other heads."""
+    """Load backbone weights from an ImageNet checkpoint: with or without the prefix, with another head."""
     prefix = "backbone."
     backbone = network.get_submodule("backbone")
     expected = backbone.state_dict()
@@ -109,9 +114,9 @@ def _check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], orig
                     f"{origin}: classifier has {found[0]} classes where its config has {wanted[0]}; "
                     "correct num_classes or name the right checkpoint"
                 )
-            raise CheckpointError(f"{origin}: {name} has shape {found}, its config makes {wanted}; name its own config")
+            raise CheckpointError(f"{origin}: {name} has shape {found}, its config needs {wanted}; name its own config")
     unknown = sorted(state.keys() - expected.keys())
     if unknown:
         raise CheckpointError(
-            f"{origin}: has parameter {unknown[0]} that its config does not make; name its own config"
+            f"{origin}: has parameter {unknown[0]} that its config does not have; name its own config"
         )

@@ -1,4 +1,4 @@
-"""The arithmetic in which networks of float32 compute: float32, on every device."""
+"""Networks of float32 compute in float32, on every device."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 
 @contextlib.contextmanager
 def plain_float32() -> Iterator[None]:
-    """Switch off what stands in for float32: TF32, with 10 bits of mantissa, and bfloat16; afterwards all is as before.
+    """Disable TF32 (10 bits of mantissa) and bfloat16 in place of float32, and restore the settings afterwards.
 
-    By default CUDA convolves in TF32, and code of a model may have allowed more. torch has two sets of switches and
-    stops where they disagree, so both are set.
+    By default CUDA convolves in TF32, and a model's code may have enabled more. torch has two sets of settings and
+    raises an error where they disagree, so both are set.
     """
     newer = [(switch, switch.fp32_precision) for switch in _switches()]
     products = _unless_they_disagree(torch.get_float32_matmul_precision)
@@ -35,7 +35,7 @@ def plain_float32() -> Iterator[None]:
 
 
 def _switches() -> list[Any]:
-    """The newer switches, one for each kind of operation; an older one stands for several of them."""
+    """The newer settings, one for each kind of operation; an older one covers several of them."""
     cuda: Any = torch.backends.cuda
     cudnn: Any = torch.backends.cudnn
     mkldnn: Any = torch.backends.mkldnn

@@ -1,6 +1,7 @@
-"""Names in model configs: those that mmsegmentation's registries hold, and no others.
+"""Names in model configs: only those in mmsegmentation's registries.
 
-A registry of mmengine imports what it does not hold: it would run ``subprocess.run`` where a config has that as a type.
+A registry of mmengine imports a name that it does not have: it would run ``subprocess.run`` if a config names that as a
+type.
 """
 
 from __future__ import annotations
@@ -16,21 +17,25 @@ from typing import Any
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.compat import import_mmseg
 
-# Networks that open files and import classes of their config's choice; they cannot do without.
+# Networks that must open files and import classes of their config's choice.
 _REFUSED = {"VPD"}
 _RULE = (
     "only what mmsegmentation's registries hold is built; choose such a name, import what registers yours in a .py "
     "config, or bring the network by a factory: both are announced before they are run"
 )
 _NAMES = ("type", "_scope_")
-# Where names need no prefix: a network is built in the scope of mmseg, whose registry looks into that of mmengine too.
+# Scopes whose names need no prefix: a network is built in the scope of mmseg, whose registry falls back to mmengine's.
 _PLAIN = {"mmseg", "mmengine"}
 
 
 def registered(model: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """A model config with the name of what is registered as every ``type``, at every depth.
+    """Replace every ``type`` in a model config, at every depth, by the name under which its class is registered.
 
-    A dotted name, as lazily imported configs have them, becomes that of the registered class; nothing is imported.
+    Dotted names, as lazily imported configs have them, are replaced too; nothing is imported.
+
+    Args:
+        model: The ``model`` entry of an mmseg config.
+        origin: Where it is from, for messages.
 
     Raises:
         ConfigError: A type is not registered; the message begins with `origin`, the file that the config is from.
@@ -40,7 +45,7 @@ def registered(model: Mapping[str, Any], origin: str) -> dict[str, Any]:
 
 
 def with_registered_names(model: Any) -> Any:
-    """The same, with every other type as it is."""
+    """As `registered`, but a type that is not registered stays as it is."""
     known, classes = _registered_names("model config")
     return _renamed(model, "model", lambda name, _field: _found(known, classes, name) or name)
 
@@ -78,18 +83,18 @@ def _registered_names(origin: str) -> tuple[set[str], dict[tuple[str, str], str]
     classes: dict[tuple[str, str], str] = {}
     for root in (mmengine.registry.MODELS, mmengine.registry.TASK_UTILS, mmengine.registry.WEIGHT_INITIALIZERS):
         for registry in (root, *root.children.values()):
-            for name, made in registry.module_dict.items():
+            for name, registered_class in registry.module_dict.items():
                 with_scope = f"{registry.scope}.{name}"
                 known |= {with_scope, registry.scope, *([name] if registry.scope in _PLAIN else [])}
-                package = str(getattr(made, "__module__", "")).partition(".")[0]
-                own_name = str(getattr(made, "__qualname__", ""))
+                package = str(getattr(registered_class, "__module__", "")).partition(".")[0]
+                own_name = str(getattr(registered_class, "__qualname__", ""))
                 classes.setdefault((package, own_name), name if registry.scope in _PLAIN else with_scope)
     return known, classes
 
 
 @contextlib.contextmanager
 def only_registered() -> Iterator[None]:
-    """Meanwhile registries find what they hold and import nothing, wherever a name in a config stands."""
+    """Within the context registries find only what they have, and import nothing."""
     import_mmseg()
     registry: Any = import_module("mmengine.registry.registry")
     before = registry.get_object_from_string, registry.import_module

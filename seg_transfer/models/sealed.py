@@ -1,9 +1,9 @@
-"""Building networks from data of unknown origin with the ways out closed.
+"""Building networks from untrusted configs without access to processes, the network or other files.
 
-A config is data, but the libraries that build networks from one do more with its words than one can list: load files,
-download weights, import modules, start programs. Here is what they cannot do meanwhile, whatever a config says.
+A config is data, but the libraries that build networks from it can do many things with its values: load files, download
+weights, import modules, start programs. This module blocks these, whatever a config contains.
 
-This is no sandbox for code: none of unknown origin runs here, only that of the installed libraries.
+It is no sandbox for code: only code of the installed libraries runs here, none of unknown origin.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _is_sealed: ContextVar[bool] = ContextVar("is_sealed", default=False)
 
 @contextlib.contextmanager
 def sealed() -> Iterator[None]:
-    """Meanwhile this thread starts no process, reaches no network, and opens no file but those of installed modules.
+    """Within the context this thread cannot start processes, use the network, or open files but installed modules.
 
-    What tries raises PermissionError, which the library at work may raise again as an error of its own.
+    An attempt raises PermissionError, which the library may turn into an error of its own.
     """
     _watch()
-    installation()  # looked for before: that opens files
+    installation()  # computed before: that opens files
     token = _is_sealed.set(True)
     try:
         yield
@@ -43,27 +43,27 @@ def sealed() -> Iterator[None]:
 
 @cache
 def _watch() -> None:
-    """Python tells an audit hook of each such event before it happens; a hook cannot be removed, so there is one."""
+    """Add an audit hook, which Python calls before each such event. It cannot be removed, so it is added once."""
     sys.addaudithook(_refuse)
 
 
 @cache
 def installation() -> tuple[str, ...]:
-    """The folders that Python and the libraries lie in, each with a separator behind it."""
+    """The folders of Python and of the libraries, each with a trailing separator."""
     places = [sys.prefix, sys.base_prefix, *filter(_holds_distributions, sys.path), *map(_folder_of, _LIBRARIES)]
     return tuple({os.path.realpath(place) + os.sep for place in places if place})
 
 
 def _holds_distributions(place: str) -> bool:
-    """Whether pip installed something there, as into a user's own folder or one of PYTHONPATH."""
+    """Whether pip installed something there, such as in the user's site folder or one on PYTHONPATH."""
     return bool(place) and any(Path(place).glob("*.dist-info"))
 
 
 def _folder_of(library: str) -> str:
-    """Where a library lies, which may be a checkout; "" without it."""
+    """The folder of a library, which may be a checkout; "" where it is not installed."""
     try:
         spec = importlib.util.find_spec(library)
-    except ValueError:  # a module that does not say where it is from
+    except ValueError:  # a module without a spec
         return ""
     return str(Path(spec.origin).parent) if spec is not None and spec.origin is not None else ""
 
@@ -80,7 +80,7 @@ def _refuse(event: str, details: tuple[Any, ...]) -> None:
 
 
 def _may_open(path: object, _mode: str | None, flags: int) -> bool:
-    """Whether a file is one of the installation, open already, or new, as temporary ones are: it shows nothing."""
+    """Whether a file is part of the installation, open already, or new, such as a temporary one."""
     if not isinstance(path, str | bytes | os.PathLike) or flags & os.O_EXCL:
         return True
     return os.path.realpath(os.fsdecode(path)).startswith(installation())

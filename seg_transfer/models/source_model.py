@@ -9,35 +9,34 @@ import torch
 from torch import Tensor, nn
 
 from seg_transfer.errors import ConfigError
-from seg_transfer.models.answers import (
-    FeatureMaps,
-    answer_of,
-    hooked,
-    is_answered,
-    is_distribution,
-    only_score_map,
-    score_maps,
-)
 from seg_transfer.models.checkpoints import load_checkpoint
 from seg_transfer.models.configs import ModelConfig, n_classes_of, origin_of, resolve
-from seg_transfer.models.networks import build_network, classifier_name, load_weights, placed
-
-RGB = tuple[float, float, float]
+from seg_transfer.models.entry import RGB
+from seg_transfer.models.networks import build_network, classifier_name, load_weights, to_device
+from seg_transfer.models.outputs import (
+    FeatureMaps,
+    is_distribution,
+    matches_output,
+    run_network,
+    run_with_hook,
+    score_maps,
+    single_score_map,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceModel:
-    """A network in evaluation mode with the layer that its pixel features are read from.
+    """A network in evaluation mode, and the layer that its pixel features are read before.
 
     Attributes:
-        network: Takes normalised images (B, 3, H, W), float32, on its device.
+        network: Takes normalized images (B, 3, H, W), float32, on its device.
         classifier: Its last linear or 1x1 layer: the input is the feature map, the output the class scores. A linear
-            layer has the channels last. None where only the network's answer can be read.
+            layer has the channels last. None where only the network's output is used.
         n_features: D, the channels of the feature map; 0 without a classifier.
         n_classes: C_s, the classes the network scores.
         mean, std: Of the images the network was trained on (RGB, fractions of 255).
         channel_order: The order of the channels in which the network takes images, "rgb" or "bgr".
-        answers_probabilities: Without a classifier: the answer is class probabilities, no scores before a softmax.
+        outputs_probabilities: Without a classifier: the output is class probabilities, not scores before a softmax.
     """
 
     network: nn.Module
@@ -47,11 +46,11 @@ class SourceModel:
     mean: RGB
     std: RGB
     channel_order: str
-    answers_probabilities: bool = False
+    outputs_probabilities: bool = False
 
     @property
     def features_known(self) -> bool:
-        """Whether there are features; else there are scores only."""
+        """Whether the source has features; otherwise it has scores only."""
         return self.classifier is not None
 
     def feature_maps(self, images: Tensor, mean: RGB | None = None, std: RGB | None = None) -> FeatureMaps:
@@ -63,29 +62,37 @@ class SourceModel:
 
         Returns:
             The feature map before the classifier and the class scores, both at the network's own stride. Without a
-            classifier, no features, and the scores as the network answers them.
+            classifier, no features, and the scores as the network outputs them.
 
         Raises:
             ConfigError: The network fails on images of this size.
         """
-        normalised = self.normalised(images, mean or self.mean, std or self.std)
+        normalized = self.normalize(images, mean or self.mean, std or self.std)
         if self.classifier is None:
-            return FeatureMaps(None, self._scores_in(answer_of(self.network, normalised)))
-        return hooked(self.network, self.classifier, normalised)[0]
+            return FeatureMaps(None, self._scores_in(run_network(self.network, normalized)))
+        return run_with_hook(self.network, self.classifier, normalized)[0]
 
-    def _scores_in(self, answer: object) -> Tensor:
-        scores = only_score_map(self.network, answer, self.n_classes).float()
-        # The softmax of the logarithm gives the probabilities again.
-        return scores.clamp_min(torch.finfo(scores.dtype).tiny).log() if self.answers_probabilities else scores
+    def _scores_in(self, output: object) -> Tensor:
+        scores = single_score_map(self.network, output, self.n_classes).float()
+        # The softmax of the logarithm of probabilities are these probabilities.
+        return scores.clamp_min(torch.finfo(scores.dtype).tiny).log() if self.outputs_probabilities else scores
 
-    def normalised(self, images: Tensor, mean: RGB, std: RGB) -> Tensor:
-        """What the network takes for uint8 RGB images: (pixel / 255 - mean) / std, in its own order of channels."""
+    def normalize(self, images: Tensor, mean: RGB, std: RGB) -> Tensor:
+        """Turn images into the network's input: (pixel / 255 - mean) / std, in its own order of channels.
+
+        Args:
+            images: uint8 (B, 3, H, W), RGB.
+            mean, std: RGB, fractions of 255.
+
+        Returns:
+            float32 (B, 3, H, W) on the network's device.
+        """
         weight = next((self.classifier or self.network).parameters())
         shape = (1, 3, 1, 1)
-        centre = 255 * torch.tensor(mean, device=weight.device).view(shape)
+        center = 255 * torch.tensor(mean, device=weight.device).view(shape)
         spread = 255 * torch.tensor(std, device=weight.device).view(shape)
-        normalised = (images.to(weight.device, torch.float32) - centre) / spread
-        ordered = normalised.flip(1) if self.channel_order == "bgr" else normalised
+        normalized = (images.to(weight.device, torch.float32) - center) / spread
+        ordered = normalized.flip(1) if self.channel_order == "bgr" else normalized
         return ordered.contiguous(memory_format=torch.channels_last)
 
 
@@ -100,12 +107,15 @@ def load_source_model(
     """Load any mmseg EncoderDecoder as a source model.
 
     Args:
-        config: An mmseg config file (a .py file is run), its ``model`` dict, or a ``source.json`` that the training
-            of a source wrote (runs no code; its weights lie beside it).
-        checkpoint: Weights for it; None takes those beside ``source.json``, or random ones for any other config.
+        config: An mmseg config file (a .py file is run), its ``model`` dict, or the ``source.json`` of a source that
+            was trained here (runs no code; its weights lie beside it).
+        checkpoint: Its weights; None means those beside ``source.json``, or random ones for any other config.
         device: A torch device, e.g. "cuda:1".
         seed: Of the random weights.
-        scores_only: Read the network's answer and no features, as for a network that does not end in a classifier.
+        scores_only: Use the network's output and no features, as for a network that does not end in a classifier.
+
+    Returns:
+        The source model, in evaluation mode.
 
     Raises:
         ConfigError: The config is unreadable, or its class scores are not the output of a 1x1 classifier.
@@ -115,24 +125,28 @@ def load_source_model(
     network = build_network(model, seed=seed, origin=origin_of(config))
     if weights is not None:
         load_weights(network, load_checkpoint(weights), str(weights))
-    placed(network, device)
+    to_device(network, device)
     if scores_only:
-        return source_of_scores(network, *_normalisation(model), n_classes=n_classes_of(model))
-    return checked(as_source_model(network, model))
+        return source_of_scores(network, *_normalization(model), n_classes=n_classes_of(model))
+    return verify_classifier_output(as_source_model(network, model))
 
 
 def as_source_model(network: nn.Module, model: ModelConfig) -> SourceModel:
-    """See a network that was built from `model` as a source; switches it to evaluation mode."""
+    """Wrap a network that was built from `model` as a source; switches it to evaluation mode.
+
+    Raises:
+        ConfigError: The network has no 1x1 classifier, or the config's normalization is not of three channels.
+    """
     network.eval()
     name = classifier_name(network)
     n_features, _ = sizes_of(network.get_submodule(name), name)
-    return SourceModel(network, network.get_submodule(name), n_features, n_classes_of(model), *_normalisation(model))
+    return SourceModel(network, network.get_submodule(name), n_features, n_classes_of(model), *_normalization(model))
 
 
-def _normalisation(model: ModelConfig) -> tuple[RGB, RGB, str]:
+def _normalization(model: ModelConfig) -> tuple[RGB, RGB, str]:
     """Mean and std in RGB order as fractions of 255, and the order of channels that the network takes.
 
-    mmseg reads images as BGR and `bgr_to_rgb` turns them; its mean and std are in the order after that.
+    mmseg reads images as BGR, and `bgr_to_rgb` reverses the channels; its mean and std are in the order after that.
     """
     preprocessor = model.get("data_preprocessor") or {}
     mean, std = (
@@ -147,10 +161,16 @@ def _normalisation(model: ModelConfig) -> tuple[RGB, RGB, str]:
 
 
 def source_of(network: nn.Module, classifier: str, mean: RGB, std: RGB, channel_order: str) -> SourceModel:
-    """See any network as a source that reads features before its layer `classifier` (a dotted name).
+    """Wrap any network as a source that reads features before its layer `classifier`.
+
+    Args:
+        network: Takes normalized images (B, 3, H, W); switched to evaluation mode.
+        classifier: Dotted name of its last linear or 1x1 layer.
+        mean, std: Of the images it takes, RGB, fractions of 255.
+        channel_order: "rgb" or "bgr".
 
     Raises:
-        ConfigError: That layer does not exist, is no linear or 1x1 layer of a map, or does not give the answer.
+        ConfigError: That layer does not exist, is no linear or 1x1 layer of a map, or its output is not the network's.
     """
     network.eval()
     try:
@@ -160,28 +180,34 @@ def source_of(network: nn.Module, classifier: str, mean: RGB, std: RGB, channel_
         raise ConfigError(
             f"network {type(network).__name__}: has no layer {classifier!r}; its last ones are {', '.join(names[-3:])}"
         ) from error
-    return checked(SourceModel(network, layer, *sizes_of(layer, classifier), mean, std, channel_order))
+    return verify_classifier_output(SourceModel(network, layer, *sizes_of(layer, classifier), mean, std, channel_order))
 
 
 def source_of_scores(
     network: nn.Module, mean: RGB, std: RGB, channel_order: str, n_classes: int | None = None
 ) -> SourceModel:
-    """See any network as a source of class probabilities alone: its answer is class scores, or probabilities.
+    """Wrap any network as a source of class probabilities alone: its output is class scores, or probabilities.
+
+    Args:
+        network: Takes normalized images (B, 3, H, W); switched to evaluation mode.
+        mean, std: Of the images it takes, RGB, fractions of 255.
+        channel_order: "rgb" or "bgr".
+        n_classes: Its classes, where they are known.
 
     Raises:
-        ConfigError: The answer does not hold exactly one map of scores (of `n_classes` classes, where that is given).
+        ConfigError: The output does not have exactly one score map (of `n_classes` classes, where that is given).
     """
     network.eval()
     source = SourceModel(network, None, 0, 0, mean, std, channel_order)
-    answer = answer_of(network, source.normalised(_probe(), mean, std))
-    scores = only_score_map(network, answer, n_classes)
+    output = run_network(network, source.normalize(_probe(), mean, std))
+    scores = single_score_map(network, output, n_classes)
     if scores.shape[1] < 2:
-        raise ConfigError(f"network {type(network).__name__}: answers with one channel; a channel per class is needed")
-    return replace(source, n_classes=scores.shape[1], answers_probabilities=is_distribution(scores))
+        raise ConfigError(f"network {type(network).__name__}: returns one channel; a channel per class is needed")
+    return replace(source, n_classes=scores.shape[1], outputs_probabilities=is_distribution(scores))
 
 
 def sizes_of(classifier: nn.Module, name: str) -> tuple[int, int]:
-    """Features and classes of a linear or 1x1 layer; raises ConfigError for any other."""
+    """Numbers of features and classes of a linear or 1x1 layer; raises ConfigError for any other layer."""
     if isinstance(classifier, nn.Linear):
         return classifier.in_features, classifier.out_features
     if isinstance(classifier, nn.Conv2d) and classifier.kernel_size == (1, 1) and classifier.groups == 1:
@@ -192,25 +218,28 @@ def sizes_of(classifier: nn.Module, name: str) -> tuple[int, int]:
     )
 
 
-def checked(source: SourceModel) -> SourceModel:
-    """The same source; raises ConfigError unless the network's answer is the output of its classifier.
+def verify_classifier_output(source: SourceModel) -> SourceModel:
+    """Return the same source, after checking that the network's output is the output of its classifier.
 
-    The network may resize it bilinearly afterwards. Where the answer is anything else, the classifier's input would not
+    The network may resize it bilinearly afterwards. If the output were anything else, the classifier's input would not
     be the last features.
+
+    Raises:
+        ConfigError: The output is another one, or the classifier sees no feature map.
     """
     assert source.classifier is not None
-    images = source.normalised(_probe(), source.mean, source.std)
-    maps, answer = hooked(source.network, source.classifier, images)
+    images = source.normalize(_probe(), source.mean, source.std)
+    maps, output = run_with_hook(source.network, source.classifier, images)
     assert maps.features is not None
     is_map = maps.scores.dim() == 4 and maps.features.shape[2:] == maps.scores.shape[2:]
-    if is_map and any(is_answered(maps.scores, scores) for scores in score_maps(answer)):
+    if is_map and any(matches_output(maps.scores, scores) for scores in score_maps(output)):
         return source
     why = (
         "its class scores are not the output of its 1x1 classifier"
         if is_map
         else "its classifier sees no feature map of the size of its scores"
     )
-    other = ", or set scores_only: true to use its class probabilities alone" if len(score_maps(answer)) == 1 else ""
+    other = ", or set scores_only: true to use its class probabilities alone" if len(score_maps(output)) == 1 else ""
     raise ConfigError(
         f"network {type(source.network).__name__}: {why}, so its pixel features are unknown; "
         f"use a model that ends in a 1x1 classifier{other}"

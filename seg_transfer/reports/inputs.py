@@ -11,8 +11,11 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from seg_transfer.errors import ResultsError
+from seg_transfer.models.entry import SourceEntry
+from seg_transfer.models.sources import parse_entry
 from seg_transfer.store.explanations import read_explanation
 from seg_transfer.store.published import load_published, published_facts
 from seg_transfer.store.run_results import RunResults, read_run
@@ -186,14 +189,15 @@ def _source_cards(results: RunResults) -> pd.DataFrame:
     rows = []
     for source in results.resolved["study"]["sources"]:
         card = cards.get(source["name"])
+        entry = _entry(source)
         own = (card.miou, card.steps, card.n_train_images, card.seconds, card.sha256) if card else (None,) * 5
         miou, steps, n_train_images, seconds, sha256 = own
         rows.append(
             {
                 "source": source["name"],
                 "dataset": source["dataset"],
-                "config": _network(card.config if card else source),
-                "checkpoint": Path(source.get("checkpoint") or source.get("weights") or "").name or None,
+                "config": Path(card.config).name if card else entry.network_name,
+                "checkpoint": entry.weights_file.name if entry.weights_file else None,
                 "initialisation": card.initialisation if card else None,
                 "steps": steps,
                 "n_train_images": n_train_images,
@@ -205,12 +209,12 @@ def _source_cards(results: RunResults) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _network(source: str | Mapping[str, Any]) -> str | None:
-    """The network of a source: the config of a trained one, or a field of the study's entry."""
-    if isinstance(source, str):
-        return Path(source).name
-    names = (source.get("config"), source.get("transformers"), source.get("timm"), source.get("factory"))
-    return next((Path(name).name for name in names if name), None)
+def _entry(source: Mapping[str, Any]) -> SourceEntry:
+    """A source of the study; only its name and dataset where its kind of model is not known here."""
+    try:
+        return parse_entry(source)
+    except ValidationError:
+        return SourceEntry(name=source["name"], dataset=source["dataset"])
 
 
 def _dataset_cards(results: RunResults) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from seg_transfer.engines.here import run_items
 from seg_transfer.evaluation import SCENARIOS, compare_metrics, evaluate
 from seg_transfer.metrics import gbc
 from seg_transfer.metrics._gbc import Covariance
+from seg_transfer.models.adapters.mmseg import MmsegEntry
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.stages import STAGES
 from seg_transfer.stages.base import Item, pair_label
@@ -145,7 +146,7 @@ def _varied(run: Run, name: str, changes: dict[str, Any], n_images: int | None) 
 def _trained(run: Run, entry: SourceEntry) -> SourceEntry:
     if entry.kind != "study":
         return entry
-    return SourceEntry(name=entry.name, dataset=entry.dataset, config=run.source_folder(entry.name) / FILE_NAME)
+    return MmsegEntry(name=entry.name, dataset=entry.dataset, config=run.source_folder(entry.name) / FILE_NAME)
 
 
 def _scores(run: Run) -> pd.DataFrame:

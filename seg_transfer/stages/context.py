@@ -9,9 +9,9 @@ from seg_transfer.data.records import Record
 from seg_transfer.errors import SegTransferError
 from seg_transfer.features.extract import extract
 from seg_transfer.features.images import TargetImages
-from seg_transfer.features.store import read_bank, rounded, write_bank
+from seg_transfer.features.store import read_features, to_float16, write_features
 from seg_transfer.models.devices import chosen_device
-from seg_transfer.models.load import load_source
+from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.source_model import SourceModel
 from seg_transfer.observations import Observations, PixelSample
 from seg_transfer.stages import score
@@ -20,8 +20,7 @@ from seg_transfer.stages.sample import sample_key
 from seg_transfer.stages.sampling import pixel_sample
 from seg_transfer.store.content_key import Key
 from seg_transfer.store.results import needs_source_images
-from seg_transfer.study.definition import SourceEntry
-from seg_transfer.study.networks import source_spec, weights_key
+from seg_transfer.study.networks import loadable_source, weights_key
 from seg_transfer.study.run import Run
 
 
@@ -92,7 +91,7 @@ class ScoringContext:
     def source(self, entry: SourceEntry) -> SourceModel:
         """A source's network, loaded once where it fits in memory."""
         if entry.name not in self._sources:
-            loaded = load_source(source_spec(self.run, entry), device=self.device)
+            loaded = loadable_source(self.run, entry).load(device=self.device)
             if sum(map(_bytes_of, self._sources.values())) + _bytes_of(loaded) > self.memory_bytes // 2:
                 return loaded
             self._sources[entry.name] = loaded
@@ -145,7 +144,7 @@ def observe(context: ScoringContext, entry: SourceEntry, target: TargetContext) 
     run, manifest = context.run, context.run.manifests[target.name]
     file, key = run.features_file(entry.name, target.name), context.observations_key(entry, target)
     is_stored = run.study.keep_features and not entry.scores_only
-    stored = read_bank(file, key) if is_stored else None
+    stored = read_features(file, key) if is_stored else None
     if stored is not None:
         return stored
     own = run.study.normalisation == "model"
@@ -158,8 +157,8 @@ def observe(context: ScoringContext, entry: SourceEntry, target: TargetContext) 
     )
     if not is_stored:
         return observations
-    kept = rounded(observations)
-    write_bank(file, kept, key)
+    kept = to_float16(observations)
+    write_features(file, kept, key)
     return kept
 
 

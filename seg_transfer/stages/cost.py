@@ -14,11 +14,10 @@ from seg_transfer.data.images import read_label, read_size, short_side_size
 from seg_transfer.data.records import Record
 from seg_transfer.models.configs import ModelConfig
 from seg_transfer.models.entry import SourceEntry
-from seg_transfer.models.load import load_source
-from seg_transfer.models.networks import build_network, placed
+from seg_transfer.models.networks import build_network, to_device
 from seg_transfer.models.source_model import SourceModel, as_source_model
 from seg_transfer.stages.base import Item, Stage
-from seg_transfer.study.networks import source_network, source_spec
+from seg_transfer.study.networks import loadable_source, source_network
 from seg_transfer.study.run import Run
 from seg_transfer.training.schedule import Schedule
 
@@ -83,7 +82,7 @@ class Probe:
         """A network of mmsegmentation, with random weights."""
 
         def build() -> SourceModel:
-            return as_source_model(placed(build_network(model, seed=0), self.device), model)
+            return as_source_model(to_device(build_network(model, seed=0), self.device), model)
 
         return Network(str(model["backbone"]), build)
 
@@ -92,7 +91,7 @@ class Probe:
         model = source_network(self.run, entry)
         if model is not None:
             return self.network(model)
-        return Network(f"source {entry.name}", lambda: load_source(source_spec(self.run, entry), device=self.device))
+        return Network(f"source {entry.name}", lambda: loadable_source(self.run, entry).load(device=self.device))
 
     def training(self, network: Network, dataset: str, schedule: Schedule) -> float:
         """Seconds for a whole schedule and the evaluation after it."""

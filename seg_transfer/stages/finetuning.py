@@ -16,7 +16,7 @@ from torch import nn
 from seg_transfer.data.manifest import SCRATCH
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.checkpoints import load_checkpoint
-from seg_transfer.models.configs import ModelConfig, resolve, with_classes, with_normalisation
+from seg_transfer.models.configs import ModelConfig, resolve, with_classes, with_normalization
 from seg_transfer.models.networks import build_network, load_weights_except_classifiers
 from seg_transfer.models.source_model import as_source_model
 from seg_transfer.progress import progress_of
@@ -103,11 +103,11 @@ def _model(run: Run, item: Item) -> ModelConfig:
     source = tunable_source(run, run.study.source(item.source))
     model, _ = resolve(source.config, source.checkpoint, memo=run.memo)
     fitted = with_classes(model, len(manifest.classes))
-    return fitted if run.study.normalisation == "model" else with_normalisation(fitted, manifest.mean, manifest.std)
+    return fitted if run.study.normalisation == "model" else with_normalization(fitted, manifest.mean, manifest.std)
 
 
 def _config_name(run: Run, item: Item) -> str:
-    config = None if item.source == SCRATCH else run.study.source(item.source).config
+    config = None if item.source == SCRATCH else run.study.source(item.source).config_file
     named = config or run.study.model
     return named.name if named else ""
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from seg_transfer.data.images import read_label, read_size, short_side_size
 from seg_transfer.data.manifest import DatasetManifest
+from seg_transfer.data.prefetch import prefetch
 from seg_transfer.data.records import Record
 from seg_transfer.errors import DataError
-from seg_transfer.features.images import ahead
 from seg_transfer.observations import PixelSample
 from seg_transfer.sampling import class_counts, draw_pixel_sample, nearest_resize_labels
 from seg_transfer.stages.sample import sample_key, stored_sample_key
@@ -84,7 +84,7 @@ def _label_maps(manifest: DatasetManifest, records: Sequence[Record], grid: str)
             labels = nearest_resize_labels(labels, (-(-height // _STRIDE), -(-width // _STRIDE)))
         return record.image_id, labels
 
-    yield from ahead(read, records)
+    yield from prefetch(read, records)
 
 
 def _to_table(sample: PixelSample) -> pa.Table:

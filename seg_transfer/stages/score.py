@@ -181,7 +181,7 @@ def observations_key(run: Run, entry: SourceEntry, source: Key, sample: Key) -> 
         normalisation=study.normalisation,
         float16=study.keep_features,
         arithmetic=FEATURES_ARITHMETIC,
-        libraries=library_versions(entry.kind),
+        libraries=library_versions(entry.libraries),
     )
 
 

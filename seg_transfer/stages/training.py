@@ -13,6 +13,7 @@ from torch import nn
 from seg_transfer import __version__
 from seg_transfer.models.checkpoints import load_checkpoint, save_weights
 from seg_transfer.models.configs import ModelConfig
+from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.networks import build_network, load_backbone
 from seg_transfer.models.source_model import as_source_model
 from seg_transfer.progress import progress_of
@@ -21,7 +22,7 @@ from seg_transfer.stages.train import STAGE, training_keys
 from seg_transfer.store.content_key import Key, sha256_of_file
 from seg_transfer.store.source_card import FILE_NAME, SourceCard, write_source_card
 from seg_transfer.store.tables import now_utc
-from seg_transfer.study.definition import SourceEntry, schedule_of
+from seg_transfer.study.definition import schedule_of
 from seg_transfer.study.networks import init_checkpoint_of, target_network
 from seg_transfer.study.run import Run, snapshot, training_of
 from seg_transfer.training.crops import TrainingCrops

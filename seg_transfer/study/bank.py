@@ -1,4 +1,4 @@
-"""Banks of sources: a YAML file, a folder of models, one model, or an entry given in Python."""
+"""Model banks: sources from a YAML file, a folder of models, one model, or an entry given in Python."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from seg_transfer.data.manifest import SCRATCH, load_yaml, one_line
-from seg_transfer.errors import CheckpointError, ConfigError, as_failure
-from seg_transfer.models.entry import SourceEntry, absolute
-from seg_transfer.models.transformers_folder import CONFIG, read_folder
-from seg_transfer.store.source_card import FILE_NAME, read_source_card
+from seg_transfer.errors import ConfigError, as_failure
+from seg_transfer.models.entry import SourceEntry, absolute_paths
+from seg_transfer.models.sources import fields_in_folder, folder_hints, marker_fields, parse_entry
+from seg_transfer.store.source_card import FILE_NAME
 
 Where = str | Path | Mapping[str, Any] | SourceEntry
 
@@ -33,20 +33,22 @@ class _BankFile(BaseModel):
 
 
 def read_sources(*where: Where) -> tuple[list[SourceEntry], list[Skipped]]:
-    """Find sources, wherever they are said to be.
+    """Read the sources of a model bank.
 
     Args:
         where: Each is one of
-            a YAML file with ``sources:``, a list of entries as in a study (paths relative to the file);
-            a folder, in which each sub-folder with a ``source.json`` or a transformers ``config.json`` is a source of
-            its name, or which is such a folder itself;
-            a ``source.json``;
-            ``CONFIG:WEIGHTS``, an mmseg config and its checkpoint, named after the file of the weights;
-            a `SourceEntry`, or a mapping with its fields (paths relative to the working directory).
+
+            * a YAML file with ``sources:``, a list of entries as in a study (paths relative to the file);
+            * a folder with a model of a kind that is recognized there, such as a ``source.json`` or a transformers
+              ``config.json``, or a folder of such folders; the folder names the source;
+            * a ``source.json``;
+            * ``CONFIG:WEIGHTS``, an mmseg config and its checkpoint, named after the file of the weights;
+            * a `SourceEntry`, or a mapping with its fields (paths relative to the working directory).
+
             Where no ``dataset`` is given, it is that of the ``source.json``, or else the source's name.
 
     Returns:
-        The entries, in the order given (of a folder: of their names), and the members of folders that cannot be used.
+        The entries in the order given, those of a folder by name; and the members of folders that cannot be used.
 
     Raises:
         ConfigError: Nothing is found, an entry breaks a rule, or two sources have one name.
@@ -58,9 +60,9 @@ def read_sources(*where: Where) -> tuple[list[SourceEntry], list[Skipped]]:
         for found in _found(one):
             (entries if isinstance(found, SourceEntry) else skipped).append(found)  # type: ignore[arg-type]
     names = [entry.name for entry in entries]
-    doubled = next((name for name in names if names.count(name) > 1), None)
-    if doubled:
-        raise ConfigError(f"source {doubled!r} is there twice; name each source once, a YAML bank can rename one")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate:
+        raise ConfigError(f"source {duplicate!r} appears twice; name each source once, a YAML bank can rename one")
     if not entries:
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped)
         raise ConfigError(f"no source can be used{f' ({reasons})' if reasons else ''}; name one at least")
@@ -69,13 +71,13 @@ def read_sources(*where: Where) -> tuple[list[SourceEntry], list[Skipped]]:
 
 def _found(where: Where) -> Iterator[SourceEntry | Skipped]:
     if isinstance(where, SourceEntry):
-        yield SourceEntry.model_validate(absolute(where.model_dump(), Path.cwd()))
+        yield type(where).model_validate(absolute_paths(where.model_dump(), Path.cwd()))
     elif isinstance(where, Mapping):
         yield _entry(where, Path.cwd(), f"source {where.get('name', '')!r}")
     elif (path := Path(where)).is_dir():
         yield from _in_folder(path.resolve())
     elif path.name == FILE_NAME:
-        yield _member(path.resolve().parent)
+        yield _of_card(path.resolve())
     elif path.suffix in _YAML and (path.is_file() or ":" not in str(where)):
         yield from _in_yaml(path)
     else:
@@ -83,62 +85,55 @@ def _found(where: Where) -> Iterator[SourceEntry | Skipped]:
 
 
 def _in_yaml(file: Path) -> Iterator[SourceEntry]:
-    for place, fields in enumerate(load_yaml(file, _BankFile).sources):
-        yield _entry(fields, file.resolve().parent, f"{file}: sources.{place}")
+    for index, fields in enumerate(load_yaml(file, _BankFile).sources):
+        yield _entry(fields, file.resolve().parent, f"{file}: sources.{index}")
 
 
 def _entry(fields: Mapping[str, Any], folder: Path, origin: str) -> SourceEntry:
-    """An entry with absolute paths; its dataset is that of its card, or its name."""
-    if "dataset" not in fields and "name" in fields:
-        fields = {**fields, "dataset": fields["name"]}
-        guessed = True
-    else:
-        guessed = False
+    """An entry with absolute paths; a missing dataset is the one that the model itself names, or the entry's name."""
+    is_guessed = "dataset" not in fields and "name" in fields
+    fields = {**fields, "dataset": fields["name"]} if is_guessed else fields
     try:
-        entry = SourceEntry.model_validate(absolute(SourceEntry.model_validate(fields).model_dump(), folder))
+        entry = parse_entry(absolute_paths(parse_entry(fields).model_dump(), folder))
     except ValidationError as error:
         raise ConfigError(f"{origin}: {one_line(error, fields)}") from error
     if entry.kind == "study":
-        raise ConfigError(
-            f"{origin}: source {entry.name!r} has none of config, transformers, timm and factory; add one"
-        )
+        raise ConfigError(f"{origin}: source {entry.name!r} has none of {marker_fields()}; add one")
     if entry.name == SCRATCH:
         raise ConfigError(f"{origin}: {SCRATCH!r} is reserved for the control; choose another name")
-    if guessed and entry.config is not None and entry.config.name == FILE_NAME:
-        return entry.model_copy(update={"dataset": read_source_card(entry.config).dataset})
-    return entry
+    known = entry.known_dataset if is_guessed else None
+    return entry.model_copy(update={"dataset": known}) if known else entry
 
 
 def _in_folder(folder: Path) -> Iterator[SourceEntry | Skipped]:
-    if _is_source(folder):
-        yield _member(folder)
+    """The source that a folder is, or those of its sub-folders."""
+    fields = fields_in_folder(folder)
+    if fields is not None:
+        yield _named_after(folder, fields)
         return
-    members = [path for path in sorted(folder.iterdir()) if path.is_dir() and _is_source(path)]
+    members = [found for path in sorted(folder.iterdir()) if path.is_dir() and (found := _member(path))]
     if not members:
-        raise ConfigError(
-            f"{folder}: holds no source; name a folder whose sub-folders hold a {FILE_NAME} or a transformers {CONFIG}"
-        )
-    for member in members:
-        try:
-            yield _member(member)
-        except Exception as error:  # one bad member stops no other
-            yield Skipped(member.name, " ".join(str(as_failure(error)).split()))
+        raise ConfigError(f"{folder}: holds no source; name a folder whose sub-folders hold {folder_hints()}")
+    yield from members
 
 
-def _is_source(folder: Path) -> bool:
-    return (folder / FILE_NAME).exists() or (folder / CONFIG).exists()
+def _member(folder: Path) -> SourceEntry | Skipped | None:
+    """The source in a sub-folder, or why it cannot be used; None where the folder holds none."""
+    try:
+        fields = fields_in_folder(folder)
+        return None if fields is None else _named_after(folder, fields)
+    except Exception as error:  # one bad member stops no other
+        return Skipped(folder.name, " ".join(str(as_failure(error)).split()))
 
 
-def _member(folder: Path) -> SourceEntry:
-    """The source in a folder, named after it. What is in the folder is looked at, but for the weights."""
-    card = folder / FILE_NAME
-    if not card.exists():
-        read_folder(folder)
-        return _entry({"name": folder.name, "transformers": folder}, folder, str(folder))
-    weights = read_source_card(card).weights_file(folder)
-    if not weights.is_file():
-        raise CheckpointError(f"{weights}: no such checkpoint file, though {card} names it; copy it there")
-    return _entry({"name": folder.name, "config": card}, folder, str(card))
+def _of_card(card: Path) -> SourceEntry:
+    # A card that does not exist is an error of its own, whatever else its folder holds.
+    fields = fields_in_folder(card.parent) if card.is_file() else None
+    return _named_after(card.parent, fields or {"config": card})
+
+
+def _named_after(folder: Path, fields: Mapping[str, Any]) -> SourceEntry:
+    return _entry({"name": folder.name, **fields}, folder, str(folder))
 
 
 def _pair(text: str) -> SourceEntry:

@@ -1,4 +1,4 @@
-"""A study: which sources, targets and metrics, and every setting that decides their numbers."""
+"""Study files: sources, targets and metrics, and every setting that decides their numbers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 
 from seg_transfer.data.manifest import SCRATCH, DatasetManifest, load_manifest, load_manifests, load_yaml
 from seg_transfer.errors import ConfigError
-from seg_transfer.models.entry import Name, absolute, code_configs_among, code_of
-from seg_transfer.models.entry import SourceEntry as SourceEntry  # where others look for it
+from seg_transfer.models.entry import Name, SourceEntry, absolute_paths
+from seg_transfer.models.sources import AnySource, code_of
 from seg_transfer.resources import find, resolve_name
 from seg_transfer.training.schedule import Schedule
 
@@ -21,12 +21,12 @@ class _Block(BaseModel):
 
 
 class Training(_Block):
-    """How sources are trained: a schedule file, fields that replace some of its own, a seed and an initialisation.
+    """How sources are trained: a schedule file, fields that replace some of its own, a seed and an initialization.
 
     Attributes:
         schedule: YAML file of a Schedule, relative to the study, or the name of a shipped one.
         changes: Fields of the schedule that this study sets differently.
-        seed: Of initialisation, order and augmentation.
+        seed: Of initialization, order and augmentation.
         init_checkpoint: ImageNet weights for every backbone; None starts from random ones.
     """
 
@@ -40,8 +40,8 @@ class FineTuning(_Block):
     """How sources are fine-tuned on targets: a schedule as above, one run per seed, and the control from scratch.
 
     Attributes:
-        keep_weights: Keep the weights of the fine-tunings that are yet to be done, each like a trained source. It
-            decides no number: a fine-tuning that is finished is not done again for its weights.
+        keep_weights: Keep the weights of fine-tunings that are not finished yet, each like a trained source. The
+            setting decides no number: a finished fine-tuning is not repeated for its weights.
     """
 
     schedule: Path
@@ -55,9 +55,9 @@ class Sampling(_Block):
     """How a target's pixel sample is drawn.
 
     Attributes:
-        pixels_per_image: Labelled pixels drawn from each image, without replacement; all where there are fewer.
-        balance: The label frequencies that probabilities are inverse to: of the whole low-shot split, or of the image;
-            ``none`` draws every labelled pixel with the same probability.
+        pixels_per_image: Labeled pixels drawn from each image, without replacement; all where there are fewer.
+        balance: Probabilities are inverse to the label frequencies of the whole low-shot split, or of the image;
+            ``none`` draws every labeled pixel with the same probability.
         grid: Draw from the label map as it is, or from labels nearest-resized to the stride-4 feature grid.
         seed: Of the draw.
     """
@@ -80,16 +80,16 @@ class Study(_Block):
         targets: Names of datasets.
         model: mmseg config of the network that is trained.
         source_training, fine_tuning: Schedules; needed for the stages that train.
-        metrics: Names of transferability metrics, or ``all``. One that is made of others' scores stands for those.
+        metrics: Names of transferability metrics, or ``all``. One that combines scores of others means those others.
         low_shot: Replaces every manifest's number of low-shot images.
         sampling: How pixels are drawn.
-        normalisation: Images are normalised as the source's own, or as the target's manifest says.
+        normalisation: Images are normalized as the source's own, or as the target's manifest says.
         keep_features: Store the observations (float16) of every pair; scores are then computed from what is stored.
     """
 
     name: Name
     manifests: Annotated[tuple[Path, ...], Field(min_length=1)]
-    sources: Annotated[tuple[SourceEntry, ...], Field(min_length=1)]
+    sources: Annotated[tuple[AnySource, ...], Field(min_length=1)]
     targets: Annotated[tuple[str, ...], Field(min_length=1)]
     model: Path | None = None
     source_training: Training | None = None
@@ -122,24 +122,17 @@ class Study(_Block):
         for name in value:
             if name not in METRICS:
                 raise ValueError(f"unknown metric {name!r}; the known ones are {', '.join(METRICS)}")
-        # What is made of several pairs' scores is no pair's score: its parts are scored, and the evaluation adds it.
-        made = {name: METRICS[name].settings for name in value if "scores" in METRICS[name].needs}
-        parts = [str(made[name]["parts"]).split(",") if name in made else [name] for name in value]
+        # A combination of several pairs' scores is no score of one pair: its parts are scored, and evaluation adds it.
+        combined = {name: METRICS[name].settings for name in value if "scores" in METRICS[name].needs}
+        parts = [str(combined[name]["parts"]).split(",") if name in combined else [name] for name in value]
         return tuple(dict.fromkeys(chain.from_iterable(parts)))
 
-    def code_configs(self) -> list[Path]:
-        """The model configs that are Python code from elsewhere: reading one runs it."""
-        return code_configs_among({path for path in (self.model, *self._configs()) if path is not None})
-
     def code(self) -> list[str]:
-        """All that is Python code from elsewhere: such configs, and the factories of sources."""
+        """Python code from elsewhere that the study runs, as messages name it: its model config and its sources."""
         return code_of(self.sources, self.model)
 
-    def _configs(self) -> list[Path | None]:
-        return [source.config for source in self.sources]
-
     def source(self, name: str) -> SourceEntry:
-        """The source of that name."""
+        """The source of that name, which the study must have."""
         return next(source for source in self.sources if source.name == name)
 
 
@@ -147,7 +140,8 @@ def load_study(file: Path) -> tuple[Study, dict[str, DatasetManifest]]:
     """Read a study and the manifests of its datasets.
 
     Args:
-        file: The study file, or the name of a shipped one: ``paper_272``.
+        file: The YAML file, whose paths are relative to its folder; or the name of a shipped study, such as
+            ``paper_272``.
 
     Returns:
         The study, its paths made absolute, and its manifests by dataset name with the study's low-shot limit.
@@ -162,9 +156,9 @@ def load_study(file: Path) -> tuple[Study, dict[str, DatasetManifest]]:
         _check_schedule(file, field, getattr(study, field))
     names = [source.name for source in study.sources]
     for field, entries in (("sources", names), ("targets", list(study.targets))):
-        doubled = next((entry for entry in entries if entries.count(entry) > 1), None)
-        if doubled:
-            raise ConfigError(f"{file}: field {field}: {doubled!r} stands there twice; name each once")
+        duplicate = next((entry for entry in entries if entries.count(entry) > 1), None)
+        if duplicate:
+            raise ConfigError(f"{file}: field {field}: {duplicate!r} appears twice; name each once")
     if SCRATCH in names:
         raise ConfigError(f"{file}: field sources: {SCRATCH!r} is reserved for the control; choose another name")
     trained = [source.dataset for source in study.sources if source.kind == "study"]
@@ -179,7 +173,7 @@ def load_study(file: Path) -> tuple[Study, dict[str, DatasetManifest]]:
 
 
 def schedule_of(training: Training | FineTuning) -> Schedule:
-    """The schedule file with the study's changes."""
+    """The schedule of a training: its file, with the study's changes."""
     return load_yaml(training.schedule, Schedule, changes=training.changes)
 
 
@@ -195,9 +189,9 @@ def _all_manifests(paths: tuple[Path, ...]) -> dict[str, DatasetManifest]:
     known: dict[str, DatasetManifest] = {}
     for path in paths:
         found = load_manifests(path) if path.is_dir() else {(one := load_manifest(path)).name: one}
-        doubled = known.keys() & found.keys()
-        if doubled:
-            raise ConfigError(f"{path}: dataset {min(doubled)!r} has a manifest already; name each dataset once")
+        duplicate = known.keys() & found.keys()
+        if duplicate:
+            raise ConfigError(f"{path}: dataset {min(duplicate)!r} has a manifest already; name each dataset once")
         known.update(found)
     return known
 
@@ -211,4 +205,4 @@ def _with_absolute_paths(study: Study, folder: Path) -> Study:
     fields["model"] = study.model and resolve_name("model", study.model, folder)
     for training in filter(None, (fields["source_training"], fields["fine_tuning"])):
         training["schedule"] = resolve_name("schedule", training["schedule"], folder)
-    return Study.model_validate(absolute(fields, folder))
+    return Study.model_validate(absolute_paths(fields, folder))

@@ -1,13 +1,13 @@
-"""The networks of a study: those that it trains, as plain data, and those of its sources. Needs no torch."""
+"""The networks of a study, as plain data: those that it trains, and those of its sources; without torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from seg_transfer.errors import CheckpointError, ConfigError
-from seg_transfer.models.configs import ModelConfig, read_model_config, resolve, with_classes, with_normalisation
+from seg_transfer.models.adapters.mmseg import MmsegEntry
+from seg_transfer.models.configs import ModelConfig, read_model_config, with_classes, with_normalization
 from seg_transfer.models.entry import SourceEntry
-from seg_transfer.models.specs import MmsegSource, SourceSpec, spec_key
 from seg_transfer.store.content_key import Key, sha256_of_file
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 from seg_transfer.study.definition import schedule_of
@@ -15,7 +15,11 @@ from seg_transfer.study.run import Run, training_of
 
 
 def target_network(run: Run, dataset: str) -> ModelConfig:
-    """The study's network with a classifier for a dataset and images normalised by its manifest."""
+    """The study's network with a classifier for a dataset, and images normalized by its manifest.
+
+    Raises:
+        ConfigError: The study names no model, or its config cannot be read.
+    """
     if run.study.model is None:
         raise ConfigError(
             f"study {run.study.name}: field model is missing; name the network to train, or train none: "
@@ -23,47 +27,55 @@ def target_network(run: Run, dataset: str) -> ModelConfig:
         )
     manifest = run.manifests[dataset]
     model = read_model_config(run.study.model, memo=run.memo)
-    return with_normalisation(with_classes(model, len(manifest.classes)), manifest.mean, manifest.std)
+    return with_normalization(with_classes(model, len(manifest.classes)), manifest.mean, manifest.std)
 
 
 def source_network(run: Run, entry: SourceEntry) -> ModelConfig | None:
-    """The network of a source, trained or not; None where it is none of mmsegmentation's, or gives scores only."""
+    """The network of a source, trained already or not; None for a source that cannot be fine-tuned here."""
     if entry.kind == "study":
         return target_network(run, entry.dataset)
-    if entry.config is None or entry.scores_only:
-        return None
-    return resolve(entry.config, entry.checkpoint, memo=run.memo)[0]
+    return entry.network(memo=run.memo)
 
 
 def init_checkpoint_of(run: Run) -> Path | None:
-    """The ImageNet weights that the study's own networks start from; None for random ones."""
+    """The file of ImageNet weights that the study's own networks start from; None for random weights.
+
+    Raises:
+        CheckpointError: There is no such file.
+    """
     checkpoint = run.study.source_training.init_checkpoint if run.study.source_training else None
     if checkpoint is not None and not checkpoint.is_file():
         raise CheckpointError(f"{checkpoint}: no such file; correct source_training.init_checkpoint in the study")
     return checkpoint
 
 
-def source_spec(run: Run, entry: SourceEntry) -> SourceSpec:
-    """What a source is made of, as `load_source` takes it.
+def loadable_source(run: Run, entry: SourceEntry) -> SourceEntry:
+    """The entry to load a source by: for a source that the study trains, the entry of its trained weights.
 
-    Raises CheckpointError for a source that is not trained yet, or was trained with settings the study has changed.
+    Raises:
+        CheckpointError: The source is not trained yet, or was trained with settings that the study has changed since.
     """
     if entry.kind != "study":
-        return entry.spec()
+        return entry
     file = run.source_folder(entry.name) / FILE_NAME
     card = read_source_card(file)
     training = training_of(run)
     schedule = schedule_of(training).model_dump(mode="json")
     if (card.schedule, card.seed, card.model) != (schedule, training.seed, target_network(run, entry.dataset)):
         raise CheckpointError(f"{file}: trained with other settings than the study has now; run train-sources again")
-    return MmsegSource(file)
+    return MmsegEntry(name=entry.name, dataset=entry.dataset, config=file)
 
 
-def tunable_source(run: Run, entry: SourceEntry) -> MmsegSource:
-    """What a source that is to be fine-tuned is made of; raises ConfigError for a kind that cannot be."""
-    spec = source_spec(run, entry)
-    if isinstance(spec, MmsegSource) and not spec.scores_only:
-        return spec
+def tunable_source(run: Run, entry: SourceEntry) -> MmsegEntry:
+    """The entry of a source that is to be fine-tuned.
+
+    Raises:
+        CheckpointError: As `loadable_source`.
+        ConfigError: Such a source cannot be fine-tuned here.
+    """
+    source = loadable_source(run, entry)
+    if isinstance(source, MmsegEntry) and not source.scores_only:
+        return source
     what = "gives scores only" if entry.scores_only else f"is a {entry.kind} model"
     raise ConfigError(
         f"source {entry.name}: {what} and cannot be fine-tuned here, only scored; bring it as an mmsegmentation config "
@@ -72,8 +84,8 @@ def tunable_source(run: Run, entry: SourceEntry) -> MmsegSource:
 
 
 def weights_key(run: Run, entry: SourceEntry) -> Key:
-    """Key of a source's network and weights; raises CheckpointError as `source_spec` does."""
-    return run.cached(f"weights of {entry.name}", lambda: spec_key(source_spec(run, entry), memo=run.memo))
+    """Key of a source's network and weights; raises CheckpointError as `loadable_source` does."""
+    return run.cached(f"weights of {entry.name}", lambda: loadable_source(run, entry).key(memo=run.memo))
 
 
 def initialization_key(run: Run) -> str | None:

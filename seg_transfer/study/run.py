@@ -13,12 +13,13 @@ import yaml
 from seg_transfer.data.manifest import DatasetManifest, SplitName
 from seg_transfer.data.records import Record, list_records, low_shot_records
 from seg_transfer.errors import ConfigError
+from seg_transfer.models.entry import SourceEntry
 from seg_transfer.store.atomic import sweep, write_text
 from seg_transfer.store.content_key import Key, records_key, settings_key
 from seg_transfer.store.lease import remove_expired as clear_leases
 from seg_transfer.store.session import session
 from seg_transfer.store.tables import performance_file, scores_file
-from seg_transfer.study.definition import FineTuning, SourceEntry, Study, Training, load_study, schedule_of
+from seg_transfer.study.definition import FineTuning, Study, Training, load_study, schedule_of
 
 Pair = tuple[SourceEntry, str]
 Value = TypeVar("Value")

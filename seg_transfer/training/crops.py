@@ -1,7 +1,7 @@
 """Training images: random scale, crop and flip, each drawn from a generator keyed by the number of the sample.
 
-Sample k of a run is the same crop in whatever order, process or resumed run it is asked for. So a resumed run continues
-without reading what it has already seen, and ends with the same weights.
+Sample k of a run is the same crop in every order, process and resumed run. So a resumed run continues without reading
+earlier samples again, and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ _Pixels = npt.NDArray[np.uint8]
 class TrainingCrops(Dataset[dict[str, Any]]):
     """Sample number -> one crop as mmseg takes it: uint8 BGR `inputs` (3, h, w) and a `data_samples` with its labels.
 
-    Every epoch runs through all records once, in an order of its own.
+    Every epoch contains each record once, in an order of its own.
+
+    Args:
+        records: The training images and their labels.
+        manifest: Their dataset.
+        schedule: Batch size, steps and augmentation.
+        seed: Of order and augmentation.
     """
 
     def __init__(self, records: list[Record], manifest: DatasetManifest, schedule: Schedule, seed: int) -> None:
@@ -54,14 +60,25 @@ class TrainingCrops(Dataset[dict[str, Any]]):
 def random_crop(
     image: _Pixels, label: _Pixels, size: tuple[int, int], schedule: Schedule, generator: np.random.Generator
 ) -> tuple[_Pixels, _Pixels]:
-    """One augmented crop of `size`: image (h, w, 3) and labels (h, w); where the image ends, black and ignored."""
+    """Scale, crop and flip an image and its labels at random.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        label: Class indices, uint8 (H, W).
+        size: Height and width (h, w) of the crop.
+        schedule: Range of scales and probability of a flip.
+        generator: Source of randomness.
+
+    Returns:
+        Image (h, w, 3) and labels (h, w); beyond the edge of the image pixels are black and ignored.
+    """
     low, high = (math.log(bound) for bound in schedule.scale_range)
     factor = math.exp(generator.uniform(low, high)) * min(size) / min(label.shape)
     scaled = [max(1, round(side * factor)) for side in label.shape]
     top, left = (int(generator.integers(0, max(0, s - c) + 1)) for s, c in zip(scaled, size, strict=True))
     flip = generator.random() < schedule.flip_probability
 
-    # The window is cut out of the original and resized in one go: what lies outside the crop is never resized.
+    # The window is cut from the original and resized in one step: pixels outside the crop are never resized.
     shown = [min(s, c) for s, c in zip(scaled, size, strict=True)]
     down, across = (full / s for full, s in zip(label.shape, scaled, strict=True))
     box = (left * across, top * down, (left + shown[1]) * across, (top + shown[0]) * down)
@@ -74,7 +91,7 @@ def random_crop(
 
 
 def as_mmseg(image: _Pixels, label: _Pixels, path: Path) -> dict[str, Any]:
-    """Pack one image and its labels as mmseg's models take them; mmseg reads images as BGR."""
+    """Pack one image (h, w, 3) and its labels (h, w) as mmseg's models take them; mmseg reads images as BGR."""
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
 

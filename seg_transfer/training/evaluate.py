@@ -11,22 +11,30 @@ import torch.nn.functional as F
 
 from seg_transfer.data.images import read_pair, resize_to_short_side
 from seg_transfer.data.manifest import DatasetManifest
+from seg_transfer.data.prefetch import prefetch
 from seg_transfer.data.records import Record
 from seg_transfer.errors import ComputationError, DataError
-from seg_transfer.features.images import ahead
 from seg_transfer.models.source_model import SourceModel
-from seg_transfer.training.iou import SegmentationQuality, confusion_counts, quality
-from seg_transfer.training.processes import rank_and_size, summed
+from seg_transfer.training.iou import SegmentationQuality, confusion_counts, segmentation_quality
+from seg_transfer.training.processes import rank_and_size, sum_over_processes
 
 _Pixels = npt.NDArray[np.uint8]
 
 
 def evaluate_on(source: SourceModel, records: Sequence[Record], manifest: DatasetManifest) -> SegmentationQuality:
-    """Predict every image and compare with its label map at the map's own resolution.
+    """Measure mIoU: predict every image and compare with its label map at the label map's own resolution.
 
     The image is resized so that its shorter side is the crop size's shorter side; the class scores are enlarged
     bilinearly to the size of the label map before the best class is taken. Label 255 is never counted. Processes that
-    train together share the images, and each gets the whole result.
+    train together share the images, and each returns the whole result.
+
+    Args:
+        source: The network.
+        records: Images and labels of the eval split.
+        manifest: Their dataset.
+
+    Returns:
+        mIoU and IoU per class, fractions in [0, 1].
 
     Raises:
         DataError: No pixel of the split has a label, or a file is unreadable.
@@ -40,23 +48,35 @@ def evaluate_on(source: SourceModel, records: Sequence[Record], manifest: Datase
         return resize_to_short_side(image, short_side), label
 
     rank, size = rank_and_size()
-    for image, label in ahead(read, records[rank::size]):
+    for image, label in prefetch(read, records[rank::size]):
         counts += confusion_counts(label, predict(source, image, label.shape), source.n_classes)
-    counts = summed(torch.from_numpy(counts)).numpy()
+    counts = sum_over_processes(torch.from_numpy(counts)).numpy()
     if not counts.any():
-        raise DataError(f"{manifest.name}: no pixel of the eval split has a label; mend its label map or its labels")
-    return quality(counts, len(records))
+        raise DataError(f"{manifest.name}: no pixel of the eval split has a label; fix its label map or its labels")
+    return segmentation_quality(counts, len(records))
 
 
 def predict(source: SourceModel, image: _Pixels, size: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    """Class index of every pixel, (H, W) = `size`, for one uint8 RGB image (h, w, 3)."""
+    """Predict the class of every pixel of one image.
+
+    Args:
+        source: The network.
+        image: uint8 RGB (h, w, 3).
+        size: Height and width (H, W) of the prediction.
+
+    Returns:
+        Class indices, int64 (H, W).
+
+    Raises:
+        ComputationError: The network gives scores that are not finite.
+    """
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
     scores = source.feature_maps(pixels).scores
     if not torch.isfinite(scores).all():
         height, width = image.shape[:2]
         raise ComputationError(
             f"network {type(source.network).__name__}: gives scores that are not finite on an image of {height} x "
-            f"{width} pixels; it cannot be judged, lower learning_rate or name other weights"
+            f"{width} pixels; it cannot be evaluated; lower learning_rate or name other weights"
         )
     enlarged = F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
     return np.asarray(enlarged[0].argmax(dim=0).cpu().numpy())

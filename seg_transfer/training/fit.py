@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 from seg_transfer.errors import CheckpointError, SegTransferError, TrainingError
 from seg_transfer.models.checkpoints import read_plain_pickle
 from seg_transfer.models.compat import quiet, require_mmseg
-from seg_transfer.models.networks import placed
+from seg_transfer.models.networks import to_device
 from seg_transfer.training.crops import TrainingCrops
-from seg_transfer.training.processes import meet, take_buffers_of_main
+from seg_transfer.training.processes import copy_buffers_from_main, wait_for_all
 from seg_transfer.training.schedule import Arithmetic, Schedule
 
 Progress = Callable[[int, int], None]
@@ -34,10 +34,10 @@ def fit(
     """Train `network` on `crops` and return it; a run that was killed continues from its last checkpoint.
 
     The resumed run ends with the same weights as an undisturbed one on the same kind of device. Under torchrun each
-    process takes its share of every batch.
+    process computes its share of every batch.
 
     Args:
-        network: An mmseg segmentor, initialised as training should start.
+        network: An mmseg segmentor, initialized as training should start.
         crops: The samples, with their schedule and seed.
         work_dir: Folder for the checkpoint to resume from; its content belongs to exactly this training.
         n_workers: Processes that read images beside the training.
@@ -56,8 +56,8 @@ def fit(
     resume_file = work_dir / _RESUME_FILE
     start = _step_of(resume_file)
     on_cuda = get_device() != "cpu"
-    placed(network, get_device())
-    meet()
+    to_device(network, get_device())
+    wait_for_all()
     runner = make_runner(
         network,
         _loader(crops, start, n_workers, pin_memory=on_cuda),
@@ -70,22 +70,22 @@ def fit(
     )
     with _plain_errors():
         runner.train()
-    take_buffers_of_main(network)
+    copy_buffers_from_main(network)
     return network
 
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """What processes that read images raised, as if this one had."""
+    """Raise what processes that read images raised, as if this process had raised it."""
     try:
         yield
     except SegTransferError as error:
-        # It comes with that process's traceback in front; the reason is the last line.
+        # The message begins with that process's traceback; the reason is its last line.
         kind = type(error)
         raise kind(str(error).rpartition(f"{kind.__name__}: ")[2].strip()) from error
     except RuntimeError as error:
         if "DataLoader worker" in str(error) and "Caught" not in str(error):
-            # As when this process itself is killed: the machine's fault, and not that of the item.
+            # As where this process itself is killed: a fault of the machine and not of the item.
             raise ChildProcessError(f"a process that reads images was killed ({str(error).splitlines()[0]})") from error
         raise
 
@@ -136,7 +136,7 @@ def get_device() -> str:
 
 
 def arithmetic_here(schedule: Schedule) -> Arithmetic:
-    """What a training computes in on this machine."""
+    """The arithmetic that a training with this schedule uses on this machine."""
     if not schedule.mixed_precision:
         return "float32"
     if get_device() != "cpu":

@@ -30,11 +30,20 @@ class SegmentationQuality:
 def confusion_counts(
     labels: npt.NDArray[np.integer], predictions: npt.NDArray[np.integer], n_classes: int
 ) -> npt.NDArray[np.int64]:
-    """Count pixels by label (rows) and prediction (columns), int64 (n_classes, n_classes); label 255 is left out.
+    """Count pixels by label and prediction.
 
-    >>> confusion_counts(np.array([0, 1, 1, 255]), np.array([0, 1, 0, 1]), 2)
-    array([[1, 0],
-           [1, 1]])
+    Args:
+        labels: Class indices of any shape; 255 is left out.
+        predictions: Class indices of the same shape.
+        n_classes: Classes of the dataset.
+
+    Returns:
+        int64 (n_classes, n_classes), labels in rows, predictions in columns.
+
+    Example:
+        >>> confusion_counts(np.array([0, 1, 1, 255]), np.array([0, 1, 0, 1]), 2)
+        array([[1, 0],
+               [1, 1]])
     """
     known = labels != IGNORE
     # int64 first: a uint8 product would wrap.
@@ -42,16 +51,24 @@ def confusion_counts(
     return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def quality(counts: npt.NDArray[np.int64], n_images: int) -> SegmentationQuality:
-    """IoU per class and their mean, from summed confusion counts.
+def segmentation_quality(counts: npt.NDArray[np.int64], n_images: int) -> SegmentationQuality:
+    """IoU per class and their mean, from confusion counts.
 
-    >>> quality(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]]), 1)
-    SegmentationQuality(miou=0.7083333333333333, class_iou=(0.75, 0.6666666666666666, None), absent=(2,), n_images=1)
+    Args:
+        counts: int64 (C, C) of all images, labels in rows, predictions in columns.
+        n_images: Images that were counted.
+
+    Example:
+        >>> found = segmentation_quality(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]]), n_images=1)
+        >>> found.class_iou, found.absent
+        ((0.75, 0.6666666666666666, None), (2,))
+        >>> found.miou
+        0.7083333333333333
     """
-    hits = np.diag(counts)
-    labelled = counts.sum(axis=1)
-    union = labelled + counts.sum(axis=0) - hits
-    class_iou = tuple(float(h / u) if n else None for h, u, n in zip(hits, union, labelled, strict=True))
+    intersection = np.diag(counts)
+    labeled = counts.sum(axis=1)
+    union = labeled + counts.sum(axis=0) - intersection
+    class_iou = tuple(float(i / u) if n else None for i, u, n in zip(intersection, union, labeled, strict=True))
     present = [value for value in class_iou if value is not None]
     absent = tuple(index for index, value in enumerate(class_iou) if value is None)
     return SegmentationQuality(float(np.mean(present)), class_iou, absent, n_images)

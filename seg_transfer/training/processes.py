@@ -1,7 +1,8 @@
-"""The processes of one training: torchrun starts several, and each takes its share of every batch.
+"""The processes of one training: torchrun starts several, and each computes its share of every batch.
 
-They exchange tensors over the process group, which ends a process that waits too long for another, and words over the
-store that torchrun gives them, which nobody waits for in vain: what may last long is awaited there.
+They exchange tensors through the process group, which aborts a process that waits too long for another one, and text
+through torchrun's key-value store, where a process can wait as long as it must. Whatever may take long is therefore
+waited for in the store, before the group is used.
 """
 
 from __future__ import annotations
@@ -20,26 +21,27 @@ from torch import Tensor, distributed, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-# Seconds that a process may wait for the others in one operation of the group before it gives them up.
+# Seconds that a process waits for the others in one operation of the group before it gives up.
 GROUP_SECONDS = float(os.environ.get("SEG_TRANSFER_GROUP_SECONDS", "1800"))
-# Seconds after which processes that have not told how their part of an item ended will never do so: they wait in an
-# operation of the group for the one that failed.
-SECONDS_TO_TELL = 10.0
-_SECONDS_BETWEEN_LOOKS = 0.05
+# Seconds that a failed process waits for the others to report. One that has not reported by then never will: it is
+# waiting in an operation of the group for the process that failed.
+REPORT_SECONDS = 10.0
+_POLL_SECONDS = 0.05
 
-# All processes come to every meeting in the same order: one that misses a meeting has failed, and comes to none again.
-_meetings = count()
+# Every process numbers its barriers in the same order. One that misses a barrier has failed and reaches no later one.
+_barriers = count()
 _store: Store | None = None
 
 
 class BrokenGroupError(Exception):
-    """The processes cannot go on together: this one's part of an item failed while others wait for it in the group.
+    """The processes cannot continue together: this one failed on its part of an item while others wait in the group.
 
-    ``first``: whether it failed first; where others failed too, that may be for want of this one.
+    Attributes:
+        first: Whether this process failed first. Where others failed too, theirs may be a consequence.
     """
 
     def __init__(self, *, first: bool) -> None:
-        super().__init__("the processes of this training cannot go on together")
+        super().__init__("the processes of this training cannot continue together")
         self.first = first
 
 
@@ -53,15 +55,15 @@ def start_distributed() -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     store, rank, size = next(rendezvous("env://"))
     _store = PrefixStore("seg_transfer", store)
-    _come_together(_store, rank, size)
+    _barrier(_store, rank, size)
     distributed.init_process_group(
         "nccl" if on_cuda else "gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=GROUP_SECONDS)
     )
-    atexit.register(_leave)
+    atexit.register(_leave_group)
 
 
-def _leave() -> None:
-    """End the threads of gloo before Python ends: one that then lets go of a tensor would abort the process.
+def _leave_group() -> None:
+    """End gloo's threads before Python ends: one that releases a tensor later would abort the process.
 
     They end with the last reference to the group, and a trained network holds one.
     """
@@ -70,107 +72,110 @@ def _leave() -> None:
 
 
 def is_main_process() -> bool:
-    """True in the one process that writes files and prints."""
+    """Whether this is the one process that writes files and prints."""
     return rank_and_size()[0] == 0
 
 
 def rank_and_size() -> tuple[int, int]:
-    """The number of this process among those that train together, and how many they are."""
+    """The rank of this process among those that train together, and their number."""
     if not distributed.is_initialized():
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
 
 
 def in_main_process(work: Callable[[], None]) -> None:
-    """Do what must be done once, while the other processes wait, however long it takes.
+    """Run `work` in the main process only, while the others wait, however long it takes.
 
-    A failure is raised in the main process alone, with which torchrun ends the others.
+    A failure is raised in the main process alone; torchrun then stops the others.
     """
     if is_main_process():
         work()
-    tell_all(None)
+    broadcast_from_main(None)
 
 
-def tell_all(value: int | None) -> int | None:
-    """The main process's value, in every process, however long it takes the main process to come here."""
+def broadcast_from_main(value: int | None) -> int | None:
+    """Return the main process's `value` in every process, however long the main process takes to get here."""
     if _store is None:
         return value
-    key = f"told {next(_meetings)}"
+    key = f"broadcast {next(_barriers)}"
     if is_main_process():
         _store.set(key, json.dumps(value))
-    told: int | None = json.loads(_read(_store, key))
-    return told
+    received: int | None = json.loads(_read(_store, key))
+    return received
 
 
-def tell_main(words: str, *, failed: bool, broken: bool = False) -> list[str]:
-    """What every process has to say, to the main one, which waits for the others; each other one gets its own back.
+def gather_in_main(report: str, *, failed: bool, broken: bool = False) -> list[str]:
+    """Collect a report of every process in the main one, which waits for the others.
 
     Args:
-        words: Of this process.
-        failed: Whether its part of the work failed, so that others may wait for it where it will never come.
-        broken: Whether it failed in a way after which the group cannot be trusted, such as in one of its operations.
+        report: Text of this process.
+        failed: Whether its part of the work failed, so that others may wait for it in the group forever.
+        broken: Whether the group cannot be used after the failure, such as one in an operation of the group.
 
     Returns:
-        The words, of those that failed in the order in which they did.
+        In the main process the reports of all, those of failed processes in the order of the failures; in every other
+        process its own report alone.
 
     Raises:
-        BrokenGroupError: It failed, and the others did not come here within `SECONDS_TO_TELL`, or the group is broken.
+        BrokenGroupError: This process failed, and the others did not report within `REPORT_SECONDS`, or one of them
+            says that the group is broken.
     """
     if _store is None:
-        return [words]
-    (rank, size), meeting = rank_and_size(), next(_meetings)
+        return [report]
+    (rank, size), barrier = rank_and_size(), next(_barriers)
     order = _store.add("failures", 1) if failed else 0
-    _store.set(f"words {meeting} {rank}", json.dumps([order, broken, words]))
-    keys = [f"words {meeting} {other}" for other in range(size)]
+    _store.set(f"report {barrier} {rank}", json.dumps([order, broken, report]))
+    keys = [f"report {barrier} {other}" for other in range(size)]
     if failed:
-        stuck = not _are_there(_store, keys, SECONDS_TO_TELL)
-        told = [json.loads(_read(_store, key)) for key in keys if _store.check([key])]
-        if stuck or any(is_broken for _, is_broken, _ in told):
-            raise BrokenGroupError(first=order == min(other for other, _, _ in told if other))
+        is_stuck = not _appear_within(_store, keys, REPORT_SECONDS)
+        reports = [json.loads(_read(_store, key)) for key in keys if _store.check([key])]
+        if is_stuck or any(is_broken for _, is_broken, _ in reports):
+            raise BrokenGroupError(first=order == min(other for other, _, _ in reports if other))
     if rank:
-        return [words]
-    return [said for _, _, said in sorted(json.loads(_read(_store, key)) for key in keys)]
+        return [report]
+    return [text for _, _, text in sorted(json.loads(_read(_store, key)) for key in keys)]
 
 
-def meet() -> None:
-    """Wait until all processes have come here, however long it takes: what they do next in the group waits for none."""
+def wait_for_all() -> None:
+    """Wait until all processes get here, however long it takes: in the next operation of the group none will wait."""
     if _store is not None:
-        _come_together(_store, *rank_and_size())
+        _barrier(_store, *rank_and_size())
 
 
-def summed(counts: Tensor) -> Tensor:
-    """The sum over all processes, in each, however much later than others one comes here."""
+def sum_over_processes(counts: Tensor) -> Tensor:
+    """Return the sum of `counts` over all processes, in each of them, however late one of them gets here."""
     if _store is None:
         return counts
-    meet()
+    wait_for_all()
     on_device = counts.cuda() if torch.cuda.is_available() else counts.clone()
     distributed.all_reduce(on_device)
     return on_device.cpu()
 
 
-def take_buffers_of_main(network: nn.Module) -> None:
-    """Make a network that was trained together the same in all processes, whose running statistics may differ."""
+def copy_buffers_from_main(network: nn.Module) -> None:
+    """Give a network that was trained together the main process's running statistics, in every process."""
     if distributed.is_initialized():
         for buffer in network.buffers():
             distributed.broadcast(buffer, 0)
 
 
-def _come_together(store: Store, rank: int, size: int) -> None:
-    meeting = next(_meetings)
-    store.set(f"here {meeting} {rank}", "")
+def _barrier(store: Store, rank: int, size: int) -> None:
+    barrier = next(_barriers)
+    store.set(f"barrier {barrier} {rank}", "")
     for other in range(size):
-        _read(store, f"here {meeting} {other}")
+        _read(store, f"barrier {barrier} {other}")
 
 
 def _read(store: Store, key: str) -> str:
+    """The value of a key; waits until another process sets it."""
     while not store.check([key]):
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
+        time.sleep(_POLL_SECONDS)
     return str(store.get(key), "utf-8")
 
 
-def _are_there(store: Store, keys: Iterable[str], seconds: float) -> bool:
-    missing, until = list(keys), time.monotonic() + seconds
-    while missing and time.monotonic() < until:
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
+def _appear_within(store: Store, keys: Iterable[str], seconds: float) -> bool:
+    missing, deadline = list(keys), time.monotonic() + seconds
+    while missing and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
         missing = [key for key in missing if not store.check([key])]
     return not missing

@@ -53,7 +53,7 @@ def make_runner(
         schedule: Of the training.
         seed: Of the training's random numbers.
         arithmetic: What the forward pass and the gradients are computed in.
-        resume_file: The checkpoint that is written over and over.
+        resume_file: The checkpoint that the training overwrites and resumes from.
         resume: Continue from that checkpoint.
         progress: Called with the finished steps and all steps.
     """
@@ -79,7 +79,7 @@ def make_runner(
 
 
 class _StepLoop(BaseLoop):  # type: ignore[misc]
-    """Takes one step per batch of a loader that already begins where the resumed run stopped."""
+    """One step per batch of a loader that already begins where the resumed run stopped."""
 
     def __init__(self, runner: Runner, dataloader: DataLoader[Any]) -> None:
         super().__init__(runner, dataloader)
@@ -115,7 +115,7 @@ class _StepLoop(BaseLoop):  # type: ignore[misc]
 
 
 class _FiniteLoss(Hook):  # type: ignore[misc]
-    """Stops a diverged training before its weights are saved; asked seldom, because it waits for the device."""
+    """Stops a diverged training before its weights are saved; checked rarely, because that waits for the device."""
 
     priority = "VERY_LOW"
 
@@ -130,7 +130,7 @@ class _FiniteLoss(Hook):  # type: ignore[misc]
 
 
 class _ResumePoint(Hook):  # type: ignore[misc]
-    """Writes one checkpoint over and over, whole or not at all."""
+    """Overwrites one checkpoint, atomically."""
 
     priority = "LOWEST"
 
@@ -139,7 +139,7 @@ class _ResumePoint(Hook):  # type: ignore[misc]
         self.interval = interval
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any, outputs: Any) -> None:
-        # The last step too: what follows a training may fail, and must not cost the training.
+        # Also after the last step: the evaluation that follows may fail, and must not cost the training.
         if _is_due(runner, batch_idx, self.interval) and is_main_process():
             with replaced_atomically(self.file) as temporary:
                 runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=False)
@@ -160,7 +160,7 @@ def _is_due(runner: Runner, batch_idx: int, interval: int) -> bool:
 def _finite_everywhere(loss: Tensor) -> bool:
     finite = torch.isfinite(loss.detach()).float()
     if distributed.is_initialized():
-        # All processes stop together, or the others would wait for this one for ever.
+        # All processes stop together; otherwise the others would wait for this one forever.
         distributed.all_reduce(finite, distributed.ReduceOp.MIN)
     return bool(finite)
 
@@ -194,7 +194,7 @@ def _optimizer(network: nn.Module, schedule: Schedule, arithmetic: Arithmetic) -
 
 
 class _BFloat16(OptimWrapper):  # type: ignore[misc]
-    """Mixed precision without a scaled loss: bfloat16 has the range of float32."""
+    """Mixed precision without loss scaling: bfloat16 has the range of float32."""
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""How a network is trained: the numbers of a training schedule, validated."""
+"""Training schedules: how a network is trained, as validated numbers."""
 
 from __future__ import annotations
 
@@ -61,5 +61,5 @@ class Schedule(BaseModel):
 
     @property
     def arithmetics(self) -> tuple[Arithmetic, ...]:
-        """What a training may compute in: which of these it is depends on the machine."""
+        """Arithmetics that a training may use; which one it is depends on the machine."""
         return ("float32", "float16", "bfloat16") if self.mixed_precision else ("float32",)

@@ -208,7 +208,7 @@ def test_a_plan_imports_no_torch_and_reads_images_and_weights_once(copy):
     data = {str(file) for file in copy.study.parent.rglob("*") if file.suffix in {".png", ".jpg", ".safetensors"}}
     words = ["plan", *copy.place(), "--trust-config"]
     (modules, first), (_, second) = watched(*words), watched(*words)
-    assert "seg_transfer.models.specs" in modules
+    assert "seg_transfer.models.adapters" in modules
     assert not modules & {"torch", "transformers", "timm", "nets"}
     assert len(first & data) > 10
     assert not second & data

@@ -18,12 +18,11 @@ from seg_transfer.features.extract import extract
 from seg_transfer.features.images import TargetImages
 from seg_transfer.metrics import METRICS, Metric
 from seg_transfer.metrics._rank_mean import METRIC as RANK_MEAN
-from seg_transfer.models.load import load_source
 from seg_transfer.observations import Observations
 from seg_transfer.stages import context, score, scoring
 from seg_transfer.stages.sampling import pixel_sample
 from seg_transfer.store import results
-from seg_transfer.study.networks import source_spec
+from seg_transfer.study.networks import loadable_source
 from seg_transfer.study.run import open_run
 
 OWN = "day_street/train"
@@ -98,7 +97,7 @@ def expected_own(bench: Any) -> Observations:
     run = open_run(bench.study, bench.world, bench.run)
     records = run.low_shot("day_street")
     short_side = min(run.manifests["day_street"].crop_size)
-    model = load_source(source_spec(run, run.study.source("day_street")))
+    model = loadable_source(run, run.study.source("day_street")).load()
     return extract(model, TargetImages(records, short_side), pixel_sample(run, "day_street", records))
 
 

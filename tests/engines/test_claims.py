@@ -201,12 +201,12 @@ def test_the_processes_of_a_session_begin_at_other_places(worker, expected, go, 
 
 def test_under_torchrun_the_main_process_leads_and_the_others_follow(go, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(claims, "tell_all", lambda value: said.append(value) or value)
+    monkeypatch.setattr(claims, "broadcast_from_main", lambda value: said.append(value) or value)
     assert go(["a", "b"]) == ["a", "b"]
     assert said == [0, 1, None]
 
     monkeypatch.setattr(claims, "is_main_process", lambda: False)
-    monkeypatch.setattr(claims, "tell_all", lambda value: said.pop(0))
+    monkeypatch.setattr(claims, "broadcast_from_main", lambda value: said.pop(0))
     leases = []
     assert go(["a", "b"], lambda item, held: leases.append((held(), (tmp_path / item).exists()))) == ["a", "b"]
     assert leases == [(True, False), (True, False)]

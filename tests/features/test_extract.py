@@ -14,9 +14,9 @@ from torch import Tensor
 from seg_transfer.data.images import read_image, read_label, resize_to_short_side
 from seg_transfer.data.manifest import load_manifest
 from seg_transfer.data.records import Record, low_shot_records
-from seg_transfer.features.extract import extract, pixel_centres, read_at
+from seg_transfer.features.extract import extract, interpolate_at, pixel_centers
 from seg_transfer.features.images import TargetImages
-from seg_transfer.models.configs import read_model_config, with_classes, with_normalisation
+from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
 from seg_transfer.models.source_model import SourceModel, load_source_model
 from seg_transfer.observations import Observations, PixelSample
 from seg_transfer.resources import shipped
@@ -29,7 +29,7 @@ SHORT_SIDE = 40
 @pytest.fixture(scope="module")
 def source() -> SourceModel:
     model = with_classes(read_model_config(shipped("configs/models/hrnetv2_tiny.py")), 5)
-    return load_source_model(with_normalisation(model, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)))
+    return load_source_model(with_normalization(model, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def sample_of_all(size: tuple[int, int]) -> PixelSample:
     return PixelSample(("a",), np.array([size]), np.zeros(rows.size, int), rows, columns, np.zeros(rows.size, int))
 
 
-# read_at
+# interpolate_at
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_a_read_value_is_that_of_the_enlarged_map(map_size, image_size):
     feature_map = torch.randn(4, *map_size, generator=generator) + torch.linspace(5, 50, map_size[1])
     everywhere = sample_of_all(image_size)
     chosen = np.random.default_rng(2).permutation(len(everywhere))[:5000]
-    points = pixel_centres(everywhere, 0, chosen)
-    found = read_at(feature_map, points).numpy()
+    points = pixel_centers(everywhere, 0, chosen)
+    found = interpolate_at(feature_map, points).numpy()
     expected = upsampled(feature_map, image_size)[:, everywhere.rows[chosen], everywhere.columns[chosen]].T
     # Coordinates are float32: half a unit in the last place of a position among 180 times the step to the next value.
     np.testing.assert_allclose(found, expected, atol=2e-4)
@@ -104,33 +104,33 @@ def test_a_read_value_is_that_of_the_enlarged_map(map_size, image_size):
 def test_values_by_hand():
     """A map (1, 2) over an image (2, 8): columns lie at (c + 0.5) / 4 - 0.5 of the map."""
     feature_map = torch.tensor([[[10.0, 20.0]]])
-    points = pixel_centres(sample_of_all((2, 8)), 0, np.arange(16))
+    points = pixel_centers(sample_of_all((2, 8)), 0, np.arange(16))
     row = [10, 10, 11.25, 13.75, 16.25, 18.75, 20, 20]
-    np.testing.assert_allclose(read_at(feature_map, points)[:, 0], row + row, rtol=1e-6)
+    np.testing.assert_allclose(interpolate_at(feature_map, points)[:, 0], row + row, rtol=1e-6)
 
 
-def test_the_rim_holds_beyond_the_outermost_centres():
+def test_border_values_continue_beyond_the_outermost_centers():
     feature_map = torch.arange(12.0).view(1, 3, 4)
     corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [-0.8, -0.9], [-1.0, 0.0]])
-    assert read_at(feature_map, corners)[:, 0].tolist() == [0, 3, 8, 11, 0, 4]
+    assert interpolate_at(feature_map, corners)[:, 0].tolist() == [0, 3, 8, 11, 0, 4]
 
 
-def test_pixel_centres_span_the_image_they_were_drawn_from():
+def test_pixel_centers_span_the_image_they_were_drawn_from():
     sample = PixelSample(("a", "b"), np.array([[2, 4], [10, 5]]), [1, 0, 1], [9, 0, 0], [0, 3, 4], [0, 1, 1])
-    np.testing.assert_allclose(pixel_centres(sample, 0, np.array([1])), [[0.75, -0.5]])
-    np.testing.assert_allclose(pixel_centres(sample, 1, np.array([0, 2])), [[-0.8, 0.9], [0.8, -0.9]], rtol=1e-6)
+    np.testing.assert_allclose(pixel_centers(sample, 0, np.array([1])), [[0.75, -0.5]])
+    np.testing.assert_allclose(pixel_centers(sample, 1, np.array([0, 2])), [[-0.8, 0.9], [0.8, -0.9]], rtol=1e-6)
 
 
 # extract
 
 
-def reference(source: SourceModel, records: list[Record], sample: PixelSample, **normalisation: Any) -> Observations:
+def reference(source: SourceModel, records: list[Record], sample: PixelSample, **normalization: Any) -> Observations:
     """One pixel after the other, from maps enlarged to the size of the label map."""
     features, probabilities, embeddings = [], [], []
     enlarged = {}
     for index, record in enumerate(records):
         resized = resize_to_short_side(read_image(record.image), SHORT_SIDE)
-        maps = source.feature_maps(torch.from_numpy(resized.transpose(2, 0, 1).copy())[None], **normalisation)
+        maps = source.feature_maps(torch.from_numpy(resized.transpose(2, 0, 1).copy())[None], **normalization)
         enlarged[index] = [upsampled(part[0], SIZES[index]) for part in maps]
         if index in sample.image_index:
             embeddings.append(maps.features[0].double().numpy().mean(axis=(1, 2)))
@@ -150,7 +150,7 @@ def assert_close(found: Observations, expected: Observations) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_observations_are_those_of_the_slow_way(source, records, sample, batch_size):
+def test_observations_equal_those_of_a_slow_reference(source, records, sample, batch_size):
     found = extract(source, TargetImages(records, SHORT_SIDE, batch_size=batch_size), sample)
     expected = reference(source, records, sample)
     assert np.median(expected.features.std(axis=0)) > 0.1
@@ -187,7 +187,7 @@ def test_the_order_of_the_pixels_is_irrelevant(source, records, sample):
     np.testing.assert_array_equal(found.image_embeddings, expected.image_embeddings)
 
 
-def test_the_targets_normalisation_is_used_when_given(source, records, sample):
+def test_the_targets_normalization_is_used_when_given(source, records, sample):
     other = {"mean": (0.1, 0.2, 0.7), "std": (0.3, 0.1, 0.2)}
     images = TargetImages(records, SHORT_SIDE)
     found = extract(source, images, sample, **other)
@@ -208,7 +208,7 @@ def test_one_forward_pass_per_batch(source, records, sample, monkeypatch):
     assert sorted(passes) == [1, 1, 1, 2]
 
 
-def test_a_pixel_of_a_coarser_grid_lies_at_the_centre_of_its_cell(source, records):
+def test_a_pixel_of_a_coarser_grid_lies_at_the_center_of_its_cell(source, records):
     """A sample drawn from labels on the feature grid (10, 15) reads the map's own values there."""
     cells = sample_of_all((10, 15))
     labels = np.arange(len(cells)) % 3

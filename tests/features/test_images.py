@@ -1,6 +1,5 @@
 """Each image decoded once for all sources, in batches of one size, whatever the order and the memory."""
 
-import threading
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from seg_transfer.data.images import read_image, resize_to_short_side
 from seg_transfer.data.records import Record
 from seg_transfer.errors import DataError
 from seg_transfer.features import images as module
-from seg_transfer.features.images import TargetImages, ahead
+from seg_transfer.features.images import TargetImages
 
 SIZES = [(40, 60), (60, 40), (40, 60), (30, 45), (50, 51), (40, 60), (40, 60)]
 ONE_IMAGE = 3 * 20 * 30
@@ -93,7 +92,7 @@ def test_a_list_that_is_not_read_to_its_end_can_be_read_again(records, decoded):
     assert sum(len(batch.indices) for batch in images) == len(SIZES)
 
 
-def test_headers_alone_are_read_before_the_first_image_is_wanted(records, decoded):
+def test_only_headers_are_read_before_the_first_image_is_requested(records, decoded):
     TargetImages(records, 20)
     assert not decoded
 
@@ -103,54 +102,3 @@ def test_a_damaged_image_is_named(records):
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(DataError, match=r"3\.png: cannot be decoded"):
         list(TargetImages(records, 20))
-
-
-# ahead
-
-
-def test_results_keep_the_order_of_the_items():
-    overtaken = threading.Event()
-
-    def slow_first(number: int) -> int:
-        if number == 0:
-            assert overtaken.wait(60)
-        overtaken.set()
-        return number * number
-
-    assert list(ahead(slow_first, range(20))) == [number * number for number in range(20)]
-    assert list(ahead(slow_first, [])) == []
-
-
-def test_work_runs_ahead_but_not_far():
-    started = []
-
-    def note(number: int) -> int:
-        started.append(number)
-        return number
-
-    results = ahead(note, iter(range(100)))
-    assert next(results) == 0
-    assert len(started) <= 6
-    assert next(results) == 1
-    results.close()
-    assert len(started) < 10
-
-
-def test_an_error_comes_at_the_place_of_its_item():
-    def fails(number: int) -> int:
-        if number == 2:
-            raise DataError("two")
-        return number
-
-    results = ahead(fails, range(50))
-    assert [next(results), next(results)] == [0, 1]
-    with pytest.raises(DataError, match="two"):
-        next(results)
-
-
-def test_no_thread_is_left_behind():
-    before = set(threading.enumerate())
-    results = ahead(abs, range(50))
-    next(results)
-    results.close()
-    assert set(threading.enumerate()) <= before

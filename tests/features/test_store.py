@@ -1,4 +1,4 @@
-"""The feature bank gives back what was put in, to the last bit, or nothing at all."""
+"""The feature store gives back what was put in, to the last bit, or nothing at all."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from seg_transfer.errors import ResultsError
-from seg_transfer.features.store import read_bank, rounded, write_bank
+from seg_transfer.features.store import read_features, to_float16, write_features
 from seg_transfer.observations import Observations
 
 KEY = "5e" * 32
@@ -32,7 +32,7 @@ def observations() -> Observations:
 @pytest.fixture
 def file(tmp_path: Path, observations: Observations) -> Path:
     path = tmp_path / "features" / "camvid" / "nyuv2.parquet"
-    write_bank(path, rounded(observations), KEY)
+    write_features(path, to_float16(observations), KEY)
     return path
 
 
@@ -46,7 +46,7 @@ def assert_same(found: Observations | None, expected: Observations) -> None:
 
 
 def test_rounding_is_that_of_float16(observations):
-    kept = rounded(observations)
+    kept = to_float16(observations)
     np.testing.assert_array_equal(kept.features, observations.features.astype(np.float16))
     np.testing.assert_array_equal(kept.source_probs, observations.source_probs.astype(np.float16))
     np.testing.assert_array_equal(kept.image_embeddings, observations.image_embeddings.astype(np.float16))
@@ -55,15 +55,15 @@ def test_rounding_is_that_of_float16(observations):
 
 
 def test_observations_come_back_bit_for_bit(file, observations):
-    assert_same(read_bank(file, KEY), rounded(observations))
+    assert_same(read_features(file, KEY), to_float16(observations))
 
 
 def test_signed_zeros_subnormals_and_the_largest_number_survive(tmp_path):
     special = np.array([[-0.0, 6e-8], [65504, -65504], [1 / 3, 2.0**-24]], np.float32)
     labels, index = np.array([0, 1, 1], np.uint8), np.array([0, 0, 1], np.int32)
-    kept = rounded(Observations(special, labels, np.array([[1.0, 0.0]] * 3), index, special[:2]))
-    write_bank(tmp_path / "bank.parquet", kept, KEY)
-    assert_same(read_bank(tmp_path / "bank.parquet", KEY), kept)
+    kept = to_float16(Observations(special, labels, np.array([[1.0, 0.0]] * 3), index, special[:2]))
+    write_features(tmp_path / "features.parquet", kept, KEY)
+    assert_same(read_features(tmp_path / "features.parquet", KEY), kept)
 
 
 def test_one_row_group_per_image(file):
@@ -78,7 +78,7 @@ def test_plain_readers_get_the_numbers(file, observations):
     np.testing.assert_array_equal(rows, observations.features.astype(np.float16))
 
 
-def test_the_embedding_of_an_image_stands_in_its_first_row(file, observations):
+def test_the_embedding_of_an_image_is_in_its_first_row(file, observations):
     column = pq.read_table(file)["image_embedding"].to_pylist()
     first = np.cumsum([0, *PIXELS_OF_IMAGE[:-1]])
     assert [row for row, value in enumerate(column) if value is not None] == first.tolist()
@@ -86,28 +86,22 @@ def test_the_embedding_of_an_image_stands_in_its_first_row(file, observations):
     np.testing.assert_array_equal(found, observations.image_embeddings.astype(np.float16))
 
 
-def test_a_file_from_before_there_were_embeddings_counts_as_none(file):
-    pq.write_table(pq.read_table(file).drop_columns(["image_embedding"]), file)
-    assert pq.read_schema(file).metadata[b"content_key"] == KEY.encode()
-    assert read_bank(file, KEY) is None
-
-
 def test_other_settings_find_nothing(file):
-    assert read_bank(file, "00" * 32) is None
-    assert read_bank(file, "") is None
-    assert read_bank(file.with_name("other.parquet"), KEY) is None
+    assert read_features(file, "00" * 32) is None
+    assert read_features(file, "") is None
+    assert read_features(file.with_name("other.parquet"), KEY) is None
 
 
-def test_a_file_without_a_key_is_not_taken_for_any(file):
+def test_a_file_without_a_key_matches_no_key(file):
     pq.write_table(pq.read_table(file).replace_schema_metadata({}), file)
-    assert read_bank(file, KEY) is None
-    assert read_bank(file, "") is None
+    assert read_features(file, KEY) is None
+    assert read_features(file, "") is None
 
 
 def test_writing_again_replaces(file, observations):
-    write_bank(file, rounded(observations), "11" * 32)
-    assert read_bank(file, KEY) is None
-    assert_same(read_bank(file, "11" * 32), rounded(observations))
+    write_features(file, to_float16(observations), "11" * 32)
+    assert read_features(file, KEY) is None
+    assert_same(read_features(file, "11" * 32), to_float16(observations))
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
@@ -115,13 +109,13 @@ def test_writing_again_replaces(file, observations):
 def test_a_feature_beyond_float16_is_refused(observations, value):
     observations.features[5, 1] = value
     with pytest.raises(ResultsError, match="exceeds 65504, the range of float16; score this study with keep_features"):
-        rounded(observations)
+        to_float16(observations)
 
 
 def test_an_embedding_beyond_float16_is_refused(observations):
     observations.image_embeddings[2, 0] = 7e4
     with pytest.raises(ResultsError, match="exceeds 65504, the range of float16"):
-        rounded(observations)
+        to_float16(observations)
 
 
 @pytest.mark.parametrize("lacking", ["features", "source_probs", "image_index", "image_embeddings"])
@@ -129,14 +123,14 @@ def test_incomplete_observations_are_refused(tmp_path, observations, lacking):
     parts = {field: getattr(observations, field) for field in FIELDS} | {lacking: None}
     if lacking == "image_index":
         parts["image_embeddings"] = None
-    with pytest.raises(ResultsError, match="the bank keeps observations with features, probabilities, image"):
-        write_bank(tmp_path / "bank.parquet", Observations(**parts), KEY)
-    assert not (tmp_path / "bank.parquet").exists()
+    with pytest.raises(ResultsError, match="the feature store needs observations with features, probabilities, image"):
+        write_features(tmp_path / "features.parquet", Observations(**parts), KEY)
+    assert not (tmp_path / "features.parquet").exists()
 
 
 def outcome(file: Path) -> Observations | str | None:
     try:
-        return read_bank(file, KEY)
+        return read_features(file, KEY)
     except ResultsError as error:
         message = str(error)
         assert message.startswith(f"{file}: damaged feature file (")
@@ -145,7 +139,7 @@ def outcome(file: Path) -> Observations | str | None:
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 0.9, 0.999])
-def test_a_torn_file_is_refused(file, share):
+def test_a_truncated_file_is_refused(file, share):
     whole = file.read_bytes()
     file.write_bytes(whole[: int(share * len(whole))])
     assert isinstance(outcome(file), str)
@@ -157,9 +151,9 @@ def test_a_missing_column_is_refused(file):
 
 
 def test_no_flipped_bit_is_read_as_other_observations(file, observations):
-    """One bit in each of 150 places all over the file: refused, drawn anew, or without any effect."""
+    """One bit in each of 150 places all over the file: refused, drawn again, or without any effect."""
     whole = file.read_bytes()
-    expected = rounded(observations)
+    expected = to_float16(observations)
     generator = np.random.default_rng(6)
     names = [whole.rindex(name) for name in (*COLUMNS, b"content_key")]
     places = [(place, int(generator.integers(8))) for place in np.linspace(0, len(whole) - 1, 150).astype(int)]

@@ -70,7 +70,7 @@ def test_usual_wrappings(tmp_path, wrap, zipped):
     assert_equal(load_checkpoint(file), weights())
 
 
-def test_only_a_leading_module_goes(tmp_path):
+def test_only_a_leading_module_prefix_is_removed(tmp_path):
     torch.save({"module.neck.module.weight": torch.ones(2)}, tmp_path / "net.pth")
     assert list(load_checkpoint(tmp_path / "net.pth")) == ["neck.module.weight"]
 
@@ -94,7 +94,7 @@ def test_saved_weights_come_back(tmp_path):
 
 @pytest.fixture(params=["plain", "forced"])
 def environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Without and with the variable by which PyTorch can be told to unpickle everything."""
+    """Without and with the variable by which PyTorch can be made to unpickle everything."""
     if request.param == "forced":
         monkeypatch.setenv(FORCE_UNSAFE, "1")
     else:
@@ -155,7 +155,7 @@ def test_a_whole_pickled_network_is_refused(tmp_path, environment):
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.97])
-def test_a_torn_file_is_refused(tmp_path, suffix, share):
+def test_a_truncated_file_is_refused(tmp_path, suffix, share):
     file = tmp_path / f"net{suffix}"
     if suffix == ".pth":
         torch.save(weights(), file)
@@ -179,8 +179,8 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, content, suffix):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ({**weights(), "epoch": 3}, "entry epoch is no tensor"),
-        ({"state_dict": {"a": torch.ones(1), "b": [torch.ones(1)]}}, "entry b is no tensor"),
+        ({**weights(), "epoch": 3}, "entry epoch is not a tensor"),
+        ({"state_dict": {"a": torch.ones(1), "b": [torch.ones(1)]}}, "entry b is not a tensor"),
         ({}, "holds no weights"),
         ({"state_dict": {}}, "holds no weights"),
         ([torch.ones(1)], "holds a list; expected parameter names with tensors"),

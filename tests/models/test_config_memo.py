@@ -49,7 +49,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return read
 
 
-def test_an_unchanged_config_is_run_once_and_says_the_same(config, ran, tmp_path):
+def test_an_unchanged_config_is_run_once_and_gives_the_same(config, ran, tmp_path):
     plain = read_model_config(config)
     assert plain["backbone"] == {"width": 4, "depth": 2}
     assert [read_model_config(config, memo=tmp_path / "keys") for _ in range(3)] == [plain] * 3
@@ -57,14 +57,14 @@ def test_an_unchanged_config_is_run_once_and_says_the_same(config, ran, tmp_path
 
 
 @pytest.mark.parametrize("name", ["top.py", "more/middle.py", "more/base.py"])
-def test_a_change_anywhere_in_its_chain_is_seen(config, tmp_path, name):
+def test_a_change_anywhere_in_its_chain_is_noticed(config, tmp_path, name):
     before, file = read_model_config(config, memo=tmp_path / "keys"), tmp_path / name
     put(file, f"{file.read_text()}model.setdefault('decode_head', dict())['planted'] = 1\n", OLD + 1)
     after = read_model_config(config, memo=tmp_path / "keys")
     assert after["decode_head"] == before["decode_head"] | {"planted": 1}
 
 
-def test_a_base_that_is_gone_is_told(config, tmp_path):
+def test_a_missing_base_is_named(config, tmp_path):
     read_model_config(config, memo=tmp_path / "keys")
     (tmp_path / "more/base.py").unlink()
     with pytest.raises(ConfigError, match="not a readable mmengine config"):
@@ -88,7 +88,7 @@ def test_a_config_that_was_just_written_is_read_again(config, ran, tmp_path):
         "model['backbone']['n'] = '{{{{$HOME:none}}}}'",
     ],
 )
-def test_a_config_that_could_say_something_else_the_next_time_is_run_every_time(config, ran, tmp_path, line):
+def test_a_config_whose_result_may_change_is_run_every_time(config, ran, tmp_path, line):
     """In a base, too: not only the file that the study names is looked at."""
     put(tmp_path / "number.txt", "1")
     put(tmp_path / "more/base.py", f"{BASE}{line.format(file=tmp_path / 'number.txt')}\n")
@@ -105,7 +105,7 @@ def test_another_version_of_the_reader_reads_again(config, ran, tmp_path, monkey
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": {}, "reader": "x"}'])
-def test_a_damaged_memo_is_made_anew(config, tmp_path, text):
+def test_a_damaged_memo_is_rebuilt(config, tmp_path, text):
     plain = read_model_config(config, memo=tmp_path / "keys")
     (place,) = (tmp_path / "keys/configs").iterdir()
     place.write_text(text)

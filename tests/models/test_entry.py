@@ -1,13 +1,16 @@
 """An entry is of one kind, has that kind's fields, and says what is code."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from seg_transfer.models.entry import SourceEntry, absolute, code_of
-from seg_transfer.models.specs import FactorySource, MmsegSource, TimmSource, TransformersSource
+from seg_transfer.errors import ConfigError
+from seg_transfer.models.adapters import ADAPTERS
+from seg_transfer.models.entry import SourceEntry, absolute_paths
+from seg_transfer.models.sources import code_of, parse_entry
 from seg_transfer.resources import shipped
 
 HALF, FIFTH = (0.5, 0.4, 0.3), (0.2, 0.1, 0.3)
@@ -22,53 +25,73 @@ MMSEG = {"config": "c.py", "checkpoint": "w.pth"}
 TIMM = {"timm": "hrnet_w48", "weights": "w.pth"}
 
 
-def entry(**fields: Any) -> SourceEntry:
-    return SourceEntry.model_validate({"name": "web", "dataset": "x", **fields})
+def entry(**fields: Any) -> Any:
+    return parse_entry({"name": "web", "dataset": "x", **fields})
 
 
 @pytest.mark.parametrize(
-    ("fields", "kind", "spec"),
+    ("fields", "kind"),
     [
-        (MMSEG, "mmseg", MmsegSource(Path("c.py"), Path("w.pth"))),
-        ({**MMSEG, "scores_only": True}, "mmseg", MmsegSource(Path("c.py"), Path("w.pth"), True)),
-        ({"config": "a/source.json"}, "mmseg", MmsegSource(Path("a/source.json"))),
-        ({"transformers": "hub"}, "transformers", TransformersSource(Path("hub"))),
-        (
-            {"transformers": "hub", "mean": HALF, "std": FIFTH, "scores_only": True},
-            "transformers",
-            TransformersSource(Path("hub"), HALF, FIFTH, True),
-        ),
-        (TIMM, "timm", TimmSource("hrnet_w48", Path("w.pth"), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))),
-        ({**TIMM, "mean": HALF, "std": FIFTH}, "timm", TimmSource("hrnet_w48", Path("w.pth"), HALF, FIFTH)),
-        (FACTORY, "factory", FactorySource("nets.unet:build", Path(), Path("w.pth"), "head", HALF, FIFTH)),
-        (
-            {**FACTORY, "factory_folder": "code", "channel_order": "bgr", "scores_only": True},
-            "factory",
-            FactorySource("nets.unet:build", Path("code"), Path("w.pth"), "", HALF, FIFTH, "bgr", True),
-        ),
+        (MMSEG, "mmseg"),
+        ({**MMSEG, "scores_only": True}, "mmseg"),
+        ({"config": "a/source.json"}, "mmseg"),
+        ({"transformers": "hub"}, "transformers"),
+        ({"transformers": "hub", "mean": HALF, "std": FIFTH, "scores_only": True}, "transformers"),
+        (TIMM, "timm"),
+        ({**TIMM, "mean": HALF, "std": FIFTH}, "timm"),
+        (FACTORY, "factory"),
+        ({**FACTORY, "factory_folder": "code", "channel_order": "bgr", "scores_only": True}, "factory"),
     ],
 )
-def test_kinds(fields, kind, spec):
+def test_kinds(fields, kind):
     found = entry(**fields)
     assert found.kind == kind
-    assert found.spec() == spec
-    assert SourceEntry.model_validate(found.model_dump(mode="json")) == found
+    assert type(found) is ADAPTERS[kind]
+    dumped = found.model_dump(mode="json")
+    lists = {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+    by_default = {"factory_folder": "."} if kind == "factory" else {}
+    assert dumped == {"name": "web", "dataset": "x", **by_default, **lists}
+    assert parse_entry(dumped) == found
+    assert parse_entry(found) is found
+    assert pickle.loads(pickle.dumps(found)) == found
+    assert len({found, parse_entry(dumped)}) == 1
+
+
+def test_fields_are_written_in_the_order_of_stored_studies():
+    whole = entry(**{**FACTORY, "scores_only": True, "input_scale": 1, "channel_order": "rgb"})
+    assert list(whole.model_dump(mode="json")) == [
+        *("name", "dataset", "factory", "factory_folder", "classifier", "weights", "mean", "std"),
+        *("channel_order", "input_scale", "scores_only"),
+    ]
+
+
+def test_a_field_that_is_null_or_off_is_left_out():
+    assert entry(**TIMM, mean=None, checkpoint=None, scores_only=False) == entry(**TIMM)
+    assert entry(config=None, factory=None, scores_only=False) == entry()
 
 
 def test_a_source_that_the_study_trains():
-    assert entry().kind == "study"
+    found = entry()
+    assert (type(found), found.kind, found.code(), found.network()) == (SourceEntry, "study", [], None)
+    for work in (found.key, found.load):
+        with pytest.raises(ConfigError, match="source web: a study trains it, and it has no weights of its own"):
+            work()
+
+
+def test_the_default_normalization_of_timm_is_that_of_imagenet():
+    assert entry(**TIMM).normalization == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert entry(**TIMM, mean=HALF, std=FIFTH).normalization == (HALF, FIFTH)
 
 
 def test_the_input_scale_is_the_unit_of_mean_and_std():
-    """p -> (p * input_scale / 255 - mean) / std is p -> (p / 255 - spec.mean) / spec.std."""
+    """p -> (p * input_scale / 255 - mean) / std is p -> (p / 255 - own mean) / own std."""
     mean, std, pixel = (123.675, 116.28, 103.53), (58.395, 1.0, 57.375), 77
-    spec = entry(**{**FACTORY, "mean": mean, "std": std, "input_scale": 255}).spec()
-    for given_mean, given_std, own_mean, own_std in zip(mean, std, spec.mean, spec.std, strict=True):
+    own = entry(**{**FACTORY, "mean": mean, "std": std, "input_scale": 255}).normalization
+    for given_mean, given_std, own_mean, own_std in zip(mean, std, *own, strict=True):
         assert (pixel / 255 - own_mean) / own_std == pytest.approx((pixel * 255 / 255 - given_mean) / given_std)
-    assert entry(**FACTORY, input_scale=1).spec() == entry(**FACTORY).spec()
-    bytes_as_they_are = entry(**{**FACTORY, "mean": [0, 0, 0], "std": [1, 1, 1], "input_scale": 255}).spec()
-    assert bytes_as_they_are.mean == (0, 0, 0)
-    assert bytes_as_they_are.std == pytest.approx((1 / 255,) * 3)
+    assert entry(**FACTORY, input_scale=1).normalization == entry(**FACTORY).normalization == (HALF, FIFTH)
+    bytes_as_they_are = entry(**{**FACTORY, "mean": [0, 0, 0], "std": [1, 1, 1], "input_scale": 255}).normalization
+    assert bytes_as_they_are == ((0, 0, 0), pytest.approx((1 / 255,) * 3))
 
 
 def without(name: str) -> dict[str, Any]:
@@ -76,7 +99,7 @@ def without(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "excerpt"),
     [
         ({**MMSEG, "transformers": "hub"}, "has config and transformers, which are two kinds of model; keep one"),
         ({**TIMM, "factory": "a:b"}, "has timm and factory, which are two kinds of model; keep one"),
@@ -106,12 +129,12 @@ def without(name: str) -> dict[str, Any]:
         ({**TIMM, "std": [0.1, -1, 1]}, "field std: [0.1, -1.0, 1.0]: must be positive; correct it"),
     ],
 )
-def test_a_broken_rule_is_told_with_the_source_and_its_field(fields, told):
+def test_a_broken_rule_names_the_source_and_its_field(fields, excerpt):
     with pytest.raises(ValidationError) as caught:
         entry(**fields)
     (error,) = caught.value.errors()
     assert error["msg"].startswith("Value error, source 'web'")
-    assert told in error["msg"]
+    assert excerpt in error["msg"]
 
 
 @pytest.mark.parametrize(
@@ -134,16 +157,13 @@ def test_a_wrong_value_is_refused(fields):
 
 def test_paths_become_absolute_and_a_factory_lies_beside_its_file(tmp_path):
     fields = {**FACTORY, "weights": "../w.pth"}
-    found = SourceEntry.model_validate(absolute(entry(**fields).model_dump(), tmp_path / "bank"))
+    found = parse_entry(absolute_paths(entry(**fields).model_dump(), tmp_path / "bank"))
     assert (found.weights, found.factory_folder) == (tmp_path / "w.pth", tmp_path / "bank")
-    other = SourceEntry.model_validate(
-        absolute(entry(**fields, factory_folder="../code").model_dump(), tmp_path / "bank")
-    )
+    other = parse_entry(absolute_paths(entry(**fields, factory_folder="../code").model_dump(), tmp_path / "bank"))
     assert other.factory_folder == tmp_path / "code"
-    assert entry(**TIMM).factory_folder is None
 
 
-def test_what_is_code_is_named():
+def test_code_is_named():
     ours = entry(config=shipped("configs/models/hrnetv2_tiny.py"), checkpoint="w.pth")
     sources = [entry(**FACTORY), entry(**MMSEG), ours, entry(**TIMM), entry(transformers="hub"), entry()]
     assert code_of(sources, None) == ["c.py", "factory nets.unet:build (looked for in .)"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from seg_transfer.errors import ConfigError
-from seg_transfer.models.factory_code import digest_of_code, own_names, spec_of
+from seg_transfer.models.adapters._factory_code import digest_of_code, own_names, spec_of
 
 FILES = {
     "zoo/__init__.py": "raise RuntimeError('this must not be run')\n",
@@ -89,7 +89,7 @@ def test_what_lies_in_the_folder_comes_before_what_is_installed_but_not_before_t
 
 
 @pytest.mark.parametrize(
-    ("factory", "told"),
+    ("factory", "excerpt"),
     [
         ("absent:build", "factory absent:build: no module absent in "),
         ("zoo.absent:build", "factory zoo.absent:build: no module zoo.absent in "),
@@ -97,11 +97,11 @@ def test_what_lies_in_the_folder_comes_before_what_is_installed_but_not_before_t
         ("../zoo:build", "factory '../zoo:build': must be package.module:function"),
     ],
 )
-def test_what_cannot_be_found_is_named(folder, factory, told):
+def test_what_cannot_be_found_is_named(folder, factory, excerpt):
     (folder / "broken.py").write_text("def build(:\n")
     with pytest.raises(ConfigError) as caught:
         digest_of_code(factory, folder)
-    assert told in str(caught.value)
+    assert excerpt in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -113,7 +113,7 @@ def test_modules_that_import_each_other_are_read_once(folder):
 
 def test_no_code_is_run_and_no_torch_imported(folder):
     program = (
-        "import sys; from pathlib import Path; from seg_transfer.models.factory_code import digest_of_code;"
+        "import sys; from pathlib import Path; from seg_transfer.models.adapters._factory_code import digest_of_code;"
         f"digest_of_code({FACTORY!r}, Path({str(folder)!r}));"
         "print({'torch', 'zoo', 'helpers', 'mmengine'} & set(sys.modules))"
     )

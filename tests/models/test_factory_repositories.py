@@ -5,31 +5,29 @@ import sys
 import types
 
 import pytest
-from other_nets import MEAN, REPOSITORY, STD, WAYS, repository
+from other_nets import REPOSITORY, WAYS, factory_entry, repository
 
 from seg_transfer.errors import ConfigError
-from seg_transfer.models import load_source
-from seg_transfer.models.factory_code import digest_of_code
-from seg_transfer.models.specs import FactorySource, spec_key
+from seg_transfer.models.adapters._factory_code import digest_of_code
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_two_repositories_whose_modules_have_the_same_names(tmp_path, way):
     sources = [repository(tmp_path / name, channels, way) for name, channels in (("one", 4), ("two", 6))]
-    keys, before = [spec_key(source) for source in sources], (set(sys.modules), sys.path, list(sys.path))
+    keys, before = [source.key() for source in sources], (set(sys.modules), sys.path, list(sys.path))
     for source, channels in zip(sources * 2, (4, 6, 4, 6), strict=True):
-        assert load_source(source).n_features == channels
+        assert source.load().n_features == channels
         assert (set(sys.modules), sys.path, list(sys.path)) == before
         assert sys.path is before[1]
-    assert [spec_key(source) for source in sources] == keys
+    assert [source.key() for source in sources] == keys
     assert keys[0] != keys[1]
 
 
 def test_the_key_is_the_same_in_a_process_that_has_imported_nothing(tmp_path):
     source = repository(tmp_path, 4)
-    load_source(source)
+    source.load()
     program = (
-        "from pathlib import Path; from seg_transfer.models.factory_code import digest_of_code;"
+        "from pathlib import Path; from seg_transfer.models.adapters._factory_code import digest_of_code;"
         f"print(digest_of_code('model:build', Path({str(tmp_path)!r})))"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -40,10 +38,10 @@ def test_the_key_is_the_same_in_a_process_that_has_imported_nothing(tmp_path):
 @pytest.mark.parametrize("name", REPOSITORY)
 def test_the_key_changes_with_every_module_that_could_be_imported(tmp_path, name, way):
     source = repository(tmp_path, 4, way)
-    before = spec_key(source)
+    before = source.key()
     with (tmp_path / name).open("a") as file:
         file.write("# another line\n")
-    assert (spec_key(source) != before) == name.startswith("nets/")
+    assert (source.key() != before) == name.startswith("nets/")
 
 
 def test_code_outside_the_folder_is_refused_unless_the_folder_holds_both(tmp_path):
@@ -60,22 +58,22 @@ def test_code_outside_the_folder_is_refused_unless_the_folder_holds_both(tmp_pat
         file.write(text)
     before = list(sys.path)
     with pytest.raises(ConfigError) as caught:
-        load_source(source)
+        source.load()
     assert str(caught.value) == (
-        f"factory model:build: imports {shared}, a change of which would go unseen: only modules in {source.folder} "
-        "and installed ones are known; name a factory_folder that holds all of its code"
+        f"factory model:build: imports {shared}, whose changes would not be noticed: only modules in "
+        f"{source.factory_folder} and installed ones are tracked; name a factory_folder that holds all of its code"
     )
     assert (sys.path, "blocks" in sys.modules, "model" in sys.modules) == (before, False, False)
-    both = FactorySource("repository.model:build", tmp_path, source.weights, "1", MEAN, STD)
-    key = spec_key(both)
-    assert load_source(both).n_features == 4
+    both = factory_entry("repository.model:build", tmp_path, source.weights, "1")
+    key = both.key()
+    assert both.load().n_features == 4
     shared.write_text(f"{shared.read_text()}# another line\n")
-    assert spec_key(both) != key
+    assert both.key() != key
 
 
 def test_a_module_of_the_same_name_from_elsewhere_is_neither_used_nor_lost(tmp_path, monkeypatch):
     other = types.ModuleType("blocks")
     other.__file__ = str(tmp_path / "elsewhere" / "blocks.py")
     monkeypatch.setitem(sys.modules, "blocks", other)
-    assert load_source(repository(tmp_path / "repository", 4)).n_features == 4
+    assert repository(tmp_path / "repository", 4).load().n_features == 4
     assert sys.modules["blocks"] is other

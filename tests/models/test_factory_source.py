@@ -2,7 +2,6 @@
 
 import pickle
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from other_nets import MEAN, STD, write_net
+from other_nets import MEAN, STD, factory_entry, write_net
 from torch import Tensor
 
 from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.features.extract import extract
 from seg_transfer.features.images import ImageBatch
-from seg_transfer.models import load_source
+from seg_transfer.models.adapters.factory import FactoryEntry
 from seg_transfer.models.checkpoints import save_weights
-from seg_transfer.models.specs import FactorySource
 from seg_transfer.observations import PixelSample
 
 # Network -> classifier, features, classes, stride.
@@ -29,10 +27,10 @@ KNOWN = {
 }
 
 
-def spec(folder: Path, network: str, **changes: Any) -> FactorySource:
-    classifier = KNOWN.get(network, ("head",))[0]
-    whole = FactorySource(f"nets:{network}", folder, folder / f"{network}.safetensors", classifier, MEAN, STD)
-    return replace(whole, **changes)
+def entry(folder: Path, network: str, **changes: Any) -> FactoryEntry:
+    classifier = None if changes.get("scores_only") else KNOWN.get(network, ("head",))[0]
+    whole = {"factory": f"nets:{network}", "weights": folder / f"{network}.safetensors", "classifier": classifier}
+    return factory_entry(**{**whole, "folder": folder, **changes})
 
 
 def images(n: int = 2, height: int = 48, width: int = 80) -> Tensor:
@@ -42,7 +40,7 @@ def images(n: int = 2, height: int = 48, width: int = 80) -> Tensor:
     return (F.interpolate(coarse, size=(height, width), mode="bilinear") * 255).to(torch.uint8)
 
 
-def normalised(pixels: Tensor) -> Tensor:
+def normalized(pixels: Tensor) -> Tensor:
     return (pixels.float() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
@@ -64,9 +62,9 @@ def observed(source: Any, pixels: Tensor, n: int = 300) -> Any:
     return sample, extract(source, [ImageBatch(tuple(range(n_images)), pixels.numpy())], sample)
 
 
-def refusal(what: FactorySource, kind: type[Exception] = ConfigError) -> str:
+def refusal(what: FactoryEntry, kind: type[Exception] = ConfigError) -> str:
     with pytest.raises(kind) as caught:
-        load_source(what)
+        what.load()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -75,7 +73,7 @@ def refusal(what: FactorySource, kind: type[Exception] = ConfigError) -> str:
 def test_networks_of_any_width_stride_and_class_count(tmp_path, network):
     net = write_net(tmp_path, network)
     classifier, n_features, n_classes, stride = KNOWN[network]
-    source = load_source(spec(tmp_path, network))
+    source = entry(tmp_path, network).load()
     maps = source.feature_maps(images())
     assert (source.features_known, source.n_features, source.n_classes) == (True, n_features, n_classes)
     assert maps.features is not None
@@ -92,9 +90,9 @@ def test_networks_of_any_width_stride_and_class_count(tmp_path, network):
 def test_probabilities_at_the_pixels_are_the_softmax_of_the_networks_own_answer(tmp_path, network):
     """Enlarged to the image and indexed there: another way than the one under test."""
     net = write_net(tmp_path, network)
-    sample, seen = observed(load_source(spec(tmp_path, network)), images())
+    sample, seen = observed(entry(tmp_path, network).load(), images())
     with torch.inference_mode():
-        answer = net(normalised(images()))
+        answer = net(normalized(images()))
     scores = answer["out"] if isinstance(answer, dict) else F.interpolate(answer, size=(48, 80), mode="bilinear")
     at_pixels = scores[sample.image_index, :, sample.rows, sample.columns].softmax(dim=1)
     np.testing.assert_allclose(seen.source_probs, at_pixels.numpy(), atol=2e-5)
@@ -103,27 +101,27 @@ def test_probabilities_at_the_pixels_are_the_softmax_of_the_networks_own_answer(
 
 def test_a_bgr_network_is_an_rgb_network_with_its_first_layer_turned(tmp_path):
     net = write_net(tmp_path, "Tokens")
-    rgb = load_source(spec(tmp_path, "Tokens")).feature_maps(images())
+    rgb = entry(tmp_path, "Tokens").load().feature_maps(images())
     state = net.state_dict()
     save_weights({**state, "stem.weight": state["stem.weight"].flip(1)}, tmp_path / "turned.safetensors")
-    turned = spec(tmp_path, "Tokens", channel_order="bgr", weights=tmp_path / "turned.safetensors")
-    bgr = load_source(turned).feature_maps(images())
+    turned = entry(tmp_path, "Tokens", channel_order="bgr", weights=tmp_path / "turned.safetensors")
+    bgr = turned.load().feature_maps(images())
     torch.testing.assert_close(bgr.features, rgb.features, atol=1e-5, rtol=1e-5)
-    wrong = load_source(replace(turned, channel_order="rgb")).feature_maps(images())
+    wrong = turned.model_copy(update={"channel_order": "rgb"}).load().feature_maps(images())
     assert not torch.allclose(wrong.features, rgb.features, atol=0.1)
 
 
 @pytest.mark.parametrize(("network", "probabilities"), [("Prototypes", False), ("Probabilities", True)])
 def test_scores_only(tmp_path, network, probabilities):
     net = write_net(tmp_path, network)
-    source = load_source(spec(tmp_path, network, scores_only=True, classifier=""))
+    source = entry(tmp_path, network, scores_only=True).load()
     assert (source.features_known, source.n_features, source.n_classes) == (False, 0, 3)
-    assert source.answers_probabilities == probabilities
+    assert source.outputs_probabilities == probabilities
     _, seen = observed(source, images())
     assert seen.features is None
     assert seen.image_embeddings is None
     with torch.inference_mode():
-        answer = net(normalised(images()))
+        answer = net(normalized(images()))
     maps = source.feature_maps(images())
     assert maps.features is None
     expected = answer if probabilities else answer.softmax(dim=1)
@@ -132,16 +130,16 @@ def test_scores_only(tmp_path, network, probabilities):
 
 
 def test_the_same_probabilities_come_of_scores_and_of_probabilities(tmp_path):
-    """Between the centres of a map too: the logarithm differs from the scores by one number per place."""
+    """Between the centers of a map too: the logarithm differs from the scores by one number per place."""
     before, after = (write_net(tmp_path, name) for name in ("Prototypes", "Probabilities"))
     assert all(torch.equal(one, other) for one, other in zip(before.parameters(), after.parameters(), strict=True))
-    specs = [spec(tmp_path, name, scores_only=True) for name in ("Prototypes", "Probabilities")]
-    first, second = (observed(load_source(one), images())[1].source_probs for one in specs)
+    specs = [entry(tmp_path, name, scores_only=True) for name in ("Prototypes", "Probabilities")]
+    first, second = (observed(one.load(), images())[1].source_probs for one in specs)
     np.testing.assert_allclose(first, second, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("network", "changes", "told"),
+    ("network", "changes", "excerpt"),
     [
         ("Scaled", {}, "its class scores are not the output of its 1x1 classifier, so its pixel features are unknown"),
         ("Scaled", {}, "or set scores_only: true"),
@@ -151,43 +149,43 @@ def test_the_same_probabilities_come_of_scores_and_of_probabilities(tmp_path):
         ("Tokens", {"classifier": "stem"}, "classifier stem is a Conv2d, no linear layer or 1x1 convolution"),
         ("Tokens", {"classifier": "decode.head"}, "has no layer 'decode.head'; its last ones are stem, head"),
         ("Dictionary", {"classifier": "stem"}, "classifier stem is a Conv2d"),
-        ("Dictionary", {"scores_only": True}, "answers with 2 score maps (B, C, h, w), one is expected"),
+        ("Dictionary", {"scores_only": True}, "returns 2 score maps (B, C, h, w), one is expected"),
         ("Wide", {}, "classifier head is a Conv2d, no linear layer or 1x1 convolution"),
         ("Skipping", {}, "its classifier sees no feature map"),
-        ("One", {"scores_only": True}, "answers with one channel; a channel per class is needed"),
+        ("One", {"scores_only": True}, "returns one channel; a channel per class is needed"),
     ],
 )
-def test_a_network_whose_features_or_scores_are_unknown_is_refused(tmp_path, network, changes, told):
+def test_a_network_whose_features_or_scores_are_unknown_is_refused(tmp_path, network, changes, excerpt):
     write_net(tmp_path, network)
-    line = refusal(spec(tmp_path, network, **changes))
+    line = refusal(entry(tmp_path, network, **changes))
     assert line.startswith(f"factory nets:{network}: ")
-    assert told in line
+    assert excerpt in line
 
 
 def test_any_of_several_maps_may_be_the_classifiers(tmp_path):
     """Here the second head of two is named, and its map is in the answer too."""
     write_net(tmp_path, "Dictionary")
-    main, other = (load_source(spec(tmp_path, "Dictionary", classifier=name)) for name in ("head", "other"))
+    main, other = (entry(tmp_path, "Dictionary", classifier=name).load() for name in ("head", "other"))
     assert torch.equal(main.feature_maps(images()).features, other.feature_maps(images()).features)
     assert not torch.equal(main.feature_maps(images()).scores, other.feature_maps(images()).scores)
 
 
 def test_an_image_that_a_network_cannot_take_is_named(tmp_path):
     write_net(tmp_path, "Halves")
-    source = load_source(spec(tmp_path, "Halves"))
+    source = entry(tmp_path, "Halves").load()
     with pytest.raises(ConfigError, match="network Halves: fails on an image of 40 x 56 pixels") as caught:
         source.feature_maps(images(1, 40, 56))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("factory", "told"),
+    ("factory", "excerpt"),
     [
         (
             "nets:no_network",
             "factory nets:no_network: returned an object of type int; it must return a torch.nn.Module",
         ),
-        ("nets:fails", "factory nets:fails: cannot be run (RuntimeError: no such thing); mend it"),
+        ("nets:fails", "factory nets:fails: cannot be run (RuntimeError: no such thing); fix it"),
         ("nets:absent", "factory nets:absent: cannot be run (AttributeError: "),
         ("nets:constant", "factory nets:constant: cannot be run (TypeError: "),
         ("no_such_module:build", "factory no_such_module:build: cannot be run (ModuleNotFoundError: "),
@@ -199,9 +197,9 @@ def test_an_image_that_a_network_cannot_take_is_named(tmp_path):
         ("nets:Tokens()", "must be package.module:function"),
     ],
 )
-def test_a_factory_that_fails_is_named(tmp_path, factory, told):
+def test_a_factory_that_fails_is_named(tmp_path, factory, excerpt):
     write_net(tmp_path, "Tokens")
-    assert told in refusal(spec(tmp_path, "Tokens", factory=factory))
+    assert excerpt in refusal(entry(tmp_path, "Tokens").model_copy(update={"factory": factory}))
     assert "nets" not in sys.modules
 
 
@@ -216,24 +214,24 @@ def test_pickled_code_in_weights_is_not_run(tmp_path, monkeypatch):
     torch.save({**net.state_dict(), "harm": Harm()}, tmp_path / "evil.pth")
     (tmp_path / "bare.pth").write_bytes(pickle.dumps(Harm()))
     for name in ("evil.pth", "bare.pth"):
-        line = refusal(spec(tmp_path, "Tokens", weights=tmp_path / name), CheckpointError)
+        line = refusal(entry(tmp_path, "Tokens", weights=tmp_path / name), CheckpointError)
         assert line.startswith(f"{tmp_path / name}: refused")
     assert not (tmp_path / "harmed").exists()
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "excerpt"),
     [
         (lambda state: {name: state[name] for name in state if name != "head.bias"}, "lacks parameter head.bias"),
-        (lambda state: {**state, "more": torch.zeros(2)}, "has, beyond those of the network, parameter more"),
+        (lambda state: {**state, "more": torch.zeros(2)}, "has unknown parameter more"),
         (lambda state: {**state, "head.bias": torch.zeros(7)}, "head.bias has shape (7,), in the network (4,)"),
     ],
 )
-def test_weights_of_another_network_are_refused(tmp_path, change, told):
+def test_weights_of_another_network_are_refused(tmp_path, change, excerpt):
     net = write_net(tmp_path, "Tokens")
     save_weights(change(net.state_dict()), tmp_path / "other.safetensors")
-    line = refusal(spec(tmp_path, "Tokens", weights=tmp_path / "other.safetensors"), CheckpointError)
-    assert line.startswith(f"{tmp_path / 'other.safetensors'}: {told}; name weights of this very network")
+    line = refusal(entry(tmp_path, "Tokens", weights=tmp_path / "other.safetensors"), CheckpointError)
+    assert line.startswith(f"{tmp_path / 'other.safetensors'}: {excerpt}; name weights of this network")
 
 
 # The module beside the study
@@ -254,7 +252,7 @@ def test_two_folders_may_have_modules_of_one_name(tmp_path):
     before = set(sys.modules), list(sys.path), sys.dont_write_bytecode
     for folder, channels in (("one", 4), ("two", 6), ("one", 4)):
         where = tmp_path / folder
-        source = load_source(FactorySource("mine:build", where, where / "w.safetensors", "1", MEAN, STD))
+        source = factory_entry("mine:build", where, where / "w.safetensors", "1").load()
         assert source.n_features == channels
         assert not (where / "__pycache__").exists()
     assert (set(sys.modules), list(sys.path), sys.dont_write_bytecode) == before
@@ -268,7 +266,7 @@ def test_a_module_of_the_same_name_that_is_loaded_already_comes_back(tmp_path, m
     monkeypatch.syspath_prepend(other)
     import nets
 
-    load_source(spec(tmp_path / "own", "Tokens"))
+    entry(tmp_path / "own", "Tokens").load()
     assert sys.modules["nets"] is nets
     assert nets.marker == 1
     del sys.modules["nets"]  # not by monkeypatch, which would bring it back
@@ -280,14 +278,14 @@ def test_a_file_beside_the_study_does_not_replace_the_standard_library(tmp_path)
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch/notes.txt").write_text("a folder of that name, and no package")
     before = sys.modules["random"], sys.modules["torch"]
-    assert load_source(spec(tmp_path, "Tokens")).n_features == 12
+    assert entry(tmp_path, "Tokens").load().n_features == 12
     assert (sys.modules["random"], sys.modules["torch"]) == before
 
 
-def test_random_numbers_of_a_factory_disturb_no_others(tmp_path):
+def test_a_factory_does_not_change_the_random_state(tmp_path):
     write_net(tmp_path, "Tokens")
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    load_source(spec(tmp_path, "Tokens"))
+    entry(tmp_path, "Tokens").load()
     assert torch.equal(torch.rand(3), expected)

@@ -13,8 +13,8 @@ from seg_transfer.data.records import Record, list_records
 from seg_transfer.features.extract import extract
 from seg_transfer.features.images import TargetImages
 from seg_transfer.metrics import METRICS, score_all
-from seg_transfer.models.configs import read_model_config, with_classes, with_normalisation
-from seg_transfer.models.networks import build_network, placed
+from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
+from seg_transfer.models.networks import build_network, to_device
 from seg_transfer.models.source_model import SourceModel, as_source_model
 from seg_transfer.resources import shipped
 from seg_transfer.sampling import draw_pixel_sample
@@ -39,8 +39,8 @@ def dataset(request: pytest.FixtureRequest) -> tuple[DatasetManifest, list[Recor
 def source(dataset: tuple[DatasetManifest, list[Record]]) -> SourceModel:
     manifest, _ = dataset
     model = with_classes(read_model_config(shipped("configs/models/hrnetv2_w48.py")), N_CLASSES)
-    model = with_normalisation(model, manifest.mean, manifest.std)
-    return as_source_model(placed(build_network(model, seed=0), "cpu"), model)
+    model = with_normalization(model, manifest.mean, manifest.std)
+    return as_source_model(to_device(build_network(model, seed=0), "cpu"), model)
 
 
 def test_size(source):
@@ -77,7 +77,7 @@ def test_all_metrics_of_one_pair_are_finite(source, dataset):
         assert np.isfinite(score.score), name
 
 
-def test_one_optimisation_step(source, dataset):
+def test_one_optimization_step(source, dataset):
     """Last, for it changes the network: every layer that has a gradient moves, and the loss is that of chance."""
     from mmengine.optim import OptimWrapper  # warns on import, unless mmseg was imported before
 
@@ -90,8 +90,8 @@ def test_one_optimisation_step(source, dataset):
         batch["data_samples"].append(packed["data_samples"])
     network: nn.Module = source.network.train()
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
-    optimiser = OptimWrapper(torch.optim.SGD(network.parameters(), lr=0.1))
-    losses = network.train_step(batch, optim_wrapper=optimiser)
+    optimizer = OptimWrapper(torch.optim.SGD(network.parameters(), lr=0.1))
+    losses = network.train_step(batch, optim_wrapper=optimizer)
     loss = float(losses["loss"].detach())
     assert 0.3 * np.log(N_CLASSES) < loss < 3 * np.log(N_CLASSES)
     moved = {name for name, parameter in network.named_parameters() if not torch.equal(parameter, before[name])}

@@ -7,9 +7,11 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from seg_transfer.models import libraries
-from seg_transfer.models.entry import Kind
+from seg_transfer.models.adapters import ADAPTERS
+from seg_transfer.models.entry import MMSEGMENTATION, SourceEntry
 from seg_transfer.models.libraries import library_versions
 
+KINDS = {"study": SourceEntry, **ADAPTERS}
 INSTALLED = {"torch": "2.13.1+cu128", "pillow": "13.0.0", "mmsegmentation": "1.2.2", "timm": "1.0.31+local.3"}
 
 
@@ -42,25 +44,25 @@ def forgotten():
 )
 def test_each_kind_of_source_has_its_library(monkeypatch, kind, own):
     planted(monkeypatch, INSTALLED, {})
-    assert library_versions(kind) == {"torch": "2.13", "Pillow": "13.0.0", **own}
+    assert library_versions(KINDS[kind].libraries) == {"torch": "2.13", "Pillow": "13.0.0", **own}
 
 
 def test_every_kind_of_source_is_above():
     """A new kind of source says here whether a library has its networks."""
-    assert set(Kind.__args__) == {"study", "mmseg", "timm", "transformers", "factory"}
-    assert set(libraries._OF_KIND) == set(Kind.__args__) - {"factory"}
+    assert set(KINDS) == {"study", "mmseg", "timm", "transformers", "factory"}
 
 
 def test_a_fork_provides_the_package_under_another_name(monkeypatch):
     forks = {"onedl-mmsegmentation": "1.3.0", "pillow-simd": "9.5.0.post2", "torch": "2.13.0"}
     planted(monkeypatch, forks, {"mmseg": ["onedl-mmsegmentation"], "PIL": ["pillow-simd"]})
-    assert library_versions("mmseg") == {"torch": "2.13", "Pillow": "9.5.0.post2", "mmsegmentation": "1.3.0"}
+    assert library_versions([MMSEGMENTATION]) == {"torch": "2.13", "Pillow": "9.5.0.post2", "mmsegmentation": "1.3.0"}
 
 
 def test_nothing_is_imported():
     code = (
-        "import sys; from seg_transfer.models.libraries import library_versions;"
-        "[library_versions(kind) for kind in ('mmseg', 'timm', 'transformers')];"
+        "import sys; from seg_transfer.models.adapters import ADAPTERS;"
+        "from seg_transfer.models.libraries import library_versions;"
+        "[library_versions(adapter.libraries) for adapter in ADAPTERS.values()];"
         "print(*sorted({'torch', 'PIL', 'mmseg', 'timm', 'transformers'} & sys.modules.keys()))"
     )
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

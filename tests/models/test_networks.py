@@ -18,7 +18,7 @@ from seg_transfer.models.configs import (
     portable,
     read_model_config,
     with_classes,
-    with_normalisation,
+    with_normalization,
 )
 from seg_transfer.models.networks import (
     build_network,
@@ -26,7 +26,7 @@ from seg_transfer.models.networks import (
     load_backbone,
     load_weights,
     load_weights_except_classifiers,
-    placed,
+    to_device,
 )
 from seg_transfer.resources import shipped
 from seg_transfer.training.crops import as_mmseg
@@ -37,7 +37,7 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
 
 @pytest.fixture(scope="module")
 def tiny() -> dict[str, Any]:
-    return with_normalisation(with_classes(read_model_config(CONFIGS / "hrnetv2_tiny.py"), 5), MEAN, STD)
+    return with_normalization(with_classes(read_model_config(CONFIGS / "hrnetv2_tiny.py"), 5), MEAN, STD)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_size_of_the_small_network():
     assert sum(parameter.numel() for parameter in network.parameters()) == 3_865_869
 
 
-def test_classes_and_normalisation_change_nothing_else(tiny):
+def test_classes_and_normalization_change_nothing_else(tiny):
     base = read_model_config(CONFIGS / "hrnetv2_tiny.py")
     assert n_classes_of(base) == 19
     assert n_classes_of(tiny) == 5
@@ -101,7 +101,7 @@ def test_with_classes_reaches_every_head_and_its_loss():
     assert loss["class_weight"] == [1.0, 2.0]
 
 
-def test_portable_drops_downloads_and_synchronised_normalisation():
+def test_portable_drops_downloads_and_synchronized_normalization():
     model = {
         "type": "EncoderDecoder",
         "pretrained": "open-mmlab://resnet50_v1c",
@@ -156,7 +156,7 @@ def test_a_missing_config(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "excerpt"),
     [
         ({"type": "NoSuchSegmentor"}, "model config: field model.type: 'NoSuchSegmentor': only what mmsegmentation's "),
         (
@@ -165,10 +165,10 @@ def test_a_missing_config(tmp_path):
         ),
     ],
 )
-def test_a_config_that_cannot_be_built(tiny, change, told):
+def test_a_config_that_cannot_be_built(tiny, change, excerpt):
     with pytest.raises(ConfigError) as caught:
         build_network({**tiny, **change}, seed=0)
-    assert message_of(caught).startswith(told)
+    assert message_of(caught).startswith(excerpt)
 
 
 # Weights
@@ -185,9 +185,9 @@ def test_weights_depend_on_the_seed_alone(tiny, network):
     assert not convolutions & equal_names(different, again)
 
 
-def test_placed_keeps_the_numbers(network):
+def test_moving_to_a_device_keeps_the_numbers(network):
     before = copy_of(network)
-    moved = placed(network, "cpu")
+    moved = to_device(network, "cpu")
     assert equal_names(moved.state_dict(), before) == before.keys()
     assert moved.get_submodule("backbone.conv1").weight.is_contiguous(memory_format=torch.channels_last)
 
@@ -203,7 +203,7 @@ def test_the_first_parameter_that_does_not_fit_is_named(network, other):
     narrow = {**other, first: other[first][:, :2]}
     for state, reason in [
         ({name: other[name] for name in other if name not in (first, last)}, f"lacks parameter {first};"),
-        (narrow, f"{first} has shape (64, 2, 3, 3), its config makes (64, 3, 3, 3);"),
+        (narrow, f"{first} has shape (64, 2, 3, 3), its config needs (64, 3, 3, 3);"),
         ({**other, "neck.b": torch.ones(1), "neck.a": torch.ones(1)}, "has parameter neck.a that its config"),
     ]:
         before = copy_of(network)
@@ -213,7 +213,7 @@ def test_the_first_parameter_that_does_not_fit_is_named(network, other):
         assert equal_names(network.state_dict(), before) == before.keys()
 
 
-def test_another_number_of_classes_is_said_so(tiny, network):
+def test_another_number_of_classes_is_named(tiny, network):
     state = build_network(with_classes(tiny, 21), seed=0).state_dict()
     with pytest.raises(CheckpointError) as caught:
         load_weights(network, state, "net.pth")
@@ -258,7 +258,7 @@ def test_imagenet_weights_of_another_network(network, other):
     state = {name.removeprefix("backbone."): tensor for name, tensor in other.items()}
     with pytest.raises(CheckpointError) as caught:
         load_backbone(network, {**state, "conv2.weight": torch.ones(1)}, "imagenet.pth")
-    assert message_of(caught).startswith("imagenet.pth: conv2.weight has shape (1,), its config makes (64, 64, 3, 3)")
+    assert message_of(caught).startswith("imagenet.pth: conv2.weight has shape (1,), its config needs (64, 64, 3, 3)")
     del state["conv2.weight"]
     with pytest.raises(CheckpointError, match=r"imagenet.pth: lacks parameter conv2.weight"):
         load_backbone(network, state, "imagenet.pth")
@@ -292,10 +292,9 @@ def test_a_config_that_pads_to_its_own_crop_size_trains_on_the_crops_it_is_given
     import_mmseg()
     import mmseg
 
-    configs = Path(mmseg.__file__).parent / ".mim" / "configs"
-    model = read_model_config(configs / "segformer" / "segformer_mit-b0_8xb2-160k_ade20k-512x512.py")
+    file = Path(mmseg.__file__).parent / ".mim/configs/segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py"
     crop = as_mmseg(np.full((64, 96, 3), 7, np.uint8), np.ones((64, 96), np.uint8), Path("crop.png"))
     batch = {name: [value, value] for name, value in crop.items()}
-    taken = build_network(with_classes(model, 5), seed=0).data_preprocessor(batch, training=True)
-    assert taken["inputs"].shape == (2, 3, 64, 96)
-    assert all(sample.gt_sem_seg.data.shape == (1, 64, 96) for sample in taken["data_samples"])
+    padded = build_network(with_classes(read_model_config(file), 5), seed=0).data_preprocessor(batch, training=True)
+    assert padded["inputs"].shape == (2, 3, 64, 96)
+    assert all(sample.gt_sem_seg.data.shape == (1, 64, 96) for sample in padded["data_samples"])

@@ -5,13 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from other_nets import write_net
+from other_nets import factory_entry, write_net
 from torch import Tensor, nn
 
-from seg_transfer.models import load_source
 from seg_transfer.models.precision import plain_float32
 from seg_transfer.models.source_model import SourceModel, source_of_scores
-from seg_transfer.models.specs import FactorySource
 
 CUDA, CUDNN, MKLDNN = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
 SWITCHES = (CUDA.matmul, CUDNN.conv, CUDNN.rnn, MKLDNN.matmul, MKLDNN.conv, MKLDNN.rnn)
@@ -81,7 +79,7 @@ THIRD = (1 / 3, 1 / 3, 1 / 3)
 
 
 @pytest.mark.parametrize("with_features", [True, False])
-def test_the_forward_pass_is_in_float32_and_all_is_as_before_it(allowed, with_features):
+def test_the_forward_pass_is_in_float32_and_settings_are_restored(allowed, with_features):
     network = Looks()
     source = SourceModel(network, network.classifier, 3, 2, THIRD, THIRD, "rgb")
     if not with_features:
@@ -93,7 +91,7 @@ def test_the_forward_pass_is_in_float32_and_all_is_as_before_it(allowed, with_fe
     assert newer() == before
 
 
-def test_all_is_as_before_a_pass_that_fails(allowed):
+def test_settings_are_restored_after_a_pass_that_fails(allowed):
     before = newer()
     with pytest.raises(ValueError, match="network"), plain_float32():
         raise ValueError("network")
@@ -101,7 +99,7 @@ def test_all_is_as_before_a_pass_that_fails(allowed):
 
 
 @pytest.mark.parametrize("name", ["as torch starts", "high", "medium", "older switches"])
-def test_the_older_switches_too_are_as_before(name):
+def test_older_settings_are_restored_too(name):
     ALLOWED[name]()
     before = older()
     with plain_float32():
@@ -111,13 +109,13 @@ def test_the_older_switches_too_are_as_before(name):
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
-def test_a_network_of_another_precision_is_seen_in_float32(tmp_path, kind):
+def test_a_network_of_another_precision_runs_in_float32(tmp_path, kind):
     write_net(tmp_path, "Pyramid")
     file = tmp_path / "nets.py"
     file.write_text(f"{file.read_text()}\n\ndef other():\n    return Pyramid().to(torch.{kind})\n")
     weights, images = tmp_path / "Pyramid.safetensors", torch.arange(3 * 256).view(1, 3, 16, 16).to(torch.uint8)
     found = [
-        load_source(FactorySource(f"nets:{name}", tmp_path, weights, "head", THIRD, THIRD)).feature_maps(images)
+        factory_entry(f"nets:{name}", tmp_path, weights, "head", mean=THIRD, std=THIRD).load().feature_maps(images)
         for name in ("Pyramid", "other")
     ]
     assert found[1].features.dtype == torch.float32

@@ -1,25 +1,18 @@
 """Any mmseg network as a source: its features are what its class scores are a linear function of."""
 
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mmengine
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seg_transfer.errors import CheckpointError, ConfigError
-from seg_transfer.models.checkpoints import save_weights
+from seg_transfer.errors import ConfigError
 from seg_transfer.models.compat import import_mmseg
-from seg_transfer.models.configs import read_model_config, source_key, with_classes, with_normalisation
-from seg_transfer.models.networks import build_network
-from seg_transfer.models.source_model import SourceModel, checked, load_source_model
+from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
+from seg_transfer.models.source_model import SourceModel, load_source_model, verify_classifier_output
 from seg_transfer.resources import shipped
-from seg_transfer.store.content_key import sha256_of_file
-from seg_transfer.store.source_card import FILE_NAME, SourceCard, write_source_card
 
 TINY = shipped("configs/models/hrnetv2_tiny.py")
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
@@ -33,7 +26,7 @@ def mmseg_config(name: str) -> Path:
 
 
 def images(n: int = 2, height: int = 48, width: int = 72, seed: int = 0) -> Tensor:
-    """Smooth colours that differ between images, places and channels."""
+    """Smooth colors that differ between images, places and channels."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(n, 3, 5, 7, generator=generator)
     coarse[:, 2] *= 0.3
@@ -42,7 +35,7 @@ def images(n: int = 2, height: int = 48, width: int = 72, seed: int = 0) -> Tens
 
 @pytest.fixture(scope="module")
 def model() -> dict[str, Any]:
-    return with_normalisation(with_classes(read_model_config(TINY), 5), MEAN, STD)
+    return with_normalization(with_classes(read_model_config(TINY), 5), MEAN, STD)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +58,9 @@ def message_of(error: pytest.ExceptionInfo[Exception]) -> str:
 
 
 def test_features_are_the_concatenated_branches(source):
-    normalised = (images().double() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    normalized = (images().double() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     with torch.inference_mode():
-        branches = source.network.backbone(normalised.float())
+        branches = source.network.backbone(normalized.float())
     size = branches[0].shape[2:]
     expected = torch.cat([F.interpolate(branch, size=size, mode="bilinear") for branch in branches], dim=1)
     features = source.feature_maps(images()).features
@@ -82,7 +75,7 @@ def test_scores_are_a_linear_function_of_the_features(source):
     torch.testing.assert_close(maps.scores.double(), classified(source, maps.features), atol=1e-5, rtol=1e-4)
 
 
-def test_what_a_source_says_of_itself(source):
+def test_properties_of_a_source(source):
     assert (source.n_features, source.n_classes, source.channel_order) == (64, 5, "rgb")
     assert source.mean == pytest.approx(MEAN)
     assert source.std == pytest.approx(STD)
@@ -105,7 +98,7 @@ def test_images_of_a_batch_do_not_see_each_other(source):
 
 
 @pytest.mark.parametrize("bgr_to_rgb", [True, False])
-def test_images_are_normalised_as_mmseg_does(model, bgr_to_rgb):
+def test_images_are_normalized_as_mmseg_does(model, bgr_to_rgb):
     preprocessor = {**model["data_preprocessor"], "bgr_to_rgb": bgr_to_rgb}
     source = load_source_model({**model, "data_preprocessor": preprocessor})
     bgr = images().flip(1)
@@ -115,7 +108,7 @@ def test_images_are_normalised_as_mmseg_does(model, bgr_to_rgb):
     torch.testing.assert_close(source.feature_maps(images()).scores, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_bgr_network_is_an_rgb_network_of_swapped_colours(model, source):
+def test_a_bgr_network_is_an_rgb_network_of_swapped_colors(model, source):
     preprocessor = {**model["data_preprocessor"], "bgr_to_rgb": False}
     bgr = load_source_model({**model, "data_preprocessor": preprocessor})
     assert bgr.channel_order == "bgr"
@@ -126,15 +119,15 @@ def test_a_bgr_network_is_an_rgb_network_of_swapped_colours(model, source):
     assert not torch.allclose(bgr.feature_maps(images()).features, source.feature_maps(images()).features, atol=0.01)
 
 
-def test_another_normalisation_replaces_the_own_one(model, source):
+def test_another_normalization_replaces_the_own_one(model, source):
     mean, std = (0.1, 0.7, 0.3), (0.4, 0.15, 0.25)
-    own = load_source_model(with_normalisation(model, mean, std)).feature_maps(images()).features
+    own = load_source_model(with_normalization(model, mean, std)).feature_maps(images()).features
     replaced = source.feature_maps(images(), mean, std).features
     torch.testing.assert_close(replaced, own, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(replaced, source.feature_maps(images()).features, atol=0.01)
 
 
-def test_a_network_without_normalisation_takes_the_bytes(model):
+def test_a_network_without_normalization_takes_the_bytes(model):
     plain = load_source_model({**model, "data_preprocessor": {"type": "SegDataPreProcessor", "bgr_to_rgb": True}})
     assert plain.mean == (0, 0, 0)
     assert plain.std == pytest.approx((1 / 255,) * 3)
@@ -143,7 +136,7 @@ def test_a_network_without_normalisation_takes_the_bytes(model):
     torch.testing.assert_close(plain.feature_maps(images()).scores, expected, atol=1e-2, rtol=1e-4)
 
 
-def test_a_normalisation_of_other_than_three_channels_is_refused(model):
+def test_a_normalization_of_other_than_three_channels_is_refused(model):
     with pytest.raises(ConfigError, match="data_preprocessor: mean and std must be of three channels"):
         load_source_model({**model, "data_preprocessor": {"type": "SegDataPreProcessor", "mean": [1], "std": [1]}})
 
@@ -191,12 +184,12 @@ def test_a_cascade_that_ends_in_points_is_refused(model):
     message_of(caught)
 
 
-def test_an_answer_beside_the_scores_is_left_alone(model):
+def test_other_outputs_beside_the_scores_are_ignored(model):
     """An EncHead also answers which classes the scene has."""
     head = {key: model["decode_head"][key] for key in ("in_index", "in_channels", "num_classes", "norm_cfg")}
     encoding = load_source_model({**model, "decode_head": {**head, "type": "EncHead", "channels": 8, "num_codes": 4}})
     with torch.inference_mode():
-        scores, scene = encoding.network(encoding.normalised(images(), encoding.mean, encoding.std))
+        scores, scene = encoding.network(encoding.normalize(images(), encoding.mean, encoding.std))
     assert scene.shape == (2, 5)
     assert torch.equal(encoding.feature_maps(images()).scores, scores)
 
@@ -204,10 +197,10 @@ def test_an_answer_beside_the_scores_is_left_alone(model):
 def test_scores_that_go_on_after_the_classifier_are_refused(source):
     last = source.network.register_forward_hook(lambda _module, _inputs, scores: 2 * scores)
     with pytest.raises(ConfigError, match="its class scores are not the output of its 1x1 classifier") as caught:
-        checked(source)
+        verify_classifier_output(source)
     assert "or set scores_only: true to use its class probabilities alone" in message_of(caught)
     last.remove()
-    assert checked(source) is source
+    assert verify_classifier_output(source) is source
 
 
 def test_a_head_without_a_classifier_has_scores(model):
@@ -216,101 +209,7 @@ def test_a_head_without_a_classifier_has_scores(model):
     segmenter = load_source_model(config, scores_only=True)
     maps = segmenter.feature_maps(images(1, 64, 64))
     with torch.inference_mode():
-        expected = segmenter.network(segmenter.normalised(images(1, 64, 64), segmenter.mean, segmenter.std))
+        expected = segmenter.network(segmenter.normalize(images(1, 64, 64), segmenter.mean, segmenter.std))
     assert (segmenter.features_known, segmenter.n_features, segmenter.n_classes) == (False, 0, 150)
     assert maps.features is None
     assert torch.equal(maps.scores, expected)
-
-
-# Checkpoints
-
-
-@pytest.fixture
-def trained(model: dict[str, Any], tmp_path: Path) -> Path:
-    """The folder of a trained source: its card and weights of seed 7."""
-    folder = tmp_path / "camvid"
-    save_weights(build_network(model, seed=7).state_dict(), folder / "weights.safetensors")
-    card = SourceCard(
-        source="camvid",
-        dataset="camvid",
-        classes=("a", "b", "c", "d", "e"),
-        config="hrnetv2_tiny.py",
-        model=model,
-        weights="weights.safetensors",
-        sha256=sha256_of_file(folder / "weights.safetensors"),
-        initialisation="random",
-        seed=7,
-        steps=0,
-        schedule={},
-        n_train_images=1,
-        miou=0.5,
-        class_iou=(0.5,) * 5,
-        absent_classes=(),
-        n_eval_images=1,
-        seconds=0.0,
-        content_key="k",
-        seg_transfer_version="0",
-        created_utc="2024-01-01T00:00:00+00:00",
-    )
-    write_source_card(card, folder)
-    return folder
-
-
-def test_a_trained_source_is_loaded_by_its_card(model, source, trained, monkeypatch):
-    def runs_code(*_args: object, **_options: object) -> None:
-        raise AssertionError("a card runs no config")
-
-    monkeypatch.setattr(mmengine.Config, "fromfile", runs_code)
-    loaded = load_source_model(trained / FILE_NAME)
-    expected = load_source_model(model, seed=7).feature_maps(images())
-    assert torch.equal(loaded.feature_maps(images()).scores, expected.scores)
-    assert loaded.mean == source.mean
-    assert not torch.equal(expected.scores, source.feature_maps(images()).scores)
-
-
-def test_a_checkpoint_replaces_the_random_weights_and_those_of_a_card(model, trained, tmp_path):
-    weights = tmp_path / "nine.pth"
-    torch.save({"state_dict": build_network(model, seed=9).state_dict()}, weights)
-    expected = load_source_model(model, seed=9).feature_maps(images()).scores
-    for config in (model, trained / FILE_NAME):
-        assert torch.equal(load_source_model(config, weights).feature_maps(images()).scores, expected)
-
-
-def test_a_checkpoint_of_another_class_count_is_refused(model, trained):
-    weights = trained / "weights.safetensors"
-    with pytest.raises(CheckpointError, match=re.escape(f"{weights}: classifier has 5 classes where")):
-        load_source_model(TINY, weights)
-
-
-def test_missing_weights_are_named(trained):
-    weights = trained / "weights.safetensors"
-    weights.unlink()
-    for reading in (load_source_model, source_key):
-        with pytest.raises(CheckpointError, match=re.escape(f"{weights}: no such checkpoint file")) as caught:
-            reading(trained / FILE_NAME)
-        message_of(caught)
-
-
-def test_the_key_of_a_source_is_that_of_its_network_and_weights(model, trained, tmp_path):
-    def changed(what: Callable[[], object]) -> bool:
-        before = source_key(trained / FILE_NAME)
-        what()
-        return source_key(trained / FILE_NAME) != before
-
-    def rewrite(old: str, new: str) -> None:
-        card = trained / FILE_NAME
-        text = card.read_text()
-        assert old in text
-        card.write_text(text.replace(old, new))
-
-    assert not changed(lambda: rewrite('"miou": 0.5', '"miou": 0.6'))
-    assert changed(lambda: rewrite('"align_corners": false', '"align_corners": true'))
-    before, weights = source_key(trained / FILE_NAME), trained / "weights.safetensors"
-    old = sha256_of_file(weights)
-    save_weights(build_network(model, seed=8).state_dict(), weights)
-    with pytest.raises(CheckpointError, match="its bytes are not those that"):
-        source_key(trained / FILE_NAME)
-    rewrite(old, sha256_of_file(weights))
-    assert source_key(trained / FILE_NAME) != before
-    assert source_key(TINY) != source_key(shipped("configs/models/hrnetv2_w48.py"))
-    assert source_key(TINY) != source_key(TINY, trained / "weights.safetensors")

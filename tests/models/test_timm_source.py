@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_transfer.errors import CheckpointError, ConfigError
-from seg_transfer.models import load_source
+from seg_transfer.models.adapters.timm import TimmEntry
 from seg_transfer.models.checkpoints import save_weights
-from seg_transfer.models.specs import TimmSource
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
 WIDTHS = (4, 6, 8, 10)
@@ -53,7 +52,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return calls
 
 
-def written(folder: Path, n_classes: int = 7) -> tuple[TimmSource, dict[str, Tensor]]:
+def entry(model: str, weights: Path) -> TimmEntry:
+    return TimmEntry(name="net", dataset="elsewhere", timm=model, weights=weights, mean=MEAN, std=STD)
+
+
+def written(folder: Path, n_classes: int = 7) -> tuple[TimmEntry, dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(2)
     shapes = {f"backbone.{name}": tensor.shape for name, tensor in Branches().state_dict().items()}
     shapes |= {"classifier.weight": (n_classes, sum(WIDTHS), 1, 1), "classifier.bias": (n_classes,)}
@@ -61,7 +64,7 @@ def written(folder: Path, n_classes: int = 7) -> tuple[TimmSource, dict[str, Ten
     # By the root of how many products each sums up, so that all outputs are of the order of one.
     state = {name: tensor / tensor[0].numel() ** 0.5 for name, tensor in state.items()}
     save_weights(state, folder / "w.safetensors")
-    return TimmSource("hrnet_w18", folder / "w.safetensors", MEAN, STD), state
+    return entry("hrnet_w18", folder / "w.safetensors"), state
 
 
 def pixels(height: int, width: int) -> Tensor:
@@ -70,56 +73,56 @@ def pixels(height: int, width: int) -> Tensor:
 
 
 def test_the_branches_are_concatenated_at_the_size_of_the_first(tmp_path, asked):
-    spec, state = written(tmp_path)
-    source = load_source(spec)
+    entry, state = written(tmp_path)
+    source = entry.load()
     images = pixels(64, 96)
-    normalised = (images.double() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    normalized = (images.double() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     branches = []
     for place, stride in enumerate((4, 8, 16, 32)):
         weight, bias = (state[f"backbone.convs.{place}.{name}"].double() for name in ("weight", "bias"))
-        branches.append(torch.tanh(F.conv2d(normalised, weight, bias, stride=stride)))
+        branches.append(torch.tanh(F.conv2d(normalized, weight, bias, stride=stride)))
     expected = torch.cat([F.interpolate(one, size=(16, 24), mode="bilinear") for one in branches], dim=1)
     maps = source.feature_maps(images)
     assert (source.n_features, source.n_classes) == (28, 7)
     # Sums of up to 3072 products in float32, whose rounding grows as the root of their number in whichever order. The
     # squares of the weights of an output add up to about one, so that a sum is about as large as its inputs.
     epsilon = torch.finfo(torch.float32).eps
-    rounding = {"atol": epsilon * 3072**0.5 * float(normalised.abs().max()), "rtol": 0.0}
+    rounding = {"atol": epsilon * 3072**0.5 * float(normalized.abs().max()), "rtol": 0.0}
     torch.testing.assert_close(maps.features.double(), expected, **rounding)
     linear = torch.einsum("cd,bdhw->bchw", state["classifier.weight"][:, :, 0, 0].double(), expected)
     linear += state["classifier.bias"][:, None, None]
     torch.testing.assert_close(maps.scores.double(), linear, **rounding)
 
 
-def test_the_plain_branches_are_asked_for_and_no_download(tmp_path, asked):
-    load_source(written(tmp_path)[0])
+def test_plain_branches_are_requested_without_download(tmp_path, asked):
+    written(tmp_path)[0].load()
     options = {"pretrained": False, "features_only": True, "feature_location": "", "out_indices": (1, 2, 3, 4)}
     assert asked == [("hrnet_w18", options)]
 
 
 @pytest.mark.parametrize(("size", "expected"), [((70, 100), (16, 24)), ((10, 50), (8, 16)), ((64, 64), (16, 16))])
-def test_images_of_any_size_are_brought_to_the_nearest_that_fits(tmp_path, asked, size, expected):
-    maps = load_source(written(tmp_path)[0]).feature_maps(pixels(*size))
+def test_images_of_any_size_are_resized_to_the_nearest_valid_size(tmp_path, asked, size, expected):
+    maps = written(tmp_path)[0].load().feature_maps(pixels(*size))
     assert maps.scores.shape == (2, 7, *expected)
 
 
 def test_a_network_that_timm_does_not_have_is_named(tmp_path, asked):
-    spec, _ = written(tmp_path)
+    source, _ = written(tmp_path)
     with pytest.raises(ConfigError, match=r"timm hrnet_w17: cannot be built \(Unknown model \(hrnet_w17\)\)"):
-        load_source(TimmSource("hrnet_w17", spec.weights, MEAN, STD))
+        entry("hrnet_w17", source.weights).load()
 
 
 def test_weights_without_a_classifier_are_named(tmp_path, asked):
-    spec, state = written(tmp_path)
-    save_weights({name: state[name] for name in state if not name.startswith("classifier")}, spec.weights)
+    source, state = written(tmp_path)
+    save_weights({name: state[name] for name in state if not name.startswith("classifier")}, source.weights)
     with pytest.raises(CheckpointError, match=r"lacks classifier\.weight of shape"):
-        load_source(spec)
-    save_weights({name: state[name] for name in state if name != "backbone.convs.0.bias"}, spec.weights)
+        source.load()
+    save_weights({name: state[name] for name in state if name != "backbone.convs.0.bias"}, source.weights)
     with pytest.raises(CheckpointError, match=r"lacks parameter backbone\.convs\.0\.bias"):
-        load_source(spec)
+        source.load()
 
 
 def test_without_timm_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ConfigError, match=r"pip install 'seg_transfer\[timm\]'"):
-        load_source(written(tmp_path)[0])
+        written(tmp_path)[0].load()

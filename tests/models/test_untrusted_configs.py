@@ -69,7 +69,7 @@ def test_one_config_of_every_kind_in_mmsegmentation_is_accepted_as_it_is():
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_dumped_config_says_the_same_as_its_code_and_is_built_without_the_weights_it_names(tmp_path, name):
+def test_a_dumped_config_equals_its_code_and_is_built_without_the_weights_it_names(tmp_path, name):
     """All of these start from pretrained weights, most in an ``init_cfg``."""
     config = Config.fromfile(ZOO / name)
     assert "retrained" in json.dumps(config.to_dict()["model"])
@@ -140,7 +140,7 @@ def test_what_a_py_config_imports_may_be_named(tmp_path, tiny, monkeypatch):
 
 
 def test_no_other_registered_class_fetches_weights_by_default():
-    """Those that do must be told not to, as `portable` tells TIMMBackbone."""
+    """Those that do must be prevented, as `portable` does for TIMMBackbone."""
     import_all = (MODELS, *[registry for registry in (MODELS.parent,) if registry is not None])
     fetching = set()
     for registry in import_all:
@@ -173,7 +173,7 @@ def test_names_in_other_fields_find_nothing_and_import_nothing(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("do", "told"),
+    ("do", "excerpt"),
     [
         (lambda file: file.read_text(), "must not have the file"),
         (lambda file: file.write_text("x"), "must not have the file"),
@@ -187,10 +187,10 @@ def test_names_in_other_fields_find_nothing_and_import_nothing(tmp_path, monkeyp
         (lambda _: socket.getaddrinfo("localhost", 9), "must not download anything"),
     ],
 )
-def test_a_seal_holds_whatever_a_library_tries(tmp_path, do, told):
+def test_a_seal_blocks_whatever_a_library_tries(tmp_path, do, excerpt):
     file = tmp_path / "file"
     file.write_text("text")
-    with pytest.raises(PermissionError, match=told), sealed():
+    with pytest.raises(PermissionError, match=excerpt), sealed():
         do(file)
     assert file.read_text() == "text"  # and after it everything is possible again
 

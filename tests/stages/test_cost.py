@@ -4,13 +4,13 @@ import pytest
 import yaml
 
 from seg_transfer.demo.world import DOMAINS, build_world
+from seg_transfer.models.entry import SourceEntry
 from seg_transfer.resources import shipped
 from seg_transfer.stages import STAGES, cost, score
 from seg_transfer.stages.base import Item, Stage
 from seg_transfer.stages.cost import Missing, Probe, missing_costs
 from seg_transfer.store.source_card import SourceCard, write_source_card
 from seg_transfer.store.tables import PERFORMANCE, SCORES, write_rows
-from seg_transfer.study.definition import SourceEntry
 from seg_transfer.study.run import Run, open_run
 
 N_TRAIN, N_EVAL, STEPS, BATCH = 3, 2, 7, 2

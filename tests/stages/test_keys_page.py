@@ -4,13 +4,14 @@ import inspect
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import seg_transfer.store
 from seg_transfer.demo.world import build_world
-from seg_transfer.models.specs import FactorySource, MmsegSource, TimmSource, TransformersSource, spec_key
+from seg_transfer.models.sources import parse_entry
 from seg_transfer.resources import shipped
 from seg_transfer.selection import ablations
 from seg_transfer.stages import explain, finetune, sample, score, train
@@ -65,6 +66,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return open_run(folder / "study.yaml", folder / "world", folder / "run")
 
 
+def key_of(**fields: Any) -> Key:
+    """Key of the weights of a source that is brought along."""
+    return parse_entry({"name": "web", "dataset": "day_street", **fields}).key()
+
+
 def made(run: Run) -> dict[str, list[Key]]:
     """Name of a key -> examples of it that show all its parts."""
     folder, web = run.folder.parent, run.study.source("web")
@@ -79,11 +85,13 @@ def made(run: Run) -> dict[str, list[Key]]:
         "stored sample": [sample.stored_sample_key(run.records_key("dusk_street", files), "[]")],
         "weights of an mmsegmentation source, trained by the study or brought along": [
             weights,
-            spec_key(MmsegSource(folder / "net.json", w, scores_only=True)),
+            key_of(config=folder / "net.json", checkpoint=w, scores_only=True),
         ],
-        "weights of a transformers source": [spec_key(TransformersSource(folder / "hub", THIRD, THIRD))],
-        "weights of a timm source": [spec_key(TimmSource("hrnet_w18", w, THIRD, THIRD))],
-        "weights of a factory source": [spec_key(FactorySource("net:build", folder, w, "head", THIRD, THIRD))],
+        "weights of a transformers source": [key_of(transformers=folder / "hub", mean=THIRD, std=THIRD)],
+        "weights of a timm source": [key_of(timm="hrnet_w18", weights=w)],
+        "weights of a factory source": [
+            key_of(factory="net:build", factory_folder=folder, weights=w, classifier="head", mean=THIRD, std=THIRD)
+        ],
         "observations": [observations],
         "score": [score.score_key(observations, "gbc", None), score.score_key(observations, "ids", drawn)],
         "training": [key for _, key in train.training_keys(run, run.study.source("day_street")).values()],

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from seg_transfer.errors import CheckpointError, ConfigError
-from seg_transfer.models.entry import SourceEntry
+from seg_transfer.models.adapters.transformers import TransformersEntry
 from seg_transfer.store.source_card import FILE_NAME, SourceCard, write_source_card
 from seg_transfer.study.bank import read_sources
 
@@ -114,7 +114,7 @@ def test_one_folder_or_card_is_one_source(folder, monkeypatch, where):
     ((entry,), skipped) = read_sources(where)
     assert entry.name == where.split("/")[1]
     assert skipped == []
-    (entry.config or entry.transformers).relative_to(folder)
+    Path(getattr(entry, entry.marker)).relative_to(folder)
 
 
 def test_the_folder_that_one_stands_in_is_named_by_its_own_name(folder, monkeypatch):
@@ -135,7 +135,7 @@ def test_a_config_and_its_weights(folder, monkeypatch):
 def test_entries_in_python(folder, monkeypatch):
     monkeypatch.chdir(folder)
     fields = {"name": "sf", "transformers": "zoo/a_hub"}
-    entries, _ = read_sources(fields, SourceEntry(name="b", dataset="d", transformers=Path("zoo/a_hub")))
+    entries, _ = read_sources(fields, TransformersEntry(name="b", dataset="d", transformers=Path("zoo/a_hub")))
     assert [(one.name, one.dataset, one.transformers) for one in entries] == [
         ("sf", "sf", folder / "zoo/a_hub"),
         ("b", "d", folder / "zoo/a_hub"),
@@ -161,24 +161,24 @@ def harm_name(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "excerpt"),
     [
         (harm_card, "not a readable source card"),
         (harm_weights, "no such checkpoint file"),
         (harm_name, "name: 'b own'"),
     ],
 )
-def test_a_member_that_cannot_be_used_stops_no_other(folder, harm, told):
+def test_a_member_that_cannot_be_used_stops_no_other(folder, harm, excerpt):
     harm(folder)
     entries, skipped = read_sources(folder / "zoo")
     assert [one.name for one in entries] == ["a_hub"]
     ((name, reason),) = skipped
     assert name in ("b_own", "b own")
-    assert told in reason
+    assert excerpt in reason
     assert "\n" not in reason
 
 
-def test_where_no_member_can_be_used_the_reasons_are_told(folder):
+def test_where_no_member_can_be_used_the_reasons_are_named(folder):
     harm_card(folder)
     (folder / "zoo/a_hub/model.safetensors").unlink()
     line = refusal(folder / "zoo")
@@ -195,9 +195,9 @@ MMSEG = {"config": "c.json", "checkpoint": "w.pth"}
 
 
 @pytest.mark.parametrize(
-    ("entries", "told"),
+    ("entries", "excerpt"),
     [
-        ([{"name": "a", **MMSEG}, {"name": "a", **MMSEG}], "source 'a' is there twice; name each source once"),
+        ([{"name": "a", **MMSEG}, {"name": "a", **MMSEG}], "source 'a' appears twice; name each source once"),
         ([], "sources: []: "),
         ([{"name": "a", **MMSEG, "unknown": 1}], "sources.0: unknown: 1: unknown field; remove it or correct its"),
         (
@@ -211,19 +211,25 @@ MMSEG = {"config": "c.json", "checkpoint": "w.pth"}
         ([{"name": "../a", **MMSEG}], "sources.0: name: '../a': "),
     ],
 )
-def test_a_broken_rule_of_a_bank_is_told(folder, entries, told):
-    assert told in refusal(bank(folder / "bank.yaml", *entries))
+def test_a_broken_rule_of_a_bank_is_named(folder, entries, excerpt):
+    assert excerpt in refusal(bank(folder / "bank.yaml", *entries))
 
 
-def test_a_bank_is_told_by_its_file(folder):
+def test_errors_of_a_bank_name_its_file(folder):
     file = bank(folder / "bank.yaml", {"name": "a", **MMSEG, "unknown": 1})
     assert refusal(file).startswith(f"{file}: sources.0: ")
     assert refusal(bank(folder / "bank.yaml", {"name": "a", **MMSEG}, targets=["b"])).startswith(f"{file}: targets: ")
     assert refusal({"name": "a", "unknown": 1}).startswith("source 'a': unknown: 1: unknown field")
 
 
+@pytest.mark.parametrize("where", ["zoo/a_hub/source.json", "nowhere/source.json"])
+def test_a_named_card_that_is_not_there_is_an_error(folder, monkeypatch, where):
+    monkeypatch.chdir(folder)
+    assert refusal(where, kind=CheckpointError).startswith(f"{folder / where}: no such source; run")
+
+
 @pytest.mark.parametrize(
-    ("where", "told"),
+    ("where", "excerpt"),
     [
         ("nowhere", "nowhere: no such folder or file; name a YAML bank, a folder of models"),
         ("nowhere.yaml", "nowhere.yaml: cannot be read (No such file or directory)"),
@@ -235,14 +241,14 @@ def test_a_bank_is_told_by_its_file(folder):
         ),
     ],
 )
-def test_nothing_there_is_told(folder, monkeypatch, where, told):
+def test_a_place_without_sources_is_named(folder, monkeypatch, where, excerpt):
     monkeypatch.chdir(folder)
-    assert told in refusal(where)
+    assert excerpt in refusal(where)
 
 
 def test_names_of_two_places_must_differ(folder):
-    assert "source 'b_own' is there twice" in refusal(folder / "zoo", folder / "zoo/b_own")
+    assert "source 'b_own' appears twice" in refusal(folder / "zoo", folder / "zoo/b_own")
 
 
-def test_no_place_is_no_source():
+def test_no_place_means_no_source():
     assert refusal() == "no source can be used; name one at least"

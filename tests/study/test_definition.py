@@ -150,7 +150,7 @@ def test_changes_replace_fields_of_the_schedule(folder):
 
 @pytest.mark.parametrize("field", ["source_training", "fine_tuning"])
 @pytest.mark.parametrize(
-    ("training", "told"),
+    ("training", "excerpt"),
     [
         ({"changes": {"stepz": 3}}, "stepz: 3: unknown field; remove it or correct its spelling"),
         ({"changes": {"steps": -3}}, "steps: -3: "),
@@ -158,22 +158,22 @@ def test_changes_replace_fields_of_the_schedule(folder):
         ({"schedule": "none.yaml"}, "none.yaml: cannot be read (No such file or directory)"),
     ],
 )
-def test_a_wrong_schedule_is_refused_with_the_study_and_its_field(folder, field, training, told):
+def test_a_wrong_schedule_is_refused_with_the_study_and_its_field(folder, field, training, excerpt):
     file = study_file(folder, **{field: {"schedule": "../schedules/short.yaml", **training}})
     line = refusal(file)
     assert line.startswith(f"{file}: field {field}: ")
-    assert told in line
+    assert excerpt in line
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "excerpt"),
     [
-        ({"sources": ["a", "b", "a"]}, "field sources: 'a' stands there twice; name each once"),
+        ({"sources": ["a", "b", "a"]}, "field sources: 'a' appears twice; name each once"),
         (
             {"sources": ["a", {"name": "a", "dataset": "b"}]},
-            "field sources: 'a' stands there twice; name each once",
+            "field sources: 'a' appears twice; name each once",
         ),
-        ({"targets": ["c", "c"]}, "field targets: 'c' stands there twice; name each once"),
+        ({"targets": ["c", "c"]}, "field targets: 'c' appears twice; name each once"),
         ({"sources": [{"name": "scratch", "dataset": "a"}]}, "field sources: 'scratch' is reserved for the control"),
         ({"sources": ["z"]}, "field sources: unknown dataset 'z'; the manifests have a, b, c"),
         ({"targets": ["z"]}, "field targets: unknown dataset 'z'; the manifests have a, b, c"),
@@ -193,11 +193,11 @@ def test_a_wrong_schedule_is_refused_with_the_study_and_its_field(folder, field,
         ({"keep_feature": True}, "keep_feature: True: unknown field"),
     ],
 )
-def test_a_broken_rule_is_refused_with_file_field_value_and_advice(folder, fields, told):
+def test_a_broken_rule_is_refused_with_file_field_value_and_advice(folder, fields, excerpt):
     file = study_file(folder, **fields)
     line = refusal(file)
     assert line.startswith(f"{file}: ")
-    assert told in line
+    assert excerpt in line
 
 
 def test_a_source_with_weights_and_no_config_is_refused(folder):
@@ -226,9 +226,9 @@ def test_code_configs_are_the_python_files_that_are_not_our_own(folder):
     plain = {"name": "plain", "dataset": "x", "config": "plain.yaml", "checkpoint": "web.pth"}
     ours = {"name": "ours", "dataset": "x", "config": tiny, "checkpoint": "web.pth"}
     study, _ = load_study(study_file(folder, sources=["a", web, plain, ours], model=tiny))
-    assert study.code_configs() == [folder / "studies/web.py"]
+    assert study.code() == [str(folder / "studies/web.py")]
     study, _ = load_study(study_file(folder, model="../model.py"))
-    assert study.code_configs() == [folder / "model.py"]
+    assert study.code() == [str(folder / "model.py")]
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in shipped("configs/studies").glob("*.yaml")))

@@ -57,7 +57,7 @@ def test_labels_stay_on_their_pixels(shape: tuple[int, int], seed: int) -> None:
     known = ids != 255
     assert known.any()
     band = crop[..., 0][known].astype(int) // 16
-    # A resized image blends the colours of neighbouring bands, so it may be one band off where two meet.
+    # A resized image blends the colors of neighboring bands, so it may be one band off where two meet.
     assert np.abs(band - ids[known]).max() <= 1
     assert (band == ids[known]).mean() > 0.5
     assert (crop[~known] == 0).all()

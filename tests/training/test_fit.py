@@ -11,7 +11,7 @@ from seg_transfer.data.manifest import load_manifest
 from seg_transfer.data.records import list_records
 from seg_transfer.demo.world import build_world
 from seg_transfer.errors import CheckpointError, TrainingError
-from seg_transfer.models.configs import read_model_config, with_classes, with_normalisation
+from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
 from seg_transfer.models.networks import build_network
 from seg_transfer.models.source_model import as_source_model
 from seg_transfer.resources import shipped
@@ -42,7 +42,7 @@ def network_for(crops: TrainingCrops) -> nn.Module:
 
 def model_for(crops: TrainingCrops) -> dict[str, Any]:
     model = with_classes(read_model_config(shipped("configs/models/hrnetv2_tiny.py")), len(crops.manifest.classes))
-    return with_normalisation(model, crops.manifest.mean, crops.manifest.std)
+    return with_normalization(model, crops.manifest.mean, crops.manifest.std)
 
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:
@@ -90,7 +90,7 @@ def test_a_process_that_reads_images_and_is_killed_is_the_machines_fault(crops: 
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
-def test_the_first_step_is_the_one_that_torch_takes_by_hand(
+def test_the_first_step_equals_one_by_hand(
     crops: TrainingCrops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bfloat16: bool
 ) -> None:
     monkeypatch.setattr("seg_transfer.training.fit.multiplies_bfloat16", lambda: bfloat16)
@@ -120,7 +120,7 @@ def test_the_first_step_is_the_one_that_torch_takes_by_hand(
 
 
 @pytest.mark.parametrize("cpu_has_it", [False, True])
-def test_mixed_precision_is_only_used_where_asked_for_and_at_hand(
+def test_mixed_precision_is_only_used_where_requested_and_available(
     crops: TrainingCrops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu_has_it: bool
 ) -> None:
     monkeypatch.setattr("seg_transfer.training.fit.multiplies_bfloat16", lambda: cpu_has_it)
@@ -181,7 +181,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(crops: TrainingCrops, tmp_
     assert not (tmp_path / "resume.pth").exists()
 
 
-def test_training_lowers_the_loss_and_evaluation_sees_it(crops: TrainingCrops, tmp_path: Path, world: Path) -> None:
+def test_training_lowers_the_loss_and_raises_the_evaluation(crops: TrainingCrops, tmp_path: Path, world: Path) -> None:
     crops.schedule = SCHEDULE.model_copy(update={"steps": 40, "batch_size": 4, "checkpoint_every": 100})
     records, model = list_records(crops.manifest, world, "eval"), model_for(crops)
     before = evaluate_on(as_source_model(network_for(crops), model), records, crops.manifest)

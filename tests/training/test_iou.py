@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seg_transfer.training.iou import confusion_counts, quality
+from seg_transfer.training.iou import confusion_counts, segmentation_quality
 
 label_maps = st.integers(1, 6).flatmap(
     lambda n_classes: st.tuples(
@@ -18,7 +18,7 @@ label_maps = st.integers(1, 6).flatmap(
 def test_iou_by_hand() -> None:
     labels = np.array([[0, 0, 0, 1], [1, 1, 2, 255]], np.uint8)
     predictions = np.array([[0, 0, 1, 1], [1, 2, 2, 0]])
-    found = quality(confusion_counts(labels, predictions, 4), n_images=1)
+    found = segmentation_quality(confusion_counts(labels, predictions, 4), n_images=1)
     # Class 0: 2 of 3 found, and nothing else called 0, for the ignored pixel does not count.
     # Class 1: 2 of 3 found, 1 other called 1. Class 2: 1 of 1 found, 1 other called 2.
     assert found.class_iou == (2 / 3, 2 / 4, 1 / 2, None)
@@ -26,9 +26,9 @@ def test_iou_by_hand() -> None:
     assert found.miou == pytest.approx((2 / 3 + 2 / 4 + 1 / 2) / 3, rel=1e-15)
 
 
-def test_a_class_that_is_only_predicted_is_left_out_of_the_mean_but_harms_the_others() -> None:
+def test_a_class_that_is_only_predicted_is_left_out_of_the_mean_but_lowers_the_others() -> None:
     labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
-    found = quality(confusion_counts(labels, predictions, 3), n_images=1)
+    found = segmentation_quality(confusion_counts(labels, predictions, 3), n_images=1)
     assert found.class_iou == (0.5, 1.0, None)
     assert found.miou == 0.75
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from seg_transfer.training.launch import GO_ON, exit_code
+from seg_transfer.training.launch import RESTART_CODE, exit_code
 
 LAUNCH = [sys.executable, "-m", "seg_transfer.training.launch", "--standalone", "--nproc-per-node=1"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -26,11 +26,11 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
         ((-15, -9), 137),
         ((-15,), 143),
         ((1, -15), 1),
-        ((GO_ON, -15), GO_ON),
-        ((-9, GO_ON), GO_ON),
+        ((RESTART_CODE, -15), RESTART_CODE),
+        ((-9, RESTART_CODE), RESTART_CODE),
     ],
 )
-def test_a_killed_process_is_told_from_one_that_gave_a_reason(codes, code):
+def test_a_killed_process_is_distinguished_from_one_that_gave_a_reason(codes, code):
     assert exit_code({rank: SimpleNamespace(exitcode=one) for rank, one in enumerate(codes)}) == code
 
 
@@ -43,14 +43,13 @@ def test_torchrun_ends_as_its_processes_ended(line, code):
 
 
 def test_it_runs_again_for_what_is_left_in_the_same_session(tmp_path):
-    script = (
-        f'echo "$SEG_TRANSFER_SESSION" >>{tmp_path}/runs; [ $(wc -l <{tmp_path}/runs) -ge 3 ] || exit {GO_ON}; exit 4'
-    )
+    runs = tmp_path / "runs"
+    script = f'echo "$SEG_TRANSFER_SESSION" >>{runs}; [ $(wc -l <{runs}) -ge 3 ] || exit {RESTART_CODE}; exit 4'
     done = subprocess.run(
         [*LAUNCH, "--no-python", "bash", "-c", script], env=ENVIRONMENT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 4, done.stderr
-    first, *others = (tmp_path / "runs").read_text().split()
+    first, *others = runs.read_text().split()
     assert others == [first, first]
 
 

@@ -15,7 +15,7 @@ def test_the_shipped_schedules_are_valid(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "excerpt"),
     [
         ({"scale_range": [2.0, 0.5]}, "scale_range.*lowest factor comes first"),
         ({"learning_rate": 0}, "learning_rate: 0"),
@@ -23,9 +23,9 @@ def test_the_shipped_schedules_are_valid(name: str) -> None:
         ({"epochs": 3}, "epochs: 3: unknown field"),
     ],
 )
-def test_a_schedule_that_breaks_a_rule_is_refused_in_one_line(tmp_path: Path, changes: dict, told: str) -> None:
+def test_a_schedule_that_breaks_a_rule_is_refused_in_one_line(tmp_path: Path, changes: dict, excerpt: str) -> None:
     file = tmp_path / "schedule.yaml"
     file.write_text("steps: 10\nbatch_size: 2\nlearning_rate: 0.1\n")
-    with pytest.raises(ConfigError, match=told) as caught:
+    with pytest.raises(ConfigError, match=excerpt) as caught:
         load_yaml(file, Schedule, changes)
     assert "\n" not in str(caught.value)

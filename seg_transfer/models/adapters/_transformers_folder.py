@@ -1,4 +1,4 @@
-"""A local folder of the transformers library as plain data: config, weights files and normalisation; without torch."""
+"""Local folders of the transformers library as plain data: config, weights files, normalization; without torch."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import Any
 from seg_transfer.data.manifest import stays_inside
 from seg_transfer.data.plain import read_json
 from seg_transfer.errors import CheckpointError, ConfigError
+from seg_transfer.models.entry import RGB
 
 CONFIG = "config.json"
 _PREPROCESSOR = "preprocessor_config.json"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _INDICES = tuple(f"{name}.index.json" for name in _WEIGHTS)
 
-RGB = tuple[float, float, float]
-
 
 @dataclass(frozen=True)
 class TransformersFolder:
-    """What a folder says of its model.
+    """The model in a folder.
 
     Attributes:
         config: ``config.json``.
@@ -37,13 +36,17 @@ class TransformersFolder:
 
 
 def read_folder(folder: Path, mean: RGB | None = None, std: RGB | None = None) -> TransformersFolder:
-    """Read a folder that ``save_pretrained`` wrote; a given `mean` or `std` replaces that of its preprocessor.
+    """Read a folder that ``save_pretrained`` wrote.
 
-    Images are normalised as ``preprocessor_config.json`` says: multiplied by ``rescale_factor`` where it rescales, then
-    by ``image_mean`` and ``image_std`` where it normalises, in BGR where it flips the order of the channels.
+    Images are normalized as ``preprocessor_config.json`` says: multiplied by ``rescale_factor`` where it rescales, then
+    by ``image_mean`` and ``image_std`` where it normalizes, in BGR where it flips the order of the channels.
+
+    Args:
+        folder: The folder.
+        mean, std: RGB, fractions of 255; where given, they replace those of the preprocessor.
 
     Raises:
-        ConfigError: A JSON file is missing or unreadable, or the normalisation is not known.
+        ConfigError: A JSON file is missing or unreadable, or the normalization is not known.
         CheckpointError: There are no weights.
     """
     config = read_json(folder / CONFIG)
@@ -55,7 +58,7 @@ def read_folder(folder: Path, mean: RGB | None = None, std: RGB | None = None) -
     preprocessor = read_json(folder / _PREPROCESSOR) if (folder / _PREPROCESSOR).exists() else {}
     if not preprocessor and (mean is None or std is None):
         raise ConfigError(f"{folder}: has no {_PREPROCESSOR}; give the source's mean and std (RGB, fractions of 255)")
-    own_mean, own_std = _normalisation(folder / _PREPROCESSOR, preprocessor)
+    own_mean, own_std = _normalization(folder / _PREPROCESSOR, preprocessor)
     order = "bgr" if preprocessor.get("do_flip_channel_order") is True else "rgb"
     if order == "bgr":  # the numbers of such a preprocessor are in the order after the flip
         own_mean, own_std = (own_mean[2], own_mean[1], own_mean[0]), (own_std[2], own_std[1], own_std[0])
@@ -80,14 +83,14 @@ def _shards(index: Path) -> tuple[Path, ...]:
     return tuple(index.parent / name for name in names)
 
 
-def _normalisation(file: Path, preprocessor: dict[str, Any]) -> tuple[RGB, RGB]:
+def _normalization(file: Path, preprocessor: dict[str, Any]) -> tuple[RGB, RGB]:
     """Mean and std in fractions of 255: the network takes (pixel * factor - mean) / std."""
     factor = preprocessor.get("rescale_factor", 1 / 255) if preprocessor.get("do_rescale", True) is True else 1.0
-    normalises = preprocessor.get("do_normalize", "image_mean" in preprocessor) is True
-    mean: Any = preprocessor.get("image_mean") if normalises else [0.0, 0.0, 0.0]
-    std: Any = preprocessor.get("image_std") if normalises else [1.0, 1.0, 1.0]
+    normalizes = preprocessor.get("do_normalize", "image_mean" in preprocessor) is True
+    mean: Any = preprocessor.get("image_mean") if normalizes else [0.0, 0.0, 0.0]
+    std: Any = preprocessor.get("image_std") if normalizes else [1.0, 1.0, 1.0]
     for field, value, n in (("rescale_factor", [factor], 1), ("image_mean", mean, 3), ("image_std", std, 3)):
-        # bool is an int; and a preprocessor that normalises without saying how has None
+        # bool is an int; and a preprocessor that normalizes without saying how has None
         numbers = isinstance(value, list) and all(type(one) in (int, float) for one in value)
         if not numbers or len(value) != n:
             raise ConfigError(f"{file}: field {field}: {value!r}: must be {n} number(s); correct it")

@@ -1,8 +1,9 @@
-"""An HRNet of timm with a linear head as a source: four branches, concatenated, and one 1x1 convolution."""
+"""Building an HRNet of timm with a linear head: four branches, concatenated, and one 1x1 convolution."""
 
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,10 +13,10 @@ from torch import Tensor, nn
 from seg_transfer.errors import CheckpointError, ConfigError, reason_of
 from seg_transfer.models.checkpoints import load_checkpoint, load_exactly
 from seg_transfer.models.compat import quiet
-from seg_transfer.models.networks import placed
+from seg_transfer.models.entry import RGB
+from seg_transfer.models.networks import to_device
 from seg_transfer.models.sealed import sealed
 from seg_transfer.models.source_model import SourceModel, source_of
-from seg_transfer.models.specs import TimmSource
 
 _CLASSIFIER = "classifier"
 _MULTIPLE = 32
@@ -37,7 +38,7 @@ class HRNetWithLinearHead(nn.Module):
         self.classifier = nn.Conv2d(n_features, n_classes, kernel_size=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class scores (B, C, H / 4, W / 4) of normalised images (B, 3, H, W)."""
+        """Class scores (B, C, H / 4, W / 4) of normalized images (B, 3, H, W)."""
         fitting = [max(_MULTIPLE, round(side / _MULTIPLE) * _MULTIPLE) for side in images.shape[2:]]
         if fitting != list(images.shape[2:]):
             images = F.interpolate(images, size=fitting, mode="bilinear", align_corners=False, antialias=True)
@@ -48,24 +49,30 @@ class HRNetWithLinearHead(nn.Module):
         return scores
 
 
-def load_timm(spec: TimmSource, device: str) -> SourceModel:
+def load_timm(model: str, weights: Path, mean: RGB, std: RGB, *, device: str) -> SourceModel:
     """Load an HRNet of timm with a linear head; the number of classes is that of its weights. Downloads nothing.
+
+    Args:
+        model: Its name in timm.
+        weights: File of its state dict.
+        mean, std: Of the images that it takes, RGB, fractions of 255.
+        device: A torch device.
 
     Raises:
         ConfigError: timm is missing, or has no such network.
         CheckpointError: The weights are missing, unsafe, or those of another network.
     """
-    state = load_checkpoint(spec.weights)
+    state = load_checkpoint(weights)
     weight = state.get(f"{_CLASSIFIER}.weight")
     if weight is None or weight.dim() != 4:
         raise CheckpointError(
-            f"{spec.weights}: lacks {_CLASSIFIER}.weight of shape (classes, features, 1, 1); save the network with its "
+            f"{weights}: lacks {_CLASSIFIER}.weight of shape (classes, features, 1, 1); save the network with its "
             "parameters named backbone.* and classifier.*"
         )
-    backbone: Any = _backbone(spec.model)
+    backbone: Any = _backbone(model)
     network = HRNetWithLinearHead(backbone, sum(backbone.feature_info.channels()), len(weight))
-    load_exactly(network, state, str(spec.weights))
-    return source_of(placed(network, device), _CLASSIFIER, spec.mean, spec.std, "rgb")
+    load_exactly(network, state, str(weights))
+    return source_of(to_device(network, device), _CLASSIFIER, mean, std, "rgb")
 
 
 def _backbone(model: str) -> nn.Module:

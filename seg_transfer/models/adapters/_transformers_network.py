@@ -1,4 +1,4 @@
-"""Networks of the transformers library that answer with logits per pixel, from a local folder, as sources."""
+"""Building networks of the transformers library that answer with logits per pixel, from a local folder."""
 
 from __future__ import annotations
 
@@ -12,37 +12,41 @@ import torch
 from torch import nn
 
 from seg_transfer.errors import CheckpointError, ConfigError, reason_of
+from seg_transfer.models.adapters._transformers_folder import TransformersFolder
 from seg_transfer.models.checkpoints import load_checkpoint
 from seg_transfer.models.compat import quiet
-from seg_transfer.models.networks import placed
+from seg_transfer.models.networks import to_device
 from seg_transfer.models.sealed import sealed
 from seg_transfer.models.source_model import SourceModel, source_of, source_of_scores
-from seg_transfer.models.specs import TransformersSource
-from seg_transfer.models.transformers_folder import TransformersFolder, read_folder
 
 
-def load_transformers(spec: TransformersSource, device: str) -> SourceModel:
-    """Load what ``AutoModelForSemanticSegmentation`` knows: SegFormer, UPerNet, DPT, BEiT, MobileViT, MobileNetV2, ...
+def load_transformers(folder: Path, found: TransformersFolder, *, device: str, scores_only: bool) -> SourceModel:
+    """Load a model of ``AutoModelForSemanticSegmentation``.
 
     Nothing is downloaded and no code of the folder is run; the weights are read as every other checkpoint. Features are
     read before the last 1x1 classifier with as many outputs as the config has labels whose output is the logits.
+
+    Args:
+        folder: Where the model lies.
+        found: What was read there.
+        device: A torch device.
+        scores_only: Read the logits and no features.
 
     Raises:
         ConfigError: transformers is missing, or the model is none that answers with logits per pixel.
         CheckpointError: The weights are missing, unsafe, or do not fit.
     """
-    found = read_folder(spec.folder, spec.mean, spec.std)
-    network = placed(_network(spec.folder, found), device)
-    normalisation = (found.mean, found.std, found.channel_order)
+    network = to_device(_network(folder, found), device)
+    normalization = (found.mean, found.std, found.channel_order)
     n_classes = int(getattr(network.config, "num_labels"))  # noqa: B009  its type is unknown
-    if spec.scores_only:
-        return source_of_scores(network, *normalisation, n_classes=n_classes)
+    if scores_only:
+        return source_of_scores(network, *normalization, n_classes=n_classes)
     for name in reversed([name for name, module in network.named_modules() if _may_classify(module, n_classes)]):
         with contextlib.suppress(ConfigError):  # a head for training, or one of another scale
-            return source_of(network, name, *normalisation)
-    source_of_scores(network, *normalisation, n_classes=n_classes)  # may fail for a better reason
+            return source_of(network, name, *normalization)
+    source_of_scores(network, *normalization, n_classes=n_classes)  # may fail for a better reason
     raise ConfigError(
-        f"{spec.folder}: no 1x1 classifier of {type(network).__name__} gives its logits, so its pixel features are "
+        f"{folder}: no 1x1 classifier of {type(network).__name__} gives its logits, so its pixel features are "
         "unknown; set scores_only: true to use its class probabilities alone"
     )
 

@@ -4,22 +4,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from seg_transfer.errors import CheckpointError
+from seg_transfer.models.adapters import ADAPTERS
 from seg_transfer.models.configs import source_key
-from seg_transfer.models.specs import (
-    FactorySource,
-    MmsegSource,
-    SourceSpec,
-    TimmSource,
-    TransformersSource,
-    spec_key,
-)
+from seg_transfer.models.sources import parse_entry
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
 PREPROCESSOR = {"image_mean": list(MEAN), "image_std": list(STD), "do_normalize": True, "size": {"height": 512}}
@@ -40,19 +33,25 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def specs(folder: Path) -> dict[str, Any]:
+def entry(**fields: Any) -> Any:
+    return parse_entry({"name": "net", "dataset": "elsewhere", **fields})
+
+
+def entries(folder: Path) -> dict[str, Any]:
+    weights, normalization = folder / "w.pth", {"mean": MEAN, "std": STD}
+    factory = {"factory": "net:build", "factory_folder": folder, "classifier": "head"}
     return {
-        "mmseg": MmsegSource(folder / "mmseg.json", folder / "w.pth"),
-        "transformers": TransformersSource(folder / "hub"),
-        "timm": TimmSource("hrnet_w18", folder / "w.pth", MEAN, STD),
-        "factory": FactorySource("net:build", folder, folder / "w.pth", "head", MEAN, STD),
+        "mmseg": entry(config=folder / "mmseg.json", checkpoint=weights),
+        "transformers": entry(transformers=folder / "hub"),
+        "timm": entry(timm="hrnet_w18", weights=weights, **normalization),
+        "factory": entry(**factory, weights=weights, **normalization),
     }
 
 
 def written(name: str, text: str) -> Callable[[Path, Any], Any]:
-    def change(folder: Path, spec: Any) -> Any:
+    def change(folder: Path, source: Any) -> Any:
         (folder / name).write_text(text)
-        return spec
+        return source
 
     return change
 
@@ -62,12 +61,12 @@ def preprocessed(**changes: Any) -> Callable[[Path, Any], Any]:
 
 
 def given(**fields: Any) -> Callable[[Path, Any], Any]:
-    return lambda _, spec: replace(spec, **fields)
+    return lambda _, source: source.model_copy(update=fields)
 
 
-def moved(folder: Path, spec: Any) -> Any:
+def moved(folder: Path, source: Any) -> Any:
     (folder / "w.pth").rename(folder / "other.pth")
-    return replace(spec, weights=folder / "other.pth")
+    return source.model_copy(update={"weights": folder / "other.pth"})
 
 
 CHANGES = [
@@ -82,7 +81,7 @@ CHANGES = [
     ("transformers", given(std=(0.1, 0.2, 0.3)), {"std"}),
     ("transformers", given(scores_only=True), {"scores_only"}),
     ("timm", written("w.pth", "others"), {"weights"}),
-    ("timm", given(model="hrnet_w48"), {"model"}),
+    ("timm", given(timm="hrnet_w48"), {"model"}),
     ("timm", given(mean=(0.1, 0.2, 0.3)), {"mean"}),
     ("timm", given(std=(0.1, 0.2, 0.3)), {"std"}),
     ("factory", written("w.pth", "others"), {"weights"}),
@@ -93,7 +92,7 @@ CHANGES = [
     ("factory", given(mean=(0.1, 0.2, 0.3)), {"mean"}),
     ("factory", given(std=(0.1, 0.2, 0.3)), {"std"}),
     ("factory", given(channel_order="bgr"), {"channel_order"}),
-    ("factory", given(scores_only=True), {"scores_only"}),
+    ("factory", given(scores_only=True), {"scores_only", "classifier"}),
 ]  # fmt: skip
 SAME = [
     ("factory", moved),
@@ -106,9 +105,9 @@ SAME = [
 
 @pytest.mark.parametrize(("kind", "change", "named"), CHANGES)
 def test_what_decides_the_numbers_is_part_of_the_key_and_is_named(folder, kind, change, named):
-    spec = specs(folder)[kind]
-    before = spec_key(spec)
-    after = spec_key(change(folder, spec))
+    source = entries(folder)[kind]
+    before = source.key()
+    after = change(folder, source).key()
     assert after != before
     parts = {name for name in {**before.parts, **after.parts} if before.parts.get(name) != after.parts.get(name)}
     assert parts
@@ -117,27 +116,30 @@ def test_what_decides_the_numbers_is_part_of_the_key_and_is_named(folder, kind, 
 
 @pytest.mark.parametrize(("kind", "change"), SAME)
 def test_what_decides_nothing_is_no_part_of_the_key(folder, kind, change):
-    spec = specs(folder)[kind]
-    assert spec_key(spec) == spec_key(change(folder, spec))
+    source = entries(folder)[kind]
+    assert source.key() == change(folder, source).key()
 
 
 def test_every_field_of_a_factory_and_a_timm_source_is_changed_above():
     """A field that is added and has no change in this module fails here."""
     changed = {kind: {name for of, _, names in CHANGES if of == kind for name in names or ()} for kind, *_ in CHANGES}
-    fields = {name: set(kind.__dataclass_fields__) for name, kind in (("timm", TimmSource), ("factory", FactorySource))}
-    assert changed["timm"] == fields["timm"]
-    assert changed["factory"] - {"code"} == fields["factory"] - {"folder"}
+    common = {"name", "dataset"}
+    fields = {kind: set(ADAPTERS[kind].model_fields) - common for kind in ("timm", "factory")}
+    # timm's name is the part "model"; such a source cannot have scores_only.
+    assert changed["timm"] - {"model"} == fields["timm"] - {"timm", "scores_only"}
+    # factory_folder and input_scale decide through the code, and through mean and std.
+    assert changed["factory"] - {"code"} == fields["factory"] - {"factory_folder", "input_scale"}
 
 
 def test_the_key_of_an_mmsegmentation_source_is_what_it_was(folder):
-    key = spec_key(MmsegSource(folder / "mmseg.json", folder / "w.pth"))
+    key = entries(folder)["mmseg"].key()
     assert key == source_key(folder / "mmseg.json", folder / "w.pth")
     # As computed before there were other kinds of sources.
     assert key == "f1d2754699ebe43478b66837553f93ac27a12649f57ef23e700e1d6ac6bd16fd"
 
 
 def test_kinds_never_share_a_key(folder):
-    assert len({spec_key(spec) for spec in specs(folder).values()}) == 4
+    assert len({source.key() for source in entries(folder).values()}) == 4
 
 
 @pytest.mark.parametrize("kind", ["mmseg", "timm", "factory", "transformers"])
@@ -145,7 +147,7 @@ def test_missing_weights_are_named(folder, kind):
     for name in ("w.pth", "hub/model.safetensors"):
         (folder / name).unlink()
     with pytest.raises(CheckpointError) as caught:
-        spec_key(specs(folder)[kind])
+        entries(folder)[kind].key()
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -157,18 +159,18 @@ def test_a_sharded_model_counts_with_all_its_shards(folder):
     (hub / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     for name in shards.values():
         (hub / name).write_bytes(b"shard")
-    keys = [spec_key(TransformersSource(hub))]
+    keys = [entry(transformers=hub).key()]
     for name in shards.values():
         (hub / name).write_bytes(b"changed")
-        keys.append(spec_key(TransformersSource(hub)))
+        keys.append(entry(transformers=hub).key())
     assert len(set(keys)) == 3
 
 
 def test_keys_need_no_torch(folder):
-    kinds: list[SourceSpec] = [spec for kind, spec in specs(folder).items() if kind != "mmseg"]
+    fields = [source.model_dump(mode="json") for source in entries(folder).values()]
     program = (
-        "import sys; from pathlib import PosixPath; from seg_transfer.models.specs import *;"
-        f"[spec_key(spec) for spec in {kinds!r}];"
+        "import sys; from seg_transfer.models.sources import parse_entry;"
+        f"[parse_entry(one).key() for one in {fields!r}];"
         "print({'torch', 'transformers', 'timm', 'mmengine'} & set(sys.modules))"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Finding the source text of a factory's module without running it: a key must change with the code."""
+"""Finding the source files of a factory without running it: a content key must change with the code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seg_transfer.store.content_key import sha256_of_file
 FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)", re.ASCII)
 """``package.module:function``."""
 
-# More than needed is found, which costs no more than a score that is computed again.
+# May match more than needed; the cost is at most a score that is computed again.
 _OTHER_MEANS = re.compile(
     rb"\bsys\s*\.\s*path\b|\bfrom\s+sys\s+import\b|\bimport\s+sys\s+as\b|\bsite\b|__import__|__path__|"
     rb"\bimportlib\b|\bimp\b|\brunpy\b|\bpkgutil\b|\bexec\b|\bexecfile\b"
@@ -34,9 +34,9 @@ def parts_of(factory: str) -> tuple[str, str]:
 
 
 def spec_of(module: str, folder: Path) -> ModuleSpec | None:
-    """Where a module lies: in `folder`, or else among the installed ones; None where it is not. Runs no code.
+    """Find a module in `folder`, or else among the installed ones; None where there is none. Runs no code.
 
-    Files alone decide, not what this process has imported so far.
+    Only files count, not what this process has imported so far.
     """
     top, *rest = module.split(".")
     own = None if top in sys.stdlib_module_names else PathFinder.find_spec(top, [str(folder)])
@@ -44,13 +44,13 @@ def spec_of(module: str, folder: Path) -> ModuleSpec | None:
     spec = own if own and own.has_location else _installed(top) or own
     for part in rest:
         places = spec.submodule_search_locations if spec else None
-        # By its last name: its package is not loaded.
+        # By its last name, because its package is not loaded.
         spec = PathFinder.find_spec(part, list(places)) if places else None
     return spec
 
 
 def _installed(top: str) -> ModuleSpec | None:
-    """As importlib.util.find_spec, which asks the modules that are loaded first."""
+    """As importlib.util.find_spec, which looks at the loaded modules first."""
     found = (finder.find_spec(top, None) for finder in sys.meta_path)
     return next((spec for spec in found if spec is not None), None)
 
@@ -58,19 +58,29 @@ def _installed(top: str) -> ModuleSpec | None:
 def digest_of_code(factory: str, folder: Path, memo: Path | None = None) -> str:
     """Digest of a factory's module and of all that it imports, directly or not, from `folder` or its own package.
 
-    Where that cannot be told from import statements, because code in `folder` changes where modules are looked for or
-    imports by other means, every module in `folder` and below counts. What is imported from elsewhere, such as other
-    installed libraries, does not.
+    Where import statements do not tell, because code in `folder` changes ``sys.path`` or imports by other means, every
+    module in `folder` and below counts. Imports from elsewhere, such as other installed libraries, do not count.
+
+    Args:
+        factory: ``package.module:function``.
+        folder: Where the module is looked for first.
+        memo: Folder in which hashes of files that do not change are kept.
+
+    Returns:
+        Hex sha256.
+
+    Raises:
+        ConfigError: There is no such module, or a file is not readable as Python.
     """
     module, _ = parts_of(factory)
     if spec_of(module, folder) is None:
         raise ConfigError(f"factory {factory}: no module {module} in {folder} or installed; correct one of them")
-    found = code_of(factory, folder)
+    found = source_files(factory, folder)
     lines = (f"{name} {sha256_of_file(file, memo)}" for name, file in sorted(found.items()))
     return hashlib.sha256("\n".join((module, *lines)).encode()).hexdigest()
 
 
-def code_of(factory: str, folder: Path) -> dict[str, Path]:
+def source_files(factory: str, folder: Path) -> dict[str, Path]:
     """Every file that counts, by the name of its module or, where that depends on running code, by its path."""
     found = dict(_sources(parts_of(factory)[0], folder))
     if any(_is_in(file, folder) and _imports_by_other_means(file) for file in found.values()):
@@ -133,7 +143,7 @@ def _imported(file: Path, package: str) -> Iterator[str]:
     try:
         nodes = list(ast.walk(ast.parse(file.read_bytes())))
     except (SyntaxError, ValueError) as error:
-        raise ConfigError(f"{file}: not readable as Python ({' '.join(str(error).split())}); mend it") from error
+        raise ConfigError(f"{file}: not readable as Python ({' '.join(str(error).split())}); fix it") from error
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -1,0 +1,51 @@
+"""Kinds of models that exist already, one file each.
+
+How to add a kind of model:
+
+1. Write ``adapters/KIND.py`` with a subclass of `SourceEntry`. It declares
+
+   * ``kind``, its name in messages and content keys, and ``marker``, the field that only entries of this kind have;
+   * the fields of its entry in YAML, as fields of pydantic, with validators for rules between them. A validator raises
+     ``ValueError`` with one line that names source, field, value, rule and what to do;
+   * ``libraries``, whose versions are part of the key of features, besides those of torch and Pillow;
+   * ``key``, the content key of all that decides what the model sees: contents of files, never their names. It must
+     not import torch: a study is read, planned and checked without it;
+   * ``load``, which imports what it needs inside the function, builds the network, and returns a `SourceModel`, with
+     `source_of` for any network that ends in a linear or 1x1 layer, or with `source_of_scores`.
+
+   Where it applies, it also overrides ``code`` (loading runs code from elsewhere), ``supports_scores_only``,
+   ``weights_file``, and ``fields_in_folder`` with ``folder_hint`` (a folder of models is searched for this kind).
+
+2. Add its class to the table below.
+
+Studies, banks, plans, reports and messages take everything they say about kinds from this table. A longer kind keeps
+the code that needs its library in a private module beside its own, as ``_timm_network.py``. Only networks of
+mmsegmentation can be fine-tuned here; every other kind is scored.
+
+Example:
+    >>> from seg_transfer.models.sources import parse_entry
+    >>> entry = parse_entry({"name": "web", "dataset": "town", "timm": "hrnet_w18", "weights": "w.safetensors"})
+    >>> type(entry) is ADAPTERS["timm"], entry.kind, entry.network()
+    (True, 'timm', None)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from seg_transfer.models.adapters.factory import FactoryEntry
+from seg_transfer.models.adapters.mmseg import MmsegEntry
+from seg_transfer.models.adapters.timm import TimmEntry
+from seg_transfer.models.adapters.transformers import TransformersEntry
+from seg_transfer.models.entry import SourceEntry
+
+ADAPTERS: Mapping[str, type[SourceEntry]] = MappingProxyType(
+    {
+        "mmseg": MmsegEntry,
+        "transformers": TransformersEntry,
+        "timm": TimmEntry,
+        "factory": FactoryEntry,
+    }
+)
+"""Kind of model -> its class, in the order in which messages name them and folders are searched."""

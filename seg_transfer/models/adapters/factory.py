@@ -1,0 +1,116 @@
+"""Any PyTorch network: a function of the user's own code builds it, a file has its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from seg_transfer.models.adapters._factory_code import FACTORY, digest_of_code
+from seg_transfer.models.entry import RGB, Library, SourceEntry, StrictRGB, check_normalization
+from seg_transfer.models.files import sha256_of_weights
+from seg_transfer.store.content_key import Key, content_key
+
+if TYPE_CHECKING:
+    from seg_transfer.models.source_model import SourceModel
+
+
+class FactoryEntry(SourceEntry):
+    """A function that builds a network, and the file of its weights.
+
+    Attributes:
+        factory: ``package.module:function``, which returns a ``torch.nn.Module`` when called without arguments.
+        factory_folder: Where that module is looked for, before the installed ones; by default beside the YAML file.
+        classifier: Dotted name of the network's last linear or 1x1 layer; not needed with ``scores_only``.
+        weights: A state dict (safetensors, or ``torch.save``) with exactly the network's parameters.
+        mean, std: RGB. A pixel value p of 0 .. 255 enters the network as (p * input_scale / 255 - mean) / std; with
+            an ``input_scale`` of 1, the default, they are fractions of 255.
+        channel_order: The order in which the network takes the channels; ``rgb`` by default.
+        input_scale: What a pixel value of 255 becomes before mean and std are applied: 1 or 255.
+    """
+
+    kind: ClassVar[str] = "factory"
+    marker: ClassVar[str] = "factory"
+    supports_scores_only: ClassVar[bool] = True
+    libraries: ClassVar[tuple[Library, ...]] = ()
+
+    factory: str
+    # "." becomes the folder of the file that names the factory, as every relative path of a study or bank.
+    factory_folder: Path = Path()
+    classifier: Annotated[str, Field(min_length=1)] | None = None
+    weights: Path
+    mean: StrictRGB
+    std: StrictRGB
+    channel_order: Literal["rgb", "bgr"] | None = None
+    input_scale: Literal[1, 255] | None = None
+
+    @model_validator(mode="after")
+    def _usable_factory(self) -> Self:
+        if not FACTORY.fullmatch(self.factory):
+            raise ValueError(
+                f"source {self.name!r}: field factory: {self.factory!r}: must be package.module:function; correct it"
+            )
+        if self.classifier is None and not self.scores_only:
+            raise ValueError(
+                f"source {self.name!r}: field classifier is missing; name the last linear or 1x1 layer, or set "
+                "scores_only: true"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _usable_normalization(self) -> Self:
+        check_normalization(self.name, self.mean, self.std, input_scale=self.input_scale or 1)
+        return self
+
+    @property
+    def normalization(self) -> tuple[RGB, RGB]:
+        """Mean and std, RGB, fractions of 255."""
+        scale = self.input_scale or 1
+        (red, green, blue), (red_std, green_std, blue_std) = self.mean, self.std
+        return (red / scale, green / scale, blue / scale), (red_std / scale, green_std / scale, blue_std / scale)
+
+    def key(self, *, memo: Path | None = None) -> Key:
+        """Key of the weights and of the source text of the factory's module and of all that it imports from its own."""
+        mean, std = self.normalization
+        return content_key(
+            kind=self.kind,
+            factory=self.factory,
+            code=digest_of_code(self.factory, self.factory_folder, memo),
+            weights=sha256_of_weights(self.weights, memo),
+            classifier=self._layer,
+            mean=mean,
+            std=std,
+            channel_order=self.channel_order or "rgb",
+            scores_only=self.scores_only,
+        )
+
+    def load(self, *, device: str = "cpu") -> SourceModel:
+        """Run the factory and load the weights into the network that it returns."""
+        from seg_transfer.models.adapters._factory_import import load_factory
+
+        mean, std = self.normalization
+        return load_factory(
+            self.factory,
+            self.factory_folder,
+            self.weights,
+            self._layer,
+            mean=mean,
+            std=std,
+            channel_order=self.channel_order or "rgb",
+            device=device,
+        )
+
+    def code(self) -> list[str]:
+        """The factory and where it is looked for."""
+        return [f"factory {self.factory} (looked for in {self.factory_folder})"]
+
+    @property
+    def weights_file(self) -> Path:
+        """The file of weights."""
+        return self.weights
+
+    @property
+    def _layer(self) -> str:
+        """The classifier that features are read before; "" where only scores are read."""
+        return "" if self.scores_only else self.classifier or ""

@@ -1,0 +1,44 @@
+"""A kind of model as someone else would write it: one file. Its network scores a pixel by its color alone."""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+from seg_transfer.errors import CheckpointError
+from seg_transfer.models.entry import Library, SourceEntry
+from seg_transfer.models.files import sha256_of_weights
+from seg_transfer.store.content_key import Key, content_key
+
+FILE = "palette.json"
+MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+
+
+class PaletteEntry(SourceEntry):
+    """A JSON file with one row of three weights per class."""
+
+    kind: ClassVar[str] = "palette"
+    marker: ClassVar[str] = "palette"
+    libraries: ClassVar[tuple[Library, ...]] = (Library("numpy", "numpy"),)
+    folder_hint: ClassVar[str] = f"a {FILE}"
+
+    palette: Path
+
+    @classmethod
+    def fields_in_folder(cls, folder: Path) -> dict[str, Any] | None:
+        return {"palette": folder / FILE} if (folder / FILE).exists() else None
+
+    def key(self, *, memo: Path | None = None) -> Key:
+        return content_key(kind=self.kind, palette=sha256_of_weights(self.palette, memo))
+
+    def load(self, *, device: str = "cpu") -> Any:
+        import torch
+
+        from seg_transfer.models.source_model import source_of
+
+        try:
+            rows = json.loads(self.palette.read_text())
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{self.palette}: not a readable palette; copy it again") from error
+        network = torch.nn.Sequential(torch.nn.Conv2d(3, len(rows), 1, bias=False))
+        network[0].weight.data = torch.tensor(rows)[:, :, None, None]
+        return source_of(network.to(device), "0", MEAN, STD, "rgb")

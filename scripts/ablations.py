@@ -1,9 +1,9 @@
-"""What settings of GBC and of the pixel sample change, on a study that is finished.
+"""Ablations of the settings of GBC and of the pixel sample, on a finished study.
 
     python scripts/ablations.py STUDY --data-root DATA --run-folder RUN --out FOLDER
 
-Writes one Parquet file per table, and prints tau_w and top-1 of every setting, and what it gains in tau_w over the
-study's own setting, with a paired 95 % interval. Goes on where it was stopped.
+Writes one Parquet file per table, and prints tau_w and top-1 of every setting, and its gain in tau_w over the study's
+own setting with a paired 95 % interval. An interrupted run is resumed.
 """
 
 import argparse

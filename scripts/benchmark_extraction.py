@@ -1,7 +1,7 @@
-"""How much time the extraction of observations takes beyond the bare forward passes of the same images.
+"""Compare the time of extracting observations with that of bare forward passes over the same images.
 
 Extraction decodes and resizes every image, runs the network, and reads 1000 pixels from its maps. The bare forward
-passes run the network on the same images, decoded before. Both are measured in turn, in this process.
+passes run the network on the same images, decoded in advance. Both are measured alternately, in this process.
 
 Example: python scripts/benchmark_extraction.py --images 16 --size 256 --threads 2
 """
@@ -67,7 +67,7 @@ def _positive(text: str) -> int:
 
 
 def _images(folder: Path, count: int) -> list[Record]:
-    """JPEG images of coarse shapes under fine noise, which compress about as photographs do."""
+    """JPEG images of coarse shapes with fine noise, which compress about as well as photographs."""
     generator = np.random.default_rng(0)
     records = []
     for number in range(count):
@@ -104,7 +104,7 @@ def _forward(source: SourceModel, batches: Sequence[ImageBatch]) -> None:
 
 
 def _in_turn(works: Sequence[Callable[[], object]], repeats: int) -> list[list[float]]:
-    """Seconds of every work, `repeats` times, one after the other so that a busy machine slows all alike."""
+    """Seconds of each function, measured `repeats` times alternately, so that a busy machine slows all equally."""
     seconds: list[list[float]] = [[] for _ in works]
     for repeat in range(repeats + 1):
         for work, found in zip(works, seconds, strict=True):

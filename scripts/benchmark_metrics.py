@@ -1,9 +1,9 @@
-"""CPU time and memory of every metric, beside textbook code for the same number and beside a floor.
+"""CPU time and memory of every metric, compared with textbook code for the same number and with a floor.
 
-The floor is one symmetric rank-k update (BLAS dsyrk) of the same N x D matrix in float64: no metric that looks at all
+The floor is one symmetric rank-k update (BLAS dsyrk) of the same N x D matrix in float64: no metric that uses all
 second moments can be faster. Every case runs in a process of its own, on one thread, on synthetic observations: float32
-features with correlated channels, unbalanced classes off the origin, 1000 pixels per image. Memory is what the process
-takes beyond its input at most, libraries loaded. The textbook versions take scikit-learn's and NumPy's defaults.
+features with correlated channels, unbalanced classes off the origin, 1000 pixels per image. Memory is the peak
+beyond the input, with libraries loaded. The textbook versions use the defaults of scikit-learn and NumPy.
 
 Examples:
   python scripts/benchmark_metrics.py
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg.blas import dsyrk
+from textbook_metrics import TEXTBOOK, textbook_score
 from threadpoolctl import threadpool_limits
 
 from seg_transfer.metrics import METRICS, score_all
@@ -119,7 +120,7 @@ def _chosen(options: argparse.Namespace) -> list[str]:
 
 
 def _one_metric(name: str, statistics: Statistics, textbook: bool) -> dict[str, Any]:
-    """Beyond the shared pass."""
+    """Score, time and memory of one metric, beyond the shared pass."""
     metric, scores = METRICS[name], []
     if metric.extra:
         importlib.import_module(metric.extra)
@@ -127,7 +128,7 @@ def _one_metric(name: str, statistics: Statistics, textbook: bool) -> dict[str, 
     found = {"score": scores[0], "seconds": seconds, "mb": megabytes}
     if textbook and name in TEXTBOOK:
         values = []
-        found["textbook_seconds"] = _timed(lambda: values.append(_textbook(name, statistics.observations)))[0]
+        found["textbook_seconds"] = _timed(lambda: values.append(textbook_score(name, statistics.observations)))[0]
         found["difference"] = abs(values[0] - scores[0]) / abs(scores[0])
     return found
 
@@ -141,8 +142,8 @@ def _floor(features: np.ndarray) -> float:
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, float | None]:
-    """CPU seconds, and megabytes at the highest above those at the start (Linux only)."""
-    before = _forget_peak()
+    """CPU seconds, and peak megabytes beyond those at the start (Linux only)."""
+    before = _reset_peak()
     began = time.process_time()
     work()
     seconds = time.process_time() - began
@@ -150,7 +151,7 @@ def _timed(work: Callable[[], Any]) -> tuple[float, float | None]:
     return seconds, None if before is None or peak is None else (peak - before) / 1e6
 
 
-def _forget_peak() -> float | None:
+def _reset_peak() -> float | None:
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -197,7 +198,7 @@ def _report(found: dict[str, Any]) -> None:
 
 
 def _run_pairs(options: argparse.Namespace) -> None:
-    """Every k-th of the 272 pairs in target order, so that all sizes come in their proportion."""
+    """Score every k-th of the 272 pairs in target order, so that all sizes occur in proportion."""
     pairs = [(i, j) for j in range(len(PAPER_CLASSES)) for i in range(len(PAPER_CLASSES)) if i != j]
     names = options.metrics or TOGETHER
     chosen = [pairs[k] for k in np.linspace(0, len(pairs) - 1, options.pairs).round().astype(int)]
@@ -220,99 +221,6 @@ def _run_pairs(options: argparse.Namespace) -> None:
         f"all {len(pairs)}: {whole:.0f}, on two cores {whole / 2:.0f} minutes"
     )
 
-
-def _textbook(name: str, observations: Observations) -> float:
-    assert observations.features is not None
-    assert observations.source_probs is not None
-    labels = np.unique(observations.labels, return_inverse=True)[1]
-    by_probs = name in ("leep", "nce")
-    return TEXTBOOK[name](observations.source_probs if by_probs else observations.features.astype(np.float64), labels)
-
-
-def _textbook_gbc(x: np.ndarray, y: np.ndarray) -> float:
-    from sklearn.decomposition import PCA
-
-    z = PCA(64).fit_transform(x)
-    means = [z[y == c].mean(axis=0) for c in range(y.max() + 1)]
-    variances = [np.maximum(z[y == c].var(axis=0, ddof=1), 1e-4) for c in range(y.max() + 1)]
-    total = 0.0
-    for i, (mean_i, var_i) in enumerate(zip(means, variances, strict=True)):
-        for j, (mean_j, var_j) in enumerate(zip(means, variances, strict=True)):
-            if i != j:
-                middle = (var_i + var_j) / 2
-                distance = ((mean_i - mean_j) ** 2 / middle).sum() / 8
-                total -= np.exp(-distance - np.log(middle / np.sqrt(var_i * var_j)).sum() / 2)
-    return float(total)
-
-
-def _textbook_logme(x: np.ndarray, y: np.ndarray) -> float:
-    u, s, _ = np.linalg.svd(x, full_matrices=False)
-    (n, d), eigenvalues, values = x.shape, s**2, []
-    for c in range(y.max() + 1):
-        column = (y == c).astype(np.float64)
-        fit = (u.T @ column) ** 2
-        residual = max(column @ column - fit.sum(), 0.0)
-        alpha = beta = 1.0
-        for _ in range(11):
-            t = alpha / beta
-            gamma = (eigenvalues / (eigenvalues + t)).sum()
-            weight = (eigenvalues * fit / (eigenvalues + t) ** 2).sum()
-            error = ((t / (eigenvalues + t)) ** 2 * fit).sum() + residual
-            alpha, beta = gamma / (weight + 1e-5), (n - gamma) / (error + 1e-5)
-            if abs(alpha / beta - t) <= 1e-3 * t:
-                break
-        evidence = d / 2 * np.log(alpha) + n / 2 * np.log(beta) - np.log(alpha + beta * eigenvalues).sum() / 2
-        values.append((evidence - beta / 2 * error - alpha / 2 * weight) / n - np.log(2 * np.pi) / 2)
-    return float(np.mean(values))
-
-
-def _class_means(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.stack([x[y == c].mean(axis=0) for c in range(y.max() + 1)])[y]
-
-
-def _textbook_h_score(x: np.ndarray, y: np.ndarray) -> float:
-    return float(np.trace(np.linalg.pinv(np.cov(x.T)) @ np.cov(_class_means(x, y).T)))
-
-
-def _textbook_regularized_h_score(x: np.ndarray, y: np.ndarray) -> float:
-    from sklearn.covariance import LedoitWolf
-
-    fitted = LedoitWolf().fit(x)
-    between = (1 - fitted.shrinkage_) * np.cov(_class_means(x, y).T, ddof=0)
-    return float(np.trace(np.linalg.pinv(fitted.covariance_) @ between))
-
-
-def _textbook_lda_score(x: np.ndarray, y: np.ndarray) -> float:
-    means = _class_means(x, y)
-    return float(np.trace(np.linalg.pinv(np.cov((x - means).T)) @ np.cov(means.T)))
-
-
-def _textbook_leep(p: np.ndarray, y: np.ndarray) -> float:
-    joint = np.stack([p[y == c].sum(axis=0, dtype=np.float64) for c in range(y.max() + 1)]) / len(y)
-    conditional = joint / joint.sum(axis=0)
-    return float(np.log((p @ conditional.T)[np.arange(len(y)), y]).mean())
-
-
-def _textbook_nce(p: np.ndarray, y: np.ndarray) -> float:
-    joint = np.zeros((y.max() + 1, p.shape[1]))
-    np.add.at(joint, (y, p.argmax(axis=1)), 1 / len(y))
-    held = joint > 0
-    return float((joint * np.log(np.where(held, joint, 1) / np.where(held, joint.sum(axis=0), 1))).sum())
-
-
-def _textbook_trans_rate(x: np.ndarray, y: np.ndarray) -> float:
-    def rate(z: np.ndarray) -> float:
-        return float(np.linalg.slogdet(np.eye(z.shape[1]) + z.T @ z / (len(z) * 1e-4))[1] / 2)
-
-    z = x - x.mean(axis=0)
-    return rate(z) - sum(np.mean(y == c) * rate(z[y == c]) for c in range(y.max() + 1))
-
-
-TEXTBOOK: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    name.removeprefix("_textbook_"): function
-    for name, function in list(globals().items())
-    if name.startswith("_textbook_")
-}
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,8 @@
-"""Whether a finished demo gave the known answer: the related source is the best for every target, and GBC chooses it.
+"""Check a finished demo: for every target, the related source must be the best, and GBC must choose it.
 
     python scripts/demo_answer.py runs/demo
 
-Prints the answer and ends with 1 when it is another one.
+Prints the result; the exit code is 1 where a target has another answer.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from seg_transfer.demo.world import DOMAINS
+from seg_transfer.demo.domains import DOMAINS
 from seg_transfer.evaluation import evaluate_groups
 from seg_transfer.store.results import read_pairs
 

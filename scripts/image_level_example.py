@@ -1,11 +1,11 @@
-"""The metrics on image classification: ten small networks, and targets made of the handwritten digits of scikit-learn.
+"""The metrics on image classification, with ten small networks and the handwritten digits of scikit-learn.
 
     python scripts/image_level_example.py
 
-The sources learn tasks of their own on one half of the digits: parts of the task (odd or even), the task on turned,
-negative or shuffled pictures, and labels that mean nothing. The target is the other half: few pictures per class are
-labelled, for the scores and for retraining; actual performance is the accuracy on the rest, with a new head on fixed
-features or, with --layers all, after fine-tuning all layers.
+The sources learn different tasks on one half of the digits: parts of the task (odd or even), the task on rotated,
+negative or shuffled images, and random labels. The target is the other half: a few images per class are labeled, for
+scoring and retraining; actual performance is the accuracy on the rest, with a new head on fixed features or, with
+--layers all, after fine-tuning all layers.
 
 Fixed source: every source on 100 random subsets of the classes. Fixed target: all sources on each subset.
 """
@@ -30,14 +30,14 @@ METRICS = ("gbc", "logme", "h_score", "lda_score", "leep", "nleep")
 JUDGED = (*METRICS, "rank_mean")
 HIDDEN = (64, 32)
 SIDE = 8
-# Learning rates with which 200 steps learn nearly all of the few pictures by heart.
+# Learning rates with which 200 steps fit nearly all labeled images.
 RATES = {"head": 0.03, "all": 0.003}
 
 Task = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def tasks(seed: int) -> dict[str, Task]:
-    """Name -> pictures (N, 8, 8) and digits (N,) to the pictures and labels that a source learns from."""
+    """Name -> images (N, 8, 8) and digits (N,) to the images and labels that a source learns from."""
     rng = np.random.default_rng(seed)
     order, labels = rng.permutation(SIDE * SIDE), rng.integers(0, 10, 10_000)
     return {
@@ -57,8 +57,8 @@ def tasks(seed: int) -> dict[str, Task]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=100, help="random subsets of the classes")
-    parser.add_argument("--shots", type=int, default=10, help="labelled pictures per class of the target")
-    parser.add_argument("--steps", type=int, default=200, help="of every retraining")
+    parser.add_argument("--shots", type=int, default=10, help="labeled images per class of the target")
+    parser.add_argument("--steps", type=int, default=200, help="steps of every retraining")
     parser.add_argument("--layers", choices=["head", "all"], default="head", help="which layers are retrained")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -69,25 +69,25 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
-    pictures, digits = load_digits(return_X_y=True)
+    images, digits = load_digits(return_X_y=True)
     order = np.random.default_rng(arguments.seed).permutation(len(digits))
-    pictures, digits = pictures[order].reshape(-1, SIDE, SIDE) / 16, digits[order]
+    images, digits = images[order].reshape(-1, SIDE, SIDE) / 16, digits[order]
     half = len(digits) // 2
     few, rest = few_shot(digits[half:], arguments.shots)
-    target = tensor(pictures[half:])
+    target = tensor(images[half:])
 
     networks = {}
     for name, task in tasks(arguments.seed).items():
-        x, y = task(pictures[:half], digits[:half])
-        networks[name] = trained(tensor(x), torch.as_tensor(np.unique(y, return_inverse=True)[1]), arguments.seed)
-    observations = {name: observed(network, target[few], digits[half:][few]) for name, network in networks.items()}
+        x, y = task(images[:half], digits[:half])
+        networks[name] = train_network(tensor(x), torch.as_tensor(np.unique(y, return_inverse=True)[1]), arguments.seed)
+    observations = {name: observe(network, target[few], digits[half:][few]) for name, network in networks.items()}
     networks[SCRATCH] = new_network(2, arguments.seed)
 
     @functools.cache
     def accuracies(*classes: int) -> dict[str, float]:
         train, test = (rows[np.isin(digits[half:][rows], classes)] for rows in (few, rest))
         codes = torch.as_tensor(np.searchsorted(classes, digits[half:]))
-        tuned = fine_tuned(networks, target[train], codes[train], len(classes), arguments)
+        tuned = fine_tune(networks, target[train], codes[train], len(classes), arguments)
         right = forward(tuned, target[test]).argmax(2) == codes[test]
         return dict(zip(networks, right.double().mean(1).tolist(), strict=True))
 
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     console = plain_console()
     everything = study([np.arange(10)])
-    console.print(f"All ten classes, {arguments.shots} labelled pictures of each, {len(rest)} to judge by:\n")
+    console.print(f"All ten classes, {arguments.shots} labeled images of each, {len(rest)} to evaluate on:\n")
     one = {"metrics": JUDGED, "scenarios": ["fixed_target"]}
     render(ranking_tables(everything, performance="accuracy", **one), console)
     render(evaluation_tables(evaluate(everything, **one)), console)
@@ -113,13 +113,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def few_shot(labels: np.ndarray, shots: int) -> tuple[np.ndarray, np.ndarray]:
-    """The positions of the first so many of every class, and all others."""
+    """Indices of the first ``shots`` images of every class, and of all others."""
     few = np.sort(np.concatenate([np.flatnonzero(labels == label)[:shots] for label in np.unique(labels)]))
     return few, np.setdiff1d(np.arange(len(labels)), few)
 
 
-def tensor(pictures: np.ndarray) -> torch.Tensor:
-    return torch.as_tensor(pictures.reshape(len(pictures), -1).copy(), dtype=torch.float32)
+def tensor(images: np.ndarray) -> torch.Tensor:
+    return torch.as_tensor(images.reshape(len(images), -1).copy(), dtype=torch.float32)
 
 
 def new_network(n_classes: int, seed: int) -> torch.nn.Sequential:
@@ -130,18 +130,18 @@ def new_network(n_classes: int, seed: int) -> torch.nn.Sequential:
     return torch.nn.Sequential(*layers, torch.nn.Linear(HIDDEN[-1], n_classes))
 
 
-def trained(pictures: torch.Tensor, labels: torch.Tensor, seed: int, epochs: int = 20) -> torch.nn.Sequential:
+def train_network(images: torch.Tensor, labels: torch.Tensor, seed: int, epochs: int = 20) -> torch.nn.Sequential:
     network = new_network(int(labels.max()) + 1, seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(epochs):
         for rows in torch.randperm(len(labels)).split(64):
-            step(optimizer, network, pictures[rows], labels[rows])
+            train_step(optimizer, network, images[rows], labels[rows])
     return network
 
 
-def fine_tuned(
+def fine_tune(
     networks: dict[str, torch.nn.Sequential],
-    pictures: torch.Tensor,
+    images: torch.Tensor,
     labels: torch.Tensor,
     n_classes: int,
     arguments: argparse.Namespace,
@@ -155,28 +155,28 @@ def fine_tuned(
     repeated = labels.repeat(len(networks))
     for _ in range(arguments.steps):
         optimizer.zero_grad()
-        cross_entropy(forward(weights, pictures).flatten(0, 1), repeated, reduction="sum").div(len(labels)).backward()
+        cross_entropy(forward(weights, images).flatten(0, 1), repeated, reduction="sum").div(len(labels)).backward()
         optimizer.step()
     return [weight.detach() for weight in weights]
 
 
-def forward(weights: list[torch.Tensor], pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures (N, 64) -> scores (networks, N, classes); weights and biases of the layers in turn, stacked."""
-    values = pictures.expand(len(weights[0]), -1, -1)
+def forward(weights: list[torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+    """Images (N, 64) -> scores (networks, N, classes); weights and biases of the layers in turn, stacked."""
+    values = images.expand(len(weights[0]), -1, -1)
     for number in range(0, len(weights), 2):
         values = torch.baddbmm(weights[number + 1][:, None], values.relu() if number else values, weights[number].mT)
     return values
 
 
-def step(optimizer: torch.optim.Optimizer, network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
+def train_step(optimizer: torch.optim.Optimizer, network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> None:
     optimizer.zero_grad()
     cross_entropy(network(x), y).backward()
     optimizer.step()
 
 
-def observed(network: torch.nn.Sequential, pictures: torch.Tensor, labels: np.ndarray):
+def observe(network: torch.nn.Sequential, images: torch.Tensor, labels: np.ndarray):
     with torch.no_grad():
-        features = network[:-1](pictures)
+        features = network[:-1](images)
         return image_observations(features.numpy(), labels, network[-1](features).softmax(1).numpy())
 
 

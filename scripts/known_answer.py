@@ -1,9 +1,9 @@
-"""How often `rank` finds the related source of the demo's world, and how the group tied for first shrinks with images.
+"""Count how often `rank` finds the related source of the demo world, and how many sources are tied for first.
 
     python scripts/known_answer.py runs/demo --seeds 20
 
 For every seed, which chooses the images and the pixels, every target is ranked on 3, 6, 12 and 24 of its images.
-Needs a finished demo, and goes on where it was stopped.
+Needs a finished demo. An interrupted run is resumed.
 """
 
 import argparse

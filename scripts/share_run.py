@@ -1,8 +1,8 @@
-"""Copy what a run found into a folder to publish: results without weights, features, images and this machine's paths.
+"""Copy the results of a run into a folder for publication, without weights, features, images and local paths.
 
     python scripts/share_run.py RUN FOLDER
 
-`seg-transfer evaluate FOLDER` and `seg-transfer report FOLDER` say the same as of the run folder itself.
+`seg-transfer evaluate FOLDER` and `seg-transfer report FOLDER` give the same output as for the run folder.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def share(run: Path, folder: Path) -> None:
 
 
 def without_paths(value: Any) -> Any:
-    """The same data with the last part of every absolute path in its place."""
+    """The same data, with every absolute path replaced by its last part."""
     if isinstance(value, dict):
         return {name: without_paths(one) for name, one in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Read every file of a dataset once: what is in it, and everything that is wrong with it."""
+"""The audit of a dataset: reads every file once, and reports contents and problems."""
 
 import os
 from collections import defaultdict
@@ -11,8 +11,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from seg_transfer.data.fields import IGNORE
 from seg_transfer.data.images import read_image, read_label, read_pair
-from seg_transfer.data.manifest import IGNORE, DatasetManifest, SplitName
+from seg_transfer.data.manifest import DatasetManifest, SplitName
 from seg_transfer.data.records import Record, find_records, low_shot_subset
 from seg_transfer.errors import DataError
 
@@ -22,21 +23,25 @@ Shares = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SplitAudit:
-    """What the readable pairs of a split hold; two of them add up.
+    """Statistics of the readable pairs of a split; ``+`` combines those of two sets of pairs.
 
-    ``class_pixels`` and ``class_images`` are (C,): pixels of each class, and images that show it. ``colour_sums`` is
-    (2, 3): the sum of R, G and B over all pixels, and the sum of their squares.
+    Attributes:
+        n_images: Number of pairs.
+        smallest: Minimal height and minimal width, pixels.
+        largest: Maximal height and maximal width, pixels.
+        class_pixels: (C,), pixels of each class.
+        class_images: (C,), images that show each class.
+        ignored_pixels: Number of ignored pixels.
+        color_sums: (2, 3), sums of R, G and B over all pixels, and sums of their squares.
     """
 
     n_images: int
     smallest: tuple[int, int]
-    """Least height and least width."""
     largest: tuple[int, int]
-    """Greatest height and greatest width."""
     class_pixels: Counts
     class_images: Counts
     ignored_pixels: int
-    colour_sums: Counts
+    color_sums: Counts
 
     def __add__(self, other: Self) -> "SplitAudit":
         return SplitAudit(
@@ -46,35 +51,35 @@ class SplitAudit:
             self.class_pixels + other.class_pixels,
             self.class_images + other.class_images,
             self.ignored_pixels + other.ignored_pixels,
-            self.colour_sums + other.colour_sums,
+            self.color_sums + other.color_sums,
         )
 
     @property
     def n_pixels(self) -> int:
-        """All pixels, the ignored ones too."""
+        """Number of all pixels, including ignored ones."""
         return int(self.class_pixels.sum()) + self.ignored_pixels
 
     @property
     def ignored_share(self) -> float:
-        """Ignored pixels over all pixels."""
+        """Share of ignored pixels, in [0, 1]."""
         return self.ignored_pixels / self.n_pixels
 
     @property
     def class_shares(self) -> Shares:
-        """Pixels of each class over all labelled pixels, (C,); zeros if no pixel is labelled."""
+        """Share of each class in all labeled pixels, (C,); zeros where no pixel is labeled."""
         return self.class_pixels / max(int(self.class_pixels.sum()), 1)
 
     @property
     def mean(self) -> Shares:
-        """Mean of R, G, B over all pixels, as a fraction of 255: what a manifest's ``mean`` should say of ``train``."""
-        mean: Shares = self.colour_sums[0] / (255 * self.n_pixels)
+        """Mean of R, G, B over all pixels, as fractions of 255: the field ``mean`` of a manifest, for ``train``."""
+        mean: Shares = self.color_sums[0] / (255 * self.n_pixels)
         return mean
 
     @property
     def std(self) -> Shares:
-        """Standard deviation of R, G, B over all pixels, as a fraction of 255."""
-        variance: Shares = self.colour_sums[1] / (255**2 * self.n_pixels) - self.mean**2
-        # Rounding can push the variance of a constant image below zero.
+        """Standard deviation of R, G, B over all pixels, as fractions of 255."""
+        variance: Shares = self.color_sums[1] / (255**2 * self.n_pixels) - self.mean**2
+        # Rounding can make the variance of a constant image negative.
         std: Shares = np.sqrt(variance.clip(min=0))
         return std
 
@@ -83,8 +88,12 @@ class SplitAudit:
 class AuditReport:
     """The audit of one dataset.
 
-    ``splits`` has ``train``, ``eval``, ``source_train`` where the manifest gives one, and ``low_shot``, the chosen
-    subset of ``train``; a split without a readable pair is absent, and a problem says why.
+    Attributes:
+        manifest: Its manifest.
+        splits: Name -> statistics of ``train``, ``eval``, ``source_train`` where the manifest has one, and
+            ``low_shot``, the chosen subset of ``train``. A split without readable pairs is absent, with a problem.
+        low_shot: Records of the low-shot subset.
+        problems: All problems, one line each.
     """
 
     manifest: DatasetManifest
@@ -93,13 +102,21 @@ class AuditReport:
     problems: tuple[str, ...]
 
     def missing_classes(self, split: str) -> tuple[str, ...]:
-        """Classes of which the split has no pixel."""
+        """Names of the classes of which a split has no pixel."""
         present = self.splits[split].class_pixels > 0
         return tuple(name for name, found in zip(self.manifest.classes, present, strict=True) if not found)
 
 
 def audit(manifest: DatasetManifest, data_root: Path) -> AuditReport:
-    """Decode every image and label map of every split, each file once, and collect all problems instead of raising."""
+    """Decode every image and label map of every split, each file once.
+
+    Args:
+        manifest: Manifest of the dataset.
+        data_root: Folder that the root of the manifest is relative to.
+
+    Returns:
+        The audit; problems are listed in it, not raised.
+    """
     names: list[SplitName] = ["train", "eval"] if manifest.source_train is None else ["train", "eval", "source_train"]
     records: dict[str, list[Record]] = {}
     problems: list[str] = []
@@ -115,7 +132,7 @@ def audit(manifest: DatasetManifest, data_root: Path) -> AuditReport:
 
 
 def audit_dict(report: AuditReport) -> dict[str, Any]:
-    """The report as plain dicts, lists, numbers and strings, ready for JSON."""
+    """The report as plain data for JSON."""
     manifest = report.manifest
     low_shot = {"count": len(report.low_shot), "limit": manifest.low_shot.limit, "seed": manifest.low_shot.seed}
     splits = {name: _split_dict(report, name) for name in report.splits}
@@ -123,10 +140,10 @@ def audit_dict(report: AuditReport) -> dict[str, Any]:
 
 
 def audit_lines(report: AuditReport) -> list[str]:
-    """The report as lines of text: the splits, the share of every class in each, the problems."""
+    """The report as lines of text: splits, share of every class in each split, problems."""
     manifest, splits = report.manifest, report.splits
     limit, seed = manifest.low_shot.limit, manifest.low_shot.seed
-    heading = "share of labelled pixels"
+    heading = "share of labeled pixels"
     width = max(len(heading), *map(len, manifest.classes))
     lines = [f"{manifest.name}: {manifest.title}"]
     lines += [_split_line(report, name) for name in splits]
@@ -158,8 +175,8 @@ def _read_all(manifest: DatasetManifest, records: dict[str, list[Record]]) -> tu
     problems: list[str] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(partial(_read_one, manifest=manifest), member_of)
-        for names, (content, wrong) in zip(member_of.values(), found, strict=True):
-            problems += wrong
+        for names, (content, own) in zip(member_of.values(), found, strict=True):
+            problems += own
             if content is None:
                 continue
             for name in names:
@@ -171,7 +188,7 @@ def _read_one(record: Record, manifest: DatasetManifest) -> tuple[SplitAudit | N
     try:
         image, label = read_pair(record, manifest)
     except DataError as error:
-        return None, _all_wrong(record, manifest) or [str(error)]
+        return None, _problems_of_files(record, manifest) or [str(error)]
     counts = np.bincount(label.ravel(), minlength=IGNORE + 1)
     classes = counts[: len(manifest.classes)]
     values = np.arange(256)
@@ -182,8 +199,8 @@ def _read_one(record: Record, manifest: DatasetManifest) -> tuple[SplitAudit | N
     return SplitAudit(1, size, size, classes, (classes > 0).astype(np.int64), int(counts[IGNORE]), sums), []
 
 
-def _all_wrong(record: Record, manifest: DatasetManifest) -> list[str]:
-    """What is wrong with each file of a pair on its own: both may be."""
+def _problems_of_files(record: Record, manifest: DatasetManifest) -> list[str]:
+    """The problems of each file of a pair; both may have one."""
     problems = []
     for read in (partial(read_image, record.image), partial(read_label, record.label, manifest)):
         try:

@@ -1,4 +1,4 @@
-"""A folder of images and a folder of label maps as a dataset, without a manifest of its user's."""
+"""A dataset made of a folder of images and a folder of label maps, without a manifest."""
 
 from __future__ import annotations
 
@@ -11,39 +11,41 @@ from statistics import median_low
 
 import numpy as np
 
-from seg_transfer.data.images import label_encoding, read_raw_values, read_size
-from seg_transfer.data.labels import ValueLabels
-from seg_transfer.data.manifest import IGNORE, MAX_CLASSES, SCRATCH, DatasetManifest, Split
+from seg_transfer.data.decoding import detect_encoding, read_raw_values
+from seg_transfer.data.encodings import ValueLabels
+from seg_transfer.data.fields import IGNORE
+from seg_transfer.data.images import read_size
+from seg_transfer.data.manifest import MAX_CLASSES, SCRATCH, DatasetManifest, Split
 from seg_transfer.errors import ConfigError, DataError
 
-# An image of more pixels costs time and tells little more; the manifest that is written can say another size.
-MOST_SHORT_SIDE = 512
-# Nothing is known of the images; these are used only where a study says `normalisation: target`.
+# Larger images take time and add little information; the manifest that is written may be changed.
+MAX_SHORT_SIDE = 512
+# ImageNet statistics, because those of the images are unknown; used only with `normalisation: target`.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def manifest_of_folders(images: Path, labels: Path, names: Path | None = None) -> tuple[DatasetManifest, Path]:
-    """Describe two folders whose files pair up by their names.
+    """Make a manifest for two folders whose files match by name.
 
     Args:
-        images: All files in it and below it are images.
-        labels: Label maps of one number per pixel: 8-bit, palette, or 16-bit. 255 is ignored.
-        names: Text file with the name of one class per line, in the order of the label ids from 0; an empty line is an
-            id that is ignored. Without it every value that a label map holds is a class, called after its value.
+        images: Folder of images, searched recursively.
+        labels: Folder of label maps of one number per pixel: 8-bit, palette, or 16-bit. 255 is ignored.
+        names: Text file with one class name per line, in the order of the label ids from 0; the id of an empty line is
+            ignored. Without it, every value in the label maps is a class that is named after the value.
 
     Returns:
         A manifest without an eval split, and the data root that it is relative to.
 
     Raises:
         DataError: A folder is missing or empty, or a file cannot be read.
-        ConfigError: Labels are colours, or make fewer than two classes or too many.
+        ConfigError: Labels are colors, or the number of classes is out of range.
     """
     files = {folder: _files_in(folder) for folder in (images, labels)}
     root = Path(os.path.commonpath([images.resolve(), labels.resolve()]))
-    encoding = label_encoding(files[labels][0])
+    encoding = detect_encoding(files[labels][0])
     if encoding == "rgb":
         raise ConfigError(
-            f"{files[labels][0]}: labels are colours; write a manifest with labels.encoding: rgb and a colour for "
+            f"{files[labels][0]}: labels are colors; write a manifest with labels.encoding: rgb and a color for "
             "every class, and name it instead of folders"
         )
     values = _named(names) if names else _values_in(files[labels], encoding)
@@ -52,7 +54,7 @@ def manifest_of_folders(images: Path, labels: Path, names: Path | None = None) -
         raise ConfigError(
             f"{names or labels}: {len(classes)} classes; there must be 2 to {MAX_CLASSES}: name them in a file"
         )
-    short_side = min(median_low(min(read_size(file)) for file in files[images]), MOST_SHORT_SIDE)
+    short_side = min(median_low(min(read_size(file)) for file in files[images]), MAX_SHORT_SIDE)
     manifest = DatasetManifest(
         name=_dataset_name(images),
         title=images.resolve().name,
@@ -81,7 +83,7 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def _values_in(files: Sequence[Path], encoding: str) -> dict[int, str]:
-    """The raw values of all label maps, with names made of them; 255 is none."""
+    """Raw values of all label maps -> class names made of them; 255 is left out."""
     found = {int(value) for file in files for value in np.unique(read_raw_values(file, encoding))}
     return {value: f"class_{value}" for value in sorted(found - {IGNORE})}
 
@@ -106,7 +108,7 @@ def _all_below(folder: Path, root: Path) -> str:
 
 
 def _dataset_name(images: Path) -> str:
-    """A name after the folders: ``data/city/images`` is city."""
+    """A name made from the path: ``data/city/images`` is city."""
     parts = [part for part in images.resolve().parts if part not in ("images", "image", "img", "train", "/")]
     name = re.sub("[^a-z0-9_-]+", "_", (parts or ["target"])[-1].lower()).strip("_-")[:64]
     return name if name and name != SCRATCH else "target"

@@ -1,4 +1,4 @@
-"""One dataset, one YAML file: its classes, where its files lie, and how its label maps are read."""
+"""Dataset manifests: one YAML file per dataset, with its classes, its files, and the encoding of its label maps."""
 
 import re
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from seg_transfer.data.labels import IGNORE as IGNORE  # where others look for it
-from seg_transfer.data.labels import Block, Integer, Labels, Positive, Text, refuse_duplicates
+from seg_transfer.data.encodings import Labels
+from seg_transfer.data.fields import Block, Integer, Positive, Text, refuse_duplicates
 from seg_transfer.data.plain import read_yaml
 from seg_transfer.errors import ConfigError
 from seg_transfer.resources import find
 
 MAX_CLASSES = 255
-_LONGEST_EXPRESSION = 1000
-# Each one more looks through all folders once more for every folder.
-_MOST_RECURSIONS = 3
+_MAX_EXPRESSION_LENGTH = 1000
+# Each further one multiplies the number of folders that are searched.
+_MAX_RECURSIONS = 3
 SCRATCH = "scratch"
-"""The reserved name of the control: fine-tuning from the common initialisation, without a source."""
+"""Reserved source name of the control: fine-tuning from the common initialization, without a source."""
 
 SplitName = Literal["train", "eval", "source_train"]
 Model = TypeVar("Model", bound=BaseModel)
@@ -38,8 +38,9 @@ Model = TypeVar("Model", bound=BaseModel)
 def stays_inside(path: str) -> bool:
     """Whether a path is relative, written with '/', and free of '..'.
 
-    >>> stays_inside("train/images/*.jpg"), stays_inside("../other"), stays_inside("/etc/hosts")
-    (True, False, False)
+    Example:
+        >>> stays_inside("train/images/*.jpg"), stays_inside("../other"), stays_inside("/etc/hosts")
+        (True, False, False)
     """
     windows = PureWindowsPath(path)
     return not (windows.drive or windows.root or "\\" in path or "\0" in path or ".." in PurePosixPath(path).parts)
@@ -55,14 +56,14 @@ def _is_glob(pattern: str) -> str:
     parts = PurePosixPath(pattern).parts
     if not parts or any("**" in part and part != "**" for part in parts):
         raise ValueError("a pattern needs a file name, and '**' must stand alone between two '/'")
-    if parts.count("**") > _MOST_RECURSIONS:
-        raise ValueError(f"'**' is there {parts.count('**')} times, {_MOST_RECURSIONS} at most; one finds any depth")
+    if parts.count("**") > _MAX_RECURSIONS:
+        raise ValueError(f"'**' is there {parts.count('**')} times, {_MAX_RECURSIONS} at most; one finds any depth")
     return pattern
 
 
 def _is_expression(expression: str) -> str:
-    if len(expression) > _LONGEST_EXPRESSION:
-        raise ValueError(f"has {len(expression)} characters, {_LONGEST_EXPRESSION} at most; shorten it")
+    if len(expression) > _MAX_EXPRESSION_LENGTH:
+        raise ValueError(f"has {len(expression)} characters, {_MAX_EXPRESSION_LENGTH} at most; shorten it")
     try:
         groups = regex.compile(expression).groups
     except (regex.error, RecursionError) as error:
@@ -101,14 +102,21 @@ Deviation = Annotated[Number, Field(gt=0, le=1)]
 
 
 class Split(Block):
-    """Which files a split holds: globs for images and labels, or list files with lines ``image label``.
+    """The files of a split: globs for images and labels, or list files with lines ``image label``.
 
-    All paths are relative to the dataset's root. ``stems`` are list files, such as VOC has, of the only images that
-    the globs are to find: on each line a file name without suffix, or a path, and behind it anything. ``exclude`` takes
-    images and labels out again. ``count``, when given, is the number of pairs of a complete download.
+    All paths are relative to the root of the dataset.
+
+    Attributes:
+        images: Globs of images.
+        labels: Globs of label maps.
+        lists: List files, instead of the globs.
+        stems: List files, such as VOC has, that restrict the images found by the globs: each line begins with a file
+            name without suffix, or with a path.
+        exclude: Globs of images and label maps that are left out.
+        count: Number of pairs of a complete download; None where unknown.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"stems"})
+    optional: ClassVar[frozenset[str]] = frozenset({"stems"})
 
     images: Globs = ()
     labels: Globs = ()
@@ -128,7 +136,7 @@ class Split(Block):
 
 
 class Pairing(Block):
-    """Regular expressions searched in the paths below the root: equal groups make a pair of image and label."""
+    """Regular expressions that are searched in paths below the root; image and label with equal groups form a pair."""
 
     image: Expression
     label: Expression
@@ -142,20 +150,40 @@ class Pairing(Block):
 
 
 class LowShot(Block):
-    """How many images of ``train`` a target has, and the seed that chooses them."""
+    """The low-shot subset of ``train``.
+
+    Attributes:
+        limit: Number of images.
+        seed: Seed of their choice.
+    """
 
     limit: Positive = 150
     seed: Integer = 0
 
 
 class DatasetManifest(Block):
-    """All that is known of a dataset without opening its files.
+    """The description of a dataset.
 
-    ``root`` is relative to the data root, every other path to ``root``. ``mean`` and ``std`` are those of pixels / 255;
-    ``crop_size`` is (height, width) in pixels. ``eval`` may be missing where no network is to be judged on the dataset.
-    ``source_train`` is what a source model of this dataset is trained on when that is more than ``train``.
-    ``trust_mtime`` lets size and modification time stand for a file's content. ``obtain`` says where to get the
-    dataset and what to unpack where; messages repeat it when the dataset is missing.
+    Attributes:
+        name: Its name in studies and results.
+        title: Its title.
+        domain: Its domain, such as "driving".
+        classes: Class names, in the order of class indices.
+        labels: Encoding of its label maps.
+        root: Its folder, relative to the data root; all other paths are relative to it.
+        train: Files of the train split.
+        eval: Files of the eval split; None where no network is evaluated on the dataset.
+        source_train: Files that a source model is trained on, where these are more than ``train``.
+        pairing: Rule that pairs images and labels; None pairs equal file names without suffix.
+        low_shot: The low-shot subset.
+        mean: Mean of R, G, B, as fractions of 255.
+        std: Standard deviation of R, G, B, as fractions of 255.
+        crop_size: (height, width), in pixels.
+        trust_mtime: Whether size and modification time identify the content of a file in content keys.
+        licence: License of the dataset.
+        citation: Publication that describes it.
+        obtain: How to obtain it; messages repeat this where the dataset is missing.
+        notes: Remarks.
     """
 
     name: Annotated[str, AfterValidator(_is_name)]
@@ -185,15 +213,16 @@ class DatasetManifest(Block):
         return self
 
     def split(self, name: SplitName) -> Split:
-        """The files of a split; ``source_train`` is ``train`` where the manifest has no other.
+        """The files of a split; those of ``source_train`` are those of ``train`` where the manifest has no others.
 
-        ConfigError where ``eval`` is missing.
+        Raises:
+            ConfigError: The split is ``eval``, and the manifest has none.
         """
         splits = {"train": self.train, "eval": self.eval, "source_train": self.source_train or self.train}
         found = splits[name]
         if found is None:
             raise ConfigError(
-                f"manifest {self.name}: field eval is missing; name the images that a network is judged by"
+                f"manifest {self.name}: field eval is missing; name the images that networks are evaluated on"
             )
         return found
 
@@ -204,27 +233,38 @@ class DatasetManifest(Block):
         return self.model_copy(update={"low_shot": self.low_shot.model_copy(update={"limit": limit})})
 
     def raw_classes(self) -> dict[int, int]:
-        """Class index, or 255 to ignore, of every listed raw value; colours are packed as R + 256 G + 65536 B."""
+        """Every listed raw value -> its class index, or 255 for ignored ones; a color is R + 256 G + 65536 B."""
         return self.labels.raw_classes(len(self.classes))
 
 
 def load_manifest(path: Path) -> DatasetManifest:
-    """Read one manifest: a file, or the name of a shipped one.
+    """Read one manifest.
 
-    ``camvid`` is the paper's dataset, ``small/camvid`` the small one.
-    ConfigError names the file, the field, the value, the rule and what to do.
+    Args:
+        path: A file, or the name of a shipped manifest: ``camvid`` is the paper's dataset, ``small/camvid`` the small
+            one.
+
+    Raises:
+        ConfigError: The file cannot be read, or a field breaks a rule.
     """
     return load_yaml(find("manifest", path), DatasetManifest)
 
 
 def load_manifests(folder: Path) -> dict[str, DatasetManifest]:
-    """Read every ``*.yaml`` that lies directly in ``folder``, by dataset name; ConfigError if two share a name."""
+    """Read every ``*.yaml`` directly in a folder.
+
+    Returns:
+        Name of the dataset -> its manifest, in alphabetical order.
+
+    Raises:
+        ConfigError: A manifest is wrong, two have the same name, or there is none.
+    """
     found: dict[str, Path] = {}
     manifests = {}
     for path in sorted(folder.glob("*.yaml")):
         manifest = load_manifest(path)
         if manifest.name in found:
-            raise ConfigError(f"{path}: name: {manifest.name!r} is taken by {found[manifest.name]}; choose another")
+            raise ConfigError(f"{path}: name: {manifest.name!r} is used by {found[manifest.name]}; choose another")
         found[manifest.name] = path
         manifests[manifest.name] = manifest
     if not manifests:
@@ -233,9 +273,15 @@ def load_manifests(folder: Path) -> dict[str, DatasetManifest]:
 
 
 def load_yaml(path: Path, model: type[Model], changes: Mapping[str, Any] | None = None) -> Model:
-    """Read a YAML file of plain data into ``model``, ``changes`` in place of its own fields.
+    """Read a YAML file of plain data into a pydantic model.
 
-    Every mistake is a ConfigError of one line.
+    Args:
+        path: The file.
+        model: Class of the model.
+        changes: Fields that replace those of the file.
+
+    Raises:
+        ConfigError: The file cannot be read, or a field breaks a rule; one line.
     """
     data = read_yaml(path)
     if not isinstance(data, Mapping):
@@ -252,13 +298,13 @@ _ADVICE = {
     "missing": "is missing; add it",
     "string_type": "must be text; put it in quotes",
 }
-_SHORT = Repr()  # bounded, whatever a file holds
+_SHORT = Repr()  # bounded, whatever the file contains
 _SHORT.maxlevel = 2
 _SHORT.maxstring = _SHORT.maxother = 60
 
 
 def one_line(error: ValidationError, data: object) -> str:
-    """The first mistake in `data` as "field: value: rule; what to do", and how many more there are."""
+    """Describe the first error in `data` as "field: value: rule; what to do", and the number of further errors."""
     first, *others = error.errors(include_url=False)
     more = f" (and {len(others)} more)" if others else ""
     return _explain(first, data) + more
@@ -273,7 +319,7 @@ def _explain(error: ErrorDetails, data: object) -> str:
     rule = error["msg"].removeprefix("Value error, ")
     if not isinstance(value, Mapping):
         return f"{field}: {_SHORT.repr(value)}: {rule}"
-    # The rule of a whole block says itself which of its fields it means.
+    # The rule of a whole block names the field itself.
     return rule if rule.startswith(field) else f"{field}: {rule}"
 
 

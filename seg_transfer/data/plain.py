@@ -1,4 +1,4 @@
-"""YAML and JSON of unknown origin as plain data: no object is made of it but dicts, lists, text, numbers, dates."""
+"""Reading of YAML and JSON files of unknown origin as plain data: dicts, lists, text, numbers and dates only."""
 
 import json
 import re
@@ -10,23 +10,23 @@ import yaml
 
 from seg_transfer.errors import UNPRINTABLE, ConfigError, reason_of
 
-# An alias repeats what it stands for: few lines can mean more values than any memory holds.
-_MOST_VALUES = 1_000_000
+# An alias repeats its value: a few lines can expand to more values than fit into memory.
+_MAX_VALUES = 1_000_000
 _BREAKS = re.compile(r"[\t\n\r]")
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, of which YAML itself silently keeps the last, and endless aliases."""
+    """SafeLoader that refuses duplicate keys, of which YAML silently keeps the last, and excessive aliases."""
 
     def get_single_node(self) -> yaml.Node | None:
-        """The whole file, before anything is made of it."""
+        """The whole file, before any object is constructed."""
         node = super().get_single_node()
-        if node is not None and _n_values(node, {}) > _MOST_VALUES:
-            raise yaml.YAMLError(f"its aliases make it more than {_MOST_VALUES} values; write it without aliases")
+        if node is not None and _n_values(node, {}) > _MAX_VALUES:
+            raise yaml.YAMLError(f"its aliases make it more than {_MAX_VALUES} values; write it without aliases")
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        """A mapping whose keys differ."""
+        """A mapping with unique keys."""
         own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         mapping = super().construct_mapping(node, deep=deep)
         seen: set[Hashable] = set()
@@ -43,22 +43,26 @@ def _as_list(loader: _PlainLoader, node: yaml.SequenceNode) -> list[object]:
     return loader.construct_sequence(node, deep=True)
 
 
-# mmengine and others dump tuples in this way.
+# mmengine and others dump tuples like this.
 _PlainLoader.add_constructor("tag:yaml.org,2002:python/tuple", _as_list)
 
 
 def _n_values(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node means, with every alias written out; one within itself is endless."""
+    """Number of values of a node with all aliases expanded; a node that contains itself exceeds every limit."""
     if id(node) not in known:
-        known[id(node)] = _MOST_VALUES + 1
+        known[id(node)] = _MAX_VALUES + 1
         parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
         inside = (_n_values(part, known) for part in parts) if isinstance(node, yaml.CollectionNode) else ()
-        known[id(node)] = min(1 + sum(inside), _MOST_VALUES + 1)
+        known[id(node)] = min(1 + sum(inside), _MAX_VALUES + 1)
     return known[id(node)]
 
 
 def read_yaml(path: Path) -> object:
-    """What a YAML file says; every mistake is a ConfigError of one line."""
+    """Read a YAML file.
+
+    Raises:
+        ConfigError: The file cannot be read or is no plain YAML; one line.
+    """
     try:
         return _printable(path, yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader))
     except (OSError, UnicodeDecodeError) as error:
@@ -67,7 +71,7 @@ def read_yaml(path: Path) -> object:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}{line}: not a plain YAML file: {error.problem}") from error
-    # A date that is none, such as 2024-02-31, is a ValueError; other values that are not what their tag says are these.
+    # An invalid date such as 2024-02-31 is a ValueError; values that do not fit their tag raise the others.
     except (yaml.YAMLError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise ConfigError(f"{path}: not a plain YAML file: {reason_of(error)}") from error
     except RecursionError as error:
@@ -75,7 +79,11 @@ def read_yaml(path: Path) -> object:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The mapping in a JSON file; every mistake is a ConfigError of one line."""
+    """Read a JSON file that holds a mapping.
+
+    Raises:
+        ConfigError: The file cannot be read or holds something else; one line.
+    """
     try:
         content = _printable(path, json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
@@ -88,15 +96,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _printable(path: Path, content: object) -> object:
-    """The same; ConfigError for text that would command the terminal, or turn the direction of a line."""
-    waiting = [content]
-    while waiting:
-        value = waiting.pop()
+    """Return the content unchanged; ConfigError for text that controls the terminal or the text direction."""
+    pending = [content]
+    while pending:
+        value = pending.pop()
         if isinstance(value, str) and UNPRINTABLE.search(_BREAKS.sub("", value)):
             raise ConfigError(f"{path}: the text {value!r:.80} has control characters; remove them")
         if isinstance(value, dict):
-            waiting += value.keys()
-            waiting += value.values()
+            pending += value.keys()
+            pending += value.values()
         elif isinstance(value, list | tuple | set):
-            waiting += value
+            pending += value
     return content

@@ -1,4 +1,4 @@
-"""From a manifest to pairs of image and label file, and the low-shot subset of them."""
+"""The records of a dataset, pairs of image and label file, and its low-shot subset."""
 
 import hashlib
 from collections import defaultdict
@@ -9,33 +9,41 @@ from pathlib import Path, PurePosixPath
 import regex
 
 from seg_transfer.data.manifest import DatasetManifest, Pairing, Split, SplitName, stays_inside
-from seg_transfer.data.segments import segments_file
 from seg_transfer.errors import ConfigError, DataError
 
 Key = tuple[str | None, ...]
 
-# Seconds of processor time. An expression that takes more than microseconds for a path takes years for some.
-_LONGEST_SEARCH = 1.0
+# CPU seconds. An expression that needs more than microseconds for one path needs years for another.
+_SEARCH_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """One image and its label map.
 
-    ``image_id`` is the image's path below the dataset's root, without its suffix. ``segments`` is the file without
-    which a panoptic label map cannot be read; other label maps have none.
+    Attributes:
+        image_id: Path of the image below the root of the dataset, without suffix.
+        image: Image file.
+        label: Label file.
+        companion: Further file that is needed to read the label map, such as the JSON of panoptic label maps.
     """
 
     image_id: str
     image: Path
     label: Path
-    segments: Path | None = None
+    companion: Path | None = None
 
 
 def list_records(manifest: DatasetManifest, data_root: Path, split: SplitName) -> list[Record]:
-    """All pairs of a split, sorted by ``image_id``.
+    """List the records of a split, sorted by ``image_id``.
 
-    DataError if a file has no partner, a key is ambiguous, a path leaves the root, or the split is empty.
+    Args:
+        manifest: Manifest of the dataset.
+        data_root: Folder that the root of the manifest is relative to.
+        split: "train", "eval" or "source_train".
+
+    Raises:
+        DataError: A file has no partner, a key is ambiguous, a path leads out of the root, or the split is empty.
     """
     records, problems = find_records(manifest, data_root, split)
     if problems:
@@ -45,16 +53,28 @@ def list_records(manifest: DatasetManifest, data_root: Path, split: SplitName) -
 
 
 def low_shot_records(manifest: DatasetManifest, data_root: Path) -> list[Record]:
-    """The images that a target is scored and fine-tuned on: the manifest's low-shot subset of ``train``."""
+    """List the records that a target is scored and fine-tuned on: the low-shot subset of ``train``."""
     records = list_records(manifest, data_root, "train")
     return low_shot_subset(records, manifest.low_shot.limit, manifest.low_shot.seed, manifest.name)
 
 
 def low_shot_subset(records: Iterable[Record], limit: int, seed: int, dataset: str) -> list[Record]:
-    """``limit`` records (all, if there are fewer), sorted by ``image_id``; a smaller limit's are among a larger one's.
+    """Choose a subset of records; the subset of a smaller limit is part of that of a larger one.
 
-    A record's rank is the SHA-256 of (seed, dataset, image_id): no order of files, library version or platform
-    changes the choice. ConfigError if ``limit`` is less than 1.
+    Records are ordered by the SHA-256 of (seed, dataset, image_id), so the choice does not depend on the order of
+    files, library versions or the platform.
+
+    Args:
+        records: All records.
+        limit: Number of records to choose; all are chosen where there are fewer.
+        seed: Seed of the choice.
+        dataset: Name of the dataset.
+
+    Returns:
+        The chosen records, sorted by ``image_id``.
+
+    Raises:
+        ConfigError: ``limit`` is less than 1.
     """
     if limit < 1:
         raise ConfigError(f"low_shot.limit: {limit}: a target needs at least 1 image; raise it")
@@ -66,7 +86,7 @@ def low_shot_subset(records: Iterable[Record], limit: int, seed: int, dataset: s
 
 
 def find_records(manifest: DatasetManifest, data_root: Path, split: SplitName) -> tuple[list[Record], list[str]]:
-    """What ``list_records`` returns, and every problem as one line instead of the first as an error."""
+    """List the records of a split, and every problem as one line, where `list_records` raises an error."""
     where, wanted, root = f"{manifest.name} {split}", manifest.split(split), data_root / manifest.root
     if not root.is_dir():
         return [], [f"{where}: {_no_folder(manifest, root)}"]
@@ -74,12 +94,11 @@ def find_records(manifest: DatasetManifest, data_root: Path, split: SplitName) -
         pairs, problems = _listed_pairs(root, wanted)
     else:
         pairs, problems = _globbed_pairs(root, wanted, manifest.pairing)
-    records, more = _checked(root, pairs)
+    records, more = _to_records(root, pairs)
     problems += more
-    if manifest.labels.encoding == "panoptic":
-        records = [replace(record, segments=segments_file(record.label)) for record in records]
-        needed = {record.segments.relative_to(root).as_posix() for record in records if record.segments}
-        problems += [problem for path in sorted(needed) if (problem := _path_problem(root, path))]
+    records = [replace(record, companion=manifest.labels.companion(record.label)) for record in records]
+    companions = {record.companion.relative_to(root).as_posix() for record in records if record.companion}
+    problems += [problem for path in sorted(companions) if (problem := _path_problem(root, path))]
     if wanted.count not in (None, len(records)):
         problems.append(
             f"{len(records)} pairs found, {split}.count says {wanted.count}; complete the files or correct it"
@@ -88,9 +107,12 @@ def find_records(manifest: DatasetManifest, data_root: Path, split: SplitName) -
 
 
 def why_absent(manifest: DatasetManifest, data_root: Path) -> str:
-    """Why a dataset is not there as far as a glance tells: no folder, or one without a file of some kind; "" if it is.
+    """Check quickly whether a dataset is present.
 
-    No file is paired or counted: that is what ``find_records`` is for, which takes its time.
+    Files are neither paired nor counted; `find_records` does this, which takes longer.
+
+    Returns:
+        Why the dataset is absent: no folder, or no file of some kind; "" where it is present.
     """
     root = data_root / manifest.root
     if not root.is_dir():
@@ -122,7 +144,7 @@ def _globbed_pairs(root: Path, split: Split, pairing: Pairing | None) -> tuple[l
     label_of, more = _by_key(labels, _key_rule(pairing.label if pairing else None), "label")
     problems += more
     if split.stems:
-        # A label of an image that is not named is no mistake: VOC keeps those of all splits in one folder.
+        # Labels of images that are not named are no error: VOC keeps those of all splits in one folder.
         label_of = {key: path for key, path in label_of.items() if key in image_of}
     for path in (image_of[key] for key in image_of.keys() - label_of.keys()):
         problems.append(f"image {path} has no label; add the label or exclude the image")
@@ -132,7 +154,7 @@ def _globbed_pairs(root: Path, split: Split, pairing: Pairing | None) -> tuple[l
 
 
 def _only_named(root: Path, stems: Iterable[str], images: Iterable[str], problems: list[str]) -> list[str]:
-    """The images that the list files name; a name without an image is added to ``problems``."""
+    """Select the images that the list files name; a name without an image is added to ``problems``."""
     named = {_stem_in(line): where for where, line in _lines(root, stems, problems)}
     found = [path for path in images if PurePosixPath(path).stem in named]
     for name in sorted(named.keys() - {PurePosixPath(path).stem for path in found}):
@@ -141,7 +163,7 @@ def _only_named(root: Path, stems: Iterable[str], images: Iterable[str], problem
 
 
 def _stem_in(line: str) -> str:
-    """The first field of a line: a name as it stands, or that of the file at the end of a path."""
+    """The name in the first field of a line, which is a name or a path."""
     first = line.split()[0]
     return PurePosixPath(first).stem if "/" in first else first
 
@@ -160,10 +182,10 @@ def _key_rule(expression: str | None) -> Callable[[str], Key | None]:
 
     def groups(path: str) -> Key | None:
         try:
-            match = pattern.search(path, timeout=_LONGEST_SEARCH)
+            match = pattern.search(path, timeout=_SEARCH_TIMEOUT)
         except TimeoutError as error:
             raise ConfigError(
-                f"pairing: {expression!r}: needs more than {_LONGEST_SEARCH:.0f} s for the path {path!r}; write it "
+                f"pairing: {expression!r}: needs more than {_SEARCH_TIMEOUT:.0f} s for the path {path!r}; write it "
                 "without a repetition inside another"
             ) from error
         return match.groups() if match else None
@@ -172,7 +194,7 @@ def _key_rule(expression: str | None) -> Callable[[str], Key | None]:
 
 
 def _by_key(paths: Iterable[str], key_of: Callable[[str], Key | None], kind: str) -> tuple[dict[Key, str], list[str]]:
-    """The path of every key, and the problems: paths without a key, keys with several paths (the first is taken)."""
+    """Map keys to paths, and list problems: paths without a key, keys with several paths (the first is used)."""
     found: dict[Key, list[str]] = defaultdict(list)
     problems = []
     for path in paths:
@@ -184,7 +206,7 @@ def _by_key(paths: Iterable[str], key_of: Callable[[str], Key | None], kind: str
     for key, (first, *others) in found.items():
         if others:
             name = "/".join(map(str, key))
-            problems.append(f"{kind}s {first} and {others[0]} have the same key {name!r}; tell them apart by 'pairing'")
+            problems.append(f"{kind}s {first} and {others[0]} have the same key {name!r}; change 'pairing'")
     return {key: same[0] for key, same in found.items()}, problems
 
 
@@ -193,7 +215,7 @@ def _listed_pairs(root: Path, split: Split) -> tuple[list[tuple[str, str]], list
     label_of: dict[str, str] = {}
     problems: list[str] = []
     for where, line in _lines(root, split.lists, problems):
-        # A tab, where there is one, lets file names hold blanks.
+        # Fields may be separated by a tab, so that file names may contain blanks.
         fields = [PurePosixPath(field).as_posix() for field in (line.split("\t") if "\t" in line else line.split())]
         if excluded.intersection(fields):
             continue
@@ -207,7 +229,7 @@ def _listed_pairs(root: Path, split: Split) -> tuple[list[tuple[str, str]], list
 
 
 def _lines(root: Path, lists: Iterable[str], problems: list[str]) -> Iterator[tuple[str, str]]:
-    """Every line that is not blank, with the place it stands; a list that cannot be read is added to ``problems``."""
+    """Yield the position and text of every non-blank line; a list that cannot be read is added to ``problems``."""
     for name in lists:
         problem = _path_problem(root, name)
         if problem:
@@ -220,8 +242,8 @@ def _lines(root: Path, lists: Iterable[str], problems: list[str]) -> Iterator[tu
                 yield f"{name} line {number}", line
 
 
-def _checked(root: Path, pairs: Iterable[tuple[str, str]]) -> tuple[list[Record], list[str]]:
-    """Records of the pairs whose files exist inside the root, under an ``image_id`` that is theirs alone."""
+def _to_records(root: Path, pairs: Iterable[tuple[str, str]]) -> tuple[list[Record], list[str]]:
+    """Make records of the pairs whose files exist inside the root and whose ``image_id`` is unique."""
     records: dict[str, Record] = {}
     problems = []
     for image, label in sorted(pairs):
@@ -237,7 +259,7 @@ def _checked(root: Path, pairs: Iterable[tuple[str, str]]) -> tuple[list[Record]
 
 
 def _path_problem(root: Path, path: str) -> str | None:
-    # The root itself may be a link that the user has made; a link inside a downloaded dataset must not lead out of it.
+    # The root itself may be a link made by the user; a link inside a downloaded dataset must not lead out of it.
     if not (stays_inside(path) and (root / path).resolve().is_relative_to(root.resolve())):
         return f"{path} leads out of {root}; put the file inside"
     return None if (root / path).is_file() else f"{path} does not exist in {root}; add the file or correct its name"

@@ -1,9 +1,9 @@
-"""Patches of aerial images that are too large for a network, cut as the GBC paper's study cuts them.
+"""Cut aerial images that are too large for a network into patches, as in the study of the GBC paper.
 
     python -m seg_transfer.data.tiles isprs DATA/isprs
     python -m seg_transfer.data.tiles isaid DATA/iSAID
 
-The folder is the dataset's root, with the images as distributed; where they must lie, the manifest's notes say.
+The folder is the root of the dataset, with the images as distributed; the notes of the manifest say where they lie.
 """
 
 import argparse
@@ -23,15 +23,21 @@ from seg_transfer.errors import DataError
 _Pixels = npt.NDArray[np.uint8]
 _SIDE = 800
 _STEP = 600
-# What the patches of an image are called by the rows and columns they hold.
+# Name of a patch: name of the image, then first and last row, first and last column.
 _PATCH = "{}_{}_{}_{}_{}"
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Where images and label maps lie, and where their patches go; ``{}`` is the name of an image or a patch.
+    """Locations of images, label maps and patches; ``{}`` is the name of an image or a patch.
 
-    ``channels`` are those of red and green where patches are to have red, green and their mean.
+    Attributes:
+        image: Images.
+        label: Label maps.
+        patch: Patches of images.
+        patch_label: Patches of label maps.
+        channels: Channels of red and green where patches consist of red, green and their mean; None keeps all.
+        without: Names of images that are left out.
     """
 
     image: str
@@ -71,20 +77,33 @@ _PARTS = {
 
 
 def cut(dataset: str, folder: Path) -> int:
-    """Cut all images of "isprs" or "isaid", with their label maps, and return the number of patches.
+    """Cut all images of a dataset, and their label maps, into patches.
 
-    Patches have 800 x 800 pixels and overlap by 200; the last of a row or column is moved inwards. An image with a side
-    shorter than that stays whole. Patches that exist are cut again. DataError where images or label maps are missing,
-    unreadable or of different sizes.
+    Patches have 800 x 800 pixels and overlap by 200; the last of a row or column is moved inwards. An image with a
+    shorter side is one patch. Existing patches are replaced.
+
+    Args:
+        dataset: "isprs" or "isaid".
+        folder: Root of the dataset.
+
+    Returns:
+        The number of patches.
+
+    Raises:
+        DataError: Images or label maps are missing, unreadable or of different sizes.
     """
     return sum(_cut_image(part, folder, name) for part in _PARTS[dataset] for name in _names(part, folder))
 
 
 def starts(length: int) -> list[int]:
-    """Where the patches along a side begin.
+    """Positions at which the patches along a side begin.
 
-    >>> starts(6000)[-3:], starts(2000), starts(800)
-    ([4200, 4800, 5200], [0, 600, 1200], [0])
+    Args:
+        length: Length of the side, pixels; at least 800.
+
+    Example:
+        >>> starts(6000)[-3:], starts(2000), starts(800)
+        ([4200, 4800, 5200], [0, 600, 1200], [0])
     """
     return [*range(0, length - _SIDE, _STEP), length - _SIDE]
 
@@ -115,14 +134,14 @@ def _cut_image(part: _Part, folder: Path, name: str) -> int:
         red, green = (image[..., channel] for channel in part.channels)
         mean = (red.astype(np.uint16) + green) // 2
         image = np.stack([red, green, mean.astype(np.uint8)], axis=2)
-    places = list(_places(name, *image.shape[:2]))
-    for patch, rows, columns in places:
+    patches = list(_patches(name, *image.shape[:2]))
+    for patch, rows, columns in patches:
         _write(folder / part.patch.format(patch), image[rows, columns])
         _write(folder / part.patch_label.format(patch), label[rows, columns])
-    return len(places)
+    return len(patches)
 
 
-def _places(name: str, height: int, width: int) -> Iterator[tuple[str, slice, slice]]:
+def _patches(name: str, height: int, width: int) -> Iterator[tuple[str, slice, slice]]:
     """The name, rows and columns of every patch."""
     if min(height, width) < _SIDE:
         yield name, slice(height), slice(width)
@@ -135,7 +154,7 @@ def _places(name: str, height: int, width: int) -> Iterator[tuple[str, slice, sl
 
 def _write(path: Path, pixels: _Pixels) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A killed process leaves no half of a patch under its name.
+    # Written under another name first, so that a killed process leaves no incomplete patch.
     part = path.with_name(f".{path.name}.part")
     Image.fromarray(np.ascontiguousarray(pixels)).save(part, format="PNG")
     part.replace(path)

@@ -1,4 +1,4 @@
-"""The study of the demo world: the same stages as any study, on networks small enough for a laptop."""
+"""The study of the demo world, with networks that are small enough for a laptop."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ from pathlib import Path
 
 import yaml
 
-from seg_transfer.demo.world import DOMAINS, LOW_SHOT, build_world
+from seg_transfer.demo.domains import DOMAINS
+from seg_transfer.demo.world import LOW_SHOT, build_world
 from seg_transfer.resources import shipped
 from seg_transfer.store.atomic import write_text
 
 
 def write_demo(folder: Path) -> tuple[Path, Path]:
-    """Make the demo world and its study file below `folder`; returns the study file and the data root."""
+    """Write the demo world and its study file.
+
+    Args:
+        folder: Folder for both.
+
+    Returns:
+        The study file and the data root.
+    """
     world = folder / "world"
     build_world(world)
     study = folder / "demo.yaml"
@@ -38,7 +46,7 @@ def _study() -> dict[str, object]:
                 "warmup_steps": 20,
                 "scale_range": [1.0, 1.0],
                 "checkpoint_every": 100,
-                "mixed_precision": False,  # the same numbers on every CPU
+                "mixed_precision": False,  # for the same numbers on every CPU
             },
         },
         "fine_tuning": {

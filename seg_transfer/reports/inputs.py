@@ -95,7 +95,7 @@ def published_input() -> ReportInput:
     classes = pairs.drop_duplicates("target")[["target", "n_target_classes"]].sort_values("target", ignore_index=True)
     return ReportInput(
         title="Published pairs: which metric chooses the right source?",
-        origin=(f"{facts['title']}.", f"{facts['origin']}.", f"Licence: {facts['licence']}."),
+        origin=(f"{facts['title']}.", f"{facts['origin']}.", f"License: {facts['licence']}."),
         created="",
         scores=pairs.melt(["source", "target"], metrics, "metric", "score"),
         miou=pairs[["source", "target", "miou"]],

@@ -1,7 +1,7 @@
-"""What a setting of GBC or of the pixel sample changes: one study scored again and again with that setting varied.
+"""Ablations of the settings of GBC and of the pixel sample: a study is scored with one setting varied.
 
-Sources and fine-tuned performance are those of the study's run folder; what is computed anew lies below its
-``ablations/``, one run folder for every way of sampling, and is reused while it is valid.
+Sources and fine-tuned performance are those of the study's run folder. New scores are stored in its ``ablations/``, one
+run folder per sampling variant, and are reused while they are valid.
 """
 
 from __future__ import annotations
@@ -34,13 +34,20 @@ _logger = logging.getLogger(__name__)
 DIMENSIONS: tuple[int | None, ...] = (16, 32, 64, 128, None)
 COVARIANCES: tuple[Covariance, ...] = ("diagonal", "spherical", "full")
 AS_IN_STUDY = "as-in-study"
-# Of the metrics that one pass gives.
+# The metrics that one pass over a pair yields.
 METRICS_OF_SAMPLES = ("gbc", "logme", "h_score", "leep")
 _OWN = ", the study's own"
 
 
 def sample_variants(images: Sequence[int]) -> dict[str, tuple[str, dict[str, Any], int | None]]:
-    """The ways of sampling, by name: the table they stand in, changes of the sampling, and a number of images."""
+    """The sampling variants.
+
+    Args:
+        images: Numbers of target images.
+
+    Returns:
+        Name of a variant -> name of its ablation, changed fields of the sampling, and number of images (None: all).
+    """
     pixels = {f"pixels-{n}": ("pixels per image", {"pixels_per_image": n}, None) for n in (100, 300, 1000, 3000)}
     balance = {f"balance-{kind}": ("balance", {"balance": kind}, None) for kind in ("dataset", "image", "none")}
     grid = {f"grid-{kind}": ("grid", {"grid": kind}, None) for kind in ("full", "feature")}
@@ -50,18 +57,18 @@ def sample_variants(images: Sequence[int]) -> dict[str, tuple[str, dict[str, Any
 def ablate_samples(
     run: Run, performance: pd.DataFrame, *, images: Sequence[int] = (25, 50, 100, 150), device: str = "cpu"
 ) -> pd.DataFrame:
-    """How well the metrics rank under every way of sampling.
+    """Evaluate how well the metrics rank with every sampling variant.
 
     Args:
         run: The study; its sources are trained.
         performance: source, target, miou and n_target_classes of its fine-tuned pairs.
-        images: Numbers of target images; a target that has fewer shows all it has.
-        device: Where networks run.
+        images: Numbers of target images; of a target that has fewer, all are used.
+        device: Torch device of the networks.
 
     Returns:
         The columns of `seg_transfer.evaluation.evaluate`, after ``ablation`` and ``setting``; then those of
-        `compare_metrics` that say what the setting gains in tau_w over the study's own: n_groups_compared, wins, ties,
-        losses, mean_difference and its paired interval, share_first_better; none for a metric that the study lacks.
+        `compare_metrics` that compare the setting with the study's own in tau_w: n_groups_compared, wins, ties, losses,
+        mean_difference and its paired interval, share_first_better; missing for a metric that the study lacks.
     """
     import pandas as pd
 
@@ -78,7 +85,10 @@ def ablate_samples(
 
 
 def ablate_gbc(run: Run, performance: pd.DataFrame, *, device: str = "cpu") -> pd.DataFrame:
-    """How well GBC ranks with every number of PCA dimensions and every form of covariance; columns as above."""
+    """Evaluate how well GBC ranks with every number of PCA dimensions and every form of covariance.
+
+    Args and columns as in `ablate_samples`.
+    """
     import pandas as pd
 
     context = ScoringContext.of(run, device)
@@ -99,7 +109,7 @@ def ablate_gbc(run: Run, performance: pd.DataFrame, *, device: str = "cpu") -> p
 
 
 def _gbc_rows(context: ScoringContext, item: Item) -> list[dict[str, Any]]:
-    """The scores of a pair by all settings: the stored ones where they are valid."""
+    """The scores of a pair by all settings, read from the run folder where they are valid."""
     run, target = context.run, context.target(item.target)
     entry, file = run.study.source(item.source), run.folder / "ablations/gbc" / item.source / f"{item.target}.parquet"
     key = gbc_settings_key(context.observations_key(entry, target), [*DIMENSIONS, *COVARIANCES])
@@ -131,14 +141,14 @@ def gbc_settings_key(observations: Key, settings: Sequence[object]) -> Key:
 
 
 def _varied(run: Run, name: str, changes: dict[str, Any], n_images: int | None) -> Run:
-    """The study with another way of sampling, in a folder of its own, with the sources that are trained already."""
+    """The study with a sampling variant, in a run folder of its own, with the sources that are already trained."""
     sources = tuple(_trained(run, entry) for entry in run.study.sources)
     sampling = run.study.sampling.model_copy(update=changes)
     study = run.study.model_copy(
         update={"sources": sources, "sampling": sampling, "metrics": METRICS_OF_SAMPLES, "keep_features": False}
     )
     manifests = {dataset: manifest.with_limit(n_images) for dataset, manifest in run.manifests.items()}
-    # What several ablations compare with is scored once.
+    # The variant that equals the study is part of several ablations and is scored once.
     place = AS_IN_STUDY if sampling == run.study.sampling and n_images is None else name
     return replace(run, study=study, manifests=manifests, folder=run.folder / "ablations" / place)
 
@@ -166,19 +176,20 @@ def _evaluated(pairs: pd.DataFrame, own: pd.DataFrame, ablation: str, setting: s
     frame.insert(0, "ablation", ablation)
     frame.insert(1, "setting", setting)
     metrics = frame[frame["kind"] == "metric"]
-    return metrics.merge(_gained(pairs, own), on=["scenario", "metric"], how="left")
+    return metrics.merge(_compared_with_own(pairs, own), on=["scenario", "metric"], how="left")
 
 
-def _gained(pairs: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
-    """What every metric gains in tau_w over the study's own scores, paired over groups."""
+def _compared_with_own(pairs: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+    """Compare every metric in tau_w with the study's own scores, paired over groups."""
     import pandas as pd
 
     metrics = [metric for metric in METRICS_OF_SAMPLES if metric in pairs and metric in own]
     names = ["source", "target", *metrics]
     both = pairs.merge(own[names], on=["source", "target"], suffixes=("", _OWN))
-    judged = [*metrics, *(metric + _OWN for metric in metrics)]
+    names_of_both = [*metrics, *(metric + _OWN for metric in metrics)]
     frames = [
-        compare_metrics(both, scenario=scenario, metrics=judged).assign(scenario=scenario) for scenario in SCENARIOS
+        compare_metrics(both, scenario=scenario, metrics=names_of_both).assign(scenario=scenario)
+        for scenario in SCENARIOS
     ]
     compared = pd.concat(frames, ignore_index=True)
     compared = compared[compared["second"] == compared["first"] + _OWN].drop(columns=["second", "measure"])

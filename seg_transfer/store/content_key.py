@@ -116,7 +116,7 @@ def records_key(records: Iterable[Record], *, trust_mtime: bool, memo: Path | No
         memo: Folder that caches the hashes of unchanged files; None disables the cache.
     """
     all_records = list(records)
-    shared = sorted({record.segments for record in all_records if record.segments is not None})
+    shared = sorted({record.companion for record in all_records if record.companion is not None})
     files = [file for record in all_records for file in (record.image, record.label)] + shared
     of_file = iter([*map(_size_and_time, files)] if trust_mtime else digests(files, memo, _sha256_of_file))
     # Without parts: thousands of files are one part of a key.

@@ -104,8 +104,8 @@ STABILITY = described_schema(
 )
 
 
-# In the first layout scores had no note, and no metric had one to give; in the second they had no replicates.
 SCORES_LAYOUT = 3
+"""Version of the columns of scores, their ``schema_version``."""
 
 
 def provenance(seconds: float, content_key: str, layout: int = SCHEMA_VERSION) -> dict[str, Any]:
@@ -181,8 +181,6 @@ def read_table(file: Path, schema: pa.Schema) -> pa.Table:
         # `pq.read_table` takes several times as long for a small file and imports pandas.
         with pq.ParquetFile(file, page_checksum_verification=True) as opened:
             table = opened.read(use_threads=False)
-        if schema is SCORES:
-            table = _as_now(table)
         types = {field.name: field.type for field in table.schema}
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
@@ -194,17 +192,6 @@ def read_table(file: Path, schema: pa.Schema) -> pa.Table:
     if missing:
         wanted = f"{missing[0].name} ({missing[0].type})"
         raise ResultsError(f"{file}: lacks column {wanted}; delete it and run the same command again")
-    return table
-
-
-def _as_now(table: pa.Table) -> pa.Table:
-    """Scores of an older layout with the columns that were added since; any other table as it is."""
-    versions = set(table["schema_version"].to_pylist()) if "schema_version" in table.column_names else set()
-    added = {"note": (1, ""), "replicates": (2, None)}
-    for name, (last_without, value) in added.items():
-        if name not in table.column_names and versions and versions <= set(range(1, last_without + 1)):
-            field = SCORES.field(name)
-            table = table.append_column(field, pa.array([value] * len(table), field.type))
     return table
 
 

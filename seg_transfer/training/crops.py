@@ -18,8 +18,9 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from seg_transfer.data.fields import IGNORE
 from seg_transfer.data.images import read_pair
-from seg_transfer.data.manifest import IGNORE, DatasetManifest
+from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.data.records import Record
 from seg_transfer.training.schedule import Schedule
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from seg_transfer.data.manifest import IGNORE
+from seg_transfer.data.fields import IGNORE
 
 
 @dataclass(frozen=True, slots=True)

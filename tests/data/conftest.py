@@ -41,7 +41,7 @@ def manifest() -> Callable[..., DatasetManifest]:
 
 @pytest.fixture
 def write_pair() -> Callable[..., None]:
-    """Writes images/STEM.png and labels/STEM.png of a split; the label map's classes are unbalanced and off-centre."""
+    """Writes images/STEM.png and labels/STEM.png of a split; the label map's classes are unbalanced and off-center."""
 
     def write(split: Path, stem: str, size: tuple[int, int] = (6, 8), seed: int = 0) -> None:
         generator = np.random.default_rng([seed, *stem.encode()])

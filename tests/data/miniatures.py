@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
 
-from seg_transfer.data.labels import IGNORE
+from seg_transfer.data.fields import IGNORE
 from seg_transfer.data.manifest import DatasetManifest, load_manifest
 from seg_transfer.resources import shipped
 
@@ -72,7 +72,7 @@ def write_manifest(name: str, folder: Path, crop_size: tuple[int, int] = (48, 64
 
 
 def raw_values_of(manifest: DatasetManifest) -> list[int]:
-    """One raw value of every class, in class order, then the ignored ones; colours packed as R + 256 G + 65536 B."""
+    """One raw value of every class, in class order, then the ignored ones; colors packed as R + 256 G + 65536 B."""
     classes = manifest.raw_classes()
     first = {index: value for value, index in reversed(classes.items()) if index != IGNORE}
     return [first[index] for index in sorted(first)] + [value for value, index in classes.items() if index == IGNORE]
@@ -93,7 +93,7 @@ def write_label(path: Path, manifest: DatasetManifest, raw: Values, generator: n
         case "mat":
             savemat(path, {labels.variable: raw.astype(np.uint16)}, do_compression=True)
         case "rgb":
-            Image.fromarray(_colours(raw)).save(path)
+            Image.fromarray(_colors(raw)).save(path)
         case "palette":
             image = Image.fromarray(raw.astype(np.uint8)).convert("P")
             image.putpalette(generator.integers(0, 256, 768, np.uint8).tobytes())
@@ -101,7 +101,7 @@ def write_label(path: Path, manifest: DatasetManifest, raw: Values, generator: n
             image.save(path)
         case "panoptic":
             ids, annotation = _segments(path.name, raw, generator)
-            Image.fromarray(_colours(ids)).save(path)
+            Image.fromarray(_colors(ids)).save(path)
             return annotation
         case _:
             Image.fromarray(raw.astype(np.uint8)).save(path)
@@ -144,7 +144,7 @@ def _segments(name: str, raw: Values, generator: np.random.Generator) -> tuple[V
     return ids[index].reshape(raw.shape), {"file_name": name, "image_id": 1, "segments_info": info}
 
 
-def _colours(codes: Values) -> NDArray[np.uint8]:
+def _colors(codes: Values) -> NDArray[np.uint8]:
     return np.stack([codes % 256, codes // 256 % 256, codes // 65536], 2).astype(np.uint8)
 
 

@@ -36,8 +36,8 @@ def test_counts_equal_a_slow_reference(mini: Path, manifest: Manifest) -> None:
         assert split.ignored_pixels == flat.count(255)
         assert split.n_pixels == len(flat)
         assert split.ignored_share == pytest.approx(flat.count(255) / len(flat))
-        labelled = len(flat) - flat.count(255)
-        assert split.class_shares == pytest.approx([flat.count(index) / labelled for index in range(3)])
+        labeled = len(flat) - flat.count(255)
+        assert split.class_shares == pytest.approx([flat.count(index) / labeled for index in range(3)])
         assert split.mean == pytest.approx(pixels.mean(axis=0), rel=1e-12)
         assert split.std == pytest.approx(pixels.std(axis=0), rel=1e-12)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg_transfer.data.folders import MOST_SHORT_SIDE, manifest_of_folders
+from seg_transfer.data.folders import MAX_SHORT_SIDE, manifest_of_folders
 from seg_transfer.data.images import read_label
 from seg_transfer.data.records import list_records
 from seg_transfer.errors import ConfigError, DataError
@@ -76,7 +76,7 @@ def test_palettes_and_sixteen_bits_are_read(tmp_path, mode, dtype, values):
 
 def test_large_images_are_looked_at_smaller(tmp_path):
     manifest, _ = manifest_of_folders(*folders(tmp_path, maps(0, 1), size=(700, 900)))
-    assert manifest.crop_size == (MOST_SHORT_SIDE, MOST_SHORT_SIDE)
+    assert manifest.crop_size == (MAX_SHORT_SIDE, MAX_SHORT_SIDE)
 
 
 def test_hidden_files_are_no_images(tmp_path):
@@ -92,10 +92,10 @@ def test_it_has_no_eval_split_and_says_so(tmp_path):
         list_records(manifest, root, "eval")
 
 
-def test_colours_are_refused_with_what_to_do(tmp_path):
-    colours = [np.zeros((6, 8, 3), np.uint8)] * 3
-    with pytest.raises(ConfigError, match=r"0\.png: labels are colours; write a manifest with labels.encoding: rgb"):
-        manifest_of_folders(*folders(tmp_path, colours))
+def test_colors_are_refused_with_what_to_do(tmp_path):
+    colors = [np.zeros((6, 8, 3), np.uint8)] * 3
+    with pytest.raises(ConfigError, match=r"0\.png: labels are colors; write a manifest with labels.encoding: rgb"):
+        manifest_of_folders(*folders(tmp_path, colors))
 
 
 def test_one_class_is_refused(tmp_path):

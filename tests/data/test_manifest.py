@@ -51,7 +51,7 @@ def test_map_is_many_to_one(manifest: Callable[..., DatasetManifest]) -> None:
     assert manifest(labels=labels).raw_classes() == {7: 0, 9: 2, 301: 2, 0: 255, 400: 255}
 
 
-def test_colours_are_packed_red_first(manifest: Callable[..., DatasetManifest]) -> None:
+def test_colors_are_packed_red_first(manifest: Callable[..., DatasetManifest]) -> None:
     labels = {"encoding": "rgb", "colours": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "ignore": [[3, 2, 1]]}
     assert manifest(labels=labels).raw_classes() == {1: 0, 256: 1, 65536: 2, 3 + 2 * 256 + 65536: 255}
 
@@ -61,8 +61,8 @@ def test_a_manifest_cannot_be_changed(manifest: Callable[..., DatasetManifest]) 
         manifest().name = "other"  # type: ignore[misc]
 
 
-def rgb(*colours: list[int], ignore: list[list[int]] | None = None) -> dict[str, Any]:
-    return {"encoding": "rgb", "colours": list(colours), "ignore": ignore or []}
+def rgb(*colors: list[int], ignore: list[list[int]] | None = None) -> dict[str, Any]:
+    return {"encoding": "rgb", "colours": list(colors), "ignore": ignore or []}
 
 
 def values(**changes: Any) -> dict[str, Any]:
@@ -114,16 +114,16 @@ MISTAKES = [
     ({"pairing": {"image": "(a)(b)", "label": "(a)"}}, "pairing.image has 2 groups, pairing.label 1; both must"),
     (
         {"labels": values(map={7: 0, 8: 3})},
-        "labels.map takes the raw value 8 to class index 3; the 3 classes have 0 to 2",
+        "labels.map maps the raw value 8 to class index 3; the 3 classes have 0 to 2",
     ),
-    ({"labels": values(map={7: -1})}, "labels.map takes the raw value 7 to class index -1"),
+    ({"labels": values(map={7: -1})}, "labels.map maps the raw value 7 to class index -1"),
     ({"labels": values(map={256: 0})}, "labels.map holds the raw value 256; id has 0 to 255"),
     ({"labels": values(encoding="id16", map={65536: 0})}, "labels.map holds the raw value 65536; id16 has 0 to 65535"),
     ({"labels": values(map={"7": 0})}, "labels.map.7: '7': Input should be a valid integer"),
     ({"labels": values(map={})}, "labels.map: {}: Dictionary should have at least 1 item"),
     ({"labels": values(ignore=[-1])}, "labels.ignore holds the raw value -1; id has 0 to 255"),
     ({"labels": values(ignore=[9, 9])}, "labels.ignore holds 9 more than once"),
-    ({"labels": values(ignore=[0])}, "labels.ignore holds 0, which is a class too; take it out"),
+    ({"labels": values(ignore=[0])}, "labels.ignore holds 0, which is a class too; remove it"),
     (
         {"labels": values(colours=[RED, GREEN, BLUE])},
         "labels.colours: [[255, 0, 0], [0, 255, 0], [0, 0, 255]]: unknown",
@@ -135,7 +135,7 @@ MISTAKES = [
     ({"eval": {**GLOBS, "stems": "../s.txt"}}, "eval.stems: '../s.txt': a path must be relative"),
     ({"obtain": "one\ntwo"}, "obtain: 'one\\ntwo': must be one line; join the lines"),
     ({"obtain": ""}, "obtain: '': must be one line"),
-    ({"labels": rgb(RED, GREEN)}, "labels.colours holds 2 colours; give one for each of 3 classes"),
+    ({"labels": rgb(RED, GREEN)}, "labels.colours holds 2 colors; give one for each of 3 classes"),
     ({"labels": rgb(RED, GREEN, RED)}, "labels.colours with labels.ignore holds (255, 0, 0) more than once"),
     ({"labels": rgb(RED, GREEN, BLUE, ignore=[BLUE])}, "labels.colours with labels.ignore holds (0, 0, 255) more than"),
     ({"labels": rgb(RED, GREEN, [0, 0, 256])}, "labels.colours.2.2: 256: Input should be less than or equal to 255"),
@@ -235,7 +235,7 @@ def test_a_folder_of_manifests(tmp_path: Path, fields: Fields) -> None:
     (tmp_path / "notes.txt").write_text("not a manifest", encoding="utf-8")
     assert list(load_manifests(tmp_path)) == ["ant", "zebra"]
     (tmp_path / "3.yaml").write_text(yaml.safe_dump(fields(name="zebra")), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"3\.yaml: name: 'zebra' is taken by .*1\.yaml; choose another"):
+    with pytest.raises(ConfigError, match=r"3\.yaml: name: 'zebra' is used by .*1\.yaml; choose another"):
         load_manifests(tmp_path)
 
 

@@ -17,8 +17,8 @@ from data.miniatures import (
 from PIL import Image
 
 from seg_transfer.data.audit import audit
+from seg_transfer.data.fields import IGNORE
 from seg_transfer.data.images import read_label, read_pair
-from seg_transfer.data.labels import IGNORE
 from seg_transfer.data.manifest import DatasetManifest, load_manifests
 from seg_transfer.data.records import list_records, low_shot_records, why_absent
 from seg_transfer.errors import DataError
@@ -45,7 +45,7 @@ STATED = {
     "vgallery": (9, None, None, 150, (576, 1024), (0.39769, 0.35323, 0.25628), (0.28769, 0.29280, 0.29555)),
     "vkitti2": (14, 35740, 6780, 150, (375, 1242), (0.37927, 0.38754, 0.30581), (0.27026, 0.26976, 0.27124)),
 }
-# A raw value, or a colour, and the class that it is by the dataset's own documentation.
+# A raw value, or a color, and its class in the documentation of the dataset.
 KNOWN = [
     ("ade20k", 1, "wall"),
     ("ade20k", 150, "flag"),
@@ -183,7 +183,7 @@ def test_a_value_that_is_not_listed_is_named_or_ignored(name: str, tmp_path: Pat
     if name in LENIENT:
         assert read_label(path, manifest).tolist() == [[1] * 4, [1] * 4, [1, IGNORE, 1, 1]]
         return
-    value = r"colour \(1, 2, 3\)" if stray > 65535 else f"value {stray}"
+    value = r"color \(1, 2, 3\)" if stray > 65535 else f"value {stray}"
     with pytest.raises(DataError, match=rf"a\.png: {value} at row 2, column 1 is not in the label map of {name}"):
         read_label(path, manifest)
 

@@ -1,15 +1,12 @@
-import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from seg_transfer.data.manifest import DatasetManifest
-from seg_transfer.data.records import Record, find_records, list_records, low_shot_records, low_shot_subset, why_absent
-from seg_transfer.errors import ConfigError, DataError
+from seg_transfer.data.records import Record, find_records, list_records, why_absent
+from seg_transfer.errors import DataError
 
 Manifest = Callable[..., DatasetManifest]
 GLOBS = {"images": "train/images/*.png", "labels": "train/labels/*.png"}
@@ -42,7 +39,7 @@ def test_source_train_may_hold_more(tmp_path: Path, manifest: Manifest) -> None:
 
 
 LAYOUTS = [
-    # one folder for both, told apart by a suffix
+    # one folder for both, distinguished by a suffix
     ("(frame_[0-9]+)[.]png$", "(frame_[0-9]+)_L[.]png$", ["all/frame_07.png"], ["all/frame_07_L.png"]),
     # equal stems in several folders: the folder belongs to the key
     (
@@ -125,9 +122,7 @@ def test_ambiguous_key(mini: Path, manifest: Manifest) -> None:
     touch(mini / "mini", "train/more/b.png")
     both = manifest(train={"images": ["train/images/*.png", "train/more/*.png"], "labels": "train/labels/*.png"})
     problem = one_problem(both, mini)
-    assert (
-        "images train/images/b.png and train/more/b.png have the same key 'b'; tell them apart by 'pairing'" in problem
-    )
+    assert "images train/images/b.png and train/more/b.png have the same key 'b'; change 'pairing'" in problem
 
 
 def test_path_without_key(mini: Path, manifest: Manifest) -> None:
@@ -184,7 +179,7 @@ def test_one_clear_line(mini: Path, manifest: Manifest, change: dict[str, object
 
 
 def test_lists_of_names_choose_among_the_images(mini: Path, manifest: Manifest) -> None:
-    """As names alone or at the end of paths, over several lists; labels of other images are no mistake."""
+    """As names alone or at the end of paths, over several lists; labels of other images are no error."""
     (mini / "mini/1.txt").write_text("d\n\n  b  \nd\n", encoding="utf-8")
     (mini / "mini/2.txt").write_text("elsewhere/a.jpg labels/a.png\n", encoding="utf-8")
     (mini / "mini/train/images/e.png").unlink()
@@ -202,7 +197,7 @@ def test_a_name_may_have_dots(tmp_path: Path, manifest: Manifest) -> None:
     assert [record.image.name for record in list_records(chosen, tmp_path, "train")] == ["a.2.png"]
 
 
-def test_a_glance_tells_whether_a_dataset_is_there(mini: Path, manifest: Manifest) -> None:
+def test_a_quick_check_finds_absent_datasets(mini: Path, manifest: Manifest) -> None:
     assert why_absent(manifest(), mini) == ""
     assert why_absent(manifest(root="none"), mini) == (
         f"{mini}/none is not a folder; correct the data root, or root in the manifest"
@@ -246,60 +241,3 @@ def test_more_problems_are_counted(mini: Path, manifest: Manifest) -> None:
         (mini / f"mini/train/labels/{stem}.png").unlink()
     with pytest.raises(DataError, match=r"image train/images/b\.png has no label; .* \(and 2 more: the audit lists"):
         list_records(manifest(), mini, "train")
-
-
-def named(*names: str) -> list[Record]:
-    return [Record(name, Path(f"{name}.jpg"), Path(f"{name}.png")) for name in names]
-
-
-def test_low_shot_is_the_documented_hash() -> None:
-    records = named(*(f"train/{i:03}" for i in range(40)))
-    ranked = sorted(records, key=lambda r: hashlib.sha256(f"3\0mini\0{r.image_id}".encode()).hexdigest())
-    assert low_shot_subset(records, 7, 3, "mini") == sorted(ranked[:7], key=lambda r: r.image_id)
-
-
-def test_low_shot_golden() -> None:
-    records = named(*(f"train/{i:03}" for i in range(40)))
-    assert ids(low_shot_subset(records, 4, 0, "mini")) == ["train/008", "train/018", "train/019", "train/029"]
-
-
-@given(
-    st.sets(st.text(st.characters(codec="utf-8"), min_size=1, max_size=4), min_size=1, max_size=30),
-    st.integers(1, 35),
-    st.integers(1, 35),
-    st.integers(-3, 2**40),
-)
-def test_low_shot_is_nested_and_blind_to_order(names: set[str], a: int, b: int, seed: int) -> None:
-    records = named(*sorted(names))
-    shuffled = sorted(records, key=lambda record: hashlib.md5(record.image_id.encode()).digest())
-    small, large = (low_shot_subset(records, limit, seed, "mini") for limit in sorted((a, b)))
-    assert set(small) <= set(large)
-    assert len(small) == min(a, b, len(names))
-    assert low_shot_subset(shuffled, max(a, b), seed, "mini") == large == sorted(large, key=lambda r: r.image_id)
-
-
-def test_low_shot_depends_on_seed_and_dataset() -> None:
-    records = named(*map(str, range(200)))
-    chosen = {tuple(ids(low_shot_subset(records, 20, seed, name))) for seed in range(5) for name in ("a", "b")}
-    assert len(chosen) == 10
-
-
-def test_low_shot_chooses_every_image_equally_often() -> None:
-    records = named(*map(str, range(20)))
-    times = dict.fromkeys(ids(records), 0)
-    for seed in range(2000):
-        for record in low_shot_subset(records, 5, seed, "mini"):
-            times[record.image_id] += 1
-    assert all(400 <= n <= 600 for n in times.values())  # 500 expected, standard deviation 19
-
-
-def test_low_shot_needs_an_image() -> None:
-    with pytest.raises(ConfigError, match=r"low_shot\.limit: 0: a target needs at least 1 image"):
-        low_shot_subset(named("a"), 0, 0, "mini")
-
-
-def test_low_shot_records_follow_the_manifest(mini: Path, manifest: Manifest) -> None:
-    three = manifest(low_shot={"limit": 3, "seed": 8})
-    everything = list_records(three, mini, "train")
-    assert low_shot_records(three, mini) == low_shot_subset(everything, 3, 8, "mini")
-    assert low_shot_records(manifest(), mini) == everything

@@ -20,10 +20,10 @@ def noise(*size: int) -> np.ndarray:
     return blocks.repeat(50, 0).repeat(50, 1)[: size[0], : size[1]]
 
 
-def coloured(name: str, *size: int) -> np.ndarray:
-    """Blocks in the colours of a dataset's classes."""
-    colours = np.array(manifest_of(name).labels.colours, np.uint8)
-    return colours[noise(*size)[..., 0] % len(colours)]
+def colored(name: str, *size: int) -> np.ndarray:
+    """Blocks in the colors of a dataset's classes."""
+    colors = np.array(manifest_of(name).labels.colours, np.uint8)
+    return colors[noise(*size)[..., 0] % len(colors)]
 
 
 def save(path: Path, pixels: np.ndarray) -> None:
@@ -35,10 +35,10 @@ def save(path: Path, pixels: np.ndarray) -> None:
 def isprs(tmp_path: Path) -> Path:
     root = tmp_path / "isprs"
     save(root / "Potsdam/2_Ortho_RGB/top_potsdam_2_10_RGB.tif", noise(1700, 1400))
-    save(root / "Potsdam/5_Labels_all/top_potsdam_2_10_label.tif", coloured("isprs", 1700, 1400))
+    save(root / "Potsdam/5_Labels_all/top_potsdam_2_10_label.tif", colored("isprs", 1700, 1400))
     for area, size in ((1, (900, 800)), (30, (700, 1000))):
         save(root / f"Vaihingen/top/top_mosaic_09cm_area{area}.tif", noise(*size))
-        save(root / f"Vaihingen/ground_truth_COMPLETE/top_mosaic_09cm_area{area}.tif", coloured("isprs", *size))
+        save(root / f"Vaihingen/ground_truth_COMPLETE/top_mosaic_09cm_area{area}.tif", colored("isprs", *size))
     return root
 
 
@@ -69,7 +69,7 @@ def test_isprs_is_cut_to_what_its_manifest_reads(isprs: Path) -> None:
     assert np.array_equal(image[..., :2], tile[..., :2])
     assert np.array_equal(image[..., 2], (tile[..., 0] + tile[..., 1]) // 2)
     label = read_label(isprs / "patches/potsdam/gt" / patch, manifest)
-    assert np.array_equal(np.array(manifest.labels.colours)[label], coloured("isprs", 1700, 1400)[900:, 600:])
+    assert np.array_equal(np.array(manifest.labels.colours)[label], colored("isprs", 1700, 1400)[900:, 600:])
 
 
 def test_vaihingen_has_infrared_first(isprs: Path) -> None:
@@ -87,7 +87,7 @@ def test_isaid_is_cut_to_what_its_manifest_reads(tmp_path: Path) -> None:
         ("val", "P0003", (799, 2000)),
     ):
         save(root / f"{split}/images/{name}.png", noise(*size))
-        save(root / f"{split}/images/{name}_instance_color_RGB.png", coloured("isaid", *size))
+        save(root / f"{split}/images/{name}_instance_color_RGB.png", colored("isaid", *size))
     assert cut("isaid", root) == 3 * 2 + 1
     assert cut("isaid", root) == 3 * 2 + 1  # once more over the same files
     report = audit(manifest_of("isaid"), tmp_path)
@@ -101,7 +101,7 @@ def test_isaid_is_cut_to_what_its_manifest_reads(tmp_path: Path) -> None:
 def test_what_is_missing_or_does_not_fit_is_one_line(isprs: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no image train/images/.*unpack the dataset as its manifest's notes say"):
         cut("isaid", tmp_path)
-    save(isprs / "Potsdam/5_Labels_all/top_potsdam_2_10_label.tif", coloured("isprs", 1400, 1700))
+    save(isprs / "Potsdam/5_Labels_all/top_potsdam_2_10_label.tif", colored("isprs", 1400, 1700))
     with pytest.raises(DataError, match=r"2_10_label\.tif: 1400 x 1700 \(height x width\), its image is 1700 x 1400"):
         cut("isprs", isprs)
     (isprs / "Potsdam/5_Labels_all/top_potsdam_2_10_label.tif").unlink()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from seg_transfer.demo.world import DOMAINS
+from seg_transfer.demo.domains import DOMAINS
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "demo_answer.py"
 wrong_answers = runpy.run_path(str(SCRIPT))["wrong_answers"]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from seg_transfer.demo import world
+from seg_transfer.demo.domains import DOMAINS
 from seg_transfer.engines.here import run_items
 from seg_transfer.observations.projection import umap_installed
 from seg_transfer.stages import STAGES, context, explain, explaining
@@ -73,7 +73,7 @@ def test_the_overlaps_make_up_the_stored_score(tuned):
         assert -2 * overlaps["overlap"].sum() == pytest.approx(scores[source]["score"], rel=1e-12)
         assert frames["overlaps"].attrs["gbc"] == overlaps_of(frames).gbc == pytest.approx(scores[source]["score"])
         assert (overlaps["class_a"] < overlaps["class_b"]).all()
-        assert classes["name"].tolist() == list(world.DOMAINS[TARGET].classes)
+        assert classes["name"].tolist() == list(DOMAINS[TARGET].classes)
         assert classes["n_pixels"].sum() == scores[source]["n_observations"]
         assert np.count_nonzero(classes["n_pixels"]) == scores[source]["n_classes"]
         sampled = set(classes.loc[classes["n_pixels"] > 0, "class_index"])
@@ -123,7 +123,7 @@ def test_tables_name_the_classes_that_overlap_and_those_that_decide(tuned, run):
     difference = gbc[better] - gbc[worse]
     assert f"{TARGET}: GBC of {better} above that of {worse} by {difference:.4g}" in " ".join(out.split())
     overlaps = read_explanation(tuned.run, better, TARGET)["overlaps"].nlargest(5, "overlap")
-    names = world.DOMAINS[TARGET].classes
+    names = DOMAINS[TARGET].classes
     for _, row in overlaps.iterrows():
         pair = f"{names[int(row['class_a'])]} / {names[int(row['class_b'])]}"
         assert any(pair in line and f"{row['overlap']:.4f}" in line for line in lines)
@@ -138,7 +138,7 @@ def test_json_says_the_same(tuned, run):
     assert difference["difference"] >= 0
     assert sum(one["part"] for one in difference["classes"]) == pytest.approx(difference["difference"], rel=1e-9)
     assert [one["name"] for one in difference["classes"]] == [
-        world.DOMAINS[TARGET].classes[one["class_index"]] for one in difference["classes"]
+        DOMAINS[TARGET].classes[one["class_index"]] for one in difference["classes"]
     ]
     assert told["pairs"][0]["map"]["method"] == "pca"
     assert told["pairs"][0]["map_fine_tuned"]["seed"] == 0
@@ -155,7 +155,7 @@ def test_kept_weights_are_a_source_and_decide_no_number(tuned, finished, run, in
     source = json.loads((tuned.run / "sources/day_street/source.json").read_text())
     assert (card["source"], card["dataset"], card["seed"]) == ("day_street", TARGET, 0)
     assert card["initialisation"] == source["sha256"]
-    assert tuple(card["classes"]) == world.DOMAINS[TARGET].classes
+    assert tuple(card["classes"]) == DOMAINS[TARGET].classes
     told = ("source", "target", "seed", "miou", "class_iou", "content_key")
     rows, before = ([[row[name] for name in told] for row in one.rows("performance")] for one in (tuned, finished))
     assert rows == before

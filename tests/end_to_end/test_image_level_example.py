@@ -17,7 +17,7 @@ def test_the_example_prints_both_evaluations_with_controls(layers):
     ended = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
     out = ended.stdout
-    assert "All ten classes, 5 labelled pictures of each, 849 to judge by" in out
+    assert "All ten classes, 5 labeled images of each, 849 to evaluate on" in out
     assert "Fixed target: ranking sources, mean over 4 groups" in out
     assert "Fixed source: ranking targets, mean over 10 groups" in out
     assert "accuracy" in out

@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from seg_transfer.demo import world
+from seg_transfer.demo import domains
 from seg_transfer.stages import context, training
 from seg_transfer.store.content_key import sha256_of_file
 from seg_transfer.store.source_card import read_source_card
@@ -44,7 +44,7 @@ def test_every_source_leaves_its_weights_and_a_card_that_tells_what_they_are(tra
         folder = trained.run / "sources" / name
         assert sorted(path.name for path in folder.iterdir()) == ["source.json", "weights.safetensors"]
         card = read_source_card(folder / "source.json")
-        assert (card.source, card.dataset, card.classes) == (name, name, world.DOMAINS[name].classes)
+        assert (card.source, card.dataset, card.classes) == (name, name, domains.DOMAINS[name].classes)
         assert (card.steps, card.seed, card.initialisation) == (4, 0, "random")
         assert (card.n_train_images, card.n_eval_images) == (6, 2)
         assert card.schedule["learning_rate"] == 0.05
@@ -63,8 +63,8 @@ def test_every_pair_has_a_row_per_metric_and_no_source_is_scored_on_its_own_data
     assert [row["metric"] for row in rows] == ["gbc", "leep"] * 6
     for row in rows:
         assert (row["n_images"], row["n_observations"]) == (4, 4 * 200)
-        assert row["n_classes"] <= len(world.DOMAINS[row["target"]].classes)
-        assert row["n_source_classes"] == len(world.DOMAINS[row["source"]].classes)
+        assert row["n_classes"] <= len(domains.DOMAINS[row["target"]].classes)
+        assert row["n_source_classes"] == len(domains.DOMAINS[row["source"]].classes)
         assert row["score"] < 0 < row["standard_error"]
     assert len({row["score"] for row in rows}) == len({row["content_key"] for row in rows}) == len(rows)
     samples = sorted(path.stem for path in (finished.run / "samples").iterdir())
@@ -76,7 +76,7 @@ def test_every_pair_and_scratch_on_every_target_has_a_performance(finished):
     assert pairs_of(rows) == [*PAIRS, *(("scratch", target) for target in sorted(DOMAINS))]
     for row in rows:
         assert (row["seed"], row["steps"], row["n_train_images"], row["n_eval_images"]) == (0, 4, 4, 2)
-        assert len(row["class_iou"]) == len(world.DOMAINS[row["target"]].classes)
+        assert len(row["class_iou"]) == len(domains.DOMAINS[row["target"]].classes)
         assert row["miou"] == pytest.approx(np.mean([iou for iou in row["class_iou"] if iou is not None]), rel=1e-12)
     assert len({row["miou"] for row in rows}) == len(rows)
     assert list((finished.run / "fine_tuning").rglob("*.pth")) == []
@@ -362,7 +362,7 @@ def test_the_resolved_study_tells_the_settings_and_manifests_of_the_results(fini
     resolved = yaml.safe_load((finished.run / "study.yaml").read_text())
     assert resolved["study"]["metrics"] == ["gbc", "leep"]
     assert Path(resolved["study"]["model"]).is_absolute()
-    assert resolved["manifests"]["cells_dark"]["classes"] == list(world.DOMAINS["cells_dark"].classes)
+    assert resolved["manifests"]["cells_dark"]["classes"] == list(domains.DOMAINS["cells_dark"].classes)
 
 
 def test_a_training_stopped_between_its_last_step_and_its_card_ends_the_same(trained, copy_of, monkeypatch):

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from seg_transfer.demo.world import DOMAINS, build_world
+from seg_transfer.demo.domains import DOMAINS
+from seg_transfer.demo.world import build_world
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.resources import shipped
 from seg_transfer.stages import STAGES, cost, score

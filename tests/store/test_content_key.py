@@ -26,7 +26,7 @@ MANIFEST = {
     "std": [0.2, 0.3, 0.1],
     "crop_size": [16, 24],
 }
-COLOURS = {"encoding": "rgb", "colours": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "ignore": [[3, 2, 1]]}
+COLORS = {"encoding": "rgb", "colours": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "ignore": [[3, 2, 1]]}
 DECISIVE = {
     "name": "maxi",
     "classes": ["sky", "car", "road"],
@@ -112,7 +112,7 @@ def test_what_decides_no_number_leaves_the_key(field):
     ("labels", "key"),
     [
         (MANIFEST["labels"], "7211f765904fbb9d4ff3ca02e77fad3cabded6c9aed56a7fea5c9c0d1ef0f5f9"),
-        (COLOURS, "6ac78e6856476e4ac357f9fae89e8410be53fbebfe7cbd3110132fb226b34e6c"),
+        (COLORS, "6ac78e6856476e4ac357f9fae89e8410be53fbebfe7cbd3110132fb226b34e6c"),
     ],
 )
 def test_fields_that_were_added_later_leave_the_keys_of_manifests_without_them(labels, key):
@@ -122,8 +122,8 @@ def test_fields_that_were_added_later_leave_the_keys_of_manifests_without_them(l
 
 def test_fields_that_were_added_later_count_where_they_are_given():
     stems = {**MANIFEST["train"], "stems": "train.txt"}
-    crops = [{**COLOURS, "crop": {"a": size}} for size in ([3, 4], [4, 3])]
-    keys = [key_with(), key_with(train=stems), key_with(labels=COLOURS), *(key_with(labels=crop) for crop in crops)]
+    crops = [{**COLORS, "crop": {"a": size}} for size in ([3, 4], [4, 3])]
+    keys = [key_with(), key_with(train=stems), key_with(labels=COLORS), *(key_with(labels=crop) for crop in crops)]
     assert len(set(keys)) == len(keys)
 
 

@@ -23,7 +23,7 @@ ORIGIN = {"settings_key": settings_key("scores", RESOLVED, "target"), "source": 
 
 @pytest.fixture
 def overlaps():
-    """Of the classes 0, 2 and 3 of four: correlated, unbalanced, off-centre."""
+    """Of the classes 0, 2 and 3 of four: correlated, unbalanced, off-center."""
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 3, 2], [50, 9, 200])
     features = 7 + rng.normal(size=(259, 5)) @ rng.normal(size=(5, 5)) + rng.normal(size=(4, 5))[labels]

@@ -17,7 +17,6 @@ from seg_transfer.store.tables import (
     SAMPLES,
     SCORES,
     SCORES_LAYOUT,
-    metadata_of,
     now_utc,
     provenance,
     read_rows,
@@ -141,28 +140,6 @@ def test_columns_that_a_later_version_adds_do_no_harm(tmp_path):
     wider = pa.Table.from_pylist(SCORE_ROWS, schema=SCORES).append_column("colour", pa.array(["red"] * 3))
     write_table(file, wider)
     assert [row["score"] for row in read_rows(file, SCORES)] == [row["score"] for row in SCORE_ROWS]
-
-
-def without(file: Path, columns: list[str], versions: list[int]) -> None:
-    rows = [{**row, "schema_version": version} for row, version in zip(SCORE_ROWS, versions, strict=True)]
-    table = pa.Table.from_pylist(rows, schema=SCORES).drop_columns(columns)
-    write_table(file, table, {"settings_key": "abc"})
-
-
-@pytest.mark.parametrize("layout", [1, 2])
-def test_scores_of_older_layouts_are_read_with_empty_columns(layout, tmp_path):
-    without(tmp_path / "old.parquet", ["note", "replicates"][layout - 1 :], [layout] * 3)
-    table = read_table(tmp_path / "old.parquet", SCORES)
-    assert table["replicates"].to_pylist() == [None, None, None]
-    assert table["note"].to_pylist() == (["", "", ""] if layout == 1 else [row["note"] for row in SCORE_ROWS])
-    assert table["score"].to_pylist() == [row["score"] for row in SCORE_ROWS]
-    assert metadata_of(table, "settings_key") == "abc"
-
-
-@pytest.mark.parametrize(("column", "versions"), [("note (string)", [1, 2, 1]), ("replicates (list", [3, 3, 3])])
-def test_scores_of_this_layout_without_a_column_are_damaged(column, versions, tmp_path):
-    without(tmp_path / "torn.parquet", [column.partition(" ")[0]], versions)
-    assert f"lacks column {column}" in refusal(tmp_path / "torn.parquet")
 
 
 def test_rows_of_scores_say_which_layout_they_have():

@@ -1,18 +1,20 @@
-"""Label maps in MATLAB files: a reader of one plain matrix of whole numbers, and of nothing else.
+"""Label maps in MATLAB files, with a reader for one plain matrix of integers and nothing else.
 
-SciPy reads all that such a file can hold, but a damaged file makes its compiled reader end the whole process.
+SciPy reads everything that such a file can hold, but a damaged file crashes its compiled reader and the process.
 """
 
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from seg_transfer.data.encodings.base import RawValues
+from seg_transfer.data.fields import Text
 from seg_transfer.errors import DataError
 
 _HEADER = 128
@@ -22,8 +24,19 @@ _MATRIX, _COMPRESSED = 14, 15
 _TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _NUMERIC = range(6, 16)
 _COMPLEX = 0x0800
-# The flags, sizes and name of a matrix; a name has 63 characters at most.
-_ENOUGH_FOR_NAME = 512
+# Bytes that hold flags, sizes and name of a matrix; a name has 63 characters at most.
+_HEAD_BYTES = 512
+
+
+class MatLabels(RawValues):
+    """MATLAB files whose variable ``variable`` is a matrix of one number per pixel."""
+
+    encoding: Literal["mat"]
+    variable: Text
+
+    def read_raw(self, path: Path) -> npt.NDArray[np.integer]:
+        """Read the numbers of a label map, (H, W)."""
+        return read_matrix(path, self.variable)
 
 
 class _Matrix(NamedTuple):
@@ -31,24 +44,32 @@ class _Matrix(NamedTuple):
     kind: int
     shape: tuple[int, ...]
     start: int
-    """Where the element with the numbers begins."""
+    """Position of the element with the numbers."""
 
 
 def read_matrix(path: Path, variable: str) -> npt.NDArray[np.integer]:
-    """The matrix of whole numbers that a MATLAB file (version 5 to 7.2) holds under a name, (H, W).
+    """Read a matrix of integers from a MATLAB file of version 5 to 7.2.
 
-    DataError names a file that is missing, damaged or of another version, and one without such a matrix.
+    Args:
+        path: The file.
+        variable: Name of the matrix.
+
+    Returns:
+        (H, W).
+
+    Raises:
+        DataError: The file is missing, damaged or of another version, or has no such matrix.
     """
     try:
         matrix = _find(path, path.read_bytes(), variable)
     except FileNotFoundError as error:
         raise DataError(f"{path}: the file does not exist; add it or exclude it") from error
-    # What is damaged can be anything: a size, a type, the compressed bytes.
+    # Anything may be damaged: a size, a type, the compressed bytes.
     except (OSError, ValueError, IndexError, KeyError, OverflowError, struct.error, zlib.error) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: not a readable MATLAB file ({reason}); replace the file or exclude it") from error
     if matrix.dtype.kind == "f" and not (np.array_equal(matrix, np.trunc(matrix)) and np.abs(matrix).max() < 2**53):
-        raise DataError(f"{path}: {variable!r} holds {matrix.dtype} and not whole numbers; name another variable")
+        raise DataError(f"{path}: {variable!r} holds {matrix.dtype} and not integers; name another variable")
     whole: npt.NDArray[np.integer] = matrix.astype(np.int64)
     return whole
 
@@ -58,18 +79,18 @@ def _find(path: Path, content: bytes, variable: str) -> npt.NDArray[np.generic]:
     if order is None or struct.unpack(f"{order}H", content[124:126])[0] != 0x0100:
         raise ValueError("it is not of version 5 to 7.2; in MATLAB, save it with -v7")
     for kind, body in _elements(content, order):
-        start = body if kind == _MATRIX else _inflated(body, _ENOUGH_FOR_NAME)[8:]
+        start = body if kind == _MATRIX else _inflated(body, _HEAD_BYTES)[8:]
         matrix = _head(start, order)
         if matrix.name != variable:
             continue
-        if not (matrix.kind & 0xFF in _NUMERIC and len(matrix.shape) == 2 and 0 < _size(matrix) <= _most_pixels()):
+        if not (matrix.kind & 0xFF in _NUMERIC and len(matrix.shape) == 2 and 0 < _size(matrix) <= _max_pixels()):
             shape = " x ".join(map(str, matrix.shape))
             raise DataError(
                 f"{path}: {variable!r} is an array of {shape} that is no label map; name a matrix of numbers of the "
                 "size of an image as labels.variable, or replace the file"
             )
         if matrix.kind & _COMPLEX:
-            raise DataError(f"{path}: {variable!r} holds complex and not whole numbers; name another variable")
+            raise DataError(f"{path}: {variable!r} holds complex and not integers; name another variable")
         most = 8 + matrix.start + 8 + 8 * _size(matrix)
         whole = body if kind == _MATRIX else _inflated(body, most, to_the_end=True)[8:]
         return _numbers(whole, matrix, order)
@@ -77,20 +98,20 @@ def _find(path: Path, content: bytes, variable: str) -> npt.NDArray[np.generic]:
 
 
 def _elements(content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
-    """Type and bytes of every matrix and every compressed matrix of a file."""
-    place = _HEADER
-    while place < len(content):
-        kind, size = struct.unpack_from(f"{order}II", content, place)
-        place += 8
-        if place + size > len(content):
+    """Yield type and bytes of every matrix and every compressed matrix of a file."""
+    position = _HEADER
+    while position < len(content):
+        kind, size = struct.unpack_from(f"{order}II", content, position)
+        position += 8
+        if position + size > len(content):
             raise ValueError("it ends too early")
         if kind in (_MATRIX, _COMPRESSED):
-            yield kind, content[place : place + size]
-        place += size
+            yield kind, content[position : position + size]
+        position += size
 
 
 def _inflated(packed: bytes, most: int, *, to_the_end: bool = False) -> bytes:
-    """The first `most` bytes that were compressed; at the end a checksum tells whether they are as they were."""
+    """Decompress the first `most` bytes; at the end of the stream a checksum is verified."""
     stream = zlib.decompressobj()
     content = stream.decompress(packed, most)
     if to_the_end and not stream.eof and (stream.decompress(stream.unconsumed_tail, 1) or not stream.eof):
@@ -98,22 +119,22 @@ def _inflated(packed: bytes, most: int, *, to_the_end: bool = False) -> bytes:
     return content
 
 
-def _part(body: bytes, place: int, order: str) -> tuple[int, int, int, int]:
-    """Type, first byte and number of bytes of the element at a place, and where the next one begins."""
-    (first,) = struct.unpack_from(f"{order}I", body, place)
+def _part(body: bytes, position: int, order: str) -> tuple[int, int, int, int]:
+    """Type, first byte and number of bytes of the element at a position, and the position of the next one."""
+    (first,) = struct.unpack_from(f"{order}I", body, position)
     if first >> 16:  # an element of at most four bytes shares the eight of its tag
-        return first & 0xFFFF, place + 4, first >> 16, place + 8
-    (size,) = struct.unpack_from(f"{order}I", body, place + 4)
-    return first, place + 8, size, place + 8 + -(-size // 8) * 8
+        return first & 0xFFFF, position + 4, first >> 16, position + 8
+    (size,) = struct.unpack_from(f"{order}I", body, position + 4)
+    return first, position + 8, size, position + 8 + -(-size // 8) * 8
 
 
 def _head(body: bytes, order: str) -> _Matrix:
-    _, flags, _, place = _part(body, 0, order)
+    _, flags, _, position = _part(body, 0, order)
     (kind,) = struct.unpack_from(f"{order}I", body, flags)
-    _, sizes, length, place = _part(body, place, order)
+    _, sizes, length, position = _part(body, position, order)
     shape = struct.unpack_from(f"{order}{min(length // 4, 32)}i", body, sizes)
-    _, name, length, place = _part(body, place, order)
-    return _Matrix(body[name : name + length].decode("latin-1"), kind, shape, place)
+    _, name, length, position = _part(body, position, order)
+    return _Matrix(body[name : name + length].decode("latin-1"), kind, shape, position)
 
 
 def _size(matrix: _Matrix) -> int:
@@ -126,10 +147,10 @@ def _numbers(body: bytes, matrix: _Matrix, order: str) -> npt.NDArray[np.generic
     dtype = np.dtype(_TYPES[kind]).newbyteorder(order)  # type: ignore[arg-type]
     if size != _size(matrix) * dtype.itemsize:
         raise ValueError(f"{size} bytes do not make {matrix.shape[0]} x {matrix.shape[1]} numbers")
-    # The numbers stand column by column.
+    # The numbers are stored column by column.
     return np.frombuffer(body[begin : begin + size], dtype).reshape(matrix.shape, order="F")
 
 
-def _most_pixels() -> int:
-    # Pillow refuses images beyond this, lest a small file fill the memory.
+def _max_pixels() -> int:
+    # The limit beyond which Pillow refuses images, so that a small file cannot exhaust the memory.
     return 2 * (Image.MAX_IMAGE_PIXELS or 2**27)

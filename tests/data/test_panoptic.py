@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg_transfer.data import segments
 from seg_transfer.data.audit import audit
+from seg_transfer.data.encodings import panoptic
 from seg_transfer.data.images import read_label
 from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.data.records import list_records
@@ -58,7 +58,7 @@ def of(manifest: Manifest) -> DatasetManifest:
 
 
 def test_a_pixel_has_the_category_of_its_segment_in_its_own_image(split: Path, manifest: Manifest) -> None:
-    raw = segments.categories_of(split / "panoptic/a.png", IDS)
+    raw = panoptic.categories_of(split / "panoptic/a.png", IDS)
     assert raw.tolist() == CATEGORIES
     assert read_label(split / "panoptic/a.png", of(manifest)).tolist() == [[2, 2, 0, 255], [1, 0, 0, 255]]
     assert read_label(split / "panoptic/b.png", of(manifest)).tolist() == [[1] * 4] * 2
@@ -76,7 +76,7 @@ def test_a_segment_without_a_category_is_named(split: Path, manifest: Manifest) 
         wrong = 300 if pairs else 7
         with pytest.raises(DataError, match=rf"a\.png: segment {wrong} at row 0, column . is not in panoptic\.json"):
             read_label(split / "panoptic/a.png", of(manifest))
-    with pytest.raises(DataError, match=r"panoptic\.json: says nothing of b\.png; complete it"):
+    with pytest.raises(DataError, match=r"panoptic\.json: has no entry for b\.png; complete it"):
         read_label(split / "panoptic/b.png", of(manifest))
 
 
@@ -134,7 +134,7 @@ def test_one_json_is_read_once_by_many_threads_and_again_when_it_changes(
 @pytest.mark.parametrize("trust_mtime", [False, True])
 def test_the_categories_are_part_of_the_key_of_the_records(split: Path, manifest: Manifest, trust_mtime: bool) -> None:
     records = list_records(of(manifest), split.parent, "train")
-    assert {record.segments for record in records} == {split / "panoptic.json"}
+    assert {record.companion for record in records} == {split / "panoptic.json"}
     before = records_key(records, trust_mtime=trust_mtime)
     assert records_key(records, trust_mtime=trust_mtime) == before
     write_json(split / "panoptic.json", annotation("a.png", SEGMENTS), annotation("b.png", [(300, 10)]), {})

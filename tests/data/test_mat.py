@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from seg_transfer.data import matlab
+from seg_transfer.data.encodings import mat
+from seg_transfer.data.encodings.mat import read_matrix
 from seg_transfer.data.images import read_label
 from seg_transfer.data.manifest import DatasetManifest
-from seg_transfer.data.matlab import read_matrix
 from seg_transfer.errors import DataError
 
 RAMP = np.array([[0, 1, 2, 459], [300, 0, 7, 2], [1, 1, 1, 256]])
@@ -41,9 +41,9 @@ def test_a_manifest_names_the_variable(tmp_path: Path, manifest: Callable[..., D
         ({"Map": RAMP}, "holds nothing under the name 'LabelMap'"),
         ({"LabelMap": np.zeros((2, 3, 4))}, "is an array of 2 x 3 x 4 that is no label map"),
         ({"LabelMap": np.zeros((0, 3))}, "is an array of 0 x 3 that is no label map"),
-        ({"LabelMap": RAMP + 0.5}, "holds float64 and not whole numbers; name another variable"),
-        ({"LabelMap": RAMP * np.nan}, "holds float64 and not whole numbers"),
-        ({"LabelMap": RAMP * 1j}, "holds complex and not whole numbers"),
+        ({"LabelMap": RAMP + 0.5}, "holds float64 and not integers; name another variable"),
+        ({"LabelMap": RAMP * np.nan}, "holds float64 and not integers"),
+        ({"LabelMap": RAMP * 1j}, "holds complex and not integers"),
         ({"LabelMap": np.array([["a", 1]], object)}, "is an array of 1 x 2 that is no label map"),
         ({"LabelMap": {"nested": RAMP}}, "is an array of 1 x 1 that is no label map"),
         ({"LabelMap": "text"}, "that is no label map"),
@@ -59,7 +59,7 @@ def test_what_is_no_label_map_is_named(tmp_path: Path, content: dict[str, object
 
 def test_a_matrix_larger_than_any_image_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     savemat(tmp_path / "a.mat", {"LabelMap": np.zeros((40, 50), np.uint8)}, do_compression=True)
-    monkeypatch.setattr(matlab.Image, "MAX_IMAGE_PIXELS", 999)  # a file may hold twice that
+    monkeypatch.setattr(mat.Image, "MAX_IMAGE_PIXELS", 999)  # a file may hold twice that
     with pytest.raises(DataError, match="is an array of 40 x 50"):
         read_matrix(tmp_path / "a.mat", "LabelMap")
 

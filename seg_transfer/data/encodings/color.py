@@ -1,0 +1,57 @@
+"""Label maps that are images of one RGB color per pixel."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from seg_transfer.data.decoding import read_raw_values
+from seg_transfer.data.encodings.base import LabelEncoding
+from seg_transfer.data.fields import IGNORE, Integer, Positive, Text, refuse_duplicates
+
+Channel = Annotated[Integer, Field(ge=0, le=255)]
+Color = tuple[Channel, Channel, Channel]
+
+
+class ColorLabels(LabelEncoding):
+    """Label maps of one RGB color per pixel; ``colours`` has one [R, G, B] per class, in class order.
+
+    ``crop`` is for label maps that are larger than their image: file name without suffix -> (height, width) in pixels.
+    What lies below and to the right is cut off.
+    """
+
+    optional: ClassVar[frozenset[str]] = frozenset({"crop"})
+    listed_in: ClassVar[str] = "labels.colours"
+
+    encoding: Literal["rgb"]
+    colours: tuple[Color, ...]
+    ignore: tuple[Color, ...] = ()
+    unlisted: Literal["error", "ignore"] = "error"
+    crop: dict[Text, tuple[Positive, Positive]] = Field(default_factory=dict)
+
+    def read_raw(self, path: Path) -> npt.NDArray[np.integer]:
+        """Read the colors of a label map as R + 256 G + 65536 B, (H, W)."""
+        raw = read_raw_values(path, self.encoding)
+        if path.stem not in self.crop:
+            return raw
+        height, width = self.crop[path.stem]
+        return raw[:height, :width]
+
+    def raw_classes(self, n_classes: int) -> dict[int, int]:
+        """Every listed color, as R + 256 G + 65536 B -> its class index, or `IGNORE`."""
+        indices = (*range(n_classes), *(IGNORE for _ in self.ignore))
+        return {r + 256 * g + 65536 * b: i for (r, g, b), i in zip(self.colours + self.ignore, indices, strict=True)}
+
+    def check(self, n_classes: int) -> None:
+        """Compare the colors with the number of classes; ValueError where a rule is broken."""
+        if len(self.colours) != n_classes:
+            raise ValueError(
+                f"labels.colours holds {len(self.colours)} colors; give one for each of {n_classes} classes"
+            )
+        refuse_duplicates("labels.colours with labels.ignore", self.colours + self.ignore)
+
+    def describe(self, raw: int) -> str:
+        """A color in words, for messages."""
+        return f"color ({raw % 256}, {raw // 256 % 256}, {raw // 65536})"

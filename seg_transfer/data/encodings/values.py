@@ -1,0 +1,25 @@
+"""Label maps that are images of one number per pixel."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from seg_transfer.data.decoding import read_raw_values
+from seg_transfer.data.encodings.base import RawValues
+
+
+class ValueLabels(RawValues):
+    """Images of one number per pixel: 8-bit gray (``id``), palette index (``palette``), 16-bit gray (``id16``)."""
+
+    encoding: Literal["id", "palette", "id16"]
+
+    @property
+    def largest(self) -> int:
+        """The largest raw value that the encoding can hold."""
+        return 65535 if self.encoding == "id16" else 255
+
+    def read_raw(self, path: Path) -> npt.NDArray[np.integer]:
+        """Read the numbers of a label map, (H, W)."""
+        return read_raw_values(path, self.encoding)

@@ -1,17 +1,17 @@
-"""Transferability to image classification: one observation per image, and many targets out of one labelled dataset.
+"""Transferability to image classification: one observation per image, and many targets out of one labeled dataset.
 
-The metrics are those of segmentation: they take features (N, D) and labels (N,), and here a row is an image. The two
-experiments with them:
+The metrics are those of segmentation: they take features (N, D) and labels (N,), and here a row is an image. Two
+experiments use them:
 
-    fixed source   one network, and as targets 100 random subsets of a dataset's classes: which target does it suit?
-    fixed target   many networks on one target: which network suits it?
+* fixed source: one network, and as targets 100 random subsets of a dataset's classes. Which target does it suit? *
+fixed target: many networks on one target. Which network suits it?
 
 `class_subset_study` makes the pairs of both, in the form that `seg_transfer.evaluation.evaluate` takes. One dataset is
 one study: accuracies of different datasets belong in different frames.
 
-Targets of 2 % to 100 % of the classes: Nguyen, Hassner, Archambeau, Seeger: LEEP: A New Measure to Evaluate
-Transferability of Learned Representations, ICML 2020. Both experiments: Pandy, Agostinelli, Uijlings, Mensink, Ferrari:
-Transferability Estimation using Bhattacharyya Class Separability, CVPR 2022, tables 1 and 2.
+Targets of 2 % to 100 % of the classes: Nguyen, Hassner, Archambeau, Seeger, "LEEP: A New Measure to Evaluate
+Transferability of Learned Representations", ICML 2020. Both experiments: Pandy, Agostinelli, Uijlings, Mensink,
+Ferrari, "Transferability Estimation using Bhattacharyya Class Separability", CVPR 2022, tables 1 and 2.
 """
 
 import math
@@ -35,17 +35,22 @@ Accuracy = Callable[[str, Classes], float]
 def image_observations(
     features: npt.NDArray[Any], labels: npt.NDArray[Any], source_probs: npt.NDArray[Any] | None = None
 ) -> Observations:
-    """The observations of N labelled images through one source, every image one of them.
-
-    ``features``: (N, D), pooled over the image, or maps (N, D, H, W), of which the mean over the image is taken.
-    ``labels``: (N,) integers. ``source_probs``: (N, C_s), the source's softmax for the whole image.
+    """The observations of N labeled images through one source, one observation per image.
 
     The features are the image embeddings too, and the images are numbered, so that scores have standard errors.
-    Raises ObservationsError as `Observations` does.
 
-    >>> maps = np.arange(16.0).reshape(2, 2, 2, 2)
-    >>> image_observations(maps, np.array([3, 5])).features.tolist()
-    [[1.5, 5.5], [9.5, 13.5]]
+    Args:
+        features: (N, D), pooled over the image, or maps (N, D, H, W), of which the mean over the image is computed.
+        labels: (N,) integers.
+        source_probs: (N, C_s), the source's softmax for the whole image.
+
+    Raises:
+        ObservationsError: As `Observations` does.
+
+    Example:
+        >>> maps = np.arange(16.0).reshape(2, 2, 2, 2)
+        >>> image_observations(maps, np.array([3, 5])).features.tolist()
+        [[1.5, 5.5], [9.5, 13.5]]
     """
     features = np.asarray(features)
     if features.ndim == 4:
@@ -56,18 +61,30 @@ def image_observations(
 def class_subsets(
     n_classes: int, *, n_draws: int = 100, low: float = 0.02, high: float = 1.0, seed: int = 0
 ) -> list[IntArray]:
-    """Random subsets of the classes 0 .. n_classes - 1, each ascending (n,): the targets of a fixed source.
+    """Random subsets of the classes 0 .. n_classes - 1: the targets of a fixed source.
 
-    The number of classes is uniform over the whole numbers from ``low * n_classes`` to ``high * n_classes``, but 2 at
-    least; which ones is uniform without replacement. A draw depends on the seed, ``n_classes`` and its number alone:
-    more draws leave the first ones as they are. Few classes have few subsets, and draws then repeat each other.
+    The number of classes is uniform over the whole numbers from ``low * n_classes`` to ``high * n_classes``, but at
+    least 2; the choice of classes is uniform without replacement. A draw depends on the seed, ``n_classes`` and its
+    number alone: more draws leave the first ones as they are. Few classes have few subsets, and draws then repeat each
+    other. The release of CVPR 2022's authors never draws all classes (its upper end is exclusive); here 100 % is
+    included.
 
-    The release of CVPR 2022's authors never draws all classes (its upper end is exclusive); here 100 % is among them.
+    Args:
+        n_classes: Number of classes of the dataset.
+        n_draws: Number of subsets, 1 or more.
+        low: The least share of the classes, in [0, 1].
+        high: The largest share of the classes, in [0, 1].
+        seed: Of the draws.
 
-    Raises ConfigError unless 0 <= low <= high <= 1 with a whole number of 2 or more between, and n_draws >= 1.
+    Returns:
+        The subsets, each (n,) ascending.
 
-    >>> [subset.tolist() for subset in class_subsets(5, n_draws=3)]
-    [[0, 1, 2, 3, 4], [1, 3, 4], [1, 2, 3, 4]]
+    Raises:
+        ConfigError: Not 0 <= low <= high <= 1 with a whole number of 2 or more classes between, or no draw.
+
+    Example:
+        >>> [subset.tolist() for subset in class_subsets(5, n_draws=3)]
+        [[0, 1, 2, 3, 4], [1, 3, 4], [1, 2, 3, 4]]
     """
     if n_draws < 1:
         raise ConfigError(f"n_draws is {n_draws}; draw 1 subset of the classes or more")
@@ -76,9 +93,19 @@ def class_subsets(
 
 
 def observations_of_subset(observations: Observations, classes: Sequence[int] | Classes) -> Observations:
-    """The observations whose label is among ``classes`` (at least 2), in their order, with their labels as they are.
+    """The observations of some classes, in their order, with their labels unchanged.
 
-    Raises ObservationsError if one of the classes has no observation.
+    Args:
+        observations: Of all classes.
+        classes: Labels, at least 2.
+
+    Raises:
+        ObservationsError: One of the classes has no observation.
+
+    Example:
+        >>> observations = image_observations(np.array([[1.0], [2.0], [3.0]]), np.array([7, 8, 9]))
+        >>> observations_of_subset(observations, [7, 9]).features.tolist()
+        [[1.0], [3.0]]
     """
     absent = np.setdiff1d(classes, observations.classes)
     if len(absent):
@@ -86,7 +113,7 @@ def observations_of_subset(observations: Observations, classes: Sequence[int] | 
             f"class {absent[0]} has no observation; choose among the {len(observations.classes)} classes "
             f"{observations.classes[0]} .. {observations.classes[-1]} of the labels"
         )
-    return observations.taken(np.isin(observations.labels, classes))
+    return observations.subset(np.isin(observations.labels, classes))
 
 
 def class_subset_study(
@@ -97,19 +124,20 @@ def class_subset_study(
     *,
     scratch: bool = False,
 ) -> pd.DataFrame:
-    """Scores and accuracy of every source on every subset of the classes: the pairs that `evaluate` takes, where
-    ``metrics=`` names the metrics, for the column classes is none.
+    """Scores and accuracy of every source on every subset of the classes: the pairs that `evaluate` takes.
+
+    Name the metrics to `evaluate` (``metrics=``): the column classes is none.
 
     Args:
-        observations_by_source: the same N images with all their labels through every source, as `image_observations`
+        observations_by_source: The same N images with all their labels through every source, as `image_observations`
             gives them.
-        subsets: of the labels, as `class_subsets` draws them; ``[classes]`` with all classes is the fixed target of a
+        subsets: Of the labels, as `class_subsets` draws them; ``[classes]`` with all classes is the fixed target of a
             choice between sources. A subset that was drawn before is the same target, and is not counted again.
-        accuracy: called as ``accuracy(source, classes)`` once per pair, with ascending classes; the actual performance
-            on that target after retraining the head or fine-tuning, a fraction in [0, 1] of images the metrics do not
-            see.
-        metrics: names in METRICS of which the observations have all that is needed.
-        scratch: also ask for ``accuracy("scratch", classes)``, the control of fine-tuning, which is never scored.
+        accuracy: Called as ``accuracy(source, classes)`` once per pair, with ascending classes; the actual performance
+            on that target after retraining the head or fine-tuning, a fraction in [0, 1] of images that the metrics do
+            not see.
+        metrics: Names in METRICS of which the observations have all that is needed.
+        scratch: Also ask for ``accuracy("scratch", classes)``, the control of fine-tuning, which is never scored.
 
     Returns:
         One row per pair: source, target ("subset_007" is the eighth of the subsets), miou, n_target_classes, classes
@@ -117,9 +145,15 @@ def class_subset_study(
         here: give the tables of `seg_transfer.reports.tables` ``performance="accuracy"``.
 
     Raises:
-        ObservationsError: sources that differ in their labels, or a class without observations.
-        ResultsError: an accuracy outside [0, 1], or observations of "scratch".
-        ConfigError: an unknown metric.
+        ObservationsError: Sources differ in their labels, or a class has no observations.
+        ResultsError: An accuracy is outside [0, 1], or there are observations of "scratch".
+        ConfigError: A metric is unknown.
+
+    Example:
+        >>> images = image_observations(np.array([[0.0], [2.0], [4.0], [6.0], [9.0]]), np.array([0, 0, 1, 1, 2]))
+        >>> study = class_subset_study({"net": images}, [[0, 1], [0, 2]], lambda source, classes: 0.5, ["h_score"])
+        >>> study["target"].tolist(), study["h_score"].round(3).tolist()
+        (['subset_000', 'subset_001'], [0.8, 0.955])
     """
     _check_sources(observations_by_source)
     names, rows = list(metrics), []

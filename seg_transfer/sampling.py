@@ -29,20 +29,32 @@ def sample_pixels(
     seed: int = 0,
     ignore_value: int = 255,
 ) -> IntArray:
-    """Flat row-major indices of the sampled pixels of one label map (H, W), ascending.
+    """Sample pixels of one label map, rare classes as likely as frequent ones.
 
-    Successive sampling without replacement: each draw takes one of the pixels left with probability proportional to
-    ``1 / class_counts[label]``. ``class_counts``: (n_classes,) pixels per label over the whole low-shot subset; None
-    takes the counts of this image. Ignored pixels are never sampled; where only ``n_pixels`` or fewer are labelled, all
-    of them are.
+    Successive sampling without replacement: each draw picks one of the pixels left with probability proportional to ``1
+    / class_counts[label]``. It is done as an exponential race, which has exactly this distribution (Efraimidis and
+    Spirakis, "Weighted random sampling with a reservoir", 2006): pixel i arrives at time E_i / w_i with E_i
+    exponential, and the first ``n_pixels`` arrivals are the sample.
 
-    Drawn as an exponential race, which has exactly this distribution (Efraimidis and Spirakis, 2006): pixel i arrives
-    at time E_i / w_i with E_i exponential, and the first ``n_pixels`` arrivals are the sample.
+    Args:
+        labels: (H, W) integers.
+        n_pixels: Number of pixels; where only this many or fewer are labeled, all of them are sampled.
+        class_counts: (n_classes,) pixels per label over the whole low-shot subset; None: the counts of this image.
+        dataset: Name of the dataset, part of the key of the random numbers.
+        image_id: Name of the image, part of the key and of error messages.
+        seed: Part of the key.
+        ignore_value: Pixels with this label are never sampled.
 
-    Raises ObservationsError for a label that ``class_counts`` does not count, ConfigError for ``n_pixels`` below 1.
+    Returns:
+        Flat row-major indices of the sampled pixels, ascending.
 
-    >>> sample_pixels(np.array([[0, 255], [1, 1]]), n_pixels=3)
-    array([0, 2, 3])
+    Raises:
+        ObservationsError: The map is not (H, W) integers, or holds a label that ``class_counts`` does not count.
+        ConfigError: ``n_pixels`` is below 1.
+
+    Example:
+        >>> sample_pixels(np.array([[0, 255], [1, 1]]), n_pixels=3)
+        array([0, 2, 3])
     """
     if n_pixels < 1:
         raise ConfigError(f"n_pixels is {n_pixels}; at least one pixel per image must be sampled")
@@ -66,7 +78,28 @@ def draw_pixel_sample(
     seed: int = 0,
     ignore_value: int = 255,
 ) -> PixelSample:
-    """The pixel sample of a target: ``sample_pixels`` on each (image id, label map (H, W)) in turn."""
+    """The pixel sample of a target: `sample_pixels` on each of its images in turn.
+
+    Args:
+        label_maps: Pairs of image id and label map (H, W).
+        n_pixels: Per image, as in `sample_pixels`.
+        class_counts: As in `sample_pixels`.
+        dataset: As in `sample_pixels`.
+        seed: As in `sample_pixels`.
+        ignore_value: As in `sample_pixels`.
+
+    Returns:
+        The sampled pixels of all images, in the order of the images.
+
+    Raises:
+        ObservationsError: There is no label map, or as in `sample_pixels`.
+        ConfigError: As in `sample_pixels`.
+
+    Example:
+        >>> sample = draw_pixel_sample([("a", np.array([[0, 255], [1, 1]])), ("b", np.array([[2, 255]]))])
+        >>> sample.image_index.tolist(), sample.rows.tolist(), sample.columns.tolist(), sample.labels.tolist()
+        ([0, 0, 0, 1], [0, 1, 1, 0], [0, 0, 1, 0], [0, 1, 1, 2])
+    """
     ids, sizes, index, flat, values = [], [], [], [], []
     for number, (image_id, labels) in enumerate(label_maps):
         pixels = sample_pixels(
@@ -91,12 +124,22 @@ def draw_pixel_sample(
 
 
 def class_counts(label_maps: Iterable[LabelMap], n_classes: int, ignore_value: int = 255) -> IntArray:
-    """(n_classes,) labelled pixels of each class over all maps.
+    """Count the labeled pixels of each class over all maps.
 
-    Raises ObservationsError for a label outside 0 .. n_classes - 1.
+    Args:
+        label_maps: (H, W) integers each.
+        n_classes: Labels are 0 .. n_classes - 1, or ``ignore_value``.
+        ignore_value: Not counted.
 
-    >>> class_counts([np.array([[0, 2], [2, 255]])], n_classes=3)
-    array([1, 0, 2])
+    Returns:
+        (n_classes,) pixels of each class.
+
+    Raises:
+        ObservationsError: A map holds another label.
+
+    Example:
+        >>> class_counts([np.array([[0, 2], [2, 255]])], n_classes=3)
+        array([1, 0, 2])
     """
     counts = np.zeros(n_classes, dtype=np.int64)
     for number, labels in enumerate(label_maps):
@@ -106,17 +149,25 @@ def class_counts(label_maps: Iterable[LabelMap], n_classes: int, ignore_value: i
             wrong = values[(values < 0) | (values >= n_classes)][0]
             raise ObservationsError(
                 f"label map number {number} holds label {wrong}; with {n_classes} classes labels are "
-                f"0 .. {n_classes - 1} or {ignore_value}: mend the label map of its manifest"
+                f"0 .. {n_classes - 1} or {ignore_value}: fix the label map of its manifest"
             )
         counts += np.bincount(values, minlength=n_classes)
     return counts
 
 
 def nearest_resize_labels(labels: LabelMap, grid_shape: tuple[int, int]) -> LabelMap:
-    """A label map (H, W) on a grid (h, w): cell i takes source index floor((i + 0.5) * H / h), columns alike.
+    """Resize a label map (H, W) to a grid (h, w): cell i takes source index floor((i + 0.5) * H / h), columns alike.
 
-    >>> nearest_resize_labels(np.array([[0, 1, 2, 3]]), (1, 2))
-    array([[1, 3]])
+    Args:
+        labels: (H, W) integers.
+        grid_shape: (h, w).
+
+    Returns:
+        (h, w) labels, of the dtype of the map.
+
+    Example:
+        >>> nearest_resize_labels(np.array([[0, 1, 2, 3]]), (1, 2))
+        array([[1, 3]])
     """
     rows, columns = (
         (2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(labels.shape, grid_shape, strict=True)
@@ -125,7 +176,22 @@ def nearest_resize_labels(labels: LabelMap, grid_shape: tuple[int, int]) -> Labe
 
 
 def keyed_words(key: Sequence[int | str], n: int) -> npt.NDArray[np.uint64]:
-    """(n,) random 64-bit words that depend on the key alone: raw Philox words, the same in all versions of NumPy."""
+    """Random 64-bit words that depend on the key alone.
+
+    They are raw words of the Philox generator, the same in all versions of NumPy and on all platforms.
+
+    Args:
+        key: Numbers and texts.
+        n: Number of words.
+
+    Returns:
+        (n,) uint64.
+
+    Example:
+        >>> words = keyed_words([0, "camvid", "image_1"], 3)
+        >>> words.dtype, bool((words == keyed_words([0, "camvid", "image_1"], 3)).all())
+        (dtype('uint64'), True)
+    """
     digest = hashlib.sha256(json.dumps(list(key)).encode()).digest()
     words: npt.NDArray[np.uint64] = np.random.Philox(key=np.frombuffer(digest[:16], dtype="<u8")).random_raw(n)
     return words

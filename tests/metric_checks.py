@@ -23,7 +23,7 @@ Matrix = Callable[[np.ndarray], np.ndarray]
 class Properties:
     """``lowest(C)`` and ``highest(C, D)`` bound the score; ``unchanged_by`` lists what leaves it as it is.
 
-    ``separation``: a better separated target scores higher, and labels dealt at random lower.
+    ``separation``: a better separated target scores higher, and shuffled labels lower.
     """
 
     lowest: Callable[[int], float]
@@ -74,7 +74,7 @@ def same(one: Score, other: Score, rtol: float = 1e-10) -> bool:
     )
 
 
-def taken(observations: Observations, rows: np.ndarray) -> Observations:
+def reordered(observations: Observations, rows: np.ndarray) -> Observations:
     """Rows in any order, which must hold every image."""
     return replace(
         observations,
@@ -106,7 +106,7 @@ def check_range(name: str, world: World) -> None:
 
 def check_order(name: str, world: World) -> None:
     observations = world()
-    shuffled = taken(observations, np.random.default_rng(1).permutation(len(observations.labels)))
+    shuffled = reordered(observations, np.random.default_rng(1).permutation(len(observations.labels)))
     assert same(score_all(observations, [name])[name], score_all(shuffled, [name])[name])
 
 
@@ -148,7 +148,7 @@ def check_invariances(name: str, world: World) -> None:
         "shift": moved(observations, lambda x: x + step),
         "scale": moved(observations, lambda x: x / 300),
         "rotation": moved(observations, lambda x: x @ turn),
-        "duplication": taken(observations, np.repeat(np.arange(len(observations.labels)), 2)),
+        "duplication": reordered(observations, np.repeat(np.arange(len(observations.labels)), 2)),
     }
     for change, other in changed.items():
         unchanged = np.isclose(score_of(name, observations), score_of(name, other), rtol=1e-9, atol=1e-14)
@@ -162,8 +162,8 @@ def check_separation(name: str, world: World) -> None:
     pull = rng.normal(size=(5, 10))[observations.labels]
     better_probs = 0.3 * observations.source_probs + 0.7 * np.eye(7)[observations.labels]
     better = replace(observations, features=observations.features + 2 * pull, source_probs=better_probs)
-    dealt = replace(observations, labels=rng.permutation(observations.labels))
-    assert score_of(name, dealt) < score_of(name, observations) < score_of(name, better)
+    shuffled = replace(observations, labels=rng.permutation(observations.labels))
+    assert score_of(name, shuffled) < score_of(name, observations) < score_of(name, better)
 
 
 def check_jackknife(name: str, world: World) -> None:
@@ -174,7 +174,7 @@ def check_jackknife(name: str, world: World) -> None:
         observations = world(n_images=n_images)
         rank = np.searchsorted(np.unique(observations.image_index), observations.image_index)
         n_groups = min(n_images, 10)
-        replicates = [score_of(name, observations.taken(rank % 10 != group)) for group in range(n_groups)]
+        replicates = [score_of(name, observations.subset(rank % 10 != group)) for group in range(n_groups)]
         expected = np.sqrt((n_groups - 1) / n_groups * np.sum((replicates - np.mean(replicates)) ** 2))
         score = score_all(observations, [name], "all")[name]
         np.testing.assert_allclose(score.replicates, replicates, rtol=1e-10, atol=1e-14)
@@ -228,19 +228,19 @@ FAULTS: dict[str, Callable[[Observations], dict[str, np.ndarray]]] = {
 
 
 def _with(matrix: np.ndarray, value: float) -> np.ndarray:
-    spoilt = matrix.copy()
-    spoilt[-1, -1] = value
-    return spoilt
+    corrupted = matrix.copy()
+    corrupted[-1, -1] = value
+    return corrupted
 
 
 def check_refusals(name: str, world: World) -> None:
     """The public function refuses unfit data in one line."""
-    for fault, spoil in FAULTS.items():
+    for fault, corrupt in FAULTS.items():
         arguments = arguments_of(name, world())
-        spoilt = {field: values for field, values in spoil(world()).items() if field in arguments}
-        if spoilt:
+        corrupted = {field: values for field, values in corrupt(world()).items() if field in arguments}
+        if corrupted:
             with pytest.raises(ObservationsError) as caught:
-                getattr(metrics, name)(**arguments | spoilt)
+                getattr(metrics, name)(**arguments | corrupted)
             assert "\n" not in str(caught.value), fault
 
 

@@ -57,7 +57,7 @@ def values_of(metric: Metric, inputs: Mapping[str, Observations]) -> Values:
 
 
 def _numbers(metric: Metric, given: Observations) -> list[float]:
-    score: Score = metrics._score(metric, Statistics(given, image_groups(given.image_index)), at_any_cost=False)
+    score: Score = metrics._score(metric, Statistics(given, image_groups(given.image_index)), all_standard_errors=False)
     return [score.score, *([] if score.standard_error is None else [score.standard_error])]
 
 
@@ -67,12 +67,12 @@ def fault(metric: Metric, values: Values, recorded: Mapping[str, Any]) -> str:
     if known is None or known["version"] != metric.version:
         was = f"version {known['version']}" if known else "nothing"
         return (
-            f"{was} of metric {metric.name} is recorded, it declares version {metric.version}: record its values anew"
+            f"{was} of metric {metric.name} is recorded, it declares version {metric.version}: record its values again"
         )
     same = values.keys() == known["values"].keys() and all(
         np.allclose(values[name], known["values"][name], rtol=TOLERANCE, atol=0) for name in values
     )
-    return "" if same else f"the values of metric {metric.name} changed: raise its version and record them anew"
+    return "" if same else f"the values of metric {metric.name} changed: raise its version and record them again"
 
 
 def record(chosen: Iterable[Metric], file: Path) -> list[str]:

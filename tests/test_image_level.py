@@ -17,7 +17,7 @@ NAMES = ("gbc", "logme", "leep")
 
 
 def images(seed, spread=1.0, n_features=6):
-    """Correlated, unbalanced, off-centre features of 44 images of 5 classes, and the softmax of a source."""
+    """Correlated, unbalanced, off-center features of 44 images of 5 classes, and the softmax of a source."""
     rng = np.random.default_rng(seed)
     labels = np.random.default_rng(9).permutation(np.repeat(np.arange(5), COUNTS))
     mixing = rng.normal(size=(n_features, n_features))
@@ -246,7 +246,7 @@ def test_the_control_is_no_source():
         class_subset_study({"scratch": images(0)}, SUBSETS, accuracy, ["gbc"])
 
 
-def test_every_metric_of_images_can_be_had():
+def test_every_metric_of_images_is_computed():
     names = [name for name, metric in METRICS.items() if metric.needs <= {"features", "source_probs", "image_index"}]
     assert {"gbc", "nleep", "parc", "nce"} <= set(names)
     pairs = class_subset_study(SOURCES, [[0, 2, 3]], accuracy, names)

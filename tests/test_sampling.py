@@ -67,7 +67,7 @@ def test_the_sample_of_one_map_stays_what_it_was():
     )
 
 
-def test_pixels_are_distinct_sorted_and_labelled():
+def test_pixels_are_distinct_sorted_and_labeled():
     labels = checkerboard()
     pixels = sample_pixels(labels, 700)
     assert len(pixels) == 700
@@ -91,12 +91,12 @@ def test_counts_of_the_whole_subset_outweigh_those_of_the_image():
     assert chisquare(np.bincount(drawn), [1500, 1500]).pvalue < 1e-6
 
 
-def test_all_labelled_pixels_where_there_are_no_more():
+def test_all_labeled_pixels_where_there_are_no_more():
     labels = checkerboard()
-    labelled = np.flatnonzero(labels != 255)
-    np.testing.assert_array_equal(sample_pixels(labels, len(labelled)), labelled)
-    np.testing.assert_array_equal(sample_pixels(labels, 10**6), labelled)
-    assert len(sample_pixels(labels, len(labelled) - 1)) == len(labelled) - 1
+    labeled = np.flatnonzero(labels != 255)
+    np.testing.assert_array_equal(sample_pixels(labels, len(labeled)), labeled)
+    np.testing.assert_array_equal(sample_pixels(labels, 10**6), labeled)
+    assert len(sample_pixels(labels, len(labeled) - 1)) == len(labeled) - 1
 
 
 @pytest.mark.parametrize("counts", [None, np.array([1, 2])])
@@ -175,7 +175,7 @@ def test_class_counts_refuse_a_class_that_does_not_exist(wrong):
 @pytest.mark.parametrize(
     ("shape", "grid"), [((7, 12), (3, 5)), ((4, 4), (4, 4)), ((3, 2), (7, 9)), ((713, 1), (179, 1))]
 )
-def test_nearest_resize_takes_the_cell_under_the_centre(shape, grid):
+def test_nearest_resize_takes_the_cell_under_the_center(shape, grid):
     labels = np.arange(shape[0] * shape[1]).reshape(shape)
     resized = nearest_resize_labels(labels, grid)
     assert resized.shape == grid

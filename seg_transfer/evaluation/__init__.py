@@ -1,20 +1,19 @@
-"""How well a transferability metric ranks: its scores held against actual performance, group by group.
+"""How well a transferability metric ranks: its scores compared with actual performance, group by group.
 
 A group of the fixed-target scenario is one target with its sources; a group of the fixed-source scenario is one source
 with its targets. Every function takes `pairs`, one row per pair:
 
-    source, target      names; rows whose source is `scratch` are a control of fine-tuning and are never ranked
-    miou                actual performance, a fraction in [0, 1]; of image classification, the accuracy
-    n_target_classes    optional, the number of classes of the target
-    any other column is a transferability metric of `seg_transfer.metrics.METRICS` (higher is better)
+* ``source``, ``target``: names; rows whose source is `scratch` are a control of fine-tuning and are never ranked
+* ``miou``: actual performance, a fraction in [0, 1]; of image classification, the accuracy
+* ``n_target_classes``: optional, the number of classes of the target
+* any other column: a transferability metric of `seg_transfer.metrics.METRICS` (higher is better)
 
-A frame with other columns, or with metrics of other names, comes with ``metrics=``: the columns to judge, in the order
-of the result. Where all parts of the metric `rank_mean` are columns and it is none itself, it is made from the ranks in
-each group: always without ``metrics=``, and with it where it is named.
+For a frame with other columns, or with metrics of other names, give ``metrics=``: the columns to judge, in the order of
+the result. Where all parts of the metric `rank_mean` are columns and it is none itself, it is computed from the ranks
+in each group: always without ``metrics=``, and with it where it is named.
 
-A pair that was not fine-tuned yet has no miou: the caller drops its row first, nothing here guesses it.
-Functions raise ResultsError on a missing or unknown column, a pair given twice, source == target, or a value that is
-not a finite number.
+A pair that is not fine-tuned yet has no miou: drop its row first, nothing here guesses it. Functions raise ResultsError
+on a missing or unknown column, a pair given twice, source == target, or a value that is not a finite number.
 """
 
 from seg_transfer.evaluation._compare import compare_metrics

@@ -5,8 +5,8 @@ import numpy as np
 from seg_transfer.evaluation._measures import Array
 
 
-def draws_of(n_groups: int, n_bootstrap: int, seed: int) -> Array:
-    """How often each group is drawn: (draws, groups); no draw where there is no second group, and so no spread."""
+def bootstrap_draws(n_groups: int, n_bootstrap: int, seed: int) -> Array:
+    """How often each group is drawn, (draws, groups); no draw where there is one group, and so no spread."""
     if n_groups < 2:
         return np.zeros((0, n_groups))
     rng = np.random.default_rng(seed)
@@ -21,7 +21,7 @@ def weighted_means(weights: Array, values: Array) -> Array:
     return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
 
-def intervals(means: Array) -> Array:
+def percentile_intervals(means: Array) -> Array:
     """The 2.5 and 97.5 percentiles (2, ...) of means (draws, ...), NaN where every draw is NaN or there is none."""
     if not len(means):
         return np.full((2, *means.shape[1:]), np.nan)

@@ -1,4 +1,4 @@
-"""Two metrics on the same groups: which is better, and how sure that is."""
+"""Two metrics on the same groups: which is better, and how certain that is."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from seg_transfer.errors import ResultsError
-from seg_transfer.evaluation._bootstrap import draws_of, intervals, weighted_means
+from seg_transfer.evaluation._bootstrap import bootstrap_draws, percentile_intervals, weighted_means
 from seg_transfer.evaluation._groups import values_of_groups
 from seg_transfer.evaluation._measures import MEASURES, Array
-from seg_transfer.evaluation._pairs import checked, in_scenario, kinds_of
+from seg_transfer.evaluation._pairs import in_scenario, metric_kinds, validate_pairs
 
 # Means of equal values differ by rounding, which must not make a winner.
 EQUAL_WITHIN = 1e-12
@@ -29,45 +29,66 @@ def compare_metrics(
     n_bootstrap: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Every two metrics, controls among them, on the same groups: one row per *unordered* pair of metrics.
+    """Compare every two metrics, controls among them, on the same groups: one row per *unordered* pair of metrics.
 
-    ``first`` stands before ``second`` in the order of the metrics, controls last; the row of the other order is this
-    one with wins and losses, and the signs, exchanged. `metrics` as in `evaluate`.
+    Args:
+        pairs: One row per pair: source, target, miou, optionally n_target_classes, and a column per metric.
+        scenario: "fixed_target" or "fixed_source".
+        metrics: As in `evaluate`.
+        measure: One of `MEASURES`.
+        n_bootstrap: Number of bootstrap draws of groups.
+        seed: Of the draws.
 
-    Columns: first, second, measure, then
-    n_groups            groups in which the measure of both is defined; only these count below
-    wins, ties, losses  groups in which the first is better, as good (within 1e-12), worse
-    mean_difference     mean over groups of the measure of the first minus that of the second
-    difference_low, difference_high
-                        its 95 % percentile-bootstrap interval over groups, from the draws of groups that `evaluate`
-                        makes with the same seed, equal for both metrics and all rows: a paired interval, narrower than
-                        the intervals of the two means suggest. NaN with one group
-    share_first_better  share in [0, 1] of the draws in which the first has the higher mean, an equal one counts half
+    Returns:
+        ``first`` stands before ``second`` in the order of the metrics, controls last; exchange wins and losses, and the
+        signs, for the other order. Columns:
 
-    Raises ResultsError as `evaluate` does, and for an unknown measure.
+        * first, second, measure
+        * n_groups: groups in which the measure of both is defined; only these count below
+        * wins, ties, losses: groups in which the first is better, as good (within 1e-12), worse
+        * mean_difference: mean over groups of the measure of the first minus that of the second
+        * difference_low, difference_high: its 95 % percentile-bootstrap interval over groups, from the draws of groups
+          that `evaluate` makes with the same seed, equal for both metrics and all rows: a paired interval, narrower
+          than the intervals of the two means suggest; NaN with one group
+        * share_first_better: share in [0, 1] of the draws in which the first has the higher mean, an equal one counts
+          half
+
+    Raises:
+        ResultsError: As in `evaluate`, or the measure is unknown.
+
+    Example:
+        >>> pairs = pd.DataFrame({
+        ...     "source": ["a", "b", "c"],
+        ...     "target": ["t", "t", "t"],
+        ...     "miou": [0.6, 0.4, 0.5],
+        ...     "gbc": [-1.0, -3.0, -2.0],
+        ... })
+        >>> table = compare_metrics(pairs, scenario="fixed_target", measure="rel_at_1")
+        >>> table.loc[[1], ["first", "second", "wins", "mean_difference"]].round(4).to_numpy().tolist()
+        [['gbc', 'random', 1, 0.1667]]
     """
     if measure not in MEASURES:
         raise ResultsError(f"measure {measure!r} is unknown; choose one of {', '.join(MEASURES)}")
-    frame, names = checked(pairs, metrics)
+    frame, names = validate_pairs(pairs, metrics)
     frame = in_scenario(frame, scenario, names)
     values = values_of_groups(frame, scenario)[:, :, MEASURES.index(measure)]
-    draws = draws_of(len(values), n_bootstrap, seed)
+    draws = bootstrap_draws(len(values), n_bootstrap, seed)
     rows = [
         {"first": first, "second": second, "measure": measure, **_compared(values[:, i] - values[:, j], draws)}
-        for (i, first), (j, second) in combinations(enumerate(kinds_of(frame, scenario)), 2)
+        for (i, first), (j, second) in combinations(enumerate(metric_kinds(frame, scenario)), 2)
     ]
     return pd.DataFrame(rows, columns=[*_COLUMNS, *_DIFFERENCES])
 
 
 def signs(differences: Array) -> Array:
-    """1, 0 or -1 of every difference, where those within 1e-12 are none; NaN stays."""
+    """1, 0 or -1 of every difference, 0 within 1e-12; NaN stays."""
     return np.sign(np.where(np.abs(differences) <= EQUAL_WITHIN, 0.0, differences))
 
 
 def _compared(differences: Array, draws: Array) -> dict[str, Any]:
-    """Of the differences (groups,) of two metrics."""
+    """What a row says of the differences (groups,) of two metrics."""
     means = weighted_means(draws, differences)
-    low, high = intervals(means)
+    low, high = percentile_intervals(means)
     sign, of_means = signs(differences), signs(means[~np.isnan(means)])
     return {
         "n_groups": int(np.count_nonzero(~np.isnan(differences))),

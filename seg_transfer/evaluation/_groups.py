@@ -1,4 +1,4 @@
-"""Scores held against actual performance group by group, and their means over groups."""
+"""Scores compared with actual performance group by group, and their means over groups."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from seg_transfer.evaluation._bootstrap import draws_of, intervals, weighted_means
+from seg_transfer.evaluation._bootstrap import bootstrap_draws, percentile_intervals, weighted_means
 from seg_transfer.evaluation._measures import MEASURES, Array, measures
 from seg_transfer.evaluation._noise import chance_margins
 from seg_transfer.evaluation._pairs import (
     SCENARIOS,
     SCRATCH,
     axes_of,
-    checked,
     controls_of,
     in_scenario,
-    kinds_of,
+    metric_kinds,
     metrics_of,
+    validate_pairs,
 )
 
 _TAU_W = MEASURES.index("tau_w")
@@ -28,18 +28,37 @@ def evaluate_groups(
 ) -> pd.DataFrame:
     """Evaluation measures of every group: one row per (scenario, group, metric), controls among the metrics.
 
-    Columns: scenario, group, metric, kind ("metric" or "control"), n_items, the measures, chosen and best (names; tied
-    ones joined by ", ", chosen is empty for `random`), chosen_miou (mean over the tied) and best_miou.
-    A group with fewer than two items has nothing to rank and no row; `evaluate` counts such groups.
-
     Controls look at no feature:
-    minus_n_classes      minus n_target_classes; fixed source only, and only where that column is given
-    mean_rank_elsewhere  the item's mean rank by performance in the *other* groups, never in its own
-    random               the expectation over all orders: no draw is made
 
-    `metrics` as in `evaluate`.
+    * minus_n_classes: minus n_target_classes; fixed source only, and only where that column is given
+    * mean_rank_elsewhere: the item's mean rank by performance in the *other* groups, never in its own
+    * random: the expectation over all orders; nothing is drawn
+
+    Args:
+        pairs: One row per pair: source, target, miou, optionally n_target_classes, and a column per metric.
+        metrics: As in `evaluate`.
+        scenarios: Some of `SCENARIOS`.
+
+    Returns:
+        Columns: scenario, group, metric, kind ("metric" or "control"), n_items, the `MEASURES`, chosen and best (names;
+        tied ones joined by ", ", chosen is empty for `random`), chosen_miou (mean over the tied) and best_miou. A group
+        with fewer than two items has nothing to rank and no row; `evaluate` counts such groups.
+
+    Raises:
+        ResultsError: As in `evaluate`.
+
+    Example:
+        >>> pairs = pd.DataFrame({
+        ...     "source": ["a", "b", "c"],
+        ...     "target": ["t", "t", "t"],
+        ...     "miou": [0.6, 0.4, 0.5],
+        ...     "gbc": [-1.0, -3.0, -2.0],
+        ... })
+        >>> groups = evaluate_groups(pairs, scenarios=["fixed_target"])
+        >>> groups.loc[[0], ["group", "metric", "chosen", "best", "top1"]].to_numpy().tolist()
+        [['t', 'gbc', 'a', 'a', 1.0]]
     """
-    frame, names = checked(pairs, metrics)
+    frame, names = validate_pairs(pairs, metrics)
     rows = [row for scenario in scenarios for row in _group_rows(in_scenario(frame, scenario, names), scenario)]
     extra = ["chosen", "best", "chosen_miou", "best_miou"]
     return pd.DataFrame(rows, columns=["scenario", "group", "metric", "kind", "n_items", *MEASURES, *extra])
@@ -55,21 +74,42 @@ def evaluate(
 ) -> pd.DataFrame:
     """Mean evaluation measures over groups: one row per (scenario, metric), metrics first, then controls.
 
-    Columns: scenario, metric, kind ("metric" or "control"), then
-    n_groups         groups evaluated
-    n_too_small      groups left out because they hold fewer than two items
-    n_tau_undefined  groups whose tau_w is NaN (constant scores or performance); they are left out of that mean
-    <measure>, <measure>_low, <measure>_high
-                     mean over groups and its 95 % percentile-bootstrap interval over groups (NaN with one group);
-                     all rows of a scenario see the same `n_bootstrap` draws of groups, so they are paired
-    beaten_by        of a metric: the list of controls with a higher tau_w, None where there is none
+    Args:
+        pairs: One row per pair: source, target, miou, optionally n_target_classes, and a column per metric. ``miou``
+            must be there for every row: drop pairs that are not fine-tuned yet.
+        metrics: The columns to judge, in the order of the result; all others are ignored. None: all columns besides
+            source, target, miou and n_target_classes, each of which must be a metric of `seg_transfer.metrics.METRICS`.
+        n_bootstrap: Number of bootstrap draws of groups.
+        seed: Of the draws; all rows of a scenario see the same ones, so their intervals are paired.
+        scenarios: Some of `SCENARIOS`.
 
-    `miou` must be there for every row: drop pairs that are not fine-tuned yet.
+    Returns:
+        Columns:
 
-    `metrics` names the columns that are judged; all others are ignored then. Without it these are all columns beside
-    the names, miou and n_target_classes, and each must be a metric that `seg_transfer.metrics.METRICS` knows.
+        * scenario, metric, kind ("metric" or "control")
+        * n_groups: groups evaluated
+        * n_too_small: groups left out because they hold fewer than two items
+        * n_tau_undefined: groups whose tau_w is NaN (constant scores or performance), left out of that mean
+        * of each of the `MEASURES`, NAME, NAME_low and NAME_high: mean over groups and its 95 % percentile-bootstrap
+          interval over groups (NaN with one group)
+        * beaten_by: of a metric, the list of controls with a higher tau_w, None where there is none
+
+    Raises:
+        ResultsError: A column is missing or unknown, a pair is given twice or has its source as target, or a value is
+            not a finite number.
+
+    Example:
+        >>> pairs = pd.DataFrame({
+        ...     "source": ["a", "b", "c"],
+        ...     "target": ["t", "t", "t"],
+        ...     "miou": [0.6, 0.4, 0.5],
+        ...     "gbc": [-1.0, -3.0, -2.0],
+        ... })
+        >>> table = evaluate(pairs, scenarios=["fixed_target"]).set_index("metric")
+        >>> table["top1"].round(3).to_dict()
+        {'gbc': 1.0, 'mean_rank_elsewhere': 0.333, 'random': 0.333}
     """
-    frame, names = checked(pairs, metrics)
+    frame, names = validate_pairs(pairs, metrics)
     rows = [_summary(in_scenario(frame, scenario, names), scenario, n_bootstrap, seed) for scenario in scenarios]
     return pd.DataFrame([row for of_scenario in rows for row in of_scenario])
 
@@ -77,10 +117,30 @@ def evaluate(
 def rankings(pairs: pd.DataFrame, scenario: str, *, metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """The ranking that each metric gives, beside the actual one: one row per (group, item, metric).
 
-    Columns: group, item, miou, miou_rank, metric, score, score_rank; ranks start at 1 = best, equal values share the
-    smaller rank. Rows are in the order of group, metric, miou_rank. `metrics` as in `evaluate`.
+    Args:
+        pairs: One row per pair: source, target, miou, optionally n_target_classes, and a column per metric.
+        scenario: "fixed_target" or "fixed_source".
+        metrics: As in `evaluate`.
+
+    Returns:
+        Columns: group, item, miou, miou_rank, metric, score, score_rank; ranks start at 1 = best, equal values share
+        the smaller rank. Rows are in the order of group, metric, miou_rank.
+
+    Raises:
+        ResultsError: As in `evaluate`.
+
+    Example:
+        >>> pairs = pd.DataFrame({
+        ...     "source": ["a", "b", "c"],
+        ...     "target": ["t", "t", "t"],
+        ...     "miou": [0.6, 0.4, 0.5],
+        ...     "gbc": [-1.0, -3.0, -2.0],
+        ... })
+        >>> table = rankings(pairs, "fixed_target")
+        >>> table[["item", "miou_rank", "score_rank"]].to_numpy().tolist()
+        [['a', 1, 1], ['c', 2, 2], ['b', 3, 3]]
     """
-    frame, names = checked(pairs, metrics)
+    frame, names = validate_pairs(pairs, metrics)
     frame = in_scenario(frame, scenario, names)
     group, item = axes_of(scenario)
     ranked = frame.assign(miou_rank=_ranks(frame, group, "miou"))
@@ -97,17 +157,30 @@ def rankings(pairs: pd.DataFrame, scenario: str, *, metrics: Sequence[str] | Non
     return long.sort_values(["group", "position", "miou_rank", "item"], ignore_index=True)[columns]
 
 
-def scratch_report(pairs: pd.DataFrame, trials: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Does any source help? One row per target that was also fine-tuned from scratch and has at least one source.
+def scratch_report(pairs: pd.DataFrame, fine_tunings: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Whether any source helps: one row per target that was also fine-tuned from scratch and has at least one source.
 
-    Columns: target, scratch_miou, best_source (equally good ones joined by ", "), best_miou, margin, beats_scratch
-    (bool: best_miou > scratch_miou + margin). Where it is False, a ranking of sources says little.
+    No metric is judged here: other columns are ignored.
 
-    `trials`, one row per fine-tuning as in `fine_tuning_noise`, give the margin: 1.96 standard errors of a difference
-    by seeds alone, 0 without a second seed. No metric is judged here: other columns are ignored.
+    Args:
+        pairs: One row per pair: source, target, miou; fine-tunings from scratch are rows with the source `scratch`.
+        fine_tunings: One row per fine-tuning as in `fine_tuning_noise`. They give the margin: 1.96 standard errors of a
+            difference by seeds alone, 0 without a second seed.
+
+    Returns:
+        Columns: target, scratch_miou, best_source (equally good ones joined by ", "), best_miou, margin, beats_scratch
+        (bool: best_miou > scratch_miou + margin). Where it is False, a ranking of sources says little.
+
+    Raises:
+        ResultsError: As in `evaluate`.
+
+    Example:
+        >>> pairs = pd.DataFrame({"source": ["a", "b", "scratch"], "target": ["t"] * 3, "miou": [0.6, 0.4, 0.5]})
+        >>> scratch_report(pairs)[["target", "best_source", "beats_scratch"]].to_numpy().tolist()
+        [['t', 'a', True]]
     """
-    frame, _ = checked(pairs, metrics=())
-    margins = {} if trials is None else chance_margins(trials)
+    frame, _ = validate_pairs(pairs, metrics=())
+    margins = {} if fine_tunings is None else chance_margins(fine_tunings)
     scratch = pairs[pairs["source"] == SCRATCH].set_index("target")["miou"]
     rows = []
     for target, members in frame.groupby("target"):
@@ -122,7 +195,7 @@ def scratch_report(pairs: pd.DataFrame, trials: pd.DataFrame | None = None) -> p
 def _group_rows(frame: pd.DataFrame, scenario: str) -> Iterator[dict[str, Any]]:
     group, item = axes_of(scenario)
     scored = frame.assign(**controls_of(frame, scenario))
-    kinds = kinds_of(frame, scenario)
+    kinds = metric_kinds(frame, scenario)
     for name, members in scored.groupby(group):
         if len(members) < 2:
             continue
@@ -140,23 +213,23 @@ def _group_rows(frame: pd.DataFrame, scenario: str) -> Iterator[dict[str, Any]]:
 
 
 def _random_measures(performance: Array) -> dict[str, float]:
-    """Equal scores choose every item with the same chance; the signs of random pairs cancel in every tau."""
+    """Equal scores choose every item with the same probability; the signs of random pairs cancel in every tau."""
     tau = np.nan if np.ptp(performance) == 0 else 0.0
     return {**measures(performance, np.zeros_like(performance)), "tau_w": tau, "kendall": tau, "pearson": tau}
 
 
 def values_of_groups(frame: pd.DataFrame, scenario: str) -> Array:
-    """(groups, metrics, measures) of a frame of `in_scenario`, in the order of `kinds_of` and MEASURES."""
+    """(groups, metrics, measures) of a frame of `in_scenario`, in the order of `metric_kinds` and MEASURES."""
     values = np.array([[row[measure] for measure in MEASURES] for row in _group_rows(frame, scenario)])
-    return values.reshape(-1, len(kinds_of(frame, scenario)), len(MEASURES))
+    return values.reshape(-1, len(metric_kinds(frame, scenario)), len(MEASURES))
 
 
 def _summary(frame: pd.DataFrame, scenario: str, n_bootstrap: int, seed: int) -> list[dict[str, Any]]:
-    kinds = kinds_of(frame, scenario)
+    kinds = metric_kinds(frame, scenario)
     values = values_of_groups(frame, scenario)
     n_groups = len(values)
     means = weighted_means(np.ones((1, n_groups)), values)[0]
-    low, high = intervals(weighted_means(draws_of(n_groups, n_bootstrap, seed), values))
+    low, high = percentile_intervals(weighted_means(bootstrap_draws(n_groups, n_bootstrap, seed), values))
     taus = {name: means[row, _TAU_W] for row, name in enumerate(kinds)}
     rows = []
     for row, (name, kind) in enumerate(kinds.items()):

@@ -1,4 +1,4 @@
-"""How much a verdict on metrics rests on one dataset."""
+"""How much a verdict on metrics depends on one dataset."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +9,9 @@ import pandas as pd
 from seg_transfer.evaluation._bootstrap import weighted_means
 from seg_transfer.evaluation._groups import values_of_groups
 from seg_transfer.evaluation._measures import MEASURES, Array
-from seg_transfer.evaluation._pairs import checked, in_scenario, kinds_of
+from seg_transfer.evaluation._pairs import in_scenario, metric_kinds, validate_pairs
 
-NOTHING = ""
+NO_DATASET = ""
 
 _SHOWN = ("tau_w", "top1")
 
@@ -19,19 +19,39 @@ _SHOWN = ("tau_w", "top1")
 def leave_one_dataset_out(pairs: pd.DataFrame, *, scenario: str, metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """The mean measures of every metric when one dataset is left out, as source and as target.
 
-    One row per (left_out, metric), controls last; first those of all datasets, whose left_out is "". Columns:
-    left_out   the dataset; metrics and controls that are made of several pairs are made of the others'
-    metric, kind ("metric" or "control"), n_groups
-    tau_w, top1  means over the groups, as `evaluate` gives them for the remaining pairs; NaN where there is no group
-    rank       place of a metric by tau_w among the metrics, 1 is best, equal ones share the smaller; missing for
-               controls and where tau_w is NaN
+    Args:
+        pairs: One row per pair: source, target, miou, optionally n_target_classes, and a column per metric.
+        scenario: "fixed_target" or "fixed_source".
+        metrics: As in `evaluate`.
 
-    `metrics` as in `evaluate`, whose errors it raises.
+    Returns:
+        One row per (left_out, metric), controls last; first those of all datasets, whose left_out is "". Columns:
+
+        * left_out: the dataset; metrics and controls that combine several pairs are computed without its pairs
+        * metric, kind ("metric" or "control"), n_groups
+        * tau_w, top1: means over the groups, as `evaluate` gives them for the remaining pairs; NaN where there is no
+          group
+        * rank: place of a metric by tau_w among the metrics, 1 is best, equal ones share the smaller; missing for
+          controls and where tau_w is NaN
+
+    Raises:
+        ResultsError: As in `evaluate`.
+
+    Example:
+        >>> pairs = pd.DataFrame({
+        ...     "source": ["a", "b", "c"],
+        ...     "target": ["t", "t", "t"],
+        ...     "miou": [0.6, 0.4, 0.5],
+        ...     "gbc": [-1.0, -3.0, -2.0],
+        ... })
+        >>> table = leave_one_dataset_out(pairs, scenario="fixed_target")
+        >>> table.loc[table["metric"] == "gbc", ["left_out", "n_groups", "top1"]].to_numpy().tolist()
+        [['', 1, 1.0], ['a', 1, 1.0], ['b', 1, 1.0], ['c', 1, 1.0], ['t', 0, nan]]
     """
-    frame, names = checked(pairs, metrics)
-    kinds = kinds_of(in_scenario(frame, scenario, names), scenario)
+    frame, names = validate_pairs(pairs, metrics)
+    kinds = metric_kinds(in_scenario(frame, scenario, names), scenario)
     rows: list[dict[str, Any]] = []
-    for dataset in [NOTHING, *sorted({*frame["source"], *frame["target"]})]:
+    for dataset in [NO_DATASET, *sorted({*frame["source"], *frame["target"]})]:
         rest = frame[(frame["source"] != dataset) & (frame["target"] != dataset)]
         values = _values(rest.reset_index(drop=True), scenario, names, len(kinds))
         means = weighted_means(np.ones((1, len(values))), values)[0]
@@ -47,17 +67,35 @@ def leave_one_dataset_out(pairs: pd.DataFrame, *, scenario: str, metrics: Sequen
 
 
 def leave_out_summary(left_out: pd.DataFrame) -> pd.DataFrame:
-    """What `leave_one_dataset_out` found, one row per metric, controls last. Columns: metric, kind, then
+    """Summarize `leave_one_dataset_out`: one row per metric, controls last.
 
-    tau_w, tau_w_min, tau_w_max, top1, top1_min, top1_max, rank, rank_min, rank_max
-                     with all datasets, and the least and the most with one dataset left out
-    n_left_out       datasets that were left out in turn
-    n_first          with how many of them left out the metric is the best by tau_w, alone or with others
-    n_best_changes   with how many of them left out other metrics are the best than with all datasets: one number for
-                     the whole study, in every row
+    Args:
+        left_out: What `leave_one_dataset_out` returns.
+
+    Returns:
+        Columns:
+
+        * metric, kind ("metric" or "control")
+        * of tau_w, top1 and rank, NAME, NAME_min and NAME_max: with all datasets, and the least and the largest with
+          one dataset left out
+        * n_left_out: datasets that were left out in turn
+        * n_first: with how many of them left out the metric is the best by tau_w, alone or with others
+        * n_best_changes: with how many of them left out other metrics are the best than with all datasets: one number
+          for the whole study, in every row
+
+    Example:
+        >>> pairs = pd.DataFrame({
+        ...     "source": ["a", "b", "c"],
+        ...     "target": ["t", "t", "t"],
+        ...     "miou": [0.6, 0.4, 0.5],
+        ...     "gbc": [-1.0, -3.0, -2.0],
+        ... })
+        >>> summary = leave_out_summary(leave_one_dataset_out(pairs, scenario="fixed_target"))
+        >>> summary.loc[[0], ["metric", "n_left_out", "n_first"]].to_numpy().tolist()
+        [['gbc', 4, 3]]
     """
-    everything = left_out[left_out["left_out"] == NOTHING].set_index("metric")
-    others = left_out[left_out["left_out"] != NOTHING]
+    everything = left_out[left_out["left_out"] == NO_DATASET].set_index("metric")
+    others = left_out[left_out["left_out"] != NO_DATASET]
     datasets = others["left_out"].unique()
     best = _best_metrics(everything.reset_index())
     changes = sum(_best_metrics(rows) != best for _, rows in others.groupby("left_out"))

@@ -10,20 +10,29 @@ MEASURES = ("top1", "tau_w", "rel_at_1", "kendall", "pearson")
 
 
 def measures(performance: Array, score: Array) -> dict[str, float]:
-    """Evaluation measures of one group of n >= 2 items; both arrays have shape (n,) and are finite.
+    """Evaluation measures of one group of n >= 2 items.
 
-    top1      chance in [0, 1] to pick an item of the best performance when a tie for the highest score is broken at
-              random: of k tied items each counts 1/k. Any of several equally best items is a hit.
-    tau_w     weighted Kendall tau in [-1, 1] (Vigna 2015): additive hyperbolic weights, mean of the two rankings
-    rel_at_1  performance of the chosen item over the best, mean over the items tied for the highest score;
-              in [0, 1], NaN unless the best performance is positive
-    kendall   Kendall tau-b in [-1, 1]
-    pearson   correlation coefficient in [-1, 1]
+    Args:
+        performance: (n,) finite actual performance.
+        score: (n,) finite scores, higher is better.
 
-    The last two and tau_w are NaN where scores or performance are constant: nothing is ordered there.
+    Returns:
+        By name:
 
-    >>> measures(np.array([0.2, 0.4, 0.5]), np.array([1.0, 3.0, 3.0]))["top1"]
-    0.5
+        * top1: chance in [0, 1] to pick an item of the best performance when a tie for the highest score is broken at
+          random: of k tied items each counts 1/k. Any of several equally best items is a hit.
+        * tau_w: weighted Kendall tau in [-1, 1] (Vigna, "A weighted correlation index for rankings with ties", WWW
+          2015): additive hyperbolic weights, mean of the two rankings
+        * rel_at_1: performance of the chosen item over the best, mean over the items tied for the highest score; in [0,
+          1], NaN unless the best performance is positive
+        * kendall: Kendall tau-b in [-1, 1]
+        * pearson: correlation coefficient in [-1, 1]
+
+        The last two and tau_w are NaN where scores or performance are constant: nothing is ordered there.
+
+    Example:
+        >>> measures(np.array([0.2, 0.4, 0.5]), np.array([1.0, 3.0, 3.0]))["top1"]
+        0.5
     """
     best = performance.max()
     chosen = performance[score == score.max()]

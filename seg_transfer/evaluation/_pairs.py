@@ -1,4 +1,4 @@
-"""The pairs that are judged: checked, in groups, with the scores that are made of them."""
+"""The pairs that are judged: validated, in groups, with the scores that combine several of them."""
 
 import math
 from collections.abc import Sequence
@@ -22,11 +22,17 @@ _NOT_METRICS = ("source", "target", "miou", "n_target_classes")
 _RANK_MEAN = "rank_mean"
 
 
-def checked(pairs: pd.DataFrame, metrics: Sequence[str] | None = None) -> tuple[pd.DataFrame, list[str]]:
-    """The pairs that are ranked, and the names of the metrics to judge; `metrics` as in `evaluate`.
+def validate_pairs(pairs: pd.DataFrame, metrics: Sequence[str] | None = None) -> tuple[pd.DataFrame, list[str]]:
+    """The pairs that are ranked, and the names of the metrics to judge.
 
-    The pairs are without scratch, in the order of target and source, numbers as float64. `in_scenario` makes them the
-    frame of these metrics: a mean rank is still to be made, of columns that need not be judged themselves.
+    Args:
+        pairs: As in `evaluate`.
+        metrics: As in `evaluate`.
+
+    Returns:
+        The pairs without scratch, in the order of target and source, numbers as float64, and the names. `in_scenario`
+        makes them the frame of these metrics: a mean rank is still to be computed, of columns that need not be judged
+        themselves.
     """
     missing = [name for name in ("source", "target", "miou") if name not in pairs]
     if missing:
@@ -34,8 +40,8 @@ def checked(pairs: pd.DataFrame, metrics: Sequence[str] | None = None) -> tuple[
     if pairs[["source", "target"]].isna().any(axis=None):
         raise ResultsError("pairs: a row has no source or no target; every row needs both names")
     names = _known_metrics(pairs) if metrics is None else _named_metrics(pairs, metrics)
-    _refuse_pair(pairs, pairs.duplicated(["source", "target"]), "is given twice; keep one row per pair")
-    _refuse_pair(pairs, pairs["source"] == pairs["target"], "has itself as target; leave out such rows")
+    _reject_pairs(pairs, pairs.duplicated(["source", "target"]), "is given twice; keep one row per pair")
+    _reject_pairs(pairs, pairs["source"] == pairs["target"], "has itself as target; leave out such rows")
     _finite(pairs[pairs["source"] == SCRATCH], "miou")
     frame = pairs[pairs["source"] != SCRATCH].reset_index(drop=True)
     if frame.empty:
@@ -46,21 +52,28 @@ def checked(pairs: pd.DataFrame, metrics: Sequence[str] | None = None) -> tuple[
     frame = frame.sort_values(["target", "source"], ignore_index=True)
     if "n_target_classes" in frame:
         varies = frame.groupby("target")["n_target_classes"].transform("nunique") > 1
-        _refuse_pair(frame, varies, "has another n_target_classes than a pair of the same target; correct one of them")
+        _reject_pairs(frame, varies, "has another n_target_classes than a pair of the same target; correct one of them")
     return frame, names
 
 
 def metric_columns(pairs: pd.DataFrame) -> list[str]:
-    """The metrics of pairs whose other columns are all metrics, whatever they are called: for ``metrics=``.
+    """All columns that could be metrics, whatever their names: for ``metrics=``.
 
     rank_mean is the last of them where its parts are columns and it is none itself.
+
+    Args:
+        pairs: As in `evaluate`, without other columns than metrics.
+
+    Example:
+        >>> metric_columns(pd.DataFrame(columns=["source", "target", "miou", "gbc", "nleep", "my_metric"]))
+        ['gbc', 'nleep', 'my_metric', 'rank_mean']
     """
     columns: list[Any] = [name for name in pairs if name not in _NOT_METRICS]
     return [*columns, *([_RANK_MEAN] if _RANK_MEAN not in columns and set(PARTS) <= set(columns) else [])]
 
 
 def in_scenario(frame: pd.DataFrame, scenario: str, names: Sequence[str]) -> pd.DataFrame:
-    """Checked pairs with the columns of these metrics alone, the mean rank in the groups of a scenario among them."""
+    """Validated pairs with the columns of these metrics alone, the mean rank in the groups of a scenario among them."""
     head = [name for name in _NOT_METRICS if name in frame]
     return with_rank_mean(frame, scenario)[[*head, *names]]
 
@@ -77,14 +90,28 @@ def metrics_of(frame: pd.DataFrame) -> list[str]:
     return [str(name) for name in frame if name not in _NOT_METRICS]
 
 
-def kinds_of(frame: pd.DataFrame, scenario: str) -> dict[str, str]:
+def metric_kinds(frame: pd.DataFrame, scenario: str) -> dict[str, str]:
     """Metrics, then controls, each with its kind."""
     controls = [*controls_of(frame, scenario), "random"]
     return dict.fromkeys(metrics_of(frame), "metric") | dict.fromkeys(controls, "control")
 
 
 def with_rank_mean(frame: pd.DataFrame, scenario: str) -> pd.DataFrame:
-    """The frame with the metric that is made of others' ranks in the groups of a scenario."""
+    """The frame with the metric rank_mean, computed from the ranks of its parts in the groups of a scenario.
+
+    Args:
+        frame: One row per pair, with the columns source and target.
+        scenario: "fixed_target" or "fixed_source".
+
+    Returns:
+        The frame itself where rank_mean is a column or one of its parts is none.
+
+    Example:
+        >>> scores = {"gbc": [-1.0, -2.0, -3.0], "nleep": [-2.0, -1.0, -3.0]}
+        >>> frame = pd.DataFrame({"source": ["a", "b", "c"], "target": ["t", "t", "t"], **scores})
+        >>> with_rank_mean(frame, "fixed_target")["rank_mean"].tolist()
+        [-1.5, -1.5, -3.0]
+    """
     if "rank_mean" in frame or not set(PARTS) <= set(frame):
         return frame
     groups = frame.groupby(axes_of(scenario)[0])
@@ -103,8 +130,8 @@ def controls_of(frame: pd.DataFrame, scenario: str) -> dict[str, "pd.Series[floa
 def _mean_rank_elsewhere(frame: pd.DataFrame, group: str, item: str) -> "pd.Series[float]":
     """Rivals that an item beats minus rivals that beat it, in all groups but its own, per comparison: in [-1, 1].
 
-    That is the mean rank, put so that groups of unequal size can be added and an item that is nowhere else lies in the
-    middle (0). The sums are of whole numbers: equal means stay exactly equal, whatever the order of addition.
+    That is the mean rank, expressed so that groups of unequal size can be added and an item that is nowhere else lies
+    in the middle (0). The sums are of whole numbers: equal means stay exactly equal in any order of addition.
     """
     groups = frame.groupby(group)["miou"]
     size = groups.transform("size")
@@ -114,14 +141,16 @@ def _mean_rank_elsewhere(frame: pd.DataFrame, group: str, item: str) -> "pd.Seri
     return (lead_elsewhere / rivals_elsewhere.where(rivals_elsewhere > 0)).fillna(0.0)
 
 
-def _refuse_pair(pairs: pd.DataFrame, faulty: "pd.Series[bool]", message: str) -> None:
+def _reject_pairs(pairs: pd.DataFrame, faulty: "pd.Series[bool]", message: str) -> None:
     if faulty.any():
         first = pairs[faulty].iloc[0]
         raise ResultsError(f"pair {first['source']} -> {first['target']} {message}")
 
 
 def _known_metrics(pairs: pd.DataFrame) -> list[str]:
-    """Those of all columns, each of which must be a metric of this package: a seed would be ranked like any score."""
+    """All columns that could be metrics, each of which must be a known one: otherwise a seed would be ranked like a
+    score.
+    """
     names = metric_columns(pairs)
     unknown = [name for name in names if name not in METRICS]
     if {"metric", "score"} <= set(unknown):
@@ -155,14 +184,14 @@ def _named_metrics(pairs: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
 
 
 def _columns_of(pairs: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """The columns that metrics are read from or made of."""
+    """The columns that metrics are read or computed from."""
     made = _RANK_MEAN in names and _RANK_MEAN not in pairs
     columns = [name for name in names if not (made and name == _RANK_MEAN)]
     return [*dict.fromkeys([*columns, *(PARTS if made else ())])]
 
 
 def _finite(frame: pd.DataFrame, name: str) -> "pd.Series[float]":
-    """A column as float64, whatever type of numbers it has; raises ResultsError for a value that is no finite one."""
+    """A column as float64, of any type of numbers; raises ResultsError for a value that is not finite."""
     column = frame[name]
     if isinstance(column, pd.DataFrame):
         raise ResultsError(f"pairs: {column.shape[1]} columns are called {name!r}; keep one")
@@ -171,12 +200,12 @@ def _finite(frame: pd.DataFrame, name: str) -> "pd.Series[float]":
     faulty = numbers.isna() | (numbers.abs() == math.inf)
     if faulty.any():
         value = values[faulty].iloc[0]
-        _refuse_pair(frame, faulty, f"has {name} = {value!r}, not a finite number; redo the pair or drop its row")
+        _reject_pairs(frame, faulty, f"has {name} = {value!r}, not a finite number; redo the pair or drop its row")
     return numbers
 
 
 def _as_float(value: object) -> float:
-    """NaN for what is no number, a truth value among it."""
+    """The number as float; NaN for what is no number, such as a truth value."""
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
         return math.nan
     try:

@@ -154,7 +154,13 @@ def ranking_of(
 
 
 def parts_of(metric: str) -> tuple[str, ...]:
-    """The metrics that must be scored for a metric to decide: itself, or the parts of a combined metric.
+    """The metrics that must be scored for a metric to decide.
+
+    Args:
+        metric: One of `seg_transfer.metrics.METRICS`.
+
+    Returns:
+        The metric itself, or the parts of a combined metric.
 
     Example:
         >>> parts_of("gbc"), parts_of("rank_mean")

@@ -32,13 +32,41 @@ class TextTable:
 
 
 def ranking_sentences(ranking: Ranking) -> list[str]:
-    """Describe a ranking in sentences: which source to fine-tune, how certain that is, the cost, what was skipped."""
+    """Describe a ranking in sentences: which source to fine-tune, how certain that is, the cost, what was skipped.
+
+    Args:
+        ranking: Of the sources of a target.
+
+    Returns:
+        One sentence or two per entry.
+
+    Example:
+        >>> from seg_transfer.evaluation import ranking_of
+        >>> row = {"standard_error": None, "replicates": None, "seconds": 1.0, "n_images": 40, "n_observations": 4000}
+        >>> rows = {"a": {"gbc": {**row, "score": -9.0}}, "b": {"gbc": {**row, "score": -3.0}}}
+        >>> ranking_sentences(ranking_of("city", "gbc", rows, {}))[0]
+        'Fine-tune b: first of 2 for city by gbc.'
+    """
     skipped = [f"Skipped {name}: {reason}." for name, reason in ranking.skipped.items()]
     return [_advice(ranking), _certainty(ranking), _cost(ranking), *skipped]
 
 
 def ranking_text_tables(ranking: Ranking) -> list[TextTable]:
-    """The ranking as a table of text and, where it was computed, its stability as another."""
+    """The ranking as a table of text and, where it was computed, its stability as another.
+
+    Args:
+        ranking: Of the sources of a target.
+
+    Returns:
+        One table or two.
+
+    Example:
+        >>> from seg_transfer.evaluation import ranking_of
+        >>> row = {"standard_error": None, "replicates": None, "seconds": 1.0, "n_images": 40, "n_observations": 4000}
+        >>> rows = {"a": {"gbc": {**row, "score": -9.0}}, "b": {"gbc": {**row, "score": -3.0}}}
+        >>> ranking_text_tables(ranking_of("city", "gbc", rows, {}))[0].rows[0]
+        ['1', 'b', '-3', 'n/a', 'yes', '1.0']
+    """
     tables = [TextTable(f"Sources for {ranking.target}", *_ranking_cells(ranking), "source")]
     if ranking.stability is not None:
         cells = _stability_cells(ranking.stability)

@@ -1,4 +1,4 @@
-"""Does the verdict on metrics hold when the set-up of the experiment varies?"""
+"""Whether the verdict on metrics holds when the set-up of the experiment varies."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation._compare import signs
 from seg_transfer.evaluation._measures import Array, measures
-from seg_transfer.evaluation._pairs import axes_of, checked, with_rank_mean
+from seg_transfer.evaluation._pairs import axes_of, validate_pairs, with_rank_mean
 
 # The evaluation measures of the authors' release, in its order, and three more.
 RELEASED_MEASURES = ("tau_w", "kendall", "pearson", "rel_at_1")
@@ -32,8 +32,10 @@ def setup_stability(
     names: Sequence[str] = STABILITY_MEASURES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Stability of the ranking of metrics over experimental set-ups, Agostinelli et al., How stable are Transferability
-    Metrics evaluations?, ECCV 2022, section 4; here with fixed targets or with fixed sources.
+    """Stability of the ranking of metrics over experimental set-ups.
+
+    Agostinelli et al., "How stable are Transferability Metrics evaluations?", ECCV 2022, section 4; here with fixed
+    targets or with fixed sources.
 
     A set-up is a group (one target), a pool of items (a subset of the sources; the target's own dataset drops out of
     it) and one of seven evaluation measures. Its outcome is the ranking of the metrics by that measure. The stability
@@ -45,8 +47,8 @@ def setup_stability(
     takes the first.
 
     Args:
-        pairs: One row per pair.
-        scenario: Its groups, and the items that pools are made of.
+        pairs: One row per pair: source, target, miou, optionally n_target_classes, and a column per metric.
+        scenario: Its groups, and the items that pools consist of.
         metrics: As in `evaluate`.
         subset_sizes: Numbers of items in a pool, each in 2 .. all items. The release has 90 %, 15 of 17.
         n_subsets: Pools of each size, drawn without repetition; where no more than these exist, all of them.
@@ -57,18 +59,27 @@ def setup_stability(
 
     Returns:
         For every size one row over all metrics, whose ``first`` and ``second`` are "", then one row per unordered pair
-        of metrics. Columns: subset_size, n_subsets, first, second, then
-        stability_group, stability_items, stability_measure
-                        the stability to each component; in the row of a pair of metrics that of their order alone:
-                        the share of two set-ups that agree minus that of those that do not
-        n_setups        set-ups with an outcome for both metrics (for all metrics)
-        first_better, equal, second_better
-                        shares of these set-ups in [0, 1] (the winning set-ups of each metric); NaN in the row over all
+        of metrics. Columns:
+
+        * subset_size, n_subsets, first, second
+        * stability_group, stability_items, stability_measure: the stability to each component; in the row of a pair of
+          metrics that of their order alone: the share of two set-ups that agree minus that of those that do not
+        * n_setups: set-ups with an outcome for both metrics (for all metrics)
+        * first_better, equal, second_better: shares of these set-ups in [0, 1] (the winning set-ups of each metric);
+          NaN in the row over all
 
     Raises:
-        ResultsError: As `evaluate` does; fewer than two metrics; a size or number of subsets outside its range.
+        ResultsError: As in `evaluate`, or fewer than two metrics, or a size or number of subsets outside its range.
+
+    Example:
+        >>> scores = {"gbc": [-1.0, -3.0, -2.0], "leep": [-3.0, -1.0, -2.0]}
+        >>> miou = [0.6, 0.4, 0.5]
+        >>> pairs = pd.DataFrame({"source": ["a", "b", "c"], "target": ["t", "t", "t"], "miou": miou, **scores})
+        >>> table = setup_stability(pairs, subset_sizes=[2])
+        >>> table[["first", "second", "n_setups", "first_better"]].round(3).to_numpy().tolist()[1]
+        ['gbc', 'leep', 21, 0.857]
     """
-    frame, metrics = checked(pairs, metrics)
+    frame, metrics = validate_pairs(pairs, metrics)
     group, item = axes_of(scenario)
     if unknown := [name for name in names if name not in STABILITY_MEASURES]:
         raise ResultsError(

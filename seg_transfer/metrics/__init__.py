@@ -15,8 +15,8 @@ A metric of your own is an ordinary function in an installed package of yours, w
     [project.entry-points."seg_transfer.metrics"]
     contrast = "my_package.contrast:METRIC"
 
-Studies, commands and tables then treat it as one of ours. In a notebook, `register` makes a metric known to the
-running process alone.
+Studies, commands and tables then treat it like a built-in metric. In a notebook, `register` makes a metric known to
+the running process alone.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,14 +25,15 @@ from typing import Literal
 import numpy as np
 
 from seg_transfer.errors import ComputationError, ConfigError, ObservationsError
-from seg_transfer.metrics._base import Metric, Score, Scores, Statistics, scores_from_moments, single
+from seg_transfer.metrics._base import Metric, Score, Scores, Statistics, overall_score, scores_from_moments
+from seg_transfer.metrics._bhattacharyya import Covariance
 from seg_transfer.metrics._overlap import ClassOverlaps, GbcDifference, class_overlaps, deciding_classes
 from seg_transfer.metrics._registry import Registry
 from seg_transfer.observations import Observations, image_groups
 
 # isort: off
-# Our metrics, one line each, in the order in which they are listed: of features, of probabilities, of the source's own
-# images, of other metrics.
+# The built-in metrics, one line each, in the order in which they are listed: of features, of probabilities, of the
+# source's own images, of other metrics.
 from seg_transfer.metrics._gbc import METRIC as _GBC, gbc as gbc, log_negative_gbc as log_negative_gbc
 from seg_transfer.metrics._logme import METRIC as _LOGME, logme as logme
 from seg_transfer.metrics._h_score import METRIC as _H_SCORE, h_score as h_score
@@ -56,6 +57,7 @@ from seg_transfer.metrics._rank_mean import METRIC as _RANK_MEAN, rank_mean as r
 __all__ = [
     "METRICS",
     "ClassOverlaps",
+    "Covariance",
     "GbcDifference",
     "Metric",
     "Score",
@@ -69,19 +71,19 @@ __all__ = [
     "scores_from_moments",
 ]
 
-_OURS = {value.name: value for value in list(globals().values()) if isinstance(value, Metric)}
-# Every metric has its name from its function.
-__all__ += list(_OURS)
+_BUILT_IN = {value.name: value for value in list(globals().values()) if isinstance(value, Metric)}
+# Every metric is named after its function.
+__all__ += list(_BUILT_IN)
 
-_REGISTRY = Registry(_OURS)
+_REGISTRY = Registry(_BUILT_IN)
 METRICS: Mapping[str, Metric] = _REGISTRY
-"""All metrics by name, read-only: ours, then those of installed packages and those that `register` added."""
+"""All metrics by name, read-only: built-in ones, then those of installed packages and those that `register` added."""
 
 
 def register(metric: Metric) -> Metric:
-    """Make a metric of your own known to this process: `METRICS`, `score_all`, studies and tables then take it.
+    """Make a metric of your own known to this process: `METRICS`, `score_all`, studies and tables then include it.
 
-    Other processes do not know of it: name it as an entry point of a package for commands, workers and clusters.
+    Other processes do not know it: for commands, workers and clusters, name it as an entry point of a package.
 
     Args:
         metric: With a name that no other metric has. The same metric may be registered again, and one that was defined
@@ -109,21 +111,30 @@ def score_all(
 ) -> dict[str, Score]:
     """The scores of one pair by several metrics, with one pass over the features for all that they share.
 
-    Standard errors are those of the delete-a-group jackknife: the images present are dealt by rank into 10 groups (as
+    Standard errors are those of the delete-a-group jackknife: the images present are assigned by rank to 10 groups (as
     many as there are images, if fewer), and each group is left out in turn. Metrics made of sums over images are
-    computed anew for every group, where GBC keeps the PCA of the whole sample, and N-LEEP its PCA and mixture. The
-    others cost the whole computation once more for every group, and have a standard error only with ``"all"``. Without
+    recomputed for every group, where GBC keeps the PCA of the whole sample, and N-LEEP its PCA and mixture. The others
+    cost the whole computation once more for every group, and have a standard error only with ``"all"``. Without
     ``image_index``, or with one image, there are none.
 
     Args:
         observations: N observations of the pair.
-        names: of metrics in METRICS.
-        standard_errors: False saves their cost; "all" pays it for every metric.
+        names: Of metrics in METRICS.
+        standard_errors: False skips them; "all" computes them for every metric, whatever the cost.
+
+    Returns:
+        A `Score` by name, in the order of the names.
 
     Raises:
-        ConfigError: an unknown metric, or one that is made of several pairs' scores.
-        ObservationsError: a metric needs something that the observations lack.
-        ComputationError: a score is not a finite number.
+        ConfigError: A metric is unknown, or combines the scores of several pairs.
+        ObservationsError: A metric needs something that the observations lack.
+        ComputationError: A score is not a finite number.
+
+    Example:
+        >>> features, labels = np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1])
+        >>> scores = score_all(Observations(features, labels, image_index=np.array([0, 1, 0, 1])), ["h_score", "logme"])
+        >>> round(scores["h_score"].score, 12), len(scores["h_score"].replicates)
+        (0.8, 2)
     """
     chosen = {name: _named(name) for name in names}
     for metric in chosen.values():
@@ -152,28 +163,29 @@ def _check_needs(metric: Metric, observations: Observations) -> None:
             )
 
 
-def _score(metric: Metric, statistics: Statistics, at_any_cost: bool) -> Score:
+def _score(metric: Metric, statistics: Statistics, all_standard_errors: bool) -> Score:
     scores = metric.scores(statistics, **metric.settings)
-    if not np.isfinite(single(scores)):
+    score = overall_score(scores)
+    if not np.isfinite(score):
         raise ComputationError(
-            f"metric {metric.name} gives {single(scores)}, not a finite number; see whether the features are degenerate"
+            f"metric {metric.name} gives {score}, not a finite number; check whether the features are degenerate"
         )
-    if at_any_cost and not metric.additive:
-        scores += [_anew(metric, statistics, group) for group in statistics.left_out]
+    if all_standard_errors and not metric.additive:
+        scores += [_score_without(metric, statistics, group) for group in statistics.left_out]
     return Score(
-        single(scores),
+        overall_score(scores),
         _jackknife([score for score in scores[1:] if score is not None]),
         tuple(scores[1:]),
         _note(metric, len(statistics.observations.labels)),
     )
 
 
-def _anew(metric: Metric, statistics: Statistics, group: int) -> float | None:
-    """The score without one group, from the beginning."""
+def _score_without(metric: Metric, statistics: Statistics, group: int) -> float | None:
+    """The score without one group, recomputed from its observations."""
     if statistics.n_classes_without(group) < 2:
         return None
     kept = statistics.groups != group
-    return metric.scores(Statistics.ungrouped(statistics.observations.taken(kept)), **metric.settings)[0]
+    return metric.scores(Statistics.ungrouped(statistics.observations.subset(kept)), **metric.settings)[0]
 
 
 def _note(metric: Metric, n: int) -> str:

@@ -1,4 +1,4 @@
-"""What every metric is made of: statistics first, score second, and the same score without each group of images."""
+"""The parts of every metric: statistics first, the score second, and the score without each group of images."""
 
 import importlib.util
 import inspect
@@ -35,7 +35,7 @@ class Metric:
         version: Of its code, part of content keys too: raise it whenever the code gives other values.
         additive: Whether ``scores`` gives the score without each group of images too, from sums over images. If not,
             it gives the score alone.
-        extra: The optional library that one of our metrics needs; the extra of the same name installs it.
+        extra: The optional library that a built-in metric needs; the extra of the same name installs it.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Metric:
 
     @property
     def installed(self) -> bool:
-        """Whether the library that it needs beyond the package's own is there."""
+        """Whether the optional library that it needs is installed."""
         return not self.extra or importlib.util.find_spec(self.extra) is not None
 
     @property
@@ -104,7 +104,7 @@ class Metric:
 
     @property
     def key_parts(self) -> dict[str, object]:
-        """Its part in the content key of a score: settings, version and, of a metric from outside, its package."""
+        """Its part in the content key of a score: settings, version and, of an external metric, its package."""
         package = {} if self.package == __name__.partition(".")[0] else {"package": self.package}
         return {"settings": dict(self.settings), "version": self.version, **package}
 
@@ -135,10 +135,13 @@ def _settings_of(name: str, function: Callable[..., float]) -> dict[str, Setting
 class Score:
     """One number for one pair, with its uncertainty.
 
-    ``standard_error``: delete-a-group jackknife over groups of images; None where it was not asked for or fewer than
-    two groups can be left out. ``replicates``: the score without each group in turn, from which the standard error of a
-    *difference* of two sources follows; None for a group without which fewer than two classes are left. ``note``: what
-    a reader of the number should know, such as on how many of the observations a model was fitted.
+    Attributes:
+        score: Higher is better.
+        standard_error: Delete-a-group jackknife over groups of images; None where it was not asked for or fewer than
+            two groups can be left out.
+        replicates: The score without each group in turn, from which the standard error of a *difference* of two sources
+            follows; None for a group without which fewer than two classes are left.
+        note: What a reader of the number should know, such as on how many of the observations a model was fitted.
     """
 
     score: float
@@ -149,9 +152,11 @@ class Score:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What the metrics of one pair share: observations, the group (N,) of each, and moments computed on first use.
+    """What the metrics of one pair share: observations, their groups, and moments that are computed on first use.
 
-    One group means that no standard errors are wanted.
+    Attributes:
+        observations: N observations of the pair.
+        groups: (N,), the group of each observation, 0 .. n_groups - 1; one group where no standard errors are wanted.
     """
 
     observations: Observations
@@ -178,7 +183,7 @@ class Statistics:
 
     @cached_property
     def class_moments(self) -> MomentStatistics | None:
-        """The moments of every class by itself: where there is one group, and where they are small."""
+        """The moments of every class separately: only where there is one group and they need little memory."""
         features, n_classes = self.observations.features, len(self.observations.classes)
         if features is None or self.n_groups > 1 or 8 * n_classes * features.shape[1] ** 2 > CLASS_MOMENTS_BYTES:
             return None
@@ -202,33 +207,49 @@ class Statistics:
 
 
 def scores_from_moments(statistics: Statistics, score: Callable[[Moments], float]) -> Scores:
-    """The scores of a metric that is a function of the moments alone."""
+    """The scores of an additive metric that is a function of the moments alone.
+
+    Args:
+        statistics: Of the observations.
+        score: From the moments of some observations to their score.
+
+    Returns:
+        The score of all observations, then the score without each group of images in turn; None for a group without
+        which fewer than two classes are left.
+
+    Example:
+        >>> observations = Observations(np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 1, 0, 1]))
+        >>> statistics = Statistics(observations, groups=np.array([0, 0, 1, 1]))
+        >>> [float(score) for score in scores_from_moments(statistics, lambda moments: moments.mean[0])]
+        [3.0, 5.0, 1.0]
+    """
     without = [None if moments is None else score(moments) for moments in statistics.replicates]
     return [score(statistics.total), *without]
 
 
-def single(scores: Scores) -> float:
-    """The score of all observations; they have two classes, so there is one."""
+def overall_score(scores: Scores) -> float:
+    """The score of all observations, which is never None: they have two classes."""
     assert scores[0] is not None
     return scores[0]
 
 
 def features_of(statistics: Statistics) -> npt.NDArray[np.generic]:
-    """The features, which a metric that declares its need of them is never without."""
+    """The features; a metric that declares that it needs them always has them."""
     assert statistics.observations.features is not None
     return statistics.observations.features
 
 
 def source_probs_of(statistics: Statistics) -> npt.NDArray[np.generic]:
-    """The source's probabilities, which a metric that declares its need of them is never without."""
+    """The source's probabilities; a metric that declares that it needs them always has them."""
     assert statistics.observations.source_probs is not None
     return statistics.observations.source_probs
 
 
 def source_images_of(observations: Observations) -> Observations:
-    """The observations of the source's own images, for a metric that declares its need of them.
+    """The observations of the source's own images, for a metric that declares that it needs them.
 
-    Raises ObservationsError if they cannot be compared with the target's.
+    Raises:
+        ObservationsError: They cannot be compared with the target's.
     """
     source = observations.source_images
     assert observations.features is not None
@@ -240,25 +261,26 @@ def source_images_of(observations: Observations) -> Observations:
     if source.features.shape[1] != observations.features.shape[1]:
         raise ObservationsError(
             f"features have {observations.features.shape[1]} channels and those of source_images "
-            f"{source.features.shape[1]}; both must come from the same source: extract them anew"
+            f"{source.features.shape[1]}; both must come from the same source: extract them again"
         )
     return source
 
 
-def thinned_features(
+def subsampled_features(
     observations: Observations, max_observations: int, seed: int
 ) -> tuple[npt.NDArray[np.generic], IntArray]:
-    """The features and class numbers of no more than so many observations, as many from every image as from any other.
+    """The features and class numbers of at most ``max_observations``, equally many from every image.
 
-    Raises ConfigError for a number that makes no two classes.
+    Raises:
+        ConfigError: So few observations cannot hold two classes.
     """
-    require(max_observations >= 2, "max_observations", max_observations, "2 or more")
-    thinned = observations.thinned(max_observations, seed)
-    assert thinned.features is not None
-    return thinned.features, thinned.codes
+    check_setting(max_observations >= 2, "max_observations", max_observations, "2 or more")
+    chosen = observations.subsample(max_observations, seed)
+    assert chosen.features is not None
+    return chosen.features, chosen.codes
 
 
-def require(rule: bool, setting: str, value: object, allowed: str) -> None:
+def check_setting(rule: bool, setting: str, value: object, allowed: str) -> None:
     """Raises ConfigError for a metric setting outside its range."""
     if not rule:
         raise ConfigError(f"metric setting {setting} is {value!r}; it must be {allowed}")

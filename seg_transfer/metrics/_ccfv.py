@@ -1,4 +1,4 @@
-"""CC-FV: classes that look alike from image to image, in features that are spread widely."""
+"""CC-FV: classes that look alike from image to image, in features that are widely spread."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -11,8 +11,8 @@ from scipy.sparse import csr_array
 from scipy.spatial.distance import cdist, pdist
 
 from seg_transfer.errors import ObservationsError
-from seg_transfer.metrics._base import Metric, Scores, Statistics, require, single
-from seg_transfer.observations import FloatArray, IntArray, Observations, drawn_order
+from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting, overall_score
+from seg_transfer.observations import FloatArray, IntArray, Observations, random_order
 
 # What keeps the logarithm finite where features do not vary at all.
 SMALLEST = 1e-12
@@ -30,42 +30,51 @@ def ccfv(
     pixels_per_class: int = 20,
     seed: int = 0,
 ) -> float:
-    """Class consistency and feature variety, Yang et al., "Pick the Best Pre-trained Model: Towards Transferability
-    Estimation for Medical Image Segmentation", MICCAI 2023: log(F_v / C_cons) of the features before the classifier.
+    """Class consistency and feature variety, log(F_v / C_cons), of the features before the classifier.
 
-    C_cons is the mean, over all classes and all pairs of images that hold the class, of the Wasserstein distance of the
-    class's observations in one image from those in the other. F_v is the mean over images of 1 / E, where E is the
-    hyperspherical energy: the mean of 1 / |u - v| over pairs of different observations of the image, each scaled to
-    length 1.
+    Yang et al., "Pick the Best Pre-trained Model: Towards Transferability Estimation for Medical Image Segmentation",
+    MICCAI 2023. C_cons is the mean, over all classes and all pairs of images that hold the class, of the Wasserstein
+    distance of the class's observations in one image from those in the other. F_v is the mean over images of 1 / E,
+    where E is the hyperspherical energy: the mean of 1 / |u - v| over pairs of different observations of the image,
+    each scaled to length 1.
 
     Choices where the paper leaves them open: images at even distances through the sample; of every class at most
     ``pixels_per_class`` observations of an image, for both parts; the first Wasserstein distance, exact, with the
     Euclidean distance; the energy as a mean, not a sum, so that images with few observations count alike. The paper
-    takes the mean of the same number over several layers of the decoder; an observation has one. An image whose
-    observations all have the same features has no variety.
+    averages the same number over several layers of the decoder; an observation has one. An image whose observations all
+    have the same features has no variety.
 
     Args:
         features: (N, D).
         labels: (N,) integers.
         image_index: (N,) integers, the image of each observation.
-        max_images: no more are used.
-        pixels_per_class: of one image and class no more are used.
-        seed: of their choice.
+        max_images: At most this many images are used.
+        pixels_per_class: At most this many observations of one image and class are used.
+        seed: Of their choice.
 
     Returns:
         A number in (-inf, inf); higher is better. The scale of the features matters.
 
     Raises:
-        ObservationsError: NaN or infinite features, fewer than two classes or observations, no class in two images.
-        ConfigError: a setting outside its range.
+        ObservationsError: The features hold NaN or infinite values, there are fewer than two classes or observations,
+            or no class is in two images.
+        ConfigError: A setting is outside its range.
+
+    Example:
+        Unit vectors sqrt(2) apart in both images, and every class at distance 2 from itself in the other image.
+
+        >>> features = np.array([[1.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 3.0]])
+        >>> score = ccfv(features, np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]))
+        >>> bool(np.isclose(score, np.log(np.sqrt(2) / 2)))
+        True
     """
     statistics = Statistics.ungrouped(Observations(features, labels, image_index=image_index))
-    return single(_scores(statistics, max_images=max_images, pixels_per_class=pixels_per_class, seed=seed))
+    return overall_score(_scores(statistics, max_images=max_images, pixels_per_class=pixels_per_class, seed=seed))
 
 
 def _scores(statistics: Statistics, *, max_images: int, pixels_per_class: int, seed: int) -> Scores:
-    require(max_images >= 2, "max_images", max_images, "2 or more")
-    require(pixels_per_class >= 1, "pixels_per_class", pixels_per_class, "1 or more")
+    check_setting(max_images >= 2, "max_images", max_images, "2 or more")
+    check_setting(pixels_per_class >= 1, "pixels_per_class", pixels_per_class, "1 or more")
     x, codes, images = _chosen(statistics.observations, max_images, pixels_per_class, seed)
     variety = float(np.mean([_variety(x[images == image]) for image in np.unique(images)]))
     distances = [
@@ -86,7 +95,7 @@ def _chosen(
     assert observations.image_index is not None
     present, images = np.unique(observations.image_index, return_inverse=True)
     used = np.unique(np.linspace(0, len(present) - 1, max_images).round())
-    _, place = drawn_order(images * len(observations.classes) + observations.codes, seed)
+    _, place = random_order(images * len(observations.classes) + observations.codes, seed)
     rows = np.flatnonzero(np.isin(images, used) & (place < pixels_per_class))
     return observations.features[rows].astype(np.float64), observations.codes[rows], images[rows].astype(np.int64)
 

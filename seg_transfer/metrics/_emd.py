@@ -1,4 +1,4 @@
-"""EMD: how little the source's class means must be moved to become those of the target."""
+"""EMD: how far the source's class means must be moved to become those of the target."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from seg_transfer.metrics._base import (
     Metric,
     Scores,
     Statistics,
-    require,
+    check_setting,
+    overall_score,
     scores_from_moments,
-    single,
     source_images_of,
 )
 from seg_transfer.observations import Moments, MomentStatistics, Observations
@@ -26,12 +26,12 @@ def emd(
     *,
     gamma: float = 0.01,
 ) -> float:
-    """Domain similarity by the earth mover's distance, Cui et al., "Large Scale Fine-Grained Categorization and
-    Domain-Specific Transfer Learning", CVPR 2018: exp(-gamma EMD) between the class means of the source's own images
-    and those of the target, each weighted by its share of the observations, at the cost of their Euclidean distance.
+    """Domain similarity by the earth mover's distance, exp(-gamma EMD).
 
-    The paper's classes are weighted by their images; here by the observations, of which a class-balanced pixel sample
-    draws as many from each class of an image.
+    Cui et al., "Large Scale Fine-Grained Categorization and Domain-Specific Transfer Learning", CVPR 2018. The distance
+    is between the class means of the source's own images and those of the target, each weighted by its share of the
+    observations, at the cost of their Euclidean distance. The paper weights classes by their images; here observations
+    count, and a class-balanced pixel sample draws equally many from each class of an image.
 
     Args:
         features: (N, D).
@@ -44,15 +44,23 @@ def emd(
         A number in (0, 1]; higher is better.
 
     Raises:
-        ObservationsError: NaN or infinite features, fewer than two classes or observations, sides of different width.
-        ConfigError: a setting outside its range.
+        ObservationsError: Features hold NaN or infinite values, there are fewer than two classes or observations, or
+            the sides differ in width.
+        ConfigError: A setting is outside its range.
+
+    Example:
+        Both class means differ by 1: the score is exp(-0.01).
+
+        >>> features, labels = np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1])
+        >>> round(emd(features, labels, features + 1, labels), 4)
+        0.99
     """
     observations = Observations(features, labels, source_images=Observations(source_features, source_labels))
-    return single(_scores(Statistics.ungrouped(observations), gamma=gamma))
+    return overall_score(_scores(Statistics.ungrouped(observations), gamma=gamma))
 
 
 def _scores(statistics: Statistics, *, gamma: float) -> Scores:
-    require(gamma > 0, "gamma", gamma, "above 0")
+    check_setting(gamma > 0, "gamma", gamma, "above 0")
     own = MomentStatistics.of(source_images_of(statistics.observations)).total()
     return scores_from_moments(statistics, lambda moments: float(np.exp(-gamma * earth_movers_distance(moments, own))))
 

@@ -1,20 +1,20 @@
-"""H-score: how much of the features' variance tells the classes apart."""
+"""H-score: the share of the features' variance that separates the classes."""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, scores_from_moments, single
-from seg_transfer.metrics._separation import between, inverse_trace, live
+from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, scores_from_moments
+from seg_transfer.metrics._separation import between_class_rows, inverse_trace, varying_channels
 from seg_transfer.observations import Moments, Observations
 
 
 def h_score(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
-    """tr(cov(f)^+ cov(E[f | y])), the H-score of Bao et al., "An Information-Theoretic Approach to Transferability in
-    Task Transfer Learning", ICIP 2019.
+    """H-score, tr(cov(f)^+ cov(E[f | y])).
 
-    Both covariances are divided by N. Channels that do not vary are dropped, the others scaled to unit variance.
+    Bao et al., "An Information-Theoretic Approach to Transferability in Task Transfer Learning", ICIP 2019. Both
+    covariances are divided by N. Channels that do not vary are dropped, the others scaled to unit variance.
 
     Args:
         features: (N, D).
@@ -24,12 +24,16 @@ def h_score(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) ->
         A number in [0, min(D, C - 1)]; higher is better.
 
     Raises:
-        ObservationsError: NaN or infinite features, fewer than two classes or observations.
+        ObservationsError: The features hold NaN or infinite values, or there are fewer than two classes or
+            observations.
 
-    >>> round(h_score(np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1])), 12)
-    0.8
+    Example:
+        Variance 5, of which (1 - 3)^2 = 4 lies between the class means 1 and 5.
+
+        >>> round(h_score(np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1])), 12)
+        0.8
     """
-    return single(_scores(Statistics.ungrouped(Observations(features, labels))))
+    return overall_score(_scores(Statistics.ungrouped(Observations(features, labels))))
 
 
 def _scores(statistics: Statistics) -> Scores:
@@ -37,7 +41,7 @@ def _scores(statistics: Statistics) -> Scores:
 
 
 def _score(moments: Moments) -> float:
-    return inverse_trace(moments.covariance, between(moments), live(moments))
+    return inverse_trace(moments.covariance, between_class_rows(moments), varying_channels(moments))
 
 
 METRIC = Metric(

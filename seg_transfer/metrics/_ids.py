@@ -1,4 +1,4 @@
-"""IDS: how near the source's own images the target's images lie."""
+"""IDS: how close the target's images are to the source's own images."""
 
 from typing import Any
 
@@ -12,13 +12,12 @@ from seg_transfer.observations import FloatArray, check_matrix
 
 
 def ids(image_embeddings: npt.NDArray[Any], source_image_embeddings: npt.NDArray[Any]) -> float:
-    """Image domain similarity, Mensink et al., "Factors of Influence for Transfer Learning across Diverse Appearance
-    Domains and Task Types", TPAMI 2021: minus the mean Euclidean distance from every image of the target to the nearest
-    of the source's own images.
+    """Image domain similarity: minus the mean distance from the target's images to the nearest source images.
 
-    The paper embeds all images by one model that was trained on several sources. Here an image's embedding is the mean
-    of the given source's features over the whole image, so that scores of different sources are in their own units.
-    The more images the source has, the nearer the nearest is.
+    Mensink et al., "Factors of Influence for Transfer Learning across Diverse Appearance Domains and Task Types", TPAMI
+    2021. The distance is Euclidean. The paper embeds all images by one model that was trained on several sources. Here
+    an image's embedding is the mean of the given source's features over the whole image, so that scores of different
+    sources are in their own units. The more images the source has, the closer the nearest one is.
 
     Args:
         image_embeddings: (M, D), one row per image of the target.
@@ -28,10 +27,11 @@ def ids(image_embeddings: npt.NDArray[Any], source_image_embeddings: npt.NDArray
         A number in (-inf, 0], in the units of the features; higher is better.
 
     Raises:
-        ObservationsError: NaN or infinite values, no image, sides of different width.
+        ObservationsError: A value is NaN or infinite, a side has no image, or the sides differ in width.
 
-    >>> ids(np.array([[0.0, 0.0], [3.0, 4.0]]), np.array([[0.0, 1.0], [3.0, 0.0]]))
-    -2.5
+    Example:
+        >>> ids(np.array([[0.0, 0.0], [3.0, 4.0]]), np.array([[0.0, 1.0], [3.0, 0.0]]))
+        -2.5
     """
     return -float(nearest(image_embeddings, source_image_embeddings).mean())
 
@@ -45,7 +45,7 @@ def nearest(image_embeddings: npt.NDArray[Any], source_image_embeddings: npt.NDA
     if target.shape[1] != source.shape[1]:
         raise ObservationsError(
             f"image_embeddings have {target.shape[1]} channels and source_image_embeddings {source.shape[1]}; "
-            "both must come from the same source: extract them anew"
+            "both must come from the same source: extract them again"
         )
     distances: FloatArray = cdist(target, source).min(axis=1)
     return distances

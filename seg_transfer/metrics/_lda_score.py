@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, scores_from_moments, single
-from seg_transfer.metrics._separation import EPSILON, between, inverse_trace
+from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, scores_from_moments
+from seg_transfer.metrics._separation import EPSILON, between_class_rows, inverse_trace
 from seg_transfer.observations import Moments, Observations
 
 # What is left of a variance when two sums of equal size are subtracted.
@@ -14,12 +14,12 @@ ROUNDING = 1e-13
 
 
 def lda_score(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
-    """tr(S_w^+ S_b), the trace criterion of Fisher's discriminant analysis, Fukunaga, "Introduction to Statistical
-    Pattern Recognition", 1990.
+    """The trace criterion of Fisher's discriminant analysis, tr(S_w^+ S_b).
 
-    S_w and S_b are the scatter within and between the classes, both divided by N. The inverse is that of Moore and
-    Penrose in the units of the features: a direction in which no class varies counts nothing, even where it separates
-    the classes perfectly (there are always such directions when D > N - C).
+    Fukunaga, "Introduction to Statistical Pattern Recognition", 1990. S_w and S_b are the scatter within and between
+    the classes, both divided by N. The inverse is that of Moore and Penrose in the units of the features: a direction
+    in which no class varies counts nothing, even where it separates the classes perfectly (there are always such
+    directions when D > N - C).
 
     Args:
         features: (N, D).
@@ -29,12 +29,16 @@ def lda_score(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) 
         A number >= 0; higher is better.
 
     Raises:
-        ObservationsError: NaN or infinite features, fewer than two classes or observations.
+        ObservationsError: The features hold NaN or infinite values, or there are fewer than two classes or
+            observations.
 
-    >>> round(lda_score(np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1])), 9)
-    4.0
+    Example:
+        Scatter 4 between the class means 1 and 5, and 1 within the classes.
+
+        >>> round(lda_score(np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1])), 9)
+        4.0
     """
-    return single(_scores(Statistics.ungrouped(Observations(features, labels))))
+    return overall_score(_scores(Statistics.ungrouped(Observations(features, labels))))
 
 
 def _scores(statistics: Statistics) -> Scores:
@@ -42,7 +46,7 @@ def _scores(statistics: Statistics) -> Scores:
 
 
 def _score(moments: Moments) -> float:
-    rows = between(moments)
+    rows = between_class_rows(moments)
     within = moments.covariance - rows.T @ rows
     total = np.diag(moments.covariance)
     varies = np.diag(within) > np.maximum(ROUNDING * total, (EPSILON * moments.mean) ** 2)

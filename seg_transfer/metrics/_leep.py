@@ -6,17 +6,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, single, source_probs_of
+from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, source_probs_of
 from seg_transfer.observations import FloatArray, IntArray, Observations, add_by_key, keyed_blocks
 
 Blocks = Iterable[tuple[FloatArray, IntArray]]
 
 
 def leep(source_probs: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
-    """Log expected empirical prediction, Nguyen et al., "LEEP", ICML 2020.
+    """Log expected empirical prediction.
 
-    1/N sum_i log sum_z P(y_i | z) p_i(z), with P(y | z) = J(y, z) / sum_y J(y, z) and J(y, z) the mean of p_i(z) over
-    all observations, those of other labels counted as zero. A source class z that no observation gives any probability
+    Nguyen et al., "LEEP: A New Measure to Evaluate Transferability of Learned Representations", ICML 2020: 1/N sum_i
+    log sum_z P(y_i | z) p_i(z), with P(y | z) = J(y, z) / sum_y J(y, z) and J(y, z) the mean of p_i(z) over all
+    observations, those of other labels counted as zero. A source class z to which no observation gives any probability
     contributes nothing.
 
     Args:
@@ -24,15 +25,16 @@ def leep(source_probs: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -
         labels: (N,) integers.
 
     Returns:
-        A number in (-inf, 0]; higher is better.
+        A number in (-inf, 0], in nats; higher is better.
 
     Raises:
-        ObservationsError: rows that are no distribution, fewer than two classes or observations.
+        ObservationsError: A row is no distribution, or there are fewer than two classes or observations.
 
-    >>> leep(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.array([3, 3, 8]))
-    0.0
+    Example:
+        >>> leep(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.array([3, 3, 8]))
+        0.0
     """
-    return single(_scores(Statistics.ungrouped(Observations(None, labels, source_probs))))
+    return overall_score(_scores(Statistics.ungrouped(Observations(None, labels, source_probs))))
 
 
 def _scores(statistics: Statistics) -> Scores:
@@ -87,7 +89,12 @@ def _log_sums(
 ) -> FloatArray:
     """(n_groups, R): per group, the sum over its observations of log sum_z P(y_i | z) p_i(z), for R sets of P(y | z).
 
-    ``conditionals``: (C, R, Z). Minus infinity where a set was made without the only group that holds a class.
+    Minus infinity where a set was made without the only group that holds a class.
+
+    Args:
+        statistics: Labels and groups.
+        probabilities: As in `leep_scores`.
+        conditionals: (C, R, Z), P(y | z).
     """
     n_classes, n_sets, _ = conditionals.shape
     totals = np.zeros((n_classes * statistics.n_groups, n_sets))

@@ -1,4 +1,4 @@
-"""LogME: the evidence for a linear-Gaussian model of every class from the features."""
+"""LogME: the evidence for a linear-Gaussian model of every class given the features."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, scores_from_moments, single
+from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, scores_from_moments
 from seg_transfer.observations import FloatArray, Moments, Observations
 
 # The reference implementation's constant in both denominators: a Gamma prior exp(-1e-5 x / 2) on either precision. It
@@ -21,8 +21,8 @@ LARGE_OFFSET = 1e3
 def logme(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]], *, converged: bool = False) -> float:
     """Mean over classes of the maximum log evidence per observation of a Bayesian linear model of the one-hot column.
 
-    The model of class c is y_c = F w + noise, w ~ N(0, I / alpha), noise ~ N(0, I / beta), F the raw features; alpha
-    and beta maximise the evidence, You et al., "LogME: Practical Assessment of Pre-trained Models for Transfer
+    The model of class c is y_c = F w + noise, w ~ N(0, I / alpha), noise ~ N(0, I / beta), with F the raw features.
+    Alpha and beta maximize the evidence: You et al., "LogME: Practical Assessment of Pre-trained Models for Transfer
     Learning", ICML 2021, by the fixed point of t = alpha / beta of the extended version, "Ranking and Tuning
     Pre-trained Models", JMLR 2022.
 
@@ -30,21 +30,33 @@ def logme(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]], *, c
         features: (N, D).
         labels: (N,) integers.
         converged: False: at most 11 steps, or until alpha / beta changes by less than 1e-3, and the evidence is that of
-            the last step's residual, as in the reference implementation; True: until it changes by less than 1e-10.
+            the last step's residual, as in the reference implementation. True: until it changes by less than 1e-10.
 
     Returns:
         Any real number; higher is better.
 
     Raises:
-        ObservationsError: NaN or infinite features, fewer than two classes or observations.
+        ObservationsError: The features hold NaN or infinite values, or there are fewer than two classes or
+            observations.
+
+    Example:
+        >>> features, labels = np.array([[1.0, 0.1], [1.0, 0.0], [0.0, 1.0], [0.1, 1.0]]), np.array([0, 0, 1, 1])
+        >>> logme(features, labels) > logme(features[[0, 2, 1, 3]], labels)
+        True
     """
-    return single(_scores(Statistics.ungrouped(Observations(features, labels)), converged=converged))
+    return overall_score(_scores(Statistics.ungrouped(Observations(features, labels)), converged=converged))
 
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """``eigenvalues`` (K,): of F^T F, those above zero. ``fits`` (C, K): squared length of each one-hot column along
-    each left singular vector of F. ``residuals`` (C,): what no direction of the features explains."""
+    """What the evidence depends on.
+
+    Attributes:
+        n: Number of observations.
+        eigenvalues: (K,), of F^T F, those above zero.
+        fits: (C, K), squared length of each one-hot column along each left singular vector of F.
+        residuals: (C,), what no direction of the features explains.
+    """
 
     n: int
     eigenvalues: FloatArray
@@ -89,7 +101,7 @@ def _raw_spectrum(raw: Moments, moments: Moments) -> tuple[FloatArray, FloatArra
 
 
 def _evidence(problem: _Problem, steps: int, tolerance: float) -> FloatArray:
-    """(C,) log evidence per observation; every class starts afresh at alpha = beta = 1 and stops by itself."""
+    """(C,) log evidence per observation; every class starts at alpha = beta = 1 and stops by itself."""
     ratios = np.ones(len(problem.residuals))
     evidence = np.empty_like(ratios)
     moving = np.arange(len(ratios))

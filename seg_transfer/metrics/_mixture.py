@@ -1,4 +1,4 @@
-"""Gaussian mixtures with full covariances, fitted by expectation maximisation (Dempster, Laird and Rubin, 1977)."""
+"""Gaussian mixtures with full covariances, fitted by expectation maximization (Dempster, Laird and Rubin, 1977)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,13 @@ BLOCK_ROWS = 1024
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """``weights``: (K,), their sum is 1. ``means``: (K, d). ``covariances``: (K, d, d)."""
+    """A Gaussian mixture with K components in d dimensions.
+
+    Attributes:
+        weights: (K,), with sum 1.
+        means: (K, d).
+        covariances: (K, d, d).
+    """
 
     weights: FloatArray
     means: FloatArray
@@ -27,10 +33,10 @@ class Mixture:
 
 
 def fit(z: FloatArray, n_components: int, floor: float, rng: np.random.Generator) -> Mixture:
-    """A mixture for z, (n, d), d small and z centred; ``floor`` is added to all variances of every component.
+    """A mixture for z, (n, d), d small and z centered; ``floor`` is added to all variances of every component.
 
-    It starts from a partition by 30 steps of k-means, itself started by k-means++ (Arthur and Vassilvitskii, 2007).
-    It ends after 100 steps of EM or when a step adds less than 1e-3 to the mean log-likelihood.
+    The start is a partition by at most 30 steps of k-means from a k-means++ start (Arthur and Vassilvitskii, 2007). EM
+    ends after 100 steps or when a step adds less than 1e-3 to the mean log-likelihood.
     """
     mixture, before = from_partition(z, _partition(z, n_components, rng), n_components, floor), -np.inf
     for _ in range(EM_STEPS):
@@ -51,13 +57,13 @@ def step(mixture: Mixture, z: FloatArray, floor: float) -> tuple[Mixture, float]
         likelihoods.append(logs.sum())
         return posterior
 
-    return _maximise(z, responsibilities, floor), float(sum(likelihoods) / len(z))
+    return _maximize(z, responsibilities, floor), float(sum(likelihoods) / len(z))
 
 
 def from_partition(z: FloatArray, parts: npt.NDArray[np.int64], n_components: int, floor: float) -> Mixture:
     """The mixture of the parts as they are; ``parts``: (n,) in 0 .. n_components - 1."""
     one_hot = np.eye(n_components)
-    return _maximise(z, lambda rows, _: one_hot[parts[rows]], floor)
+    return _maximize(z, lambda rows, _: one_hot[parts[rows]], floor)
 
 
 def posterior(mixture: Mixture) -> Callable[[FloatArray], FloatArray]:
@@ -99,15 +105,17 @@ def _posterior(
     return densities, (highest + np.log(sums))[:, 0]
 
 
-def _maximise(z: FloatArray, responsibilities: Callable[[slice, FloatArray], FloatArray], floor: float) -> Mixture:
+def _maximize(z: FloatArray, responsibilities: Callable[[slice, FloatArray], FloatArray], floor: float) -> Mixture:
     """The mixture that fits best, given responsibilities (rows, K) for any rows and their `_squares`."""
     width = z.shape[1]
     counts, sums, products = np.zeros(1), np.zeros((1, 1)), np.zeros((1, 1))
     for start in range(0, len(z), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
         squares = _squares(z[rows])
-        held = responsibilities(rows, squares)
-        counts, sums, products = counts + held.sum(axis=0), sums + held.T @ z[rows], products + held.T @ squares
+        posteriors = responsibilities(rows, squares)
+        counts = counts + posteriors.sum(axis=0)
+        sums = sums + posteriors.T @ z[rows]
+        products = products + posteriors.T @ squares
     # An empty component stays finite, with a weight that is nothing.
     counts = counts + 10 * np.finfo(np.float64).eps
     means = sums / counts[:, None]
@@ -126,32 +134,32 @@ def _squares(z: FloatArray) -> FloatArray:
 
 
 def _partition(z: FloatArray, n_parts: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    centres = _spread_centres(z, n_parts, rng)
-    nearest = _nearest(z, centres)
+    centers = _kmeans_plus_plus(z, n_parts, rng)
+    nearest = _nearest(z, centers)
     for _ in range(LLOYD_STEPS):
         before, counts = nearest, np.bincount(nearest, minlength=n_parts)[:, None]
         sums = np.stack([np.bincount(nearest, channel, minlength=n_parts) for channel in z.T], axis=1)
-        centres = np.divide(sums, counts, out=centres, where=counts > 0)
-        nearest = _nearest(z, centres)
+        centers = np.divide(sums, counts, out=centers, where=counts > 0)
+        nearest = _nearest(z, centers)
         if np.array_equal(nearest, before):
             break
     return nearest
 
 
-def _spread_centres(z: FloatArray, n_centres: int, rng: np.random.Generator) -> FloatArray:
-    """k-means++: every next centre is a row, drawn by its squared distance to the centres before it."""
-    centres = np.empty((n_centres, z.shape[1]))
+def _kmeans_plus_plus(z: FloatArray, n_centers: int, rng: np.random.Generator) -> FloatArray:
+    """k-means++: every next center is a row, drawn by its squared distance to the centers before it."""
+    centers = np.empty((n_centers, z.shape[1]))
     distances = np.ones(len(z))
-    for k in range(n_centres):
+    for k in range(n_centers):
         reached = np.cumsum(distances)
         chosen = np.searchsorted(reached, rng.random() * reached[-1], side="right")
-        centres[k] = z[min(int(chosen), len(z) - 1)]
-        to_centre = ((z - centres[k]) ** 2).sum(axis=1)
+        centers[k] = z[min(int(chosen), len(z) - 1)]
+        to_centre = ((z - centers[k]) ** 2).sum(axis=1)
         distances = to_centre if k == 0 else np.minimum(distances, to_centre)
-    return centres
+    return centers
 
 
-def _nearest(z: FloatArray, centres: FloatArray) -> npt.NDArray[np.int64]:
-    halves = (centres**2).sum(axis=1) / 2
+def _nearest(z: FloatArray, centers: FloatArray) -> npt.NDArray[np.int64]:
+    halves = (centers**2).sum(axis=1) / 2
     blocks = [z[start : start + BLOCK_ROWS] for start in range(0, len(z), BLOCK_ROWS)]
-    return np.concatenate([np.argmin(halves - block @ centres.T, axis=1) for block in blocks])
+    return np.concatenate([np.argmin(halves - block @ centers.T, axis=1) for block in blocks])

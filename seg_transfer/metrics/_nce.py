@@ -1,4 +1,4 @@
-"""NCE: how much the source's predicted class tells about the target's label."""
+"""NCE: how much the source's predicted class says about the target's label."""
 
 from typing import Any
 
@@ -6,13 +6,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import xlogy
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, single, source_probs_of
+from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, source_probs_of
 from seg_transfer.observations import IntArray, Observations
 
 
 def nce(source_probs: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
-    """Negative conditional entropy -H(Y | Z), Tran et al., "Transferability and Hardness of Supervised Classification
-    Tasks", ICCV 2019, with Z the class to which the source gives the highest probability (the first of equal ones).
+    """Negative conditional entropy, -H(Y | Z).
+
+    Tran et al., "Transferability and Hardness of Supervised Classification Tasks", ICCV 2019, with Z the class to which
+    the source gives the highest probability (the first of equal ones).
 
     Args:
         source_probs: (N, C_s), rows non-negative with sum 1.
@@ -22,12 +24,13 @@ def nce(source_probs: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) ->
         A number in [-log C, 0], in nats; higher is better.
 
     Raises:
-        ObservationsError: rows that are no distribution, fewer than two classes or observations.
+        ObservationsError: A row is no distribution, or there are fewer than two classes or observations.
 
-    >>> nce(np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), np.array([3, 3, 8]))
-    0.0
+    Example:
+        >>> nce(np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), np.array([3, 3, 8]))
+        0.0
     """
-    return single(_scores(Statistics.ungrouped(Observations(None, labels, source_probs))))
+    return overall_score(_scores(Statistics.ungrouped(Observations(None, labels, source_probs))))
 
 
 def negative_conditional_entropy(joint: npt.NDArray[Any]) -> float:

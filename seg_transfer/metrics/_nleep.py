@@ -8,13 +8,13 @@ import numpy.typing as npt
 import scipy.linalg
 
 from seg_transfer.metrics import _mixture
-from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, single, thinned_features
+from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, overall_score, subsampled_features
 from seg_transfer.metrics._leep import Blocks, leep_scores
 from seg_transfer.observations import FloatArray, IntArray, Moments, Observations, keyed_blocks
 
 VARIANCE_KEPT = 0.8
 # A full covariance of more directions has more parameters than a component has observations.
-MOST_DIRECTIONS = 64
+MAX_DIRECTIONS = 64
 COMPONENTS_PER_CLASS = 5
 # Of the mean variance of a direction; what is added to the variances of every component.
 FLOOR = 1e-6
@@ -27,36 +27,43 @@ def nleep(
     max_observations: int = 30_000,
     seed: int = 0,
 ) -> float:
-    """Gaussian LEEP, Li et al., "Ranking Neural Checkpoints", CVPR 2021.
+    """Gaussian LEEP: LEEP with the posteriors of a Gaussian mixture in place of the source's probabilities.
 
-    A PCA keeps 80 % of the variance (64 directions at most), a Gaussian mixture with full covariances and 5 components
-    for every class is fitted to the projection, and the score is the LEEP of its posterior probabilities.
+    Li et al., "Ranking Neural Checkpoints", CVPR 2021. A PCA keeps 80 % of the variance (64 directions at most), a
+    Gaussian mixture with full covariances and 5 components for every class is fitted to the projection, and the score
+    is the LEEP of its posterior probabilities.
 
     The mixture is a local optimum that depends on its start: k-means from a seeded k-means++ start. It is fitted on
-    ``max_observations``, as many from every image as from any other; the posterior is then taken for all. To the
-    variances of every component 1e-6 of the mean variance is added, so that the scale of the features does not matter.
-    Standard errors hold the projection and the mixture of the whole sample fixed.
+    ``max_observations``, equally many from every image; the posterior is then computed for all. To the variances of
+    every component 1e-6 of the mean variance is added, so that the scale of the features does not matter. Standard
+    errors keep the projection and the mixture of the whole sample.
 
     Args:
         features: (N, D).
         labels: (N,) integers, C classes.
-        max_observations: the mixture is fitted on no more.
-        seed: of the start and of the choice of observations.
+        max_observations: The mixture is fitted on at most this many.
+        seed: Of the start and of the choice of observations.
 
     Returns:
-        A number in (-inf, 0]; higher is better.
+        A number in (-inf, 0], in nats; higher is better.
 
     Raises:
-        ObservationsError: NaN or infinite features, fewer than two classes or observations.
-        ConfigError: a setting outside its range.
+        ObservationsError: The features hold NaN or infinite values, or there are fewer than two classes or
+            observations.
+        ConfigError: A setting is outside its range.
+
+    Example:
+        >>> features = np.array([[0.0], [0.1], [5.0], [5.1]])
+        >>> nleep(features, np.array([0, 0, 1, 1])) >= nleep(features, np.array([0, 1, 0, 1]))
+        True
     """
     statistics = Statistics.ungrouped(Observations(features, labels))
-    return single(_scores(statistics, max_observations=max_observations, seed=seed))
+    return overall_score(_scores(statistics, max_observations=max_observations, seed=seed))
 
 
 def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
     observations, project = statistics.observations, projection(statistics.total)
-    features, codes = thinned_features(observations, max_observations, seed)
+    features, codes = subsampled_features(observations, max_observations, seed)
     z = np.concatenate([project(rows) for rows, _ in keyed_blocks(features, codes)])
     # Sorted, so that the start depends on what the observations are and not on their order.
     z = z[np.argsort((z**2).sum(axis=1), kind="stable")]
@@ -73,9 +80,9 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
 
 
 def projection(moments: Moments) -> Callable[[FloatArray], FloatArray]:
-    """The PCA: a function from rows (n, D) to (n, d), centred, of unit mean variance."""
+    """The PCA: a function from rows (n, D) to (n, d), centered, of unit mean variance."""
     variance, width = np.trace(moments.covariance), len(moments.mean)
-    most = min(MOST_DIRECTIONS, width, moments.n - 1)
+    most = min(MAX_DIRECTIONS, width, moments.n - 1)
     values, vectors = scipy.linalg.eigh(moments.covariance, subset_by_index=[width - most, width - 1])
     values, vectors = values[::-1], vectors[:, ::-1]
     kept = min(int(np.searchsorted(np.cumsum(values), VARIANCE_KEPT * variance, side="right")) + 1, most)

@@ -1,4 +1,4 @@
-"""OTCE: how much the labels of the source's own observations tell about those of the target's next to them."""
+"""OTCE: how much the labels of the source's own observations say about those of the target's observations near them."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, single
+from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score
 from seg_transfer.metrics._nce import negative_conditional_entropy
-from seg_transfer.metrics._transport import coupling, thinned_pair
+from seg_transfer.metrics._transport import coupling, subsampled_pair
 from seg_transfer.observations import FloatArray, Observations
 
 
@@ -21,40 +21,51 @@ def otce(
     max_observations: int = 2000,
     seed: int = 0,
 ) -> float:
-    """Optimal transport based conditional entropy, Tan, Li and Huang, "OTCE: A Transferability Metric for Cross-Domain
-    Cross-Task Representations", CVPR 2021, in the form for pixels of "Transferability Estimation for Semantic
-    Segmentation Task", arXiv 2109.15242: -H(Y_target | Y_source), the pairs of labels weighted by the coupling of the
-    source's own observations with the target's that has the least mean squared Euclidean distance.
+    """Optimal transport based conditional entropy, the task term -H(Y_target | Y_source).
 
-    This is the task term. The full score adds the mean distance, the domain term, with coefficients that are fitted to
-    known results of other pairs; for pixels the authors leave it out. They regularise the coupling (Sinkhorn) and
-    average over 10 samples of 10 000 pixels; here it is exact and of one sample, as many observations from every image
-    as from any other. Few observations of many pairs of classes make the entropy too small. Observations with the
-    same features are one point, so that their labels are mixed rather than coupled in the order in which they come.
+    Tan, Li and Huang, "OTCE: A Transferability Metric for Cross-Domain Cross-Task Representations", CVPR 2021, in the
+    form for pixels of "Transferability Estimation for Semantic Segmentation Task", arXiv 2109.15242. Pairs of labels
+    are weighted by the coupling of the source's own observations with the target's that has the least mean squared
+    Euclidean distance.
+
+    The full score adds the mean distance, the domain term, with coefficients that are fitted to known results of other
+    pairs; for pixels the authors leave it out. They regularize the coupling (Sinkhorn) and average over 10 samples of
+    10 000 pixels; here it is exact and of one sample. Few observations of many pairs of classes make the entropy too
+    small. Observations with the same features are one point, so that their labels are mixed rather than coupled in the
+    order in which they come.
 
     Args:
         features: (N, D).
         labels: (N,) integers, C classes.
         source_features: (N_s, D), of the source's own images seen through the source.
         source_labels: (N_s,) integers, the source's classes.
-        max_observations: no more are used of either side.
-        seed: of the choice of observations.
+        max_observations: At most this many of either side are used, equally many from every image.
+        seed: Of the choice of observations.
 
     Returns:
-        A number in [-log C, 0], in nats; higher is better. A shift or a positive factor of either side changes
-        nothing.
+        A number in [-log C, 0], in nats; higher is better. A shift or a positive factor of either side changes nothing.
 
     Raises:
-        ObservationsError: NaN or infinite features, fewer than two classes or observations, sides of different width.
-        ConfigError: a setting outside its range, or POT is not installed (the extra ``ot``).
+        ObservationsError: Features hold NaN or infinite values, there are fewer than two classes or observations, or
+            the sides differ in width.
+        ConfigError: A setting is outside its range, or POT is not installed (the extra ``ot``).
+
+    Example:
+        Next to each other, the source's labels say all of the first labels and nothing of the second.
+
+        >>> features, source_labels = np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([7, 7, 9, 9])
+        >>> otce(features, np.array([0, 0, 1, 1]), features, source_labels)
+        0.0
+        >>> bool(np.isclose(otce(features, np.array([0, 1, 0, 1]), features, source_labels), -np.log(2)))
+        True
     """
     observations = Observations(features, labels, source_images=Observations(source_features, source_labels))
     statistics = Statistics.ungrouped(observations)
-    return single(_scores(statistics, max_observations=max_observations, seed=seed))
+    return overall_score(_scores(statistics, max_observations=max_observations, seed=seed))
 
 
 def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
-    return [_terms(*thinned_pair(statistics.observations, max_observations, seed))[0]]
+    return [_terms(*subsampled_pair(statistics.observations, max_observations, seed))[0]]
 
 
 def _terms(target: Observations, source: Observations) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""OTDD: how far the target's labelled observations must be moved to become those of the source's own images."""
+"""OTDD: how far the target's labeled observations must be moved to become those of the source's own images."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, single
-from seg_transfer.metrics._transport import coupling, thinned_pair
+from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score
+from seg_transfer.metrics._transport import coupling, subsampled_pair
 from seg_transfer.observations import FloatArray, IntArray, Observations
 
 
@@ -20,37 +20,45 @@ def otdd(
     max_observations: int = 2000,
     seed: int = 0,
 ) -> float:
-    """Minus the optimal transport dataset distance, Alvarez-Melis and Fusi, "Geometric Dataset Distances via Optimal
-    Transport", NeurIPS 2020: the 2-Wasserstein distance of the two sets of observations, where moving (x, y) to
-    (x', y') costs ||x - x'||^2 + W^2(y, y'), W the 2-Wasserstein distance of the two classes as Gaussians.
+    """Minus the optimal transport dataset distance.
 
-    The coupling is exact, where the authors regularise it and correct for that (debiased Sinkhorn). Means and
-    covariances (divided by n_c) are those of the observations that are used: as many from every image as from any
-    other. Fewer observations lie farther apart: scores compare at the same number.
+    Alvarez-Melis and Fusi, "Geometric Dataset Distances via Optimal Transport", NeurIPS 2020: the 2-Wasserstein
+    distance of the two sets of observations, where moving (x, y) to (x', y') costs ||x - x'||^2 + W^2(y, y'), W the
+    2-Wasserstein distance of the two classes as Gaussians. The coupling is exact, where the authors regularize it and
+    correct for that (debiased Sinkhorn). Means and covariances (divided by n_c) are those of the observations that are
+    used. Fewer observations are farther apart: compare scores of equally many.
 
     Args:
         features: (N, D).
         labels: (N,) integers.
         source_features: (N_s, D), of the source's own images seen through the source.
         source_labels: (N_s,) integers, the source's classes.
-        max_observations: no more are used of either side.
-        seed: of the choice of observations.
+        max_observations: At most this many of either side are used, equally many from every image.
+        seed: Of the choice of observations.
 
     Returns:
         A number in (-inf, 0], in the units of the features; higher is better.
 
     Raises:
-        ObservationsError: NaN or infinite features, fewer than two classes or observations, sides of different width.
-        ConfigError: a setting outside its range, or POT is not installed (the extra ``ot``).
+        ObservationsError: Features hold NaN or infinite values, there are fewer than two classes or observations, or
+            the sides differ in width.
+        ConfigError: A setting is outside its range, or POT is not installed (the extra ``ot``).
+
+    Example:
+        Every observation and every class mean moves by 1: the cost is 1 + 1.
+
+        >>> features, labels = np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1])
+        >>> round(otdd(features, labels, features + 1, labels) ** 2, 12)
+        2.0
     """
     observations = Observations(features, labels, source_images=Observations(source_features, source_labels))
     statistics = Statistics.ungrouped(observations)
-    return single(_scores(statistics, max_observations=max_observations, seed=seed))
+    return overall_score(_scores(statistics, max_observations=max_observations, seed=seed))
 
 
 def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
-    target, source = thinned_pair(statistics.observations, max_observations, seed)
-    (x, mean), (source_x, source_mean) = _centred(target), _centred(source)
+    target, source = subsampled_pair(statistics.observations, max_observations, seed)
+    (x, mean), (source_x, source_mean) = _centered(target), _centered(source)
     between_labels = _label_costs(_gaussians(x, target.codes), _gaussians(source_x, source.codes))
     cost = cdist(x, source_x, "sqeuclidean")
     cost += between_labels[np.ix_(target.codes, source.codes)]
@@ -61,7 +69,7 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
     return [-float(np.sqrt(np.vdot(plan, cost) / (n * m) + shift))]
 
 
-def _centred(observations: Observations) -> tuple[FloatArray, FloatArray]:
+def _centered(observations: Observations) -> tuple[FloatArray, FloatArray]:
     assert observations.features is not None
     x = observations.features.astype(np.float64)
     mean: FloatArray = x.mean(axis=0)

@@ -1,4 +1,4 @@
-"""What a GBC is made of: how much every two classes overlap, and which of them decide between two sources."""
+"""The summands of GBC: how much every two classes overlap, and which classes decide between two sources."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from seg_transfer.errors import ObservationsError
 from seg_transfer.metrics._base import Statistics
-from seg_transfer.metrics._gbc import Covariance, class_distances
+from seg_transfer.metrics._bhattacharyya import Covariance
+from seg_transfer.metrics._gbc import class_distances
 from seg_transfer.observations import FloatArray, IntArray, Observations
 
 
@@ -16,9 +17,11 @@ from seg_transfer.observations import FloatArray, IntArray, Observations
 class ClassOverlaps:
     """How much the C classes of one pair overlap.
 
-    ``classes``: (C,) labels present, ascending. ``counts``: (C,) observations of each. ``overlaps``: (C, C) symmetric,
-    the Bhattacharyya coefficient exp(-D_B) in [0, 1] of every two classes, 1 on the diagonal; it underflows to 0 where
-    D_B is above 745.
+    Attributes:
+        classes: (C,) labels present, ascending.
+        counts: (C,) observations of each class.
+        overlaps: (C, C) symmetric, the Bhattacharyya coefficient exp(-D_B) in [0, 1] of every two classes, 1 on the
+            diagonal; it underflows to 0 where D_B is above 745.
     """
 
     classes: npt.NDArray[np.integer[Any]]
@@ -33,11 +36,12 @@ class ClassOverlaps:
 
 @dataclass(frozen=True, eq=False)
 class GbcDifference:
-    """What the difference of two sources' GBC on one target is made of, positive where it speaks for the first.
+    """What the difference of two sources' GBC on one target consists of; positive values favor the first source.
 
-    ``classes``: (C,) labels. ``of_pairs``: (C, C) symmetric, 0 on the diagonal: by how much less the two classes
-    overlap in the first source. ``of_classes``: (C,), its row sums: every pair counts twice in a GBC, once for each of
-    its two classes. The sum over classes, and that over all entries of ``of_pairs``, is GBC(first) - GBC(second).
+    Attributes:
+        classes: (C,) labels.
+        of_pairs: (C, C) symmetric, 0 on the diagonal: by how much less the two classes overlap in the first source. The
+            sum over all entries is GBC(first) - GBC(second).
     """
 
     classes: npt.NDArray[np.integer[Any]]
@@ -45,7 +49,7 @@ class GbcDifference:
 
     @property
     def of_classes(self) -> FloatArray:
-        """(C,) the part of every class."""
+        """(C,) the part of every class: the row sums, for a GBC counts every pair once for each of its two classes."""
         parts: FloatArray = self.of_pairs.sum(axis=1)
         return parts
 
@@ -64,13 +68,30 @@ def class_overlaps(
     variance_floor: float = 1e-4,
     ddof: int = 1,
 ) -> ClassOverlaps:
-    """The summands of GBC, Pandy et al., CVPR 2022, eq. 1-3: exp(-D_B) of every two classes.
+    """The summands of GBC: exp(-D_B) of every two classes, Pandy et al., CVPR 2022, eq. 1-3.
 
-    Takes the arguments of `gbc` and raises what it raises; minus the sum of the overlaps of different classes is `gbc`.
+    Minus the sum of the overlaps of different classes, every pair counted twice, is `gbc` with the same arguments.
 
-    >>> features, labels = np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([3, 3, 8, 8])
-    >>> class_overlaps(features, labels).overlaps.round(4).tolist()
-    [[1.0, 0.3679], [0.3679, 1.0]]
+    Args:
+        features: (N, D).
+        labels: (N,) integers, C classes.
+        n_components: As in `gbc`.
+        covariance: As in `gbc`.
+        variance_floor: As in `gbc`.
+        ddof: As in `gbc`.
+
+    Returns:
+        The classes, how many observations each has, and their overlaps in [0, 1].
+
+    Raises:
+        ObservationsError: The features hold NaN or infinite values, or there are fewer than two classes or
+            observations.
+        ConfigError: A setting is outside its range.
+
+    Example:
+        >>> features, labels = np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([3, 3, 8, 8])
+        >>> class_overlaps(features, labels).overlaps.round(4).tolist()
+        [[1.0, 0.3679], [0.3679, 1.0]]
     """
     observations = Observations(features, labels)
     distances = class_distances(Statistics.ungrouped(observations), n_components, covariance, variance_floor, ddof)
@@ -82,9 +103,24 @@ def class_overlaps(
 
 
 def deciding_classes(first: ClassOverlaps, second: ClassOverlaps) -> GbcDifference:
-    """Which classes make one source's GBC better than another's on the same target.
+    """Which classes make the GBC of one source better than that of another on the same target.
 
-    Raises ObservationsError where the two are not of the same pixel sample.
+    Args:
+        first: The overlaps in one source.
+        second: Those of the same pixel sample in another.
+
+    Returns:
+        The difference of the two scores, split over pairs of classes and over classes.
+
+    Raises:
+        ObservationsError: The two do not come from the same pixel sample.
+
+    Example:
+        >>> near, labels = np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([3, 3, 8, 8])
+        >>> far = near + np.array([[0.0], [0.0], [4.0], [4.0]])
+        >>> difference = deciding_classes(class_overlaps(far, labels), class_overlaps(near, labels))
+        >>> difference.of_classes.round(4).tolist(), round(difference.total, 4)
+        ([0.3496, 0.3496], 0.6991)
     """
     same = np.array_equal(first.classes, second.classes) and np.array_equal(first.counts, second.counts)
     if not same:

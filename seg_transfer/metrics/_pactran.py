@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_transfer.metrics import _logistic
-from seg_transfer.metrics._base import Metric, Scores, Statistics, single, thinned_features
+from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, subsampled_features
 from seg_transfer.observations import Observations
 
 # The release's: prior variance of all weights of one class together, at a weight of the prior of one observation in N.
@@ -20,39 +20,46 @@ def pactran(
     max_observations: int = 4000,
     seed: int = 0,
 ) -> float:
-    """PACTran with a Gaussian prior, Ding et al., "PACTran: PAC-Bayesian Metrics for Estimating the Transferability of
-    Pretrained Models to Classification Tasks", ECCV 2022.
+    """PACTran with a Gaussian prior: minus a PAC-Bayesian bound on the error of a linear classifier.
 
-    Minus the sum of L, the least value of the mean cross-entropy of a linear classifier of the centred features plus
-    |W|^2 / (2 N), and of the price of the posterior's width, C D / (2 N) s^2 log(1 + N tr(H) / (C D)), where s^2 =
-    100 / D and H holds the second derivatives of the mean cross-entropy at the minimum, those of the C intercepts
-    included. These are the middle ones of the constants that the authors' release tries; it takes 8000 observations.
+    Ding et al., "PACTran: PAC-Bayesian Metrics for Estimating the Transferability of Pretrained Models to
+    Classification Tasks", ECCV 2022. The bound is the sum of L, the least value of the mean cross-entropy of a linear
+    classifier of the centered features plus |W|^2 / (2 N), and of the cost of the posterior's width, C D / (2 N) s^2
+    log(1 + N tr(H) / (C D)). Here s^2 = 100 / D, and H holds the second derivatives of the mean cross-entropy at the
+    minimum, those of the C intercepts included. Of the constants that the authors' release tries, these are the middle
+    ones; it uses 8000 observations.
 
-    The minimum is found to rounding, where the release stops early, from a random start. It is not reached where a
-    classifier separates the classes along directions that hardly vary, as can be with a network that was never
-    trained: then the bound is that of the classifier which 4000 products with H lead to, valid and a little looser.
-    The release takes the sum over the observations for H where the bound has their mean: its values are lower by nearly
-    the same amount, 50 C / N log N, for all sources of a target.
+    The minimum is found to rounding, where the release stops early from a random start. One case does not converge: a
+    classifier that separates the classes along directions of little variance, as can happen with an untrained network.
+    The bound is then that of the classifier after 4000 products with H, valid and slightly looser. For H the release
+    sums over the observations where the bound has their mean: its values are lower by nearly the same amount, 50 C / N
+    log N, for all sources of a target.
 
     Args:
         features: (N, D).
         labels: (N,) integers, C classes.
-        max_observations: no more are used: as many from every image as from any other.
-        seed: of the choice of observations.
+        max_observations: At most this many are used, equally many from every image.
+        seed: Of the choice of observations.
 
     Returns:
         A number in (-inf, 0]; higher is better. The scale of the features matters.
 
     Raises:
-        ObservationsError: NaN or infinite features, fewer than two classes or observations.
-        ConfigError: a setting outside its range.
+        ObservationsError: The features hold NaN or infinite values, or there are fewer than two classes or
+            observations.
+        ConfigError: A setting is outside its range.
+
+    Example:
+        >>> features, labels = np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1])
+        >>> pactran(features, labels) > pactran(features, np.array([0, 1, 1, 0]))
+        True
     """
     statistics = Statistics.ungrouped(Observations(features, labels))
-    return single(_scores(statistics, max_observations=max_observations, seed=seed))
+    return overall_score(_scores(statistics, max_observations=max_observations, seed=seed))
 
 
 def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
-    features, codes = thinned_features(statistics.observations, max_observations, seed)
+    features, codes = subsampled_features(statistics.observations, max_observations, seed)
     x = features.astype(np.float64)
     x -= x.mean(axis=0)
     found, n_classes = _logistic.fit(x, codes), int(codes.max()) + 1

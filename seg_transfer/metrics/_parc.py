@@ -1,4 +1,4 @@
-"""PARC: whether observations with like features have like labels."""
+"""PARC: whether observations with similar features have equal labels."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, single, thinned_features
+from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, subsampled_features
 from seg_transfer.metrics._separation import EPSILON
 from seg_transfer.observations import FloatArray, Observations
 
@@ -21,35 +21,41 @@ def parc(
     max_observations: int = 2000,
     seed: int = 0,
 ) -> float:
-    """Pairwise annotation representation comparison, Bolya, Mittapalli and Hoffman, "Scalable Diverse Model Selection
-    for Accessible Transfer Learning", NeurIPS 2021: the rank correlation (Spearman), over all pairs of observations, of
-    the distance of their features with that of their labels.
+    """Pairwise annotation representation comparison.
 
-    The distance is 1 - the Pearson correlation of two rows, of features with every channel standardised, and of one-hot
-    labels: two labels are equal or not. A row without variance correlates with none. The authors' release first
-    reduces the features to 32 directions by a PCA where sources of different width are compared, and multiplies by
-    100; neither is done here.
+    Bolya, Mittapalli and Hoffman, "Scalable Diverse Model Selection for Accessible Transfer Learning", NeurIPS 2021:
+    the rank correlation (Spearman), over all pairs of observations, of the distance of their features with that of
+    their labels. The distance is 1 - the Pearson correlation of two rows, of features with every channel standardized,
+    and of one-hot labels: two labels are equal or not. A row without variance correlates with none. The authors'
+    release first reduces the features to 32 directions by a PCA where sources of different width are compared, and
+    multiplies by 100; neither is done here.
 
     Args:
         features: (N, D).
         labels: (N,) integers.
-        max_observations: no more are used: as many from every image as from any other.
-        seed: of the choice of observations.
+        max_observations: At most this many are used, equally many from every image.
+        seed: Of the choice of observations.
 
     Returns:
         A number in [-1, 1]; higher is better.
 
     Raises:
-        ObservationsError: NaN or infinite features, fewer than two classes or observations.
-        ConfigError: a setting outside its range.
+        ObservationsError: The features hold NaN or infinite values, or there are fewer than two classes or
+            observations.
+        ConfigError: A setting is outside its range.
+
+    Example:
+        >>> features = np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+        >>> round(parc(features, np.array([0, 0, 1, 1])), 12)
+        1.0
     """
     statistics = Statistics.ungrouped(Observations(features, labels))
-    return single(_scores(statistics, max_observations=max_observations, seed=seed))
+    return overall_score(_scores(statistics, max_observations=max_observations, seed=seed))
 
 
 def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
-    features, codes = thinned_features(statistics.observations, max_observations, seed)
-    rows = _standardised_rows(features.astype(np.float64))
+    features, codes = subsampled_features(statistics.observations, max_observations, seed)
+    rows = _standardized_rows(features.astype(np.float64))
     one, other = np.triu_indices(len(rows), 1)
     distances = np.round(1 - (rows @ rows.T)[one, other], DECIMALS)
     differ = codes[one] != codes[other]
@@ -59,8 +65,8 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
     return [float(np.clip(np.corrcoef(rankdata(distances), differ)[0, 1], -1, 1))]
 
 
-def _standardised_rows(x: FloatArray) -> FloatArray:
-    """Rows whose products are Pearson correlations of the rows with standardised channels."""
+def _standardized_rows(x: FloatArray) -> FloatArray:
+    """Rows whose products are Pearson correlations of the rows with standardized channels."""
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     varies = deviation > EPSILON * np.abs(mean)
     x = (x[:, varies] - mean[varies]) / deviation[varies]

@@ -1,4 +1,4 @@
-"""Mean rank: where several metrics together put each of several pairs."""
+"""Mean rank: where several metrics together rank each of several pairs."""
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,9 @@ def rank_mean(*scores: npt.ArrayLike) -> FloatArray:
     """Minus the mean rank of every item among n items that several metrics have scored (a Borda count).
 
     Rank 1 is the highest score of a metric; equal scores share the mean of their ranks. Only the order of the scores
-    counts, so metrics of any unit go together. No paper: GBC and N-LEEP, the default parts of the metric of this name,
-    look at different things, and on the published pairs their mean rank is at least as good as GBC by top-1 and tau_w.
+    counts, so metrics of any unit can be combined. No paper: GBC and N-LEEP, the default parts of the metric of this
+    name, measure different things, and on the published pairs their mean rank is at least as good as GBC by top-1 and
+    tau_w.
 
     Args:
         scores: (n,) of each metric, the same n items in the same order, higher is better.
@@ -25,10 +26,11 @@ def rank_mean(*scores: npt.ArrayLike) -> FloatArray:
         (n,) numbers in [-n, -1]; higher is better.
 
     Raises:
-        ObservationsError: No scores, scores of different lengths or shapes, NaN or infinite values.
+        ObservationsError: There are no scores, or scores of different lengths or shapes, or NaN or infinite ones.
 
-    >>> rank_mean([0.9, 0.5, 0.5], [-3, -1, -2])
-    array([-2.  , -1.75, -2.25])
+    Example:
+        >>> rank_mean([0.9, 0.5, 0.5], [-3, -1, -2])
+        array([-2.  , -1.75, -2.25])
     """
     arrays = [np.asarray(one, dtype=np.float64) for one in scores]
     if not arrays:

@@ -1,4 +1,4 @@
-"""The metrics that are known: ours, those registered in this process, and those of installed packages."""
+"""The known metrics: built-in ones, those registered in this process, and those of installed packages."""
 
 import logging
 import re
@@ -37,31 +37,31 @@ _logger = logging.getLogger(__name__)
 
 
 class Registry(Mapping[str, Metric]):
-    """Metrics by name: ours in the order given, then all others in alphabetical order.
+    """Metrics by name: built-in ones in the order given, then all others in alphabetical order.
 
-    The entry points of installed packages are loaded when a name is asked for that is not known, or all names are.
+    The entry points of installed packages are loaded when an unknown name or all names are requested.
     """
 
-    def __init__(self, own: Mapping[str, Metric]) -> None:
-        self._own = dict(own)
-        self._others: dict[str, Metric] = {}
+    def __init__(self, built_in: Mapping[str, Metric]) -> None:
+        self._built_in = dict(built_in)
+        self._external: dict[str, Metric] = {}
         self._lock = threading.RLock()
         self._loaded = False
 
     def __getitem__(self, name: str) -> Metric:
-        if name in self._own:
-            return self._own[name]
-        if name not in self._others:
+        if name in self._built_in:
+            return self._built_in[name]
+        if name not in self._external:
             self._load_entry_points()
-        return self._others[name]
+        return self._external[name]
 
     def __iter__(self) -> Iterator[str]:
         self._load_entry_points()
-        return iter([*self._own, *sorted(self._others)])
+        return iter([*self._built_in, *sorted(self._external)])
 
     def __len__(self) -> int:
         self._load_entry_points()
-        return len(self._own) + len(self._others)
+        return len(self._built_in) + len(self._external)
 
     def __or__(self, others: Mapping[str, Metric]) -> dict[str, Metric]:
         return {**self, **others}
@@ -70,31 +70,31 @@ class Registry(Mapping[str, Metric]):
         return f"<metrics {', '.join(self)}>"
 
     def add(self, metric: Metric) -> None:
-        """Add a metric from outside; the same one again changes nothing.
+        """Add an external metric; adding it again changes nothing.
 
         Raises:
-            ConfigError: It is no metric, breaks a rule, or has the name of another one.
+            ConfigError: It is not a metric, breaks a rule, or has the name of another one.
         """
         check_metric(metric)
-        known = self._own.get(metric.name) or self._others.get(metric.name)
+        known = self._built_in.get(metric.name) or self._external.get(metric.name)
         if known == metric:
             return
-        # A cell of a notebook that runs again defines its metric again.
+        # A notebook cell that runs again defines its metric again.
         if known is not None and not known.package == metric.package == "__main__":
-            raise _refusal(metric, f"package {known.package} has a metric of this name; rename one of them")
-        self._others[metric.name] = metric
+            raise _refusal(metric, f"package {known.package} already has a metric of this name; rename one of them")
+        self._external[metric.name] = metric
 
     def _load_entry_points(self) -> None:
         with self._lock:
             if self._loaded:
                 return
-            # First, for a plugin that looks at the metrics while it is imported.
+            # Set first: a package may read the metrics while it is imported.
             self._loaded = True
             for entry in _entry_points():
                 self._load(entry)
 
     def _load(self, entry: EntryPoint) -> None:
-        # A broken package must not stop what needs nothing of it, even where its import ends the process.
+        # A broken package must not stop work that does not need it, even if its import raises SystemExit.
         try:
             self.add(entry.load())
         except (Exception, SystemExit) as error:
@@ -108,24 +108,24 @@ class Registry(Mapping[str, Metric]):
 
 
 def check_metric(metric: object) -> None:
-    """Raises ConfigError unless this is a metric that studies, tables and content keys can take from outside."""
+    """Raises ConfigError unless this is a metric that studies, tables and content keys can use."""
     if not isinstance(metric, Metric):
-        raise ConfigError(
-            f"{metric!r} is no Metric but a {type(metric).__name__}; make one with seg_transfer.metrics.Metric"
-        )
+        raise ConfigError(f"{metric!r} is a {type(metric).__name__}, not a Metric; build one with Metric.from_function")
     if not isinstance(metric.name, str) or not _NAME.fullmatch(metric.name):
-        raise _refusal(metric, "a name has 1 to 64 lower-case letters, digits, '_' and '-'; rename it")
+        raise _refusal(metric, "a name consists of 1 to 64 lower-case letters, digits, '_' and '-'; rename it")
     if metric.name in RESERVED_NAMES:
         raise _refusal(metric, f"the name is reserved (so are {', '.join(sorted(RESERVED_NAMES))}); rename it")
     if unknown := sorted(set(metric.needs) - set(_INPUTS)):
-        raise _refusal(metric, f"needs {unknown[0]!r}; choose among {', '.join(_INPUTS)}, labels are always there")
+        raise _refusal(metric, f"needs {unknown[0]!r}; choose among {', '.join(_INPUTS)}; labels are always there")
     if type(metric.version) is not int or metric.version < 1:
         raise _refusal(metric, f"version is {metric.version!r}; it must be a whole number of 1 or more")
     for name, value in metric.settings.items():
         if not isinstance(value, int | float | str):
-            raise _refusal(metric, f"setting {name} is {value!r}; it must be a number, a text or a truth value")
+            raise _refusal(metric, f"setting {name} is {value!r}; it must be a number, a string or a bool")
     if metric.extra:
-        raise _refusal(metric, f"extra is {metric.extra!r}; what it needs is a dependency of its own package: leave it")
+        raise _refusal(
+            metric, f"extra is {metric.extra!r}; only built-in metrics have one: declare dependencies in your package"
+        )
 
 
 def _refusal(metric: Metric, reason: str) -> ConfigError:
@@ -133,7 +133,7 @@ def _refusal(metric: Metric, reason: str) -> ConfigError:
 
 
 def _entry_points() -> list[EntryPoint]:
-    """Those of our group in an order that does not depend on the search path."""
+    """The entry points of metrics, in an order that does not depend on the search path."""
     try:
         found = entry_points(group=ENTRY_POINT_GROUP)
         return sorted(found, key=lambda entry: (entry.dist.name if entry.dist else "", entry.name))

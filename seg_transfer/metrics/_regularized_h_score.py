@@ -1,22 +1,22 @@
-"""Regularised H-score: the H-score with a covariance that is shrunk towards a sphere."""
+"""Regularized H-score: the H-score with a covariance that is shrunk towards a multiple of the identity."""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, scores_from_moments, single
-from seg_transfer.metrics._separation import between, inverse_trace, live
+from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, scores_from_moments
+from seg_transfer.metrics._separation import between_class_rows, inverse_trace, varying_channels
 from seg_transfer.observations import Moments, Observations
 
 
 def regularized_h_score(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
-    """tr(cov_a(f)^-1 (1 - a) cov(E[f | y])), Ibrahim et al., "Newer is not always better: Rethinking transferability
-    metrics, their peculiarities, stability and performance", 2021.
+    """H-score with a shrunk covariance, tr(cov_a(f)^-1 (1 - a) cov(E[f | y])).
 
-    cov_a = (1 - a) cov + a tr(cov) / D, with the shrinkage a of Ledoit and Wolf, "A well-conditioned estimator for
-    large-dimensional covariance matrices", 2004. Both covariances are divided by N, as theirs is; public code divides
-    the second by N - 1, and its values are N / (N - 1) times as large.
+    Ibrahim et al., "Newer is not always better: Rethinking transferability metrics, their peculiarities, stability and
+    performance", 2021. cov_a = (1 - a) cov + a tr(cov) / D I, with the shrinkage a of Ledoit and Wolf, "A
+    well-conditioned estimator for large-dimensional covariance matrices", 2004. Both covariances are divided by N, as
+    theirs is; public code divides the second by N - 1, and its values are N / (N - 1) times as large.
 
     Args:
         features: (N, D).
@@ -26,9 +26,16 @@ def regularized_h_score(features: npt.NDArray[Any], labels: npt.NDArray[np.integ
         A number in [0, min(D, C - 1)]; higher is better.
 
     Raises:
-        ObservationsError: NaN or infinite features, fewer than two classes or observations.
+        ObservationsError: The features hold NaN or infinite values, or there are fewer than two classes or
+            observations.
+
+    Example:
+        One channel has nothing to shrink towards but itself: the score is the H-score.
+
+        >>> round(regularized_h_score(np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1])), 12)
+        0.8
     """
-    return single(_scores(Statistics.ungrouped(Observations(features, labels))))
+    return overall_score(_scores(Statistics.ungrouped(Observations(features, labels))))
 
 
 def _scores(statistics: Statistics) -> Scores:
@@ -37,17 +44,17 @@ def _scores(statistics: Statistics) -> Scores:
 
 def _score(moments: Moments) -> float:
     covariance, shrinkage = moments.covariance, ledoit_wolf_shrinkage(moments)
-    varies = live(moments)
+    varies = varying_channels(moments)
     shrunk = (1 - shrinkage) * covariance
     if shrinkage > 0:
         # The sphere gives a variance to channels that have none.
         shrunk.flat[:: len(shrunk) + 1] += shrinkage * np.trace(covariance) / len(covariance)
         varies[:] = varies.any()
-    return (1 - shrinkage) * inverse_trace(shrunk, between(moments), varies)
+    return (1 - shrinkage) * inverse_trace(shrunk, between_class_rows(moments), varies)
 
 
 def ledoit_wolf_shrinkage(moments: Moments) -> float:
-    """The weight in [0, 1] of the sphere: how uncertain the covariance is, over how far it is from a sphere."""
+    """The weight in [0, 1] of the identity: the error of the covariance over its distance from a multiple of it."""
     covariance = moments.covariance
     square = float(np.vdot(covariance, covariance))
     distance = square - np.trace(covariance) ** 2 / len(covariance)

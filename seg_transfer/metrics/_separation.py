@@ -1,4 +1,4 @@
-"""How much of one scatter matrix lies in the directions of another: what H-score and trace criterion are made of."""
+"""How much of one scatter matrix lies in the directions of another: the core of H-score and trace criterion."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +12,13 @@ EPSILON = float(np.finfo(np.float64).eps)
 WELL_CONDITIONED = 1e-9
 
 
-def between(moments: Moments) -> FloatArray:
+def between_class_rows(moments: Moments) -> FloatArray:
     """(C, D): sqrt(n_c / N) (mean of class c - mean), whose B^T B is the scatter between the classes."""
     shares: FloatArray = np.sqrt(moments.counts / moments.n)[:, None] * moments.class_offsets
     return shares
 
 
-def live(moments: Moments) -> npt.NDArray[np.bool_]:
+def varying_channels(moments: Moments) -> npt.NDArray[np.bool_]:
     """(D,): which channels vary by more than the last digit of their own mean, which is rounding."""
     varies: npt.NDArray[np.bool_] = np.diag(moments.covariance) > (EPSILON * moments.mean) ** 2
     return varies
@@ -30,8 +30,8 @@ def inverse_trace(
     """tr(scatter^+ B^T B) over some channels; 0 for none.
 
     The pseudo-inverse matters where the scatter has no inverse. Then every channel is first scaled to unit scatter,
-    which changes nothing if B lies in the range of the scatter. It need not if ``rounding`` is given, the size of an
-    eigenvalue that may be noise: then the inverse is that of Moore and Penrose in the units of the channels.
+    which changes nothing if B lies in the range of the scatter. Where it may not, ``rounding`` gives the size of an
+    eigenvalue that may be noise: the inverse is then that of Moore and Penrose in the units of the channels.
 
     Args:
         scatter: (D, D), symmetric, positive semi-definite to rounding.

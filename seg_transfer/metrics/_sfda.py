@@ -8,8 +8,8 @@ import numpy.typing as npt
 import scipy.linalg
 from scipy.special import softmax
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, single
-from seg_transfer.metrics._separation import EPSILON, between
+from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, overall_score
+from seg_transfer.metrics._separation import EPSILON, between_class_rows
 from seg_transfer.observations import FloatArray, IntArray, Observations, add_by_key, keyed_blocks
 
 # The release's: shrinkage = exp(-5 largest variance within the classes), no less than 1e-10.
@@ -24,16 +24,17 @@ Classifier = Callable[[FloatArray], FloatArray]
 
 
 def sfda(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
-    """Self-challenging Fisher discriminant analysis, Shao et al., "Not All Models Are Equal", ECCV 2022.
+    """Self-challenging Fisher discriminant analysis.
 
-    A regularised discriminant gives every observation the probability of its own class. Each is then moved towards the
-    mean of the other classes, the farther the less sure it was, and a second discriminant is fitted to the result. The
-    score is the mean probability that this one gives to the right class.
+    Shao et al., "Not All Models Are Equal: Predicting Model Transferability in a Self-challenging Fisher Space", ECCV
+    2022. A regularized discriminant gives every observation the probability of its own class. Each observation is then
+    moved towards the mean of the other classes, the farther the less certain it was, and a second discriminant is
+    fitted to the result. The score is the mean probability that this one gives to the right class.
 
     The covariance within the classes is shrunk towards a multiple of the identity by exp(-5 s), s its largest
-    eigenvalue: exact here, where the authors' release approximates it by a power iteration. The paper takes the mean
-    of the log of the probability, the release that of the probability itself, which is taken here: it is bounded, and
-    the release is what was published. Where the classes are well separated all scores are near 1, and their order says
+    eigenvalue: exact here, where the authors' release approximates it by a power iteration. The paper averages the log
+    of the probability, the release the probability itself. Here it is the probability: it is bounded, and the published
+    numbers come from the release. Where the classes are well separated all scores are near 1, and their order says
     little.
 
     Args:
@@ -44,19 +45,25 @@ def sfda(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> fl
         A number in [0, 1]; higher is better. The scale of the features matters.
 
     Raises:
-        ObservationsError: NaN or infinite features, fewer than two classes or observations.
+        ObservationsError: The features hold NaN or infinite values, or there are fewer than two classes or
+            observations.
+
+    Example:
+        >>> features, labels = np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1])
+        >>> round(sfda(features, labels), 4)
+        0.8174
     """
-    return single(_scores(Statistics.ungrouped(Observations(features, labels))))
+    return overall_score(_scores(Statistics.ungrouped(Observations(features, labels))))
 
 
 def _scores(statistics: Statistics) -> Scores:
     total, codes = statistics.total, statistics.observations.codes
     shares, means = total.counts / total.n, total.class_offsets
-    rows = between(total)
+    rows = between_class_rows(total)
     within = total.covariance - rows.T @ rows
     shrinkage, rounding = _shrinkage(within), 4 * EPSILON * float(np.trace(total.covariance))
     first = _discriminant(means, within, shares, shrinkage, rounding)
-    # All class means together weigh nothing: the others' mean lies on the other side of the centre.
+    # All class means together weigh nothing: the others' mean lies on the other side of the center.
     others = -(shares / (1 - shares))[:, None] * means
 
     def mixed() -> Blocks:

@@ -5,47 +5,51 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, require, single
+from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting, features_of, overall_score
 from seg_transfer.observations import BLOCK_ROWS, FloatArray, Observations
 
 
 def trans_rate(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]], *, eps: float = 1e-4) -> float:
-    """TransRate, Huang et al., "Frustratingly Easy Transferability Estimation", ICML 2022: R(Z) - R(Z | Y), the mutual
-    information of features and labels measured by coding rates.
+    """TransRate: R(Z) - R(Z | Y), the mutual information of features and labels measured by coding rates.
 
-    R(Z) = 1/2 logdet(I + Z^T Z / (n eps)) of n rows, and R(Z | Y) the mean of the classes' rates, each class weighted
-    by its share of the observations. All features are centred by the mean of all. Public implementations differ: some
-    weigh the classes equally, some scale the features first.
+    Huang et al., "Frustratingly Easy Transferability Estimation", ICML 2022. R(Z) = 1/2 logdet(I + Z^T Z / (n eps)) of
+    n rows; R(Z | Y) is the mean of the classes' rates, each class weighted by its share of the observations. All
+    features are centered by the mean of all. Public implementations differ: some weigh the classes equally, some scale
+    the features first.
 
     Args:
         features: (N, D).
         labels: (N,) integers.
-        eps: distortion, > 0, in squared units of the features.
+        eps: Distortion, > 0, in squared units of the features.
 
     Returns:
-        A number >= 0; higher is better. The scale of the features matters.
+        A number >= 0 in nats; higher is better. The scale of the features matters.
 
     Raises:
-        ObservationsError: NaN or infinite features, fewer than two classes or observations.
-        ConfigError: a setting outside its range.
+        ObservationsError: The features hold NaN or infinite values, or there are fewer than two classes or
+            observations.
+        ConfigError: A setting is outside its range.
 
-    >>> features = np.array([[0.0, 1.0], [0.0, -1.0], [1.0, 0.0], [-1.0, 0.0]])
-    >>> bool(np.isclose(trans_rate(features, np.array([0, 0, 1, 1]), eps=1.0), np.log(1.5) - np.log(2) / 2))
-    True
+    Example:
+        >>> features = np.array([[0.0, 1.0], [0.0, -1.0], [1.0, 0.0], [-1.0, 0.0]])
+        >>> bool(np.isclose(trans_rate(features, np.array([0, 0, 1, 1]), eps=1.0), np.log(1.5) - np.log(2) / 2))
+        True
     """
-    return single(_scores(Statistics.ungrouped(Observations(features, labels)), eps=eps))
+    return overall_score(_scores(Statistics.ungrouped(Observations(features, labels)), eps=eps))
 
 
 def _scores(statistics: Statistics, *, eps: float) -> Scores:
-    require(eps > 0, "eps", eps, "above 0")
+    check_setting(eps > 0, "eps", eps, "above 0")
     whole, of_classes = coding_rates(statistics, eps)
     counts = statistics.total.counts
     return [max(whole - float(counts @ of_classes / counts.sum()), 0.0)]
 
 
 def coding_rates(statistics: Statistics, eps: float) -> tuple[float, FloatArray]:
-    """R(Z), and (C,) R of every class. The classes cost a second pass, one class after the other: their second moments
-    together would not fit."""
+    """R(Z), and R of every class, (C,).
+
+    The classes cost a second pass, one class after the other: their second moments together would not fit into memory.
+    """
     features, total = features_of(statistics), statistics.total
     order = np.argsort(statistics.observations.codes, kind="stable")
     classes = np.split(order, np.cumsum(total.counts)[:-1])
@@ -53,11 +57,11 @@ def coding_rates(statistics: Statistics, eps: float) -> tuple[float, FloatArray]
     return _rate(total.covariance, eps), np.array(of_classes)
 
 
-def _second_moment(features: npt.NDArray[Any], rows: npt.NDArray[np.int64], centre: FloatArray) -> FloatArray:
-    second = np.zeros((len(centre), len(centre)))
+def _second_moment(features: npt.NDArray[Any], rows: npt.NDArray[np.int64], center: FloatArray) -> FloatArray:
+    second = np.zeros((len(center), len(center)))
     for start in range(0, len(rows), BLOCK_ROWS):
         z = features[rows[start : start + BLOCK_ROWS]].astype(np.float64)
-        z -= centre
+        z -= center
         second += z.T @ z
     second /= len(rows)
     return second

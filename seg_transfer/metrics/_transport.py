@@ -4,18 +4,18 @@ import warnings
 from typing import Any
 
 from seg_transfer.errors import ConfigError, ObservationsError
-from seg_transfer.metrics._base import require, source_images_of
+from seg_transfer.metrics._base import check_setting, source_images_of
 from seg_transfer.observations import FloatArray, Observations
 
 # Two sides of 2000 observations take 70 000 pivots, and twice the number about three times as many.
-MOST_PIVOTS = 100_000_000
+MAX_PIVOTS = 100_000_000
 
 
-def thinned_pair(observations: Observations, max_observations: int, seed: int) -> tuple[Observations, Observations]:
-    """The target's observations and the source's own, no more than ``max_observations`` of each."""
-    require(max_observations >= 2, "max_observations", max_observations, "2 or more")
+def subsampled_pair(observations: Observations, max_observations: int, seed: int) -> tuple[Observations, Observations]:
+    """The target's observations and the source's own, at most ``max_observations`` of each."""
+    check_setting(max_observations >= 2, "max_observations", max_observations, "2 or more")
     source = source_images_of(observations)
-    return observations.thinned(max_observations, seed), source.thinned(max_observations, seed)
+    return observations.subsample(max_observations, seed), source.subsample(max_observations, seed)
 
 
 def coupling(metric: str, cost: FloatArray, target_mass: FloatArray, source_mass: FloatArray) -> FloatArray:
@@ -25,19 +25,19 @@ def coupling(metric: str, cost: FloatArray, target_mass: FloatArray, source_mass
 
     Raises:
         ConfigError: POT is not installed.
-        ObservationsError: no optimum was found.
+        ObservationsError: No optimum was found.
     """
     emd = _solver(metric)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Its result code says the same.
         # It starts from arcs of cost n (1 + the largest cost), beside which costs far below 1 would lose their digits.
         plan, log = emd(
-            target_mass, source_mass, cost / (cost.max() or 1.0), numItermax=MOST_PIVOTS, log=True, center_dual=False
+            target_mass, source_mass, cost / (cost.max() or 1.0), numItermax=MAX_PIVOTS, log=True, center_dual=False
         )
     if log["warning"] is not None:
         raise ObservationsError(
             f"metric {metric} found no optimal coupling of {len(target_mass)} target and {len(source_mass)} source "
-            f"observations in {MOST_PIVOTS} pivots: leave the metric out"
+            f"observations in {MAX_PIVOTS} pivots: leave the metric out"
         )
     result: FloatArray = plan
     return result

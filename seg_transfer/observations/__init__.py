@@ -1,15 +1,10 @@
 """What a transferability metric sees: a pixel sample, the observations at its pixels, and their moments."""
 
 from seg_transfer.observations._blocks import BLOCK_ROWS, FloatArray, IntArray, add_by_key, keyed_blocks
+from seg_transfer.observations._checks import check_matrix
 from seg_transfer.observations._moments import Moments, MomentStatistics
-from seg_transfer.observations._records import (
-    N_GROUPS,
-    Observations,
-    PixelSample,
-    check_matrix,
-    drawn_order,
-    image_groups,
-)
+from seg_transfer.observations._observations import N_GROUPS, Observations, image_groups, random_order
+from seg_transfer.observations._pixel_sample import PixelSample
 
 __all__ = [
     "BLOCK_ROWS",
@@ -22,7 +17,7 @@ __all__ = [
     "PixelSample",
     "add_by_key",
     "check_matrix",
-    "drawn_order",
     "image_groups",
     "keyed_blocks",
+    "random_order",
 ]

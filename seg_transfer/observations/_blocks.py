@@ -1,4 +1,4 @@
-"""Passing over N rows in blocks that stay in the processor's cache."""
+"""Passes over N rows in blocks that fit into the processor's cache."""
 
 import itertools
 from collections.abc import Iterator
@@ -15,22 +15,45 @@ BLOCK_ROWS = 1024
 
 
 def keyed_blocks(matrix: npt.NDArray[Any], keys: IntArray) -> Iterator[tuple[FloatArray, IntArray]]:
-    """Blocks of rows as float64, in the order of their keys, with their keys (sorted through all blocks).
+    """Blocks of rows as float64, in the order of their keys.
 
-    The rows may be changed in place; each block overwrites the one before.
+    Args:
+        matrix: (N, D) numbers of any dtype; not modified.
+        keys: (N,) integers.
+
+    Yields:
+        Some rows (n, D) and their keys (n,), sorted through all blocks. The rows may be changed in place; each block
+        overwrites the one before.
+
+    Example:
+        >>> for rows, keys in keyed_blocks(np.array([[1.0], [2.0], [3.0]]), np.array([5, 4, 5])):
+        ...     print(rows.ravel(), keys)
+        [2. 1. 3.] [4 5 5]
     """
     order = np.argsort(keys, kind="stable")
     size = min(BLOCK_ROWS, len(keys))
-    taken, values = np.empty((size, matrix.shape[1]), matrix.dtype), np.empty((size, matrix.shape[1]))
+    block, values = np.empty((size, matrix.shape[1]), matrix.dtype), np.empty((size, matrix.shape[1]))
     for start in range(0, len(keys), size):
         chosen = order[start : start + size]
-        np.take(matrix, chosen, axis=0, out=taken[: len(chosen)], mode="clip")
-        np.copyto(values[: len(chosen)], taken[: len(chosen)], casting="same_kind")
+        np.take(matrix, chosen, axis=0, out=block[: len(chosen)], mode="clip")
+        np.copyto(values[: len(chosen)], block[: len(chosen)], casting="same_kind")
         yield values[: len(chosen)], keys[chosen]
 
 
 def add_by_key(totals: FloatArray, rows: FloatArray, keys: IntArray) -> None:
-    """Add every row to ``totals[key]``; ``keys`` are sorted."""
+    """Add every row to ``totals[key]``, in place.
+
+    Args:
+        totals: (K, D), changed in place.
+        rows: (n, D).
+        keys: (n,) integers 0 .. K - 1, sorted.
+
+    Example:
+        >>> totals = np.zeros((3, 1))
+        >>> add_by_key(totals, np.array([[2.0], [1.0], [3.0]]), np.array([0, 2, 2]))
+        >>> totals.ravel()
+        array([2., 0., 4.])
+    """
     starts = np.flatnonzero(np.diff(keys, prepend=-1))
     for start, end in itertools.pairwise([*starts, len(keys)]):
         totals[keys[start]] += rows[start:end].sum(axis=0)

@@ -14,16 +14,23 @@ from scipy.linalg.blas import dsyrk
 
 from seg_transfer.errors import ObservationsError
 from seg_transfer.observations._blocks import FloatArray, IntArray, add_by_key, keyed_blocks
-from seg_transfer.observations._records import Observations
+from seg_transfer.observations._observations import Observations
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
     """Counts, class sums and second moment of some observations, in float64, about the point ``shift``.
 
-    ``classes``: (C,) labels. ``shift``: (D,). ``counts``: (C,). With z = x - shift, ``sums``: (C, D), of z for every
-    class; and over all classes ``second``: (D, D), the sum of z z^T; ``third``: (D,), that of |z|^2 z; ``fourth``: that
-    of |z|^4. The last two say how far the products z z^T scatter about their mean.
+    With z = x - shift:
+
+    Attributes:
+        classes: (C,) labels.
+        shift: (D,).
+        counts: (C,) observations of each class.
+        sums: (C, D), of z for every class.
+        second: (D, D), the sum of z z^T over all classes.
+        third: (D,), the sum of |z|^2 z. With ``fourth`` it says how far the products z z^T scatter about their mean.
+        fourth: The sum of |z|^4.
     """
 
     classes: npt.NDArray[np.integer[Any]]
@@ -60,13 +67,13 @@ class Moments:
         return self.second / self.n - np.outer(mean, mean)
 
     def about(self, shift: FloatArray) -> Moments:
-        """The same observations about another point."""
+        """The moments of the same observations about another point."""
         return _together([self], shift)
 
     def present(self) -> Moments:
-        """The same without the classes that have no observation."""
-        held = self.counts > 0
-        return replace(self, classes=self.classes[held], counts=self.counts[held], sums=self.sums[held])
+        """The same moments without the classes that have no observation."""
+        kept = self.counts > 0
+        return replace(self, classes=self.classes[kept], counts=self.counts[kept], sums=self.sums[kept])
 
     @property
     def central_fourth(self) -> float:
@@ -89,15 +96,30 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class MomentStatistics:
-    """The moments of every group of images: all that LogME, the H-score and the PCA of GBC need of N x D features."""
+    """The moments of every group of images: all that LogME, the H-score and the PCA of GBC need of N x D features.
+
+    Attributes:
+        groups: One `Moments` per group, with the same classes; a class may be absent from a group.
+    """
 
     groups: tuple[Moments, ...]
 
     @classmethod
     def of(cls, observations: Observations, groups: IntArray | None = None) -> MomentStatistics:
-        """One pass over the features in blocks. ``groups``: (N,) numbers 0 .. n_groups - 1; None: one group.
+        """The moments of every group, from one pass over the features in blocks.
 
-        Raises ObservationsError where the observations have no features.
+        Args:
+            observations: N observations with features.
+            groups: (N,) numbers 0 .. n_groups - 1; None: one group.
+
+        Raises:
+            ObservationsError: The observations have no features.
+
+        Example:
+            >>> observations = Observations(np.array([[0.0], [2.0], [7.0]]), np.array([3, 8, 8]))
+            >>> total = MomentStatistics.of(observations).total()
+            >>> total.classes, total.counts, total.mean
+            (array([3, 8]), array([1, 2]), array([3.]))
         """
         features = _features_of(observations)
         if groups is None:
@@ -107,7 +129,7 @@ class MomentStatistics:
 
     @classmethod
     def of_classes(cls, observations: Observations) -> MomentStatistics:
-        """As `of`, with every class a group, each about a point of its own: classes may lie far apart."""
+        """The moments of every class as a group, each about a point of its own: classes may lie far apart."""
         features, codes = _features_of(observations), observations.codes
         shifts = [_typical_row(features[np.flatnonzero(codes == code)[:64]]) for code in range(codes.max() + 1)]
         return _accumulate(features, observations, codes, shifts)
@@ -117,14 +139,18 @@ class MomentStatistics:
         return _together(self.groups, self.groups[0].shift)
 
     def without(self, group: int) -> Moments:
-        """The moments of all groups but one, without the classes that only this group holds."""
+        """The moments of all groups but one, without the classes that only this group has."""
         others = self.groups[:group] + self.groups[group + 1 :]
         return _together(others, others[0].shift).present()
 
     def merge(self, other: MomentStatistics) -> MomentStatistics:
-        """Group by group the moments of both, for workers that share the images of a target.
+        """The moments of both, group by group, for workers that share the images of a target.
 
-        Raises ObservationsError if the numbers of groups differ.
+        Args:
+            other: Of other observations, with the same number of groups.
+
+        Raises:
+            ObservationsError: The numbers of groups differ.
         """
         if len(self.groups) != len(other.groups):
             raise ObservationsError(
@@ -190,7 +216,7 @@ def _accumulate(
 
 
 def _typical_row(features: npt.NDArray[Any]) -> FloatArray:
-    """Mean of the first rows: near enough to all of them for sums of squares to keep their digits."""
+    """Mean of the first rows: close enough to all of them for sums of squares to keep their digits."""
     mean: FloatArray = features[:1024].astype(np.float64).mean(axis=0)
     return mean
 

@@ -1,8 +1,8 @@
-"""Maps of observations in two dimensions, for people to look at, as in figure 4 of Pandy et al., CVPR 2022.
+"""Maps of observations in two dimensions, as in figure 4 of Pandy et al., CVPR 2022.
 
 Every map is fitted on features of its own. Features before and after fine-tuning lie in two spaces, in which the same
-directions mean nothing: two maps of the same pixels are made each by itself, and one is then turned onto the other,
-which keeps all its distances (`turned_onto`).
+directions mean nothing: two maps of the same pixels are made separately, and one is then aligned with the other, which
+keeps all its distances (`procrustes_align`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ import numpy.typing as npt
 import scipy.linalg
 
 from seg_transfer.errors import ConfigError, ObservationsError
-from seg_transfer.observations import FloatArray, IntArray, drawn_order
+from seg_transfer.observations import FloatArray, IntArray, random_order
 
 
 @dataclass(frozen=True, eq=False)
 class PlaneProjection:
     """The two principal directions of some features.
 
-    ``mean``: (D,). ``directions``: (D, 2), orthonormal, the first explains more; in each the entry of the largest size
-    is positive. ``explained``: (2,) share of the variance of the features along each, in [0, 1].
+    Attributes:
+        mean: (D,).
+        directions: (D, 2), orthonormal, the first explains more; in each the entry of the largest size is positive.
+        explained: (2,) share of the variance of the features along each, in [0, 1].
     """
 
     mean: FloatArray
@@ -32,7 +34,17 @@ class PlaneProjection:
     explained: FloatArray
 
     def apply(self, features: npt.NDArray[Any]) -> FloatArray:
-        """Where features (N, D) of the same space lie in the plane: (N, 2)."""
+        """Project features of the same space onto the plane.
+
+        Args:
+            features: (N, D).
+
+        Returns:
+            (N, 2).
+
+        Raises:
+            ObservationsError: The features have another shape than those of the fit.
+        """
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             raise ObservationsError(
                 f"features have shape {features.shape}; the projection was fitted on {len(self.mean)} channels"
@@ -41,20 +53,42 @@ class PlaneProjection:
         return points
 
 
-def balanced_rows(labels: npt.NDArray[np.integer[Any]], n: int = 2000, seed: int = 0) -> IntArray:
-    """Rows of up to n observations, ascending: as many of every class as of any other, or all where it has fewer.
+def class_balanced_rows(labels: npt.NDArray[np.integer[Any]], n: int = 2000, seed: int = 0) -> IntArray:
+    """Up to n rows, ascending: equally many of every class, or all of a class that has fewer.
 
-    Which ones depends on the labels and the seed alone: all sources of a target show the same pixels.
+    The choice depends on the labels and the seed alone: all sources of a target show the same pixels.
+
+    Args:
+        labels: (N,) integers.
+        n: Number of rows to choose.
+        seed: Of the choice.
+
+    Returns:
+        (min(n, N),) positions.
+
+    Example:
+        >>> labels = np.array([0, 0, 0, 0, 0, 7])
+        >>> labels[class_balanced_rows(labels, 2)].tolist()
+        [0, 7]
     """
-    priority, place_in_class = drawn_order(labels, seed)
+    priority, place_in_class = random_order(labels, seed)
     rows: IntArray = np.sort(np.lexsort((priority, place_in_class))[:n])
     return rows
 
 
 def fit_plane(features: npt.NDArray[Any]) -> PlaneProjection:
-    """The two directions of the largest variance of features (N, D); D of 1 has an empty second one.
+    """The two directions of the largest variance.
 
-    Raises ObservationsError unless there are two rows or more.
+    Args:
+        features: (N, D); where D is 1, the second direction is zero.
+
+    Raises:
+        ObservationsError: There are fewer than two rows.
+
+    Example:
+        >>> plane = fit_plane(np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 1.0], [3.0, 1.0]]))
+        >>> plane.directions.round(12).tolist(), plane.explained.round(12).tolist()
+        ([[1.0, 0.0], [0.0, 1.0]], [0.9, 0.1])
     """
     if features.ndim != 2 or len(features) < 2:
         raise ObservationsError(f"features have shape {features.shape}; a map needs two observations (N, D) or more")
@@ -70,14 +104,31 @@ def fit_plane(features: npt.NDArray[Any]) -> PlaneProjection:
 
 
 def umap_installed() -> bool:
-    """Whether the extra umap is there."""
+    """Whether the optional library umap-learn is installed (the extra ``umap``).
+
+    Example:
+        >>> umap_installed() in (True, False)
+        True
+    """
     return importlib.util.find_spec("umap") is not None
 
 
 def umap_points(features: npt.NDArray[Any], seed: int = 0) -> FloatArray:
-    """A UMAP of features (N, D): (N, 2), with the library's defaults and a seed.
+    """A UMAP of the features, with the library's defaults and a seed.
 
-    Raises ConfigError where the extra umap is not installed.
+    Args:
+        features: (N, D).
+        seed: Of the optimization.
+
+    Returns:
+        (N, 2).
+
+    Raises:
+        ConfigError: The extra ``umap`` is not installed.
+
+    Example:
+        >>> umap_points(np.random.default_rng(0).normal(size=(100, 8))).shape  # doctest: +SKIP
+        (100, 2)
     """
     if not umap_installed():
         raise ConfigError("a UMAP needs a library that is not installed: pip install 'seg_transfer[umap]'")
@@ -89,14 +140,32 @@ def umap_points(features: npt.NDArray[Any], seed: int = 0) -> FloatArray:
     return points
 
 
-def turned_onto(points: FloatArray, reference: FloatArray) -> FloatArray:
-    """The points (N, 2) moved, turned and perhaps mirrored to lie as near as can be to those of the reference (N, 2).
+def procrustes_align(points: FloatArray, reference: FloatArray) -> FloatArray:
+    """Move, rotate and perhaps mirror points to lie as close as possible to a reference.
 
-    Orthogonal Procrustes analysis: nothing is stretched, so all distances between the points stay as they are.
+    Orthogonal Procrustes analysis without scaling: all distances between the points stay as they are.
+
+    Args:
+        points: (N, 2).
+        reference: (N, 2), of the same observations.
+
+    Returns:
+        (N, 2).
+
+    Raises:
+        ObservationsError: The shapes differ.
+
+    Example:
+        A triangle that is rotated by 90 degrees and moved comes back.
+
+        >>> triangle = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+        >>> moved = triangle @ np.array([[0.0, 1.0], [-1.0, 0.0]]) + 5
+        >>> bool(np.allclose(procrustes_align(moved, triangle), triangle))
+        True
     """
     if points.shape != reference.shape:
         raise ObservationsError(f"maps of shape {points.shape} and {reference.shape} do not show the same observations")
-    centred = points - points.mean(axis=0)
-    turn, _ = scipy.linalg.orthogonal_procrustes(centred, reference - reference.mean(axis=0))
-    turned: FloatArray = centred @ turn + reference.mean(axis=0)
+    centered = points - points.mean(axis=0)
+    turn, _ = scipy.linalg.orthogonal_procrustes(centered, reference - reference.mean(axis=0))
+    turned: FloatArray = centered @ turn + reference.mean(axis=0)
     return turned

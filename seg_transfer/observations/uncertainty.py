@@ -1,8 +1,8 @@
-"""How sure a ranking of sources is: paired differences, the group tied for first, the chance that each is the best.
+"""How certain a ranking of sources is: paired differences, the group tied for first, the chance that each is the best.
 
-The images of a target are dealt into m groups, and every score comes with its m replicates, each without one group; the
-groups are the same for all sources and metrics. What two sources share, such as an image that is hard for both, is in
-the replicates of both and cancels in their difference.
+The images of a target are divided into m groups, and every score comes with its m replicates, each without one group;
+the groups are the same for all sources and metrics. What two sources share, such as an image that is hard for both, is
+in the replicates of both and cancels in their difference.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ DRAWS = 20_000
 
 @dataclass(frozen=True)
 class FirstPlace:
-    """Who is first among n sources of one target, and how sure that is.
+    """Which of n sources of one target is first, and how certain that is.
 
     Attributes:
         score: (n,), by which they are ranked, higher is better; of mean ranks, minus the mean rank.
@@ -47,14 +47,18 @@ class FirstPlace:
 
     @property
     def known(self) -> bool:
-        """Whether there were replicates to tell how sure the ranking is."""
+        """Whether there were replicates, from which the certainty of the ranking follows."""
         return bool(np.isfinite(self.probability).all())
 
 
 def first_place(
     scores: npt.ArrayLike, replicates: npt.ArrayLike | None = None, *, alpha: float = 0.05, seed: int = 0
 ) -> FirstPlace:
-    """Who is first by one metric.
+    """Which source is first by one metric.
+
+    Differences have the standard errors of the delete-a-group jackknife, sqrt((m - 1) / m * sum of squared deviations
+    of the m differences from their mean). Probabilities come from draws of a normal distribution with the jackknife
+    covariance of all scores.
 
     Args:
         scores: (n,), higher is better.
@@ -65,17 +69,17 @@ def first_place(
         seed: Of the draws that give the probabilities.
 
     Returns:
-        The first place. Differences have the standard errors of the delete-a-group jackknife,
-        sqrt((m - 1) / m * sum of squared deviations of the m differences from their mean). Probabilities come from
-        draws of a normal distribution with the jackknife covariance of all scores.
+        The best source, its lead over the others with standard errors, the tied ones, and the chance of each to be
+        best.
 
     Raises:
-        ObservationsError: no scores, shapes that do not fit, or scores that are not finite.
+        ObservationsError: There are no scores, shapes do not fit, or scores are not finite.
 
-    >>> first_place([3.0, 2.0], [[3.0, 3.1, 2.9], [2.0, 2.1, 1.9]]).tied
-    array([ True, False])
+    Example:
+        >>> first_place([3.0, 2.0], [[3.0, 3.1, 2.9], [2.0, 2.1, 1.9]]).tied
+        array([ True, False])
     """
-    score, usable = _checked({"score": scores}, {"score": replicates})
+    score, usable = _validated({"score": scores}, {"score": replicates})
     only = score["score"]
     best = int(only.argmax())
     difference = only[best] - only
@@ -95,11 +99,11 @@ def first_place_by_mean_rank(
     alpha: float = 0.05,
     seed: int = 0,
 ) -> FirstPlace:
-    """Who is first by the mean of the ranks that several metrics give.
+    """Which source is first by the mean of the ranks that several metrics give.
 
-    A rank jumps where a score moves a little, so the jackknife, which needs a smooth quantity, is not taken of the mean
-    rank itself: the scores of all metrics are drawn together from a normal distribution with their jackknife
-    covariance, and every draw is ranked.
+    A rank jumps where a score changes a little, and the jackknife needs a smooth quantity: it is not applied to the
+    mean rank itself. Instead the scores of all metrics are drawn together from a normal distribution with their
+    jackknife covariance, and every draw is ranked.
 
     Args:
         scores: Of each metric (n,), higher is better, the same n sources in the same order.
@@ -108,13 +112,18 @@ def first_place_by_mean_rank(
         seed: Of the draws.
 
     Returns:
-        The first place. The score is minus the mean rank. Errors are standard deviations over the draws, and a source
-        is tied for first where it is not worse than the best in at least alpha / 2 of them.
+        As `first_place`, where the score is minus the mean rank. Errors are standard deviations over the draws, and a
+        source is tied for first where it is not worse than the best in at least alpha / 2 of them.
 
     Raises:
-        ObservationsError: no metric, shapes that do not fit, or scores that are not finite.
+        ObservationsError: There is no metric, shapes do not fit, or scores are not finite.
+
+    Example:
+        >>> scores = {"gbc": [3.0, 2.0, 1.0], "leep": [2.0, 3.0, 1.0]}
+        >>> first_place_by_mean_rank(scores, {"gbc": None, "leep": None}).score
+        array([-1.5, -1.5, -3. ])
     """
-    score, usable = _checked(scores, replicates)
+    score, usable = _validated(scores, replicates)
     mean_rank = _minus_mean_rank([one[None] for one in score.values()])[0]
     best = int(mean_rank.argmax())
     difference = mean_rank[best] - mean_rank
@@ -128,7 +137,7 @@ def first_place_by_mean_rank(
     )
 
 
-def _checked(
+def _validated(
     scores: Mapping[str, npt.ArrayLike], replicates: Mapping[str, npt.ArrayLike | None]
 ) -> tuple[dict[str, FloatArray], dict[str, FloatArray] | None]:
     """Scores as arrays, and the replicates of the groups that all have; None where there are fewer than two."""

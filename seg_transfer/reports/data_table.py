@@ -60,7 +60,7 @@ COLUMNS: Mapping[str, Column] = {
     "n_groups": Column("groups", "d", "number of groups evaluated"),
     "n_seeds": Column("seeds", "d", "number of fine-tunings of every pair, each with its own seed"),
     "sd": Column("sd of mIoU", ".4f", "standard deviation of mIoU between seeds of a pair, pooled over pairs"),
-    "told_apart": Column(
+    "fraction_distinguishable": Column(
         "distinguished",
         ".3f",
         "share of rivals, in [0, 1], whose means over seeds differ by more than 1.96 standard errors of seeds",

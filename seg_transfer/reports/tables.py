@@ -74,7 +74,7 @@ def noise_tables(frame: pd.DataFrame) -> list[Table]:
     for name in ("groups", "distinguished", "top-1", "tau_w", "95 % interval"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in frame.to_dict("records"):
-        cells = [row["scenario"].replace("_", " "), str(row["n_groups"]), _number(row["told_apart"])]
+        cells = [row["scenario"].replace("_", " "), str(row["n_groups"]), _number(row["fraction_distinguishable"])]
         table.add_row(*map(_cell, [*cells, _number(row["top1"]), _number(row["tau_w"]), _interval(row, "tau_w")]))
     return [table]
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from seg_transfer.engines.here import run_items
 from seg_transfer.evaluation import SCENARIOS, compare_metrics, evaluate
-from seg_transfer.metrics import gbc
-from seg_transfer.metrics._gbc import Covariance
+from seg_transfer.metrics import Covariance, gbc
 from seg_transfer.models.adapters.mmseg import MmsegEntry
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.stages import STAGES

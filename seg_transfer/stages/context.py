@@ -117,7 +117,9 @@ class ScoringContext:
 
     def _observe_source_images(self, entry: SourceEntry) -> None:
         observations = observe(self, entry, self.source_dataset(entry))
-        self._source_images[entry.name] = observations.thinned(score.SOURCE_OBSERVATIONS, self.run.study.sampling.seed)
+        self._source_images[entry.name] = observations.subsample(
+            score.SOURCE_OBSERVATIONS, self.run.study.sampling.seed
+        )
 
     def unavailable(self, entry: SourceEntry) -> str:
         """Why a source's own images cannot be read; "" when they can."""

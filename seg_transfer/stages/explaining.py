@@ -19,7 +19,7 @@ from seg_transfer.models.configs import source_key
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.source_model import load_source_model
 from seg_transfer.observations import FloatArray, Observations
-from seg_transfer.observations.projection import balanced_rows, fit_plane, turned_onto, umap_points
+from seg_transfer.observations.projection import class_balanced_rows, fit_plane, procrustes_align, umap_points
 from seg_transfer.stages.base import Held, Item, pair_label
 from seg_transfer.stages.context import ScoringContext, observe
 from seg_transfer.stages.explain import MAP_PIXELS, explanation_keys, fine_tuned_map_key
@@ -109,7 +109,7 @@ def _explain_fine_tuned(work: _Explanation, map_key: Key) -> bool:
     rows = _map_rows(work, observations)
     points, about = _points(work, _features(observations)[rows])
     before = read_table(work.file("map"), MAP)
-    turned = turned_onto(points, np.stack([before["x"].to_numpy(), before["y"].to_numpy()], axis=1))
+    turned = procrustes_align(points, np.stack([before["x"].to_numpy(), before["y"].to_numpy()], axis=1))
     _write_map(work, "map_fine_tuned", observations, rows, turned, key, {**about, "seed": seed})
     return True
 
@@ -127,7 +127,7 @@ def _kept_card(work: _Explanation) -> tuple[int, Path | None]:
 
 
 def _map_rows(work: _Explanation, observations: Observations) -> npt.NDArray[np.int64]:
-    return balanced_rows(observations.labels, MAP_PIXELS, work.context.run.study.sampling.seed)
+    return class_balanced_rows(observations.labels, MAP_PIXELS, work.context.run.study.sampling.seed)
 
 
 def _points(work: _Explanation, features: npt.NDArray[Any]) -> tuple[FloatArray, dict[str, Any]]:

@@ -106,7 +106,7 @@ def test_a_metric_sees_the_sources_own_images_as_if_they_were_a_target(bench, se
     monkeypatch.setattr(score, "SOURCE_OBSERVATIONS", limit)
     bench.change(metrics=["own", "gbc"])
     bench.done("score-pairs")
-    expected = expected_own(bench).thinned(limit, seed=0)
+    expected = expected_own(bench).subsample(limit, seed=0)
     assert len(seen) == 2
     for observations in seen:
         assert len(observations.labels) == 800

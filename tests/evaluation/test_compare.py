@@ -104,7 +104,7 @@ def test_the_other_order_is_the_mirror_image(published):
     pd.testing.assert_frame_equal(swap(there), back)
 
 
-def test_twins_tie_everywhere_and_share_the_draws(published):
+def test_equal_metrics_tie_everywhere_and_share_the_draws(published):
     pairs = published[["source", "target", "miou", "gbc"]].assign(twin=lambda p: 3 * p["gbc"] + 1)
     found = compare_metrics(pairs, scenario="fixed_target", measure="pearson").iloc[0]
     assert found[["wins", "ties", "losses"]].tolist() == [0, 17, 0]

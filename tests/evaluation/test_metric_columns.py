@@ -67,7 +67,7 @@ def test_named_metrics_are_judged_and_all_other_columns_ignored(pairs, function)
 
 
 @every_function
-def test_known_metrics_need_no_naming(pairs, function):
+def test_known_metrics_are_the_default(pairs, function):
     pd.testing.assert_frame_equal(function(pairs), function(pairs, metrics=["leep", "logme"]))
 
 
@@ -114,7 +114,7 @@ def test_a_mean_rank_is_made_where_it_is_named_of_parts_that_need_not_be(pairs):
     pd.testing.assert_frame_equal(alone[columns], expected[columns])
 
 
-def test_all_other_columns_are_named_for_those_who_want_them(pairs):
+def test_metric_columns_are_all_other_columns(pairs):
     assert metric_columns(pairs.assign(n_target_classes=3, ours=1.0)) == ["leep", "logme", "ours"]
     assert metric_columns(pairs.assign(gbc=1.0, nleep=2.0))[-3:] == ["gbc", "nleep", "rank_mean"]
     assert metric_columns(pairs.assign(gbc=1.0, rank_mean=0.0, nleep=2.0))[-3:] == ["gbc", "rank_mean", "nleep"]

@@ -116,7 +116,7 @@ def test_pools_are_seeded_different_and_independent_of_the_other_sizes(few):
     assert set(frame["n_subsets"]) == {6}
 
 
-def test_the_rank_mean_is_made_anew_in_every_pool(few):
+def test_the_rank_mean_is_recomputed_in_every_pool(few):
     pairs = load_published()[["source", "target", "miou", "gbc", "nleep"]]
     pairs = pairs.merge(few[["source", "target"]])
     pool = ("ade20k", "bdd", "camvid", "suim")

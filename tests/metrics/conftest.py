@@ -1,4 +1,4 @@
-"""Observations as they come in practice: correlated, unbalanced, off-centre channels, in images of unequal size."""
+"""Observations as they come in practice: correlated, unbalanced, off-center channels, in images of unequal size."""
 
 from collections.abc import Callable
 

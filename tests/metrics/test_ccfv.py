@@ -73,7 +73,7 @@ def test_sides_whose_common_multiple_is_large_are_no_larger_problem():
     assert found == pytest.approx(5 * wasserstein_distance(one, other), rel=1e-9)
 
 
-def test_points_in_one_place_are_moved_nowhere():
+def test_equal_points_have_no_distance():
     assert _transport_cost(np.zeros((3, 2))) == 0
 
 
@@ -119,13 +119,13 @@ def test_observations_with_the_same_features_are_no_pair(world):
     assert ccfv(x, y, images, pixels_per_class=100) == pytest.approx(once, rel=1e-10)
 
 
-def test_features_without_content_score_zero():
+def test_constant_features_score_zero():
     labels, images = np.tile([0, 1], 6), np.repeat([0, 1, 2], 4)
     assert ccfv(np.ones((12, 3)), labels, images) == 0.0
     assert ccfv(np.zeros((12, 3)), labels, images) == 0.0
 
 
-def test_classes_that_never_meet_cannot_be_compared():
+def test_a_class_in_two_images_is_needed():
     features = np.random.default_rng(0).normal(size=(6, 3))
     with pytest.raises(ObservationsError, match="no class is in two images"):
         ccfv(features, np.array([0, 0, 0, 1, 1, 1]), np.array([5, 5, 5, 8, 8, 8]))

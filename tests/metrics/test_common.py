@@ -110,7 +110,7 @@ def additive(change):
             kept = statistics.groups != group
             if len(np.unique(statistics.observations.codes[kept])) < 2:
                 return None
-            part = metrics._base.Statistics.ungrouped(statistics.observations.taken(kept))
+            part = metrics._base.Statistics.ungrouped(statistics.observations.subset(kept))
             return separation(part)[0]
 
         scores = [without(group) for group in statistics.left_out]
@@ -194,7 +194,7 @@ def test_the_features_are_seen_once_for_all_metrics_of_moments(world, monkeypatc
         assert len(passes) == 1
 
 
-def test_thinned_observations_are_noted(world, monkeypatch):
+def test_a_subsample_is_noted(world, monkeypatch):
     thin = replace(METRICS["nleep"], settings={"max_observations": 100, "seed": 0})
     monkeypatch.setattr(metrics, "METRICS", {"nleep": thin})
     assert score_all(world(), ["nleep"])["nleep"].note == "fitted on 100 of 400 observations"

@@ -43,7 +43,7 @@ def test_the_same_data_has_no_distance(world):
     assert emd(target.features, target.labels, target.features, target.labels) == pytest.approx(1.0, abs=1e-9)
 
 
-def test_large_offsets_lose_nothing(world):
+def test_large_offsets_do_not_cost_precision(world):
     features, labels, source, source_labels = pair(world)
     offset = 1e4 * features.std(axis=0)
     there, source_there = features + offset, source + offset

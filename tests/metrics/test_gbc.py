@@ -35,9 +35,9 @@ def slow_gbc(z, labels, covariance="diagonal", floor=1e-4, ddof=1):
 
 
 def principal(features, n_components):
-    centred = features - features.mean(axis=0)
-    _, _, right = np.linalg.svd(centred, full_matrices=False)
-    return centred @ right[:n_components].T
+    centered = features - features.mean(axis=0)
+    _, _, right = np.linalg.svd(centered, full_matrices=False)
+    return centered @ right[:n_components].T
 
 
 @pytest.mark.parametrize("covariance", COVARIANCES)
@@ -114,7 +114,7 @@ def test_the_log_ranks_where_gbc_underflows():
 
 
 @pytest.mark.parametrize("covariance", COVARIANCES)
-def test_large_offsets_lose_nothing(covariance, world):
+def test_large_offsets_do_not_cost_precision(covariance, world):
     observations = world()
     offset = 1e4 * observations.features.std(axis=0)
     moved = (observations.features + offset) - offset
@@ -134,7 +134,7 @@ def test_far_apart_classes_keep_their_variances(covariance):
 
 
 @pytest.mark.parametrize("settings", [{}, {"covariance": "spherical"}, {"covariance": "full"}, {"n_components": 3}])
-def test_replicates_hold_the_pca_of_the_whole_sample_fixed(settings, world):
+def test_replicates_keep_the_pca_of_the_whole_sample(settings, world):
     observations = world(n=3000, n_images=37)
     metric = METRICS["gbc"]
     settings = {**metric.settings, **settings}

@@ -27,7 +27,7 @@ from seg_transfer.observations import Observations
 
 
 def regularized_h_score_ddof1(case):
-    """The covariance between the classes divided by N - 1, the regularised one by N."""
+    """The covariance between the classes divided by N - 1, the regularized one by N."""
     n = len(case["y"])
     return regularized_h_score(case["X"], case["y"]) * n / (n - 1)
 
@@ -39,7 +39,7 @@ def trans_rate_equal_classes(case):
 
 
 def trans_rate_unit_size(case):
-    """The centred features are first divided by the root of the sum of their squares."""
+    """The centered features are first divided by the root of the sum of their squares."""
     x = case["X"].astype(np.float64)
     x -= x.mean(axis=0)
     return trans_rate(x / np.linalg.norm(x), case["y"])

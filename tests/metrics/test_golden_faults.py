@@ -18,7 +18,7 @@ def gbc_spherical_log_once(case, params):
     projected = _gbc._project(statistics(case), settings)
     counts, squares = projected.counts[0, :, None].astype(float), projected.squares[0]
     variances = _gbc._spreads(counts, np.zeros_like(squares), squares, settings)[:, 0]
-    means = projected.centres + projected.sums[0] / counts
+    means = projected.centers + projected.sums[0] / counts
     sums = variances[:, None] + variances
     shifts = ((means[:, None] - means) ** 2).sum(axis=2) / sums / 4
     distances = shifts + np.log(sums / 2) / 2 - np.log(np.outer(variances, variances)) / 4

@@ -76,7 +76,7 @@ def test_repeated_channels_count_once(world):
     )
 
 
-def test_large_offsets_lose_nothing(world):
+def test_large_offsets_do_not_cost_precision(world):
     observations = world()
     offset = 1e4 * observations.features.std(axis=0)
     moved = (observations.features + offset) - offset

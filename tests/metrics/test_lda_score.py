@@ -5,7 +5,7 @@ from seg_transfer.metrics import h_score, lda_score
 
 
 def slow_lda_score(features, labels):
-    """The definition, with a singular value decomposition of the centred rows for the inverse."""
+    """The definition, with a singular value decomposition of the centered rows for the inverse."""
     means = np.stack([features[labels == label].mean(axis=0) for label in labels])
     _, singular, right = np.linalg.svd(features - means, full_matrices=False)
     kept = singular > 1e-9 * singular[0]
@@ -52,7 +52,7 @@ def test_a_channel_that_varies_between_classes_only_counts_nothing(world):
 
 
 @pytest.mark.parametrize("shape", [(400, 10, 5), (40, 90, 3)])
-def test_large_offsets_lose_nothing(shape, world):
+def test_large_offsets_do_not_cost_precision(shape, world):
     observations = world(*shape)
     offset = 1e4 * observations.features.std(axis=0)
     moved = (observations.features + offset) - offset

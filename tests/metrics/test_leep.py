@@ -35,7 +35,7 @@ def test_two_classes_by_hand():
     assert leep(probs, np.array([5, 5, 1])) == pytest.approx(expected, rel=1e-14)
 
 
-def test_probabilities_that_say_nothing_leave_the_entropy_of_the_labels():
+def test_uninformative_probabilities_give_the_entropy_of_the_labels():
     labels = np.repeat([0, 1, 2], [50, 30, 20])
     probs = np.tile([0.2, 0.5, 0.3], (100, 1))
     shares = np.array([0.5, 0.3, 0.2])
@@ -65,7 +65,7 @@ def test_a_source_class_that_loses_its_mass_with_a_group_stays_out(world):
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
-def test_rounded_probabilities_are_taken_and_never_score_above_zero(kind, world):
+def test_rounded_probabilities_are_accepted_and_never_score_above_zero(kind, world):
     observations = world()
     rounded = observations.source_probs.astype(kind)
     assert leep(rounded, observations.labels) == pytest.approx(
@@ -77,7 +77,7 @@ def test_rounded_probabilities_are_taken_and_never_score_above_zero(kind, world)
     assert leep(sure, labels) == 0
 
 
-def test_blocks_do_not_show(world, monkeypatch):
+def test_the_size_of_blocks_does_not_matter(world, monkeypatch):
     observations = world()
     whole = score_all(observations, ["leep"])["leep"]
     monkeypatch.setattr(_blocks, "BLOCK_ROWS", 7)

@@ -13,7 +13,7 @@ def slow_loss(x, codes, weights, intercepts):
     return -own.mean() + (weights**2).sum() / (2 * len(x))
 
 
-def centred(observations):
+def centered(observations):
     return observations.features - observations.features.mean(axis=0), observations.codes
 
 
@@ -25,7 +25,7 @@ def probabilities(x, weights, intercepts):
 
 @pytest.mark.parametrize("shape", [(400, 10, 5), (60, 150, 3), (90, 40, 2)])
 def test_finds_the_minimum_that_scikit_learn_finds(shape, world):
-    x, codes = centred(world(*shape))
+    x, codes = centered(world(*shape))
     found = fit(x, codes)
     # Its C weighs the sum of the losses against |W|^2 / 2. Two classes share one column there: half of it for either.
     two = shape[2] == 2
@@ -40,9 +40,9 @@ def test_finds_the_minimum_that_scikit_learn_finds(shape, world):
 
 @pytest.mark.parametrize("shape", [(400, 10, 5), (60, 150, 3), (500, 40, 12)])
 @pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
-def test_the_slope_is_zero_at_the_minimum(shape, scale, world):
+def test_the_gradient_is_zero_at_the_minimum(shape, scale, world):
     """The weights are those that the errors pull at, and give the loss and the probabilities again."""
-    x, codes = centred(world(*shape))
+    x, codes = centered(world(*shape))
     x *= scale
     found = fit(x, codes)
     errors = found.probabilities - np.eye(shape[2])[codes]
@@ -58,15 +58,15 @@ def test_the_slope_is_zero_at_the_minimum(shape, scale, world):
     np.testing.assert_allclose(errors.mean(axis=0), 0, atol=from_minimum)
 
 
-def test_loss_and_slope_agree(world):
-    x, codes = centred(world(80, 4, 3))
+def test_loss_and_gradient_agree(world):
+    x, codes = centered(world(80, 4, 3))
     problem, rng = _logistic._problem(x, codes), np.random.default_rng(0)
     weights, step = rng.normal(size=(2, 5, 3))
-    at = _logistic._at(problem, weights)
-    ahead, behind = (_logistic._at(problem, weights + h * step).loss for h in (1e-5, -1e-5))
-    assert (ahead - behind) / 2e-5 == pytest.approx(np.vdot(at.slope, step), rel=1e-8)
+    point = _logistic._evaluate(problem, weights)
+    ahead, behind = (_logistic._evaluate(problem, weights + h * step).loss for h in (1e-5, -1e-5))
+    assert (ahead - behind) / 2e-5 == pytest.approx(np.vdot(point.gradient, step), rel=1e-8)
     original = np.linalg.lstsq(x, problem.design[:, :4] @ weights[:4], rcond=None)[0]
-    assert at.loss == pytest.approx(slow_loss(x, codes, original, weights[4]), rel=1e-12)
+    assert point.loss == pytest.approx(slow_loss(x, codes, original, weights[4]), rel=1e-12)
 
 
 def test_probabilities_near_one_keep_the_digits_of_what_is_left():
@@ -81,21 +81,21 @@ def test_probabilities_near_one_keep_the_digits_of_what_is_left():
 
 
 def test_the_search_ends_where_no_minimum_is_in_reach(monkeypatch):
-    """Alike points of different classes, told apart by channels of which each is 1e-3 as large as the one before."""
+    """Alike points of different classes, separated by channels of which each is 1e-3 as large as the one before."""
     rng = np.random.default_rng(0)
     codes = np.arange(60) % 4
     x = (rng.normal(size=(60, 30)) * 1e8 * 10.0 ** -np.arange(0, 15, 0.5)).astype(np.float32).astype(np.float64)
     x -= x.mean(axis=0)
     loose, tight = fit(x, codes, 100), fit(x, codes, 3000)
     assert 0 < tight.loss < loose.loss < np.log(4)
-    taken = []
+    n_products = []
     step = _logistic._newton_step
-    monkeypatch.setattr(_logistic, "_newton_step", lambda *a: (lambda got: taken.append(got[1]) or got)(step(*a)))
+    monkeypatch.setattr(_logistic, "_newton_step", lambda *a: (lambda got: n_products.append(got[1]) or got)(step(*a)))
     fit(x, codes, 100)
-    assert 0 < sum(taken) <= 100
+    assert 0 < sum(n_products) <= 100
 
 
-def test_features_without_content_leave_the_shares_of_the_classes():
+def test_constant_features_give_the_shares_of_the_classes():
     codes = np.repeat([0, 1, 2], [30, 10, 20])
     found = fit(np.zeros((60, 3)), codes)
     np.testing.assert_allclose(found.probabilities, np.tile([1 / 2, 1 / 6, 1 / 3], (60, 1)), rtol=1e-8)

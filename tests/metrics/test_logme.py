@@ -7,7 +7,7 @@ from seg_transfer.metrics import logme
 
 
 def highest_evidence(features, column):
-    """Largest log density of a one-hot column under N(0, I / beta + F F^T / alpha), by a general optimiser.
+    """Largest log density of a one-hot column under N(0, I / beta + F F^T / alpha), by a general optimizer.
 
     The prior exp(-1e-5 (alpha + beta) / 2) of the fixed point has its part in where the maximum lies.
     """
@@ -76,7 +76,7 @@ def test_equals_the_fixed_point_from_an_svd(shape, world):
 
 @pytest.mark.parametrize("offset", [30.0, 1e3, 1e4, 1e5])
 @pytest.mark.parametrize("shape", [(400, 10, 5), (60, 90, 3), (400, 90, 3)])
-def test_large_offsets_lose_nothing(offset, shape, world):
+def test_large_offsets_do_not_cost_precision(offset, shape, world):
     observations = world(*shape)
     features = observations.features + offset * observations.features.std(axis=0)
     # The singular values are off by the rounding of the largest, which the offset raises, and LAPACK's sums over all
@@ -98,7 +98,7 @@ def test_dead_and_repeated_channels_keep_every_direction_in_the_evidence(world):
     )
 
 
-def test_every_class_starts_afresh(world):
+def test_every_class_starts_from_the_same_values(world):
     observations = world(n_classes=2)
     features, labels = observations.features, observations.labels
     swapped = logme(features, 1 - labels)
@@ -122,7 +122,7 @@ def test_the_scale_of_features_may_be_anything(scale, shape, world):
         assert np.isfinite(logme(scale * observations.features, observations.labels, converged=converged))
 
 
-def test_features_without_any_content_are_scored_by_the_noise_alone():
+def test_constant_features_are_scored_by_the_noise_alone():
     labels = np.repeat([0, 1], 50)
     # beta = N / n_c = 2 leaves -1/2 (log(2 pi / 2) + 1) per observation.
     assert logme(np.zeros((100, 3)), labels) == pytest.approx(-(np.log(np.pi) + 1) / 2, abs=1e-6)

@@ -54,17 +54,17 @@ class TestAChange:
     @pytest.mark.parametrize("name", ["gbc", "leep", "otdd", "pactran"])
     def test_of_the_values_asks_for_a_version(self, name):
         other = changed(name, 1e-6)
-        told = fault(other, values_of(other, INPUTS), NUMBERS)
-        assert told == f"the values of metric {name} changed: raise its version and record them anew"
+        reason = fault(other, values_of(other, INPUTS), NUMBERS)
+        assert reason == f"the values of metric {name} changed: raise its version and record them again"
 
     def test_of_the_version_asks_for_its_values(self):
         raised = replace(changed("gbc", 0.1), version=2)
-        told = fault(raised, values_of(raised, INPUTS), NUMBERS)
-        assert told == "version 1 of metric gbc is recorded, it declares version 2: record its values anew"
+        reason = fault(raised, values_of(raised, INPUTS), NUMBERS)
+        assert reason == "version 1 of metric gbc is recorded, it declares version 2: record its values again"
 
     def test_that_adds_a_metric_asks_for_its_values(self):
-        told = fault(replace(METRICS["gbc"], name="new"), {}, NUMBERS)
-        assert told == "nothing of metric new is recorded, it declares version 1: record its values anew"
+        reason = fault(replace(METRICS["gbc"], name="new"), {}, NUMBERS)
+        assert reason == "nothing of metric new is recorded, it declares version 1: record its values again"
 
     def test_is_recorded_with_its_version_only(self, tmp_path):
         file = tmp_path / "versions.json"

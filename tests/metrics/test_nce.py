@@ -34,7 +34,7 @@ def test_the_first_of_equal_probabilities_counts():
     assert nce(probs, np.array([0, 1])) == 0
 
 
-def test_one_guess_for_all_leaves_the_entropy_of_the_labels():
+def test_one_prediction_for_all_gives_the_entropy_of_the_labels():
     labels = np.repeat([0, 1, 2], [50, 30, 20])
     shares = np.array([0.5, 0.3, 0.2])
     assert nce(np.tile([0.2, 0.5, 0.3], (100, 1)), labels) == pytest.approx(np.sum(shares * np.log(shares)), rel=1e-14)

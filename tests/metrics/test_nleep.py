@@ -43,8 +43,8 @@ class TestMixture:
         np.testing.assert_allclose(new.weights, held.mean(axis=0), rtol=1e-10)
         np.testing.assert_allclose(new.means, held.T @ z / held.sum(axis=0)[:, None], rtol=1e-9, atol=1e-11)
         for k in range(4):
-            centred = z - new.means[k]
-            expected = (held[:, k, None] * centred).T @ centred / held[:, k].sum() + floor * np.eye(3)
+            centered = z - new.means[k]
+            expected = (held[:, k, None] * centered).T @ centered / held[:, k].sum() + floor * np.eye(3)
             np.testing.assert_allclose(new.covariances[k], expected, rtol=1e-9, atol=1e-11)
 
     def test_densities_are_those_of_gaussians(self):
@@ -69,7 +69,7 @@ class TestMixture:
             likelihoods.append(likelihood)
         assert (np.diff(likelihoods) > 0).all()
 
-    def test_finds_clouds_that_lie_apart(self):
+    def test_finds_separate_clusters(self):
         z, parts = clouds(d=2, n_clouds=3, seed=5)
         z += 40 * np.array([[0, 0], [1, 0], [0, 1]])[parts]
         mixture = _mixture.fit(z - z.mean(axis=0), 3, 1e-6, rng())
@@ -87,7 +87,7 @@ class TestMixture:
         assert gaps.mean() > -0.05
         assert np.median(np.abs(gaps)) < 0.05
 
-    def test_an_empty_component_stays_finite_and_takes_nothing(self):
+    def test_an_empty_component_stays_finite_without_weight(self):
         z, _ = clouds()
         mixture = _mixture.from_partition(z, np.arange(600) % 2, 3, 1e-6)
         held = _mixture.posterior(mixture)(z)
@@ -99,7 +99,7 @@ class TestMixture:
         held = _mixture.posterior(_mixture.fit(z, 5, 1e-6, rng()))(z)
         np.testing.assert_allclose(held.sum(axis=1), 1, rtol=1e-12)
 
-    def test_blocks_do_not_show(self, monkeypatch):
+    def test_the_size_of_blocks_does_not_matter(self, monkeypatch):
         z, parts = clouds()
         whole = _mixture.from_partition(z, parts, 6, 1e-6)
         monkeypatch.setattr(_mixture, "BLOCK_ROWS", 7)
@@ -123,7 +123,7 @@ def test_projection_keeps_the_directions_that_scikit_learn_keeps(world):
 def test_is_the_leep_of_the_posterior_of_all(max_observations, world):
     observations = world()
     project = projection(MomentStatistics.of(observations).total())
-    z = project(observations.thinned(max_observations, 3).features)
+    z = project(observations.subsample(max_observations, 3).features)
     start = np.random.Generator(np.random.Philox(key=3))
     mixture = _mixture.fit(z[np.argsort((z**2).sum(axis=1))], 25, 1e-6, start)
     expected = leep(_mixture.posterior(mixture)(project(observations.features)), observations.labels)
@@ -131,7 +131,7 @@ def test_is_the_leep_of_the_posterior_of_all(max_observations, world):
     assert found == [pytest.approx(expected, rel=1e-9)]
 
 
-def test_replicates_hold_the_mixture_of_the_whole_sample_fixed(world):
+def test_replicates_keep_the_mixture_of_the_whole_sample(world):
     observations = world(n=900, n_images=23)
     project = projection(MomentStatistics.of(observations).total())
     z = project(observations.features)
@@ -143,7 +143,7 @@ def test_replicates_hold_the_mixture_of_the_whole_sample_fixed(world):
     assert score.standard_error == pytest.approx(np.sqrt(9 * np.var(expected)), rel=1e-7)
 
 
-def test_features_without_content_leave_the_entropy_of_the_labels():
+def test_constant_features_give_the_entropy_of_the_labels():
     labels = np.repeat([0, 1], [30, 10])
     expected = 0.75 * np.log(0.75) + 0.25 * np.log(0.25)
     assert nleep(np.full((40, 3), 2.0), labels) == pytest.approx(expected, rel=1e-9)
@@ -156,7 +156,7 @@ def test_the_start_changes_the_number_and_the_seed_fixes_it(world):
     assert first != other
 
 
-def test_blocks_do_not_show(world, monkeypatch):
+def test_the_size_of_blocks_does_not_matter(world, monkeypatch):
     observations = world()
     whole = nleep(observations.features, observations.labels)
     monkeypatch.setattr(_blocks, "BLOCK_ROWS", 7)

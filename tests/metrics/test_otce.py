@@ -80,10 +80,10 @@ def test_one_source_class_for_each_label_is_the_upper_end(world):
     assert otce(target.features, target.labels, target.features, target.labels + 3) == pytest.approx(0, abs=1e-12)
 
 
-def test_labels_dealt_at_random_score_lower_and_not_below_the_range(world):
+def test_shuffled_labels_score_lower_and_not_below_the_range(world):
     features, labels, source_features, source_labels = pair(world)
-    dealt = np.random.default_rng(2).permutation(labels)
-    lower = otce(features, dealt, source_features, source_labels)
+    shuffled = np.random.default_rng(2).permutation(labels)
+    lower = otce(features, shuffled, source_features, source_labels)
     assert -np.log(5) <= lower < otce(features, labels, source_features, source_labels) - 0.1
 
 
@@ -129,7 +129,7 @@ def test_a_class_with_one_observation_counts(world):
 
 
 @pytest.mark.parametrize("function", [otce, otdd])
-def test_large_offsets_lose_nothing(function, world):
+def test_large_offsets_do_not_cost_precision(function, world):
     features, labels, source_features, source_labels = pair(world, 200, 150)
     offset = 1e4 * features.std(axis=0)
     there = features + offset, labels, source_features + offset, source_labels
@@ -149,14 +149,14 @@ def test_dtype_does_not_matter_and_inputs_are_left_as_they_are(function, kind, w
 
 
 @pytest.mark.parametrize("module", [_otce, _otdd])
-def test_both_sides_are_thinned_alike_for_every_source(module, world):
+def test_both_sides_are_subsampled_equally_for_every_source(module, world):
     source = world(n=300, n_classes=4, seed=1)
     observations = replace(world(), source_images=source)
-    thinned = replace(observations.thinned(80, 5), source_images=source.thinned(80, 5))
+    chosen = replace(observations.subsample(80, 5), source_images=source.subsample(80, 5))
     scores = module.METRIC.scores
     score = scores(Statistics.ungrouped(observations), max_observations=80, seed=5)
     assert score == scores(Statistics.ungrouped(observations), max_observations=80, seed=5)
-    assert score == scores(Statistics.ungrouped(thinned), max_observations=80, seed=9)
+    assert score == scores(Statistics.ungrouped(chosen), max_observations=80, seed=9)
     assert score != scores(Statistics.ungrouped(observations), max_observations=80, seed=6)
 
 
@@ -214,7 +214,7 @@ def test_without_pot_the_extra_is_named_in_one_line(function, world, monkeypatch
 
 @pytest.mark.parametrize("function", [otce, otdd])
 def test_a_coupling_that_is_not_optimal_is_no_score(function, world, monkeypatch):
-    monkeypatch.setattr(_transport, "MOST_PIVOTS", 20)
+    monkeypatch.setattr(_transport, "MAX_PIVOTS", 20)
     with pytest.raises(
         ObservationsError, match=f"{function.__name__} found no optimal coupling of 200 target"
     ) as caught:

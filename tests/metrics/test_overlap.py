@@ -117,7 +117,7 @@ def test_classes_and_pairs_sum_to_the_difference(two_sources, world):
     np.testing.assert_array_equal(back.of_classes, -found.of_classes)
 
 
-def test_a_source_against_itself_is_decided_by_nothing(two_sources):
+def test_a_source_does_not_differ_from_itself(two_sources):
     apart, _, labels = two_sources
     overlaps = class_overlaps(apart, labels)
     assert deciding_classes(overlaps, overlaps).of_classes.tolist() == [0] * 5

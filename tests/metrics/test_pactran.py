@@ -67,25 +67,25 @@ def test_second_derivatives_are_those_of_the_loss(world):
     assert pactran(observations.features, observations.labels) == pytest.approx(-(least + width), rel=1e-4)
 
 
-def test_features_without_content_leave_the_entropy_of_the_labels():
+def test_constant_features_give_the_entropy_of_the_labels():
     labels = np.repeat([0, 1], [30, 10])
     entropy = -0.75 * np.log(0.75) - 0.25 * np.log(0.25)
     width = 50 * 2 / 40 * np.log1p(40 * 2 * 0.75 * 0.25 / (2 * 3))
     assert pactran(np.full((40, 3), 2.0), labels) == pytest.approx(-entropy - width, rel=1e-9)
 
 
-def test_large_offsets_lose_nothing(world):
+def test_large_offsets_do_not_cost_precision(world):
     observations = world()
     x, y = observations.features, observations.labels
     there = x + 1e4 * x.std(axis=0)
     assert pactran(there, y) == pytest.approx(pactran(there - 1e4 * x.std(axis=0), y), rel=1e-9)
 
 
-def test_thinned_observations_alone_count(world):
+def test_only_the_subsample_counts(world):
     observations = world()
     found = METRICS["pactran"].scores(Statistics.ungrouped(observations), max_observations=150, seed=4)
-    thinned = observations.thinned(150, 4)
-    assert found == [pactran(thinned.features, thinned.labels)]
+    chosen = observations.subsample(150, 4)
+    assert found == [pactran(chosen.features, chosen.labels)]
 
 
 def test_settings_outside_their_range_are_refused(world):

@@ -55,17 +55,17 @@ def test_labels_that_are_all_different_have_nothing_to_compare(world):
     assert parc(world(30).features, np.arange(30)) == 0.0
 
 
-def test_large_offsets_lose_nothing(world):
+def test_large_offsets_do_not_cost_precision(world):
     observations = world()
     x, y = observations.features, observations.labels
     there = x + 1e4 * x.std(axis=0)
     assert parc(there, y) == pytest.approx(parc(there - 1e4 * x.std(axis=0), y), rel=1e-7)
 
 
-def test_thinned_observations_alone_count(world):
+def test_only_the_subsample_counts(world):
     observations = world()
     found = METRICS["parc"].scores(Statistics.ungrouped(observations), max_observations=150, seed=4)
-    thinned = observations.thinned(150, 4)
-    assert found == [parc(thinned.features, thinned.labels)]
+    chosen = observations.subsample(150, 4)
+    assert found == [parc(chosen.features, chosen.labels)]
     with pytest.raises(ConfigError, match="max_observations"):
         parc(observations.features, observations.labels, max_observations=1)

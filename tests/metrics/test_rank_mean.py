@@ -46,7 +46,7 @@ def test_scores_are_not_changed():
 
 
 @pytest.mark.parametrize(
-    ("scores", "told"),
+    ("scores", "reason"),
     [
         ([], "no scores are given"),
         ([[1, 2, 3], [1, 2]], r"scores 1 have shape \(2,\), scores 0 \(3,\)"),
@@ -56,8 +56,8 @@ def test_scores_are_not_changed():
         ([[np.inf, 2]], "scores 0 hold inf at 0"),
     ],
 )
-def test_what_is_refused(scores, told):
-    with pytest.raises(ObservationsError, match=told) as caught:
+def test_what_is_refused(scores, reason):
+    with pytest.raises(ObservationsError, match=reason) as caught:
         rank_mean(*scores)
     assert "\n" not in str(caught.value)
 

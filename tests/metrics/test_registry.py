@@ -1,4 +1,4 @@
-"""Metrics from outside: what is taken, what is refused, and that a broken package stops nobody."""
+"""External metrics: what is accepted, what is refused, and that a broken package stops no other work."""
 
 import logging
 import subprocess
@@ -20,7 +20,7 @@ from seg_transfer.metrics._registry import RESERVED_NAMES, Registry
 from seg_transfer.observations import Observations
 
 _FOLDER = Path(_registry.__file__).parent
-OURS = {name: METRICS[name] for name in ("gbc", "logme")}
+BUILT_IN = {name: METRICS[name] for name in ("gbc", "logme")}
 
 
 def width(observations: Observations, *, scale: float = 1.0, note: str = "") -> float:
@@ -48,7 +48,7 @@ def test_a_parameter_without_a_default_is_refused(function):
 
 
 def test_a_function_is_scored_and_its_groups_on_request_alone(world, monkeypatch):
-    registry = Registry(OURS)
+    registry = Registry(BUILT_IN)
     registry.add(Metric.from_function(lambda o: o.features[:, 0].mean(), name="first", needs={"features"}, version=1))
     monkeypatch.setattr("seg_transfer.metrics.METRICS", registry)
     observations = world()
@@ -62,12 +62,12 @@ def test_a_function_is_scored_and_its_groups_on_request_alone(world, monkeypatch
 # What content keys hold of a metric
 
 
-def test_the_key_parts_of_our_metrics_are_settings_and_version():
-    for name, ours in METRICS.items():
-        assert ours.key_parts == {"settings": dict(ours.settings), "version": ours.version}, name
+def test_the_key_parts_of_built_in_metrics_are_settings_and_version():
+    for name, built_in in METRICS.items():
+        assert built_in.key_parts == {"settings": dict(built_in.settings), "version": built_in.version}, name
 
 
-def test_the_key_parts_of_a_metric_from_outside_name_its_package_too():
+def test_the_key_parts_of_an_external_metric_name_its_package_too():
     package = __name__.partition(".")[0]
     assert metric(version=4).key_parts == {"settings": {"scale": 1.0, "note": ""}, "version": 4, "package": package}
     assert metric(scores=partial(partial(width), scale=2.0)).package == package
@@ -76,8 +76,8 @@ def test_the_key_parts_of_a_metric_from_outside_name_its_package_too():
 # Registering
 
 
-def test_a_registered_metric_follows_ours_in_alphabetical_order():
-    registry = Registry(OURS)
+def test_registered_metrics_follow_the_built_in_ones_in_alphabetical_order():
+    registry = Registry(BUILT_IN)
     registry.add(metric(name="b"))
     registry.add(metric(name="a"))
     registry.add(metric(name="a"))
@@ -98,7 +98,7 @@ def test_a_metric_of_a_notebook_may_be_defined_again():
         in_cell.__module__ = "__main__"
         return Metric.from_function(in_cell, needs=(), version=1)
 
-    registry = Registry(OURS)
+    registry = Registry(BUILT_IN)
     registry.add(cell())
     second = cell()
     registry.add(second)
@@ -106,8 +106,8 @@ def test_a_metric_of_a_notebook_may_be_defined_again():
 
 
 REFUSED = {
-    "taken": (metric(name="gbc"), "package seg_transfer has a metric of this name"),
-    "registered": (metric(name="known", version=2), "has a metric of this name"),
+    "taken": (metric(name="gbc"), "package seg_transfer already has a metric of this name"),
+    "registered": (metric(name="known", version=2), "already has a metric of this name"),
     "upper case": (metric(name="Width"), "lower-case letters"),
     "space": (metric(name="a b"), "lower-case letters"),
     "line": (metric(name="a\n"), "lower-case letters"),
@@ -119,14 +119,14 @@ REFUSED = {
     "version": (metric(version=0), "version is 0"),
     "version text": (metric(version="1"), "version is '1'"),
     "setting": (metric(settings={"sizes": [1, 2]}), r"setting sizes is \[1, 2\]"),
-    "extra": (metric(extra="ot"), "dependency of its own package"),
-    "function": (width, "no Metric but a function"),
+    "extra": (metric(extra="ot"), "declare dependencies in your package"),
+    "function": (width, "is a function, not a Metric"),
 }
 
 
 @pytest.mark.parametrize(("wrong", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_breaks_a_rule_is_refused_in_one_line(wrong, reason):
-    registry = Registry(OURS)
+    registry = Registry(BUILT_IN)
     registry.add(metric(name="known"))
     with pytest.raises(ConfigError, match=reason) as caught:
         registry.add(wrong)
@@ -134,7 +134,7 @@ def test_what_breaks_a_rule_is_refused_in_one_line(wrong, reason):
     assert list(registry) == ["gbc", "logme", "known"]
 
 
-def test_no_metric_has_the_name_of_what_stands_beside_metrics():
+def test_columns_and_controls_are_reserved_names():
     assert {*pairs._NOT_METRICS, *CONTROLS, SCRATCH} <= RESERVED_NAMES
     assert not RESERVED_NAMES & METRICS.keys()
 
@@ -146,9 +146,9 @@ BROKEN = {
     "fails": ("raise RuntimeError('no driver\\nfound')", "no driver found"),
     "exits": ("import sys; sys.exit('bye')", "bye"),
     "no_such_library": ("import no_such_library_at_all", "No module named 'no_such_library_at_all'"),
-    "wrong_type": ("METRIC = len", "is no Metric but a builtin_function_or_method"),
+    "wrong_type": ("METRIC = len", "is a builtin_function_or_method, not a Metric"),
     "lacks_it": ("", "has no attribute 'METRIC'"),
-    "clashes": (CONTRAST.replace("VERSION", "1, name='gbc'"), "package seg_transfer has a metric of this name"),
+    "clashes": (CONTRAST.replace("VERSION", "1, name='gbc'"), "package seg_transfer already has a metric of this name"),
     "misnamed": (CONTRAST.replace("VERSION", "1, name='Contrast!'"), "lower-case letters"),
 }
 
@@ -163,16 +163,16 @@ def packages(tmp_path, monkeypatch):
 
 def test_metrics_of_installed_packages_are_known(packages, caplog):
     install(packages, "toy", CONTRAST.replace("VERSION", "1"), {"contrast": "METRIC"})
-    registry = Registry(OURS)
+    registry = Registry(BUILT_IN)
     assert "contrast" in registry
     assert registry["contrast"].package == "toy"
     assert list(registry) == ["gbc", "logme", "contrast"]
     assert caplog.records == []
 
 
-def test_our_metrics_are_had_without_loading_any_package(packages):
+def test_built_in_metrics_are_available_without_loading_any_package(packages):
     install(packages, "toy", CONTRAST.replace("VERSION", "1"), {"contrast": "METRIC"})
-    assert Registry(OURS)["gbc"] is METRICS["gbc"]
+    assert Registry(BUILT_IN)["gbc"] is METRICS["gbc"]
     assert "toy" not in sys.modules
 
 
@@ -181,7 +181,7 @@ def test_a_broken_package_is_left_out_with_one_warning(packages, caplog, name):
     code, reason = BROKEN[name]
     install(packages, name, code, {"its_metric": "METRIC"})
     install(packages, "toy", CONTRAST.replace("VERSION", "1"), {"contrast": "METRIC"})
-    registry = Registry(OURS)
+    registry = Registry(BUILT_IN)
     for _ in range(2):
         assert list(registry) == ["gbc", "logme", "contrast"]
     assert registry["gbc"] is METRICS["gbc"]
@@ -196,23 +196,23 @@ def test_a_broken_package_is_left_out_with_one_warning(packages, caplog, name):
 def test_of_two_packages_with_one_name_the_first_in_the_alphabet_has_it(packages, caplog):
     for name in ("toy_b", "toy_a"):
         install(packages, name, CONTRAST.replace("VERSION", "1"), {"contrast": "METRIC"})
-    assert Registry(OURS)["contrast"].package == "toy_a"
+    assert Registry(BUILT_IN)["contrast"].package == "toy_a"
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["package toy_b"]
 
 
-def test_metadata_that_cannot_be_read_leaves_our_metrics(monkeypatch, caplog):
+def test_metadata_that_cannot_be_read_leaves_the_built_in_metrics(monkeypatch, caplog):
     def refuse(**_):
         raise ValueError("not an entry point")
 
     monkeypatch.setattr(_registry, "entry_points", refuse)
-    assert list(Registry(OURS)) == ["gbc", "logme"]
+    assert list(Registry(BUILT_IN)) == ["gbc", "logme"]
     assert "cannot be read (not an entry point)" in caplog.text
 
 
 def test_a_package_may_look_at_the_metrics_while_it_is_imported(packages, caplog):
     code = "from seg_transfer.metrics import METRICS\nassert len(METRICS) > 10\n" + CONTRAST
     install(packages, "toy", code.replace("VERSION", "1"), {"contrast": "METRIC"})
-    assert "contrast" in Registry(OURS)
+    assert "contrast" in Registry(BUILT_IN)
     assert caplog.records == []
 
 
@@ -227,10 +227,10 @@ def test_neither_the_package_nor_the_metrics_load_other_packages_when_imported(p
     assert done.stderr.splitlines() == ["package toy: metric contrast (entry point toy:METRIC) is left out: loaded"]
 
 
-# Our own
+# Built-in metrics
 
 
-def test_every_metric_of_ours_has_its_line_and_its_function():
+def test_every_built_in_metric_has_its_line_and_its_function():
     files = [path for path in sorted(_FOLDER.glob("_*.py")) if "\nMETRIC = Metric(" in path.read_text()]
     assert {path.stem.removeprefix("_") for path in files} == METRICS.keys()
     assert all(callable(getattr(metrics, name)) for name in METRICS)

@@ -43,7 +43,7 @@ def test_equals_the_definition(shape, world):
     assert regularized_h_score(features, labels) == pytest.approx(expected, rel=1e-9)
 
 
-def test_one_channel_is_its_own_sphere():
+def test_a_single_channel_is_not_shrunk():
     # Nothing to shrink: the covariance of one channel is a sphere already.
     features, labels = np.array([[0.0], [4.0], [6.0], [10.0]]), np.array([4, 4, 2, 2])
     assert regularized_h_score(features, labels) == pytest.approx(9 / 13, rel=1e-14)
@@ -58,7 +58,7 @@ def test_many_observations_leave_little_to_shrink(world):
     assert gaps[0] > 10 * gaps[1] > 0
 
 
-def test_shrinkage_tells_what_the_h_score_cannot():
+def test_shrinkage_distinguishes_what_the_h_score_cannot():
     # With more channels than observations every labelling is perfectly explained.
     rng = np.random.default_rng(0)
     labels = np.tile([0, 1, 2], 10)

@@ -5,13 +5,13 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from seg_transfer.metrics import sfda
 from seg_transfer.metrics._base import Statistics
-from seg_transfer.metrics._separation import between
+from seg_transfer.metrics._separation import between_class_rows
 from seg_transfer.metrics._sfda import _discriminant, _shrinkage
 from seg_transfer.observations import Observations, _blocks
 
 
 def slow_discriminant(x, y, shrinkage):
-    """(N, C) by generalised eigenvectors of the scatter between the classes."""
+    """(N, C) by generalized eigenvectors of the scatter between the classes."""
     classes = np.unique(y)
     means = np.stack([x[y == label].mean(axis=0) for label in classes])
     shares = np.array([np.mean(y == label) for label in classes])
@@ -48,7 +48,7 @@ def test_equals_the_definition(scale, world):
 def test_the_discriminant_is_that_of_scikit_learn(world):
     observations = world()
     total = Statistics.ungrouped(observations).total
-    rows = between(total)
+    rows = between_class_rows(total)
     classifier = _discriminant(total.class_offsets, total.covariance - rows.T @ rows, total.counts / 400, 0.2, 0.0)
     x, y = observations.features, observations.labels
     other = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=_Shrunk(0.2)).fit(x, y)
@@ -80,26 +80,26 @@ def test_more_channels_than_observations(world):
     assert sfda(observations.features, observations.labels) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_features_without_content_leave_the_shares():
+def test_constant_features_give_the_shares():
     labels = np.repeat([0, 1], [30, 10])
     # Every observation has its class's share, before and after.
     assert sfda(np.full((40, 3), 2.0), labels) == pytest.approx((0.75**2 + 0.25**2), rel=1e-12)
 
 
-def test_classes_that_are_points_are_told_apart():
+def test_classes_without_spread_are_separated():
     features = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 2.0], [1.0, 2.0]])
     assert sfda(features, np.array([0, 0, 1, 1])) == pytest.approx(1.0, rel=1e-12)
     assert sfda(features[[0, 2]], np.array([0, 1])) == pytest.approx(1.0, rel=1e-12)
 
 
-def test_large_offsets_lose_nothing(world):
+def test_large_offsets_do_not_cost_precision(world):
     observations = world()
     x, y = 0.2 * observations.features, observations.labels
     there = x + 1e4 * x.std(axis=0)
     assert sfda(there, y) == pytest.approx(sfda(there - 1e4 * x.std(axis=0), y), rel=1e-9)
 
 
-def test_blocks_do_not_show(world, monkeypatch):
+def test_the_size_of_blocks_does_not_matter(world, monkeypatch):
     observations = Observations(0.2 * world().features, world().labels)
     whole = sfda(observations.features, observations.labels)
     monkeypatch.setattr(_blocks, "BLOCK_ROWS", 7)

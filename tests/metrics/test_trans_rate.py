@@ -41,7 +41,7 @@ def test_classes_count_by_their_size():
     assert trans_rate(features, np.repeat([0, 1], [6, 2]), eps=1.0) == pytest.approx(expected, rel=1e-14)
 
 
-def test_large_offsets_lose_nothing(world):
+def test_large_offsets_do_not_cost_precision(world):
     observations = world()
     offset = 1e4 * observations.features.std(axis=0)
     there = observations.features + offset
@@ -65,7 +65,7 @@ def test_a_class_of_one_observation(world):
     assert trans_rate(observations.features, labels) == pytest.approx(expected, rel=1e-10)
 
 
-def test_blocks_do_not_show(world, monkeypatch):
+def test_the_size_of_blocks_does_not_matter(world, monkeypatch):
     observations = world()
     whole = trans_rate(observations.features, observations.labels)
     monkeypatch.setattr("seg_transfer.metrics._trans_rate.BLOCK_ROWS", 7)

@@ -5,12 +5,18 @@ import pytest
 
 from seg_transfer.errors import ConfigError, ObservationsError
 from seg_transfer.observations import projection
-from seg_transfer.observations.projection import balanced_rows, fit_plane, turned_onto, umap_installed, umap_points
+from seg_transfer.observations.projection import (
+    class_balanced_rows,
+    fit_plane,
+    procrustes_align,
+    umap_installed,
+    umap_points,
+)
 
 
 @pytest.fixture
 def features():
-    """Correlated, off-centre channels of very different spread."""
+    """Correlated, off-center channels of very different spread."""
     rng = np.random.default_rng(0)
     return 50 + rng.normal(size=(300, 9)) @ rng.normal(size=(9, 9)) * np.linspace(0.1, 5, 9)
 
@@ -53,30 +59,31 @@ def test_one_channel_and_constant_features():
         fit_plane(np.ones((1, 3)))
 
 
-def test_balanced_rows_have_as_many_of_every_class():
+def test_class_balanced_rows_have_equally_many_of_every_class():
     labels = np.repeat([4, 9, 2], [5000, 700, 30])[np.random.default_rng(0).permutation(5730)]
-    rows = balanced_rows(labels, 1030, seed=3)
+    rows = class_balanced_rows(labels, 1030, seed=3)
     assert np.unique(labels[rows], return_counts=True)[1].tolist() == [30, 500, 500]
     assert (np.diff(rows) > 0).all()
-    assert balanced_rows(labels, 1030, seed=3).tolist() == rows.tolist() != balanced_rows(labels, 1030).tolist()
-    assert balanced_rows(labels, 10_000).tolist() == list(range(5730))
+    assert class_balanced_rows(labels, 1030, seed=3).tolist() == rows.tolist()
+    assert class_balanced_rows(labels, 1030).tolist() != rows.tolist()
+    assert class_balanced_rows(labels, 10_000).tolist() == list(range(5730))
 
 
-def test_turning_onto_a_reference_undoes_a_rigid_motion(features):
+def test_alignment_undoes_a_rigid_motion(features):
     points = fit_plane(features).apply(features)
     turn = np.array([[0.6, -0.8], [0.8, 0.6]]) @ np.diag([1, -1])  # a rotation and a mirror
     moved = points @ turn + [30, -7]
-    np.testing.assert_allclose(turned_onto(moved, points), points, atol=1e-9)
+    np.testing.assert_allclose(procrustes_align(moved, points), points, atol=1e-9)
 
 
-def test_turning_stretches_nothing(features):
+def test_alignment_keeps_distances(features):
     points = fit_plane(features).apply(features)
     other = 3 * points + np.random.default_rng(1).normal(size=points.shape)
-    turned = turned_onto(other, points)
+    turned = procrustes_align(other, points)
     lengths = [np.linalg.norm(one[:-1] - one[1:], axis=1) for one in (other, turned)]
     np.testing.assert_allclose(lengths[0], lengths[1], rtol=1e-9)
     with pytest.raises(ObservationsError, match="do not show the same observations"):
-        turned_onto(points[:-1], points)
+        procrustes_align(points[:-1], points)
 
 
 def test_a_umap_without_its_library_says_how_to_get_it(features, monkeypatch):
@@ -87,10 +94,10 @@ def test_a_umap_without_its_library_says_how_to_get_it(features, monkeypatch):
 
 @pytest.mark.skipif(not umap_installed(), reason="the extra umap is not installed")
 @pytest.mark.filterwarnings("ignore")  # of numba
-def test_a_umap_parts_what_is_apart_and_is_seeded(features):
+def test_a_umap_separates_clusters_and_is_seeded(features):
     apart = np.concatenate([features[:60], features[60:120] + 500])
     points = umap_points(apart, seed=2)
     assert points.shape == (120, 2)
-    centres = points[:60].mean(axis=0), points[60:].mean(axis=0)
-    assert np.linalg.norm(centres[0] - centres[1]) > 2 * points[:60].std(axis=0).max()
+    centers = points[:60].mean(axis=0), points[60:].mean(axis=0)
+    assert np.linalg.norm(centers[0] - centers[1]) > 2 * points[:60].std(axis=0).max()
     np.testing.assert_array_equal(points, umap_points(apart, seed=2))

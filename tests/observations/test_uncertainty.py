@@ -110,7 +110,7 @@ def test_the_truly_best_is_in_the_group_about_as_often_as_it_says():
     assert 0.93 < hits / 600 <= 1
 
 
-def test_metrics_that_agree_make_a_sure_mean_rank():
+def test_metrics_that_agree_make_a_certain_mean_rank():
     scores, replicates = means_without_each(images(noise=0.1))
     place = first_place_by_mean_rank({"a": scores, "b": 100 * scores}, {"a": replicates, "b": 100 * replicates})
     np.testing.assert_array_equal(place.score, [-4, -3, -2, -1])
@@ -126,7 +126,7 @@ def test_metrics_that_contradict_leave_a_tie():
     np.testing.assert_allclose(place.probability, 0.5, atol=0.01)
 
 
-def test_one_metric_s_mean_rank_ties_whom_that_metric_ties():
+def test_the_mean_rank_of_one_metric_ties_the_same_sources():
     scores, replicates = means_without_each(images(n=6, noise=3.0, seed=2))
     one = first_place(scores, replicates)
     other = first_place_by_mean_rank({"a": scores}, {"a": replicates})
@@ -144,15 +144,15 @@ def test_a_metric_without_replicates_leaves_the_mean_rank_unknown():
 
 
 @pytest.mark.parametrize(
-    ("scores", "replicates", "told"),
+    ("scores", "replicates", "reason"),
     [
         ([], None, "score: scores have shape"),
         ([1.0, np.nan], None, "finite"),
         ([1.0, 2.0], np.ones((3, 4)), "score: replicates have shape \\(3, 4\\)"),
     ],
 )
-def test_what_does_not_fit_is_refused(scores, replicates, told):
-    with pytest.raises(ObservationsError, match=told):
+def test_what_does_not_fit_is_refused(scores, replicates, reason):
+    with pytest.raises(ObservationsError, match=reason):
         first_place(scores, replicates)
 
 

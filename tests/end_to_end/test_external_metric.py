@@ -1,4 +1,4 @@
-"""A metric that lives in a package of a user's own: listed, scored, stored, evaluated and planned like ours."""
+"""A metric in a package of the user: listed, scored, stored, evaluated and planned like a built-in one."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def install_version(tmp_path, monkeypatch) -> Callable[[int], None]:
         install(folder, "toy", CONTRAST.replace("VERSION", str(version)), {"contrast": "METRIC"})
         (folder / "toy.py").touch()
         sys.modules.pop("toy", None)
-        monkeypatch.setattr(METRICS, "_others", {})
+        monkeypatch.setattr(METRICS, "_external", {})
         monkeypatch.setattr(METRICS, "_loaded", False)
 
     return do
@@ -36,7 +36,7 @@ def missing(bench: Any) -> list[str]:
     return [item["item"] for item in json.loads(bench.done("score-pairs", "--dry-run", "--json"))["missing"]]
 
 
-def test_a_metric_of_an_installed_package_is_treated_like_ours(finished, copy_of, invoke, install_version):
+def test_a_metric_of_an_installed_package_is_treated_like_a_built_in_one(finished, copy_of, invoke, install_version):
     install_version(1)
     listed = [sys.executable, "-m", "seg_transfer", "metrics", "--json"]
     records = json.loads(subprocess.run(listed, capture_output=True, check=True).stdout)

@@ -1,0 +1,92 @@
+"""Checks of arrays: each raises ObservationsError in one line that names the array, the place and the rule."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seg_transfer.errors import ObservationsError
+from seg_transfer.observations._blocks import BLOCK_ROWS
+
+# Fourth powers of larger values, summed over millions of rows, would leave float64.
+LARGEST_FEATURE = 1e70
+# Rounding to float16 moves the sum of a row of probabilities by at most 5e-4.
+PROBABILITY_TOLERANCE = 1e-3
+
+
+def check_integers(name: str, values: npt.NDArray[Any]) -> None:
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise ObservationsError(
+            f"{name} has shape {values.shape} and dtype {values.dtype}; it must be one row of integers (N,)"
+        )
+
+
+def check_length(name: str, values: npt.NDArray[Any], length: int) -> None:
+    if values.shape != (length,):
+        raise ObservationsError(f"{name} has shape {values.shape}; {length} labels need shape ({length},)")
+
+
+def check_range(name: str, values: npt.NDArray[Any], end: int | npt.NDArray[Any]) -> None:
+    outside = np.flatnonzero((values < 0) | (values >= end))
+    if len(outside):
+        place = outside[0]
+        limit = np.broadcast_to(end, values.shape)[place]
+        raise ObservationsError(f"{name}[{place}] is {values[place]}; it must lie in 0 .. {limit - 1}")
+
+
+def check_two_classes(classes: npt.NDArray[Any], n_observations: int) -> None:
+    if len(classes) < 2:
+        raise ObservationsError(
+            f"labels hold {len(classes)} class(es) in {n_observations} observation(s); "
+            "a metric needs two classes and two observations at least: sample more images"
+        )
+
+
+def check_matrix(name: str, values: npt.NDArray[Any], length: int, rows: str = "labels") -> None:
+    """Check that values are a matrix of finite real numbers.
+
+    Args:
+        name: What the error calls them.
+        values: Must have shape (length, > 0).
+        length: Number of rows.
+        rows: What the error calls the rows.
+
+    Raises:
+        ObservationsError: The shape or dtype is another, or a value is NaN, infinite or beyond 1e70 in size.
+
+    Example:
+        >>> check_matrix("features", np.array([[0.0], [np.nan]]), 2)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        seg_transfer.errors.ObservationsError: features[1, 0] is nan; every value must be finite ...
+    """
+    if values.ndim != 2 or len(values) != length or values.shape[1] == 0:
+        raise ObservationsError(f"{name} has shape {values.shape}; {length} {rows} need shape ({length}, > 0)")
+    if values.dtype.kind not in "fiu":
+        raise ObservationsError(f"{name} has dtype {values.dtype}; it must hold real numbers")
+    for start in range(0, length, BLOCK_ROWS):
+        block = values[start : start + BLOCK_ROWS]
+        if not _all_usable(block):
+            row, column = np.argwhere(~(np.abs(block.astype(np.float64)) < LARGEST_FEATURE))[0]
+            raise ObservationsError(
+                f"{name}[{start + row}, {column}] is {block[row, column]}; every value must be finite and below "
+                f"{LARGEST_FEATURE:g} in size: leave that image out or fix its source"
+            )
+
+
+def _all_usable(block: npt.NDArray[Any]) -> bool:
+    if block.dtype.itemsize <= 4:
+        return bool(np.isfinite(block).all())
+    return bool(block.min() > -LARGEST_FEATURE and block.max() < LARGEST_FEATURE)
+
+
+def check_distributions(source_probs: npt.NDArray[Any]) -> None:
+    for start in range(0, len(source_probs), BLOCK_ROWS):
+        block = source_probs[start : start + BLOCK_ROWS].astype(np.float64)
+        sums = block.sum(axis=1)
+        wrong = (np.abs(sums - 1) > PROBABILITY_TOLERANCE) | (block.min(axis=1) < 0)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ObservationsError(
+                f"source_probs[{start + row}] sums to {sums[row]:.6g} with smallest value {block[row].min():.6g}; "
+                "a row must be non-negative and sum to 1: pass probabilities, not scores"
+            )

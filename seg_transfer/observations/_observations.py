@@ -1,0 +1,182 @@
+"""The observations at a pixel sample, validated once and frozen, and their division into groups of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seg_transfer.errors import ObservationsError
+from seg_transfer.observations._blocks import IntArray
+from seg_transfer.observations._checks import (
+    check_distributions,
+    check_integers,
+    check_length,
+    check_matrix,
+    check_two_classes,
+)
+
+N_GROUPS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """A pixel sample seen through one source.
+
+    Attributes:
+        features: (N, D) real numbers of any dtype and memory order, never copied whole and never modified; None for a
+            source that gives probabilities only.
+        labels: (N,) integers, contiguous or not.
+        source_probs: (N, C_s), non-negative, rows sum to 1 within 1e-3.
+        image_index: (N,) integers, the image of each observation.
+        image_embeddings: (M, D), one vector per whole image, in the order of the M different numbers in
+            ``image_index``.
+        source_images: The observations of the source's own images, seen through the same source.
+
+    Raises:
+        ObservationsError: Values are NaN or infinite, lengths differ, a row of ``source_probs`` is no distribution, or
+            there are fewer than two classes or two observations.
+
+    Example:
+        >>> observations = Observations(features=np.eye(3), labels=np.array([7, 2, 7]))
+        >>> observations.classes, observations.codes
+        (array([2, 7]), array([1, 0, 1]))
+    """
+
+    features: npt.NDArray[Any] | None
+    labels: npt.NDArray[np.integer[Any]]
+    source_probs: npt.NDArray[Any] | None = None
+    image_index: npt.NDArray[np.integer[Any]] | None = None
+    image_embeddings: npt.NDArray[Any] | None = None
+    source_images: Observations | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("features", "labels", "source_probs", "image_index", "image_embeddings"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, np.asarray(getattr(self, name)))
+        if self.features is None and self.source_probs is None:
+            raise ObservationsError("features and source_probs are both missing; observations need at least one")
+        check_integers("labels", self.labels)
+        check_two_classes(self.classes, len(self.labels))
+        if self.features is not None:
+            check_matrix("features", self.features, len(self.labels))
+        if self.source_probs is not None:
+            check_matrix("source_probs", self.source_probs, len(self.labels))
+            check_distributions(self.source_probs)
+        if self.image_index is not None:
+            check_integers("image_index", self.image_index)
+            check_length("image_index", self.image_index, len(self.labels))
+        if self.image_embeddings is not None:
+            if self.image_index is None:
+                raise ObservationsError("image_embeddings without image_index; say which image each observation is of")
+            check_matrix("image_embeddings", self.image_embeddings, len(np.unique(self.image_index)), "images")
+
+    def subset(self, rows: npt.NDArray[Any]) -> Observations:
+        """Some of the observations, with the embeddings of their images.
+
+        Args:
+            rows: A mask (N,), or positions in ascending order.
+
+        Raises:
+            ObservationsError: Fewer than two classes are left.
+
+        Example:
+            >>> observations = Observations(np.array([[1.0], [2.0], [3.0]]), np.array([7, 2, 7]))
+            >>> observations.subset(np.array([True, True, False])).labels
+            array([7, 2])
+        """
+        embeddings = self.image_embeddings
+        if embeddings is not None and self.image_index is not None:
+            embeddings = embeddings[np.isin(np.unique(self.image_index), self.image_index[rows])]
+        return replace(
+            self,
+            features=None if self.features is None else self.features[rows],
+            labels=self.labels[rows],
+            source_probs=None if self.source_probs is None else self.source_probs[rows],
+            image_index=None if self.image_index is None else self.image_index[rows],
+            image_embeddings=embeddings,
+        )
+
+    def subsample(self, n: int, seed: int) -> Observations:
+        """At most ``n`` of the observations, equally many from every image; all if there are no more than n.
+
+        The choice depends on their positions, their images and the seed alone: all sources of a target keep the same
+        pixels.
+
+        Args:
+            n: Number of observations to keep.
+            seed: Of the choice.
+
+        Example:
+            >>> images = np.array([0, 0, 0, 0, 1, 1])
+            >>> observations = Observations(np.ones((6, 1)), np.array([0, 1, 0, 1, 0, 1]), image_index=images)
+            >>> observations.subsample(4, seed=0).image_index
+            array([0, 0, 1, 1])
+        """
+        if n >= len(self.labels):
+            return self
+        images = np.zeros(len(self.labels), np.int64) if self.image_index is None else self.image_index
+        priority, place_in_image = random_order(images, seed)
+        return self.subset(np.sort(np.lexsort((priority, place_in_image))[:n]))
+
+    @property
+    def classes(self) -> npt.NDArray[np.integer[Any]]:
+        """(C,) the labels present, ascending."""
+        return self._classes_and_codes[0]
+
+    @property
+    def codes(self) -> IntArray:
+        """(N,) the position of each label in ``classes``."""
+        return self._classes_and_codes[1]
+
+    @cached_property
+    def _classes_and_codes(self) -> tuple[npt.NDArray[np.integer[Any]], IntArray]:
+        classes, codes = np.unique(self.labels, return_inverse=True)
+        return classes, codes.astype(np.int64)
+
+
+def image_groups(image_index: npt.NDArray[np.integer[Any]]) -> IntArray:
+    """The jackknife group of every observation: the rank of its image among the images present, modulo 10.
+
+    The same images give the same groups for every source, so that differences between sources are paired.
+
+    Args:
+        image_index: (N,) integers.
+
+    Returns:
+        (N,) groups 0 .. min(10, number of images) - 1.
+
+    Example:
+        >>> image_groups(np.array([40, 40, 7, 99]))
+        array([1, 1, 0, 2])
+    """
+    rank: IntArray = np.unique(image_index, return_inverse=True)[1].astype(np.int64)
+    return rank % N_GROUPS
+
+
+def random_order(keys: npt.NDArray[np.integer[Any]], seed: int) -> tuple[npt.NDArray[np.uint64], IntArray]:
+    """Random numbers for every row, and the place of every row among those of its key in the order of these numbers.
+
+    Both depend on the positions of the rows, the keys and the seed alone.
+
+    Args:
+        keys: (N,) integers.
+        seed: Of the random numbers.
+
+    Returns:
+        (N,) random numbers, and (N,) places that count from 0 within each key.
+
+    Example:
+        >>> _, place = random_order(np.array([4, 4, 9, 4]), seed=0)
+        >>> sorted(place[[0, 1, 3]].tolist()), int(place[2])
+        ([0, 1, 2], 0)
+    """
+    priority = np.random.Philox(key=seed).random_raw(len(keys))
+    order = np.lexsort((priority, keys))
+    _, starts, key = np.unique(keys[order], return_index=True, return_inverse=True)
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order)) - starts[key]
+    return priority, place

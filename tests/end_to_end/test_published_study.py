@@ -1,4 +1,4 @@
-"""The published study of seven real datasets: whole, of no machine, and saying what README says."""
+"""The published study of seven real datasets: complete, without paths of a machine, and as its page says."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from page_text import RESULTS_PAGE, table, table_with_heading
 
 from seg_transfer.evaluation import fine_tuning_noise
 from seg_transfer.resources import shipped
@@ -44,14 +45,32 @@ def test_no_path_says_where_it_was_computed_and_it_is_small():
     assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) < 3e6
 
 
-def test_it_says_what_the_readme_says(invoke, results):
+def test_the_page_ranks_the_metrics_as_evaluate_does(invoke):
     rows = json.loads(invoke("evaluate", FOLDER, "--json").out)
-    tau_w = {row["metric"]: row["tau_w"] for row in rows if row["scenario"] == "fixed_target"}
-    named = {"pactran": 0.698, "h_score": 0.672, "logme": 0.626, "gbc": 0.197, "mean_rank_elsewhere": 0.798}
-    assert {name: tau_w[name] for name in named} == pytest.approx(named, abs=0.0005)
+    measured = {row["metric"]: row for row in rows if row["scenario"] == "fixed_target"}
+    # Two metrics stand in one row.
+    page = table(RESULTS_PAGE, "pactran", "sfda")
+    cells = [cell for row in page.items() for cell in (row[0], *row[1])]
+    for metric, top1, tau_w, interval in zip(cells[0::4], cells[1::4], cells[2::4], cells[3::4], strict=True):
+        row = measured.pop(metric.strip("*"))
+        low_high = [float(number) for number in interval.split(" to ")] if interval else [0.0, 0.0]
+        assert [float(top1), float(tau_w)] == pytest.approx([row["top1"], row["tau_w"]], abs=0.0006), metric
+        assert low_high == pytest.approx([row["tau_w_low"], row["tau_w_high"]], abs=0.006), metric
+    assert measured == {}
+
+
+def test_the_page_has_the_performance_of_every_pair_and_its_noise(results):
+    head, page = table_with_heading(RESULTS_PAGE, "idd_lite", "voc_animals", "nyuv2")
+    miou = results.miou.set_index(["target", "source"])["miou"]
+    sources = head.split()[1:-1]
+    for target, (*cells, _) in page.items():
+        shown = {(target, source): float(cell.strip("*")) for source, cell in zip(sources, cells, strict=True) if cell}
+        assert shown == pytest.approx(miou[[target]].to_dict(), abs=0.0006)
     noise = fine_tuning_noise(results.performance).set_index("scenario").loc["fixed_target"]
     measured = noise[["fraction_distinguishable", "top1", "tau_w"]].to_list()
     assert measured == pytest.approx([0.524, 0.571, 0.614], abs=0.0005)
+    text = RESULTS_PAGE.read_text()
+    assert all(words in text for words in ("52 % differ by more", "top-1 of 0.571", "tau_w of 0.614"))
 
 
 def test_its_tables_are_those_of_its_results(results):

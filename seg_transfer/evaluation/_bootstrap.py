@@ -6,7 +6,7 @@ from seg_transfer.evaluation._measures import Array
 
 
 def bootstrap_draws(n_groups: int, n_bootstrap: int, seed: int) -> Array:
-    """How often each group is drawn, (draws, groups); no draw where there is one group, and so no spread."""
+    """How often each group is drawn, (draws, groups); no draws where there is only one group and so no spread."""
     if n_groups < 2:
         return np.zeros((0, n_groups))
     rng = np.random.default_rng(seed)

@@ -13,7 +13,7 @@ from seg_transfer.evaluation._groups import values_of_groups
 from seg_transfer.evaluation._measures import MEASURES, Array
 from seg_transfer.evaluation._pairs import in_scenario, metric_kinds, validate_pairs
 
-# Means of equal values differ by rounding, which must not make a winner.
+# Means of equal values differ by rounding, which must not decide.
 EQUAL_WITHIN = 1e-12
 
 _COLUMNS = ("first", "second", "measure", "n_groups", "wins", "ties", "losses")

@@ -47,7 +47,7 @@ def measures(performance: Array, score: Array) -> dict[str, float]:
 
 
 def _kendall(x: Array, y: Array) -> float:
-    # Not scipy's kendalltau: its significance test, which nobody asks for, takes ten times as long as the number.
+    # Not scipy's kendalltau: its significance test, which is not needed here, takes ten times as long as the value.
     above = np.triu_indices(len(x), 1)
     in_x, in_y = (_order(side[above[0]], side[above[1]]) for side in (x, y))
     tau = (in_x @ in_y) / np.sqrt(in_x @ in_x) / np.sqrt(in_y @ in_y)
@@ -60,7 +60,7 @@ def _order(first: Array, second: Array) -> Array:
 
 
 def _pearson(x: Array, y: Array) -> float:
-    # Not scipy's pearsonr: that warns where scores are nearly constant, and a small spread is still a ranking.
+    # Not scipy's pearsonr: it warns where scores are nearly constant, but a small spread is still a ranking.
     x, y = _direction(x), _direction(y)
     return float(np.clip(x @ y, -1, 1))
 

@@ -120,7 +120,7 @@ def _distinguishable(means: "pd.Series[float]", variances: "pd.Series[float]") -
 
 
 def _one_against_the_others(group: Array) -> Array:
-    """Items x seeds -> the measures of each seed's ranking against the mean of the others, their mean over seeds."""
+    """The measures of each seed's ranking against the mean of the other seeds, averaged over seeds; (items, seeds)."""
     n_seeds = group.shape[1]
     others = (group.sum(axis=1, keepdims=True) - group) / (n_seeds - 1)
     found = [measures(others[:, seed], group[:, seed]) for seed in range(n_seeds)]

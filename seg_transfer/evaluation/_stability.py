@@ -126,7 +126,7 @@ def _outcomes(
     outcomes = np.full((len(groups), len(parts), len(names), len(metrics)), np.nan)
     number = {group: place for place, group in enumerate(groups)}
     for pool, part in enumerate(parts):
-        # Anew in every pool: ranks depend on the rivals.
+        # Recomputed in every pool: ranks depend on the other items.
         for group, members in with_rank_mean(part, scenario).groupby(axes_of(scenario)[0]):
             if len(members) > 1:
                 outcomes[number[str(group)], pool] = _measured(members, metrics, names)

@@ -15,7 +15,7 @@ from seg_transfer.observations import IntArray, Moments, MomentStatistics, Obser
 Setting = int | float | str | bool
 # The score of all observations, then the score without each group in turn: None where fewer than two classes are left.
 Scores = list[float | None]
-# Up to this size the second moments of all classes are kept apart; they save the passes that look at classes.
+# Up to this size the second moments of every class are stored separately; they save the passes over single classes.
 CLASS_MOMENTS_BYTES = 128 << 20
 
 

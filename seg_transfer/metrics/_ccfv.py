@@ -14,10 +14,10 @@ from seg_transfer.errors import ObservationsError
 from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting, overall_score
 from seg_transfer.observations import FloatArray, IntArray, Observations, random_order
 
-# What keeps the logarithm finite where features do not vary at all.
+# Keeps the logarithm finite where features do not vary at all.
 SMALLEST = 1e-12
-# Of an assignment, whose size is the least common multiple of the two sides: below it takes 15 ms at most, and mostly
-# far less than the other way. The default settings stay below.
+# Largest assignment problem, in points of a side: the least common multiple of the two sides. Up to this size it takes
+# at most 15 ms and mostly far less than the linear program. The default settings stay below.
 LARGEST_ASSIGNMENT = 400
 
 
@@ -127,7 +127,7 @@ def _transport_cost(cost: FloatArray) -> float:
     """The least mean cost at which n points of equal weight are moved onto m, from the costs (n, m) of each pair."""
     n, m = cost.shape
     pairs = np.arange(n * m)
-    # Sums over every row and every column of the masses, of which n m are moved: whole numbers have no rounding errors.
+    # Sums over every row and every column of the masses, of which n m are moved: integers have no rounding errors.
     places = np.concatenate([pairs // m, n + pairs % m]), np.tile(pairs, 2)
     sums: Any = csr_array((np.ones(2 * n * m), places))
     moved = np.concatenate([np.full(n, float(m)), np.full(m, float(n))])

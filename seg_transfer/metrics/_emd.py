@@ -67,7 +67,7 @@ def _scores(statistics: Statistics, *, gamma: float) -> Scores:
 
 def earth_movers_distance(target: Moments, source: Moments) -> float:
     """The least mean distance over which the source's class means are moved to the target's."""
-    # About a common point: a shift of all changes no distance, and would cost them their digits.
+    # Relative to a common point: a shift of both sides changes no distance, but a large one would cost precision.
     means, own = target.class_offsets, source.class_offsets + (source.mean - target.mean)
     return float(wasserstein_distance_nd(means, own, target.counts / target.n, source.counts / source.n))
 

@@ -9,7 +9,7 @@ from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score
 from seg_transfer.metrics._separation import EPSILON, between_class_rows, inverse_trace
 from seg_transfer.observations import Moments, Observations
 
-# What is left of a variance when two sums of equal size are subtracted.
+# Relative rounding error of a variance that is the difference of two sums of equal size.
 ROUNDING = 1e-13
 
 

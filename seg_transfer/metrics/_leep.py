@@ -63,7 +63,7 @@ def leep_scores(statistics: Statistics, probabilities: Callable[[IntArray], Bloc
 
 
 def _score(log_sum: float, n: int) -> float:
-    # Rows rounded to float16 may sum to a little more than 1, and a perfect match then to a little more than 0.
+    # Rows rounded to float16 may sum to slightly more than 1; a perfect match would then score slightly above 0.
     return min(float(log_sum) / int(n), 0.0)
 
 

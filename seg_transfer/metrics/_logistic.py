@@ -9,12 +9,12 @@ from scipy.sparse.linalg import LinearOperator, cg
 from seg_transfer.metrics._separation import EPSILON
 from seg_transfer.observations import FloatArray, IntArray
 
-# Newton's method ends when the next step would lower the loss by no more of it than this: weights, and with them the
-# probabilities, then have about half as many digits.
+# Newton's method ends when the next step would lower the loss by at most this fraction of it: weights, and with them
+# the probabilities, then have about half as many digits.
 TOLERANCE = 1e-20
-# Each step is solved for until this part of the gradient is left: more digits cost more than the next step does.
+# Each step is computed until this fraction of the gradient is left: more precision costs more than the next step.
 GRADIENT_LEFT = 0.5
-# Products with the matrix of second derivatives. Features of trained networks take 200 to 1500.
+# Limit of products with the matrix of second derivatives. Features of trained networks need 200 to 1500.
 MAX_PRODUCTS = 4000
 
 
@@ -106,7 +106,7 @@ def _evaluate(problem: _Problem, weights: FloatArray) -> Fit:
 def _newton_step(problem: _Problem, point: Fit, max_products: int) -> tuple[FloatArray, int]:
     """A step towards a gradient of zero, by conjugate gradients, and the number of products that it took."""
     design, prior, n, shape = problem.design, problem.prior, len(problem.design), point.gradient.shape
-    # The diagonal of the second derivatives, as it is here, makes the loss curve about alike along all unknowns.
+    # Scaled by the diagonal of the second derivatives, the loss has about the same curvature along all unknowns.
     scale = 1 / np.sqrt(np.square(design).T @ point.spreads / n + prior)
     n_products = [0]
 
@@ -131,7 +131,7 @@ def _line_search(
     for halvings in range(20):
         moved = weights + step / 2**halvings
         found = _evaluate(problem, moved)
-        # A gain below the digits of the loss cannot be measured, and the whole step is right so near the minimum.
+        # A gain below the precision of the loss cannot be measured; so close to the minimum the full step is right.
         if found.loss <= loss - 1e-4 * gain / 2**halvings or gain < 1e-9 * loss:
             break
     return moved, found

@@ -14,7 +14,7 @@ from seg_transfer.observations import FloatArray, Moments, Observations
 # The reference implementation's constant in both denominators: a Gamma prior exp(-1e-5 x / 2) on either precision. It
 # bounds the evidence of a class that the features fit without error.
 PRIOR_RATE = 1e-5
-# Where the mean outweighs the scatter by this factor, squaring both into one matrix costs the scatter its digits.
+# If the mean outweighs the scatter by this factor, squaring both into one matrix costs the scatter its precision.
 LARGE_OFFSET = 1e3
 
 
@@ -92,7 +92,7 @@ def _raw_spectrum(raw: Moments, moments: Moments) -> tuple[FloatArray, FloatArra
     if n * (mean @ mean) <= LARGE_OFFSET * np.trace(scatter):
         eigenvalues, vectors = scipy.linalg.eigh(raw.second, driver="evd")
         return eigenvalues, vectors, epsilon * eigenvalues[-1]
-    # F^T F = A^T A with A = [scatter^(1/2); sqrt(n) mean^T], whose singular values keep the digits that A^T A loses.
+    # F^T F = A^T A with A = [scatter^(1/2); sqrt(n) mean^T], whose singular values keep the precision that A^T A loses.
     inner, basis = scipy.linalg.eigh(scatter)
     root = np.sqrt(np.maximum(inner, 0.0))[:, None] * basis.T
     _, singular, right = scipy.linalg.svd(np.vstack([root, np.sqrt(n) * mean]), full_matrices=False)

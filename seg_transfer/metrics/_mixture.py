@@ -87,7 +87,7 @@ def _expectation(mixture: Mixture) -> Callable[[FloatArray, FloatArray], tuple[F
         constants[k] -= np.log(np.diag(factor[0])).sum()
     linear = np.einsum("kij,kj->ki", precisions, mixture.means)
     constants -= np.einsum("ki,ki->k", linear, mixture.means) / 2
-    # Products of two different channels stand once among the squares and twice in the quadratic form.
+    # Products of two different channels appear once among the squares and twice in the quadratic form.
     quadratic = -precisions[:, upper[0], upper[1]] * np.where(upper[0] == upper[1], 0.5, 1.0)
     return partial(_posterior, constants, linear, quadratic)
 
@@ -116,7 +116,7 @@ def _maximize(z: FloatArray, responsibilities: Callable[[slice, FloatArray], Flo
         counts = counts + posteriors.sum(axis=0)
         sums = sums + posteriors.T @ z[rows]
         products = products + posteriors.T @ squares
-    # An empty component stays finite, with a weight that is nothing.
+    # An empty component stays finite, with negligible weight.
     counts = counts + 10 * np.finfo(np.float64).eps
     means = sums / counts[:, None]
     upper = np.triu_indices(width)

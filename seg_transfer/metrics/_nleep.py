@@ -16,7 +16,7 @@ VARIANCE_KEPT = 0.8
 # A full covariance of more directions has more parameters than a component has observations.
 MAX_DIRECTIONS = 64
 COMPONENTS_PER_CLASS = 5
-# Of the mean variance of a direction; what is added to the variances of every component.
+# Added to the variances of every component, relative to the mean variance of a direction.
 FLOOR = 1e-6
 
 
@@ -65,14 +65,14 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
     observations, project = statistics.observations, projection(statistics.total)
     features, codes = subsampled_features(observations, max_observations, seed)
     z = np.concatenate([project(rows) for rows, _ in keyed_blocks(features, codes)])
-    # Sorted, so that the start depends on what the observations are and not on their order.
+    # Sorted, so that the start depends on the observations and not on their order.
     z = z[np.argsort((z**2).sum(axis=1), kind="stable")]
     n_components = min(COMPONENTS_PER_CLASS * len(observations.classes), len(z))
     mixture = _mixture.fit(z, n_components, FLOOR, np.random.Generator(np.random.Philox(key=seed)))
     expect = _mixture.posterior(mixture)
 
     def probabilities(keys: IntArray) -> Blocks:
-        # Anew in each of the two sweeps: N x K numbers would not fit.
+        # Recomputed in each of the two sweeps: N x K numbers would not fit into memory.
         blocks = keyed_blocks(features_of(statistics), keys)
         return ((expect(project(rows)), sorted_keys) for rows, sorted_keys in blocks)
 

@@ -73,10 +73,10 @@ def _terms(target: Observations, source: Observations) -> tuple[float, float]:
     points, counts = _points(target)
     source_points, source_counts = _points(source)
     mean, source_mean = _mean(points, counts), _mean(source_points, source_counts)
-    # A shift of either side changes all couplings' costs alike; without it the distances keep their digits.
+    # A shift of either side changes the cost of all couplings equally; without it the distances keep their precision.
     cost = cdist(points - mean, source_points - source_mean, "sqeuclidean")
     mass, source_mass = counts.sum(axis=1), source_counts.sum(axis=1)
-    # Each of n observations against each of m has mass 1 / nm: counted in that unit all masses are whole numbers.
+    # Every pair of n and m observations has mass 1 / (n m): in that unit all masses are integers.
     plan = coupling("otce", cost, mass * source_mass.sum(), source_mass * mass.sum())
     joint = (counts / mass[:, None]).T @ plan @ (source_counts / source_mass[:, None])
     domain = float(np.vdot(plan, cost) / plan.sum() + ((mean - source_mean) ** 2).sum())

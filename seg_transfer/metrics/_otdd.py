@@ -84,7 +84,7 @@ def _gaussians(x: FloatArray, codes: IntArray) -> list[tuple[FloatArray, FloatAr
 
 
 def _factor(rows: FloatArray) -> FloatArray:
-    # The triangle has D rows, where a class that covers most of the images has far more.
+    # The triangular factor has at most D rows; a class that covers most of the images has far more.
     factor: FloatArray = np.linalg.qr((rows - rows.mean(axis=0)) / np.sqrt(len(rows)))[1]
     return factor
 

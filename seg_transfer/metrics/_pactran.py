@@ -9,7 +9,7 @@ from seg_transfer.metrics import _logistic
 from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, subsampled_features
 from seg_transfer.observations import Observations
 
-# The release's: prior variance of all weights of one class together, at a weight of the prior of one observation in N.
+# As in the release: prior variance of all weights of one class together, where the prior weighs one observation in N.
 PRIOR_VARIANCE = 100.0
 
 

@@ -10,7 +10,7 @@ from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score
 from seg_transfer.metrics._separation import EPSILON
 from seg_transfer.observations import FloatArray, Observations
 
-# Distances that agree to so many digits are ties: rounding must not order them.
+# Distances that agree to this many digits are ties, so that rounding does not order them.
 DECIMALS = 12
 
 
@@ -61,7 +61,7 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
     differ = codes[one] != codes[other]
     if differ.all() or distances.min() == distances.max():
         return [0.0]
-    # The ranks of yes and no correlate as yes and no do.
+    # Ranking a binary variable does not change its correlations.
     return [float(np.clip(np.corrcoef(rankdata(distances), differ)[0, 1], -1, 1))]
 
 

@@ -8,7 +8,7 @@ from scipy.linalg.lapack import dpocon, dpotrf
 from seg_transfer.observations import FloatArray, Moments
 
 EPSILON = float(np.finfo(np.float64).eps)
-# A matrix of unit diagonal whose inverse is larger than 1 / this may be singular but for rounding.
+# A matrix of unit diagonal whose inverse is larger than 1 / this may be singular up to rounding.
 WELL_CONDITIONED = 1e-9
 
 
@@ -19,7 +19,7 @@ def between_class_rows(moments: Moments) -> FloatArray:
 
 
 def varying_channels(moments: Moments) -> npt.NDArray[np.bool_]:
-    """(D,): which channels vary by more than the last digit of their own mean, which is rounding."""
+    """(D,) whether a channel varies by more than the rounding of its own mean."""
     varies: npt.NDArray[np.bool_] = np.diag(moments.covariance) > (EPSILON * moments.mean) ** 2
     return varies
 

@@ -12,10 +12,10 @@ from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, 
 from seg_transfer.metrics._separation import EPSILON, between_class_rows
 from seg_transfer.observations import FloatArray, IntArray, Observations, add_by_key, keyed_blocks
 
-# The release's: shrinkage = exp(-5 largest variance within the classes), no less than 1e-10.
+# As in the authors' release: shrinkage = exp(-5 * largest variance within the classes), at least 1e-10.
 STEEPNESS = 5.0
 LEAST_SHRINKAGE = 1e-10
-# Where nothing varies at all.
+# Keeps the matrix regular where nothing varies at all.
 TINY = 1e-100
 
 Blocks = Iterator[tuple[FloatArray, IntArray]]
@@ -63,7 +63,7 @@ def _scores(statistics: Statistics) -> Scores:
     within = total.covariance - rows.T @ rows
     shrinkage, rounding = _shrinkage(within), 4 * EPSILON * float(np.trace(total.covariance))
     first = _discriminant(means, within, shares, shrinkage, rounding)
-    # All class means together weigh nothing: the others' mean lies on the other side of the center.
+    # The weighted class means sum to zero: the mean of the other classes is on the other side of the center.
     others = -(shares / (1 - shares))[:, None] * means
 
     def mixed() -> Blocks:

@@ -7,7 +7,7 @@ from seg_transfer.errors import ConfigError, ObservationsError
 from seg_transfer.metrics._base import check_setting, source_images_of
 from seg_transfer.observations import FloatArray, Observations
 
-# Two sides of 2000 observations take 70 000 pivots, and twice the number about three times as many.
+# Two sides of 2000 observations need 70 000 pivots, sides of 4000 about three times as many.
 MAX_PIVOTS = 100_000_000
 
 
@@ -29,8 +29,8 @@ def coupling(metric: str, cost: FloatArray, target_mass: FloatArray, source_mass
     """
     emd = _solver(metric)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # Its result code says the same.
-        # It starts from arcs of cost n (1 + the largest cost), beside which costs far below 1 would lose their digits.
+        warnings.simplefilter("ignore", UserWarning)  # The result code says the same.
+        # The solver starts from arcs of cost n (1 + largest cost), beside which costs far below 1 would lose precision.
         plan, log = emd(
             target_mass, source_mass, cost / (cost.max() or 1.0), numItermax=MAX_PIVOTS, log=True, center_dual=False
         )
@@ -44,7 +44,7 @@ def coupling(metric: str, cost: FloatArray, target_mass: FloatArray, source_mass
 
 
 def _solver(metric: str) -> Any:
-    # POT is optional, and loads every array library that is installed: only where a metric is computed.
+    # POT is optional and imports every array library that is installed: import it only where a metric needs it.
     try:
         from ot.lp import emd
     except ImportError as error:

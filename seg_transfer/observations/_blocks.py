@@ -10,7 +10,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-# 1024 rows of 720 channels are 6 MB: larger blocks leave the cache, smaller ones cost the matrix products their speed.
+# 1024 rows of 720 channels are 6 MB: larger blocks leave the cache, smaller ones slow down the matrix products.
 BLOCK_ROWS = 1024
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from seg_transfer.errors import ObservationsError
 from seg_transfer.observations._blocks import BLOCK_ROWS
 
-# Fourth powers of larger values, summed over millions of rows, would leave float64.
+# Fourth powers of larger values, summed over millions of rows, would overflow float64.
 LARGEST_FEATURE = 1e70
 # Rounding to float16 moves the sum of a row of probabilities by at most 5e-4.
 PROBABILITY_TOLERANCE = 1e-3

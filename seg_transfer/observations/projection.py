@@ -134,7 +134,7 @@ def umap_points(features: npt.NDArray[Any], seed: int = 0) -> FloatArray:
         raise ConfigError("a UMAP needs a library that is not installed: pip install 'seg_transfer[umap]'")
     import umap
 
-    # One job: with a seed the library has no other way, and warns where it is left to find that out.
+    # With a seed the library runs one job only, and warns unless that is requested.
     reducer = umap.UMAP(n_components=2, random_state=seed, n_jobs=1)
     points: FloatArray = np.asarray(reducer.fit_transform(features.astype(np.float32)), dtype=np.float64)
     return points

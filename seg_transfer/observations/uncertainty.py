@@ -164,7 +164,7 @@ def _validated(
 
 
 def _jackknife(replicates: FloatArray) -> FloatArray:
-    """(n, m) -> (n,), the standard errors of what has these replicates."""
+    """(n,) standard errors from replicates (n, m)."""
     m = replicates.shape[1]
     errors: FloatArray = np.sqrt((m - 1) * replicates.var(axis=1))
     return errors
@@ -182,13 +182,13 @@ def _draws(scores: Mapping[str, FloatArray], replicates: Mapping[str, FloatArray
 
 
 def _minus_mean_rank(scores: Sequence[FloatArray]) -> FloatArray:
-    """(draws, n) of every metric -> (draws, n)."""
+    """(draws, n) minus the mean rank, from the scores (draws, n) of every metric."""
     ranks: FloatArray = np.mean([rankdata(-one, axis=1) for one in scores], axis=0)
     return -ranks
 
 
 def _shares(draws: FloatArray) -> FloatArray:
-    """(draws, n) -> (n,): in how many draws each is the best; where several are, each has its part."""
+    """(n,) share of draws (draws, n) in which each is the best; several equally good ones share a draw."""
     first = draws == draws.max(axis=1, keepdims=True)
     shares: FloatArray = (first / first.sum(axis=1, keepdims=True)).mean(axis=0)
     return shares

@@ -107,7 +107,7 @@ def test_all_problems_are_collected(mini: Path, manifest: Manifest) -> None:
     assert [split.n_images for split in report.splits.values()] == [2, 1, 2]
 
 
-def test_nothing_there(tmp_path: Path, manifest: Manifest) -> None:
+def test_a_missing_dataset_is_a_problem(tmp_path: Path, manifest: Manifest) -> None:
     report = audit(manifest(), tmp_path)
     assert [problem.split(":")[0] for problem in report.problems] == ["mini train", "mini eval"]
     assert report.splits == {}
@@ -116,7 +116,7 @@ def test_nothing_there(tmp_path: Path, manifest: Manifest) -> None:
     assert "problems: 2" in audit_lines(report)
 
 
-def test_evaluating_on_what_was_trained_on_is_a_problem(mini: Path, manifest: Manifest) -> None:
+def test_images_in_both_train_and_eval_are_a_problem(mini: Path, manifest: Manifest) -> None:
     mixed = manifest(
         eval={"images": ["test/images/*", "train/images/c*"], "labels": ["test/labels/*", "train/labels/c*"]}
     )

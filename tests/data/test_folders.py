@@ -1,4 +1,4 @@
-"""Two folders as a dataset: classes, encodings and sizes are found, and what cannot be is said."""
+"""Two folders as a dataset: classes, encodings and sizes are detected, problems are reported."""
 
 from pathlib import Path
 
@@ -74,25 +74,25 @@ def test_palettes_and_sixteen_bits_are_read(tmp_path, mode, dtype, values):
     read_label(list_records(manifest, root, "train")[0].label, manifest)
 
 
-def test_large_images_are_looked_at_smaller(tmp_path):
+def test_large_images_are_reduced(tmp_path):
     manifest, _ = manifest_of_folders(*folders(tmp_path, maps(0, 1), size=(700, 900)))
     assert manifest.crop_size == (MAX_SHORT_SIDE, MAX_SHORT_SIDE)
 
 
-def test_hidden_files_are_no_images(tmp_path):
+def test_hidden_files_are_ignored(tmp_path):
     images, labels = folders(tmp_path, maps(0, 1))
     (images / ".DS_Store").write_bytes(b"x")
     manifest, root = manifest_of_folders(images, labels)
     assert len(list_records(manifest, root, "train")) == 3
 
 
-def test_it_has_no_eval_split_and_says_so(tmp_path):
+def test_a_missing_eval_split_is_an_error_where_it_is_needed(tmp_path):
     manifest, root = manifest_of_folders(*folders(tmp_path, maps(0, 1)))
     with pytest.raises(ConfigError, match="manifest city_new: field eval is missing; name the images"):
         list_records(manifest, root, "eval")
 
 
-def test_colors_are_refused_with_what_to_do(tmp_path):
+def test_colors_are_refused_with_advice(tmp_path):
     colors = [np.zeros((6, 8, 3), np.uint8)] * 3
     with pytest.raises(ConfigError, match=r"0\.png: labels are colors; write a manifest with labels.encoding: rgb"):
         manifest_of_folders(*folders(tmp_path, colors))

@@ -27,7 +27,7 @@ def photo() -> npt.NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "ppm"])
-def test_lossless_rgb_is_read_as_it_is(tmp_path: Path, photo: npt.NDArray[np.uint8], suffix: str) -> None:
+def test_lossless_rgb_is_read_exactly(tmp_path: Path, photo: npt.NDArray[np.uint8], suffix: str) -> None:
     Image.fromarray(photo).save(tmp_path / f"a.{suffix}")
     image = read_image(tmp_path / f"a.{suffix}")
     assert image.dtype == np.uint8
@@ -100,7 +100,7 @@ def test_a_header_is_enough_for_the_size(tmp_path: Path, photo: npt.NDArray[np.u
     assert read_size(tmp_path / "a.png") == (31, 47)
 
 
-def test_what_is_no_image(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("<html>404</html>", encoding="utf-8")
     (tmp_path / "a.eps").write_text(
         "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", encoding="utf-8"
@@ -115,7 +115,7 @@ def test_what_is_no_image(tmp_path: Path) -> None:
         read_image(tmp_path / "f.tif")
 
 
-def test_a_size_that_no_memory_holds(tmp_path: Path) -> None:
+def test_an_excessive_size_is_refused(tmp_path: Path) -> None:
     Image.fromarray(RAMP).save(tmp_path / "a.bmp")
     data = bytearray((tmp_path / "a.bmp").read_bytes())
     data[18:26] = struct.pack("<ii", 60000, 60000)
@@ -153,7 +153,7 @@ def test_short_side_is_exact_and_the_long_one_within_half_a_pixel(height: int, w
     assert short_side_size(width, height, short) == new[::-1]
 
 
-def test_an_image_of_the_right_size_stays(photo: npt.NDArray[np.uint8]) -> None:
+def test_an_image_of_the_right_size_is_unchanged(photo: npt.NDArray[np.uint8]) -> None:
     assert np.array_equal(resize_to_short_side(photo, 31), photo)
 
 

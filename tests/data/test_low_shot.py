@@ -40,7 +40,7 @@ def test_low_shot_golden() -> None:
     st.integers(1, 35),
     st.integers(-3, 2**40),
 )
-def test_low_shot_is_nested_and_blind_to_order(names: set[str], a: int, b: int, seed: int) -> None:
+def test_low_shot_is_nested_and_independent_of_order(names: set[str], a: int, b: int, seed: int) -> None:
     records = named(*sorted(names))
     shuffled = sorted(records, key=lambda record: hashlib.md5(record.image_id.encode()).digest())
     small, large = (low_shot_subset(records, limit, seed, "mini") for limit in sorted((a, b)))

@@ -175,7 +175,7 @@ def test_several_mistakes_are_counted(load: Callable[..., DatasetManifest], fiel
         ("", "must be a mapping 'field: value', not NoneType"),
     ],
 )
-def test_yaml_that_is_not_plain(tmp_path: Path, text: str, message: str) -> None:
+def test_other_yaml_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
@@ -194,19 +194,17 @@ def test_a_merged_mapping_may_be_overridden(tmp_path: Path, fields: Fields) -> N
 
 
 @pytest.mark.parametrize(
-    ("level", "told"),
+    ("level", "message"),
     [(5, "title: [[[...], [...]"), (59, "bomb.yaml: not a plain YAML file: its aliases make it more than 1000000 ")],
 )
-def test_a_file_that_unfolds_without_end_is_still_one_line(
-    tmp_path: Path, fields: Fields, level: int, told: str
-) -> None:
+def test_endless_aliases_are_one_line(tmp_path: Path, fields: Fields, level: int, message: str) -> None:
     levels = ["level0: &l0 [x, x, x, x, x, x]"]
     levels += [f"level{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 6)}]" for i in range(1, level + 1)]
     text = yaml.safe_dump(fields(title="bomb")).replace("title: bomb", f"title: *l{level}")
     (tmp_path / "bomb.yaml").write_text("\n".join([*levels, text]), encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         load_manifest(tmp_path / "bomb.yaml")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert len(str(caught.value)) < 400
 
 
@@ -218,7 +216,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         load_manifest(tmp_path / "none.yaml")
 
 
-def test_changes_replace_fields_and_obey_the_same_rules(tmp_path: Path, fields: Fields) -> None:
+def test_changes_replace_fields_under_the_same_rules(tmp_path: Path, fields: Fields) -> None:
     path = tmp_path / "mini.yaml"
     path.write_text(yaml.safe_dump(fields()), encoding="utf-8")
     changed = load_yaml(path, DatasetManifest, changes={"title": "another", "crop_size": [5, 6]})
@@ -245,5 +243,5 @@ def test_no_path_with_two_dots_stays_inside(parts: list[str]) -> None:
 
 
 @pytest.mark.parametrize("path", ["/a", "//a/b", "C:/a", "c:a", "..\\a", "a\\..\\b", "a/../b", "a\0b"])
-def test_paths_that_leave(path: str) -> None:
+def test_paths_that_leave_the_root_are_refused(path: str) -> None:
     assert not stays_inside(path)

@@ -18,7 +18,7 @@ RAMP = np.array([[0, 1, 2, 459], [300, 0, 7, 2], [1, 1, 1, 256]])
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "f8"])
 @pytest.mark.parametrize("options", [{}, {"do_compression": True}])
-def test_whole_numbers_of_any_type_are_read_row_by_row(tmp_path: Path, dtype: str, options: dict[str, object]) -> None:
+def test_integers_of_any_type_are_read_row_by_row(tmp_path: Path, dtype: str, options: dict[str, object]) -> None:
     wanted = RAMP % 200
     savemat(tmp_path / "a.mat", {"other": np.ones((2, 2)), "LabelMap": wanted.astype(dtype)}, **options)
     found = read_matrix(tmp_path / "a.mat", "LabelMap")
@@ -49,7 +49,7 @@ def test_a_manifest_names_the_variable(tmp_path: Path, manifest: Callable[..., D
         ({"LabelMap": "text"}, "that is no label map"),
     ],
 )
-def test_what_is_no_label_map_is_named(tmp_path: Path, content: dict[str, object], message: str) -> None:
+def test_other_content_is_refused(tmp_path: Path, content: dict[str, object], message: str) -> None:
     savemat(tmp_path / "a.mat", content)
     with pytest.raises(DataError) as caught:
         read_matrix(tmp_path / "a.mat", "LabelMap")
@@ -69,7 +69,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
         read_matrix(tmp_path / "none.mat", "LabelMap")
 
 
-def test_a_damaged_file_is_one_line_whatever_is_wrong(tmp_path: Path) -> None:
+def test_every_damage_is_one_line(tmp_path: Path) -> None:
     """Cut at any place and with any bytes overwritten, a file gives a matrix or a DataError, never another error."""
     savemat(tmp_path / "a.mat", {"LabelMap": RAMP.astype(np.uint16)}, do_compression=True)
     savemat(tmp_path / "b.mat", {"LabelMap": RAMP.astype(np.uint16)})
@@ -93,7 +93,7 @@ def test_a_damaged_file_is_one_line_whatever_is_wrong(tmp_path: Path) -> None:
     assert all(line.startswith(f"{tmp_path / 'bad.mat'}: ") and "\n" not in line for line in refused)
 
 
-def test_compressed_bytes_that_were_changed_are_noticed(tmp_path: Path) -> None:
+def test_changed_compressed_bytes_are_detected(tmp_path: Path) -> None:
     """The checksum at their end tells; without it a flipped bit would be another class."""
     matrix = np.random.default_rng(0).integers(0, 460, (30, 40), np.uint16)
     savemat(tmp_path / "a.mat", {"LabelMap": matrix}, do_compression=True)
@@ -107,7 +107,7 @@ def test_compressed_bytes_that_were_changed_are_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"do_compression": True}])
-def test_many_variables_before_it_and_the_other_byte_order(tmp_path: Path, options: dict[str, bool]) -> None:
+def test_preceding_variables_and_the_other_byte_order(tmp_path: Path, options: dict[str, bool]) -> None:
     others = {"text": "abc", "cell": np.array([["a", 1]], object), "big": np.arange(900.0), "n": 3}
     savemat(tmp_path / "a.mat", {**others, "LabelMap": RAMP.astype(np.int32)}, **options)
     assert read_matrix(tmp_path / "a.mat", "LabelMap").tolist() == RAMP.tolist()

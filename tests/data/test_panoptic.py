@@ -100,14 +100,14 @@ def test_a_segment_without_a_category_is_named(split: Path, manifest: Manifest) 
         b"[" * 100_000,
     ],
 )
-def test_a_json_of_something_else_is_one_line(split: Path, manifest: Manifest, content: bytes) -> None:
+def test_other_json_is_one_line(split: Path, manifest: Manifest, content: bytes) -> None:
     (split / "panoptic.json").write_bytes(content)
     with pytest.raises(DataError, match=r"panoptic\.json: not a JSON of panoptic annotations") as caught:
         read_label(split / "panoptic/a.png", of(manifest))
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_json_is_a_problem_of_the_split_told_once(split: Path, manifest: Manifest) -> None:
+def test_a_missing_json_is_one_problem_of_the_split(split: Path, manifest: Manifest) -> None:
     (split / "panoptic.json").unlink()
     report = audit(of(manifest), split.parent)
     listed = [problem for problem in report.problems if problem.startswith("mini train: panoptic.json")]

@@ -1,4 +1,4 @@
-"""The seventeen manifests hold what is known of the datasets, and read them in the form they are distributed in."""
+"""The manifests of the paper's 17 datasets match the documentation of the datasets and their distributed form."""
 
 from pathlib import Path
 
@@ -113,7 +113,7 @@ def written(path: Path, manifest: DatasetManifest, raw: np.ndarray) -> Path:
     return path
 
 
-def test_the_seventeen_have_the_names_of_the_published_tables() -> None:
+def test_the_manifests_have_the_names_of_the_published_tables() -> None:
     manifests = load_manifests(shipped("data_manifests"))
     pairs = load_published()
     assert sorted(NAMES) == list(manifests) == sorted({*pairs["source"], *pairs["target"]}) == sorted(STATED)
@@ -122,7 +122,7 @@ def test_the_seventeen_have_the_names_of_the_published_tables() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_numbers_are_the_stated_ones(name: str) -> None:
+def test_numbers_match_the_documentation(name: str) -> None:
     n_classes, n_train, n_eval, limit, crop, mean, std = STATED[name]
     manifest = manifest_of(name)
     assert (len(manifest.classes), manifest.train.count, manifest.eval.count) == (n_classes, n_train, n_eval)
@@ -136,14 +136,14 @@ def test_numbers_are_the_stated_ones(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "value", "meaning"), KNOWN)
-def test_known_values_mean_known_classes(name: str, value: int | tuple[int, int, int], meaning: str | None) -> None:
+def test_known_values_map_to_known_classes(name: str, value: int | tuple[int, int, int], meaning: str | None) -> None:
     manifest = manifest_of(name)
     index = manifest.raw_classes()[packed(value)]
     assert (None if index == IGNORE else manifest.classes[index]) == meaning
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_miniature_as_it_is_distributed_has_no_fault(name: str, tmp_path: Path) -> None:
+def test_a_miniature_in_the_distributed_form_has_no_problems(name: str, tmp_path: Path) -> None:
     build(name, tmp_path, n_train=4, n_eval=3, size=SIZE)
     manifest = limited(manifest_of(name))
     assert why_absent(manifest, tmp_path) == ""
@@ -189,7 +189,7 @@ def test_a_value_that_is_not_listed_is_named_or_ignored(name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_missing_dataset_says_how_to_get_it(name: str, tmp_path: Path) -> None:
+def test_a_missing_dataset_is_reported_with_how_to_obtain_it(name: str, tmp_path: Path) -> None:
     manifest = manifest_of(name)
     with pytest.raises(DataError) as caught:
         low_shot_records(manifest, tmp_path)
@@ -203,7 +203,7 @@ def test_a_missing_dataset_says_how_to_get_it(name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_incomplete_download_is_noticed(name: str, tmp_path: Path) -> None:
+def test_an_incomplete_download_is_detected(name: str, tmp_path: Path) -> None:
     build(name, tmp_path, n_train=3, n_eval=2, size=SIZE)
     manifest = manifest_of(name)
     for split in ("train", "eval"):
@@ -214,7 +214,7 @@ def test_an_incomplete_download_is_noticed(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["kitti", "pascal_context", "pascal_voc", "scannet"])
-def test_what_no_list_names_is_in_no_split(name: str, tmp_path: Path) -> None:
+def test_images_that_no_list_names_are_in_no_split(name: str, tmp_path: Path) -> None:
     build(name, tmp_path, n_train=4, n_eval=3, size=SIZE)
     manifest = limited(manifest_of(name))
     file = tmp_path / manifest.root / list_of(manifest, "train")
@@ -227,7 +227,7 @@ def test_what_no_list_names_is_in_no_split(name: str, tmp_path: Path) -> None:
     assert all("9" in problem for problem in problems)
 
 
-def test_camvid_leaves_the_images_of_test_alone(tmp_path: Path) -> None:
+def test_camvid_does_not_use_the_test_images(tmp_path: Path) -> None:
     build("camvid", tmp_path, n_train=6, n_eval=4, size=SIZE)
     root = tmp_path / "Camvid"
     for stem in ("0001TP_008550", "0001TP_010380", "Seq05VD_f00000"):

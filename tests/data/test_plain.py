@@ -1,4 +1,4 @@
-"""YAML and JSON of unknown origin: plain data, or one line."""
+"""YAML and JSON of unknown origin: plain data or a one-line error."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ def refusal(read: Callable[[Path], object], file: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("a: !!python/name:os.system", "line 1: not a plain YAML file: could not determine a constructor"),
         ("a: !!python/object/new:os.system [x]", "could not determine a constructor"),
@@ -39,12 +39,12 @@ def refusal(read: Callable[[Path], object], file: Path, text: str) -> str:
         ('a: "\\u202e"', r"the text '\u202e' has control characters"),
     ],
 )
-def test_yaml_that_is_no_plain_data(tmp_path, text, told):
-    assert told in refusal(read_yaml, tmp_path / "file.yaml", text)
+def test_yaml_other_than_plain_data_is_refused(tmp_path, text, message):
+    assert message in refusal(read_yaml, tmp_path / "file.yaml", text)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("{", "not a JSON file"),
         ("[" * 100_000, "not a JSON file"),
@@ -54,11 +54,11 @@ def test_yaml_that_is_no_plain_data(tmp_path, text, told):
         ('{"a": ' + "9" * 5000 + "}", "not a JSON file"),
     ],
 )
-def test_json_that_is_no_plain_data(tmp_path, text, told):
-    assert told in refusal(read_json, tmp_path / "file.json", text)
+def test_json_other_than_plain_data_is_refused(tmp_path, text, message):
+    assert message in refusal(read_json, tmp_path / "file.json", text)
 
 
-def test_aliases_that_end_and_tuples_are_read(tmp_path):
+def test_finite_aliases_and_tuples_are_read(tmp_path):
     """As mmengine dumps configs: a tuple is a list, and what is there twice is an alias."""
     norm = {"type": "BN", "sizes": (1, (2, 3))}
     (tmp_path / "file.yaml").write_text(yaml.dump({"one": norm, "two": norm, "text": "a\tb\nc ‌ ü"}))

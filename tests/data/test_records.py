@@ -68,7 +68,7 @@ def test_pairing_by_groups(
     assert found == [(image, Path(label).name) for image, label in zip(images, labels, strict=True)]
 
 
-def test_excludes_take_out_images_and_labels(mini: Path, manifest: Manifest) -> None:
+def test_exclude_removes_images_and_labels(mini: Path, manifest: Manifest) -> None:
     train = {"images": "train/images/*.png", "labels": "train/labels/*.png", "exclude": ["train/*/b.png", "**/d.png"]}
     assert ids(list_records(manifest(train=train), mini, "train")) == [f"train/images/{stem}" for stem in "ace"]
 
@@ -89,7 +89,7 @@ def test_lists(mini: Path, manifest: Manifest) -> None:
     assert ids(list_records(excluding, mini, "train")) == ["train/images/a"]
 
 
-def test_a_tab_lets_names_hold_blanks(tmp_path: Path, manifest: Manifest) -> None:
+def test_names_may_contain_blanks_where_tabs_separate_fields(tmp_path: Path, manifest: Manifest) -> None:
     touch(tmp_path / "mini", "an image.png", "its label.png")
     (tmp_path / "mini/list.txt").write_text("an image.png\tits label.png\n", encoding="utf-8")
     assert ids(list_records(manifest(train={"lists": "list.txt"}), tmp_path, "train")) == ["an image"]
@@ -159,7 +159,7 @@ def test_two_images_of_one_name(mini: Path, manifest: Manifest) -> None:
         ({"train": {"lists": "round.txt"}}, "test/../train/images/a.png leads out of"),
     ],
 )
-def test_one_clear_line(mini: Path, manifest: Manifest, change: dict[str, object], message: str) -> None:
+def test_every_problem_is_one_line(mini: Path, manifest: Manifest, change: dict[str, object], message: str) -> None:
     (mini / "secret.png").touch()
     lists = {
         "blank.txt": "\n  \n",
@@ -178,7 +178,7 @@ def test_one_clear_line(mini: Path, manifest: Manifest, change: dict[str, object
     assert message in problem
 
 
-def test_lists_of_names_choose_among_the_images(mini: Path, manifest: Manifest) -> None:
+def test_lists_of_names_select_images(mini: Path, manifest: Manifest) -> None:
     """As names alone or at the end of paths, over several lists; labels of other images are no error."""
     (mini / "mini/1.txt").write_text("d\n\n  b  \nd\n", encoding="utf-8")
     (mini / "mini/2.txt").write_text("elsewhere/a.jpg labels/a.png\n", encoding="utf-8")
@@ -229,7 +229,7 @@ def test_links_must_not_lead_out(mini: Path, manifest: Manifest) -> None:
     assert "train/images/a.png leads out of" in one_problem(manifest(), mini)
 
 
-def test_the_root_itself_and_links_inside_it_are_fine(mini: Path, manifest: Manifest) -> None:
+def test_the_root_and_links_inside_it_may_be_links(mini: Path, manifest: Manifest) -> None:
     (mini / "link").symlink_to(mini / "mini")
     (mini / "mini/train/images/b.png").unlink()
     (mini / "mini/train/images/b.png").symlink_to(mini / "mini/train/images/a.png")

@@ -13,7 +13,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "data_manifests" / "small"
 MANIFESTS = load_manifests(FOLDER)
 
 
-def test_the_seven() -> None:
+def test_the_small_manifests_load() -> None:
     assert list(MANIFESTS) == ["camvid", "dubai_aerial", "fasseg", "idd_lite", "labelmefacade", "nyuv2", "voc_animals"]
     for name, manifest in MANIFESTS.items():
         assert (FOLDER / f"{name}.yaml").is_file()

@@ -51,11 +51,11 @@ def test_patches_cover_a_side_and_stay_inside(length: int) -> None:
     assert all(after - before == 600 for before, after in pairwise(found[:-1]))
 
 
-def test_a_tile_of_potsdam_makes_a_hundred_patches() -> None:
+def test_a_tile_of_potsdam_gives_a_hundred_patches() -> None:
     assert 38 * len(starts(6000)) ** 2 == manifest_of("isprs").train.count
 
 
-def test_isprs_is_cut_to_what_its_manifest_reads(isprs: Path) -> None:
+def test_patches_of_isprs_match_its_manifest(isprs: Path) -> None:
     assert cut("isprs", isprs) == 3 * 2 + 2 + 1
     manifest = limited(manifest_of("isprs"))
     report = audit(manifest, isprs.parent)
@@ -79,7 +79,7 @@ def test_vaihingen_has_infrared_first(isprs: Path) -> None:
     assert np.array_equal(image, np.stack([tile[..., 1], tile[..., 2], (tile[..., 1] + tile[..., 2]) // 2], 2))
 
 
-def test_isaid_is_cut_to_what_its_manifest_reads(tmp_path: Path) -> None:
+def test_patches_of_isaid_match_its_manifest(tmp_path: Path) -> None:
     root = tmp_path / "iSAID"
     for split, name, size in (
         ("train", "P0001", (1500, 801)),
@@ -98,7 +98,7 @@ def test_isaid_is_cut_to_what_its_manifest_reads(tmp_path: Path) -> None:
     assert np.array_equal(image, noise(1500, 801)[600:1400, 1:])
 
 
-def test_what_is_missing_or_does_not_fit_is_one_line(isprs: Path, tmp_path: Path) -> None:
+def test_missing_or_mismatched_files_are_one_line(isprs: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no image train/images/.*unpack the dataset as its manifest's notes say"):
         cut("isaid", tmp_path)
     save(isprs / "Potsdam/5_Labels_all/top_potsdam_2_10_label.tif", colored("isprs", 1400, 1700))

@@ -1,4 +1,4 @@
-"""The known answer is told from others."""
+"""The check of the demo's known answer detects other answers."""
 
 import runpy
 from itertools import permutations

@@ -36,7 +36,7 @@ def by_structure(domain: Domain) -> Domain:
 
 @each_domain
 @pytest.mark.parametrize("size", [(48, 64), (64, 96), (75, 131), (128, 96)])
-def test_image_and_label_have_the_size_asked_for(domain: str, size: tuple[int, int]) -> None:
+def test_image_and_label_have_the_requested_size(domain: str, size: tuple[int, int]) -> None:
     image, label = render(domain, "train", 0, size=size)
     assert (image.shape, image.dtype) == ((*size, 3), np.uint8)
     assert (label.shape, label.dtype) == (size, np.uint8)
@@ -45,7 +45,7 @@ def test_image_and_label_have_the_size_asked_for(domain: str, size: tuple[int, i
 @each_domain
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("size", [(48, 64), (64, 96), (128, 96)])
-def test_every_split_shows_every_class_and_nothing_else_but_ignored_pixels(
+def test_every_split_shows_exactly_the_classes_and_ignored_pixels(
     domain: str, split: str, size: tuple[int, int]
 ) -> None:
     counts: Counter[int] = Counter()
@@ -56,7 +56,7 @@ def test_every_split_shows_every_class_and_nothing_else_but_ignored_pixels(
 
 
 @each_domain
-def test_the_border_and_a_few_specks_are_unlabeled(domain: str) -> None:
+def test_the_border_and_a_few_spots_are_unlabeled(domain: str) -> None:
     for _, label in scenes(domain, 5):
         border = np.ones(SIZE, dtype=bool)
         border[1:-1, 1:-1] = False
@@ -64,7 +64,7 @@ def test_the_border_and_a_few_specks_are_unlabeled(domain: str) -> None:
         assert 0 < (label[~border] == IGNORE).mean() < 0.02
 
 
-def test_no_two_scenes_are_alike() -> None:
+def test_all_scenes_differ() -> None:
     images = [
         render(domain, split, index, size=SIZE, seed=seed)[0].tobytes()
         for domain in DOMAINS

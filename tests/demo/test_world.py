@@ -81,7 +81,7 @@ def test_pixels_are_those_of_this_version_on_every_platform() -> None:
     )
 
 
-def test_a_finished_world_is_left_alone(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_world_is_not_rewritten(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("rendered again")
 
@@ -129,7 +129,7 @@ def test_two_processes_may_build_the_same_world(built: Path, tmp_path: Path, mon
 @pytest.mark.parametrize(
     "change", [{"seed": 1}, {"n_train": 4}, {"n_source_train": 3}, {"n_eval": 3}, {"size": (96, 64)}]
 )
-def test_another_world_is_never_mixed_in(built: Path, change: dict) -> None:
+def test_two_worlds_are_never_mixed(built: Path, change: dict) -> None:
     before = contents(built)
     with pytest.raises(ConfigError, match=r"world\.json: .*another world.*choose another folder$"):
         build_world(built, **{**FEW, **change})

@@ -1,4 +1,4 @@
-"""Frames as plain data: what JSON cannot say becomes None."""
+"""Frames as plain data: values that JSON cannot hold become None."""
 
 import json
 
@@ -20,7 +20,7 @@ PAIRS = pd.DataFrame(
 )
 
 
-def test_rows_survive_json_and_keep_the_frame():
+def test_rows_are_json_and_match_the_frame():
     frame = evaluate(load_published(), n_bootstrap=20)
     rows = json.loads(json.dumps(plain_rows(frame), allow_nan=False))
     assert len(rows) == len(frame)
@@ -33,7 +33,7 @@ def test_rows_survive_json_and_keep_the_frame():
     assert rows[0]["beaten_by"] is None
 
 
-def test_rows_turn_what_is_not_finite_into_none():
+def test_values_that_are_not_finite_become_none():
     frame = evaluate(PAIRS)
     rows = {(row["scenario"], row["metric"]): row for row in json.loads(json.dumps(plain_rows(frame), allow_nan=False))}
     assert rows["fixed_source", "flat"]["tau_w"] is None

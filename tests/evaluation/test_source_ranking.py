@@ -1,4 +1,4 @@
-"""The answer as a table, as text, for a notebook and for machines."""
+"""The ranking of the sources of a target: numbers, sentences, text, HTML and plain data."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def test_equal_scores_share_a_rank_in_the_order_of_names():
     assert list(zip(table["rank"], table["source"], strict=True)) == [(1, "a"), (1, "b"), (3, "c")]
 
 
-def test_the_answer_says_what_how_sure_at_what_cost_and_what_was_skipped():
+def test_sentences_give_advice_certainty_cost_and_skipped_sources():
     lines = ranking_sentences(by_gbc(a=row(-3.0), b=row(-9.0)))
     assert lines[0] == "Fine-tune a: first of 2 for city by gbc."
     assert lines[1] == "It is the best with probability 1.00; no other source is tied with it."
@@ -52,7 +52,7 @@ def test_the_answer_says_what_how_sure_at_what_cost_and_what_was_skipped():
     assert lines[3] == "Skipped old: weights missing."
 
 
-def test_a_tie_says_how_many_images_would_end_it():
+def test_a_tie_states_the_number_of_images_that_would_resolve_it():
     lines = ranking_sentences(by_gbc(a=row(-3.0), b=row(-3.5, groups=(-1.0, 1.0, -0.5, 0.5))))
     # The difference has a standard error of 1: 40 * (1.96 / 0.5) ** 2
     assert lines[1].endswith("; tied with it: b. About 615 images would distinguish them.")
@@ -60,7 +60,7 @@ def test_a_tie_says_how_many_images_would_end_it():
     assert "use either" in hopeless[1]
 
 
-def test_a_metric_without_errors_says_that_nothing_is_known():
+def test_without_standard_errors_certainty_is_unknown():
     lines = ranking_sentences(by_gbc(a=row(-3.0, None), b=row(-9.0, None)))
     assert lines[1].startswith("Its certainty is unknown")
     assert "n/a" in str(by_gbc(a=row(-3.0, None), b=row(-9.0, None)))
@@ -96,7 +96,7 @@ def test_one_source_is_ranked_alone():
 @pytest.mark.parametrize(
     ("n_images", "told"), [(40, "40 images, 40000 pixels, 0 s."), (100, "enough: 60 more were not needed")]
 )
-def test_what_a_budget_saved_is_said(n_images, told):
+def test_images_saved_by_a_budget_are_stated(n_images, told):
     from dataclasses import replace
 
     assert told in ranking_sentences(replace(by_gbc(a=row(-3.0), b=row(-9.0)), of_images=n_images))[2]

@@ -1,4 +1,4 @@
-"""Rankings by score: by hand, and the same as the evaluation's where every pair is fine-tuned."""
+"""Rankings by score: computed by hand, and equal to those of the evaluation where all pairs are fine-tuned."""
 
 import numpy as np
 import pandas as pd
@@ -47,7 +47,7 @@ def test_equal_scores_share_the_smaller_rank(frame):
     assert found == [("b", -1.0, 1, 1, 3), ("c", -1.0, 1, 1, 3), ("a", -3.0, 3, 3, 3)]
 
 
-def test_rank_mean_is_made_of_the_ranks_in_the_group(frame):
+def test_rank_mean_uses_the_ranks_in_the_group(frame):
     # gbc ranks 3, 1.5, 1.5; nleep ranks 1, 3, 2
     found = rows(frame, "source", "score", "score_rank", target="t", metric="rank_mean")
     assert found == [("c", -1.75, 1), ("a", -2.0, 2), ("b", -2.25, 3)]
@@ -66,7 +66,7 @@ def test_a_pair_that_is_not_fine_tuned_has_no_rank_by_miou(frame):
     assert "scratch" not in set(frame["source"])
 
 
-def test_nothing_has_to_be_fine_tuned():
+def test_pairs_need_not_be_fine_tuned():
     frame = ranked(SCORES, MIOU[:0], "fixed_target")
     assert frame["miou"].isna().all()
     assert rows(frame, "source", target="u", metric="gbc", score_rank=1) == [("a",)]
@@ -130,14 +130,14 @@ def with_replicates(spread):
     return own.assign(replicates=moved)
 
 
-def test_without_replicates_ties_are_not_known():
+def test_without_replicates_ties_are_unknown():
     found = ties(SCORES, "gbc")
     assert found.keys() == {"t", "u"}
     assert found["t"].tied is None
     assert np.isnan(list(found["t"].probability.values())).all()
 
 
-def test_what_sources_share_does_not_tie_them():
+def test_variation_that_sources_share_causes_no_ties():
     # gbc: b and c lead a by 2. The difference of a and b moves by 2 * spread: its error is sqrt(3 * (2 * spread)^2).
     for spread, tied in ((0.25, ()), (0.35, ("a",))):
         error = np.sqrt(3) * 2 * spread
@@ -147,7 +147,7 @@ def test_what_sources_share_does_not_tie_them():
         assert sum(found.probability.values()) == pytest.approx(1, abs=1e-12)
 
 
-def test_choices_show_ties_and_chances():
+def test_choices_show_ties_and_probabilities():
     scores = with_replicates(0.35)
     frame = ranked(scores, MIOU, "fixed_target")
     for metric in ("gbc", "rank_mean"):
@@ -159,7 +159,7 @@ def test_choices_show_ties_and_chances():
     assert ties(scores, "rank_mean")["t"].tied is not None
 
 
-def test_a_source_without_all_parts_has_no_chance():
+def test_a_source_without_all_parts_has_no_probability():
     scores = with_replicates(0.35).query("not (source == 'c' and metric == 'nleep')")
     assert set(ties(scores, "rank_mean")["t"].probability) == {"a", "b"}
 

@@ -1,4 +1,4 @@
-"""Cells and columns: how numbers are read, and that every column says what it means."""
+"""Cells and columns: formatting of values, and descriptions of all columns."""
 
 import pandas as pd
 import pytest
@@ -23,11 +23,11 @@ from seg_transfer.reports.data_table import COLUMNS, Table, cell_text, column_of
         (["a", "b"], "", "a, b"),
     ],
 )
-def test_cells_are_written_as_they_are_read(value, form, text):
+def test_cells_are_formatted_for_readers(value, form, text):
     assert cell_text(value, form) == text
 
 
-def test_a_column_that_is_not_known_is_a_metric_or_a_text():
+def test_an_unlisted_column_is_a_metric_or_text():
     assert column_of("gbc", pd.Series([1.0])).form == "#.4g"
     assert column_of("anything", pd.Series(["x"])).form == ""
     assert column_of("tau_w", pd.Series([1.0])) is COLUMNS["tau_w"]

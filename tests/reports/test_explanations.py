@@ -55,16 +55,16 @@ def test_the_two_best_sources_of_a_target_are_compared(pairs):
     assert rows == [["tram", "+0.4000"], ["sky", "+0.3000"], ["road", "[main]", "+0.1000"]]
 
 
-def test_data_say_the_same_and_are_plain_json(pairs):
-    told = explanation_dict(pairs)
-    assert json.loads(json.dumps(told)) == told
-    assert [(pair["source"], pair["target"]) for pair in told["pairs"]] == [
+def test_plain_data_match_the_tables_and_are_json(pairs):
+    found = explanation_dict(pairs)
+    assert json.loads(json.dumps(found)) == found
+    assert [(pair["source"], pair["target"]) for pair in found["pairs"]] == [
         (pair.source, pair.target) for pair in pairs
     ]
-    assert told["pairs"][1]["gbc"] == pytest.approx(-2 * (0.1 + 0.2 + 0.05))
-    assert [one["overlap"] for one in told["pairs"][1]["overlaps"]] == [0.2, 0.1, 0.05]
-    assert told["pairs"][1]["map"]["method"] == "pca"
-    (difference,) = told["differences"]
+    assert found["pairs"][1]["gbc"] == pytest.approx(-2 * (0.1 + 0.2 + 0.05))
+    assert [one["overlap"] for one in found["pairs"][1]["overlaps"]] == [0.2, 0.1, 0.05]
+    assert found["pairs"][1]["map"]["method"] == "pca"
+    (difference,) = found["differences"]
     assert (difference["first"], difference["second"]) == ("best", "second")
     assert difference["difference"] == pytest.approx(0.8)
     parts = {one["name"]: one["part"] for one in difference["classes"]}
@@ -76,6 +76,6 @@ def test_tables_fit_a_narrow_terminal(pairs):
     assert max(map(len, text_of(explanation_tables(pairs)).splitlines())) <= 80
 
 
-def test_no_pair_no_table():
+def test_no_pairs_give_no_tables():
     assert explanation_tables([]) == []
     assert explanation_dict([]) == {"pairs": [], "differences": []}

@@ -1,4 +1,4 @@
-"""Tables as files read back as what they were."""
+"""Exported tables are read back exactly."""
 
 import csv
 import io
@@ -43,7 +43,7 @@ def test_every_csv_holds_what_its_parquet_holds(published_report):
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-a", "@sum(a)", "\t=1", "\r=1"])
-def test_a_spreadsheet_takes_no_name_for_a_formula(name):
+def test_no_name_is_a_formula_in_a_spreadsheet(name):
     frame = pd.DataFrame({"source": [name], "score": [-2.5]})
     ((_, heading), (text, number)) = csv.reader(io.StringIO(csv_text(frame), newline=""))
     assert (heading, text, number) == ("score", f"'{name}", "-2.5")
@@ -69,7 +69,7 @@ def test_markdown_keeps_every_cell_in_its_place():
     assert all(line.replace(r"\|", "").count("|") == 3 for line in lines[2:8])
 
 
-def test_content_keys_are_no_markdown(tmp_path):
+def test_content_keys_are_not_written_as_markdown(tmp_path):
     frame = pd.DataFrame({"content_key": ["f" * 64]})
     written = write_tables([Table("scores", "keys", frame), Table("other", "o", frame)], tmp_path)
     assert [file.name for file in written] == ["scores.parquet", "scores.csv", "other.parquet", "other.csv", "other.md"]

@@ -1,4 +1,4 @@
-"""Figures: the same bytes twice, valid SVG whatever the names, and what they show."""
+"""Figures: reproducible, valid SVG for any names, and correct content."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -32,7 +32,7 @@ def svg_texts(svg: bytes) -> list[str]:
     return ["".join(one.itertext()) for one in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
 
 
-def test_what_every_report_has_comes_before_the_figures_of_other_metrics(published):
+def test_figures_of_other_metrics_come_last(published):
     assert list(published)[:4] == ["miou", "ranks_rank_mean", "scatter_rank_mean", "evaluation"]
     # Two figures of each of the five other metrics.
     assert len(published) == 4 + 2 * 5
@@ -59,7 +59,7 @@ def test_names_in_figures_are_text_and_no_formula(pictures):
         assert not tags & {"script", "foreignObject", "img", "a"}
 
 
-def test_every_figure_has_words(pictures):
+def test_every_figure_has_title_caption_and_alternative_text(pictures):
     for one in pictures:
         assert one.plot.title
         assert one.plot.alt.endswith(".")
@@ -68,7 +68,7 @@ def test_every_figure_has_words(pictures):
     assert len(names) == len(set(names))
 
 
-def test_drawing_leaves_the_settings_of_others_alone():
+def test_drawing_does_not_change_global_settings():
     before = dict(mpl.rcParams)
     mpl.rcParams["font.size"] = 33
     try:
@@ -80,7 +80,7 @@ def test_drawing_leaves_the_settings_of_others_alone():
         mpl.rcParams.update(before)
 
 
-def test_the_scatter_says_tau_of_every_target(published):
+def test_the_scatter_shows_tau_of_every_target(published):
     texts = svg_texts(picture(published["scatter_gbc"]).svg)
     pairs = published_input().pairs
     for target, members in pairs.groupby("target"):
@@ -101,14 +101,14 @@ def test_heat_maps_hold_every_pair_and_name_both_axes(published):
         assert all(texts.count(name) == 2 for name in pairs["source"].unique())
 
 
-def test_control_rows_stand_below_the_metrics(published):
+def test_control_rows_are_below_the_metrics(published):
     texts = svg_texts(picture(published["evaluation"]).svg)
     order = [text for text in texts if text in {"gbc", "logme", "hscore", "rank_mean", "mean_rank_elsewhere", "random"}]
     # Labels are written from the bottom to the top.
     assert order[:4] == ["random", "mean_rank_elsewhere", "hscore", "gbc"]
 
 
-def test_without_fine_tuning_there_are_ranks_alone():
+def test_without_fine_tuning_there_are_only_ranks():
     report_input = hostile_input(3)
     nothing = report_input.pairs[:0]
     only_scored = replace(report_input, pairs=nothing, miou=nothing)
@@ -138,7 +138,7 @@ def test_one_target_shows_its_sources_with_their_errors():
     assert [text for text in texts if text in {"b", "c"}] == order
 
 
-def test_the_classes_that_overlap_most_come_first_and_once():
+def test_the_classes_that_overlap_most_come_first_without_duplicates():
     rows = [("b", "a", 0.5), ("a", "b", 0.5), ("a", "a", 1.0), ("c", "a", 0.75), ("b", "c", 0.25)]
     found = strongest(pd.DataFrame(rows, columns=["class_a", "class_b", "overlap"]), most=2)
     assert found.to_dict("records") == [
@@ -147,7 +147,7 @@ def test_the_classes_that_overlap_most_come_first_and_once():
     ]
 
 
-def test_explanations_draw_what_is_there():
+def test_explanations_draw_the_frames_that_exist():
     both = list(explanation_plots([explanation("s", "t")]))
     assert [plot.name for plot in both] == ["overlaps_s_t", "map_s_t", "map_fine_tuned_s_t"]
     texts = svg_texts(picture(both[1]).svg)

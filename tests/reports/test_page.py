@@ -1,4 +1,4 @@
-"""The page as a browser takes it apart: nothing is asked for, nothing is run but its own script, numbers are exact."""
+"""The page as a browser parses it: it requests nothing, runs only its own script, and holds exact numbers."""
 
 import base64
 import hashlib
@@ -36,7 +36,7 @@ def text(request):
     return request.getfixturevalue(request.param)
 
 
-def test_the_page_asks_for_nothing(text):
+def test_the_page_requests_nothing(text):
     parsed = Parsed(text)
     assert not {tag for tag, _ in parsed.elements} & {"iframe", "object", "embed", "base", "form", "video", "audio"}
     for tag, attributes in parsed.elements:
@@ -64,7 +64,7 @@ def own_code(parsed: Parsed) -> list[str]:
     return ["".join(styles), "".join(scripts)]
 
 
-def test_the_policy_allows_the_own_style_and_script_alone(text):
+def test_the_policy_allows_only_its_own_style_and_script(text):
     parsed = Parsed(text)
     policy = next(one["content"] for one in parsed.of("meta") if one.get("http-equiv") == "Content-Security-Policy")
     parts = dict(part.split(" ", 1) for part in policy.split("; "))
@@ -97,12 +97,12 @@ def test_hostile_names_stay_text(hostile):
         assert ATTACK in "".join(parsed.text_in(place)), place
 
 
-def test_every_attribute_of_a_name_is_quoted_whole(hostile):
+def test_every_attribute_with_a_name_is_quoted(hostile):
     assert any(ATTACK in (one["alt"] or "") for one in Parsed(hostile).of("img"))
     assert any(OTHERS[0] in (one.get("aria-label") or "") for one in Parsed(hostile).of("table"))
 
 
-def test_every_image_and_table_has_words_for_who_does_not_see_it(text):
+def test_every_image_and_table_has_an_alternative_text(text):
     parsed = Parsed(text)
     assert all((one.get("alt") or "").endswith(".") for one in parsed.of("img"))
     assert all(one.get("aria-label") for one in parsed.of("table"))
@@ -162,7 +162,7 @@ def test_pairs_are_those_that_were_published(published):
         assert (float(miou), float(gbc), float(leep)) == (wanted["miou"], wanted["gbc"], wanted["leep"])
 
 
-def test_the_answer_comes_first_and_says_what_a_reader_asks(hostile, published):
+def test_the_answer_comes_first_and_covers_all_questions(hostile, published):
     for text, first in ((hostile, "Which model?"), (published, "Which metric?")):
         questions = Parsed(text).text_in("dt")
         assert questions[0] == first
@@ -176,7 +176,7 @@ def test_sections_without_content_are_not_there(published):
         assert f'href="#{name}"' not in published
 
 
-def test_every_link_leads_to_a_place_of_the_page(text):
+def test_every_link_has_its_target_on_the_page(text):
     parsed = Parsed(text)
     places = {f"#{attributes['id']}" for _, attributes in parsed.elements if attributes.get("id")}
     assert {one["href"] for one in parsed.of("a")} <= places

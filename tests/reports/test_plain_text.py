@@ -1,4 +1,4 @@
-"""Text from outside is shown as it is: no part of a name or a path is an emoji or markup of the terminal."""
+"""Names and paths are shown literally: no part of them is an emoji or markup of the terminal."""
 
 import io
 from pathlib import Path
@@ -39,7 +39,7 @@ def scored(score):
     return {"gbc": {**known, "n_images": 10, "n_observations": 100}}
 
 
-def test_the_names_would_be_changed_by_a_console_that_takes_them_for_more():
+def test_an_ordinary_console_would_change_the_names():
     assert str(Emoji("one")) != ":one:"
     console = Console(file=io.StringIO(), width=200)
     console.print("nets:one:", "[bold]net[/bold]")

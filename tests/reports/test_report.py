@@ -1,4 +1,4 @@
-"""A report as a folder: what is in it, and that the same input gives the same bytes."""
+"""A report as a folder: its files, and equal bytes for equal input."""
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -32,7 +32,7 @@ def test_the_order_of_rows_changes_no_ranking():
     pd.testing.assert_frame_equal(first, second)
 
 
-def test_a_folder_has_the_page_every_figure_twice_and_every_table_thrice(published_report):
+def test_a_folder_has_the_page_and_all_forms_of_figures_and_tables(published_report):
     files = contents(published_report)
     figures = {name for name in files if name.startswith("figures/")}
     assert {
@@ -51,7 +51,7 @@ def test_a_folder_has_the_page_every_figure_twice_and_every_table_thrice(publish
     assert {f"{name}.{kind}" for name in wanted for kind in ("parquet", "csv", "md")} < files.keys()
 
 
-def test_no_file_name_comes_from_outside_as_it_is(hostile_report):
+def test_file_names_are_sanitized(hostile_report):
     for name in contents(hostile_report):
         assert not set(name) & set("<>\"'`$| ")
         assert name.count("/") <= 1
@@ -91,7 +91,7 @@ def test_optional_parts_show_where_their_data_is(hostile_report):
     assert text.count('id="figure-map') == 2
 
 
-def test_noise_stands_beside_the_evaluation_where_there_are_seeds_to_compare(hostile_report):
+def test_noise_follows_the_evaluation_where_seeds_can_be_compared(hostile_report):
     assert 'id="table-noise"' not in (hostile_report / "report.html").read_text("utf-8")
     report_input = hostile_input()
     again = report_input.performance.assign(seed=1, miou=report_input.performance["miou"] + 0.02)
@@ -110,7 +110,7 @@ def test_pairs_that_cannot_be_evaluated_are_refused(tmp_path):
         write_report(ReportInput(**{**vars(report_input), "pairs": twice}), tmp_path)
 
 
-def test_parquet_says_what_its_columns_mean(hostile_report):
+def test_parquet_describes_its_columns(hostile_report):
     for file in sorted(hostile_report.glob("*.parquet")):
         metadata = pq.read_schema(file).metadata
         assert metadata[b"title"]

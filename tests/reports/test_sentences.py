@@ -1,4 +1,4 @@
-"""Sentences are true of the numbers that they are made from."""
+"""Sentences match the numbers they are made from."""
 
 import re
 
@@ -52,13 +52,13 @@ def test_no_control_beats_any():
     assert "No control, which uses no features, has a higher tau_w than any metric." in text
 
 
-def test_nothing_to_judge_says_nothing():
+def test_without_evaluation_there_are_no_sentences():
     assert sentences.verdict(None, None, "fixed_target") == []
     assert sentences.accuracy(None, "gbc") == []
     assert sentences.scratch_comparison(pd.DataFrame()) == []
 
 
-def test_checked_says_how_often_the_metric_was_right(published):
+def test_accuracy_counts_correct_choices(published):
     (text,) = sentences.accuracy(published[0], "rank_mean")
     assert text == (
         "Compared with fine-tuning, rank_mean chose the best source on 11 of 17 targets, top-1 0.647 "
@@ -67,7 +67,7 @@ def test_checked_says_how_often_the_metric_was_right(published):
     assert sentences.accuracy(published[0], "not there") == []
 
 
-def test_comparisons_turn_round(published):
+def test_comparisons_are_antisymmetric(published):
     pairs = load_published()
     own = comparisons_of(published[1], "fixed_target", "logme").set_index("second_metric")
     given = compare_metrics(pairs, scenario="fixed_target").set_index(["first", "second"])
@@ -117,7 +117,7 @@ def test_advice_names_the_source_of_a_few_targets():
     ]
 
 
-def test_cost_is_said_in_fitting_units():
+def test_cost_uses_suitable_units():
     frame = pd.DataFrame(
         [("scoring pairs", 12, 33.0, 2.75), ("fine-tuning", 1, 9000.0, 9000.0)],
         columns=["what", "count", "total_seconds", "mean_seconds"],

@@ -1,4 +1,4 @@
-"""Tables and records: what a person reads at 80 columns, what a program reads as JSON."""
+"""Tables of metrics and evaluations that fit 80 columns, and their plain data."""
 
 import io
 import json
@@ -73,7 +73,7 @@ def test_published_evaluation_fits_80_columns(published):
     assert "mean over 17 groups" in target
 
 
-def test_what_was_left_out_is_said():
+def test_notes_name_what_was_left_out():
     text = text_of(evaluation_tables(evaluate(small_pairs())))
     assert "flat: tau_w not defined in 1 of 2 groups." in text
     assert "Left out: sources with fewer than two targets: 1." in text
@@ -113,7 +113,7 @@ def test_published_rankings_fit_80_columns(published):
     assert cells(text, "isprs") == ["isprs", "isaid", "0.494", "1.000", "best,", "gbc,", "rank_mean"]
 
 
-def test_noise_is_told_where_there_are_seeds_to_compare():
+def test_noise_is_shown_where_seeds_can_be_compared():
     rows = [
         (source, "t", seed, miou)
         for source, values in {"a": (0.50, 0.52), "b": (0.40, 0.40), "c": (0.39, 0.41)}.items()
@@ -121,7 +121,7 @@ def test_noise_is_told_where_there_are_seeds_to_compare():
     ]
     trials = pd.DataFrame(rows, columns=["source", "target", "seed", "miou"])
     text = text_of(noise_tables(fine_tuning_noise(trials)))
-    # Variances 2e-4, 0, 2e-4; b and c cannot be told apart; the first seed has b before c, the second c before b.
+    # Variances 2e-4, 0, 2e-4; b and c cannot be distinguished; the first seed has b before c, the second c before b.
     assert "seeds of a pair differ by 0.0115 mIoU" in text
     assert "Ranked by one of 2 fine-tunings per pair" in text
     assert cells(text, "fixed")[:5] == ["fixed", "target", "1", "0.667", "1.000"]
@@ -130,7 +130,7 @@ def test_noise_is_told_where_there_are_seeds_to_compare():
     assert noise_tables(fine_tuning_noise(trials[trials["seed"] == 0])) == []
 
 
-def test_another_performance_than_miou_is_named():
+def test_performance_other_than_miou_is_named():
     text = text_of(ranking_tables(small_pairs(), performance="accuracy"))
     assert text.count("accuracy") == 2
     assert "mIoU" not in text
@@ -163,7 +163,7 @@ def three_metrics():
     return {"gbc": METRICS["gbc"], "custom": custom, "rank_mean": RANK_MEAN}
 
 
-def test_metrics_are_listed_in_words(three_metrics):
+def test_metrics_are_listed_as_text(three_metrics):
     text = text_of(metric_tables(three_metrics), width=200)
     columns = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.splitlines()]
     assert ["gbc", "features", "yes", "[-C (C - 1), 0]", "N D^2"] in columns
@@ -183,7 +183,7 @@ def test_all_metrics_fit_80_columns():
         assert [line.split()[:1] for line in text.splitlines()].count([name]) == 2
 
 
-def test_metrics_as_records(three_metrics):
+def test_metrics_as_plain_data(three_metrics):
     rows = json.loads(json.dumps(metric_rows(three_metrics)))
     assert [row["name"] for row in rows] == ["gbc", "custom", "rank_mean"]
     assert [row["standard_error"] for row in rows] == ["yes", "on request", "no"]

@@ -1,4 +1,4 @@
-"""A file under its final name is always whole, whatever stops its writer."""
+"""A file under its final name is always complete, whatever stops its writer."""
 
 import os
 import subprocess
@@ -38,7 +38,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_file_appears_with_its_folders_and_nothing_beside_it(tmp_path):
+def test_the_file_and_its_folders_appear_and_nothing_else(tmp_path):
     file = tmp_path / "scores" / "source" / "target.txt"
     with replaced_atomically(file) as temporary:
         assert temporary.parent == file.parent
@@ -118,7 +118,7 @@ def test_text_is_utf8(tmp_path):
     assert (tmp_path / "a.txt").read_bytes() == b"Stra\xc3\x9fe\n"
 
 
-def test_sweep_removes_what_a_killed_process_left_and_nothing_else(tmp_path):
+def test_sweep_removes_only_files_of_killed_processes(tmp_path):
     killed = tmp_path / "scores" / "killed.txt"
     stopped = subprocess.run([sys.executable, "-c", DIES_HALFWAY, killed], check=False)
     assert stopped.returncode == 9
@@ -137,7 +137,7 @@ def test_sweep_removes_what_a_killed_process_left_and_nothing_else(tmp_path):
     assert sweep(tmp_path) == 0
 
 
-def test_a_temporary_folder_goes_with_what_is_in_it(tmp_path):
+def test_a_temporary_folder_is_removed_with_its_content(tmp_path):
     left = temporary_of(gone_identity(), tmp_path / "item")
     left.mkdir()
     (left / "holder.json").write_text("{}")
@@ -146,14 +146,14 @@ def test_a_temporary_folder_goes_with_what_is_in_it(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a b.parquet", "äö.x.y", ".hidden", "new\nline"])
-def test_a_temporary_name_says_which_process_it_is_of(tmp_path, name):
+def test_a_temporary_name_identifies_its_process(tmp_path, name):
     temporary = temporary_path(tmp_path / name)
     assert temporary.parent == tmp_path
     assert is_temporary(temporary)
     assert identity() in temporary.name
 
 
-def test_sweep_spares_the_file_that_a_living_process_is_writing(tmp_path):
+def test_sweep_keeps_files_of_running_processes(tmp_path):
     file = tmp_path / "a.txt"
     with replaced_atomically(file) as temporary:
         temporary.write_text("whole")

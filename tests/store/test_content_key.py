@@ -1,4 +1,4 @@
-"""Equal keys mean equal numbers: what decides a number changes the key, what does not leaves it alone."""
+"""Equal keys mean equal numbers: what influences a number changes the key, and nothing else does."""
 
 import hashlib
 import os
@@ -88,13 +88,13 @@ def test_names_values_and_nesting_all_count():
     assert len(set(keys)) == len(keys)
 
 
-def test_another_layout_of_the_files_is_another_key(monkeypatch):
+def test_another_schema_version_is_another_key(monkeypatch):
     before = content_key(a=1)
     monkeypatch.setattr(module, "SCHEMA_VERSION", module.SCHEMA_VERSION + 1)
     assert content_key(a=1) != before
 
 
-def test_every_field_of_a_manifest_is_judged():
+def test_every_field_of_a_manifest_is_classified():
     assert DECISIVE.keys() | OF_NO_ACCOUNT.keys() == DatasetManifest.model_fields.keys()
 
 
@@ -104,7 +104,7 @@ def test_each_decisive_field_has_a_key_of_its_own():
 
 
 @pytest.mark.parametrize("field", OF_NO_ACCOUNT)
-def test_what_decides_no_number_leaves_the_key(field):
+def test_fields_without_influence_do_not_change_the_key(field):
     assert key_with(**{field: OF_NO_ACCOUNT[field]}) == key_with()
 
 
@@ -115,19 +115,19 @@ def test_what_decides_no_number_leaves_the_key(field):
         (COLORS, "6ac78e6856476e4ac357f9fae89e8410be53fbebfe7cbd3110132fb226b34e6c"),
     ],
 )
-def test_fields_that_were_added_later_leave_the_keys_of_manifests_without_them(labels, key):
+def test_empty_optional_fields_do_not_change_keys(labels, key):
     """Numbers of the time before labels.crop, stems and obtain."""
     assert key_with(labels=labels) == key
 
 
-def test_fields_that_were_added_later_count_where_they_are_given():
+def test_optional_fields_count_where_they_are_given():
     stems = {**MANIFEST["train"], "stems": "train.txt"}
     crops = [{**COLORS, "crop": {"a": size}} for size in ([3, 4], [4, 3])]
     keys = [key_with(), key_with(train=stems), key_with(labels=COLORS), *(key_with(labels=crop) for crop in crops)]
     assert len(set(keys)) == len(keys)
 
 
-def test_records_without_segments_have_the_key_that_they_always_had(records):
+def test_the_key_of_records_without_segments_is_stable(records):
     key = "dde76147f7b340ba31d6a3b0bf04a82f5e9486cab670c18cd69eb5f826165c0b"
     assert records_key(records, trust_mtime=False) == key
 
@@ -141,7 +141,7 @@ def test_a_changed_byte_changes_the_key(records, part, trust_mtime):
     assert records_key(records, trust_mtime=trust_mtime) != before
 
 
-def test_ids_images_and_labels_keep_their_places(records):
+def test_ids_images_and_labels_are_not_interchangeable(records):
     before = records_key(records, trust_mtime=False)
     first, *others = records
     for changed in (
@@ -153,7 +153,7 @@ def test_ids_images_and_labels_keep_their_places(records):
         assert records_key(changed, trust_mtime=False) != before
 
 
-def test_only_a_trusting_manifest_takes_the_time_for_the_content(records):
+def test_times_replace_content_only_with_trust_mtime(records):
     trusting, reading = (in_a_new_process(records, trust_mtime=trust) for trust in (True, False))
     put(records[0].label, b"bytes of A.png")
     assert in_a_new_process(records, trust_mtime=True) == trusting
@@ -163,7 +163,7 @@ def test_only_a_trusting_manifest_takes_the_time_for_the_content(records):
     assert in_a_new_process(records, trust_mtime=False) == reading
 
 
-def test_bytes_count_wherever_they_lie(records, tmp_path):
+def test_bytes_count_at_every_path(records, tmp_path):
     moved = tmp_path / "moved"
     moved.mkdir()
     there = [

@@ -1,4 +1,4 @@
-"""Explanations on disk: what is written comes back, and a pair has one whole or none."""
+"""Explanations on disk: read back exactly, and complete or absent."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -51,7 +51,7 @@ def test_overlaps_come_back_to_the_last_digit(folder, overlaps):
     assert found.gbc == overlaps.gbc
 
 
-def test_frames_have_their_columns_and_what_they_are_about(folder):
+def test_frames_have_their_columns_and_attributes(folder):
     frames = read_explanation(folder, "source", "target")
     assert list(frames) == ["overlaps", "classes", "map"]
     for name, frame in frames.items():
@@ -60,7 +60,7 @@ def test_frames_have_their_columns_and_what_they_are_about(folder):
     assert frames["map"].to_numpy().tolist() == [[0.5, 2, 0, 0], [-1, 3, 3, 11]]
 
 
-def test_a_file_is_valid_under_its_key_alone(folder):
+def test_a_file_is_valid_only_under_its_key(folder):
     file = explanation_file(folder, "source", "target", "map")
     assert is_explained(file, "key of map")
     assert not is_explained(file, "key of overlaps")
@@ -69,13 +69,13 @@ def test_a_file_is_valid_under_its_key_alone(folder):
 
 
 @pytest.mark.parametrize("name", ["overlaps", "classes", "map"])
-def test_half_an_explanation_is_none(folder, name):
+def test_an_incomplete_explanation_is_none(folder, name):
     explanation_file(folder, "source", "target", name).unlink()
     assert read_explanation(folder, "source", "target") is None
     assert read_explanation(folder, "other", "target") is None
 
 
-def test_an_explanation_of_other_settings_is_none_for_who_asks(folder):
+def test_an_explanation_of_other_settings_is_ignored_on_request(folder):
     changed = RESOLVED | {"study": {"normalisation": "target"}}
     assert read_explanation(folder, "source", "target", resolved=RESOLVED) is not None
     assert read_explanation(folder, "source", "target", resolved=changed) is None

@@ -1,4 +1,4 @@
-"""A key says what it was made of, and a file of results what the keys of its rows were."""
+"""The parts of a content key, and those of the keys in a file of results."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from seg_transfer.store.content_key import Key, content_key
 from seg_transfer.store.key_parts import KEY_PARTS, parts_entry, parts_in
 
 
-def test_parts_are_named_by_their_way_through_the_keys():
+def test_parts_have_dotted_names():
     inner = content_key(sampling={"seed": 0, "grid": "full"}, records=Key("ab" * 32))
     key = content_key(sample=inner, low_shot={"limit": {"n": 4}}, empty={}, own=[inner, 5], crops=[1, 2], none=None)
     assert key.parts == {
@@ -47,11 +47,11 @@ def test_long_values_are_digests_that_differ():
         {"0": {"a": "1", "b": "2"}, "1": {"a": "1"}},
     ],
 )
-def test_parts_of_rows_come_back(rows):
+def test_parts_of_rows_are_read_back(rows):
     assert parts_in(parts_entry(rows)[KEY_PARTS]) == rows
 
 
-def test_what_all_rows_have_in_common_is_written_once():
+def test_shared_parts_are_written_once():
     rows = {name: {"common": "here once", "own": name} for name in ("gbc", "leep", "nce")}
     assert parts_entry(rows)[KEY_PARTS].count("here once") == 1
 
@@ -62,5 +62,5 @@ def test_rows_without_parts_have_none():
 
 
 @pytest.mark.parametrize("entry", ["", "{", "[]", "3", "{}", '{"": 3, "a": {}}', '{"": {}, "a": 3}'])
-def test_an_entry_that_is_none_says_nothing(entry):
+def test_an_invalid_entry_has_no_parts(entry):
     assert parts_in(entry) == {}

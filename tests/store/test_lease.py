@@ -48,7 +48,7 @@ def set_age(place, age):
     os.utime(place / "holder.json", (then, then))
 
 
-def test_one_process_has_it_and_gives_it_back(place):
+def test_one_process_holds_a_lease_and_releases_it(place):
     with acquire(place) as mine:
         assert mine.is_held()
         assert read_holder(place) == mine.holder
@@ -62,13 +62,13 @@ def test_one_process_has_it_and_gives_it_back(place):
     assert not place.parent.parent.exists()  # nothing is left behind
 
 
-def test_it_is_given_back_when_the_work_fails(place):
+def test_a_lease_is_released_when_the_work_fails(place):
     with pytest.raises(ValueError, match="work"), acquire(place):
         raise ValueError("work")
     assert not place.exists()
 
 
-def test_the_lease_of_a_living_process_elsewhere_stays_theirs(place):
+def test_the_lease_of_a_process_elsewhere_is_kept_until_it_expires(place):
     planted(place)
     with acquire(place) as mine:
         assert mine is None
@@ -76,34 +76,34 @@ def test_the_lease_of_a_living_process_elsewhere_stays_theirs(place):
     assert sorted(path.name for path in place.iterdir()) == ["holder.json"]
 
 
-def test_one_without_a_sign_of_life_is_taken_over_and_the_death_counted(place):
+def test_an_expired_lease_is_taken_over_and_counted_as_a_crash(place):
     planted(place, age=module.EXPIRY + 1, crashes=1)
     with acquire(place) as mine:
         assert mine.is_held()
         assert mine.holder.crashes == 2
 
 
-def test_one_of_a_process_that_is_gone_from_this_machine_is_taken_over_at_once(place):
+def test_the_lease_of_an_ended_process_is_taken_over_at_once(place):
     planted(place, identity=gone_identity())
     with acquire(place) as mine:
         assert mine.holder.crashes == 1
 
 
-def test_one_whose_number_another_process_has_now_is_taken_over_at_once(place):
+def test_a_lease_with_a_reused_process_number_is_taken_over_at_once(place):
     machine, number, start = identity().split("-")
     planted(place, identity=f"{machine}-{number}-{int(start) - 1}")
     with acquire(place) as mine:
         assert mine.holder.crashes == 1
 
 
-def test_one_of_another_container_with_the_same_host_name_and_number_stays_theirs(place):
+def test_a_lease_of_another_container_with_the_same_host_and_number_is_kept(place):
     _, number, start = identity().split("-")
     planted(place, identity=f"0123456789ab-{number}-{start}", host=socket.gethostname(), process=os.getpid())
     with acquire(place) as mine:
         assert mine is None
 
 
-def test_a_lease_of_an_earlier_version_is_its_holder_s_until_it_expires(place):
+def test_a_lease_without_identity_is_kept_until_it_expires(place):
     planted(place)
     content = json.loads((place / "holder.json").read_text())
     del content["identity"]
@@ -115,7 +115,7 @@ def test_a_lease_of_an_earlier_version_is_its_holder_s_until_it_expires(place):
         assert mine.is_held()
 
 
-def test_one_whose_holder_is_torn_is_void_after_a_while(place):
+def test_a_lease_with_an_incomplete_holder_expires(place):
     place.mkdir(parents=True)
     (place / "holder.json").write_text('{"host": "x", ')
     assert read_holder(place) is None
@@ -126,7 +126,7 @@ def test_one_whose_holder_is_torn_is_void_after_a_while(place):
         assert mine.is_held()
 
 
-def test_a_rename_that_was_done_and_reported_as_failed_counts(place, monkeypatch):
+def test_a_rename_that_succeeded_but_was_reported_as_failed_counts(place, monkeypatch):
     rename = type(place).rename
 
     def lossy(path, target):
@@ -137,7 +137,7 @@ def test_a_rename_that_was_done_and_reported_as_failed_counts(place, monkeypatch
     assert module._acquired(place, "").is_held()
 
 
-def test_the_holder_keeps_it_alive_and_another_does_not(place, monkeypatch):
+def test_only_the_holder_renews_a_lease(place, monkeypatch):
     monkeypatch.setattr(module, "EXPIRY", 0.06)
     with acquire(place) as mine:
         set_age(place, 1000)
@@ -148,7 +148,7 @@ def test_the_holder_keeps_it_alive_and_another_does_not(place, monkeypatch):
         assert mine.is_held()
 
 
-def test_a_holder_that_stood_still_learns_that_it_was_taken_over(place, no_renewal):
+def test_a_suspended_holder_notices_that_its_lease_was_taken_over(place, no_renewal):
     with acquire(place) as mine:
         set_age(place, module.EXPIRY + 1)
         with acquire(place) as other:
@@ -159,7 +159,7 @@ def test_a_holder_that_stood_still_learns_that_it_was_taken_over(place, no_renew
     assert not place.exists()
 
 
-def test_the_late_one_does_not_give_back_what_is_another_s(place, no_renewal):
+def test_a_late_holder_does_not_release_the_lease_of_another(place, no_renewal):
     first = acquire(place)
     first.__enter__()
     set_age(place, module.EXPIRY + 1)
@@ -175,21 +175,21 @@ def test_the_clock_of_the_machine_does_not_matter(place, monkeypatch):
         assert mine is None
 
 
-def test_of_many_that_see_a_void_lease_one_takes_it(tmp_path):
+def test_one_of_many_processes_takes_over_an_expired_lease(tmp_path):
     for attempt in range(30):
         place = tmp_path / f"item{attempt}"
         planted(place, age=module.EXPIRY + 1)
         with ThreadPoolExecutor(8) as pool:
-            taken = list(pool.map(lambda _, place=place: module._acquired(place, ""), range(8)))
-        assert sum(lease is not None for lease in taken) == 1
+            leases = list(pool.map(lambda _, place=place: module._acquired(place, ""), range(8)))
+        assert sum(lease is not None for lease in leases) == 1
 
 
-def test_of_many_that_want_a_new_lease_one_gets_it(tmp_path):
+def test_one_of_many_processes_acquires_a_new_lease(tmp_path):
     for attempt in range(30):
         place = tmp_path / "some" / "where" / f"item{attempt}"
         with ThreadPoolExecutor(8) as pool:
-            taken = list(pool.map(lambda _, place=place: module._acquired(place, ""), range(8)))
-        assert sum(lease is not None for lease in taken) == 1
+            leases = list(pool.map(lambda _, place=place: module._acquired(place, ""), range(8)))
+        assert sum(lease is not None for lease in leases) == 1
 
 
 class TestFailures:
@@ -228,7 +228,7 @@ def test_remove_expired_keeps_the_leases_of_living_processes(tmp_path):
     assert read_holder(tmp_path / "alive") == alive
 
 
-def test_sweep_removes_what_was_left_of_a_lease_that_was_being_removed(tmp_path):
+def test_sweep_removes_partly_removed_leases(tmp_path):
     left = temporary_of(gone_identity(), tmp_path / "b")
     left.mkdir()
     (left / "holder.json").write_text(json.dumps({}))

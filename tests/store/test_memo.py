@@ -1,4 +1,4 @@
-"""What is remembered of files is never that of other bytes: whatever has changed of a file, it is looked at again."""
+"""Cached digests are never those of other bytes: a file that may have changed is read again."""
 
 import hashlib
 import json
@@ -108,7 +108,7 @@ def test_another_file_under_another_path_is_read(files, memo, digest, read, tmp_
 
 
 @later
-def test_sets_of_files_do_not_push_each_other_out(files, memo, digest, read):
+def test_sets_of_files_do_not_evict_each_other(files, memo, digest, read):
     for some in (files[:2], files[1:], files[:2], files[1:]):
         digests(some, memo, digest)
     assert read == ["a.png", "b.png", "b.png", "c.png"]
@@ -148,7 +148,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(files, memo, digest,
 
 @later
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00", '{"PATH": 3}', '{"PATH": ["VERSION"]}'])
-def test_a_memo_that_is_no_memo_is_made_anew(files, memo, digest, text):
+def test_a_damaged_cache_is_replaced(files, memo, digest, text):
     digests(files, memo, digest)
     (place,) = memo.iterdir()
     place.write_text(text.replace("PATH", str(files[0])).replace("VERSION", memory.version_of(files[0])))
@@ -156,7 +156,7 @@ def test_a_memo_that_is_no_memo_is_made_anew(files, memo, digest, text):
     assert len(json.loads(place.read_text())) == 3
 
 
-def test_where_nothing_can_be_written_everything_is_read(files, memo, digest, read):
+def test_without_a_writable_cache_every_file_is_read(files, memo, digest, read):
     memo.write_text("a file is in the way")
     for _ in range(2):
         assert digests(files, memo, digest) == ["a.png", "b.png", "c.png"]
@@ -164,7 +164,7 @@ def test_where_nothing_can_be_written_everything_is_read(files, memo, digest, re
 
 
 @later
-def test_keys_are_the_same_with_and_without(files, memo):
+def test_keys_are_the_same_with_and_without_a_cache(files, memo):
     records = [Record("a", files[0], files[1]), Record("b", files[2], files[1])]
     plain = records_key(records, trust_mtime=False)
     for _ in range(2):
@@ -185,7 +185,7 @@ for _ in range(60):
 """
 
 
-def test_many_processes_keep_one_memo(files, memo):
+def test_many_processes_share_one_cache(files, memo):
     command = [sys.executable, "-c", SCRIPT, str(memo), *map(str, files)]
     running = [subprocess.Popen(command) for _ in range(3)]
     assert [process.wait() for process in running] == [0, 0, 0]

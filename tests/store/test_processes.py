@@ -1,4 +1,4 @@
-"""A process is judged gone only where that is certain; containers with one host name leave each other alone."""
+"""A process counts as ended only where that is certain; containers with one host name do not interfere."""
 
 import os
 import re
@@ -46,7 +46,7 @@ def other():
 
 
 @needs_proc
-def test_a_process_lives_until_it_ends(other):
+def test_a_process_runs_until_it_ends(other):
     process, its = other
     assert re.fullmatch(IDENTITY, its)
     assert its.split("-")[0] == identity().split("-")[0]
@@ -61,19 +61,19 @@ def test_a_process_lives_until_it_ends(other):
 
 
 @needs_proc
-def test_a_number_that_was_given_again_is_not_the_process():
+def test_a_reused_number_is_another_process():
     machine, number, start = identity().split("-")
     assert is_running(f"{machine}-{number}-{start}")
     assert is_running(f"{machine}-{number}-{int(start) + 1}") is False
 
 
 @pytest.mark.parametrize("process", ["", "host.1", "0123456789ab-1-", "0123456789ab-0-5", "0123456789ab-1-5"])
-def test_of_any_other_it_cannot_be_told(process):
+def test_the_state_of_foreign_processes_is_unknown(process):
     assert is_running(process) is None
 
 
 @needs_proc
-def test_a_process_that_may_not_be_looked_at_is_not_judged(monkeypatch):
+def test_the_state_of_an_unreadable_process_is_unknown(monkeypatch):
     """As where /proc is mounted with hidepid."""
     own = identity()
     planted(monkeypatch, None)
@@ -82,7 +82,7 @@ def test_a_process_that_may_not_be_looked_at_is_not_judged(monkeypatch):
 
 @needs_proc
 @pytest.mark.parametrize("name", ["python", "a b", "a) Z 1 (", ")"])
-def test_the_name_of_a_program_is_no_field(monkeypatch, name):
+def test_the_name_of_a_program_is_not_parsed_as_a_field(monkeypatch, name):
     fields = ["S", *map(str, range(4, 22)), "777", "23"]
     planted(monkeypatch, f"{os.getpid()} ({name}) {' '.join(fields)}\n")
     assert identity().endswith("-777")
@@ -90,7 +90,7 @@ def test_the_name_of_a_program_is_no_field(monkeypatch, name):
 
 
 @pytest.mark.parametrize("own", [None, "1"], ids=["no proc", "proc of another namespace"])
-def test_where_proc_does_not_tell_nobody_is_judged_by_number(monkeypatch, own):
+def test_without_proc_no_process_is_identified_by_number(monkeypatch, own):
     def readlink(path: Path) -> Path:
         if own is None:
             raise FileNotFoundError(path)
@@ -140,14 +140,14 @@ with acquire(folder / "item") as lease:
 
 @pytest.fixture
 def container():
-    """The words that start a program where processes are counted anew; the host name is the same."""
+    """The command line that starts a program in a new pid namespace; the host name is the same."""
     tried = shutil.which("unshare") and subprocess.run([*IN_A_CONTAINER, "true"], check=False, capture_output=True)
     if not tried or tried.returncode:
         pytest.skip("needs unshare and the right to make a pid namespace")
     return [*IN_A_CONTAINER, sys.executable, "-c"]
 
 
-def test_containers_with_one_host_name_leave_each_other_alone(container, tmp_path):
+def test_containers_with_one_host_name_do_not_interfere(container, tmp_path):
     command = [*container, HOLDS_AND_WRITES, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         host, number = holder.stdout.readline().split()
@@ -177,7 +177,7 @@ with acquire(Path(sys.argv[1])) as lease:
 """
 
 
-def test_that_a_holder_died_is_seen_in_its_own_container_only(container, tmp_path):
+def test_a_crashed_holder_is_detected_only_in_its_container(container, tmp_path):
     words = [*container, DIES_WITH_IT + TAKES_IT_OVER, str(tmp_path / "one")]
     assert subprocess.run(words, check=True, capture_output=True, text=True).stdout == "1\n"
     subprocess.run([*container, DIES_WITH_IT, str(tmp_path / "other")], check=True)

@@ -1,4 +1,4 @@
-"""The shipped result tables: whole, as published, described, and refused when damaged."""
+"""The shipped result tables: complete, as published, described, and refused when damaged."""
 
 import json
 
@@ -53,13 +53,13 @@ def test_every_column_is_described_and_the_fault_is_marked(name):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_pairs_are_ready_to_be_evaluated(name):
+def test_pairs_can_be_evaluated(name):
     pairs, performance = published_pairs(name)
     assert {"source", "target", "miou", "n_target_classes"} < set(pairs)
     assert performance == ("mIoU" if name == "segmentation" else "accuracy")
     assert pairs.notna().all(axis=None)
     measured = [column for column in pairs if column.startswith("accuracy")]
-    assert measured == []  # it would be taken for a metric
+    assert measured == []  # it would be read as a metric
 
 
 def test_either_accuracy_of_an_architecture_is_its_performance():

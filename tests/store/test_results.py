@@ -1,4 +1,4 @@
-"""One frame from the files of a run folder, put together by hand."""
+"""The frame of pairs from the files of a run folder, written by hand."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -71,7 +71,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_complete_pairs_and_controls_make_the_frame(folder):
+def test_the_frame_has_complete_pairs_and_controls(folder):
     frame, incomplete = read_pairs(folder)
     expected = pd.DataFrame(
         [
@@ -110,7 +110,7 @@ def test_a_metric_that_a_source_was_skipped_for_is_left_out_and_named(folder, ne
     assert left_out == ["leep (no score of web)", "b_long -> a"]
 
 
-def test_scores_that_saw_the_source_images_under_other_settings_are_never_returned(folder, needy):
+def test_scores_with_other_settings_of_source_images_are_never_returned(folder, needy):
     for name in ("a", "b"):
         put_own(folder, name, "ab".replace(name, ""), name, gbc=-30.0, leep=-0.5)
     for target in "ab":
@@ -129,20 +129,20 @@ def test_scores_that_saw_the_source_images_under_other_settings_are_never_return
     assert left_out[0] == "leep (no score of a)"
 
 
-def test_metrics_that_were_all_skipped_make_no_evaluation(folder, needy):
+def test_without_any_metric_there_are_no_pairs(folder, needy):
     study = {**STUDY["study"], "metrics": ["leep"]}
     with pytest.raises(ResultsError, match="no pair has all scores"):
         read_pairs(changed(folder, study=study))
 
 
-def test_a_source_is_no_pair_with_its_own_dataset(folder):
+def test_a_source_forms_no_pair_with_its_own_dataset(folder):
     put_scores(folder, "b_long", "b", gbc=-1.0, leep=-1.0)
     put_performance(folder, "b_long", "b", 0.9)
     frame, _ = read_pairs(folder)
     assert not ((frame["source"] == "b_long") & (frame["target"] == "b")).any()
 
 
-def test_without_a_control_there_is_no_row_of_it(folder):
+def test_without_scratch_there_are_no_rows_of_it(folder):
     (folder / "performance" / "scratch" / "b.parquet").unlink()
     assert set(read_pairs(folder)[0]["source"]) == {"a", "b", "web"}
 
@@ -175,7 +175,7 @@ def message(folder: Path) -> str:
     return str(caught.value)
 
 
-def test_nothing_complete(tmp_path):
+def test_no_complete_pair_is_an_error(tmp_path):
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
     put_performance(tmp_path, "scratch", "b", 0.5)
     assert message(tmp_path) == (
@@ -188,7 +188,7 @@ def test_no_run_folder(tmp_path):
 
 
 @pytest.mark.parametrize("text", [b"{", b"- 1", b"", b"study: {}", b"\xff\xfe\x00study"])
-def test_a_file_that_is_no_resolved_study(folder, text):
+def test_other_files_are_no_resolved_study(folder, text):
     (folder / "study.yaml").write_bytes(text)
     assert "study.yaml: not the resolved study of a run" in message(folder)
 
@@ -221,20 +221,20 @@ def test_results_of_other_settings_are_never_returned(folder, parts):
         read_pairs(changed(folder, **parts))
 
 
-def test_a_setting_of_one_target_leaves_the_others(folder):
+def test_a_setting_of_one_target_does_not_affect_others(folder):
     manifests = {**STUDY["manifests"], "b": {**STUDY["manifests"]["b"], "low_shot": {"limit": 5}}}
     frame, incomplete = read_pairs(changed(folder, manifests=manifests))
     assert list(zip(frame["source"], frame["target"], strict=True)) == [("b", "a")]
     assert "a -> b" in incomplete
 
 
-def test_what_decides_no_number_changes_nothing(folder):
+def test_settings_without_influence_change_nothing(folder):
     before, _ = read_pairs(folder)
     titled = {name: {**fields, "title": "new", "licence": "new"} for name, fields in STUDY["manifests"].items()}
     assert read_pairs(changed(folder, manifests=titled))[0].equals(before)
 
 
-def test_scores_and_performance_of_different_weights_make_no_pair(folder):
+def test_scores_and_performance_of_different_weights_form_no_pair(folder):
     file = folder / "performance" / "a" / "b.parquet"
     rows = read_rows(file, PERFORMANCE)
     write_rows(file, PERFORMANCE, rows, {**origin("performance", "a", "b"), "source_key": "other weights"})

@@ -1,4 +1,4 @@
-"""Everything that a run folder holds, from files put together by hand."""
+"""The results of a run folder, from files written by hand."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_scores_alone_are_results_too(folder):
+def test_scores_without_fine_tuning_are_read(folder):
     put_scores(folder, "b", "a", gbc=-1.0, leep=-2.0, h_score=7.0)
     found = read_run(folder)
     # In the study's order of metrics; a metric that it no longer has is left aside.
@@ -64,7 +64,7 @@ def test_scores_alone_are_results_too(folder):
     assert list(found.miou) == ["source", "target", "miou"]
 
 
-def test_scores_of_other_settings_do_not_count(folder):
+def test_scores_of_other_settings_are_ignored(folder):
     other = {**STUDY, "study": {**STUDY["study"], "normalisation": "target"}}
     put_scores(folder, "b", "a", other, gbc=-1.0, leep=-2.0)
     assert read_run(folder).scores.empty

@@ -1,4 +1,4 @@
-"""The card of a trained source: read back whole, refused when damaged, and never a way out of its folder."""
+"""Source cards: read back exactly, refused when damaged, and confined to their folder."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def refusal(file: Path) -> str:
     return message
 
 
-def test_a_card_comes_back_whole(tmp_path):
+def test_a_card_is_read_back_exactly(tmp_path):
     card = SourceCard.model_validate(CARD)
     write_source_card(card, tmp_path / "sources" / "camvid")
     file = tmp_path / "sources" / "camvid" / FILE_NAME
@@ -51,7 +51,7 @@ def test_a_card_comes_back_whole(tmp_path):
     assert json.loads(file.read_text("utf-8")) == CARD
 
 
-def test_a_missing_card_says_how_to_get_one(tmp_path):
+def test_a_missing_card_is_reported_with_advice(tmp_path):
     assert "no such source; run `seg-transfer train-sources` first" in refusal(tmp_path / FILE_NAME)
 
 
@@ -62,12 +62,12 @@ def test_a_damaged_card_is_refused(tmp_path, content):
 
 
 @pytest.mark.parametrize("field", sorted(CARD.keys() - {"key_parts"}))
-def test_every_field_is_needed(tmp_path, field):
+def test_every_field_is_required(tmp_path, field):
     (tmp_path / FILE_NAME).write_text(json.dumps({name: CARD[name] for name in CARD if name != field}))
     assert "not a readable source card" in refusal(tmp_path / FILE_NAME)
 
 
-def test_a_card_of_an_earlier_version_does_not_say_what_its_key_was_made_of(tmp_path):
+def test_a_card_may_lack_the_parts_of_its_key(tmp_path):
     (tmp_path / FILE_NAME).write_text(json.dumps({name: CARD[name] for name in CARD if name != "key_parts"}))
     assert read_source_card(tmp_path / FILE_NAME).key_parts == {}
 

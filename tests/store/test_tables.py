@@ -1,4 +1,4 @@
-"""Result files: what is written is read back, by anyone; what was damaged is refused, never read differently."""
+"""Result files: read back exactly; damaged files are refused and never read with other values."""
 
 import datetime as dt
 import json
@@ -113,7 +113,7 @@ def test_the_file_itself_describes_every_column(tmp_path, schema):
     assert {field.name: field.metadata[b"description"].decode() for field in stored} == described
 
 
-def test_metadata_joins_the_descriptions(tmp_path):
+def test_metadata_is_added_to_the_descriptions(tmp_path):
     file = tmp_path / "samples.parquet"
     table = pa.Table.from_pylist([{"image_id": "a", "row": 1, "column": 2, "label": 3}], schema=SAMPLES)
     write_table(file, table, {"content_key": "abc"})
@@ -135,14 +135,14 @@ def test_pandas_reads_the_same(scores):
     assert frame["standard_error"].isna().tolist() == [False, True, False]
 
 
-def test_columns_that_a_later_version_adds_do_no_harm(tmp_path):
+def test_further_columns_are_ignored(tmp_path):
     file = tmp_path / "later.parquet"
     wider = pa.Table.from_pylist(SCORE_ROWS, schema=SCORES).append_column("colour", pa.array(["red"] * 3))
     write_table(file, wider)
     assert [row["score"] for row in read_rows(file, SCORES)] == [row["score"] for row in SCORE_ROWS]
 
 
-def test_rows_of_scores_say_which_layout_they_have():
+def test_rows_hold_their_schema_version():
     assert provenance(1.0, "k", SCORES_LAYOUT)["schema_version"] == 3
     assert provenance(1.0, "k")["schema_version"] == 1
 
@@ -154,20 +154,20 @@ def test_a_missing_column_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"not parquet " * 40])
-def test_what_is_no_parquet_is_refused(tmp_path, content):
+def test_other_files_are_refused(tmp_path, content):
     file = tmp_path / "bad.parquet"
     file.write_bytes(content)
     assert "damaged result file" in refusal(file)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
-def test_a_torn_file_is_refused(scores, share):
+def test_a_truncated_file_is_refused(scores, share):
     whole = scores.read_bytes()
     scores.write_bytes(whole[: int(share * len(whole))])
     assert "damaged result file" in refusal(scores)
 
 
-def test_no_flipped_bit_is_read_as_another_number(scores):
+def test_no_flipped_bit_changes_a_number(scores):
     """One bit in each of 120 places all over the file, and every bit of the footer that names and types columns."""
     whole = scores.read_bytes()
     footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")

@@ -198,7 +198,15 @@ def n_classes_of(model: Mapping[str, Any]) -> int:
 
 
 def with_classes(model: ModelConfig, n_classes: int) -> ModelConfig:
-    """The same network with a classifier for `n_classes` classes, and without class weights of the old classes."""
+    """The same network with another number of classes.
+
+    Args:
+        model: The ``model`` entry of an mmseg config.
+        n_classes: Of every head.
+
+    Returns:
+        A copy, without class weights in its losses, which belong to the old classes.
+    """
     changed = copy.deepcopy(model)
     for head in heads(changed):
         head["num_classes"] = n_classes
@@ -213,7 +221,12 @@ def with_classes(model: ModelConfig, n_classes: int) -> ModelConfig:
 def with_normalization(
     model: ModelConfig, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> ModelConfig:
-    """The same network with images normalized by `mean` and `std` (RGB, fractions of 255)."""
+    """The same network with another normalization of images.
+
+    Args:
+        model: The ``model`` entry of an mmseg config.
+        mean, std: RGB, fractions of 255.
+    """
     preprocessor = {
         "type": "SegDataPreProcessor",
         "mean": [255 * value for value in mean],
@@ -249,7 +262,19 @@ def source_key(config: str | Path, checkpoint: str | Path | None = None, *, memo
 def resolve(
     config: str | Path | ModelConfig, checkpoint: str | Path | None, *, memo: Path | None = None
 ) -> tuple[ModelConfig, Path | None]:
-    """The model dict, without auxiliary heads, and the weights file for the arguments of `load_source_model`."""
+    """Find the network and the weights file for the arguments of `load_source_model`.
+
+    Args:
+        config, checkpoint: As for `load_source_model`.
+        memo: As for `read_model_config`.
+
+    Returns:
+        The ``model`` dict without auxiliary heads, and the file of weights; None for random weights.
+
+    Raises:
+        ConfigError: The config cannot be read.
+        CheckpointError: ``source.json`` is missing or damaged.
+    """
     weights = Path(checkpoint) if checkpoint is not None else None
     if isinstance(config, dict):
         model = _segmentor(config, origin_of(config))

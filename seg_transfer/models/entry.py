@@ -178,7 +178,16 @@ def check_normalization(name: str, mean: RGB | None, std: RGB | None, *, input_s
 
 
 def absolute_paths(value: Any, folder: Path) -> Any:
-    """The same plain data with every path made absolute; relative ones are relative to `folder`."""
+    """The same plain data with every path made absolute.
+
+    Args:
+        value: Mappings, lists and tuples of anything.
+        folder: What relative paths are relative to.
+
+    Example:
+        >>> absolute_paths({"weights": Path("w.pth"), "name": "web"}, Path("/models"))["weights"].as_posix()
+        '/models/w.pth'
+    """
     if isinstance(value, Path):
         return (folder / value).resolve()
     if isinstance(value, Mapping):

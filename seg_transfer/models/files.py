@@ -9,7 +9,11 @@ from seg_transfer.store.content_key import sha256_of_file
 
 
 def sha256_of_weights(file: Path, memo: Path | None = None) -> str:
-    """Hex sha256 of a file of weights; `memo` is a folder in which hashes of unchanged files are kept.
+    """Hex sha256 of a file of weights.
+
+    Args:
+        file: The weights.
+        memo: Folder in which hashes of files that do not change are kept.
 
     Raises:
         CheckpointError: There is no such file.

@@ -70,6 +70,11 @@ def classifier_name(network: nn.Module) -> str:
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     """Load all weights of a network; auxiliary heads of the checkpoint that the network lacks are ignored.
 
+    Args:
+        network: An mmseg segmentor, changed in place.
+        state: Parameter name -> tensor.
+        origin: Where the weights are from, for messages.
+
     Raises:
         CheckpointError: A parameter is missing, unknown, or of another shape; the message names the first one.
     """
@@ -77,7 +82,10 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
 
 
 def load_weights_except_classifiers(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load all weights except those of the classifier layers, which keep their new initialization for new classes."""
+    """Load all weights except those of the classifier layers, which keep their new initialization for new classes.
+
+    Args and errors as for `load_weights`; the sizes of the classifiers may differ.
+    """
     _load_where(network, state, origin, lambda name: not _is_classifier(name))
 
 
@@ -89,7 +97,10 @@ def _load_where(network: nn.Module, state: Mapping[str, Tensor], origin: str, wa
 
 
 def load_backbone(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load backbone weights from an ImageNet checkpoint: with or without the prefix, with another head."""
+    """Load backbone weights from an ImageNet checkpoint: with or without the prefix, with another head.
+
+    Args and errors as for `load_weights`; parameters that the backbone does not have are ignored.
+    """
     prefix = "backbone."
     backbone = network.get_submodule("backbone")
     expected = backbone.state_dict()

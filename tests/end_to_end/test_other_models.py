@@ -190,7 +190,7 @@ opened = []
 sys.addaudithook(lambda event, about: opened.append(str(about[0])) if event == "open" else None)
 from seg_transfer.cli import main
 from seg_transfer.store import memo
-memo._NANOSECONDS_OF_DOUBT = 0  # the files are a moment old
+memo._CLOCK_RESOLUTION_NS = 0  # the files are a moment old
 try:
     main(sys.argv[1:])
 finally:

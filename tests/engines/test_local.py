@@ -22,7 +22,7 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]
     monkeypatch.setattr(local._logger, "warning", lambda text, *values: print(text % values))
 
     def run(script: str, **options) -> None:
-        monkeypatch.setattr(local, "command", lambda arguments, together: ["bash", "-c", script])
+        monkeypatch.setattr(local, "launch_command", lambda arguments, together: ["bash", "-c", script])
         local.run_in_pool(["stage"], tmp_path / "leases", "stage", **options)
 
     return run

@@ -3,8 +3,8 @@
 import pytest
 
 from seg_transfer.errors import IncompleteError
-from seg_transfer.models.entry import SourceEntry
 from seg_transfer.selection.rank import _why
+from seg_transfer.stages.base import Item
 
 
 @pytest.mark.parametrize(
@@ -19,5 +19,5 @@ from seg_transfer.selection.rank import _why
 )
 def test_reasons_are_those_of_the_pair_and_its_metrics(reasons, why):
     failed = None if reasons is None else IncompleteError("failed", reasons=reasons)
-    pair = SourceEntry(name="net", dataset="town"), "city"
+    pair = Item("net", "city")
     assert _why(pair, failed, ["gbc", "leep"]).removesuffix("; choose another metric") == why

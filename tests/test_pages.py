@@ -51,7 +51,7 @@ def test_links_and_anchors_exist(page: Path) -> None:
 
 
 def test_a_dead_link_is_found() -> None:
-    text = "[a](nowhere.md) [b](#words) [c](#no-such-heading) [d](../README.md#install) [e](https://example.org/x)"
+    text = "[a](nowhere.md) [b](#glossary) [c](#no-such-heading) [d](../README.md#install) [e](https://example.org/x)"
     assert dead_links(ROOT / "seg_transfer/README.md", text) == ["nowhere.md", "#no-such-heading"]
 
 
@@ -128,10 +128,22 @@ def test_a_wrong_option_of_a_script_is_found() -> None:
         unknown_options("scripts/no_such.sh")
 
 
+def absent_files(page: Path, text: str) -> list[str]:
+    """Files and folders of the repository that inline code names, from its root or from the page, and that are not."""
+    named = re.findall(r"`((?:[a-z0-9_]+/)+[a-z0-9_.]*)`", prose(text))
+    ours = {path.name for path in [*ROOT.iterdir(), *(ROOT / "seg_transfer").iterdir()] if path.is_dir()}
+    paths = [path for path in named if path.split("/")[0] in ours]
+    return [path for path in paths if not any((folder / path).exists() for folder in (ROOT, page.parent))]
+
+
 @every_page
 def test_named_files_exist(page: Path) -> None:
-    named = re.findall(r"`((?:tests|scripts|configs|data_manifests|seg_transfer)/[a-z0-9_./-]+)`", page.read_text())
-    assert [path for path in named if not (ROOT / path).exists()] == []
+    assert absent_files(page, page.read_text()) == []
+
+
+def test_a_file_that_is_not_there_is_found() -> None:
+    text = "`stages/base.py` `stages/nothing.py` `tests/nothing/` `scripts/test.sh` `runs/demo` `package.module`"
+    assert absent_files(ROOT / "seg_transfer/README.md", text) == ["stages/nothing.py", "tests/nothing/"]
 
 
 @every_page

@@ -1,7 +1,7 @@
 """HRNetV2-W48 with a purely linear classifier on the concatenation of its four branches, 720 channels at stride 4.
 
 The source architecture of the GBC paper (Pandy et al., CVPR 2022; the network: Wang et al., TPAMI 2020).
-`num_classes` and the normalisation are set from the dataset's manifest when a network is built.
+`num_classes` and the normalization are set from the dataset's manifest when a network is built.
 """
 
 norm_cfg = dict(type="BN", requires_grad=True)

@@ -31,9 +31,12 @@ def draw_culture(scene: Scene) -> None:
     scene.paint("medium", np.ones(scene.size, bool), medium, 0.2)
     for _ in range(scene.count(1, 2)):
         _draw_fiber(scene, scene.number(0.2, 0.8) * height, scene.number(0.2, 0.8) * width)
-    for place in range(6):
-        row, col = (place // 3 + scene.number(0.2, 0.8)) * height / 2, (place % 3 + scene.number(0.2, 0.8)) * width / 3
-        _draw_cell(scene, ("smooth", "granular")[place % 2], row, col, scene.pixels(11, 15))
+    for cell in range(6):
+        row, col = (
+            (cell // 3 + scene.number(0.2, 0.8)) * height / 2,
+            (cell % 3 + scene.number(0.2, 0.8)) * width / 3,
+        )
+        _draw_cell(scene, ("smooth", "granular")[cell % 2], row, col, scene.pixels(11, 15))
     for _ in range(scene.count(3, 5)):
         _draw_crystal(scene, scene.number(0, height), scene.number(0, width), scene.pixels(4, 6))
 

@@ -106,9 +106,9 @@ def with_error(value: float, error: float) -> str:
 
 
 def _aligned(table: TextTable) -> Iterator[str]:
-    """Lines in which the cells of a column begin at the same place."""
+    """Lines in which the cells of a column begin at the same position."""
     lines = [table.columns, *table.rows]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(table.columns))]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(table.columns))]
     yield table.title
     for number, line in enumerate(lines):
         yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -142,8 +142,8 @@ def _images_needed(ranking: Ranking) -> str:
         return ""
     needed = ranking.n_images * (1.96 * rivals["difference_error"] / rivals["difference"]) ** 2
     if needed.max() > 100 * ranking.n_images:
-        return " No practical number of labeled images would distinguish them: use either."
-    return f" About {math.ceil(needed.max())} images would distinguish them."
+        return " No practical number of labeled images would separate them: use either."
+    return f" About {math.ceil(needed.max())} images would separate them."
 
 
 def _cost(ranking: Ranking) -> str:

@@ -17,7 +17,7 @@ from seg_transfer.models.compat import import_mmseg
 from seg_transfer.models.libraries import installed_version
 from seg_transfer.resources import shipped
 from seg_transfer.store.content_key import Key, content_key, sha256_of_file
-from seg_transfer.store.memo import is_settled, keep, name_of, recall, version_of
+from seg_transfer.store.memo import is_settled, load_cached, name_of, save_cached, version_of
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 
 ModelConfig = dict[str, Any]
@@ -102,13 +102,13 @@ def _run(file: Path, memo: Path | None) -> Any:
     model = with_registered_names(config.get("model"))
     versions = {str(one.absolute()): version_of(one) for one in files}
     if memo and all(is_settled(one, began) for one in versions.values()) and all(map(_is_plain, files)):
-        keep(_memo_file(file, memo), {"reader": _reader(), "files": versions, "model": model})
+        save_cached(_memo_file(file, memo), {"reader": _reader(), "files": versions, "model": model})
     return model
 
 
 def _recalled(file: Path, memo: Path) -> Any:
     """What was read last time, where every file that it was read from is unchanged; else None."""
-    kept = recall(_memo_file(file, memo))
+    kept = load_cached(_memo_file(file, memo))
     files = kept.get("files")
     if kept.get("reader") != _reader() or not isinstance(files, dict) or not files:
         return None

@@ -253,10 +253,10 @@ def _draw_intervals(evaluation: pd.DataFrame) -> Figure:
 
 def _interval_panel(axes: Axes, rows: pd.DataFrame, measure: str) -> None:
     positions = np.arange(len(rows), dtype=float)
-    for place, row in zip(positions, rows.to_dict("records"), strict=True):
+    for position, row in zip(positions, rows.to_dict("records"), strict=True):
         color, marker = (BLUE, "o") if row["kind"] == "metric" else (ORANGE, "s")
-        axes.plot([row[f"{measure}_low"], row[f"{measure}_high"]], [place, place], color=color, linewidth=2.2)
-        axes.plot(row[measure], place, marker=marker, color=color, markersize=6)
+        axes.plot([row[f"{measure}_low"], row[f"{measure}_high"]], [position, position], color=color, linewidth=2.2)
+        axes.plot(row[measure], position, marker=marker, color=color, markersize=6)
     n_controls = int((rows["kind"] == "control").sum())
     axes.axhline(n_controls - 0.5, color=GRAY, linewidth=0.6)
     axes.axvline(0, color=GRAY, linewidth=0.6)

@@ -85,8 +85,8 @@ def summary(items: Sequence[PlanItem]) -> list[dict[str, Any]]:
 
 def disk(folder: Path) -> dict[str, Any]:
     """Bytes in every folder of a run folder, and free bytes on its disk."""
-    places = sorted(path for path in folder.glob("*") if path.is_dir())
-    used = {place.name: sum(_size(file) for file in place.rglob("*")) for place in places}
+    folders = sorted(path for path in folder.glob("*") if path.is_dir())
+    used = {path.name: sum(_size(file) for file in path.rglob("*")) for path in folders}
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     return {"used": used, "free": shutil.disk_usage(existing).free}
 

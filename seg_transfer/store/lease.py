@@ -71,39 +71,39 @@ class Lease:
     """A lease that this process acquired.
 
     Attributes:
-        place: Folder of the lease.
+        path: Folder of the lease.
         holder: This process, as it was written into the lease.
     """
 
-    place: Path
+    path: Path
     holder: Holder
 
     def is_held(self) -> bool:
         """Whether this process still holds it; False once another process has taken over."""
-        current = read_holder(self.place)
+        current = read_holder(self.path)
         return current is not None and current.token == self.holder.token
 
     def record_failures(self, failures: Iterable[Failure]) -> None:
         """Record what failed of the item, for the other processes of the session."""
         if self.is_held():
-            record_failures(self.place, failures)
+            record_failures(self.path, failures)
 
 
 @contextlib.contextmanager
-def acquire(place: Path, session: str = "") -> Iterator[Lease | None]:
+def acquire(path: Path, session: str = "") -> Iterator[Lease | None]:
     """Try to acquire a lease for the duration of a block.
 
     A thread renews the lease during the block; afterwards it is released. If `Lease.record_failures` was called in a
     session, the record stays until `remove_expired` is called or a process of another session acquires the lease.
 
     Args:
-        place: Folder of the lease, which identifies the item.
+        path: Folder of the lease, which identifies the item.
         session: Session of this process; "" for none.
 
     Yields:
         The lease; None where another process holds it, or the item failed in this session.
     """
-    lease = _acquired(place, session)
+    lease = _acquired(path, session)
     if lease is None:
         yield None
         return
@@ -111,108 +111,108 @@ def acquire(place: Path, session: str = "") -> Iterator[Lease | None]:
         with _renewed(lease):
             yield lease
     finally:
-        current = read_holder(place)
+        current = read_holder(path)
         if current is not None and current.token == lease.holder.token and not (session and current.failed):
-            _remove(place)
+            _remove(path)
 
 
 @contextlib.contextmanager
-def acquire_blocking(place: Path) -> Iterator[None]:
+def acquire_blocking(path: Path) -> Iterator[None]:
     """Wait until a lease can be acquired, and hold it for the duration of a block; for work that takes moments.
 
     Args:
-        place: Folder of the lease.
+        path: Folder of the lease.
     """
     while True:
-        with acquire(place) as lease:
+        with acquire(path) as lease:
             if lease is not None:
                 yield
                 return
         time.sleep(0.05)
 
 
-def read_holder(place: Path) -> Holder | None:
+def read_holder(path: Path) -> Holder | None:
     """Read the holder of a lease; None where there is none, or the lease is just being acquired."""
     try:
-        content = json.loads((place / _HOLDER).read_text())
+        content = json.loads((path / _HOLDER).read_text())
         return Holder(**{**content, "failed": tuple(map(tuple, content["failed"]))})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def record_failures(place: Path, failures: Iterable[Failure]) -> bool:
+def record_failures(path: Path, failures: Iterable[Failure]) -> bool:
     """Record in the lease of an item what failed of it, also on behalf of a holder that cannot do so itself.
 
     Returns:
         False where nobody holds the lease.
     """
-    holder = read_holder(place)
+    holder = read_holder(path)
     if holder is None:
         return False
-    _write(place, replace(holder, failed=tuple(failures)))
+    _write(path, replace(holder, failed=tuple(failures)))
     return True
 
 
-def failures_of_item(place: Path, session: str) -> tuple[Failure, ...]:
+def failures_of_item(path: Path, session: str) -> tuple[Failure, ...]:
     """The recorded failures of an item in a session; () without a session."""
-    holder = read_holder(place) if session else None
+    holder = read_holder(path) if session else None
     return holder.failed if holder is not None and holder.session == session else ()
 
 
 def failures_of_session(folder: Path, session: str) -> list[Failure]:
     """The recorded failures of all items below a folder in a session."""
-    return [failure for place in sorted(_places(folder)) for failure in failures_of_item(place, session)]
+    return [failure for path in sorted(_lease_folders(folder)) for failure in failures_of_item(path, session)]
 
 
-def clear_failures(place: Path, session: str) -> None:
+def clear_failures(path: Path, session: str) -> None:
     """Remove the record of failures of an item in a session, so that it can be tried again."""
-    if failures_of_item(place, session):
-        _remove(place)
+    if failures_of_item(path, session):
+        _remove(path)
 
 
 def remove_expired(folder: Path) -> None:
     """Remove expired leases, those of ended processes, and records of failures below a folder."""
-    for place in list(_places(folder)):
-        holder = read_holder(place)
-        if holder is not None and _is_expired(place, holder, ""):
-            _remove(place)
+    for path in list(_lease_folders(folder)):
+        holder = read_holder(path)
+        if holder is not None and _is_expired(path, holder, ""):
+            _remove(path)
 
 
-def _places(folder: Path) -> Iterator[Path]:
+def _lease_folders(folder: Path) -> Iterator[Path]:
     return (path.parent for path in entries(folder) if path.name == _HOLDER)
 
 
-def _acquired(place: Path, session: str) -> Lease | None:
+def _acquired(path: Path, session: str) -> Lease | None:
     holder = Holder(identity(), socket.gethostname(), os.getpid(), uuid.uuid4().hex, session=session)
-    if _created(place, holder):
-        return Lease(place, holder)
-    previous = _take_over(place, session)
+    if _created(path, holder):
+        return Lease(path, holder)
+    previous = _take_over(path, session)
     if previous is None:
         return None
     holder = replace(holder, crashes=previous.crashes + (not previous.failed))
-    return Lease(place, holder) if _created(place, holder) else None
+    return Lease(path, holder) if _created(path, holder) else None
 
 
-def _created(place: Path, holder: Holder) -> bool:
+def _created(path: Path, holder: Holder) -> bool:
     """Create a lease; False where another process has created it first."""
-    temporary = temporary_path(place)
+    temporary = temporary_path(path)
     while not temporary.exists():
         with contextlib.suppress(FileNotFoundError):  # another process released a lease and removed the empty parent
             temporary.mkdir(parents=True)
     (temporary / _HOLDER).write_text(json.dumps(asdict(holder)))
     try:
-        temporary.rename(place)
+        temporary.rename(path)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         # On a network file system the reply may get lost although the rename was done.
-        current = read_holder(place)
+        current = read_holder(path)
         return current is not None and current.token == holder.token
     return True
 
 
-def _take_over(place: Path, session: str) -> Holder | None:
+def _take_over(path: Path, session: str) -> Holder | None:
     """Remove an expired lease and return its holder; a guard folder in the lease lets only one process do so."""
-    guard = place / _TAKEOVER
+    guard = path / _TAKEOVER
     try:
         guard.mkdir()
     except FileNotFoundError:
@@ -223,20 +223,20 @@ def _take_over(place: Path, session: str) -> Holder | None:
                 guard.rmdir()
         return None
     # Read only now: another process may have taken over before, and this may be a new lease.
-    holder = read_holder(place)
-    if _is_expired(place, holder, session):
-        _remove(place)
+    holder = read_holder(path)
+    if _is_expired(path, holder, session):
+        _remove(path)
         return holder or Holder("", "", 0, "")  # its file was incomplete
     with contextlib.suppress(OSError):
         guard.rmdir()
     return None
 
 
-def _is_expired(place: Path, holder: Holder | None, session: str) -> bool:
+def _is_expired(path: Path, holder: Holder | None, session: str) -> bool:
     """Whether a process of a session may take over: from a failure of another session, or an absent holder."""
     if holder is not None and holder.failed:
         return not session or holder.session != session
-    return (holder is not None and holder.has_ended) or _age(place / _HOLDER) > EXPIRY
+    return (holder is not None and holder.has_ended) or _age(path / _HOLDER) > EXPIRY
 
 
 def _age(path: Path) -> float:
@@ -251,20 +251,20 @@ def _age(path: Path) -> float:
         clock.unlink(missing_ok=True)
 
 
-def _write(place: Path, holder: Holder) -> None:
-    temporary = temporary_path(place / _HOLDER)
+def _write(path: Path, holder: Holder) -> None:
+    temporary = temporary_path(path / _HOLDER)
     with contextlib.suppress(FileNotFoundError):  # taken over and removed in the meantime
         temporary.write_text(json.dumps(asdict(holder)))
-        temporary.replace(place / _HOLDER)
+        temporary.replace(path / _HOLDER)
 
 
-def _remove(place: Path) -> None:
+def _remove(path: Path) -> None:
     # Renamed first, so that no process sees a partly removed lease.
-    removed = temporary_path(place)
+    removed = temporary_path(path)
     with contextlib.suppress(OSError):
-        place.rename(removed)
+        path.rename(removed)
         shutil.rmtree(removed, ignore_errors=True)
-        os.removedirs(place.parent)
+        os.removedirs(path.parent)
 
 
 @contextlib.contextmanager
@@ -285,4 +285,4 @@ def _renew(lease: Lease, wait: Callable[[float], bool]) -> None:
         if not lease.is_held():
             return
         with contextlib.suppress(OSError):
-            os.utime(lease.place / _HOLDER)
+            os.utime(lease.path / _HOLDER)

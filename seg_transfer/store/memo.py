@@ -42,7 +42,7 @@ def digests(files: Sequence[Path], folder: Path | None, digest: Callable[[Path],
         return [digest(file) for file in files]
     paths = [str(file.absolute()) for file in files]
     cache, began = folder / f"{name_of(paths)}.json", time.time_ns()
-    known = recall(cache)
+    known = load_cached(cache)
     found: dict[str, list[str]] = {}
     for path, file in zip(paths, files, strict=True):
         version = version_of(file)  # before its bytes are read, so that the noted version is never the later one
@@ -53,7 +53,7 @@ def digests(files: Sequence[Path], folder: Path | None, digest: Callable[[Path],
                 found[path] = [version, digest(file)]
     settled = {path: entry for path, entry in found.items() if is_settled(entry[0], began)}
     if settled != known:
-        keep(cache, settled)
+        save_cached(cache, settled)
     return [found[path][1] for path in paths]
 
 
@@ -73,16 +73,16 @@ def is_settled(version: str, began: int) -> bool:
     return max(modified, changed) < began - _CLOCK_RESOLUTION_NS
 
 
-def recall(place: Path) -> dict[str, Any]:
-    """Read what `keep` has written; {} where there is nothing readable."""
+def load_cached(file: Path) -> dict[str, Any]:
+    """Read what `save_cached` has written; {} where there is nothing readable."""
     try:
-        content = json.loads(place.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
-def keep(place: Path, content: Mapping[str, Any]) -> None:
+def save_cached(file: Path, content: Mapping[str, Any]) -> None:
     """Keep plain data for other processes; failure is ignored, because the data can be computed again."""
     with contextlib.suppress(OSError):
-        write_text(place, json.dumps(content))
+        write_text(file, json.dumps(content))

@@ -115,7 +115,7 @@ def test_sources_that_fail_are_skipped_with_their_reason_and_the_exit_code_says_
     ended = invoke(*words(bank))
     assert ended.code == 5
     assert "Fine-tune dusk_street: first of 1 for day_street" in ended.out
-    assert "It is the only one that could be ranked." in ended.out
+    assert "It is the only source that could be ranked." in ended.out
     for name in ("cells_dark", "torn", TARGET):
         assert f"Skipped {name}: " in ended.out
     kept = json.loads((bank.run / "ranked/ranking.json").read_text())
@@ -165,7 +165,7 @@ def test_stability_ranks_anew_on_parts(bank, invoke):
     assert frame["n_images"].tolist() == [4, 4, 4]
     assert frame["seed"].tolist() == [0, 1, 2]
     assert frame["tau_w_to_full"].iloc[0] == 1
-    assert "Fewer images, other pixels" in ended.out
+    assert "Fewer images, other pixel samples" in ended.out
     assert pq.read_schema(bank.run / "ranked/stability.parquet").metadata[b"columns"]
 
 

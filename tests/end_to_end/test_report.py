@@ -83,7 +83,7 @@ def test_a_run_that_is_only_scored(finished, invoke, tmp_path):
     text = (tmp_path / "report" / "report.html").read_text("utf-8")
     answers = " ".join(Parsed(text).text_in("strong") + Parsed(text).text_in("dd"))
     assert "For day_street: fine-tune" in answers
-    assert "nothing is fine-tuned yet" in answers
+    assert "No pair is fine-tuned yet" in answers
     assert "Scoring pairs:" in answers
     assert not (tmp_path / "report" / "evaluation.csv").exists()
 

@@ -208,7 +208,7 @@ def test_a_missing_study_and_a_torn_one_are_told_with_the_place(bench, invoke):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"labels": {"encoding": "id", "map": {0: 0, 1: 9}}}, "labels.map takes the raw value 1 to class index 9"),
+        ({"labels": {"encoding": "id", "map": {0: 0, 1: 9}}}, "labels.map maps the raw value 1 to class index 9"),
         ({"root": "../elsewhere"}, "root: '../elsewhere': a path must be relative"),
         ({"classes": ["sky"]}, "classes: ['sky']: "),
     ],

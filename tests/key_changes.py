@@ -91,10 +91,6 @@ def version(_: Any, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(content_key, "SCHEMA_VERSION", content_key.SCHEMA_VERSION + 1)
 
 
-def layout(_: Any, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(score, "SCORES_LAYOUT", score.SCORES_LAYOUT + 1)
-
-
 def metric_setting(metric: str, name: str) -> Change:
     def change(_: Any, patch: pytest.MonkeyPatch) -> None:
         changed = replace(METRICS[metric], settings={**METRICS[metric].settings, name: "another"})
@@ -247,7 +243,6 @@ SCORE = {
     **{f"settings.{name}": metric_setting("ids", name) for name in METRICS["ids"].settings},
     "settings": metric_setting("leep", "planted"),
     "version": metric_version("gbc"),
-    "layout": layout,
     **VERSION,
 }  # fmt: skip
 FINE_TUNE = {

@@ -135,18 +135,23 @@ def test_a_planted_circle_is_found() -> None:
     assert circle({"a": {"b", "d"}, "b": {"c"}, "c": {"a"}, "d": set(), "e": {"a"}}) == ["a", "b", "c", "e"]
 
 
-def sizes(file: Path) -> Iterator[str]:
+def oversized(file: Path) -> Iterator[str]:
     text = file.read_text()
     if (lines := len(text.splitlines())) > 300:
-        yield f"{file.name}: {lines} lines"
+        yield f"{file.name} has {lines} lines"
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
-            body = node.end_lineno - node.lineno + 1 - docstring_lines(node)
-            if body > 50:
-                yield f"{file.name}: {node.name} has {body} lines"
+        if isinstance(node, ast.FunctionDef) and node.end_lineno and (lines := node.end_lineno - node.lineno + 1) > 50:
+            yield f"{file.name}: {node.name} has {lines} lines"
 
 
-def docstring_lines(node: ast.FunctionDef) -> int:
-    first = node.body[0]
-    is_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-    return first.end_lineno - first.lineno + 1 if is_docstring and first.end_lineno else 0
+def test_no_module_has_more_than_300_lines_and_no_function_more_than_50() -> None:
+    root = PACKAGE.parent
+    files = [file for folder in ("seg_transfer", "scripts", "tests") for file in sorted((root / folder).rglob("*.py"))]
+    assert len(files) > 300
+    assert [fault for file in files for fault in oversized(file)] == []
+
+
+def test_a_planted_long_function_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "planted.py"
+    file.write_text("def long():\n" + "    ...\n" * 50 + "x = 1\n" * 260)
+    assert list(oversized(file)) == ["planted.py has 311 lines", "planted.py: long has 51 lines"]

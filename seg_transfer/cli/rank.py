@@ -17,26 +17,37 @@ if TYPE_CHECKING:
     from seg_transfer.evaluation import Ranking
 
 
+Sources = Annotated[
+    list[str],
+    typer.Argument(help="YAML banks, folders of models, source.json files, or CONFIG:WEIGHTS.", show_default=False),
+]
+Target = Annotated[Path | None, typer.Option(help="Manifest of the target, or the name of a shipped one.")]
+Images = Annotated[Path | None, typer.Option(help="Instead of a manifest: folder of images.")]
+Labels = Annotated[Path | None, typer.Option(help="And folder of label maps of the same names.")]
+Names = Annotated[Path | None, typer.Option(help="And file of class names, one a line.")]
+MetricName = Annotated[str, typer.Option(help="Decides; rank_mean is the mean rank by gbc and nleep.")]
+NImages = Annotated[int | None, typer.Option(min=1, help="Look at no more of the target's images.")]
+Budget = Annotated[bool, typer.Option("--budget", help="Stop when enough images were seen.")]
+Stability = Annotated[
+    bool, typer.Option("--stability", help="Rank on fewer images and other pixels too: 3 times at every number.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of the pixel sample.")]
+RunFolder = Annotated[Path | None, typer.Option(help="Where scores are kept; runs/rank-NAME-OF-TARGET by default.")]
+
+
 def rank(
-    sources: Annotated[
-        list[str],
-        typer.Argument(help="YAML banks, folders of models, source.json files, or CONFIG:WEIGHTS.", show_default=False),
-    ],
-    target: Annotated[Path | None, typer.Option(help="Manifest of the target, or the name of a shipped one.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Instead of a manifest: folder of images.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="And folder of label maps of the same names.")] = None,
-    names: Annotated[Path | None, typer.Option(help="And file of class names, one a line.")] = None,
+    sources: Sources,
+    target: Target = None,
+    images: Images = None,
+    labels: Labels = None,
+    names: Names = None,
     data_root: DataRoot = Path(),
-    metric: Annotated[str, typer.Option(help="Decides; rank_mean is the mean rank by gbc and nleep.")] = "rank_mean",
-    n_images: Annotated[int | None, typer.Option(min=1, help="Look at no more of the target's images.")] = None,
-    budget: Annotated[bool, typer.Option("--budget", help="Stop when enough images were seen.")] = False,
-    stability: Annotated[
-        bool, typer.Option("--stability", help="Rank on fewer images and other pixels too: 3 times at every number.")
-    ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the pixel sample.")] = 0,
-    run_folder: Annotated[
-        Path | None, typer.Option(help="Where scores are kept; runs/rank-NAME-OF-TARGET by default.")
-    ] = None,
+    metric: MetricName = "rank_mean",
+    n_images: NImages = None,
+    budget: Budget = False,
+    stability: Stability = False,
+    seed: Seed = 0,
+    run_folder: RunFolder = None,
     device: Device = "auto",
     threads: Threads = 0,
     trust_config: TrustConfig = False,
@@ -46,9 +57,7 @@ def rank(
     """Say which of your models to fine-tune on a dataset, and how sure that is. Trains nothing."""
     from seg_transfer.cli.common import warn_of_code
     from seg_transfer.engines.here import limited_threads
-    from seg_transfer.evaluation import ranking_sentences
     from seg_transfer.models.sources import code_of
-    from seg_transfer.reports.source_ranking import source_ranking_tables
     from seg_transfer.selection.rank import rank_sources, target_manifest
     from seg_transfer.study.bank import read_sources
 
@@ -68,17 +77,24 @@ def rank(
             run_folder=run_folder or Path("runs") / f"rank-{manifest.name}",
             device=device,
         )
-    if as_json:
-        typer.echo(json.dumps(ranking.as_dict(), indent=1))
-    else:
-        console = plain_console()
-        for table in source_ranking_tables(ranking):
-            console.print(table)
-        kept = f"Scores are kept in {ranking.run_folder}."
-        for line in [*ranking_sentences(ranking), kept, f"Why: {_why(ranking, root)}"]:
-            console.print(line, highlight=False, soft_wrap=True)
+    _print(ranking, root, as_json)
     if ranking.failed:
         raise ranking.failed
+
+
+def _print(ranking: Ranking, data_root: Path, as_json: bool) -> None:
+    from seg_transfer.evaluation import ranking_sentences
+    from seg_transfer.reports.source_ranking import source_ranking_tables
+
+    if as_json:
+        typer.echo(json.dumps(ranking.as_dict(), indent=1))
+        return
+    console = plain_console()
+    for table in source_ranking_tables(ranking):
+        console.print(table)
+    kept = f"Scores are kept in {ranking.run_folder}."
+    for line in [*ranking_sentences(ranking), kept, f"Why: {_why(ranking, data_root)}"]:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _why(ranking: Ranking, data_root: Path) -> str:

@@ -137,10 +137,12 @@ def _certainty(ranking: Ranking) -> str:
 
 def _images_needed(ranking: Ranking) -> str:
     """How many images would separate the closest rival: standard errors fall with the square root of their number."""
-    rivals = ranking.table[ranking.table["tied"] & (ranking.table["difference"] > 0)]
-    if rivals.empty:
+    rivals = ranking.table[ranking.table["tied"] & (ranking.table["source"] != ranking.best)]
+    if (rivals["difference"] <= 0).any():  # equal scores: more images may change them either way
         return ""
     needed = ranking.n_images * (1.96 * rivals["difference_error"] / rivals["difference"]) ** 2
+    if needed.max() <= ranking.n_images:  # mean ranks, which move in steps, can be tied beyond their standard errors
+        return ""
     if needed.max() > 100 * ranking.n_images:
         return " No practical number of labeled images would separate them: use either."
     return f" About {math.ceil(needed.max())} images would separate them."

@@ -80,9 +80,8 @@ class SourceEntry(BaseModel):
 
     @model_serializer(mode="wrap")
     def _given_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without fields that are not set; ``scores_only`` last."""
-        given = {field: value for field, value in dump(self).items() if value is not None and value is not False}
-        return {field: given[field] for field in sorted(given, key=lambda field: field == "scores_only")}
+        """Without fields that are not set."""
+        return {field: value for field, value in dump(self).items() if value is not None and value is not False}
 
     @classmethod
     def fields_in_folder(cls, folder: Path) -> dict[str, Any] | None:

@@ -90,7 +90,8 @@ def metric_tables(metrics: Mapping[str, Metric]) -> list[Table]:
     for row in metric_rows(metrics):
         needs = ",\n".join([text for field, text in _NEEDS.items() if field in row["needs"]] + _extra(row["extra"]))
         table.add_row(*map(_cell, (row["name"], needs, _SE[row["standard_error"]], row["range"], row["cost"])))
-        references.add_row(*map(_cell, (row["name"], row["reference"])))
+        own = [] if row["package"] == "seg_transfer" else [f"package {row['package']}"]
+        references.add_row(*map(_cell, (row["name"], "; ".join(filter(None, [row["reference"], *own])))))
     return [table, references]
 
 
@@ -106,6 +107,8 @@ def metric_rows(metrics: Mapping[str, Metric]) -> list[dict[str, Any]]:
             "reference": metric.reference,
             "settings": dict(metric.settings),
             "extra": metric.extra,
+            "version": metric.version,
+            "package": metric.package,
         }
         for metric in metrics.values()
     ]

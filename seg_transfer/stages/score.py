@@ -20,7 +20,7 @@ from seg_transfer.stages.sample import low_shot_sample_key, sample_part_name
 from seg_transfer.store.content_key import Key, content_key
 from seg_transfer.store.key_parts import KEY_PARTS, parts_in
 from seg_transfer.store.results import needs_source_images
-from seg_transfer.store.tables import SCORES, SCORES_LAYOUT, metadata_of, read_rows, read_table
+from seg_transfer.store.tables import SCORES, metadata_of, read_rows, read_table
 from seg_transfer.study.networks import weights_key
 from seg_transfer.study.run import CachedRun, Run
 
@@ -198,7 +198,7 @@ def score_key(observations: Key, metric: str, source_sample: Key | None) -> Key:
             return Key("")
         parts = {"source_images": [source_sample, SOURCE_OBSERVATIONS]}
     parts |= METRICS[metric].key_parts
-    return content_key(observations=observations, metric=metric, layout=SCORES_LAYOUT, **parts)
+    return content_key(observations=observations, metric=metric, **parts)
 
 
 def _score_keys(run: CachedRun, item: Item, metrics: Sequence[str]) -> dict[str, Key]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,10 @@ from seg_transfer.stages.base import Held, Item, pair_label, part_label
 from seg_transfer.stages.context import ScoringContext, observe
 from seg_transfer.stages.failures import PartsFailedError, failures_of
 from seg_transfer.stages.score import metrics_requiring_features, metrics_requiring_source_images, uninstalled_metrics
-from seg_transfer.store.content_key import Key
-from seg_transfer.store.key_parts import parts_entry
+from seg_transfer.store.content_key import Key, content_key
+from seg_transfer.store.key_parts import KEY_PARTS, parts_entry, parts_in
 from seg_transfer.store.results import needs_source_images, source_images_origin
-from seg_transfer.store.tables import SCORES, SCORES_LAYOUT, provenance, read_rows, write_rows
+from seg_transfer.store.tables import SCORES, metadata_of, provenance, read_rows, read_table, write_rows
 
 _logger = logging.getLogger(__name__)
 
@@ -77,11 +78,33 @@ def _store(
         name: _row(item, name, score, observations, seconds, context.score_key(entry, key, name))
         for name, score in scores.items()
     }
+    rows |= _rows_of_absent_metrics(run.scores_file(entry.name, target), key)
     origin = run.origin("scores", target, context.source_key(entry)) | source_images_origin(run.resolved, entry.dataset)
     origin |= parts_entry({name: row["content_key"].parts for name, row in rows.items()})
-    write_rows(run.scores_file(entry.name, target), SCORES, [rows[name] for name in METRICS if name in rows], origin)
+    write_rows(run.scores_file(entry.name, target), SCORES, sorted(rows.values(), key=_listed_place), origin)
     shown = ", ".join(f"{name} {score.score:.4g}" for name, score in scores.items())
     _logger.info("%s: %s (%s)", pair_label(item), shown, "; ".join([f"{seconds:.1f} s", *_notes(scores)]))
+
+
+def _rows_of_absent_metrics(file: Path, observations: Key) -> dict[str, dict[str, Any]]:
+    """The stored scores by metrics of packages that are not installed here, where they are of the same observations."""
+    table = read_table(file, SCORES) if file.exists() else SCORES.empty_table()
+    parts = parts_in(metadata_of(table, KEY_PARTS))
+    named = content_key(observations=observations).parts
+    same = {name: text for name, text in named.items() if name.startswith("observations.")}.items()
+    absent = [row for row in table.to_pylist() if row["metric"] not in METRICS]
+    of_metric = {row["metric"]: (row, parts.get(row["metric"], {})) for row in absent}
+    return {
+        name: {**row, "content_key": Key(row["content_key"], own)}
+        for name, (row, own) in of_metric.items()
+        if same <= own.items()
+    }
+
+
+def _listed_place(row: Mapping[str, Any]) -> tuple[int, str]:
+    """In a file, rows are in the order of the metrics; those of absent ones follow."""
+    names = list(METRICS)
+    return (names.index(row["metric"]) if row["metric"] in names else len(names), row["metric"])
 
 
 def _notes(scores: Mapping[str, Score]) -> list[str]:
@@ -135,7 +158,7 @@ def _row(item: Item, metric: str, score: Score, observations: Observations, seco
         "n_images": len(np.unique(_not_none(observations.image_index))),
         "n_classes": len(observations.classes),
         "n_source_classes": _not_none(observations.source_probs).shape[1],
-        **provenance(seconds, key, SCORES_LAYOUT),
+        **provenance(seconds, key),
     }
 
 

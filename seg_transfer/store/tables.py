@@ -32,7 +32,7 @@ def described_schema(columns: Sequence[tuple[str, pa.DataType, str]]) -> pa.Sche
 _PROVENANCE = [
     ("seconds", pa.float64(), "wall time, seconds"),
     ("content_key", pa.string(), "sha256 over all that decides this row"),
-    ("schema_version", pa.int32(), "version of this layout"),
+    ("schema_version", pa.int32(), "version of keys and columns"),
     ("seg_transfer_version", pa.string(), "version of the software"),
     ("created_utc", pa.string(), "time of writing, UTC, ISO 8601"),
 ]
@@ -104,22 +104,17 @@ STABILITY = described_schema(
 )
 
 
-SCORES_LAYOUT = 3
-"""Version of the columns of scores, their ``schema_version``."""
-
-
-def provenance(seconds: float, content_key: str, layout: int = SCHEMA_VERSION) -> dict[str, Any]:
+def provenance(seconds: float, content_key: str) -> dict[str, Any]:
     """The columns that describe how and when a row of results was computed.
 
     Args:
         seconds: Wall time, seconds.
         content_key: Content key of the row.
-        layout: Version of the columns.
     """
     return {
         "seconds": seconds,
         "content_key": content_key,
-        "schema_version": layout,
+        "schema_version": SCHEMA_VERSION,
         "seg_transfer_version": __version__,
         "created_utc": now_utc(),
     }

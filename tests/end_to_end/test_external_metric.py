@@ -15,7 +15,7 @@ from seg_transfer.metrics import METRICS
 
 @pytest.fixture
 def install_version(tmp_path, monkeypatch) -> Callable[[int], None]:
-    """Installs the toy package with a version of its metric, as a process that starts now would find it."""
+    """Installs the toy package with a version of its metric, as a new process would find it; 0 removes it."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
@@ -23,6 +23,9 @@ def install_version(tmp_path, monkeypatch) -> Callable[[int], None]:
     monkeypatch.setattr(sys, "modules", sys.modules.copy())
 
     def do(version: int) -> None:
+        if not version:
+            monkeypatch.setattr(METRICS, "_external", {})
+            return
         install(folder, "toy", CONTRAST.replace("VERSION", str(version)), {"contrast": "METRIC"})
         (folder / "toy.py").touch()
         sys.modules.pop("toy", None)
@@ -49,6 +52,8 @@ def test_a_metric_of_an_installed_package_is_treated_like_a_built_in_one(finishe
         "reference": "",
         "settings": {"scale": 2.0},
         "extra": "",
+        "version": 1,
+        "package": "toy",
     }
 
     bench = copy_of(finished)
@@ -71,6 +76,25 @@ def test_a_metric_of_an_installed_package_is_treated_like_a_built_in_one(finishe
     items = json.loads(invoke("plan", *bench.place(), "--json").out)["items"]
     stale = {item["name"]: item["reasons"] for item in items if item["kind"] == "score"}
     assert stale == {pair: ["version of metric contrast: 1 -> 2"] for pair in pairs}
+
+
+def test_scores_of_a_package_that_is_not_installed_are_kept(finished, copy_of, install_version):
+    install_version(1)
+    bench = copy_of(finished)
+    bench.change(metrics=["contrast", "gbc"])
+    bench.done("score-pairs")
+    install_version(0)
+    bench.change(metrics=["gbc", "trans_rate"])
+    bench.done("score-pairs")
+    assert {row["metric"] for row in bench.rows("scores")} >= {"contrast", "gbc", "trans_rate"}
+    install_version(1)
+    bench.change(metrics=["contrast", "gbc"])
+    assert missing(bench) == []
+
+    install_version(0)
+    bench.change(metrics=["gbc"], sampling={"pixels_per_image": 50})
+    bench.done("score-pairs")
+    assert {row["metric"] for row in bench.rows("scores")} == {"gbc"}  # scores of other pixels are not
 
 
 def scored_pairs(bench: Any) -> set[tuple[str, str]]:

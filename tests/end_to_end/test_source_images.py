@@ -329,7 +329,7 @@ def test_a_note_is_printed_and_kept(bench, seen):
     assert all(line.endswith(" s; thin fitted on 30 of 800 observations)") for line in lines)
     notes = {row["metric"]: row["note"] for row in bench.rows("scores")}
     assert notes == {"thin": "fitted on 30 of 800 observations", "gbc": ""}
-    assert {row["schema_version"] for row in bench.rows("scores")} == {3}
+    assert {row["schema_version"] for row in bench.rows("scores")} == {1}
 
 
 def test_the_mean_rank_is_scored_by_its_parts_and_evaluated(finished, copy_of, seen, invoke):

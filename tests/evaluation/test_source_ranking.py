@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,6 +59,14 @@ def test_a_tie_states_the_number_of_images_that_would_resolve_it():
     assert lines[1].endswith("; tied with it: b. About 615 images would separate them.")
     hopeless = ranking_sentences(by_gbc(a=row(-3.0), b=row(-3.01, groups=(-1.0, 1.0, -0.5, 0.5))))
     assert "use either" in hopeless[1]
+
+
+def test_no_number_of_images_is_stated_where_none_follows():
+    equal = ranking_sentences(by_gbc(a=row(-3.0), b=row(-3.0), c=row(-3.5, groups=(-1.0, 1.0, -0.5, 0.5))))
+    assert equal[1].endswith("; tied with it: b, c.")
+    ranking = by_gbc(a=row(-3.0), b=row(-3.5, groups=(-1.0, 1.0, -0.5, 0.5)))
+    table = ranking.table.assign(difference_error=ranking.table["difference"] / 2)  # 40 * (1.96 / 2) ** 2 are fewer
+    assert ranking_sentences(replace(ranking, table=table))[1].endswith("; tied with it: b.")
 
 
 def test_without_standard_errors_certainty_is_unknown():

@@ -171,7 +171,7 @@ def test_metrics_are_listed_as_text(three_metrics):
     start = columns.index(["custom", "probabilities,", "ask", "[0, 1]", "N D"])
     assert columns[start + 1 : start + 5] == [["images,"], ["image embeddings,"], ["source images,"], ["extra ot"]]
     assert ["rank_mean", "scores", "no", "[-n, -1] among n pairs", "none"] in columns
-    assert ["custom", "Somebody et al., On [markup], 2020"] in columns
+    assert ["custom", "Somebody et al., On [markup], 2020; package tests"] in columns
     assert "N observations with D features" in text
 
 
@@ -196,4 +196,6 @@ def test_metrics_as_plain_data(three_metrics):
         "reference": "Somebody et al., On [markup], 2020",
         "settings": {"seed": 3},
         "extra": "ot",
+        "version": 1,
+        "package": "tests",
     }

@@ -73,7 +73,7 @@ def finish(run: CachedRun) -> None:
         head = {"source": entry.name, "target": target}
         observations = observations_key(run, entry, weights_key(run, entry), low_shot_sample_key(run, target))
         keys = {name: score_key(observations, name, None) for name in run.study.metrics}
-        rows = [{**head, "metric": name, "score": -1.0, **provenance(3.0, key, 2)} for name, key in keys.items()]
+        rows = [{**head, "metric": name, "score": -1.0, **provenance(3.0, key)} for name, key in keys.items()]
         parts = parts_entry({name: key.parts for name, key in keys.items()})
         write_rows(run.scores_file(entry.name, target), SCORES, rows, parts)
         key = fine_tuning_keys(run, Item(entry.name, target, 0))["float32"][1]

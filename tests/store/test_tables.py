@@ -16,7 +16,6 @@ from seg_transfer.store.tables import (
     PERFORMANCE,
     SAMPLES,
     SCORES,
-    SCORES_LAYOUT,
     now_utc,
     provenance,
     read_rows,
@@ -143,7 +142,6 @@ def test_further_columns_are_ignored(tmp_path):
 
 
 def test_rows_hold_their_schema_version():
-    assert provenance(1.0, "k", SCORES_LAYOUT)["schema_version"] == 3
     assert provenance(1.0, "k")["schema_version"] == 1
 
 

@@ -2,7 +2,7 @@
 
 How to add a kind of model:
 
-1. Write ``adapters/KIND.py`` with a subclass of `SourceEntry`. It declares
+1. Write ``adapters/KIND.py``, named like its kind, with a subclass of `SourceEntry`. It declares
 
    * ``kind``, its name in messages and content keys, and ``marker``, the field that only entries of this kind have;
    * the fields of its entry in YAML, as fields of pydantic, with validators for rules between them. A validator raises
@@ -16,9 +16,11 @@ How to add a kind of model:
    Where it applies, it also overrides ``code`` (loading runs code from elsewhere), ``supports_scores_only``,
    ``weights_file``, and ``fields_in_folder`` with ``folder_hint`` (a folder of models is searched for this kind).
 
-2. Add its class to the table below.
+   The module names the class ``ENTRY``.
 
-Studies, banks, plans, reports and messages take everything they say about kinds from this table. A longer kind keeps
+2. Add its name to the list below.
+
+Studies, banks, plans, reports and messages take everything they say about kinds from `ADAPTERS`. A longer kind keeps
 the code that needs its library in a private module beside its own, as ``_timm_network.py``. Only networks of
 mmsegmentation can be fine-tuned here; every other kind is scored.
 
@@ -32,20 +34,19 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from types import MappingProxyType
 
-from seg_transfer.models.adapters.factory import FactoryEntry
-from seg_transfer.models.adapters.mmseg import MmsegEntry
-from seg_transfer.models.adapters.timm import TimmEntry
-from seg_transfer.models.adapters.transformers import TransformersEntry
 from seg_transfer.models.entry import SourceEntry
 
-ADAPTERS: Mapping[str, type[SourceEntry]] = MappingProxyType(
-    {
-        "mmseg": MmsegEntry,
-        "transformers": TransformersEntry,
-        "timm": TimmEntry,
-        "factory": FactoryEntry,
-    }
+# In the order in which messages name them and folders are searched.
+_KINDS = (
+    "mmseg",
+    "transformers",
+    "timm",
+    "factory",
 )
-"""Kind of model -> its class, in the order in which messages name them and folders are searched."""
+ADAPTERS: Mapping[str, type[SourceEntry]] = MappingProxyType(
+    {kind: import_module(f"{__name__}.{kind}").ENTRY for kind in _KINDS}
+)
+"""Kind of model -> the class of its entries."""

@@ -114,3 +114,6 @@ class FactoryEntry(SourceEntry):
     def _layer(self) -> str:
         """The classifier that features are read before; "" where only scores are read."""
         return "" if self.scores_only else self.classifier or ""
+
+
+ENTRY = FactoryEntry

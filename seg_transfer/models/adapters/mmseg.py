@@ -89,3 +89,6 @@ class MmsegEntry(SourceEntry):
     def known_dataset(self) -> str | None:
         """The dataset in a ``source.json``."""
         return read_source_card(self.config).dataset if self.config.name == FILE_NAME else None
+
+
+ENTRY = MmsegEntry

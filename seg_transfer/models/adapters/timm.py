@@ -61,3 +61,6 @@ class TimmEntry(SourceEntry):
     def weights_file(self) -> Path:
         """The file of weights."""
         return self.weights
+
+
+ENTRY = TimmEntry

@@ -66,3 +66,6 @@ class TransformersEntry(SourceEntry):
 
         found = read_folder(self.transformers, self.mean, self.std)
         return load_transformers(self.transformers, found, device=device, scores_only=self.scores_only)
+
+
+ENTRY = TransformersEntry

@@ -12,7 +12,7 @@ _LONGEST_REASON = 200
 
 
 class SegTransferError(Exception):
-    """Base of every error that is the user's to mend. Exit code 1."""
+    """Base of all errors that the user can fix. Exit code 1."""
 
     exit_code = 1
 
@@ -62,7 +62,7 @@ class IncompleteError(SegTransferError):
 
 
 class TrainingError(SegTransferError):
-    """A training cannot go on: its loss is no longer finite, or its batch cannot be shared. Exit code 9."""
+    """A training cannot continue: its loss is not finite, or its batch cannot be shared. Exit code 9."""
 
     exit_code = 9
 
@@ -74,20 +74,20 @@ class ComputationError(SegTransferError):
 
 
 def failure_with_code(reason: str, exit_code: int) -> SegTransferError:
-    """A failure that another process told of."""
+    """A failure that another process reported."""
     failure = SegTransferError(reason)
     failure.exit_code = exit_code
     return failure
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, of the machine or of a device; libraries without a type for that say it in words."""
+    """Whether the machine or a device ran out of memory; some libraries say so only in the message."""
     named = {kind.__name__ for kind in type(error).__mro__}
     return bool(named & {"MemoryError", "OutOfMemoryError"}) or "DefaultCPUAllocator" in str(error)
 
 
 def as_failure(error: BaseException) -> SegTransferError:
-    """Why one item of many failed, in one line, whatever was raised; without frames, which would hold its tensors.
+    """The reason why one item of many failed, in one line, for any exception; without frames, which hold its tensors.
 
     >>> as_failure(ZeroDivisionError("division by zero"))
     ComputationError('ZeroDivisionError: division by zero')
@@ -104,7 +104,7 @@ def as_failure(error: BaseException) -> SegTransferError:
 
 
 def reason_of(error: BaseException) -> str:
-    """What another library's exception says, for the parentheses of a message: one line, and no long one."""
+    """The text of another library's exception, for the parentheses of a message: one short line."""
     text = str(error).strip()
     if "Original Traceback" in text:  # of another process, in front of what it says
         text = text.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""The ``seg-transfer`` command: parse, call, print. What the commands do lies elsewhere."""
+"""The ``seg-transfer`` command: parse, call, print. The work is done elsewhere."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _run(arguments: list[str]) -> None:
         application(*(arguments or ["--help"])[:1])(arguments, prog_name="seg-transfer")
     except SegTransferError as error:
         if isinstance(error, IncompleteError) and attached():
-            sys.exit(error.exit_code)  # The process that started this one says what failed in all of them.
+            sys.exit(error.exit_code)  # The parent process reports what failed in all of them.
         if "--debug" in arguments:
             raise
         _logger.error("%s", " ".join(str(error).split()))

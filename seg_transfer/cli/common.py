@@ -1,4 +1,4 @@
-"""What several commands do first: open a study, and name the code from elsewhere that it runs."""
+"""What several commands do first: open a study, and name the external code that it runs."""
 
 from __future__ import annotations
 

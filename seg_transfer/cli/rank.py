@@ -102,8 +102,8 @@ def _why(ranking: Ranking, data_root: Path) -> str:
     from seg_transfer.selection.rank import STUDY_FILE
 
     folder = ranking.run_folder or Path()
-    place = ["--run-folder", str(folder), "--data-root", str(data_root), "--target", ranking.target]
-    return shlex.join(["seg-transfer", "explain", str(folder / STUDY_FILE), *place])
+    location = ["--run-folder", str(folder), "--data-root", str(data_root), "--target", ranking.target]
+    return shlex.join(["seg-transfer", "explain", str(folder / STUDY_FILE), *location])
 
 
 def _target(

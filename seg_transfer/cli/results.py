@@ -81,4 +81,4 @@ def report(
     if as_json:
         typer.echo(json.dumps([str(file) for file in written], indent=1))
         return
-    typer.echo(f"{written[0]}: open it in a browser; {len(written) - 1} figures and tables are beside it")
+    typer.echo(f"{written[0]}: open it in a browser; {len(written) - 1} figures and tables are in the same folder")

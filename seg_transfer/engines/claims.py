@@ -1,4 +1,4 @@
-"""Working through items beside other processes that do the same: one process at a time works on an item."""
+"""Working through items while other processes do the same: one process at a time works on an item."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def for_each_claimed(
     items: Sequence[Item],
     work: Callable[[Item, Held], None],
     label: Callable[[Item], str],
-    place: Callable[[Item], Path],
+    lease_path: Callable[[Item], Path],
     done: Callable[[Item], None] = lambda item: None,
 ) -> None:
-    """Do the work for every item whose lease this process gets, whatever happens to the others.
+    """Do the work for every item whose lease this process gets, even when others fail.
 
     An item that another process works on is deferred, and tried again when all others are done: it is finished then, or
     its process has ended. Work that takes long asks the function it is given, before it writes, whether the item is
@@ -61,8 +61,8 @@ def for_each_claimed(
         items: Finished ones too: the work for these is to see that they are.
         work: Takes an item.
         label: How it is written in messages.
-        place: Where its lease lies.
-        done: Called with every item that did not fail, as soon as its work is done.
+        lease_path: Where its lease lies.
+        done: Called with each item that did not fail, when its work is done.
 
     Raises:
         IncompleteError: At the end, when items failed. Each reason was logged once, in one line.
@@ -70,8 +70,8 @@ def for_each_claimed(
     """
     failures = Failures()
     ordered = _rotated(items)
-    for item, lease in _claimed(ordered, place):
-        failed = _do_together(partial(_do, item, work, label(item), lease), label(item), place(item))
+    for item, lease in _claimed(ordered, lease_path):
+        failed = _do_together(partial(_do, item, work, label(item), lease), label(item), lease_path(item))
         failures.add(failed)
         if lease is not None and failed:
             lease.record_failures(_plain(failed))
@@ -79,14 +79,16 @@ def for_each_claimed(
             done(item)
         session.announce(done=label(item), total=len(ordered))
     if is_main_process() and not session.attached():
-        _add_recorded(map(place, ordered), failures)
+        _add_recorded(map(lease_path, ordered), failures)
     failures.raise_if_any()
 
 
-def _do_together(do: Callable[[], dict[str, SegTransferError]], label: str, place: Path) -> dict[str, SegTransferError]:
+def _do_together(
+    do: Callable[[], dict[str, SegTransferError]], label: str, lease_path: Path
+) -> dict[str, SegTransferError]:
     """Do the work for one item with the other processes of this training; returns what failed of it in any of them.
 
-    Where they cannot go on together, this process exits.
+    Where they cannot continue together, this process exits.
     """
     try:
         failed = do()
@@ -99,7 +101,7 @@ def _do_together(do: Callable[[], dict[str, SegTransferError]], label: str, plac
         broken = any(isinstance(error, ComputationError) for error in failed.values())
         records = gather_in_main(json.dumps(_plain(failed)), failed=bool(failed), broken=broken)
     except BrokenGroupError as group:
-        _exit_for_others(place, failed, first=group.first)
+        _exit_for_others(lease_path, failed, first=group.first)
     return _errors(failure for record in reversed(records) for failure in json.loads(record))
 
 
@@ -122,14 +124,14 @@ def _errors(failures: Iterator[Failure]) -> dict[str, SegTransferError]:
     return {what: failure_with_code(reason, code) for what, reason, code in failures}
 
 
-def _exit_for_others(place: Path, failed: Mapping[str, SegTransferError], *, first: bool) -> NoReturn:
+def _exit_for_others(lease_path: Path, failed: Mapping[str, SegTransferError], *, first: bool) -> NoReturn:
     """Exit, upon which torchrun stops the other processes; the first that failed logs why."""
     if not first:
         time.sleep(_SECONDS_TO_BE_STOPPED)
     for what, error in failed.items():
         _logger.error("%s: %s", what, error, extra=EVERY_PROCESS)
-    can_go_on = record_failures(place, _plain(failed)) and session.session() != ""
-    _exit(RESTART_CODE if can_go_on else next(iter(failed.values())).exit_code)
+    can_continue = record_failures(lease_path, _plain(failed)) and session.session() != ""
+    _exit(RESTART_CODE if can_continue else next(iter(failed.values())).exit_code)
 
 
 def _exit(code: int) -> NoReturn:
@@ -138,14 +140,14 @@ def _exit(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _add_recorded(places: Iterator[Path], failures: Failures) -> None:
-    """Add what failed in processes of this session that had to stop; nobody else reads their records."""
-    for place in places:
-        failures.add(_errors(iter(failures_of_item(place, session.session()))), log=False)
-        clear_failures(place, session.session())
+def _add_recorded(lease_paths: Iterator[Path], failures: Failures) -> None:
+    """Add what failed in processes of this session that had to stop; no other process reads their records."""
+    for path in lease_paths:
+        failures.add(_errors(iter(failures_of_item(path, session.session()))), log=False)
+        clear_failures(path, session.session())
 
 
-def _claimed(items: Sequence[Item], place: Callable[[Item], Path]) -> Iterator[tuple[Item, Lease | None]]:
+def _claimed(items: Sequence[Item], lease_path: Callable[[Item], Path]) -> Iterator[tuple[Item, Lease | None]]:
     """The items, each while its lease is held; under torchrun the main process holds it for all."""
     if not is_main_process():
         while (index := broadcast_from_main(None)) is not None:
@@ -155,13 +157,13 @@ def _claimed(items: Sequence[Item], place: Callable[[Item], Path]) -> Iterator[t
     while waiting:
         deferred = []
         for index in waiting:
-            with acquire(place(items[index]), session.session()) as lease:
+            with acquire(lease_path(items[index]), session.session()) as lease:
                 if lease is not None:
                     broadcast_from_main(index)
                     yield items[index], lease
                 else:
                     deferred.append(index)
-        deferred = [index for index in deferred if not failures_of_item(place(items[index]), session.session())]
+        deferred = [index for index in deferred if not failures_of_item(lease_path(items[index]), session.session())]
         if len(deferred) == len(waiting):
             time.sleep(_POLL_SECONDS)
         waiting = deferred

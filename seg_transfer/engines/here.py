@@ -1,4 +1,4 @@
-"""The engine that works in this process, beside others that work on the same run folder."""
+"""The engine that works in this process; others may work on the same run folder."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Job:
         return self.stage.selected(self.run, self.selection)
 
     def command_line(self, engine: str = "") -> list[str]:
-        """The arguments of `seg-transfer` that do this job in another process, from whatever working directory."""
+        """The arguments of `seg-transfer` that do this job in another process, from any working directory."""
         return [
             self.stage.command,
             *location_args(self.study_file, self.run),

@@ -44,7 +44,7 @@ def _missing_tasks(job: Job, groups: Mapping[str, Sequence[Item]]) -> list[Task]
 
 
 def _missing(job: Job, group: Sequence[Item]) -> list[Item]:
-    """The items of a group that are missing; one of which that is unknown counts, and its task will say why."""
+    """The items of a group that are missing, or whose status is unknown: their task will report why."""
     try:
         return list(job.stage.missing(job.run, group))
     except Exception:

@@ -69,7 +69,7 @@ def run_on_ray(
     """Do what is missing on the cluster that RAY_ADDRESS names, or that this machine belongs to.
 
     Args:
-        missing: Gives the tasks that are left, as the files tell at the time of the call.
+        missing: Returns the tasks that remain, according to the files at the time of the call.
         leases: Where the leases of the run folder lie.
         title: Of the progress.
         n_cpus: That a process needs; where the cluster has GPUs, it needs one of them too.
@@ -120,7 +120,7 @@ def _rounds(driver: _Driver, tasks: list[Task], missing: Callable[[], list[Task]
 
 
 def _round(driver: _Driver, tasks: list[Task]) -> None:
-    """Let Ray do the tasks, and pass on what they print meanwhile."""
+    """Let Ray run the tasks, and print their output."""
     work = driver.ray.remote(_work)
     # As many retries as crashes are allowed for one item: the next attempt reports it, and does the others.
     options = {**driver.resources, "max_retries": MAX_CRASHES, "retry_exceptions": False}
@@ -141,7 +141,7 @@ def _round(driver: _Driver, tasks: list[Task]) -> None:
 
 
 def _take_back(driver: _Driver, task: Task, reference: Any) -> None:
-    """Record what failed in a task that ended; what its items' leases do not know of may still succeed."""
+    """Record what failed in a task that ended; items whose leases hold no failure may still succeed."""
     failed = failures_of_session(driver.leases, driver.session)
     _record(driver, {what: failure_with_code(reason, code) for what, reason, code in failed})
     try:
@@ -161,8 +161,7 @@ def _record(driver: _Driver, errors: Mapping[str, SegTransferError]) -> None:
 
 def _without_failed(driver: _Driver, task: Task) -> Task:
     """The task with the items that did not fail in this session."""
-
-    left = {label: place for label, place in task.leases.items() if not failures_of_item(place, driver.session)}
+    left = {label: path for label, path in task.leases.items() if not failures_of_item(path, driver.session)}
     return replace(task, leases=left)
 
 
@@ -235,16 +234,16 @@ def _connected() -> Iterator[Any]:
         raise ConfigError(
             "--engine ray: Ray is not installed; pip install 'seg_transfer[ray]', on all nodes of the cluster"
         ) from error
-    place = os.environ.get("RAY_ADDRESS", "this machine")
-    host, _, port = place.rpartition(":")
+    address = os.environ.get("RAY_ADDRESS", "this machine")
+    host, _, port = address.rpartition(":")
     try:
         if port.isdecimal() and "/" not in host:
-            # Ray itself goes on for minutes before it says that nobody answers.
+            # Ray itself waits for minutes before it reports that the address does not answer.
             socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
-            f"--engine ray: no cluster on {place} ({str(error).splitlines()[0]}); "
+            f"--engine ray: no cluster on {address} ({str(error).splitlines()[0]}); "
             "start one (ray start --head), or set RAY_ADDRESS=HOST:PORT"
         ) from error
     try:
@@ -254,7 +253,7 @@ def _connected() -> Iterator[Any]:
 
 
 def _mailbox(ray: Any) -> Any:
-    """A queue of lines beside this process: nothing but the death of this machine can take it away."""
+    """A queue of lines on this machine, which survives the loss of any other node."""
     from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

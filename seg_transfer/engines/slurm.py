@@ -15,7 +15,7 @@ from seg_transfer.errors import ConfigError, SegTransferError
 from seg_transfer.store.atomic import write_text
 from seg_transfer.training.launch import launch_command
 
-# Of each item: a task that has several needs the more.
+# Per item: a task with several items may restart more often.
 MAX_RESTARTS = 5
 # Slurm's own default of MaxArraySize, which is one more than the highest index of a task.
 MAX_ARRAY_SIZE = 1001
@@ -76,7 +76,7 @@ class Resources:
     Attributes:
         partition, time, memory_gb: None leaves the cluster's default.
         gpus: 0 for a cluster without.
-        cpus: Also decides the threads, and beside a GPU the processes that read training images.
+        cpus: Also sets the number of threads and, with a GPU, of processes that read training images.
         max_running: Tasks at a time; None for all that the cluster has room for.
         options: More options of sbatch, each like ``--account=x``; they win over all others.
     """
@@ -94,7 +94,7 @@ def array_script(job: Job, resources: Resources, most_tasks: int = MAX_ARRAY_SIZ
     """The batch script of a job: a task for every item, or for several items where that would be too many tasks.
 
     A task that is stopped before the time limit, or killed, puts itself into the queue again, at most `MAX_RESTARTS`
-    times; one whose exit code says that the study, data or checkpoints must be mended fails at once.
+    times; one whose exit code says that the study, data or checkpoints must be fixed fails at once.
 
     Raises:
         ConfigError: The stage has nothing to do in this study, or Slurm could not read a path or an option.
@@ -112,7 +112,7 @@ def array_script(job: Job, resources: Resources, most_tasks: int = MAX_ARRAY_SIZ
 
 
 def summary(job: Job, resources: Resources, most_tasks: int) -> str:
-    """How many items there are, in how many tasks, and how many of these run at a time, in words."""
+    """The numbers of items, of tasks, and of tasks that run at a time, as a phrase."""
     items = number_of_shards(job)
     tasks = min(items, most_tasks)
     several = f", up to {ceil(items / tasks)} in a task" if items > tasks else ""
@@ -125,7 +125,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def max_array_size() -> int:
-    """How many tasks an array may have on this cluster; Slurm's default where the cluster does not say."""
+    """How many tasks an array may have on this cluster; Slurm's default where the cluster does not tell."""
     try:
         shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, timeout=60).stdout
     except (OSError, subprocess.TimeoutExpired):

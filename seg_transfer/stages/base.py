@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from seg_transfer.stages.cost import Probe
 
 State = Literal["done", "missing", "stale"]
-# Asks whether the item that is worked on is still this process's; work that takes long asks before it writes.
+# Returns whether the item is still this process's: long work asks before it writes.
 Held = Callable[[], bool]
 # Which part of a stage this is, counted from 0, and of how many.
 Shard = tuple[int, int]

@@ -1,4 +1,4 @@
-"""What changed between the parts of a stored content key and those of the present one, in words."""
+"""What changed between the parts of a stored content key and those of the present one, as text."""
 
 from __future__ import annotations
 

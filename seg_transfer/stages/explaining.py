@@ -35,7 +35,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Explanation:
-    """The explanation of one pair that is worked on. ``held``: whether the pair is still this process's."""
+    """The explanation of one pair in progress. ``held``: whether the pair is still this process's."""
 
     context: ScoringContext
     item: Item
@@ -60,7 +60,7 @@ def explain_pair(context: ScoringContext, item: Item, held: Held, method: str) -
     """Write what is missing of a pair's explanation, with maps by `method`, "pca" or "umap".
 
     ``explanations/<source>/<target>/`` then holds `overlaps`, `classes` and `map` (see `store.explanations`), and
-    `map_fine_tuned` where the study keeps the weights of fine-tunings: of the first seed whose weights are there. Maps
+    `map_fine_tuned` where the study keeps the weights of fine-tunings: of the first seed whose weights exist. Maps
     show the same class-balanced pixels; the one after fine-tuning is aligned with the one before it.
     """
     began = time.monotonic()
@@ -115,7 +115,7 @@ def _explain_fine_tuned(work: _Explanation, map_key: Key) -> bool:
 
 
 def _kept_card(work: _Explanation) -> tuple[int, Path | None]:
-    """The first seed of the pair whose fine-tuned weights are there and are those of the study's settings."""
+    """The first seed of the pair whose fine-tuned weights exist and match the study's settings."""
     run, entry, target = work.context.run, work.entry, work.item.target
     for seed in run.study.fine_tuning.seeds if run.study.fine_tuning else ():
         card = run.fine_tuned_folder(entry.name, target, seed) / FILE_NAME

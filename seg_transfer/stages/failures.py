@@ -53,7 +53,7 @@ def raise_if_failed(failed: Mapping[str, str], codes: set[int]) -> None:
 
 
 def for_each(items: Iterable[Item], work: Callable[[Item], None], label: Callable[[Item], str]) -> None:
-    """Do the work for every item, whatever happens to the others.
+    """Do the work for every item, even when others fail.
 
     Raises:
         IncompleteError: At the end, when items failed. Each reason was logged once, in one line.
@@ -67,8 +67,8 @@ def for_each(items: Iterable[Item], work: Callable[[Item], None], label: Callabl
 def failures_of(work: Callable[[], None], label: str) -> dict[str, SegTransferError]:
     """Do the work for one item; returns what failed of it and why.
 
-    Whatever its network, metric or library raises is the item's own failure. Only an OSError, such as of a full disk,
-    is the machine's, and is raised: the same item may succeed later.
+    Any exception of its network, metric or library is the item's own failure. Only an OSError, such as of a full disk,
+    is a fault of the machine, and is raised: the same item may succeed later.
     """
     try:
         work()

@@ -1,4 +1,4 @@
-"""Checks of a stage's files in a run folder; each problem is one line that says what to do."""
+"""Checks of a stage's files in a run folder; each problem is one line that states what to do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _AGAIN = "delete it and run the same command again"
 
 
 def table_problems(file: Path, schema: pa.Schema, problems: Callable[[pa.Table], Iterable[str]]) -> Iterator[str]:
-    """What is wrong with a Parquet file: that it cannot be read, or what `problems` says of its table."""
+    """What is wrong with a Parquet file: that it cannot be read, or what `problems` finds in its table."""
     try:
         table = read_table(file, schema)
     except ResultsError as error:

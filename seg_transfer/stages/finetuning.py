@@ -62,7 +62,7 @@ def finetune(run: Run, item: Item, held: Held, n_workers: int) -> None:
     if not (is_main_process() and held()):
         return
     seconds = time.monotonic() - began
-    if fine_tuning_of(run).keep_weights:  # before the performance, which says that this fine-tuning is finished
+    if fine_tuning_of(run).keep_weights:  # before the performance, which marks this fine-tuning as finished
         keep_network(
             run.fine_tuned_folder(item.source, item.target, item.seed),
             network,

@@ -30,7 +30,7 @@ class PlanItem:
 
 
 def absent_datasets(run: Run) -> dict[str, str]:
-    """What of each dataset of the study is missing below the data root, and how to get it; none that looks complete."""
+    """Incomplete datasets of the study -> what is missing below the data root, and how to get it."""
     reasons = {name: why_absent(manifest, run.data_root) for name, manifest in sorted(run.manifests.items())}
     return {name: reason for name, reason in reasons.items() if reason}
 

@@ -69,7 +69,7 @@ def _class_counts(run: Run, target: str, records: Sequence[Record]) -> npt.NDArr
         return np.ones(len(manifest.classes), np.int64)
     if balance == "image":
         return None
-    # Frequencies are those of the label maps as they are, whatever grid the pixels are drawn from.
+    # Frequencies are those of the full label maps, for any grid that pixels are drawn from.
     return class_counts((labels for _, labels in _label_maps(manifest, records, "full")), len(manifest.classes))
 
 

@@ -70,7 +70,7 @@ def _store(
     observations: Observations,
     seconds: float,
 ) -> None:
-    """Write the new scores of a pair beside those that are valid."""
+    """Write the new scores of a pair next to those that are valid."""
     run, target = context.run, item.target
     entry = run.study.source(item.source)
     key = context.observations_key(entry, context.target(target))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """``workers``: processes that read training images beside the training."""
+    """``workers``: extra processes that read training images."""
 
     workers: int = 0
 

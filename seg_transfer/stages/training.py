@@ -36,7 +36,7 @@ _logger = logging.getLogger(__name__)
 
 
 def load_common_initialization(run: Run, network: nn.Module) -> str:
-    """Put the study's ImageNet weights into a backbone, where it names some; says what the network starts from."""
+    """Load the study's ImageNet weights, where it names some, into a backbone; returns what the network starts from."""
     checkpoint = init_checkpoint_of(run)
     if checkpoint is None:
         return "random"
@@ -103,7 +103,7 @@ def keep_network(
     seconds: float,
     key: Key,
 ) -> None:
-    """Write the weights of a trained network, and beside them the card that says what it is."""
+    """Write the weights of a trained network, and the card that describes it."""
     # The old card must not describe the new weights, not even for a moment.
     (folder / FILE_NAME).unlink(missing_ok=True)
     save_weights(network.state_dict(), folder / _WEIGHTS)

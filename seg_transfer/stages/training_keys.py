@@ -24,7 +24,7 @@ def keys_by_arithmetic(schedule: Schedule, parts: Mapping[str, object], eval_key
 
 
 def is_valid(stored_key: str, keys: TrainingKeys) -> bool:
-    """Whether a training with this key is one of those that the settings ask for, on whatever machine it was done."""
+    """Whether a training with this key is one of those that the settings ask for, on any kind of machine."""
     return any(stored_key == key for _, key in keys.values())
 
 

@@ -98,7 +98,7 @@ class Run:
         }
 
     def origin(self, kind: str, target: str, source_key: str) -> dict[str, str]:
-        """What a file of "scores" or "performance" says of its settings and of the weights it comes from."""
+        """The metadata of a file of "scores" or "performance" about its settings and the weights it comes from."""
         return {"settings_key": settings_key(kind, self.resolved, target), "source_key": source_key}
 
     @cached_property
@@ -148,14 +148,14 @@ def open_run(study_file: Path, data_root: Path, folder: Path | None = None) -> R
 
 
 def training_of(run: Run) -> Training:
-    """How the study trains sources; raises ConfigError when it does not say."""
+    """How the study trains sources; raises ConfigError when it does not state this."""
     if run.study.source_training is None:
         raise ConfigError(f"study {run.study.name}: field source_training is missing; name a schedule")
     return run.study.source_training
 
 
 def fine_tuning_of(run: Run) -> FineTuning:
-    """How the study fine-tunes; raises ConfigError when it does not say."""
+    """How the study fine-tunes; raises ConfigError when it does not state this."""
     if run.study.fine_tuning is None:
         raise ConfigError(f"study {run.study.name}: field fine_tuning is missing; name a schedule")
     return run.study.fine_tuning

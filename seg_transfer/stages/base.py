@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from seg_transfer import stages
 from seg_transfer.errors import CheckpointError, ConfigError
-from seg_transfer.stages import COMMANDS
 from seg_transfer.study.run import CachedRun, Run, select_names, snapshot
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Stage(ABC):
     @property
     def command(self) -> str:
         """Of the command line, such as "score-pairs"."""
-        return COMMANDS[self.name][0]
+        return stages.COMMANDS[self.name][0]
 
     @abstractmethod
     def items(self, run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Item]:

@@ -2,12 +2,26 @@
 
 from collections import Counter
 from collections.abc import Hashable, Iterable
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, Strict, model_serializer
+import regex
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    Strict,
+    model_serializer,
+)
 
 IGNORE = 255
 """Class index of a pixel that is never sampled and never evaluated."""
+_MAX_EXPRESSION_LENGTH = 1000
+# Each further one multiplies the number of folders that are searched.
+_MAX_RECURSIONS = 3
 
 Integer = Annotated[int, Strict()]
 Positive = Annotated[Integer, Field(ge=1)]
@@ -31,3 +45,61 @@ class Block(BaseModel):
     @model_serializer(mode="wrap")
     def _without_empty_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in dump(self).items() if value or name not in self.optional}
+
+
+def stays_inside(path: str) -> bool:
+    """Whether a path is relative, written with '/', and free of '..'.
+
+    Example:
+        >>> stays_inside("train/images/*.jpg"), stays_inside("../other"), stays_inside("/etc/hosts")
+        (True, False, False)
+    """
+    windows = PureWindowsPath(path)
+    return not (windows.drive or windows.root or "\\" in path or "\0" in path or ".." in PurePosixPath(path).parts)
+
+
+def _inside_root(path: str) -> str:
+    if not stays_inside(path):
+        raise ValueError("a path must be relative, with '/' between folders, and stay inside its root (no '..')")
+    return path
+
+
+def _is_glob(pattern: str) -> str:
+    parts = PurePosixPath(pattern).parts
+    if not parts or any("**" in part and part != "**" for part in parts):
+        raise ValueError("a pattern needs a file name, and '**' must stand alone between two '/'")
+    if parts.count("**") > _MAX_RECURSIONS:
+        raise ValueError(f"'**' is there {parts.count('**')} times, {_MAX_RECURSIONS} at most; one finds any depth")
+    return pattern
+
+
+def _is_expression(expression: str) -> str:
+    if len(expression) > _MAX_EXPRESSION_LENGTH:
+        raise ValueError(f"has {len(expression)} characters, {_MAX_EXPRESSION_LENGTH} at most; shorten it")
+    try:
+        groups = regex.compile(expression).groups
+    except (regex.error, RecursionError) as error:
+        raise ValueError(f"not a regular expression ({error}); correct it") from error
+    if groups == 0:
+        raise ValueError("the key that joins image and label is made of the groups; put it in parentheses")
+    return expression
+
+
+def _is_one_line(text: str) -> str:
+    if len(text.splitlines()) != 1:
+        raise ValueError("must be one line; join the lines (in YAML: '>-' before the text)")
+    return text
+
+
+def _one_or_many(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+InsidePath = Annotated[str, AfterValidator(_inside_root)]
+Globs = Annotated[tuple[Annotated[InsidePath, AfterValidator(_is_glob)], ...], BeforeValidator(_one_or_many)]
+Files = Annotated[tuple[InsidePath, ...], BeforeValidator(_one_or_many)]
+Line = Annotated[str, AfterValidator(_is_one_line)]
+Expression = Annotated[str, AfterValidator(_is_expression)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+Deviation = Annotated[Number, Field(gt=0, le=1)]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from reprlib import Repr
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -10,7 +10,6 @@ import regex
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     Field,
     Strict,
     ValidationError,
@@ -19,58 +18,30 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from seg_transfer.data.encodings import Labels
-from seg_transfer.data.fields import Block, Integer, Positive, Text, refuse_duplicates
+from seg_transfer.data.fields import (
+    Block,
+    Deviation,
+    Expression,
+    Files,
+    Fraction,
+    Globs,
+    InsidePath,
+    Integer,
+    Line,
+    Positive,
+    Text,
+    refuse_duplicates,
+)
 from seg_transfer.data.plain import read_yaml
 from seg_transfer.errors import ConfigError
 from seg_transfer.resources import find
 
 MAX_CLASSES = 255
-_MAX_EXPRESSION_LENGTH = 1000
-# Each further one multiplies the number of folders that are searched.
-_MAX_RECURSIONS = 3
 SCRATCH = "scratch"
 """Reserved source name of the control: fine-tuning from the common initialization, without a source."""
 
 SplitName = Literal["train", "eval", "source_train"]
 Model = TypeVar("Model", bound=BaseModel)
-
-
-def stays_inside(path: str) -> bool:
-    """Whether a path is relative, written with '/', and free of '..'.
-
-    Example:
-        >>> stays_inside("train/images/*.jpg"), stays_inside("../other"), stays_inside("/etc/hosts")
-        (True, False, False)
-    """
-    windows = PureWindowsPath(path)
-    return not (windows.drive or windows.root or "\\" in path or "\0" in path or ".." in PurePosixPath(path).parts)
-
-
-def _inside_root(path: str) -> str:
-    if not stays_inside(path):
-        raise ValueError("a path must be relative, with '/' between folders, and stay inside its root (no '..')")
-    return path
-
-
-def _is_glob(pattern: str) -> str:
-    parts = PurePosixPath(pattern).parts
-    if not parts or any("**" in part and part != "**" for part in parts):
-        raise ValueError("a pattern needs a file name, and '**' must stand alone between two '/'")
-    if parts.count("**") > _MAX_RECURSIONS:
-        raise ValueError(f"'**' is there {parts.count('**')} times, {_MAX_RECURSIONS} at most; one finds any depth")
-    return pattern
-
-
-def _is_expression(expression: str) -> str:
-    if len(expression) > _MAX_EXPRESSION_LENGTH:
-        raise ValueError(f"has {len(expression)} characters, {_MAX_EXPRESSION_LENGTH} at most; shorten it")
-    try:
-        groups = regex.compile(expression).groups
-    except (regex.error, RecursionError) as error:
-        raise ValueError(f"not a regular expression ({error}); correct it") from error
-    if groups == 0:
-        raise ValueError("the key that joins image and label is made of the groups; put it in parentheses")
-    return expression
 
 
 def _is_name(name: str) -> str:
@@ -79,26 +50,6 @@ def _is_name(name: str) -> str:
     if name == SCRATCH:
         raise ValueError("the name is reserved for training without a source; choose another")
     return name
-
-
-def _is_one_line(text: str) -> str:
-    if len(text.splitlines()) != 1:
-        raise ValueError("must be one line; join the lines (in YAML: '>-' before the text)")
-    return text
-
-
-def _one_or_many(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
-Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
-InsidePath = Annotated[str, AfterValidator(_inside_root)]
-Globs = Annotated[tuple[Annotated[InsidePath, AfterValidator(_is_glob)], ...], BeforeValidator(_one_or_many)]
-Files = Annotated[tuple[InsidePath, ...], BeforeValidator(_one_or_many)]
-Line = Annotated[str, AfterValidator(_is_one_line)]
-Expression = Annotated[str, AfterValidator(_is_expression)]
-Fraction = Annotated[Number, Field(ge=0, le=1)]
-Deviation = Annotated[Number, Field(gt=0, le=1)]
 
 
 class Split(Block):

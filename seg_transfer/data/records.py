@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import regex
 
-from seg_transfer.data.manifest import DatasetManifest, Pairing, Split, SplitName, stays_inside
+from seg_transfer.data.fields import stays_inside
+from seg_transfer.data.manifest import DatasetManifest, Pairing, Split, SplitName
 from seg_transfer.errors import ConfigError, DataError
 
 Key = tuple[str | None, ...]

@@ -1,7 +1,7 @@
 """How well a transferability metric ranks: its scores compared with actual performance, group by group.
 
 A group of the fixed-target scenario is one target with its sources; a group of the fixed-source scenario is one source
-with its targets. Every function takes `pairs`, one row per pair:
+with its targets. Functions of several targets take `pairs`, one row per pair:
 
 * ``source``, ``target``: names; rows whose source is `scratch` are a control of fine-tuning and are never ranked
 * ``miou``: actual performance, a fraction in [0, 1]; of image classification, the accuracy
@@ -14,6 +14,8 @@ in each group: always without ``metrics=``, and with it where it is named.
 
 A pair that is not fine-tuned yet has no miou: drop its row first, nothing here guesses it. Functions raise ResultsError
 on a missing or unknown column, a pair given twice, source == target, or a value that is not a finite number.
+
+The sources of a single target are ranked by `ranking_of`, which needs scores alone and returns a `Ranking`.
 """
 
 from seg_transfer.evaluation._compare import compare_metrics

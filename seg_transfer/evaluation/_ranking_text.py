@@ -144,8 +144,8 @@ def _images_needed(ranking: Ranking) -> str:
     if needed.max() <= ranking.n_images:  # mean ranks, which move in steps, can be tied beyond their standard errors
         return ""
     if needed.max() > 100 * ranking.n_images:
-        return " No practical number of labeled images would separate them: use either."
-    return f" About {math.ceil(needed.max())} images would separate them."
+        return " No practical number of labeled images would distinguish them: use either."
+    return f" About {math.ceil(needed.max())} images would distinguish them."
 
 
 def _cost(ranking: Ranking) -> str:

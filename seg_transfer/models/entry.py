@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from seg_transfer.data.manifest import Number
+from seg_transfer.data.fields import Number
 from seg_transfer.errors import ConfigError
 from seg_transfer.store.content_key import Key
 

@@ -56,7 +56,7 @@ def test_sentences_give_advice_certainty_cost_and_skipped_sources():
 def test_a_tie_states_the_number_of_images_that_would_resolve_it():
     lines = ranking_sentences(by_gbc(a=row(-3.0), b=row(-3.5, groups=(-1.0, 1.0, -0.5, 0.5))))
     # The difference has a standard error of 1: 40 * (1.96 / 0.5) ** 2
-    assert lines[1].endswith("; tied with it: b. About 615 images would separate them.")
+    assert lines[1].endswith("; tied with it: b. About 615 images would distinguish them.")
     hopeless = ranking_sentences(by_gbc(a=row(-3.0), b=row(-3.01, groups=(-1.0, 1.0, -0.5, 0.5))))
     assert "use either" in hopeless[1]
 

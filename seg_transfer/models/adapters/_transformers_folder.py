@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seg_transfer.data.manifest import stays_inside
+from seg_transfer.data.fields import stays_inside
 from seg_transfer.data.plain import read_json
 from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.models.entry import RGB

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from seg_transfer.console import plain_console
+from seg_transfer.errors import SegTransferError
 
 if TYPE_CHECKING:
     from seg_transfer.engines.job import Job
+    from seg_transfer.stages.base import Item
 
 
 def show_explanations(job: Job, as_json: bool) -> None:
@@ -18,10 +20,16 @@ def show_explanations(job: Job, as_json: bool) -> None:
     from seg_transfer.reports.explanations import explanation_dict, explanation_tables, read_explained
     from seg_transfer.reports.tables import render
 
-    missing = job.stage.missing(job.run, job.items)
-    pairs = [(item.source, item.target) for item in job.items if item not in missing]
+    pairs = [(item.source, item.target) for item in job.items if _is_finished(job, item)]
     found = read_explained(job.run.folder, pairs)
     if as_json:
         typer.echo(json.dumps(explanation_dict(found), indent=1))
         return
     render(explanation_tables(found), plain_console())
+
+
+def _is_finished(job: Job, item: Item) -> bool:
+    try:
+        return not job.stage.missing(job.run, [item])
+    except SegTransferError:  # its failure was logged
+        return False

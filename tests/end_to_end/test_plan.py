@@ -26,7 +26,7 @@ from key_changes import (
     told,
 )
 
-from seg_transfer.stages import plan
+from seg_transfer.stages.changes import EARLIER_VERSION
 from seg_transfer.store.atomic import temporary_path
 from seg_transfer.store.key_parts import KEY_PARTS, parts_in
 from seg_transfer.store.source_card import FILE_NAME
@@ -112,7 +112,7 @@ def test_values_are_told_as_they_were_and_are(copy, invoke, monkeypatch):
 def test_the_control_tells_of_its_network_and_its_weights(copy, invoke, monkeypatch):
     control = ("finetune", "scratch -> dusk_street, seed 0")
     image_weights(copy, monkeypatch)
-    assert planned(copy, invoke)[control]["reasons"] == ["initialisation"]
+    assert planned(copy, invoke)[control]["reasons"] == ["initialization"]
     study_config("backbone")(copy, monkeypatch)
     assert planned(copy, invoke)[control]["reasons"][0] == "model.backbone"
 
@@ -176,7 +176,7 @@ def test_without_parts_a_result_is_done_or_of_an_earlier_version(copy, invoke, m
     setting(normalisation="target")(copy, monkeypatch)
     items = planned(copy, invoke)
     for key in (("score", WEB), ("finetune", TRIAL)):
-        assert (items[key]["state"], items[key]["reasons"]) == ("stale", [plan.EARLIER_VERSION])
+        assert (items[key]["state"], items[key]["reasons"]) == ("stale", [EARLIER_VERSION])
 
 
 def test_a_plan_writes_nothing_but_hashes(copy, invoke):

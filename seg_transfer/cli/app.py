@@ -68,11 +68,13 @@ def application(*commands: str) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback(invoke_without_command=True)(_version)
-    for name, command in _COMMANDS.items():
+    for name, command in _FIRST_COMMANDS.items():
         app.command(name, epilog=_example(name))(command)
     for stage, (name, summary) in COMMANDS.items():
         complete = name in commands or not commands or "_SEG_TRANSFER_COMPLETE" in os.environ
         app.command(name, help=summary, epilog=_example(name))(_stage_command(stage) if complete else _listed)
+    for name, command in _LAST_COMMANDS.items():
+        app.command(name, epilog=_example(name))(command)
     return app
 
 
@@ -93,10 +95,9 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": demo,
-    "rank": rank,
-    "audit": audit,
+# In the order in which ``--help`` lists them, around the stages'.
+_FIRST_COMMANDS: dict[str, Callable[..., None]] = {"demo": demo, "rank": rank, "audit": audit}
+_LAST_COMMANDS: dict[str, Callable[..., None]] = {
     "submit": submit,
     "plan": plan,
     "evaluate": evaluate,

@@ -100,7 +100,7 @@ def draw_pixel_sample(
         >>> sample.image_index.tolist(), sample.rows.tolist(), sample.columns.tolist(), sample.labels.tolist()
         ([0, 0, 0, 1], [0, 1, 1, 0], [0, 0, 1, 0], [0, 1, 1, 2])
     """
-    ids, sizes, index, flat, values = [], [], [], [], []
+    ids, sizes, positions, values = [], [], [], []
     for number, (image_id, labels) in enumerate(label_maps):
         pixels = sample_pixels(
             labels,
@@ -113,14 +113,12 @@ def draw_pixel_sample(
         )
         ids.append(image_id)
         sizes.append(labels.shape)
-        index.append(np.full(len(pixels), number, dtype=np.int32))
-        flat.append(np.stack(np.divmod(pixels, labels.shape[1])).astype(np.int32))
+        positions.append(np.stack((np.full(len(pixels), number), *np.divmod(pixels, labels.shape[1]))).astype(np.int32))
         values.append(labels.reshape(-1)[pixels])
     if not ids:
         raise ObservationsError(f"dataset {dataset!r} has no label map to sample; list at least one image")
-    rows, columns = np.concatenate(flat, axis=1)
-    image_sizes = np.array(sizes, dtype=np.int32)
-    return PixelSample(tuple(ids), image_sizes, np.concatenate(index), rows, columns, np.concatenate(values))
+    index, rows, columns = np.concatenate(positions, axis=1)
+    return PixelSample(tuple(ids), np.array(sizes, dtype=np.int32), index, rows, columns, np.concatenate(values))
 
 
 def class_counts(label_maps: Iterable[LabelMap], n_classes: int, ignore_value: int = 255) -> IntArray:

@@ -12,9 +12,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from seg_transfer.metrics import METRICS
-from seg_transfer.models.entry import MMSEGMENTATION
-from seg_transfer.models.libraries import library_versions
-from seg_transfer.stages import score
+from seg_transfer.models.libraries import MMSEGMENTATION, library_versions
+from seg_transfer.stages import score_keys
 from seg_transfer.store import content_key
 from seg_transfer.store.source_card import FILE_NAME
 from seg_transfer.training.schedule import Schedule
@@ -94,7 +93,7 @@ def version(_: Any, patch: pytest.MonkeyPatch) -> None:
 def metric_setting(metric: str, name: str) -> Change:
     def change(_: Any, patch: pytest.MonkeyPatch) -> None:
         changed = replace(METRICS[metric], settings={**METRICS[metric].settings, name: "another"})
-        patch.setattr(score, "METRICS", {**METRICS, metric: changed})
+        patch.setattr(score_keys, "METRICS", {**METRICS, metric: changed})
 
     return change
 
@@ -102,20 +101,20 @@ def metric_setting(metric: str, name: str) -> Change:
 def metric_version(metric: str) -> Change:
     def change(_: Any, patch: pytest.MonkeyPatch) -> None:
         changed = replace(METRICS[metric], version=METRICS[metric].version + 1)
-        patch.setattr(score, "METRICS", {**METRICS, metric: changed})
+        patch.setattr(score_keys, "METRICS", {**METRICS, metric: changed})
 
     return change
 
 
 def library(name: str) -> Change:
     def change(_: Any, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(score, "library_versions", lambda libraries: {**library_versions(libraries), name: "0.1"})
+        patch.setattr(score_keys, "library_versions", lambda libraries: {**library_versions(libraries), name: "0.1"})
 
     return change
 
 
 def feature_arithmetic(_: Any, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(score, "FEATURES_ARITHMETIC", "float64")
+    patch.setattr(score_keys, "FEATURES_ARITHMETIC", "float64")
 
 
 def float32_only(_: Any, patch: pytest.MonkeyPatch) -> None:
@@ -156,7 +155,7 @@ def own_weights(bench: Any, _: Any) -> None:
 
 
 def planted_number(bench: Any, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(score, "SOURCE_OBSERVATIONS", 7)
+    patch.setattr(score_keys, "SOURCE_OBSERVATIONS", 7)
 
 
 SCHEDULE = {

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from seg_transfer.errors import CheckpointError
-from seg_transfer.models.entry import Library, SourceEntry
+from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.files import sha256_of_weights
+from seg_transfer.models.libraries import Library
 from seg_transfer.store.content_key import Key, content_key
 
 FILE = "palette.json"

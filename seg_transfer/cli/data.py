@@ -20,16 +20,16 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Make a small world with a known answer, and run a whole study on it: train, score, fine-tune, evaluate."""
-    from seg_transfer.cli.app import application
+    from seg_transfer.cli.results import evaluate
+    from seg_transfer.cli.stages import stage_command
     from seg_transfer.demo.study import write_demo
+    from seg_transfer.stages import STAGES
 
-    app = application()
     study, world = write_demo(folder)
-    common = [str(study), "--data-root", str(world), "--run-folder", str(folder / "run")]
-    for stage in ("train-sources", "score-pairs", "finetune-pairs"):
-        _logger.info("$ seg-transfer %s", " ".join([stage, *common]))
-        app([stage, *common, "--threads", str(threads)], standalone_mode=False)
-    app(["evaluate", str(folder / "run")], standalone_mode=False)
+    for stage in (STAGES[name] for name in ("train", "score", "finetune")):
+        _logger.info("$ seg-transfer %s %s --data-root %s --run-folder %s", stage.command, study, world, folder / "run")
+        stage_command(stage)(study=study, data_root=world, run_folder=folder / "run", threads=threads)
+    evaluate(folder / "run")
     typer.echo(f"Everything is in {folder}; run any of the commands above again: what is finished is not repeated.")
 
 

@@ -32,10 +32,12 @@ Show = Callable[[Job, bool], None]
 def stage_command(stage: Stage, show: Show | None = None) -> Callable[..., None]:
     """The command of a stage. With `show` it prints results in the end, of the items that did not fail."""
 
-    def command(**values: Any) -> None:
-        _run(stage, show, values)
-
     parameters = _parameters(stage, prints=show is not None)
+    defaults = {one.name: one.default for one in parameters}
+
+    def command(**values: Any) -> None:
+        _run(stage, show, defaults | values)
+
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in parameters}
     return command

@@ -1,4 +1,8 @@
-"""Two metrics on the same groups: which is better, and how certain that is."""
+"""Two metrics on the same groups: which is better, and how certain that is.
+
+The bootstrap draws of groups are those that `evaluate` makes with the same seed, equal for both metrics and for all
+rows. The interval of a difference is therefore paired, and narrower than the intervals of the two means suggest.
+"""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -40,29 +44,21 @@ def compare_metrics(
         seed: Of the draws.
 
     Returns:
-        ``first`` stands before ``second`` in the order of the metrics, controls last; exchange wins and losses, and the
-        signs, for the other order. Columns:
+        ``first`` stands before ``second`` in the order of the metrics, controls last. Columns:
 
         * first, second, measure
         * n_groups: groups in which the measure of both is defined; only these count below
         * wins, ties, losses: groups in which the first is better, as good (within 1e-12), worse
         * mean_difference: mean over groups of the measure of the first minus that of the second
-        * difference_low, difference_high: its 95 % percentile-bootstrap interval over groups, from the draws of groups
-          that `evaluate` makes with the same seed, equal for both metrics and all rows: a paired interval, narrower
-          than the intervals of the two means suggest; NaN with one group
-        * share_first_better: share in [0, 1] of the draws in which the first has the higher mean, an equal one counts
-          half
+        * difference_low, difference_high: its paired 95 % percentile-bootstrap interval over groups; NaN with one group
+        * share_first_better: share in [0, 1] of the draws in which the first has the higher mean; equal means count 1/2
 
     Raises:
         ResultsError: As in `evaluate`, or the measure is unknown.
 
     Example:
-        >>> pairs = pd.DataFrame({
-        ...     "source": ["a", "b", "c"],
-        ...     "target": ["t", "t", "t"],
-        ...     "miou": [0.6, 0.4, 0.5],
-        ...     "gbc": [-1.0, -3.0, -2.0],
-        ... })
+        >>> values = {"miou": [0.6, 0.4, 0.5], "gbc": [-1.0, -3.0, -2.0]}
+        >>> pairs = pd.DataFrame({"source": ["a", "b", "c"], "target": ["t", "t", "t"], **values})
         >>> table = compare_metrics(pairs, scenario="fixed_target", measure="rel_at_1")
         >>> table.loc[[1], ["first", "second", "wins", "mean_difference"]].round(4).to_numpy().tolist()
         [['gbc', 'random', 1, 0.1667]]

@@ -1,4 +1,15 @@
-"""Whether the verdict on metrics holds when the set-up of the experiment varies."""
+"""Whether the verdict on metrics holds when the set-up of the experiment varies.
+
+Agostinelli et al., "How stable are Transferability Metrics evaluations?", ECCV 2022, section 4; here with fixed targets
+or with fixed sources. A set-up has three components: a group (one target), a pool of items (a subset of the sources;
+the target's own dataset drops out of it) and an evaluation measure. Its outcome is the ranking of the metrics by that
+measure. The stability to one component follows the authors' released code: the Kendall tau-b of the outcomes of two
+set-ups that differ in this component alone, averaged over all such two set-ups with the others fixed, and then over
+what the others can be. It lies in [-1, 1]: 1 where the verdict is always the same, 0 where rankings are as at random.
+Set-ups without an outcome (constant scores, fewer than two items, all metrics equal) do not count, and controls take no
+part. Where scores tie for the highest, Rel@1 is the mean over the tied ones, as everywhere here; the release takes the
+first.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -14,9 +25,13 @@ from seg_transfer.evaluation._compare import signs
 from seg_transfer.evaluation._measures import Array, measures
 from seg_transfer.evaluation._pairs import axes_of, validate_pairs, with_rank_mean
 
-# The evaluation measures of the authors' release, in its order, and three more.
 RELEASED_MEASURES = ("tau_w", "kendall", "pearson", "rel_at_1")
+"""The evaluation measures of the authors' release, in its order."""
+
 STABILITY_MEASURES = (*RELEASED_MEASURES, "top1", "spearman", "rel_at_3")
+"""Those of the release and three more. ``spearman`` is the correlation of ranks; ``rel_at_3`` the best performance of
+the three highest-scored items (all that tie for the third place count) over the best one; `measures` has the others."""
+
 ALL = ""
 
 _VARIED = ("group", "items", "measure")
@@ -34,68 +49,52 @@ def setup_stability(
 ) -> pd.DataFrame:
     """Stability of the ranking of metrics over experimental set-ups.
 
-    Agostinelli et al., "How stable are Transferability Metrics evaluations?", ECCV 2022, section 4; here with fixed
-    targets or with fixed sources.
-
-    A set-up is a group (one target), a pool of items (a subset of the sources; the target's own dataset drops out of
-    it) and one of seven evaluation measures. Its outcome is the ranking of the metrics by that measure. The stability
-    to one of these three components follows the authors' released code: the Kendall tau-b of the outcomes of two
-    set-ups that differ in this component alone, averaged over all such two set-ups with the others fixed, and then over
-    what the others can be; set-ups without an outcome (constant scores, fewer than two items, all metrics equal) do not
-    count. It lies in [-1, 1]: 1 where the verdict is always the same, 0 where rankings are as at random. Controls take
-    no part. Where scores tie for the highest, Rel@1 is the mean over the tied ones, as everywhere here; the release
-    takes the first.
+    A set-up is a group (one target), a pool of items (a subset of the sources) and an evaluation measure; its outcome
+    is the ranking of the metrics. The stability to one of the three is the mean Kendall tau-b, in [-1, 1], of the
+    outcomes of set-ups that differ in it alone (Agostinelli et al., ECCV 2022, section 4).
 
     Args:
         pairs: One row per pair: source, target, miou, optionally n_target_classes, and a column per metric.
         scenario: Its groups, and the items that pools consist of.
         metrics: As in `evaluate`.
-        subset_sizes: Numbers of items in a pool, each in 2 .. all items. The release has 90 %, 15 of 17.
+        subset_sizes: Numbers of items in a pool, each in 2 .. all items; the authors' release has 90 %, 15 of 17.
         n_subsets: Pools of each size, drawn without repetition; where no more than these exist, all of them.
-        names: Evaluation measures: those of `measures`; ``spearman``, the correlation of ranks; ``rel_at_3``, the best
-            performance of the three highest-scored items (all that tie for the third place count) over the best one.
-            The authors' release has the first four, `RELEASED_MEASURES`: tau_w, Kendall tau, Pearson, Rel@1.
+        names: Evaluation measures, of `STABILITY_MEASURES`.
         seed: Of the draw of pools.
 
     Returns:
-        For every size one row over all metrics, whose ``first`` and ``second`` are "", then one row per unordered pair
-        of metrics. Columns:
+        For every size one row over all metrics, whose first and second are "", then one per unordered pair. Columns:
 
         * subset_size, n_subsets, first, second
-        * stability_group, stability_items, stability_measure: the stability to each component; in the row of a pair of
-          metrics that of their order alone: the share of two set-ups that agree minus that of those that do not
+        * stability_group, stability_items, stability_measure: of a pair of metrics that of their order alone, the share
+          of two set-ups that agree minus that of those that do not
         * n_setups: set-ups with an outcome for both metrics (for all metrics)
-        * first_better, equal, second_better: shares of these set-ups in [0, 1] (the winning set-ups of each metric);
-          NaN in the row over all
+        * first_better, equal, second_better: shares of these set-ups in [0, 1]; NaN in the row over all
 
     Raises:
         ResultsError: As in `evaluate`, or fewer than two metrics, or a size or number of subsets outside its range.
 
     Example:
-        >>> scores = {"gbc": [-1.0, -3.0, -2.0], "leep": [-3.0, -1.0, -2.0]}
-        >>> miou = [0.6, 0.4, 0.5]
-        >>> pairs = pd.DataFrame({"source": ["a", "b", "c"], "target": ["t", "t", "t"], "miou": miou, **scores})
+        >>> values = {"miou": [0.6, 0.4, 0.5], "gbc": [-1.0, -3.0, -2.0], "leep": [-3.0, -1.0, -2.0]}
+        >>> pairs = pd.DataFrame({"source": ["a", "b", "c"], "target": ["t", "t", "t"], **values})
         >>> table = setup_stability(pairs, subset_sizes=[2])
         >>> table[["first", "second", "n_setups", "first_better"]].round(3).to_numpy().tolist()[1]
         ['gbc', 'leep', 21, 0.857]
     """
     frame, metrics = validate_pairs(pairs, metrics)
-    group, item = axes_of(scenario)
+    items = sorted(frame[axes_of(scenario)[1]].unique())
+    _check_choice(metrics, names)
+    pools = [_pools(items, size, n_subsets, seed) for size in subset_sizes]
+    return pd.DataFrame([row for one in pools for row in _rows_of_size(frame, scenario, one, metrics, names)])
+
+
+def _check_choice(metrics: Sequence[str], names: Sequence[str]) -> None:
     if unknown := [name for name in names if name not in STABILITY_MEASURES]:
         raise ResultsError(
             f"evaluation measure {unknown[0]!r} is unknown; choose among {', '.join(STABILITY_MEASURES)}"
         )
     if len(metrics) < 2:
         raise ResultsError(f"pairs: {len(metrics)} metric(s) to judge; a ranking of metrics needs two or more")
-    items = sorted(frame[item].unique())
-    rows: list[dict[str, Any]] = []
-    for size in subset_sizes:
-        pools = _pools(items, size, n_subsets, seed)
-        parts = [frame[frame[item].isin(pool)].reset_index(drop=True) for pool in pools]
-        outcomes = _outcomes(parts, scenario, sorted(frame[group].unique()), metrics, names)
-        head = {"subset_size": size, "n_subsets": len(pools)}
-        rows += [head | row for row in _rows(outcomes, metrics)]
-    return pd.DataFrame(rows)
 
 
 def _pools(items: Sequence[str], size: int, n_subsets: int, seed: int) -> list[tuple[str, ...]]:
@@ -113,6 +112,21 @@ def _pools(items: Sequence[str], size: int, n_subsets: int, seed: int) -> list[t
         places = np.sort(rng.choice(len(items), size, replace=False))
         found[tuple(items[place] for place in places)] = None
     return list(found)
+
+
+def _rows_of_size(
+    frame: pd.DataFrame,
+    scenario: str,
+    pools: Sequence[tuple[str, ...]],
+    metrics: Sequence[str],
+    names: Sequence[str],
+) -> Iterator[dict[str, Any]]:
+    """The rows of the result for pools of one size."""
+    group, item = axes_of(scenario)
+    parts = [frame[frame[item].isin(pool)].reset_index(drop=True) for pool in pools]
+    outcomes = _outcomes(parts, scenario, sorted(frame[group].unique()), metrics, names)
+    for row in _rows(outcomes, metrics):
+        yield {"subset_size": len(pools[0]), "n_subsets": len(pools), **row}
 
 
 def _outcomes(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seg_transfer.features.images import ImageBatch
-from seg_transfer.models.entry import RGB
+from seg_transfer.models.configs import RGB
 from seg_transfer.models.source_model import SourceModel
 from seg_transfer.observations import Observations, PixelSample
 

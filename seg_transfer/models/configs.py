@@ -21,6 +21,7 @@ from seg_transfer.store.memo import is_settled, load_cached, name_of, save_cache
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 
 ModelConfig = dict[str, Any]
+RGB = tuple[float, float, float]
 
 _HEADS = ("decode_head", "auxiliary_head")
 # Functions that a config may call and still be the same every time its files are read.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import (
     BaseModel,
@@ -17,6 +17,8 @@ from pydantic import (
 
 from seg_transfer.data.fields import Number
 from seg_transfer.errors import ConfigError
+from seg_transfer.models.configs import RGB
+from seg_transfer.models.libraries import MMSEGMENTATION, Library
 from seg_transfer.store.content_key import Key
 
 if TYPE_CHECKING:
@@ -24,19 +26,8 @@ if TYPE_CHECKING:
     from seg_transfer.models.source_model import SourceModel
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-RGB = tuple[float, float, float]
 StrictRGB = tuple[Number, Number, Number]
 """Three numbers of a study or bank: finite, and no text that looks like a number."""
-
-
-class Library(NamedTuple):
-    """A library whose version belongs to the key of features: its `distribution`, and the `package` one imports."""
-
-    distribution: str
-    package: str
-
-
-MMSEGMENTATION = Library("mmsegmentation", "mmseg")
 
 
 class SourceEntry(BaseModel):

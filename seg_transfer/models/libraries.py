@@ -6,9 +6,17 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from typing import NamedTuple
 
-from seg_transfer.models.entry import Library
 
+class Library(NamedTuple):
+    """A library whose version belongs to the key of features: its `distribution`, and the `package` one imports."""
+
+    distribution: str
+    package: str
+
+
+MMSEGMENTATION = Library("mmsegmentation", "mmseg")
 _PILLOW = Library("Pillow", "PIL")
 
 

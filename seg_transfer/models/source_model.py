@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.checkpoints import load_checkpoint
-from seg_transfer.models.configs import ModelConfig, n_classes_of, origin_of, resolve
-from seg_transfer.models.entry import RGB
+from seg_transfer.models.configs import RGB, ModelConfig, n_classes_of, origin_of, resolve
 from seg_transfer.models.networks import build_network, classifier_name, load_weights, to_device
 from seg_transfer.models.outputs import (
     FeatureMaps,

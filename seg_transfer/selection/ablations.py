@@ -20,7 +20,8 @@ from seg_transfer.stages import STAGES
 from seg_transfer.stages.base import Item, pair_label
 from seg_transfer.stages.context import ScoringContext, observe
 from seg_transfer.stages.failures import for_each
-from seg_transfer.stages.score import ScoreSettings, score_key
+from seg_transfer.stages.score import ScoreSettings
+from seg_transfer.stages.score_keys import score_key
 from seg_transfer.store.content_key import Key, content_key
 from seg_transfer.store.source_card import FILE_NAME
 from seg_transfer.store.tables import GBC_SETTINGS, SCORES, provenance, read_rows, write_rows

@@ -1,4 +1,9 @@
-"""Which of my models should be fine-tuned on this dataset: one target of a study, and the answer."""
+"""Which of my models should be fine-tuned on this dataset: a study of one target, and its answer.
+
+The run folder holds the answer, ``ranking.json``, and a study of the target and the sources, ``rank.yaml``, for the
+other commands. With a budget the looks at more and more images together cost at most about twice as much as one look at
+all images.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +32,8 @@ from seg_transfer.models.entry import SourceEntry
 from seg_transfer.progress import progress_of
 from seg_transfer.stages import STAGES
 from seg_transfer.stages.base import Item, pair_label, part_label
-from seg_transfer.stages.score import ScoreSettings, metrics_requiring_features
+from seg_transfer.stages.score import ScoreSettings
+from seg_transfer.stages.score_keys import metrics_requiring_features
 from seg_transfer.store.atomic import write_text
 from seg_transfer.store.tables import SCORES, STABILITY, ranking_file, read_rows, write_rows
 from seg_transfer.study.bank import Where, read_sources
@@ -83,18 +89,15 @@ def rank_sources(
             a ``source.json``, ``config.py:weights.pth``, or mappings with the fields of an entry.
         metric: Decides the order; ``rank_mean`` is the mean rank by GBC and N-LEEP.
         images: Look at no more than so many of the target's images; the manifest's low-shot limit by default.
-        budget: Look at 10 images, then at twice as many, and so on, and stop when the best source leads all others by
-            more than chance. The looks together take at most about twice as long as one look at all images.
-        stability: Rank anew on 10, 25, 50, ... images and for three pixel samples.
+        budget: Look at 10 images, then at 20, 40, ..., until the best source leads all others by more than chance.
+        stability: Rank again on 10, 25, 50, ... images, each with three pixel samples.
         seed: Of the pixel sample.
         data_root: Folder that the root of a manifest is relative to.
-        run_folder: Where scores are kept: a second call repeats nothing. ``ranking.json`` there is the answer, and
-            ``rank.yaml`` a study of the target and the sources, for the other commands. None keeps nothing.
+        run_folder: Where scores and the answer are kept, so that a second call repeats nothing; None keeps nothing.
         device: "auto", or a torch device.
 
     Returns:
-        The ranking, best first. A source that cannot be loaded or scored is in its ``skipped``, with the reason; a
-        source that was trained on the target is skipped too.
+        The ranking, best first; its ``skipped`` has the reason for each source that was trained on the target or fails.
 
     Raises:
         ConfigError: A manifest, bank, entry or setting breaks a rule, or no source is left to score.
@@ -102,18 +105,15 @@ def rank_sources(
         DataError: Files of the target are missing or not as the manifest says.
     """
     with _folder(run_folder) as folder:
-        request = replace(
-            _request(target, sources, metric, images, Path(data_root)), seed=seed, device=chosen_device(device)
-        )
+        request = _request(target, sources, metric, images, Path(data_root))
+        request = replace(request, seed=seed, device=chosen_device(device))
         began = time.monotonic()
         ranking = _within_budget(request, folder) if budget else _ranked(request, folder)
         if stability:
             ranking = replace(ranking, stability=_stability(request, ranking, folder))
-        ranking = replace(ranking, seconds=time.monotonic() - began)
-        if run_folder is None:
-            return ranking
-        ranking = replace(ranking, run_folder=folder)
-        write_text(ranking_file(folder), json.dumps(ranking.as_dict(), indent=1) + "\n")
+        ranking = replace(ranking, seconds=time.monotonic() - began, run_folder=None if run_folder is None else folder)
+        if run_folder is not None:
+            write_text(ranking_file(folder), json.dumps(ranking.as_dict(), indent=1) + "\n")
         return ranking
 
 

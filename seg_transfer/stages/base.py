@@ -18,7 +18,7 @@ from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.study.run import CachedRun, Run, select_names, snapshot
 
 if TYPE_CHECKING:
-    from seg_transfer.stages.cost import Probe
+    from seg_transfer.stages.probe import Probe
 
 State = Literal["done", "missing", "stale"]
 # Returns whether the item is still this process's: long work asks before it writes.
@@ -208,6 +208,11 @@ def shard_from(text: str) -> Shard:
 def pair_label(item: Item) -> str:
     """How messages name a pair."""
     return f"{item.source} -> {item.target}"
+
+
+def seed_label(item: Item) -> str:
+    """How messages name a fine-tuning."""
+    return f"{pair_label(item)}, seed {item.seed}"
 
 
 def part_label(item: Item, part: str) -> str:

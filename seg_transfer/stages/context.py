@@ -14,7 +14,7 @@ from seg_transfer.models.devices import chosen_device
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.source_model import SourceModel
 from seg_transfer.observations import Observations, PixelSample
-from seg_transfer.stages import score
+from seg_transfer.stages import score_keys
 from seg_transfer.stages.failures import failures_of
 from seg_transfer.stages.sample import sample_key
 from seg_transfer.stages.sampling import pixel_sample
@@ -118,27 +118,27 @@ class ScoringContext:
     def _observe_source_images(self, entry: SourceEntry) -> None:
         observations = observe(self, entry, self.source_dataset(entry))
         self._source_images[entry.name] = observations.subsample(
-            score.SOURCE_OBSERVATIONS, self.run.study.sampling.seed
+            score_keys.SOURCE_OBSERVATIONS, self.run.study.sampling.seed
         )
 
     def unavailable(self, entry: SourceEntry) -> str:
         """Why a source's own images cannot be read; "" when they can."""
         if entry.dataset not in self._unavailable:
-            self._unavailable[entry.dataset] = score.source_data_unavailable_reason(self.run, entry)
+            self._unavailable[entry.dataset] = score_keys.source_data_unavailable_reason(self.run, entry)
         return self._unavailable[entry.dataset]
 
     def available_metrics(self, entry: SourceEntry) -> list[str]:
         """The study's metrics that this source can have."""
-        return score.available_metrics(self.run, entry, self.unavailable)
+        return score_keys.available_metrics(self.run, entry, self.unavailable)
 
     def score_key(self, entry: SourceEntry, observations: Key, metric: str) -> Key:
         """The key that a valid score has, given that of its observations; "" where there can be no score."""
         has_own = needs_source_images(metric) and not self.unavailable(entry)
-        return score.score_key(observations, metric, self.source_dataset(entry).sample_key if has_own else None)
+        return score_keys.score_key(observations, metric, self.source_dataset(entry).sample_key if has_own else None)
 
     def observations_key(self, entry: SourceEntry, target: TargetContext) -> Key:
         """Key of all that decides the observations of a source and a dataset."""
-        return score.observations_key(self.run, entry, self.source_key(entry), target.sample_key)
+        return score_keys.observations_key(self.run, entry, self.source_key(entry), target.sample_key)
 
 
 def observe(context: ScoringContext, entry: SourceEntry, target: TargetContext) -> Observations:

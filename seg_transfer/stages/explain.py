@@ -12,23 +12,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seg_transfer.errors import ConfigError
-from seg_transfer.metrics import METRICS
 from seg_transfer.observations.projection import umap_installed
 from seg_transfer.stages.base import Item, Stage, Status, Work, pair_items, pair_label
+from seg_transfer.stages.explanation_keys import MAP_PIXELS, explanation_keys
 from seg_transfer.stages.files import table_problems
 from seg_transfer.stages.sample import low_shot_sample_key
-from seg_transfer.stages.score import ScoreSettings, observations_key
-from seg_transfer.store.content_key import Key, content_key
+from seg_transfer.stages.score import ScoreSettings
+from seg_transfer.stages.score_keys import observations_key
 from seg_transfer.store.explanations import SCHEMAS, explanation_file, is_explained
 from seg_transfer.store.tables import metadata_of
 from seg_transfer.study.networks import weights_key
 from seg_transfer.study.run import CachedRun, Run
 
 if TYPE_CHECKING:
-    from seg_transfer.stages.cost import Probe
-
-# On a map of more pixels the dots of one class hide those of another.
-MAP_PIXELS = 2000
+    from seg_transfer.stages.probe import Probe
 
 
 @dataclass(frozen=True)
@@ -95,21 +92,6 @@ class ExplainStage(Stage):
         context = ScoringContext.of(run, settings.device, settings.batch_size, settings.memory_gb)
         method = "umap" if settings.umap else "pca"
         return lambda item, held: explain_pair(context, item, held, method)
-
-
-def explanation_keys(observations: Key, method: str, n_pixels: int) -> dict[str, Key]:
-    """File of a pair's explanation -> its key; `method` and `n_pixels` are those of the map."""
-    gbc = METRICS["gbc"]
-    return {
-        "overlaps": content_key(observations=observations, overlaps=dict(gbc.settings), version=gbc.version),
-        "classes": content_key(observations=observations, classes="pixels of the sample"),
-        "map": content_key(observations=observations, map=method, n_pixels=n_pixels),
-    }
-
-
-def fine_tuned_map_key(before: Key, weights: Key) -> Key:
-    """Key of the map of a pair after fine-tuning; `before` is that of the map before it."""
-    return content_key(before=before, weights=weights)
 
 
 def _table_problems(file: Path, table: pa.Table) -> Iterator[str]:

@@ -22,7 +22,7 @@ from seg_transfer.observations import FloatArray, Observations
 from seg_transfer.observations.projection import class_balanced_rows, fit_plane, procrustes_align, umap_points
 from seg_transfer.stages.base import Held, Item, pair_label
 from seg_transfer.stages.context import ScoringContext, observe
-from seg_transfer.stages.explain import MAP_PIXELS, explanation_keys, fine_tuned_map_key
+from seg_transfer.stages.explanation_keys import MAP_PIXELS, explanation_keys, fine_tuned_map_key
 from seg_transfer.stages.finetune import fine_tuning_keys
 from seg_transfer.stages.training_keys import is_valid
 from seg_transfer.store.content_key import Key

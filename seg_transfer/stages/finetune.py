@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seg_transfer.data.manifest import SCRATCH
-from seg_transfer.stages.base import Item, Stage, Status, Work, pair_label
+from seg_transfer.stages.base import Held, Item, Stage, Status, Work, seed_label
 from seg_transfer.stages.changes import changes
 from seg_transfer.stages.files import card_or_problem, duplicates, pair_problems
 from seg_transfer.stages.train import TrainSettings
@@ -22,7 +22,7 @@ from seg_transfer.study.run import CachedRun, Run, fine_tuning_of, select_names
 
 if TYPE_CHECKING:
     from seg_transfer.models.configs import ModelConfig
-    from seg_transfer.stages.cost import Probe
+    from seg_transfer.stages.probe import Probe
 
 
 class FinetuneStage(Stage):
@@ -56,7 +56,7 @@ class FinetuneStage(Stage):
 
     def label(self, item: Item) -> str:
         """How messages name it."""
-        return f"{pair_label(item)}, seed {item.seed}"
+        return seed_label(item)
 
     def status(self, run: CachedRun, item: Item) -> Status:
         """Whether the row of its seed is one that the study's settings would give again."""
@@ -106,7 +106,10 @@ class FinetuneStage(Stage):
         """Fine-tune what is missing; an interrupted fine-tuning resumes."""
         from seg_transfer.stages.finetuning import finetune
 
-        return lambda item, held: finetune(run, item, held, settings.workers)
+        def tune(item: Item, held: Held) -> None:
+            finetune(run, item, start_key(run, item), fine_tuning_keys(run, item), held, settings.workers)
+
+        return tune
 
 
 def fine_tuning_keys(run: Run, item: Item) -> TrainingKeys:

@@ -20,11 +20,10 @@ from seg_transfer.models.configs import ModelConfig, resolve, with_classes, with
 from seg_transfer.models.networks import build_network, load_weights_except_classifiers
 from seg_transfer.models.source_model import as_source_model
 from seg_transfer.progress import progress_of
-from seg_transfer.stages.base import Held, Item
-from seg_transfer.stages.finetune import STAGE, fine_tuning_keys, start_key
+from seg_transfer.stages.base import Held, Item, seed_label
 from seg_transfer.stages.training import keep_network, load_common_initialization
 from seg_transfer.stages.training_keys import TrainingKeys, is_valid
-from seg_transfer.store.content_key import sha256_of_file
+from seg_transfer.store.content_key import Key, sha256_of_file
 from seg_transfer.store.key_parts import KEY_PARTS, parts_entry, parts_in
 from seg_transfer.store.lease import acquire_blocking
 from seg_transfer.store.tables import PERFORMANCE, provenance, read_metadata, read_rows, write_rows
@@ -40,10 +39,19 @@ from seg_transfer.training.processes import is_main_process
 _logger = logging.getLogger(__name__)
 
 
-def finetune(run: Run, item: Item, held: Held, n_workers: int) -> None:
-    """Fine-tune one pair, or scratch, with one seed, unless that is finished; an interrupted fine-tuning resumes."""
+def finetune(run: Run, item: Item, start: Key, keys: TrainingKeys, held: Held, n_workers: int) -> None:
+    """Fine-tune one pair, or scratch, with one seed, unless that is finished; an interrupted fine-tuning resumes.
+
+    Args:
+        run: The study.
+        item: A source, or ``scratch``, a target and a seed.
+        start: Key of the weights that it starts from.
+        keys: Those of the fine-tuning.
+        held: Whether the item is still this process's.
+        n_workers: Processes that read training images.
+    """
     assert item.seed is not None
-    keys, folder = fine_tuning_keys(run, item), run.folder / "fine_tuning" / item.source / item.target
+    folder = run.folder / "fine_tuning" / item.source / item.target
     # Named without the eval split: when that must be fixed, the training is not lost.
     work_dirs = {name: folder / f"seed_{item.seed}_{weights[:12]}" for name, (weights, _) in keys.items()}
     if _is_finished(run, item, keys):
@@ -56,7 +64,7 @@ def finetune(run: Run, item: Item, held: Held, n_workers: int) -> None:
     key = keys[arithmetic][1]
     network, initialization = _initialized(run, item, model)
     crops = TrainingCrops(records, manifest, schedule, item.seed)
-    with progress_of(f"fine-tune {STAGE.label(item)}") as tick:
+    with progress_of(f"fine-tune {seed_label(item)}") as tick:
         fit(network, crops, work_dirs[arithmetic], n_workers=n_workers, progress=tick)
     found = evaluate_on(as_source_model(network, model), run.records(item.target, "eval"), manifest)
     if not (is_main_process() and held()):
@@ -76,11 +84,11 @@ def finetune(run: Run, item: Item, held: Held, n_workers: int) -> None:
             key=key,
         )
     numbers = {"n_train_images": len(records), "steps": schedule.steps, **provenance(seconds, key)}
-    _store(run, item, found, numbers)
+    _store(run, item, start, found, numbers)
     _clear(work_dirs.values())
     absent = ", ".join(manifest.classes[index] for index in found.absent)
     note = f"; absent: {absent}" if absent else ""
-    _logger.info("%s: mIoU %.4f (%.0f s%s)", STAGE.label(item), found.miou, seconds, note)
+    _logger.info("%s: mIoU %.4f (%.0f s%s)", seed_label(item), found.miou, seconds, note)
 
 
 def _clear(work_dirs: Iterable[Path]) -> None:
@@ -129,7 +137,7 @@ def _rows(run: Run, item: Item) -> list[dict[str, Any]]:
     return read_rows(run.performance_file(item.source, item.target), PERFORMANCE)
 
 
-def _store(run: Run, item: Item, found: SegmentationQuality, numbers: dict[str, Any]) -> None:
+def _store(run: Run, item: Item, start: Key, found: SegmentationQuality, numbers: dict[str, Any]) -> None:
     row = {
         "source": item.source,
         "target": item.target,
@@ -140,7 +148,7 @@ def _store(run: Run, item: Item, found: SegmentationQuality, numbers: dict[str, 
         **numbers,
     }
     file = run.performance_file(item.source, item.target)
-    origin = run.origin("performance", item.target, start_key(run, item))
+    origin = run.origin("performance", item.target, start)
     # Another seed of the pair may end at the same moment.
     with acquire_blocking(run.leases / "performance" / item.source / item.target):
         stored = read_metadata(file, PERFORMANCE, [*origin, KEY_PARTS])

@@ -20,7 +20,7 @@ from seg_transfer.store.tables import SAMPLES, metadata_of, read_table
 from seg_transfer.study.run import CachedRun, Run, select_names
 
 if TYPE_CHECKING:
-    from seg_transfer.stages.cost import Probe
+    from seg_transfer.stages.probe import Probe
 
 _logger = logging.getLogger(__name__)
 

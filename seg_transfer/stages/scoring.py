@@ -18,7 +18,11 @@ from seg_transfer.observations import Observations
 from seg_transfer.stages.base import Held, Item, pair_label, part_label
 from seg_transfer.stages.context import ScoringContext, observe
 from seg_transfer.stages.failures import PartsFailedError, failures_of
-from seg_transfer.stages.score import metrics_requiring_features, metrics_requiring_source_images, uninstalled_metrics
+from seg_transfer.stages.score_keys import (
+    metrics_requiring_features,
+    metrics_requiring_source_images,
+    uninstalled_metrics,
+)
 from seg_transfer.store.content_key import Key, content_key
 from seg_transfer.store.key_parts import KEY_PARTS, parts_entry, parts_in
 from seg_transfer.store.results import needs_source_images, source_images_origin

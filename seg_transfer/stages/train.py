@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seg_transfer.models.entry import SourceEntry
-from seg_transfer.stages.base import Item, Stage, Status, Work
+from seg_transfer.stages.base import Held, Item, Stage, Status, Work
 from seg_transfer.stages.changes import changes
 from seg_transfer.stages.files import card_or_problem
 from seg_transfer.stages.training_keys import TrainingKeys, is_valid, keys_by_arithmetic, nearest_key
@@ -19,7 +19,7 @@ from seg_transfer.study.networks import initialization_key, target_network
 from seg_transfer.study.run import CachedRun, Run, select_names, training_of
 
 if TYPE_CHECKING:
-    from seg_transfer.stages.cost import Probe
+    from seg_transfer.stages.probe import Probe
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,11 @@ class TrainStage(Stage):
         """Train what is missing."""
         from seg_transfer.stages.training import train_source
 
-        return lambda item, held: train_source(run, run.study.source(item.source), held, settings.workers)
+        def train(item: Item, held: Held) -> None:
+            entry = run.study.source(item.source)
+            train_source(run, entry, training_keys(run, entry), held, settings.workers)
+
+        return train
 
 
 def training_keys(run: Run, entry: SourceEntry) -> TrainingKeys:

@@ -17,14 +17,14 @@ from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.networks import build_network, load_backbone
 from seg_transfer.models.source_model import as_source_model
 from seg_transfer.progress import progress_of
-from seg_transfer.stages.base import Held, Item
-from seg_transfer.stages.train import STAGE, training_keys
+from seg_transfer.stages.base import Held
+from seg_transfer.stages.training_keys import TrainingKeys, is_valid
 from seg_transfer.store.content_key import Key, sha256_of_file
-from seg_transfer.store.source_card import FILE_NAME, SourceCard, write_source_card
+from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card, write_source_card
 from seg_transfer.store.tables import now_utc
 from seg_transfer.study.definition import schedule_of
 from seg_transfer.study.networks import init_checkpoint_of, target_network
-from seg_transfer.study.run import Run, snapshot, training_of
+from seg_transfer.study.run import Run, training_of
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on
 from seg_transfer.training.fit import arithmetic_here, fit
@@ -44,15 +44,15 @@ def load_common_initialization(run: Run, network: nn.Module) -> str:
     return sha256_of_file(checkpoint)
 
 
-def train_source(run: Run, entry: SourceEntry, held: Held, n_workers: int) -> None:
+def train_source(run: Run, entry: SourceEntry, keys: TrainingKeys, held: Held, n_workers: int) -> None:
     """Train one source, unless it is finished; an interrupted training resumes.
 
     It leaves its weights and its ``source.json`` in the run folder.
     """
-    keys, folder = training_keys(run, entry), run.source_folder(entry.name)
+    folder = run.source_folder(entry.name)
     # Named without the eval split: when that must be fixed, the training is not lost.
     work_dirs = {name: folder / f"training_{weights[:12]}" for name, (weights, _) in keys.items()}
-    if STAGE.status(snapshot(run), Item(entry.name)).state == "done":
+    if _is_trained(folder, keys):
         _remove(work_dirs.values())  # of a process that ended between the last two lines below
         return
     began = time.monotonic()
@@ -83,6 +83,12 @@ def train_source(run: Run, entry: SourceEntry, held: Held, n_workers: int) -> No
     _remove(work_dirs.values())
     seconds = time.monotonic() - began
     _logger.info("source %s: mIoU %.4f on its own eval split (%.0f s)", entry.name, found.miou, seconds)
+
+
+def _is_trained(folder: Path, keys: TrainingKeys) -> bool:
+    if not ((folder / FILE_NAME).exists() and (folder / _WEIGHTS).exists()):
+        return False
+    return is_valid(read_source_card(folder / FILE_NAME).content_key, keys)
 
 
 def _remove(folders: Iterable[Path]) -> None:

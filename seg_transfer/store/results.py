@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import pyarrow as pa
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from seg_transfer.data.manifest import SCRATCH, one_line
+from seg_transfer.data.manifest import SCRATCH
 from seg_transfer.data.plain import read_yaml
+from seg_transfer.data.validation import one_line
 from seg_transfer.errors import ConfigError, ResultsError
 from seg_transfer.metrics import METRICS
 from seg_transfer.store.content_key import settings_key

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from seg_transfer.data.manifest import one_line
 from seg_transfer.data.plain import read_json
+from seg_transfer.data.validation import one_line
 from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.store.atomic import write_text
 

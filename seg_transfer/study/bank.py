@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from seg_transfer.data.manifest import SCRATCH, load_yaml, one_line
+from seg_transfer.data.manifest import SCRATCH
+from seg_transfer.data.validation import load_yaml, one_line
 from seg_transfer.errors import ConfigError, as_failure
 from seg_transfer.models.entry import SourceEntry, absolute_paths
 from seg_transfer.models.sources import fields_in_folder, folder_hints, marker_fields, parse_entry

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
 
-from seg_transfer.data.manifest import SCRATCH, DatasetManifest, load_manifest, load_manifests, load_yaml
+from seg_transfer.data.manifest import SCRATCH, DatasetManifest, load_manifest, load_manifests
+from seg_transfer.data.validation import load_yaml
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.entry import Name, SourceEntry, absolute_paths
 from seg_transfer.models.sources import AnySource, code_of

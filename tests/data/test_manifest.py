@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from seg_transfer.data.fields import stays_inside
-from seg_transfer.data.manifest import DatasetManifest, load_manifest, load_manifests, load_yaml
+from seg_transfer.data.manifest import DatasetManifest, load_manifest, load_manifests
+from seg_transfer.data.validation import load_yaml
 from seg_transfer.errors import ConfigError
 
 Fields = Callable[..., dict[str, Any]]

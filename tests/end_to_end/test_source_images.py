@@ -19,7 +19,7 @@ from seg_transfer.features.images import TargetImages
 from seg_transfer.metrics import METRICS, Metric
 from seg_transfer.metrics._rank_mean import METRIC as RANK_MEAN
 from seg_transfer.observations import Observations
-from seg_transfer.stages import context, score, scoring
+from seg_transfer.stages import context, score_keys, scoring
 from seg_transfer.stages.sampling import pixel_sample
 from seg_transfer.store import results
 from seg_transfer.study.networks import loadable_source
@@ -59,7 +59,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Observations]:
         Metric("faulty", frozenset({"features"}), "", "", "", faulty, {}, version=1),
     ]
     metrics = METRICS | {metric.name: metric for metric in stand_ins} | {"rank_mean": RANK_MEAN}
-    for module in (seg_transfer.metrics, score, scoring, results):
+    for module in (seg_transfer.metrics, score_keys, scoring, results):
         monkeypatch.setattr(module, "METRICS", metrics)
     return observed
 
@@ -103,7 +103,7 @@ def expected_own(bench: Any) -> Observations:
 
 @pytest.mark.parametrize("limit", [5000, 90])
 def test_a_metric_sees_the_sources_own_images_as_if_they_were_a_target(bench, seen, monkeypatch, limit):
-    monkeypatch.setattr(score, "SOURCE_OBSERVATIONS", limit)
+    monkeypatch.setattr(score_keys, "SOURCE_OBSERVATIONS", limit)
     bench.change(metrics=["own", "gbc"])
     bench.done("score-pairs")
     expected = expected_own(bench).subsample(limit, seed=0)
@@ -180,7 +180,7 @@ def test_the_keys_of_other_metrics_do_not_know_of_source_images(bench, seen):
 def test_another_number_of_source_observations_is_another_score(bench, seen, monkeypatch):
     bench.change(metrics=["own"])
     bench.done("score-pairs")
-    monkeypatch.setattr(score, "SOURCE_OBSERVATIONS", 300)
+    monkeypatch.setattr(score_keys, "SOURCE_OBSERVATIONS", 300)
     assert len(missing(bench)) == 2
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from seg_transfer.models import libraries
 from seg_transfer.models.adapters import ADAPTERS
-from seg_transfer.models.entry import MMSEGMENTATION, SourceEntry
-from seg_transfer.models.libraries import library_versions
+from seg_transfer.models.entry import SourceEntry
+from seg_transfer.models.libraries import MMSEGMENTATION, library_versions
 
 KINDS = {"study": SourceEntry, **ADAPTERS}
 INSTALLED = {"torch": "2.13.1+cu128", "pillow": "13.0.0", "mmsegmentation": "1.2.2", "timm": "1.0.31+local.3"}

@@ -7,9 +7,10 @@ from seg_transfer.demo.domains import DOMAINS
 from seg_transfer.demo.world import build_world
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.resources import shipped
-from seg_transfer.stages import STAGES, cost, score
+from seg_transfer.stages import STAGES, probe, score
 from seg_transfer.stages.base import Item, Stage
-from seg_transfer.stages.cost import Missing, Probe, missing_costs
+from seg_transfer.stages.cost import Missing, missing_costs
+from seg_transfer.stages.probe import Probe
 from seg_transfer.store.source_card import SourceCard, write_source_card
 from seg_transfer.store.tables import PERFORMANCE, SCORES, write_rows
 from seg_transfer.study.run import Run, open_run
@@ -42,7 +43,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Forward passes "take" these seconds, one after another, whatever they take."""
     seconds = [9.0, 0.5, 4.0]
     given = iter(seconds)
-    monkeypatch.setattr(cost, "_seconds", lambda work: (work(), next(given))[1])
+    monkeypatch.setattr(probe, "_seconds", lambda work: (work(), next(given))[1])
     return seconds
 
 

@@ -14,7 +14,7 @@ from seg_transfer.demo.world import build_world
 from seg_transfer.models.sources import parse_entry
 from seg_transfer.resources import shipped
 from seg_transfer.selection import ablations
-from seg_transfer.stages import explain, finetune, sample, score, train
+from seg_transfer.stages import explanation_keys, finetune, sample, score_keys, train
 from seg_transfer.stages.base import Item
 from seg_transfer.store import content_key
 from seg_transfer.store.content_key import Key, manifest_key, settings_key
@@ -75,8 +75,8 @@ def made(run: Run) -> dict[str, list[Key]]:
     """Name of a key -> examples of it that show all its parts."""
     folder, web = run.folder.parent, run.study.source("web")
     weights, drawn = weights_key(run, web), sample.low_shot_sample_key(run, "dusk_street")
-    observations = score.observations_key(run, web, weights, drawn)
-    explained = explain.explanation_keys(observations, "pca", 10)
+    observations = score_keys.observations_key(run, web, weights, drawn)
+    explained = explanation_keys.explanation_keys(observations, "pca", 10)
     files, w = run.low_shot("dusk_street"), folder / "w.pth"
     return {
         "manifest": [manifest_key(run.manifests["dusk_street"])],
@@ -93,7 +93,7 @@ def made(run: Run) -> dict[str, list[Key]]:
             key_of(factory="net:build", factory_folder=folder, weights=w, classifier="head", mean=THIRD, std=THIRD)
         ],
         "observations": [observations],
-        "score": [score.score_key(observations, "gbc", None), score.score_key(observations, "ids", drawn)],
+        "score": [score_keys.score_key(observations, "gbc", None), score_keys.score_key(observations, "ids", drawn)],
         "training": [key for _, key in train.training_keys(run, run.study.source("day_street")).values()],
         "fine-tuning": [key for _, key in finetune.fine_tuning_keys(run, Item("web", "dusk_street", 0)).values()],
         "start of a fine-tuning": [
@@ -106,7 +106,7 @@ def made(run: Run) -> dict[str, list[Key]]:
         "explanation: overlaps": [explained["overlaps"]],
         "explanation: classes": [explained["classes"]],
         "explanation: map": [explained["map"]],
-        "explanation: map after fine-tuning": [explain.fine_tuned_map_key(explained["map"], weights)],
+        "explanation: map after fine-tuning": [explanation_keys.fine_tuned_map_key(explained["map"], weights)],
         "GBC under other settings": [ablations.gbc_settings_key(observations, [1, 2])],
     }
 
@@ -125,7 +125,7 @@ def test_the_page_names_every_function_that_makes_a_key():
     named = set().union(*(functions for functions, _ in rows().values()))
     there = {
         name
-        for module in (networks, sample, score, train, finetune, explain, ablations, content_key)
+        for module in (networks, sample, score_keys, train, finetune, explanation_keys, ablations, content_key)
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and "Key" in function.__annotations__["return"]
     }

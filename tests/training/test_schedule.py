@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from seg_transfer.data.manifest import load_yaml
+from seg_transfer.data.validation import load_yaml
 from seg_transfer.errors import ConfigError
 from seg_transfer.resources import shipped
 from seg_transfer.training.schedule import Schedule

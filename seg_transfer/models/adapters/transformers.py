@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import model_validator
 
 from seg_transfer.models.adapters._transformers_folder import CONFIG, read_folder
-from seg_transfer.models.entry import Library, SourceEntry, StrictRGB, check_normalization
+from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
 from seg_transfer.models.files import sha256_of_weights
+from seg_transfer.models.libraries import Library
 from seg_transfer.store.content_key import Key, content_key
 
 if TYPE_CHECKING:

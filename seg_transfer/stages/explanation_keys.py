@@ -1,0 +1,24 @@
+"""Content keys of the files of an explanation."""
+
+from __future__ import annotations
+
+from seg_transfer.metrics import METRICS
+from seg_transfer.store.content_key import Key, content_key
+
+# On a map of more pixels the dots of one class hide those of another.
+MAP_PIXELS = 2000
+
+
+def explanation_keys(observations: Key, method: str, n_pixels: int) -> dict[str, Key]:
+    """File of a pair's explanation -> its key; `method` and `n_pixels` are those of the map."""
+    gbc = METRICS["gbc"]
+    return {
+        "overlaps": content_key(observations=observations, overlaps=dict(gbc.settings), version=gbc.version),
+        "classes": content_key(observations=observations, classes="pixels of the sample"),
+        "map": content_key(observations=observations, map=method, n_pixels=n_pixels),
+    }
+
+
+def fine_tuned_map_key(before: Key, weights: Key) -> Key:
+    """Key of the map of a pair after fine-tuning; `before` is that of the map before it."""
+    return content_key(before=before, weights=weights)

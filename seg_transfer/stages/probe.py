@@ -1,0 +1,95 @@
+"""Timing what a stage does, for estimates: forward passes, and reading label maps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from seg_transfer.data.images import read_label, read_size, short_side_size
+from seg_transfer.data.records import Record
+from seg_transfer.models.configs import ModelConfig
+from seg_transfer.models.entry import SourceEntry
+from seg_transfer.models.networks import build_network, to_device
+from seg_transfer.models.source_model import SourceModel, as_source_model
+from seg_transfer.study.networks import loadable_source, source_network
+from seg_transfer.study.run import Run
+from seg_transfer.training.schedule import Schedule
+
+# A training step computes the forward pass and, at twice its cost, the gradients.
+_STEP_PER_FORWARD = 3
+_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that can be timed: equal names mean equal times."""
+
+    name: str
+    build: Callable[[], SourceModel]
+
+
+class Probe:
+    """Times forward passes on a device, each network and image size once."""
+
+    def __init__(self, run: Run, device: str) -> None:
+        self.run, self.device = run, device
+        self._seconds: dict[str, float] = {}
+        self._seen: set[str] = set()
+
+    def first_of(self, name: str) -> bool:
+        """Whether this is the first call with this name."""
+        is_first = name not in self._seen
+        self._seen.add(name)
+        return is_first
+
+    def network(self, model: ModelConfig) -> Network:
+        """A network of mmsegmentation, with random weights."""
+
+        def build() -> SourceModel:
+            return as_source_model(to_device(build_network(model, seed=0), self.device), model)
+
+        return Network(str(model["backbone"]), build)
+
+    def source(self, entry: SourceEntry) -> Network:
+        """A source's network: with random weights where it may not be trained yet, its own where it exists already."""
+        model = source_network(self.run, entry)
+        if model is not None:
+            return self.network(model)
+        return Network(f"source {entry.name}", lambda: loadable_source(self.run, entry).load(device=self.device))
+
+    def training(self, network: Network, dataset: str, schedule: Schedule) -> float:
+        """Seconds for a whole schedule and the evaluation after it."""
+        crop = schedule.crop_size or self.run.manifests[dataset].crop_size
+        steps = _STEP_PER_FORWARD * schedule.steps * schedule.batch_size * self.forward(network, crop)
+        return steps + self.images(network, dataset, self.run.records(dataset, "eval"))
+
+    def images(self, network: Network, dataset: str, records: Sequence[Record]) -> float:
+        """Seconds for one forward pass over images, all taken to be of the first one's size."""
+        size = short_side_size(*read_size(records[0].image), min(self.run.manifests[dataset].crop_size))
+        return len(records) * self.forward(network, size)
+
+    def label_maps(self, dataset: str) -> float:
+        """Seconds for reading every label map of a dataset's low-shot split, all taken to cost as much as the first."""
+        records, manifest = self.run.low_shot(dataset), self.run.manifests[dataset]
+        return len(records) * _seconds(lambda: read_label(records[0].label, manifest))
+
+    def forward(self, network: Network, size: tuple[int, int]) -> float:
+        """Seconds for a forward pass of one image of that size."""
+        key = f"{network.name} {size}"
+        if key not in self._seconds:
+            source = network.build()
+            images = torch.zeros((1, 3, *size), dtype=torch.uint8)
+            self._seconds[key] = min(_seconds(lambda: source.feature_maps(images)) for _ in range(_REPEATS))
+        return self._seconds[key]
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began

@@ -7,7 +7,7 @@ from typing import Any
 
 from seg_transfer.stages.base import Held, Item, Stage, Status, Work
 from seg_transfer.stages.changes import changes
-from seg_transfer.stages.sample import low_shot_sample_key
+from seg_transfer.stages.sample_keys import low_shot_sample_key
 from seg_transfer.store.atomic import write_text
 from seg_transfer.study.run import CachedRun, Run, select_names
 

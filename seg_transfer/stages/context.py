@@ -16,7 +16,7 @@ from seg_transfer.models.source_model import SourceModel
 from seg_transfer.observations import Observations, PixelSample
 from seg_transfer.stages import score_keys
 from seg_transfer.stages.failures import failures_of
-from seg_transfer.stages.sample import sample_key
+from seg_transfer.stages.sample_keys import sample_key
 from seg_transfer.stages.sampling import pixel_sample
 from seg_transfer.store.content_key import Key
 from seg_transfer.store.results import needs_source_images

@@ -16,7 +16,7 @@ from seg_transfer.observations.projection import umap_installed
 from seg_transfer.stages.base import Item, Stage, Status, Work, pair_items, pair_label
 from seg_transfer.stages.explanation_keys import MAP_PIXELS, explanation_keys
 from seg_transfer.stages.files import table_problems
-from seg_transfer.stages.sample import low_shot_sample_key
+from seg_transfer.stages.sample_keys import low_shot_sample_key
 from seg_transfer.stages.score import ScoreSettings
 from seg_transfer.stages.score_keys import observations_key
 from seg_transfer.store.explanations import SCHEMAS, explanation_file, is_explained

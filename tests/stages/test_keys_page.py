@@ -14,7 +14,7 @@ from seg_transfer.demo.world import build_world
 from seg_transfer.models.sources import parse_entry
 from seg_transfer.resources import shipped
 from seg_transfer.selection import ablations
-from seg_transfer.stages import explanation_keys, finetune, sample, score_keys, train
+from seg_transfer.stages import explanation_keys, finetune, sample_keys, score_keys, train
 from seg_transfer.stages.base import Item
 from seg_transfer.store import content_key
 from seg_transfer.store.content_key import Key, manifest_key, settings_key
@@ -74,15 +74,15 @@ def key_of(**fields: Any) -> Key:
 def made(run: Run) -> dict[str, list[Key]]:
     """Name of a key -> examples of it that show all its parts."""
     folder, web = run.folder.parent, run.study.source("web")
-    weights, drawn = weights_key(run, web), sample.low_shot_sample_key(run, "dusk_street")
+    weights, drawn = weights_key(run, web), sample_keys.low_shot_sample_key(run, "dusk_street")
     observations = score_keys.observations_key(run, web, weights, drawn)
     explained = explanation_keys.explanation_keys(observations, "pca", 10)
     files, w = run.low_shot("dusk_street"), folder / "w.pth"
     return {
         "manifest": [manifest_key(run.manifests["dusk_street"])],
         "records": [run.records_key("dusk_street", files)],
-        "sample": [drawn, sample.sample_key(run, "dusk_street", files)],
-        "stored sample": [sample.stored_sample_key(run.records_key("dusk_street", files), "[]")],
+        "sample": [drawn, sample_keys.sample_key(run, "dusk_street", files)],
+        "stored sample": [sample_keys.stored_sample_key(run.records_key("dusk_street", files), "[]")],
         "weights of an mmsegmentation source, trained by the study or brought along": [
             weights,
             key_of(config=folder / "net.json", checkpoint=w, scores_only=True),
@@ -125,7 +125,7 @@ def test_the_page_names_every_function_that_makes_a_key():
     named = set().union(*(functions for functions, _ in rows().values()))
     there = {
         name
-        for module in (networks, sample, score_keys, train, finetune, explanation_keys, ablations, content_key)
+        for module in (networks, sample_keys, score_keys, train, finetune, explanation_keys, ablations, content_key)
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and "Key" in function.__annotations__["return"]
     }

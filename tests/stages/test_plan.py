@@ -17,7 +17,7 @@ from seg_transfer.resources import shipped
 from seg_transfer.stages.base import Item, State, Status
 from seg_transfer.stages.finetune import fine_tuning_keys
 from seg_transfer.stages.plan import PlanItem, plan_items
-from seg_transfer.stages.sample import low_shot_sample_key
+from seg_transfer.stages.sample_keys import low_shot_sample_key
 from seg_transfer.stages.score_keys import SOURCE_OBSERVATIONS, observations_key, score_key
 from seg_transfer.store.content_key import content_key
 from seg_transfer.store.key_parts import parts_entry

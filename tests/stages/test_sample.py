@@ -19,7 +19,7 @@ from seg_transfer.models.entry import SourceEntry
 from seg_transfer.observations import PixelSample
 from seg_transfer.sampling import sample_pixels
 from seg_transfer.stages import sampling as module
-from seg_transfer.stages.sample import sample_key
+from seg_transfer.stages.sample_keys import sample_key
 from seg_transfer.stages.sampling import pixel_sample
 from seg_transfer.study.definition import Sampling, Study
 from seg_transfer.study.run import Run

@@ -29,6 +29,9 @@ from seg_transfer.store.source_card import FILE_NAME
 EVIL = "evil_module"
 TARGET = "day_street"
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\u202e"
+PLACE = ("--target", f"ROOT/world/manifests/{TARGET}.yaml", "--data-root", "ROOT/world", "--run-folder", "HERE/run")
+STUDY_PLACE = ("--data-root", "ROOT/world", "--run-folder", "HERE/run", "--threads", "1", "--engine", "here")
+BANK = ("rank", "HERE/bank", *PLACE)
 
 
 class Case(NamedTuple):
@@ -235,3 +238,10 @@ def png_of(width: int, height: int) -> bytes:
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+
+
+def study_with(sources: str) -> str:
+    return (
+        f"name: hostile\nmanifests: [ROOT/world/manifests]\nsources:\n{sources}\ntargets: [{TARGET}]\n"
+        "metrics: [gbc]\nfine_tuning: null\nsampling: {pixels_per_image: 50}\n"
+    )

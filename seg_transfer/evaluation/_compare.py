@@ -1,7 +1,8 @@
 """Two metrics on the same groups: which is better, and how certain that is.
 
 The bootstrap draws of groups are those that `evaluate` makes with the same seed, equal for both metrics and for all
-rows. The interval of a difference is therefore paired, and narrower than the intervals of the two means suggest.
+rows. The interval of a difference is therefore paired, and narrower than the intervals of the two means suggest. For
+the other order of two metrics, exchange wins and losses, and the signs.
 """
 
 from collections.abc import Sequence

@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,21 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from explain_study import ONE, TARGET, keep_weights
+from small_study import DOMAINS
+from stand_in_metrics import metrics_with_stand_ins
 
+import seg_transfer.metrics
 from seg_transfer import progress
 from seg_transfer.cli import main
 from seg_transfer.cli.app import EXIT_CODES
 from seg_transfer.demo.world import build_world
+from seg_transfer.features import images
+from seg_transfer.observations import Observations
 from seg_transfer.resources import shipped
+from seg_transfer.stages import score_keys, scoring
+from seg_transfer.store import results
 
-DOMAINS = ("day_street", "dusk_street", "cells_dark")
 SCHEDULE = {
     "steps": 4,
     "batch_size": 2,
@@ -173,3 +181,74 @@ def bench(trained: Bench, tmp_path: Path) -> Bench:
 def invoke() -> Callable[..., Ended]:
     """The command line in this process."""
     return call
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Observations]:
+    """What the metric own saw; the metrics are those of `metrics_with_stand_ins`."""
+    observed: list[Observations] = []
+    metrics = metrics_with_stand_ins(observed)
+    for module in (seg_transfer.metrics, score_keys, scoring, results):
+        monkeypatch.setattr(module, "METRICS", metrics)
+    return observed
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each image was decoded, by its path in the world."""
+    times: Counter[str] = Counter()
+    original = images.read_image
+
+    def counted(file: Path) -> Any:
+        times["/".join(file.parts[-4:])] += 1
+        return original(file)
+
+    monkeypatch.setattr(images, "read_image", counted)
+    return times
+
+
+@pytest.fixture(scope="session")
+def mixed(trained: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """day_street, trained by the study, beside three factories and a SegFormer; all are scored; only read."""
+    from mixed_sources import ENTRIES, TARGETS, write_sources
+
+    folder = tmp_path_factory.mktemp("mixed")
+    bench = copied(trained, folder)
+    write_sources(folder)
+    bench.change(sources=["day_street", *ENTRIES], targets=TARGETS, metrics=["gbc", "leep", "ids"])
+    ended = bench.call("score-pairs")
+    assert ended.code == 0, ended.err
+    (folder / "said.txt").write_text(ended.out)
+    (folder / "warned.txt").write_text(ended.err)
+    return bench
+
+
+@pytest.fixture
+def own_copy(mixed: Bench, tmp_path: Path) -> Bench:
+    """A copy of the study of `mixed` and its files, which may be changed."""
+    folder = tmp_path / "copy"
+    shutil.copytree(mixed.study.parent, folder)
+    return Bench(folder / "world", folder / "study.yaml", folder / "run")
+
+
+@pytest.fixture(scope="session")
+def tuned(finished: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """The finished study, with the weights of one fine-tuning and both sources explained on one target; only read."""
+    bench = copied(finished, tmp_path_factory.mktemp("tuned"))
+    keep_weights(bench)
+    (bench.run / "performance" / "day_street" / f"{TARGET}.parquet").unlink()
+    bench.done("finetune-pairs", *ONE)
+    call("explain", *bench.place(), "--threads", "1", "--target", TARGET)
+    return bench
+
+
+@pytest.fixture
+def run_explain() -> Callable[..., str]:
+    """`explain` on a bench, which must succeed in silence on stderr."""
+
+    def done(bench: Bench, *options: object) -> str:
+        ended = call("explain", *bench.place(), "--threads", "1", *options)
+        assert (ended.code, ended.err) == (0, "")
+        return ended.out
+
+    return done

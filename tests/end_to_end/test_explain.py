@@ -1,66 +1,17 @@
-"""`explain`: the overlaps that make up a score, maps before and after fine-tuning, reuse, and what can go wrong."""
+"""`explain`: the overlaps that make up a score, and maps before and after fine-tuning."""
 
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from explain_study import FOLDER, ONE, SOURCES, TARGET, checked, keep_weights
 
 from seg_transfer.demo.domains import DOMAINS
-from seg_transfer.engines.here import run_items
-from seg_transfer.observations.projection import umap_installed
-from seg_transfer.stages import STAGES, context, explain, explaining
-from seg_transfer.stages.explain import ExplainSettings
+from seg_transfer.stages import explain, explaining
 from seg_transfer.store.explanations import SCHEMAS, overlaps_of, read_explanation
-from seg_transfer.study.run import open_run
-
-TARGET = "cells_dark"
-SOURCES = ("day_street", "dusk_street")
-FOLDER = Path("explanations/day_street", TARGET)
-ONE = ("--source", "day_street", "--target", TARGET)
-
-
-@pytest.fixture
-def run(invoke):
-    """`explain` on a bench, which must succeed in silence on stderr."""
-
-    def done(bench, *options):
-        ended = invoke("explain", *bench.place(), "--threads", "1", *options)
-        assert (ended.code, ended.err) == (0, "")
-        return ended.out
-
-    return done
-
-
-@pytest.fixture(scope="module")
-def tuned(finished, tmp_path_factory):
-    """The finished study with the weights of one fine-tuning kept, and both sources explained on one target."""
-    from seg_transfer.cli import main
-
-    folder = tmp_path_factory.mktemp("tuned")
-    for path in (finished.world, finished.run):
-        shutil.copytree(path, folder / path.name)
-    shutil.copy2(finished.study, folder)
-    bench = replace(finished, world=folder / "world", study=folder / finished.study.name, run=folder / "run")
-    keep_weights(bench)
-    (bench.run / "performance" / "day_street" / f"{TARGET}.parquet").unlink()
-    bench.done("finetune-pairs", *ONE)
-    with pytest.raises(SystemExit):
-        main(["explain", *bench.place(), "--threads", "1", "--target", TARGET])
-    return bench
-
-
-def keep_weights(bench, **fields):
-    bench.change(fine_tuning=bench.study_fields()["fine_tuning"] | {"keep_weights": True} | fields)
-
-
-def refuse(*_, **__):
-    raise AssertionError("ran the network")
-
 
 # What is there
 
@@ -93,11 +44,11 @@ def test_maps_show_the_same_pixels_of_every_source(tuned):
     assert 0 < first.attrs["explained"][1] <= first.attrs["explained"][0] < 1
 
 
-def test_a_map_of_many_pixels_is_balanced(finished, copy_of, run, monkeypatch):
+def test_a_map_of_many_pixels_is_balanced(finished, copy_of, run_explain, monkeypatch):
     bench = copy_of(finished)
     monkeypatch.setattr(explain, "MAP_PIXELS", 60)
     monkeypatch.setattr(explaining, "MAP_PIXELS", 60)
-    run(bench, *ONE)
+    run_explain(bench, *ONE)
     frames = read_explanation(bench.run, "day_street", TARGET)
     shown = frames["map"]["label"].value_counts()
     present = frames["classes"].set_index("class_index")["n_pixels"]
@@ -113,8 +64,8 @@ def test_columns_are_described(tuned):
         assert all(field.metadata[b"description"] for field in schema)
 
 
-def test_tables_name_the_classes_that_overlap_and_those_that_decide(tuned, run):
-    out = run(tuned, "--target", TARGET)
+def test_tables_name_the_classes_that_overlap_and_those_that_decide(tuned, run_explain):
+    out = run_explain(tuned, "--target", TARGET)
     lines = out.splitlines()
     gbc = {source: overlaps_of(read_explanation(tuned.run, source, TARGET)).gbc for source in SOURCES}
     better, worse = sorted(SOURCES, key=gbc.__getitem__, reverse=True)
@@ -129,8 +80,8 @@ def test_tables_name_the_classes_that_overlap_and_those_that_decide(tuned, run):
         assert any(pair in line and f"{row['overlap']:.4f}" in line for line in lines)
 
 
-def test_json_says_the_same(tuned, run):
-    told = json.loads(run(tuned, "--target", TARGET, "--json"))
+def test_json_says_the_same(tuned, run_explain):
+    told = json.loads(run_explain(tuned, "--target", TARGET, "--json"))
     gbc = {pair["source"]: pair["gbc"] for pair in told["pairs"]}
     assert list(gbc) == list(SOURCES)
     (difference,) = told["differences"]
@@ -148,7 +99,7 @@ def test_json_says_the_same(tuned, run):
 # Fine-tuned weights
 
 
-def test_kept_weights_are_a_source_and_decide_no_number(tuned, finished, run, invoke, tmp_path):
+def test_kept_weights_are_a_source_and_decide_no_number(tuned, finished, run_explain, invoke, tmp_path):
     folder = tuned.run / "fine_tuned/day_street" / TARGET / "0"
     assert sorted(path.name for path in folder.iterdir()) == ["source.json", "weights.safetensors"]
     card = json.loads((folder / "source.json").read_text())
@@ -205,171 +156,23 @@ def test_the_map_after_fine_tuning_shows_the_same_pixels_turned_onto_the_map_bef
     assert "map_fine_tuned" not in read_explanation(tuned.run, "dusk_street", TARGET)
 
 
-def test_a_map_of_weights_that_are_gone_goes_too(tuned, copy_of, run):
+def test_a_map_of_weights_that_are_gone_goes_too(tuned, copy_of, run_explain):
     bench = copy_of(tuned)
     shutil.rmtree(bench.run / "fine_tuned")
-    assert "explained" not in run(bench, *ONE)
+    assert "explained" not in run_explain(bench, *ONE)
     assert not (bench.run / FOLDER / "map_fine_tuned.parquet").exists()
 
 
-def test_weights_of_another_schedule_are_not_shown(tuned, copy_of, run):
+def test_weights_of_another_schedule_are_not_shown(tuned, copy_of, run_explain):
     bench = copy_of(tuned)
     tuning = bench.study_fields()["fine_tuning"]
     keep_weights(bench, changes=tuning["changes"] | {"learning_rate": 0.01})
-    run(bench, *ONE)
+    run_explain(bench, *ONE)
     assert "map_fine_tuned" not in read_explanation(bench.run, "day_street", TARGET)
 
 
-def test_the_first_seed_whose_weights_are_there_is_shown(tuned, copy_of, run):
+def test_the_first_seed_whose_weights_are_there_is_shown(tuned, copy_of, run_explain):
     bench = copy_of(tuned)
     keep_weights(bench, seeds=[5, 0])
-    run(bench, *ONE)
+    run_explain(bench, *ONE)
     assert read_explanation(bench.run, "day_street", TARGET)["map_fine_tuned"].attrs["seed"] == 0
-
-
-# Reuse
-
-
-def test_a_second_run_runs_no_network_and_changes_no_byte(tuned, copy_of, run, monkeypatch):
-    bench = copy_of(tuned)
-    first = run(bench, *ONE)  # paths of the data have changed, their content has not
-    before = bench.state()
-    for module in (explaining, context):
-        monkeypatch.setattr(module, "extract", refuse)
-    assert run(bench, *ONE) == first
-    assert bench.state() == before
-    assert "explained (" not in first
-
-
-@pytest.mark.parametrize("name", SCHEMAS)
-def test_one_missing_file_is_made_again_alone_and_the_same(tuned, copy_of, run, name):
-    bench = copy_of(tuned)
-    before = bench.state()
-    (bench.run / FOLDER / f"{name}.parquet").unlink()
-    assert "day_street -> cells_dark: explained (" in run(bench, *ONE)
-    old, new = (read_explanation(one.run, "day_street", TARGET) for one in (tuned, bench))
-    assert new[name].equals(old[name])
-    changed = {file for file, state in bench.state().items() if state != before.get(file)}
-    assert changed == {str(FOLDER / f"{name}.parquet")}
-
-
-def test_another_sample_makes_all_anew(tuned, copy_of, run):
-    bench = copy_of(tuned)
-    bench.change(sampling={"pixels_per_image": 100})
-    resolved = open_run(bench.study, bench.world, bench.run).resolved
-    assert read_explanation(bench.run, "day_street", TARGET) is not None
-    assert read_explanation(bench.run, "day_street", TARGET, resolved=resolved) is None
-    run(bench, *ONE)
-    frames = read_explanation(bench.run, "day_street", TARGET, resolved=resolved)
-    assert frames["classes"]["n_pixels"].sum() == len(frames["map"]) == len(frames["map_fine_tuned"]) == 400
-
-
-def test_one_changed_label_pixel_makes_its_target_anew(tuned, copy_of, run):
-    bench = copy_of(tuned)
-    label = next((bench.world / TARGET / "train/labels").iterdir())
-    pixels = np.array(Image.open(label))
-    pixels[20, 30] = (pixels[20, 30] + 1) % 6
-    Image.fromarray(pixels).save(label)
-    assert "explained (" in run(bench, *ONE)
-
-
-@pytest.mark.skipif(not umap_installed(), reason="the extra umap is not installed")
-def test_a_umap_replaces_the_map(tuned, copy_of, monkeypatch):
-    """In this process it is replaced by what is quick; its own test is that of the projection."""
-    bench = copy_of(tuned)
-    monkeypatch.setattr(explaining, "umap_points", lambda features, seed: features[:, :2].astype(np.float64))
-    before = bench.state()
-    run_ = open_run(bench.study, bench.world, bench.run)
-    stage = STAGES["explain"]
-    run_items(stage, run_, stage.items(run_, ["day_street"], [TARGET]), ExplainSettings(umap=True))
-    frames = read_explanation(bench.run, "day_street", TARGET)
-    for name in ("map", "map_fine_tuned"):
-        assert (frames[name].attrs["method"], frames[name].attrs["explained"]) == ("umap", None)
-    changed = {Path(file).stem for file, state in bench.state().items() if state != before.get(file)}
-    assert changed == {"map", "map_fine_tuned"}
-
-
-# What goes wrong
-
-
-def test_a_target_must_be_named(finished, invoke):
-    ended = invoke("explain", *finished.place())
-    assert ended.code == 2
-    assert "--target" in ended.err
-
-
-def test_umap_without_its_library_fails_before_any_work(finished, copy_of, invoke, monkeypatch):
-    bench = copy_of(finished)
-    monkeypatch.setattr(explain, "umap_installed", lambda: False)
-    ended = invoke("explain", *bench.place(), *ONE, "--umap")
-    assert ended.reason(3) == "--umap needs a library that is not installed: pip install 'seg_transfer[umap]'"
-    assert not (bench.run / "explanations").exists()
-
-
-def test_one_source_that_is_missing_stops_no_other(finished, copy_of, invoke):
-    bench = copy_of(finished)
-    (bench.run / "sources/dusk_street/weights.safetensors").unlink()
-    ended = invoke("explain", *bench.place(), "--target", TARGET)
-    assert ended.reason(5).startswith(f"dusk_street -> {TARGET}: ")
-    assert f"day_street -> {TARGET}: GBC" in ended.out
-    assert read_explanation(bench.run, "day_street", TARGET) is not None
-    assert read_explanation(bench.run, "dusk_street", TARGET) is None
-
-
-def test_damaged_files_are_named(tuned, copy_of, invoke):
-    bench = copy_of(tuned)
-    file = bench.run / FOLDER / "overlaps.parquet"
-    file.write_bytes(file.read_bytes()[:-20])
-    ended = invoke("explain", *bench.place(), *ONE)
-    assert ended.reason(7).startswith(f"day_street -> {TARGET}: {file}: damaged result file (")
-
-
-# plan --check
-
-
-def checked(bench, invoke):
-    return invoke("plan", *bench.place(), "--check")
-
-
-def test_a_run_folder_with_explanations_is_whole(tuned, invoke):
-    ended = checked(tuned, invoke)
-    assert (ended.code, ended.err) == (0, "")
-
-
-def damaged(file):
-    content = bytearray(file.read_bytes())
-    content[len(content) // 3] ^= 0xFF
-    file.write_bytes(content)
-
-
-def to_other(file):
-    (file.parents[1] / "dusk_street").mkdir()
-    shutil.move(file, file.parents[1] / "dusk_street" / file.name)
-
-
-@pytest.mark.parametrize(
-    ("file", "spoil", "told"),
-    [
-        (FOLDER / "map.parquet", damaged, "damaged result file"),
-        (FOLDER / "map_fine_tuned.parquet", damaged, "damaged result file"),
-        (FOLDER / "overlaps.parquet", to_other, f"is of day_street -> {TARGET}, by its folder of day_street -> dusk_"),
-        (FOLDER / "maps.parquet", lambda file: file.write_bytes(b""), "no file of an explanation, which has overlaps"),
-        (
-            Path("fine_tuned/day_street", TARGET, "0/weights.safetensors"),
-            damaged,
-            "its bytes are not those that",
-        ),
-        (
-            Path("fine_tuned/day_street", TARGET, "0/source.json"),
-            lambda file: file.write_text(json.dumps(json.loads(file.read_text()) | {"seed": 3})),
-            f"is of day_street -> {TARGET}, seed 3, by its folder of day_street -> {TARGET}, seed 0; delete",
-        ),
-    ],
-)
-def test_the_check_finds_what_is_wrong(tuned, copy_of, invoke, file, spoil, told):
-    bench = copy_of(tuned)
-    spoil(bench.run / file)
-    ended = checked(bench, invoke)
-    assert ended.code == 7
-    (line,) = ended.err.splitlines()
-    assert told in line

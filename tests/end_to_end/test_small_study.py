@@ -1,15 +1,12 @@
-"""Every stage of a tiny study, and what a second run, a changed setting or a changed file makes of it."""
+"""Every stage of a small study: what it leaves, what a second run does, and what its options do."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
-from safetensors.numpy import load_file, save_file
+from small_study import DOMAINS, PAIRS, by_pair, missing, pairs_of
 
 from seg_transfer.demo import domains
 from seg_transfer.stages import context, training
@@ -17,22 +14,6 @@ from seg_transfer.store.content_key import sha256_of_file
 from seg_transfer.store.source_card import read_source_card
 
 STAGES = ("train-sources", "score-pairs", "finetune-pairs")
-DOMAINS = ("day_street", "dusk_street", "cells_dark")
-PAIRS = [(source, target) for source in sorted(DOMAINS) for target in sorted(DOMAINS) if source != target]
-
-Copy = Callable[[Any], Any]
-
-
-def pairs_of(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    return [(row["source"], row["target"]) for row in rows]
-
-
-def by_pair(rows: list[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, Any]]:
-    return {(row["source"], row["target"], row.get("metric", "")): row for row in rows}
-
-
-def missing(bench: Any, stage: str) -> list[str]:
-    return [item["item"] for item in json.loads(bench.done(stage, "--dry-run", "--json"))["missing"]]
 
 
 # What is there when all is done
@@ -138,105 +119,6 @@ def test_one_more_metric_adds_its_rows_and_leaves_the_others_as_they_are(finishe
     rows = bench.rows("scores")
     assert [row for row in rows if row["metric"] != "h_score"] == finished.rows("scores")
     assert pairs_of([row for row in rows if row["metric"] == "h_score"]) == PAIRS
-
-
-# A changed setting or file
-
-
-def test_another_number_of_pixels_gives_other_scores_and_the_same_performance(finished, copy_of):
-    bench = copy_of(finished)
-    bench.change(sampling={"pixels_per_image": 100})
-    before = bench.state("performance")
-    bench.done("score-pairs")
-    assert bench.done("finetune-pairs") == ""
-    assert bench.state("performance") == before
-    new, old = by_pair(bench.rows("scores")), by_pair(finished.rows("scores"))
-    assert new.keys() == old.keys()
-    for name, row in new.items():
-        assert row["n_observations"] == 400
-        assert row["content_key"] != old[name]["content_key"]
-        assert row["score"] != old[name]["score"]
-
-
-@pytest.mark.parametrize(
-    "change", [{"sampling": {"pixels_per_image": 200, "grid": "feature"}}, {"normalisation": "target"}]
-)
-def test_another_protocol_gives_other_keys_and_scores(finished, copy_of, change):
-    bench = copy_of(finished)
-    bench.change(**change)
-    only = ("--source", "day_street", "--target", "cells_dark")
-    bench.done("score-pairs", *only)
-    new, old = by_pair(bench.rows("scores")), by_pair(finished.rows("scores"))
-    changed = {name for name in new if new[name] != old[name]}
-    assert changed == {("day_street", "cells_dark", metric) for metric in ("gbc", "leep")}
-    for name in changed:
-        assert new[name]["content_key"] != old[name]["content_key"]
-        assert new[name]["score"] != old[name]["score"]
-    n_trials_changed = len(missing(bench, "finetune-pairs"))
-    assert n_trials_changed == (9 if "normalisation" in change else 0)
-
-
-def test_one_changed_label_pixel_recomputes_its_target_and_nothing_else(finished, copy_of):
-    bench = copy_of(finished)
-    label = bench.world / "cells_dark/train/labels/train_0002.png"
-    pixels = np.array(Image.open(label))
-    pixels[20, 30] = (pixels[20, 30] + 1) % 6
-    Image.fromarray(pixels).save(label)
-
-    assert missing(bench, "train-sources") == []
-    assert missing(bench, "finetune-pairs") == [
-        f"{source} -> cells_dark, seed 0" for source in ("scratch", "day_street", "dusk_street")
-    ]
-    bench.done("score-pairs")
-    new, old = by_pair(bench.rows("scores")), by_pair(finished.rows("scores"))
-    assert {name[1] for name in new if new[name] != old[name]} == {"cells_dark"}
-    assert all((new[name]["content_key"] != old[name]["content_key"]) == (name[1] == "cells_dark") for name in new)
-
-
-def test_other_weights_of_a_source_recompute_its_pairs_and_nothing_else(finished, copy_of):
-    bench = copy_of(finished)
-    weights = bench.run / "sources/day_street/weights.safetensors"
-    tensors = load_file(weights)
-    tensors["backbone.conv1.weight"] = tensors["backbone.conv1.weight"] * np.float32(1.5)
-    save_file(tensors, weights)
-    assert "its bytes are not those that" in bench.call("score-pairs", "--source", "day_street").reason(5)
-    card = weights.parent / "source.json"
-    fields = json.loads(card.read_text())
-    card.write_text(json.dumps({**fields, "sha256": sha256_of_file(weights)}))
-
-    assert missing(bench, "finetune-pairs") == [f"day_street -> {t}, seed 0" for t in ("dusk_street", "cells_dark")]
-    bench.done("score-pairs")
-    bench.done("finetune-pairs")
-    for kind in ("scores", "performance"):
-        new, old = by_pair(bench.rows(kind)), by_pair(finished.rows(kind))
-        assert {name[0] for name in new if new[name] != old[name]} == {"day_street"}
-        assert all((new[name]["content_key"] != old[name]["content_key"]) == (name[0] == "day_street") for name in new)
-
-
-def test_a_changed_training_makes_scores_of_the_old_sources_an_error_until_they_are_trained(finished, copy_of):
-    bench = copy_of(finished)
-    training = yaml.safe_load(bench.study.read_text())["source_training"]
-    bench.change(source_training={**training, "seed": 1})
-    ended = bench.call("score-pairs", "--source", "day_street")
-    assert ended.code == 5
-    assert "trained with other settings" in ended.err
-    assert "run train-sources again" in ended.err
-    assert missing(bench, "train-sources") == [f"source {name}" for name in DOMAINS]
-
-    bench.done("train-sources", "--source", "day_street")
-    bench.done("score-pairs", "--source", "day_street")
-    new, old = by_pair(bench.rows("scores")), by_pair(finished.rows("scores"))
-    assert {name[0] for name in new if new[name]["score"] != old[name]["score"]} == {"day_street"}
-
-
-def test_weights_that_were_deleted_are_trained_again_and_are_the_same(trained, copy_of):
-    bench = copy_of(trained)
-    weights = bench.run / "sources/cells_dark/weights.safetensors"
-    content = weights.read_bytes()
-    weights.unlink()
-    assert missing(bench, "train-sources") == ["source cells_dark"]
-    bench.done("train-sources")
-    assert weights.read_bytes() == content
 
 
 # Options

@@ -1,85 +1,23 @@
-"""Metrics that look at the source's own images, that fail, or that have something to note, in a study."""
+"""Metrics that look at the source's own images: what they are given, their keys, and sources without such images."""
 
 import json
 import shutil
-from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
+from stand_in_metrics import scores_of
 
-import seg_transfer.metrics
-from seg_transfer.errors import ConfigError
-from seg_transfer.features import images
 from seg_transfer.features.extract import extract
 from seg_transfer.features.images import TargetImages
-from seg_transfer.metrics import METRICS, Metric
-from seg_transfer.metrics._rank_mean import METRIC as RANK_MEAN
 from seg_transfer.observations import Observations
-from seg_transfer.stages import context, score_keys, scoring
+from seg_transfer.stages import context, score_keys
 from seg_transfer.stages.sampling import pixel_sample
-from seg_transfer.store import results
 from seg_transfer.study.networks import loadable_source
 from seg_transfer.study.run import open_run
 
 OWN = "day_street/train"
-
-
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[Observations]:
-    """Stand-ins among the metrics: own (source images), pooled (embeddings), thin (a note), faulty. What own saw."""
-    observed: list[Observations] = []
-
-    def own(statistics: Any) -> list[float]:
-        observed.append(statistics.observations)
-        return [float(np.mean(statistics.observations.source_images.features))]
-
-    def pooled(statistics: Any) -> list[float]:
-        return [float(np.mean(statistics.observations.image_embeddings))]
-
-    def faulty(statistics: Any) -> list[float]:
-        raise ConfigError("metric faulty needs a library that is not installed; install it")
-
-    stand_ins = [
-        Metric("own", frozenset({"features", "source_images"}), "", "", "", own, {}, version=1),
-        Metric("pooled", frozenset({"image_embeddings"}), "", "", "", pooled, {}, version=1),
-        Metric(
-            "thin",
-            frozenset({"features"}),
-            "",
-            "",
-            "",
-            lambda statistics, **_: [1.5],
-            {"max_observations": 30},
-            version=1,
-        ),
-        Metric("faulty", frozenset({"features"}), "", "", "", faulty, {}, version=1),
-    ]
-    metrics = METRICS | {metric.name: metric for metric in stand_ins} | {"rank_mean": RANK_MEAN}
-    for module in (seg_transfer.metrics, score_keys, scoring, results):
-        monkeypatch.setattr(module, "METRICS", metrics)
-    return observed
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each image was decoded, by its path in the world."""
-    times: Counter[str] = Counter()
-    original = images.read_image
-
-    def counted(file: Path) -> Any:
-        times["/".join(file.parts[-4:])] += 1
-        return original(file)
-
-    monkeypatch.setattr(images, "read_image", counted)
-    return times
-
-
-def scores_of(bench: Any, metric: str) -> dict[tuple[str, str], float]:
-    return {(row["source"], row["target"]): row["score"] for row in bench.rows("scores") if row["metric"] == metric}
 
 
 def missing(bench: Any) -> list[str]:
@@ -262,81 +200,3 @@ def test_a_source_that_has_nothing_but_skipped_metrics_is_no_failure(bench, seen
     bench.change(sources=[brought_along(bench, "photographs")], metrics=["own"])
     assert len(bench.done("score-pairs").splitlines()) == 1
     assert bench.rows("scores") == []
-
-
-# Metrics whose library is not installed
-
-
-def test_a_metric_without_its_library_is_skipped_in_one_line(bench, monkeypatch):
-    monkeypatch.setattr(Metric, "installed", property(lambda metric: not metric.extra))
-    bench.change(metrics=["otce", "gbc"])
-    lines = bench.done("score-pairs").splitlines()
-    assert lines[0] == "metric otce needs a library: pip install 'seg_transfer[ot]'; skipped"
-    assert len(lines) == 3
-    assert (len(scores_of(bench, "gbc")), scores_of(bench, "otce")) == (2, {})
-    assert bench.done("score-pairs", "--dry-run") == "nothing is missing\n"
-    monkeypatch.undo()
-    bench.done("score-pairs")
-    assert len(scores_of(bench, "otce")) == 2
-
-
-# Metrics that fail
-
-
-def test_a_metric_that_fails_leaves_the_others_and_is_told_in_one_line(bench, seen):
-    bench.change(metrics=["gbc", "faulty", "leep"])
-    ended = bench.call("score-pairs")
-    assert ended.reason(3) == (
-        "day_street -> dusk_street, faulty: metric faulty needs a library that is not installed; install it"
-    )
-    failed = "failed: day_street -> dusk_street, faulty, day_street -> cells_dark, faulty; all others are finished"
-    assert failed in ended.err.splitlines()[1]
-    assert Counter(row["metric"] for row in bench.rows("scores")) == {"gbc": 2, "leep": 2}
-    assert missing(bench) == [f"day_street -> {target}: faulty" for target in ("dusk_street", "cells_dark")]
-
-    before = bench.state("scores")
-    assert bench.call("score-pairs").code == 3
-    assert bench.state("scores") == before
-
-
-def test_the_scores_beside_a_failure_are_those_of_the_shared_pass(finished, copy_of, seen):
-    bench = copy_of(finished)
-    for file in bench.run.glob("scores/*/*.parquet"):
-        file.unlink()
-    bench.change(metrics=["gbc", "faulty", "leep"])
-    bench.call("score-pairs")
-    told = ("source", "target", "metric", "score", "standard_error", "content_key")
-    expected = [[row[name] for name in told] for row in finished.rows("scores")]
-    assert [[row[name] for name in told] for row in bench.rows("scores")] == expected
-
-
-def test_a_bad_image_of_the_own_dataset_fails_what_looks_at_it_and_is_tried_once(bench, seen, decoded):
-    file = bench.world / OWN / "images/train_0001.png"
-    file.write_bytes(file.read_bytes()[:300])
-    bench.change(metrics=["own", "gbc"])
-    line = bench.call("score-pairs").reason(4)
-    assert line.startswith(f"day_street -> dusk_street, own: {file}: cannot be decoded")
-    assert Counter(row["metric"] for row in bench.rows("scores")) == {"gbc": 2}
-    assert decoded["day_street/train/images/train_0001.png"] == 1
-
-
-# Notes, and metrics that are made of others
-
-
-def test_a_note_is_printed_and_kept(bench, seen):
-    bench.change(metrics=["thin", "gbc"])
-    lines = bench.done("score-pairs").splitlines()
-    assert all(line.endswith(" s; thin fitted on 30 of 800 observations)") for line in lines)
-    notes = {row["metric"]: row["note"] for row in bench.rows("scores")}
-    assert notes == {"thin": "fitted on 30 of 800 observations", "gbc": ""}
-    assert {row["schema_version"] for row in bench.rows("scores")} == {1}
-
-
-def test_the_mean_rank_is_scored_by_its_parts_and_evaluated(finished, copy_of, seen, invoke):
-    bench = copy_of(finished)
-    bench.change(metrics=["rank_mean"])
-    bench.done("score-pairs", "--target", "cells_dark")
-    assert yaml.safe_load((bench.run / "study.yaml").read_text())["study"]["metrics"] == ["gbc", "nleep"]
-    ended = invoke("evaluate", bench.run, "--json")
-    names = [row["metric"] for row in json.loads(ended.out) if row["scenario"] == "fixed_target"]
-    assert names[:3] == ["gbc", "nleep", "rank_mean"]

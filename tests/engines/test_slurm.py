@@ -10,10 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
+from slurm_scripts import job, pretend, script_of, study_file
 
-from seg_transfer.cli import main
-from seg_transfer.engines.job import Job
 from seg_transfer.engines.slurm import (
     MAX_ARRAY_SIZE,
     MAX_RESTARTS,
@@ -22,59 +20,11 @@ from seg_transfer.engines.slurm import (
     max_array_size,
     number_of_shards,
 )
-from seg_transfer.resources import shipped
 from seg_transfer.stages import STAGES
 from seg_transfer.stages.base import Selection, shard_from
 from seg_transfer.study.run import Run, open_run
 
-BLANKS = "it's 100% of a b"
 REQUEUED = "requeue 7_1"
-
-
-@pytest.fixture
-def run(tmp_path: Path, small_world: Path) -> Run:
-    """Two sources are trained by the study, one is brought along; its paths have blanks, quotes and per cent signs."""
-    folder = tmp_path / BLANKS
-    folder.mkdir()
-    schedule = {"schedule": str(shipped("configs/schedules/fine_tuning.yaml"))}
-    study = {
-        "name": "tiny",
-        "manifests": [str(small_world / "manifests")],
-        "sources": ["day_street", "cells_dark", {"name": "own", "dataset": "elsewhere", "config": "source.json"}],
-        "targets": ["day_street", "cells_dark"],
-        "model": str(shipped("configs/models/hrnetv2_tiny.py")),
-        "source_training": schedule,
-        "fine_tuning": {**schedule, "seeds": [0, 1]},
-    }
-    (folder / "study.yaml").write_text(yaml.safe_dump(study))
-    return open_run(folder / "study.yaml", small_world, folder / "run")
-
-
-@pytest.fixture
-def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is first on PATH, for commands that only pretend."""
-    folder = tmp_path / "commands"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    return folder
-
-
-def pretend(command: Path, *lines: str) -> Path:
-    command.write_text("\n".join(["#!/usr/bin/env bash", *lines, ""]))
-    command.chmod(0o755)
-    return command
-
-
-def job(run: Run, stage: str = "score") -> Job:
-    return Job(STAGES[stage], run, study_file(run), settings=STAGES[stage].settings_type())
-
-
-def script_of(run: Run, stage: str = "score", most_tasks: int = MAX_ARRAY_SIZE, **resources) -> str:
-    return array_script(job(run, stage), Resources(**resources), most_tasks)
-
-
-def study_file(run: Run) -> Path:
-    return run.folder.parent / "study.yaml"
 
 
 def options_of(script: str) -> list[str]:
@@ -85,14 +35,6 @@ def options_of(script: str) -> list[str]:
 def command_of(script: str) -> list[str]:
     (line,) = (line for line in script.splitlines() if line.endswith(" &"))
     return shlex.split(line.removesuffix(" &"))
-
-
-def submit(run: Run, *options: str) -> int:
-    """The exit code of the command."""
-    places = ["--data-root", str(run.data_root), "--run-folder", str(run.folder)]
-    with pytest.raises(SystemExit) as ended:
-        main(["submit", str(study_file(run)), *places, "--stage", "score", *options])
-    return int(ended.value.code or 0)
 
 
 # What it asks for and what it runs
@@ -213,69 +155,6 @@ def test_several_gpus_train_together_and_score_alone(run):
     launcher = ["-m", "seg_transfer.training.launch", "--standalone", "--local-addr=127.0.0.1", "--nproc-per-node=2"]
     assert command_of(script_of(run, "train", gpus=2))[1:6] == launcher
     assert "seg_transfer.training.launch" not in command_of(script_of(run, gpus=2))
-
-
-# How it is submitted
-
-
-def test_it_is_handed_to_sbatch_and_what_to_do_next_is_said(run, commands, capsys):
-    pretend(commands / "sbatch", f'printf "%s\\n" "$@" >{commands}/arguments', "echo '71;cluster'")
-    assert submit(run, "--gpus", "0") == 0
-    script = run.folder / "slurm/score.sh"
-    assert (commands / "arguments").read_text().splitlines() == ["--parsable", str(script.resolve())]
-    assert script.read_text() == script_of(run, gpus=0)
-    assert (run.folder / "slurm/logs").is_dir()
-    said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("job 71: 2 targets in 2 tasks; ")
-    check = said[1].partition(": ")[2]
-    assert shlex.split(check)[:3] == ["seg-transfer", "plan", str(study_file(run).resolve())]
-    assert shlex.split(check)[-1] == "--check"
-
-
-def test_it_heeds_the_limit_of_the_cluster_and_says_what_comes_of_it(run, commands, capsys):
-    pretend(commands / "sbatch", "echo 71")
-    pretend(commands / "scontrol", "echo 'MaxArraySize = 1'")
-    assert submit(run, "--gpus", "0", "--max-running", "3") == 0
-    assert capsys.readouterr().out.startswith("job 71: 2 targets in 1 task, up to 2 in a task, 3 at a time; ")
-    assert (run.folder / "slurm/score.sh").read_text() == script_of(run, most_tasks=1, gpus=0, max_running=3)
-
-
-def test_a_dry_run_prints_the_script_and_writes_nothing(run, commands, capsys):
-    pretend(commands / "sbatch", "exit 1")
-    assert submit(run, "--dry-run") == 0
-    assert capsys.readouterr().out == script_of(run) + "\n"
-    assert not run.folder.exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "code", "reason"),
-    [
-        (["--sbatch-option", "-Ax"], 3, "sbatch option '-Ax': must be one line, like --name=value"),
-        (["--sbatch-option", "--comment=a\nb"], 3, "sbatch option '--comment=a\\nb': must be one line"),
-        ([], 1, "score.sh: refused by sbatch (sbatch: error: no such partition); change the option it names"),
-    ],
-)
-def test_what_slurm_cannot_take_is_one_line(run, commands, capsys, options, code, reason):
-    pretend(commands / "sbatch", "echo 'sbatch: error: no such partition' >&2", "exit 1")
-    assert submit(run, *options) == code
-    (line,) = capsys.readouterr().err.splitlines()
-    assert reason in line
-
-
-def test_without_sbatch_it_says_so_and_writes_nothing(run, commands, capsys, monkeypatch):
-    monkeypatch.setenv("PATH", str(commands))
-    assert submit(run) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("seg-transfer: sbatch: not found on PATH; ")
-    assert "--dry-run" in line
-    assert not run.folder.exists()
-
-
-def test_a_stage_without_anything_to_do_is_one_line(run, commands, capsys):
-    study = yaml.safe_load(study_file(run).read_text())
-    study_file(run).write_text(yaml.safe_dump(study | {"sources": study["sources"][-1:]}))
-    assert submit(run, "--stage", "train") == 3
-    assert "stage train has nothing to do" in capsys.readouterr().err
 
 
 # How a task ends

@@ -1,0 +1,165 @@
+"""`explain`: what a second run reuses, what goes wrong, and what `plan --check` says of its files."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from explain_study import FOLDER, ONE, TARGET, checked
+from PIL import Image
+
+from seg_transfer.engines.here import run_items
+from seg_transfer.observations.projection import umap_installed
+from seg_transfer.stages import STAGES, context, explain, explaining
+from seg_transfer.stages.explain import ExplainSettings
+from seg_transfer.store.explanations import SCHEMAS, read_explanation
+from seg_transfer.study.run import open_run
+
+
+def refuse(*_, **__):
+    raise AssertionError("ran the network")
+
+
+# Reuse
+
+
+def test_a_second_run_runs_no_network_and_changes_no_byte(tuned, copy_of, run_explain, monkeypatch):
+    bench = copy_of(tuned)
+    first = run_explain(bench, *ONE)  # paths of the data have changed, their content has not
+    before = bench.state()
+    for module in (explaining, context):
+        monkeypatch.setattr(module, "extract", refuse)
+    assert run_explain(bench, *ONE) == first
+    assert bench.state() == before
+    assert "explained (" not in first
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_one_missing_file_is_made_again_alone_and_the_same(tuned, copy_of, run_explain, name):
+    bench = copy_of(tuned)
+    before = bench.state()
+    (bench.run / FOLDER / f"{name}.parquet").unlink()
+    assert "day_street -> cells_dark: explained (" in run_explain(bench, *ONE)
+    old, new = (read_explanation(one.run, "day_street", TARGET) for one in (tuned, bench))
+    assert new[name].equals(old[name])
+    changed = {file for file, state in bench.state().items() if state != before.get(file)}
+    assert changed == {str(FOLDER / f"{name}.parquet")}
+
+
+def test_another_sample_makes_all_anew(tuned, copy_of, run_explain):
+    bench = copy_of(tuned)
+    bench.change(sampling={"pixels_per_image": 100})
+    resolved = open_run(bench.study, bench.world, bench.run).resolved
+    assert read_explanation(bench.run, "day_street", TARGET) is not None
+    assert read_explanation(bench.run, "day_street", TARGET, resolved=resolved) is None
+    run_explain(bench, *ONE)
+    frames = read_explanation(bench.run, "day_street", TARGET, resolved=resolved)
+    assert frames["classes"]["n_pixels"].sum() == len(frames["map"]) == len(frames["map_fine_tuned"]) == 400
+
+
+def test_one_changed_label_pixel_makes_its_target_anew(tuned, copy_of, run_explain):
+    bench = copy_of(tuned)
+    label = next((bench.world / TARGET / "train/labels").iterdir())
+    pixels = np.array(Image.open(label))
+    pixels[20, 30] = (pixels[20, 30] + 1) % 6
+    Image.fromarray(pixels).save(label)
+    assert "explained (" in run_explain(bench, *ONE)
+
+
+@pytest.mark.skipif(not umap_installed(), reason="the extra umap is not installed")
+def test_a_umap_replaces_the_map(tuned, copy_of, monkeypatch):
+    """In this process it is replaced by what is quick; its own test is that of the projection."""
+    bench = copy_of(tuned)
+    monkeypatch.setattr(explaining, "umap_points", lambda features, seed: features[:, :2].astype(np.float64))
+    before = bench.state()
+    run_ = open_run(bench.study, bench.world, bench.run)
+    stage = STAGES["explain"]
+    run_items(stage, run_, stage.items(run_, ["day_street"], [TARGET]), ExplainSettings(umap=True))
+    frames = read_explanation(bench.run, "day_street", TARGET)
+    for name in ("map", "map_fine_tuned"):
+        assert (frames[name].attrs["method"], frames[name].attrs["explained"]) == ("umap", None)
+    changed = {Path(file).stem for file, state in bench.state().items() if state != before.get(file)}
+    assert changed == {"map", "map_fine_tuned"}
+
+
+# What goes wrong
+
+
+def test_a_target_must_be_named(finished, invoke):
+    ended = invoke("explain", *finished.place())
+    assert ended.code == 2
+    assert "--target" in ended.err
+
+
+def test_umap_without_its_library_fails_before_any_work(finished, copy_of, invoke, monkeypatch):
+    bench = copy_of(finished)
+    monkeypatch.setattr(explain, "umap_installed", lambda: False)
+    ended = invoke("explain", *bench.place(), *ONE, "--umap")
+    assert ended.reason(3) == "--umap needs a library that is not installed: pip install 'seg_transfer[umap]'"
+    assert not (bench.run / "explanations").exists()
+
+
+def test_one_source_that_is_missing_stops_no_other(finished, copy_of, invoke):
+    bench = copy_of(finished)
+    (bench.run / "sources/dusk_street/weights.safetensors").unlink()
+    ended = invoke("explain", *bench.place(), "--target", TARGET)
+    assert ended.reason(5).startswith(f"dusk_street -> {TARGET}: ")
+    assert f"day_street -> {TARGET}: GBC" in ended.out
+    assert read_explanation(bench.run, "day_street", TARGET) is not None
+    assert read_explanation(bench.run, "dusk_street", TARGET) is None
+
+
+def test_damaged_files_are_named(tuned, copy_of, invoke):
+    bench = copy_of(tuned)
+    file = bench.run / FOLDER / "overlaps.parquet"
+    file.write_bytes(file.read_bytes()[:-20])
+    ended = invoke("explain", *bench.place(), *ONE)
+    assert ended.reason(7).startswith(f"day_street -> {TARGET}: {file}: damaged result file (")
+
+
+# plan --check
+
+
+def test_a_run_folder_with_explanations_is_whole(tuned, invoke):
+    ended = checked(tuned, invoke)
+    assert (ended.code, ended.err) == (0, "")
+
+
+def damaged(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    file.write_bytes(content)
+
+
+def to_other(file):
+    (file.parents[1] / "dusk_street").mkdir()
+    shutil.move(file, file.parents[1] / "dusk_street" / file.name)
+
+
+@pytest.mark.parametrize(
+    ("file", "spoil", "told"),
+    [
+        (FOLDER / "map.parquet", damaged, "damaged result file"),
+        (FOLDER / "map_fine_tuned.parquet", damaged, "damaged result file"),
+        (FOLDER / "overlaps.parquet", to_other, f"is of day_street -> {TARGET}, by its folder of day_street -> dusk_"),
+        (FOLDER / "maps.parquet", lambda file: file.write_bytes(b""), "no file of an explanation, which has overlaps"),
+        (
+            Path("fine_tuned/day_street", TARGET, "0/weights.safetensors"),
+            damaged,
+            "its bytes are not those that",
+        ),
+        (
+            Path("fine_tuned/day_street", TARGET, "0/source.json"),
+            lambda file: file.write_text(json.dumps(json.loads(file.read_text()) | {"seed": 3})),
+            f"is of day_street -> {TARGET}, seed 3, by its folder of day_street -> {TARGET}, seed 0; delete",
+        ),
+    ],
+)
+def test_the_check_finds_what_is_wrong(tuned, copy_of, invoke, file, spoil, told):
+    bench = copy_of(tuned)
+    spoil(bench.run / file)
+    ended = checked(bench, invoke)
+    assert ended.code == 7
+    (line,) = ended.err.splitlines()
+    assert told in line

@@ -1,0 +1,109 @@
+"""Sources of other libraries: what cannot be done with them and what is said of it; in a ranking and in `explain`."""
+
+import json
+import shutil
+from typing import Any
+
+import pytest
+import yaml
+from mixed_sources import ENTRIES, NETS, TARGETS, other_field, scores
+
+from seg_transfer import rank_sources
+
+
+def test_without_scores_only_such_a_source_is_told_and_the_others_are_scored(own_copy):
+    shutil.rmtree(own_copy.run / "scores")
+    own_copy.change(sources=[{**ENTRIES[2], "scores_only": False, "classifier": "unused"}, *ENTRIES[:2]])
+    line = own_copy.call("score-pairs", "--trust-config").reason(3)
+    assert line.startswith("prototypes -> dusk_street: factory nets:Prototypes: network Prototypes: does not use its")
+    assert {row["source"] for row in own_copy.rows("scores")} == {"tokens", "dictionary"}
+
+
+def test_features_of_scores_are_not_kept(own_copy):
+    own_copy.change(keep_features=True)
+    assert own_copy.call("score-pairs", "--trust-config").code == 0
+    files = {
+        str(file.relative_to(own_copy.run / "features")) for file in (own_copy.run / "features").glob("*/*.parquet")
+    }
+    sources = ("day_street", "tokens", "dictionary")
+    assert files >= {f"{source}/{target}.parquet" for source in sources for target in TARGETS}
+    assert not any(name.startswith("prototypes") for name in files)
+    assert json.loads(own_copy.call("score-pairs", "--dry-run", "--json", "--trust-config").out)["missing"] == []
+
+
+def test_only_sources_of_mmsegmentation_are_fine_tuned(own_copy):
+    names = [word for name in ("segformer", "tokens", "prototypes") for word in ("--source", name)]
+    ended = own_copy.call("finetune-pairs", *names, "--target", "dusk_street", "--trust-config")
+    assert ended.code == 3
+    told = "cannot be fine-tuned here, only scored; bring it as an mmsegmentation config and checkpoint"
+    failed = [line for line in ended.err.splitlines() if told in line]
+    assert [line.split(": ")[2] for line in failed] == ["source tokens", "source prototypes", "source segformer"]
+    assert own_copy.rows("performance") == []
+    missing = json.loads(own_copy.call("finetune-pairs", *names, "--dry-run", "--json", "--trust-config").out)[
+        "missing"
+    ]
+    assert {(one["seconds"], one["basis"]) for one in missing} == {(0.0, "nothing: such a source cannot be fine-tuned")}
+
+
+def test_a_dry_run_times_the_networks_themselves(own_copy):
+    shutil.rmtree(own_copy.run / "scores")
+    missing = json.loads(own_copy.call("score-pairs", "--dry-run", "--json", "--trust-config").out)["missing"]
+    items = {one["item"]: one for one in missing}
+    assert items["prototypes -> dusk_street: leep"]["seconds"] > 0
+    assert items["segformer -> dusk_street: gbc, leep, ids"]["basis"] == "a timed forward pass"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "told"),
+    [
+        ({"factory": "../nets:Tokens"}, 3, "source 'tokens': field factory: '../nets:Tokens': must be package.module"),
+        ({"factory": "nets:absent"}, 3, "factory nets:absent: cannot be run (AttributeError: "),
+        ({"factory": "absent:build"}, 3, "factory absent:build: no module absent in "),
+        ({"factory": "os:system"}, 3, "factory os:system: cannot be run (TypeError: "),
+        ({"classifier": "absent"}, 3, "has no layer 'absent'; its last ones are stem, head"),
+        ({"weights": "absent.pth"}, 5, "absent.pth: no such checkpoint file"),
+        ({"weights": "Dictionary.safetensors"}, 5, "Dictionary.safetensors: lacks parameter head.weight"),
+        ({"transformers": "hub"}, 3, "source 'tokens' has transformers and factory, which are two kinds of model"),
+    ],
+)
+def test_a_wrong_entry_ends_in_one_line(own_copy, fields, code, told):
+    other_field(0, **fields)(own_copy)
+    line = own_copy.call("score-pairs", "--source", "tokens", "--trust-config").reason(code)
+    if told.startswith("Dictionary"):
+        told = "Dictionary.safetensors: "
+    assert told in line
+
+
+def rank(bench: Any, metric: str) -> Any:
+    bank = bench.study.parent / "bank.yaml"
+    bank.write_text(yaml.safe_dump({"sources": ENTRIES}))
+    manifest = bench.world / "manifests/dusk_street.yaml"
+    sources = [str(bank), str(bench.run / "sources/day_street")]
+    return rank_sources(target=str(manifest), sources=sources, metric=metric, data_root=bench.world)
+
+
+def test_models_of_all_kinds_stand_in_one_ranking(own_copy):
+    """With the scores of a study that draws as many pixels, and in their order."""
+    own_copy.change(sampling={"pixels_per_image": 1000})
+    assert own_copy.call("score-pairs", "--trust-config").code == 0
+    found = scores(own_copy)
+    expected = {name: found[name, "dusk_street", "leep"]["score"] for name in ("day_street", "segformer", *NETS)}
+    table = rank(own_copy, "leep").table
+    assert dict(zip(table["source"], table["score"], strict=True)) == pytest.approx(expected)
+    assert list(table["source"]) == sorted(expected, key=lambda name: -expected[name])
+
+
+def test_a_ranking_by_features_goes_on_without_a_source_of_scores(own_copy):
+    ranking = rank(own_copy, "gbc")
+    assert set(ranking.table["source"]) == {"day_street", "tokens", "dictionary", "segformer"}
+    assert ranking.skipped == {"prototypes": "can have no score by gbc; choose another metric"}
+
+
+def test_features_are_explained_where_there_are_some(own_copy, invoke):
+    line = invoke("explain", *own_copy.place(), "--target", "dusk_street", "--trust-config").reason(3)
+    assert line == (
+        "prototypes -> dusk_street: only scores can be had of this source (scores_only), and no features to explain; "
+        "leave it out"
+    )
+    explained = {path.parent.name for path in (own_copy.run / "explanations").glob("*/dusk_street")}
+    assert explained >= {"day_street", "tokens", "dictionary", "segformer"}

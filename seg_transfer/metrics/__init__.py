@@ -4,7 +4,7 @@
 `score_all` scores a pair by several metrics of `METRICS`. Every metric is a function too, with its settings as
 arguments.
 
-A metric of your own is an ordinary function in an installed package of yours, which names it as an entry point::
+A metric of your own is an ordinary function in an installed package of yours, which names it as an entry point:
 
     # my_package/contrast.py
     def contrast(observations: Observations, *, scale: float = 1.0) -> float: ...

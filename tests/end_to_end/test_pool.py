@@ -103,7 +103,7 @@ def unscored(finished, copy_of):
 
 def test_a_killed_process_is_replaced_and_its_pair_scored(unscored, finished):
     command = started(unscored, "score-pairs")
-    victim = await_holder(unscored, "scores", set())
+    victim = await_holder(unscored, "score", set())
     os.kill(victim, signal.SIGKILL)
     out, err = command.communicate(timeout=_PATIENCE)
     assert command.returncode == 0, err
@@ -141,8 +141,8 @@ def test_an_item_with_which_three_processes_die_is_given_up_and_the_others_finis
 def test_two_gpus_are_two_processes_that_share_the_pairs(unscored):
     stopped = at_lease(unscored, "*/*", signal.SIGSTOP, times=2)  # so that both have begun before one ends
     command = started(unscored, "score-pairs", CUDA_VISIBLE_DEVICES="0,1", **stopped)
-    first = await_holder(unscored, "scores", set())
-    second = await_holder(unscored, "scores", {first})
+    first = await_holder(unscored, "score", set())
+    second = await_holder(unscored, "score", {first})
     devices = {
         Path(f"/proc/{process}/environ").read_bytes().partition(b"CUDA_VISIBLE_DEVICES=")[2].partition(b"\0")[0]
         for process in (first, second)
@@ -193,7 +193,7 @@ def test_what_ends_a_process_before_any_item_is_said_once_with_its_exit_code(uns
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_outlives_the_command(unscored, how):
     command = started(unscored, "score-pairs")
-    worker = await_holder(unscored, "scores", set())
+    worker = await_holder(unscored, "score", set())
     os.kill(command.pid, how)
     command.communicate(timeout=_PATIENCE)
     assert command.returncode in {130, -how}

@@ -5,17 +5,22 @@ import importlib
 import importlib.util
 import re
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import typer
 from page_text import PAGES, ROOT, anchors, code_blocks, prose
+from pydantic import BaseModel, create_model
 
 from seg_transfer.cli.app import application
+from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.engines import ENGINES
+from seg_transfer.models.adapters import ADAPTERS
 from seg_transfer.stages import STAGES
+from seg_transfer.study.definition import FineTuning, Sampling, Study, Training
+from seg_transfer.training.schedule import Schedule
 
 COMMANDS = typer.main.get_command(application())
 # Newer versions of typer have a click of their own; this is its UsageError, or that of the package.
@@ -155,3 +160,21 @@ def test_python_compiles_and_imports(page: Path) -> None:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 module = importlib.import_module(node.module)
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+
+
+# Fields
+
+
+def undocumented(models: Iterable[type[BaseModel]], page: str) -> list[str]:
+    text = (ROOT / page).read_text()
+    return [field for model in models for field in model.model_fields if not re.search(rf"`{field}`|\b{field}:", text)]
+
+
+def test_every_field_of_a_yaml_file_is_on_its_page() -> None:
+    studies = [Study, Training, FineTuning, Sampling, Schedule, *ADAPTERS.values()]
+    assert undocumented(studies, "configs/README.md") == []
+    assert undocumented([DatasetManifest], "data_manifests/README.md") == []
+
+
+def test_a_field_that_is_not_on_a_page_is_found() -> None:
+    assert undocumented([create_model("Planted", name=(str, ""), planted=(int, 0))], "configs/README.md") == ["planted"]

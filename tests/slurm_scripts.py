@@ -1,4 +1,4 @@
-"""Batch scripts of a run's stages, and commands that only pretend."""
+"""Batch scripts of a run's stages, and stand-ins of commands."""
 
 from pathlib import Path
 

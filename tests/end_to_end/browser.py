@@ -1,4 +1,4 @@
-"""A headless Chromium with a fixed viewport that tells what a page asked for and complained about.
+"""A headless Chromium with a fixed viewport that records what a page requested and logged.
 
 It needs Debian's packages chromium and chromium-driver (scripts/test_packages.sh). Nothing is downloaded.
 """
@@ -35,14 +35,14 @@ def lacking() -> str:
 
 
 class Browser:
-    """One page at a time; a width below 600 is that of a telephone."""
+    """One page at a time; a width below 600 is that of a phone."""
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
 
     def open(self, file: Path, width: int, height: int) -> None:
         self.requests()
-        self.complaints()
+        self.console_messages()
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.driver.get(file.as_uri())
@@ -50,8 +50,8 @@ class Browser:
     def run(self, script: str, *arguments: object) -> Any:
         return self.driver.execute_script(script, *arguments)
 
-    def complaints(self) -> list[dict[str, Any]]:
-        """What stands in the console since the last call."""
+    def console_messages(self) -> list[dict[str, Any]]:
+        """Messages in the console since the last call."""
         return list(self.driver.get_log("browser"))
 
     def requests(self) -> list[str]:

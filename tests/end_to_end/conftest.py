@@ -1,4 +1,4 @@
-"""One tiny study: two streets and one culture of cells, networks of 60 channels, trainings of four steps."""
+"""One small study: two datasets of streets and one of cells, networks of 60 channels, trainings of four steps."""
 
 import contextlib
 import io
@@ -58,7 +58,7 @@ class Ended:
 
 @contextlib.contextmanager
 def captured() -> Iterator[tuple[io.StringIO, io.StringIO]]:
-    """What is printed meanwhile, but for the time that is left, which only a slow machine says."""
+    """What is printed inside the block, without estimates of the remaining time, which only a slow machine prints."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
         patch.setattr(progress, "_SECONDS_BETWEEN_LINES", math.inf)

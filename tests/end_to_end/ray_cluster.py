@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, each with a host name, processes and a death of its own.
+"""A Ray cluster of two nodes on this machine, each with its own host name and processes, killed on its own.
 
 Ray listens on every interface. Here it has a network of its own that holds nothing but the loopback device, and a node
 is a process namespace: when its first process is killed, the kernel kills all others of the node at once.
@@ -107,7 +107,7 @@ def why_not() -> str:
 def started_cluster(cpus: int = 1) -> contextlib.AbstractContextManager[Cluster]:
     """A cluster; where there can be none the test is skipped, but where checks are automatic it fails."""
     if why := why_not():
-        # There nobody reads why one was skipped.
+        # There the reason for a skip is not read.
         (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
     return ray_cluster(cpus)
 

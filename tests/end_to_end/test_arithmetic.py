@@ -52,7 +52,7 @@ def planned(bench: Any, invoke: Any) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 @pytest.mark.parametrize("trained_on", [True, False])
-def test_what_one_machine_did_is_done_on_another(small, on, invoke, trained_on):
+def test_results_of_one_machine_are_finished_on_another(small, on, invoke, trained_on):
     on(trained_on)
     small.done("train-sources")
     small.done("finetune-pairs")

@@ -121,7 +121,7 @@ def environment_of(place: Path) -> list[bytes]:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class FailingStudy:
     """A study of two sources, of which one has an image that only the second of two processes reads, and cannot."""
 
     bench: Any
@@ -155,7 +155,7 @@ class Trouble:
 
 
 @pytest.fixture
-def trouble(pair: Any, monkeypatch: pytest.MonkeyPatch) -> Trouble:
+def failing(pair: Any, monkeypatch: pytest.MonkeyPatch) -> FailingStudy:
     monkeypatch.setenv("SEG_TRANSFER_GROUP_SECONDS", str(GROUP_SECONDS))
     monkeypatch.setattr(lease, "EXPIRY", 3.0)  # of the one that is held here: its sign of life comes more often
     pair.change(sources=["day_street", "dusk_street"])
@@ -163,21 +163,21 @@ def trouble(pair: Any, monkeypatch: pytest.MonkeyPatch) -> Trouble:
     # The second process takes the second half of a batch.
     image = images[_order(0, 0, len(images))[CHANGES["batch_size"] - 1]]
     image.write_bytes(b"no image")
-    return Trouble(pair, image)
+    return FailingStudy(pair, image)
 
 
-def test_one_rank_that_fails_one_that_is_killed_and_a_lease_that_is_held(trouble):
-    command = trouble.goes_through(
-        trouble.has_failed, lambda: started(trouble.bench, "train-sources", "--processes", "2")
+def test_one_rank_that_fails_one_that_is_killed_and_a_lease_that_is_held(failing):
+    command = failing.goes_through(
+        failing.has_failed, lambda: started(failing.bench, "train-sources", "--processes", "2")
     )
     _, err = command.communicate(timeout=300)
     assert command.returncode == 4, err
     assert "a process was killed (SIGKILL); another takes its place" in err
     assert "seg-transfer: failed: source day_street; all others are finished" in err
-    trouble.check(err)
+    failing.check(err)
 
 
-def test_an_eval_split_may_take_longer_than_processes_of_a_group_wait(trouble, tmp_path):
+def test_an_eval_split_may_take_longer_than_processes_of_a_group_wait(failing, tmp_path):
     script = tmp_path / "slow.py"
     script.write_text(
         "import os, sys, time\n"
@@ -190,7 +190,7 @@ def test_an_eval_split_may_take_longer_than_processes_of_a_group_wait(trouble, t
         "from seg_transfer.cli.app import main\n"
         "main(sys.argv[1:])\n"
     )
-    words = [str(script), "train-sources", *trouble.bench.place(), "--threads", "1", "--source", "dusk_street"]
+    words = [str(script), "train-sources", *failing.bench.place(), "--threads", "1", "--source", "dusk_street"]
     done = subprocess.run(
         [sys.executable, *TORCHRUN, *words], capture_output=True, text=True, env=ENVIRONMENT | os.environ, timeout=300
     )
@@ -228,27 +228,27 @@ def test_two_gpus_of_a_slurm_task_train_together(by_torchrun, pair, invoke, monk
 
 
 @pytest.mark.skipif(slurm_cluster.why_not() != "", reason=slurm_cluster.why_not())
-def test_the_same_troubles_in_slurm(trouble, invoke, monkeypatch):
+def test_the_same_failures_in_slurm(failing, invoke, monkeypatch):
     logs: list[Path] = []
 
     def submit() -> None:
-        ended = invoke("submit", *trouble.bench.place(), "--stage", "train", "--gpus", "2", "--cpus", "1")
+        ended = invoke("submit", *failing.bench.place(), "--stage", "train", "--gpus", "2", "--cpus", "1")
         job = re.match(r"job (\d+): ", ended.out)
         assert job, ended.err
-        logs.extend(trouble.bench.run / f"slurm/logs/train_{job[1]}_{task}.log" for task in (0, 1))
+        logs.extend(failing.bench.run / f"slurm/logs/train_{job[1]}_{task}.log" for task in (0, 1))
 
     def said(task: int) -> str:
         return logs[task].read_text() if logs[task].exists() else ""
 
     with slurm_cluster.slurm_cluster(gpus=2) as cluster:
         monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
-        trouble.goes_through(lambda: "cannot be decoded" in said(0), submit)
+        failing.goes_through(lambda: "cannot be decoded" in said(0), submit)
         slurm_cluster.until(
             lambda: "; failed" in said(0) and said(1).endswith(": done\n"), lambda: said(0) + said(1), 200
         )
     assert "exit code 4; failed" in said(0)
     assert "exit code 137; requeued" in said(1)
-    trouble.check(said(0) + said(1))
+    failing.check(said(0) + said(1))
 
 
 @pytest.fixture
@@ -276,9 +276,9 @@ def test_a_ray_task_of_two_processes(by_torchrun, pair, ray):
     assert numbers(pair) == numbers(by_torchrun)
 
 
-def test_the_same_troubles_in_ray(trouble, ray):
-    words = [*trouble.bench.place(), "--threads", "1", "--engine", "ray", "--processes", "2"]
-    driver = trouble.goes_through(trouble.has_failed, lambda: ray.start("train-sources", *words))
+def test_the_same_failures_in_ray(failing, ray):
+    words = [*failing.bench.place(), "--threads", "1", "--engine", "ray", "--processes", "2"]
+    driver = failing.goes_through(failing.has_failed, lambda: ray.start("train-sources", *words))
     _, err = driver.communicate(timeout=2 * ray_cluster.PATIENCE)
     assert driver.returncode == 4, err
-    trouble.check(err)
+    failing.check(err)

@@ -141,7 +141,7 @@ def test_scratch_keeps_its_weights_too(finished, copy_of):
     assert (card["source"], card["initialisation"]) == ("scratch", "random")
 
 
-def test_the_map_after_fine_tuning_shows_the_same_pixels_turned_onto_the_map_before(tuned):
+def test_the_map_after_fine_tuning_shows_the_same_pixels_aligned_with_the_map_before(tuned):
     frames = read_explanation(tuned.run, "day_street", TARGET)
     before, after = frames["map"], frames["map_fine_tuned"]
     assert before[["label", "image_index"]].equals(after[["label", "image_index"]])
@@ -156,7 +156,7 @@ def test_the_map_after_fine_tuning_shows_the_same_pixels_turned_onto_the_map_bef
     assert "map_fine_tuned" not in read_explanation(tuned.run, "dusk_street", TARGET)
 
 
-def test_a_map_of_weights_that_are_gone_goes_too(tuned, copy_of, run_explain):
+def test_a_map_of_deleted_weights_is_removed(tuned, copy_of, run_explain):
     bench = copy_of(tuned)
     shutil.rmtree(bench.run / "fine_tuned")
     assert "explained" not in run_explain(bench, *ONE)

@@ -36,7 +36,7 @@ def test_a_second_run_runs_no_network_and_changes_no_byte(tuned, copy_of, run_ex
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_one_missing_file_is_made_again_alone_and_the_same(tuned, copy_of, run_explain, name):
+def test_only_a_missing_file_is_recomputed_and_it_is_the_same(tuned, copy_of, run_explain, name):
     bench = copy_of(tuned)
     before = bench.state()
     (bench.run / FOLDER / f"{name}.parquet").unlink()
@@ -47,7 +47,7 @@ def test_one_missing_file_is_made_again_alone_and_the_same(tuned, copy_of, run_e
     assert changed == {str(FOLDER / f"{name}.parquet")}
 
 
-def test_another_sample_makes_all_anew(tuned, copy_of, run_explain):
+def test_another_sample_recomputes_all(tuned, copy_of, run_explain):
     bench = copy_of(tuned)
     bench.change(sampling={"pixels_per_image": 100})
     resolved = open_run(bench.study, bench.world, bench.run).resolved
@@ -58,7 +58,7 @@ def test_another_sample_makes_all_anew(tuned, copy_of, run_explain):
     assert frames["classes"]["n_pixels"].sum() == len(frames["map"]) == len(frames["map_fine_tuned"]) == 400
 
 
-def test_one_changed_label_pixel_makes_its_target_anew(tuned, copy_of, run_explain):
+def test_one_changed_label_pixel_recomputes_its_target(tuned, copy_of, run_explain):
     bench = copy_of(tuned)
     label = next((bench.world / TARGET / "train/labels").iterdir())
     pixels = np.array(Image.open(label))
@@ -121,7 +121,7 @@ def test_damaged_files_are_named(tuned, copy_of, invoke):
 # plan --check
 
 
-def test_a_run_folder_with_explanations_is_whole(tuned, invoke):
+def test_a_run_folder_with_explanations_is_valid(tuned, invoke):
     ended = checked(tuned, invoke)
     assert (ended.code, ended.err) == (0, "")
 

@@ -1,4 +1,4 @@
-"""A bit that a disk or a network turned over never becomes a number."""
+"""A bit that a disk or a network flipped is never read as another number."""
 
 import random
 
@@ -36,7 +36,7 @@ def test_of_300_flipped_bits_none_is_read_back_as_another_number(finished, tmp_p
     assert noticed > FLIPS / 4
 
 
-def test_without_checksums_some_would_be(finished, tmp_path):
+def test_without_checksums_some_are_read_as_another_number(finished, tmp_path):
     """The test finds what it looks for: the same flips in a file without page checksums."""
     file = next(iter(sorted((finished.run / "scores").rglob("*.parquet"))))
     plain = tmp_path / "plain.parquet"
@@ -63,7 +63,7 @@ def is_damaged(file, schema):
 
 
 @pytest.mark.parametrize("stage", ["score-pairs", "finetune-pairs"])
-def test_a_damaged_file_is_named_and_not_taken_for_finished(stage, finished, copy_of):
+def test_a_damaged_file_is_named_and_does_not_count_as_finished(stage, finished, copy_of):
     bench = copy_of(finished)
     kind = {"score-pairs": "scores", "finetune-pairs": "performance"}[stage]
     file = bench.run / kind / "day_street/cells_dark.parquet"

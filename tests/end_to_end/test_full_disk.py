@@ -1,4 +1,4 @@
-"""A disk that is full at any moment costs nothing that was finished."""
+"""A disk that is full at any moment loses nothing that was finished."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ def full_at(monkeypatch):
         written.clear()
 
         def fail(path, mode):
-            if "keys" not in path.parts:  # the memo is written where it can be, and nobody misses it
+            if "keys" not in path.parts:  # the memo is written where it can be, and nothing depends on it
                 written.append(path)
             if len(written) == n and written[-1] == path:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
@@ -37,7 +37,7 @@ def full_at(monkeypatch):
 
 
 @pytest.mark.parametrize("stage", ["score-pairs", "finetune-pairs", "train-sources"])
-def test_a_full_disk_is_said_and_the_next_run_completes(stage, finished, copy_of, full_at):
+def test_a_full_disk_is_reported_and_the_next_run_completes(stage, finished, copy_of, full_at):
     bench = copy_of(finished)
     kind, kept = {
         "score-pairs": ("scores", "scores/day_street/cells_dark.parquet"),

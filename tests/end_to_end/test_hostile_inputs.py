@@ -1,4 +1,4 @@
-"""Cards, configs, checkpoints, manifests, studies, banks and names from strangers: nothing runs, and one line tells."""
+"""Cards, configs, checkpoints, manifests, studies, banks and names of unknown origin: none runs, one line names why."""
 
 import json
 import os
@@ -35,12 +35,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", PROOFS)
-def test_a_payload_is_malicious_where_nobody_takes_care(corpus, name):
+def test_a_payload_does_harm_without_protection(corpus, name):
     assert corpus["proven"][name]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_nothing_of_it_runs_and_one_line_tells(corpus, case):
+def test_no_payload_runs_and_one_line_names_the_reason(corpus, case):
     found = corpus["cases"][case.name]
     assert (found["seen"], found["done"]) == ([], [])
     assert found["code"] == case.code, found["err"]

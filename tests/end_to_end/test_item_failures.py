@@ -1,4 +1,4 @@
-"""One network or metric that fails in a way of its own costs its pair or itself; all else is scored."""
+"""One network or metric that fails in a way of its own loses its pair or its own scores only; all others are scored."""
 
 import json
 import subprocess
@@ -76,7 +76,7 @@ def test_debug_shows_where_an_item_failed(small_world, tmp_path, invoke):
 
 
 @pytest.mark.parametrize("engine", ["here", "local"])
-def test_in_the_stage_too(small_world, tmp_path, invoke, engine):
+def test_other_pairs_of_the_stage_are_scored_too(small_world, tmp_path, invoke, engine):
     bank = write_bank(tmp_path / "models", FAULTS["memory"][0])
     study = {
         "name": "three",
@@ -103,7 +103,7 @@ def test_in_the_stage_too(small_world, tmp_path, invoke, engine):
 
 
 @pytest.mark.parametrize("value", ["raises", "nan"])
-def test_a_metric_that_fails_costs_itself_alone(bench, monkeypatch, value):
+def test_a_failing_metric_loses_only_its_own_scores(bench, monkeypatch, value):
     def broken(_statistics: Any, **_settings: Any) -> list[float]:
         if value == "raises":
             raise ValueError("boom")

@@ -158,7 +158,7 @@ def the_row(bench: Any) -> dict[str, Any]:
     return next(row for row in rows if (row["source"], row["target"]) == ("day_street", "cells_dark"))
 
 
-def test_an_eval_image_that_must_be_mended_does_not_cost_the_training(finished, copy_of, ticks):
+def test_an_eval_image_that_must_be_fixed_does_not_lose_the_training(finished, copy_of, ticks):
     only = ("--source", "day_street", "--target", "cells_dark")
     bench = copy_of(finished)
     (bench.run / "performance/day_street/cells_dark.parquet").unlink()

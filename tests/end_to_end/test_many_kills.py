@@ -118,7 +118,7 @@ def test_eight_processes_share_the_pairs_and_take_over_what_one_leaves(many_pair
 
 
 def wait_for_a_holder(bench: Any, processes: list[int]) -> int:
-    """One of these processes while it has a pair in its hands."""
+    """One of these processes while it works on a pair."""
     found: list[int] = []
 
     def seen() -> bool:

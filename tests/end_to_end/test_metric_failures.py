@@ -28,7 +28,7 @@ def test_a_metric_without_its_library_is_skipped_in_one_line(bench, monkeypatch)
 # Metrics that fail
 
 
-def test_a_metric_that_fails_leaves_the_others_and_is_told_in_one_line(bench, seen):
+def test_a_failing_metric_leaves_the_others_and_is_reported_in_one_line(bench, seen):
     bench.change(metrics=["gbc", "faulty", "leep"])
     ended = bench.call("score-pairs")
     assert ended.reason(3) == (

@@ -106,7 +106,7 @@ def test_messages_name_the_new_kind(folder):
         tunable_source(run, run.study.sources[0])
 
 
-def test_a_study_with_it_travels_to_another_process(folder):
+def test_a_study_with_it_can_be_sent_to_another_process(folder):
     run = open_run(folder / "study.yaml", folder / "world", folder / "run")
     assert pickle.loads(pickle.dumps(run.study)) == run.study
     assert all(isinstance(entry, PaletteEntry) for entry in run.study.sources)

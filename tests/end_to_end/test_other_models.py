@@ -27,9 +27,9 @@ def planned(bench: Any, invoke: Any) -> dict[str, dict[str, Any]]:
     return {item["name"]: item for item in json.loads(ended.out)["items"] if item["kind"] == "score"}
 
 
-def test_models_of_all_kinds_stand_in_one_table(mixed):
+def test_models_of_all_kinds_are_in_one_table(mixed):
     found = scores(mixed)
-    # Of a source that gives scores only: those of probabilities. Of one whose own images are not at hand: none of them.
+    # A source that gives scores only has those of probabilities; one whose own images are not available has no ids.
     wanted = {("day_street", target, metric) for target in TARGETS for metric in ("gbc", "leep", "ids")}
     wanted |= {(name, target, metric) for name in NETS for target in TARGETS for metric in ("gbc", "leep")}
     wanted -= {("prototypes", target, "gbc") for target in TARGETS}
@@ -45,7 +45,7 @@ def test_models_of_all_kinds_stand_in_one_table(mixed):
     assert len({row["score"] for row in found.values()}) == len(found)
 
 
-def test_what_is_skipped_is_said_once(mixed):
+def test_what_is_skipped_is_reported_once(mixed):
     said = (mixed.study.parent / "said.txt").read_text().splitlines()
     about = [line for line in said if "skipped" in line]
     assert about == [
@@ -55,7 +55,7 @@ def test_what_is_skipped_is_said_once(mixed):
     ]
 
 
-def test_factories_are_warned_of_as_code(mixed):
+def test_a_warning_says_that_factories_are_code(mixed):
     folder = mixed.study.parent
     assert (folder / "warned.txt").read_text().splitlines() == [
         f"seg-transfer: warning: factory nets:{name} (looked for in {folder}) is Python code and will be run; "
@@ -101,7 +101,7 @@ def test_the_plan_agrees_that_nothing_is_missing(mixed, invoke):
     assert mixed.state() == before
 
 
-def test_every_file_of_such_a_study_is_whole(own_copy, invoke):
+def test_every_file_of_such_a_study_is_valid(own_copy, invoke):
     own_copy.change(fine_tuning=None)
     ended = invoke("plan", *own_copy.place(), "--trust-config", "--check")
     assert (ended.code, ended.err) == (0, "")

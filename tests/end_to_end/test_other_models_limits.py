@@ -11,7 +11,7 @@ from mixed_sources import ENTRIES, NETS, TARGETS, other_field, scores
 from seg_transfer import rank_sources
 
 
-def test_without_scores_only_such_a_source_is_told_and_the_others_are_scored(own_copy):
+def test_without_scores_only_such_a_source_is_reported_and_the_others_are_scored(own_copy):
     shutil.rmtree(own_copy.run / "scores")
     own_copy.change(sources=[{**ENTRIES[2], "scores_only": False, "classifier": "unused"}, *ENTRIES[:2]])
     line = own_copy.call("score-pairs", "--trust-config").reason(3)
@@ -82,7 +82,7 @@ def rank(bench: Any, metric: str) -> Any:
     return rank_sources(target=str(manifest), sources=sources, metric=metric, data_root=bench.world)
 
 
-def test_models_of_all_kinds_stand_in_one_ranking(own_copy):
+def test_models_of_all_kinds_are_in_one_ranking(own_copy):
     """With the scores of a study that draws as many pixels, and in their order."""
     own_copy.change(sampling={"pixels_per_image": 1000})
     assert own_copy.call("score-pairs", "--trust-config").code == 0

@@ -102,14 +102,14 @@ def test_a_changed_part_makes_its_item_stale_and_is_named(copy, invoke, monkeypa
     assert any(reason.startswith(told(kind, part)) for reason in item["reasons"]), item["reasons"]
 
 
-def test_values_are_told_as_they_were_and_are(copy, invoke, monkeypatch):
+def test_reasons_show_the_old_and_the_new_value(copy, invoke, monkeypatch):
     schedule("fine_tuning", "steps", 800)(copy, monkeypatch)
     items = planned(copy, invoke)
     assert items["finetune", TRIAL]["reasons"] == ["schedule.steps: 4 -> 800"]
     assert {item["state"] for (kind, _), item in items.items() if kind != "finetune"} == {"done"}
 
 
-def test_the_control_tells_of_its_network_and_its_weights(copy, invoke, monkeypatch):
+def test_reasons_of_the_control_name_its_network_and_its_weights(copy, invoke, monkeypatch):
     control = ("finetune", "scratch -> dusk_street, seed 0")
     image_weights(copy, monkeypatch)
     assert planned(copy, invoke)[control]["reasons"] == ["initialization"]

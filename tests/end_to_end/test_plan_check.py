@@ -1,4 +1,4 @@
-"""`plan --check` finds each way in which a run folder can be wrong, in one line, and is content with a whole one."""
+"""`plan --check` finds each way in which a run folder can be wrong, in one line, and finds nothing in a valid one."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def with_first(**fields: Any) -> Callable[[Rows], Rows]:
     return lambda rows: [rows[0] | fields, *rows[1:]]
 
 
-def test_a_finished_run_folder_is_whole(finished, invoke):
+def test_a_finished_run_folder_is_valid(finished, invoke):
     ended = checked(finished, invoke)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == f"{finished.run}: every item is done and every file is valid\n"
@@ -79,7 +79,7 @@ def test_a_finished_run_folder_is_whole(finished, invoke):
         (SAMPLE_FILE, lambda rows: [*rows, rows[0]], "holds a pixel twice"),
     ],
 )
-def test_rows_that_cannot_be(copy, lines, file, change, told):
+def test_impossible_rows(copy, lines, file, change, told):
     rewrite(copy.run / file, change)
     (line,) = lines()
     assert line.startswith(f"{copy.run / file}: {told}")
@@ -110,7 +110,7 @@ def every_page(file: Path) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("file", [SCORE_FILE, PERFORMANCE_FILE, SAMPLE_FILE])
-def test_a_changed_byte_in_any_column_and_a_torn_footer_are_told_once(copy, lines, file):
+def test_a_changed_byte_in_any_column_and_a_truncated_footer_are_reported_once(copy, lines, file):
     path = copy.run / file
     whole = path.read_bytes()
     damaged = [whole[:-20], *(flipped(whole, offset) for offset in list(every_page(path))[:4])]
@@ -150,14 +150,14 @@ def test_a_file_that_the_study_does_not_name_is_checked_too(copy, lines):
     assert "has a row of day_street -> cells_dark, by its name it is of other -> cells_dark" in line
 
 
-def test_weights_that_are_not_those_of_their_card_are_told_once(copy, lines):
+def test_weights_that_are_not_those_of_their_card_are_reported_once(copy, lines):
     file = copy.run / "sources/day_street/weights.safetensors"
     file.write_bytes(flipped(file.read_bytes(), -1))
     (line,) = lines()
     assert line.startswith(f"{file}: its bytes are not those that {file.parent / FILE_NAME} describes")
 
 
-def test_what_earlier_commands_noted_of_a_file_is_not_believed(copy, lines, invoke, monkeypatch):
+def test_hashes_cached_by_earlier_commands_are_not_trusted(copy, lines, invoke, monkeypatch):
     """Not even where all that the file system says of it is the same."""
     for module in (content_key, memo):
         monkeypatch.setattr(module, "version_of", lambda file: "1 1 1 1")
@@ -178,14 +178,14 @@ def test_what_earlier_commands_noted_of_a_file_is_not_believed(copy, lines, invo
         ("miou", 1.25, "field miou is 1.25; a fraction in [0, 1] is expected"),
     ],
 )
-def test_a_card_that_cannot_be(copy, lines, field, value, told):
+def test_an_impossible_card(copy, lines, field, value, told):
     file = copy.run / "sources/day_street" / FILE_NAME
     file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
     (line,) = lines()
     assert line.startswith(f"{file}: {told}")
 
 
-def test_a_card_that_is_none(copy, lines):
+def test_a_file_that_is_no_card(copy, lines):
     file = copy.run / "sources/day_street" / FILE_NAME
     file.write_text("{")
     assert len(lines()) == 1
@@ -213,7 +213,7 @@ def test_a_missing_item(copy, lines, file, told):
     assert lines() == [told]
 
 
-def test_stale_items_are_told_one_by_one_with_what_changed(copy, lines, invoke):
+def test_stale_items_are_listed_one_by_one_with_what_changed(copy, lines, invoke):
     copy.change(sampling={"pixels_per_image": 100})
     found = lines()
     assert len(found) == 3 + 6
@@ -236,7 +236,7 @@ def test_left_over_temporary_files(copy, lines, folder):
     file = temporary_path(copy.run / folder / "cells_dark.parquet")
     file.write_bytes(b"half")
     (line,) = lines()
-    assert line.startswith(f"{file}: left by a process that was killed, or still at work")
+    assert line.startswith(f"{file}: left by a process that was killed, or still in use")
     assert file.exists()
 
 

@@ -38,7 +38,7 @@ sys.addaudithook(act)
 
 
 def at_lease(bench: Any, pair: str, number: signal.Signals, times: int) -> dict[str, str]:
-    """The environment of a command whose processes send themselves a signal with this pair, or pattern, in hand."""
+    """The environment of a command whose processes send themselves a signal when they work on this pair, or pattern."""
     folder = bench.run.parent / "at_lease"
     (folder / "before").mkdir(parents=True)
     (folder / "sitecustomize.py").write_text(AT_LEASE.format(pair=pair, number=int(number), times=times))
@@ -57,13 +57,13 @@ def started(bench: Any, stage: str, *options: str, **environment: str) -> subpro
     )
 
 
-def complaints(err: str) -> list[str]:
-    """Without the time that is left, which only a slow machine says."""
+def error_lines(err: str) -> list[str]:
+    """Lines without estimates of the remaining time, which only a slow machine prints."""
     return [line for line in err.splitlines() if not line.endswith(" s left")]
 
 
 def await_holder(bench: Any, kind: str, unlike: set[int]) -> int:
-    """The process that has an item in its hands, once it is none of these."""
+    """The process that works on an item, once it is none of these."""
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         for file in found_below(bench.run / "leases" / kind, "holder.json"):
@@ -151,7 +151,7 @@ def test_two_gpus_are_two_processes_that_share_the_pairs(unscored):
         await_that(lambda process=process: state_of(process) == "T")
         os.kill(process, signal.SIGCONT)
     out, err = command.communicate(timeout=_PATIENCE)
-    assert (command.returncode, complaints(err)) == (0, [])
+    assert (command.returncode, error_lines(err)) == (0, [])
     assert devices == {b"0", b"1"}
     assert len(re.findall(r"^\S+ -> \S+:", out, re.M)) == 6
 
@@ -164,7 +164,7 @@ def test_a_device_that_is_named_is_one_process(unscored):
             holders |= {holder.process for holder in [read_holder(file.parent)] if holder is not None}
         time.sleep(0.001)
     _, err = command.communicate()
-    assert (command.returncode, complaints(err), len(holders)) == (0, [], 1)
+    assert (command.returncode, error_lines(err), len(holders)) == (0, [], 1)
 
 
 def test_an_item_that_fails_is_said_once_however_many_processes_there_are(unscored):
@@ -186,7 +186,7 @@ def test_what_ends_a_process_before_any_item_is_said_once_with_its_exit_code(uns
     out, err = command.communicate(timeout=_PATIENCE)
     assert command.returncode == 3
     assert out == ""
-    (line,) = complaints(err)
+    (line,) = error_lines(err)
     assert line.startswith("seg-transfer: --device cuda:9: not usable here")
 
 

@@ -37,7 +37,7 @@ def texts(value):
         yield value
 
 
-def test_no_path_says_where_it_was_computed_and_it_is_small():
+def test_no_path_names_the_machine_and_it_is_small():
     described = [FOLDER / "study.yaml", *FOLDER.glob("sources/*/source.json")]
     found = [text for file in described for text in texts(yaml.safe_load(file.read_text()))]
     assert "hrnetv2_w18_small.py" in found

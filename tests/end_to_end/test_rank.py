@@ -76,7 +76,7 @@ def test_a_second_call_repeats_nothing_and_nothing_is_kept_without_a_folder(bank
     assert set(tmp_path.iterdir()) == left
 
 
-def test_the_run_folder_holds_a_study_to_go_on_with(bank, invoke):
+def test_the_run_folder_holds_a_study_for_other_commands(bank, invoke):
     invoke(*words(bank))
     study, place = (
         bank.run / "ranked/rank.yaml",
@@ -137,7 +137,7 @@ def test_when_every_source_fails_nothing_is_ranked(bank, invoke):
     assert invoke(*words(bank)).code == 5
 
 
-def test_a_bad_image_is_said_once(bank, invoke):
+def test_a_bad_image_is_reported_once(bank, invoke):
     image = next((bank.world / TARGET / "train/images").iterdir())
     image.write_bytes(b"no image")
     ended = invoke(*words(bank))
@@ -158,7 +158,7 @@ def test_a_budget_stops_at_the_images_that_are_enough(bank, monkeypatch):
         assert ranking.scores == whole.scores
 
 
-def test_stability_ranks_anew_on_parts(bank, invoke):
+def test_stability_ranks_again_on_subsets(bank, invoke):
     ended = invoke(*words(bank, "--stability", "--metric", "gbc"))
     assert ended.code == 0, ended.err
     frame = pd.read_parquet(bank.run / "ranked/stability.parquet")

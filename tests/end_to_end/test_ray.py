@@ -129,7 +129,7 @@ def test_an_interrupted_fine_tuning_resumes(cluster, finished, copy_of):
     assert pq.read_table(file)["miou"].to_pylist() == resumed
 
 
-def test_a_killed_worker_and_a_killed_node_cost_no_pair(cluster, many, finished):
+def test_a_killed_worker_and_a_killed_node_lose_no_pair(cluster, many, finished):
     driver = cluster.start(*words(many))
     wait_until(lambda: n_scored(many) > 1 and bool(cluster.head.workers(TASK)), "the head scores a pair")
     os.kill(cluster.head.workers(TASK)[0], signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The report in a real browser: silent, offline, sortable, readable at 390 px, and hostile names stay text."""
+"""The report in a real browser: nothing logged, offline, sortable, readable at 390 px, and hostile names stay text."""
 
 import pytest
 from end_to_end.browser import browser, lacking
@@ -46,15 +46,15 @@ def heading(chromium, table, text):
 
 
 @pytest.mark.parametrize("size", WIDTHS, ids=lambda size: str(size[0]))
-def test_the_page_is_silent_and_asks_for_nothing(chromium, report, size):
+def test_the_page_logs_nothing_and_requests_nothing(chromium, report, size):
     chromium.open(report, *size)
     chromium.run(_OPEN_ALL)
     assert chromium.run("return Array.from(document.images).every((one) => one.complete && one.naturalWidth > 0)")
-    assert chromium.complaints() == []
+    assert chromium.console_messages() == []
     assert chromium.requests() == [report.as_uri()]
 
 
-def test_requests_and_complaints_would_be_seen(chromium, tmp_path):
+def test_requests_and_console_messages_are_detected(chromium, tmp_path):
     planted = tmp_path / "planted.html"
     planted.write_text(
         '<meta http-equiv="Content-Security-Policy" content="script-src \'none\'">'
@@ -62,10 +62,10 @@ def test_requests_and_complaints_would_be_seen(chromium, tmp_path):
     )
     chromium.open(planted, 1280, 900)
     assert "http://127.0.0.1:9/x.png" in chromium.requests()
-    assert any("Content Security Policy" in one["message"] for one in chromium.complaints())
+    assert any("Content Security Policy" in one["message"] for one in chromium.console_messages())
 
 
-def test_nothing_is_wider_than_a_telephone_but_what_scrolls_in_its_box(chromium, report):
+def test_nothing_is_wider_than_a_phone_but_what_scrolls_in_its_box(chromium, report):
     chromium.open(report, 390, 844)
     chromium.run(_OPEN_ALL)
     assert chromium.run("return document.documentElement.scrollWidth") == 390
@@ -134,7 +134,7 @@ def test_hostile_names_stay_text(chromium, hostile_report, size):
     _, button = heading(chromium, "#table-answer", "target")
     button.click()
     assert ATTACK in chromium.run(_TEXTS, "#table-answer", 0)
-    assert chromium.complaints() == []
+    assert chromium.console_messages() == []
 
 
 def test_the_page_prints(chromium, published_report):

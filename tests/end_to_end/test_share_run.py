@@ -1,4 +1,4 @@
-"""A published run: it says the same, and nothing of the machine it comes from."""
+"""A published run: it gives the same results, and does not name the machine it comes from."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pandas as pd
 SCRIPT = Path(__file__).parents[2] / "scripts/share_run.py"
 
 
-def test_a_published_run_says_the_same_and_nothing_of_the_machine(
+def test_a_published_run_gives_the_same_results_and_names_no_machine(
     finished: Any, copy_of: Any, invoke: Any, tmp_path: Path
 ) -> None:
     bench, folder = copy_of(finished), tmp_path / "published"

@@ -92,7 +92,7 @@ def python_on(cluster: Cluster, node: str) -> int:
     return running[0]
 
 
-def test_a_killed_process_and_a_lost_node_cost_no_pair_and_repeat_none(cluster, many, finished, invoke):
+def test_a_killed_process_and_a_lost_node_lose_no_pair_and_repeat_none(cluster, many, finished, invoke):
     job, _ = submitted(many, invoke, "score")
 
     def explain() -> str:
@@ -135,7 +135,7 @@ def test_a_killed_process_and_a_lost_node_cost_no_pair_and_repeat_none(cluster, 
     assert len(times) >= PAIRS - 2
 
 
-def test_a_task_that_is_stopped_goes_on_and_one_with_wrong_data_fails_at_once(cluster, finished, copy_of, invoke):
+def test_a_stopped_task_resumes_and_one_with_wrong_data_fails_at_once(cluster, finished, copy_of, invoke):
     bench = copy_of(finished)
     tuning = bench.study_fields()["fine_tuning"]
     changes = tuning["changes"] | {"steps": 100, "checkpoint_every": 3}

@@ -19,7 +19,7 @@ STAGES = ("train-sources", "score-pairs", "finetune-pairs")
 # What is there when all is done
 
 
-def test_every_source_leaves_its_weights_and_a_card_that_tells_what_they_are(trained):
+def test_every_source_leaves_its_weights_and_a_card_that_describes_them(trained):
     assert sorted(path.name for path in (trained.run / "sources").iterdir()) == sorted(DOMAINS)
     for name in DOMAINS:
         folder = trained.run / "sources" / name
@@ -78,7 +78,7 @@ def test_the_evaluation_compares_scores_with_performance(finished, invoke):
     assert top1["fixed_target", "gbc"] == pytest.approx(np.mean(hits))
 
 
-def test_no_old_score_stands_beside_new_ones(finished, copy_of, invoke):
+def test_old_and_new_scores_are_not_mixed(finished, copy_of, invoke):
     bench = copy_of(finished)
     bench.change(sampling={"pixels_per_image": 17})
     bench.done("score-pairs", "--source", "day_street", "--target", "dusk_street")
@@ -240,7 +240,7 @@ def test_a_source_that_was_brought_along_is_scored_like_the_one_it_is(finished, 
     assert ("web", "day_street", "gbc") in scores  # it was trained elsewhere: every target is one for it
 
 
-def test_the_resolved_study_tells_the_settings_and_manifests_of_the_results(finished):
+def test_the_resolved_study_holds_the_settings_and_manifests_of_the_results(finished):
     resolved = yaml.safe_load((finished.run / "study.yaml").read_text())
     assert resolved["study"]["metrics"] == ["gbc", "leep"]
     assert Path(resolved["study"]["model"]).is_absolute()

@@ -143,7 +143,7 @@ def test_kept_features_serve_source_images_too(bench, seen, monkeypatch):
     assert {name: scores_of(bench, name) for name in ("own", "pooled")} == first
 
 
-# Sources whose own images are not at hand
+# Sources whose own images are not available
 
 
 def test_a_source_of_an_unknown_dataset_is_scored_by_the_other_metrics(finished, copy_of, seen, invoke):
@@ -182,7 +182,7 @@ def test_a_brought_along_source_whose_dataset_has_a_manifest_is_scored_by_all(be
 
 
 @pytest.mark.parametrize("empty", [False, True])
-def test_missing_files_of_the_own_dataset_are_told_once_with_the_folder(bench, seen, empty):
+def test_missing_files_of_the_own_dataset_are_reported_once_with_the_folder(bench, seen, empty):
     shutil.rmtree(bench.world / "day_street")
     if empty:
         (bench.world / "day_street").mkdir()

@@ -15,7 +15,7 @@ from seg_transfer.resources import shipped
 TINY = str(shipped("configs/models/hrnetv2_tiny.py"))
 
 
-class _Malice:
+class _Payload:
     """Runs a command when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
@@ -26,7 +26,7 @@ class _Malice:
 
 
 def bring(bench: Any, checkpoint: Path, config: str = TINY) -> None:
-    """Study the trained source beside one that somebody brought along."""
+    """Study the trained source beside one that the user brings."""
     entry = {"name": "web", "dataset": "web", "config": config, "checkpoint": str(checkpoint)}
     bench.change(sources=["day_street", entry], targets=["cells_dark"])
 
@@ -51,7 +51,7 @@ def test_a_checkpoint_of_another_class_count_is_named_with_both_counts(bench):
 def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(bench, tmp_path, monkeypatch, stage, wrap):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     marker, checkpoint = tmp_path / "ran", tmp_path / "evil.pth"
-    content = {**load_file(bench.run / "sources/day_street/weights.safetensors"), "extra": _Malice(marker)}
+    content = {**load_file(bench.run / "sources/day_street/weights.safetensors"), "extra": _Payload(marker)}
     if wrap:
         torch.save({"state_dict": content}, checkpoint)
     else:
@@ -63,8 +63,8 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(bench, tmp_pa
     assert not marker.exists()
 
 
-def test_the_malice_of_these_tests_is_real(tmp_path):
-    pickle.loads(pickle.dumps(_Malice(tmp_path / "ran")))
+def test_the_payload_of_these_tests_runs_without_protection(tmp_path):
+    pickle.loads(pickle.dumps(_Payload(tmp_path / "ran")))
     assert (tmp_path / "ran").exists()
 
 
@@ -100,7 +100,7 @@ def test_a_model_config_from_elsewhere_is_announced_before_it_runs(bench, tmp_pa
     assert "warning" not in bench.call("score-pairs", "--source", "web", "--trust-config").err
 
 
-def test_sources_that_are_not_trained_yet_are_told_with_the_stage_that_trains_them(bench):
+def test_untrained_sources_are_named_with_the_stage_that_trains_them(bench):
     shutil.rmtree(bench.run / "sources")
     for stage in ("score-pairs", "finetune-pairs"):
         line = bench.call(stage, "--source", "day_street").reason(5)

@@ -135,7 +135,7 @@ def test_a_target_of_one_class_is_named_and_the_other_pair_is_scored(bench):
     assert {row["target"] for row in bench.rows("scores")} == {"cells_dark"}
 
 
-def test_a_bad_target_stops_no_other_pair_and_the_same_command_finishes_after_mending(finished, copy_of):
+def test_a_bad_target_stops_no_other_pair_and_the_same_command_finishes_after_the_fix(finished, copy_of):
     bench = copy_of(finished)
     for file in bench.run.glob("s[ac]*/**/*.parquet"):
         file.unlink()
@@ -152,15 +152,15 @@ def test_a_bad_target_stops_no_other_pair_and_the_same_command_finishes_after_me
 
     (bench.world / TRAIN / "images/train_0001.png").write_bytes(good)
     bench.done("score-pairs")
-    mended = bench.rows("scores")
-    assert [row for row in mended if row["target"] != "dusk_street"] == scored
+    again = bench.rows("scores")
+    assert [row for row in again if row["target"] != "dusk_street"] == scored
     told = ("source", "target", "metric", "score", "content_key")
-    assert [[row[name] for name in told] for row in mended] == [
+    assert [[row[name] for name in told] for row in again] == [
         [row[name] for name in told] for row in finished.rows("scores")
     ]
 
 
-def test_two_kinds_of_reasons_are_both_told_and_end_with_the_code_for_several(trained, copy_of):
+def test_two_kinds_of_reasons_are_both_reported_and_end_with_the_code_for_several(trained, copy_of):
     bench = copy_of(trained)
     truncate_png(bench.world)
     (bench.run / "sources/cells_dark/weights.safetensors").write_bytes(b"torn")
@@ -197,7 +197,7 @@ def test_a_wrong_study_is_refused_before_anything_runs(bench, change, told):
     assert bench.state() == before
 
 
-def test_a_missing_study_and_a_torn_one_are_told_with_the_place(bench, invoke):
+def test_a_missing_and_a_damaged_study_are_reported_with_the_location(bench, invoke):
     line = invoke("score-pairs", bench.study.with_name("none.yaml")).reason(3)
     assert line.endswith("none.yaml: no such file, and no shipped study of that name; correct the path of the study")
     bench.study.write_text("name: tiny\nsources: [a, b\ntargets: [c]\n")

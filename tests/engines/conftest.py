@@ -21,7 +21,7 @@ def shown() -> Iterator[None]:
 
 @pytest.fixture
 def run(tmp_path: Path, small_world: Path) -> Run:
-    """Two sources are trained by the study, one is brought along; its paths have blanks, quotes and per cent signs."""
+    """Two sources are trained by the study, one is brought along; its paths have blanks, quotes and percent signs."""
     folder = tmp_path / BLANKS
     folder.mkdir()
     schedule = {"schedule": str(shipped("configs/schedules/fine_tuning.yaml"))}
@@ -40,7 +40,7 @@ def run(tmp_path: Path, small_world: Path) -> Run:
 
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is first on PATH, for commands that only pretend."""
+    """A folder that is first on PATH, for stand-ins of commands."""
     folder = tmp_path / "commands"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")

@@ -87,7 +87,7 @@ def test_an_item_of_another_process_is_put_off_and_looked_at_again(go, tmp_path)
     assert order == ["b", "other ends", "a"]
 
 
-def test_an_item_with_which_three_died_is_not_tried(go, tmp_path, capsys):
+def test_an_item_that_crashed_three_processes_is_not_tried(go, tmp_path, capsys):
     (tmp_path / "a").mkdir()
     lease._write(tmp_path / "a", Holder(gone_identity(), "here", 999999999, "theirs", crashes=2))
     with pytest.raises(IncompleteError, match="failed: item a"):
@@ -194,7 +194,7 @@ def test_what_ended_the_processes_before_is_summed_up_by_those_that_went_on(go, 
 
 
 @pytest.mark.parametrize(("worker", "expected"), [("0/3", "abcde"), ("1/3", "bcdea"), ("2/3", "deabc")])
-def test_the_processes_of_a_session_begin_at_other_places(worker, expected, go, monkeypatch):
+def test_the_processes_of_a_session_start_at_different_items(worker, expected, go, monkeypatch):
     monkeypatch.setenv("SEG_TRANSFER_WORKER", worker)
     assert go(list("abcde")) == list(expected)
 

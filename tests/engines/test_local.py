@@ -1,4 +1,4 @@
-"""Processes of a stage, played by shell scripts: what they say comes through, and they share the cores."""
+"""Processes of a stage, replaced by shell scripts: what they print is printed, and they share the cores."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]
 
 
 @pytest.mark.parametrize("attempt", range(5))
-def test_all_that_a_killed_process_said_comes_before_word_of_its_death(play, capsys, attempt):
+def test_output_of_a_killed_process_comes_before_the_report_that_it_was_killed(play, capsys, attempt):
     count = 3000 + attempt  # more than one pipe holds
     with pytest.raises(SegTransferError, match=f"{CRASHES} processes in a row were killed"):
         play(f"seq {count}; printf 'cut off'; kill -KILL $$")
@@ -38,7 +38,7 @@ def test_all_that_a_killed_process_said_comes_before_word_of_its_death(play, cap
     assert capsys.readouterr().out.splitlines() == ([*said, death] * CRASHES)[:-1]
 
 
-def test_both_streams_come_through_to_the_end(play, capfd):
+def test_both_streams_are_printed_to_the_end(play, capfd):
     play("seq 20000 >&2 & seq 20000; wait; printf end; printf 'end of errors' >&2")
     found = capfd.readouterr()
     assert found.out.splitlines() == [*map(str, range(1, 20001)), "end"]
@@ -52,7 +52,7 @@ def test_half_an_event_is_no_line_and_no_error(play, capsys):
     assert EVENT not in capsys.readouterr().out
 
 
-def test_bytes_that_are_no_text_are_shown_and_cost_no_line(play, capsys):
+def test_bytes_that_are_no_text_are_shown_and_lose_no_line(play, capsys):
     play(r"printf 'a\377b\n'; echo after")
     assert capsys.readouterr().out.splitlines() == [r"a\xffb", "after"]
 
@@ -66,7 +66,7 @@ def test_what_a_killed_process_started_is_not_waited_for(play, capsys):
         os.kill(process, signal.SIGKILL)  # it is still there
 
 
-def test_the_last_words_of_processes_that_are_stopped_come_through(play, capsys, monkeypatch):
+def test_final_output_of_stopped_processes_is_printed(play, capsys, monkeypatch):
     @contextmanager
     def interrupted_by_progress(title):
         def tick(done, total):

@@ -35,7 +35,7 @@ def test_there_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
         run(TASKS)
 
 
-def test_nobody_answers_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_cluster_answers_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())

@@ -161,7 +161,7 @@ def test_several_gpus_train_together_and_score_alone(run):
 
 
 def task(run: Run, commands: Path, monkeypatch: pytest.MonkeyPatch, *lines: str, restarts: int = 0):
-    """Start a task whose Python only pretends."""
+    """Start a task with a stand-in for Python."""
     pretend(commands / "scontrol", f'echo "$@" >>{commands}/requeued')
     monkeypatch.setattr(sys, "executable", str(pretend(commands / "python", *lines)))
     file = pretend(commands / "task.sh", *script_of(run, gpus=0).splitlines())

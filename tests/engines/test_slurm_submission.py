@@ -18,7 +18,7 @@ def submit(run: Run, *options: str) -> int:
     return int(ended.value.code or 0)
 
 
-def test_it_is_handed_to_sbatch_and_what_to_do_next_is_said(run, commands, capsys):
+def test_it_is_passed_to_sbatch_and_the_next_step_is_printed(run, commands, capsys):
     pretend(commands / "sbatch", f'printf "%s\\n" "$@" >{commands}/arguments', "echo '71;cluster'")
     assert submit(run, "--gpus", "0") == 0
     script = run.folder / "slurm/score.sh"
@@ -32,7 +32,7 @@ def test_it_is_handed_to_sbatch_and_what_to_do_next_is_said(run, commands, capsy
     assert shlex.split(check)[-1] == "--check"
 
 
-def test_it_heeds_the_limit_of_the_cluster_and_says_what_comes_of_it(run, commands, capsys):
+def test_it_respects_the_limit_of_the_cluster_and_says_how(run, commands, capsys):
     pretend(commands / "sbatch", "echo 71")
     pretend(commands / "scontrol", "echo 'MaxArraySize = 1'")
     assert submit(run, "--gpus", "0", "--max-running", "3") == 0

@@ -133,7 +133,7 @@ def no_probe(*_: object) -> float:
     raise AssertionError("timed a forward pass although items are finished")
 
 
-def test_finished_sources_tell_the_cost_of_the_missing_ones(run, monkeypatch):
+def test_finished_sources_give_the_cost_of_the_missing_ones(run, monkeypatch):
     monkeypatch.setattr(Probe, "forward", no_probe)
     write_card(run, "day_street", 30.0)
     write_card(run, "cells_dark", 50.0)
@@ -141,7 +141,7 @@ def test_finished_sources_tell_the_cost_of_the_missing_ones(run, monkeypatch):
     assert [(one.item, one.seconds, one.basis) for one in missing] == [("source cells_dark", 40.0, "finished items")]
 
 
-def test_finished_fine_tunings_tell_the_cost_of_the_missing_ones(run, monkeypatch, keyless):
+def test_finished_fine_tunings_give_the_cost_of_the_missing_ones(run, monkeypatch, keyless):
     monkeypatch.setattr(Probe, "forward", no_probe)
     row = {"source": "x", "target": "y", "miou": 0.5, **PROVENANCE}
     for source, seconds in (("x", [10.0, 20.0]), ("z", [60.0])):
@@ -150,7 +150,7 @@ def test_finished_fine_tunings_tell_the_cost_of_the_missing_ones(run, monkeypatc
     assert [(one.seconds, one.basis) for one in costs(run, "finetune")] == [(30.0, "finished items")] * 2
 
 
-def test_finished_pairs_tell_the_cost_of_the_missing_ones_and_a_late_metric_does_not_make_them_cheap(
+def test_finished_pairs_give_the_cost_of_the_missing_ones_and_a_late_metric_does_not_make_them_cheap(
     run, monkeypatch, keyless
 ):
     monkeypatch.setattr(Probe, "forward", no_probe)
@@ -170,5 +170,5 @@ def test_nothing_missing_costs_nothing(run, monkeypatch):
     assert costs(run, "train") == []
 
 
-def test_an_entry_of_the_study_is_what_the_fixtures_think_it_is(run):
+def test_the_entry_of_the_study_is_what_the_fixtures_expect(run):
     assert run.study.sources[0] == SourceEntry(name="day_street", dataset="day_street")

@@ -1,4 +1,4 @@
-"""A plan of 272 pairs needs no torch and no second look; its summary and its groups are right by hand."""
+"""A plan of 272 pairs needs no torch and reads each file once; its summary and its groups agree with values by hand."""
 
 import hashlib
 import io
@@ -174,7 +174,7 @@ def test_groups_are_bounded_and_the_rest_is_counted(tmp_path):
     assert "... and 18 more score items for 18 other reasons: see --json" in lines
 
 
-def test_fine_tunings_in_several_kinds_of_arithmetic_are_said(tmp_path):
+def test_fine_tunings_in_several_kinds_of_arithmetic_are_reported(tmp_path):
     def tuned(*arithmetics: str, state: State = "done", stage: str = "finetune") -> list[PlanItem]:
         return [PlanItem(stage, "x", "s", "t", Status(state, seconds=1.0, arithmetic=name)) for name in arithmetics]
 

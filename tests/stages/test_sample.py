@@ -52,7 +52,7 @@ def test_frequencies_are_those_of_all_images_or_of_one(run):
         np.testing.assert_array_equal(sample.rows[own] * 96 + sample.columns[own], expected)
 
 
-def test_rare_classes_are_drawn_more_often_than_they_are(run):
+def test_rare_classes_are_drawn_more_often_than_they_occur(run):
     sample, manifest = sample_of(run), run.manifests[TARGET]
     maps = np.stack([read_label(record.label, manifest) for record in run.low_shot(TARGET)])
     share_of_pixels = np.bincount(maps[maps != 255], minlength=len(manifest.classes)) / (maps != 255).sum()
@@ -114,7 +114,7 @@ def test_a_target_of_one_class(run):
     assert not run.sample_file(TARGET).exists()
 
 
-def test_a_target_without_a_labelled_pixel(run):
+def test_a_target_without_a_labeled_pixel(run):
     for number in range(5):
         put_label(run, number, np.full((64, 96), 255, np.uint8))
     with pytest.raises(DataError, match=r"show 0 class\(es\)"):

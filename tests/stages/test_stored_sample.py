@@ -38,7 +38,7 @@ def test_a_stored_sample_is_read_back_equal(run, draws):
     assert run.sample_file(TARGET).is_file()
 
 
-def test_an_image_without_a_labelled_pixel_keeps_its_place(run, draws):
+def test_an_image_without_a_labeled_pixel_keeps_its_index(run, draws):
     put_label(run, 1, np.full((64, 96), 255, np.uint8))
     first = sample_of(run)
     assert np.bincount(first.image_index).tolist() == [60, 0, 60, 60, 60]
@@ -48,7 +48,7 @@ def test_an_image_without_a_labelled_pixel_keeps_its_place(run, draws):
 
 
 @pytest.mark.parametrize("change", [{"pixels_per_image": 61}, {"seed": 4}, {"balance": "image"}, {"grid": "feature"}])
-def test_other_settings_draw_anew_and_back_again(run, draws, change):
+def test_other_settings_draw_again_and_the_former_ones_too(run, draws, change):
     first, changed = sample_of(run), with_sampling(run, **change)
     assert differ(sample_of(changed), first)
     assert_equal(sample_of(run), first)
@@ -76,7 +76,7 @@ def ignore_a_class(run: Run) -> Run:
 
 
 @pytest.mark.parametrize("change", [swap_two_classes, forget_one_image, ignore_a_class])
-def test_other_data_draws_anew(run, draws, change: Callable[[Run], Run]):
+def test_other_data_draws_again(run, draws, change: Callable[[Run], Run]):
     first = sample_of(run)
     key = sample_key(run, TARGET, run.low_shot(TARGET))
     changed = change(run)
@@ -87,7 +87,7 @@ def test_other_data_draws_anew(run, draws, change: Callable[[Run], Run]):
     assert draws == [TARGET] * 2
 
 
-def test_what_people_write_about_a_dataset_draws_nothing_anew(run, draws):
+def test_descriptive_fields_of_a_manifest_draw_nothing_again(run, draws):
     first = sample_of(run)
     manifest = run.manifests[TARGET].model_copy(update={"title": "Streets", "citation": "Somebody", "notes": "new"})
     assert_equal(sample_of(replace(run, manifests={TARGET: manifest})), first)
@@ -105,7 +105,7 @@ def test_a_damaged_file_is_named(run):
 
 
 def test_no_flipped_bit_is_read_as_another_sample(run):
-    """Bits of the size of the first image, and one in each of 60 places: refused, drawn anew, or without effect."""
+    """Bits of the size of the first image, and one in each of 60 places: refused, drawn again, or without effect."""
     expected, file = sample_of(run), run.sample_file(TARGET)
     whole = file.read_bytes()
     scattered = [(place, place % 8) for place in np.linspace(0, len(whole) - 1, 60).astype(int)]

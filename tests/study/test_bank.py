@@ -117,7 +117,7 @@ def test_one_folder_or_card_is_one_source(folder, monkeypatch, where):
     Path(getattr(entry, entry.marker)).relative_to(folder)
 
 
-def test_the_folder_that_one_stands_in_is_named_by_its_own_name(folder, monkeypatch):
+def test_the_working_directory_as_a_source_has_its_own_name(folder, monkeypatch):
     monkeypatch.chdir(folder / "zoo/b_own")
     assert [one.name for one in read_sources(".")[0]] == ["b_own"]
     assert [one.name for one in read_sources(FILE_NAME)[0]] == ["b_own"]
@@ -143,7 +143,7 @@ def test_entries_in_python(folder, monkeypatch):
     assert fields == {"name": "sf", "transformers": "zoo/a_hub"}
 
 
-def test_several_places_are_one_bank(folder):
+def test_several_locations_are_one_bank(folder):
     entries, _ = read_sources(folder / "zoo/b_own", {"name": "c", "config": "c.json", "checkpoint": "w.pth"})
     assert [one.name for one in entries] == ["b_own", "c"]
 
@@ -241,14 +241,14 @@ def test_a_named_card_that_is_not_there_is_an_error(folder, monkeypatch, where):
         ),
     ],
 )
-def test_a_place_without_sources_is_named(folder, monkeypatch, where, excerpt):
+def test_a_location_without_sources_is_named(folder, monkeypatch, where, excerpt):
     monkeypatch.chdir(folder)
     assert excerpt in refusal(where)
 
 
-def test_names_of_two_places_must_differ(folder):
+def test_names_of_two_locations_must_differ(folder):
     assert "source 'b_own' appears twice" in refusal(folder / "zoo", folder / "zoo/b_own")
 
 
-def test_no_place_means_no_source():
+def test_no_location_means_no_source():
     assert refusal() == "no source can be used; name one at least"

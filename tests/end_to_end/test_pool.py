@@ -116,12 +116,12 @@ def test_a_killed_process_is_replaced_and_its_pair_scored(unscored, finished):
     assert not (unscored.run / "leases").exists()
 
 
-def test_an_item_with_which_three_processes_die_is_given_up_and_the_others_finished(unscored):
+def test_an_item_that_crashes_three_processes_is_given_up_and_the_others_finished(unscored):
     poison = at_lease(unscored, "dusk_street/cells_dark", signal.SIGKILL, times=3)
     command = started(unscored, "score-pairs", **poison)
     _, err = command.communicate(timeout=_PATIENCE)
     assert err.count("a process was killed (SIGKILL); another takes its place") == 3
-    assert "dusk_street -> cells_dark: 3 processes crashed while they worked on it; see what killed them" in err
+    assert "dusk_street -> cells_dark: 3 processes crashed while they worked on it; find out why" in err
     assert err.splitlines()[-1].startswith("seg-transfer: failed: dusk_street -> cells_dark; all others are finished")
     assert command.returncode == 1
     done = {

@@ -16,7 +16,7 @@ import yaml
 from files import found_below
 from leftovers import gone_identity, temporary_of
 
-from seg_transfer.stages import finetuning
+from seg_transfer.stages import finetuning, training
 
 LONG = {"steps": 40, "checkpoint_every": 3}
 _PATIENCE = 300.0  # seconds until a process that never writes what is awaited fails the test
@@ -130,8 +130,8 @@ def test_killed_fine_tuning_resumes_and_ends_with_the_same_miou(finished, copy_o
 
 def test_a_killed_source_training_resumes_and_ends_with_the_same_weights(trained, copy_of, ticks):
     bench = copy_of(trained)
-    training = yaml.safe_load(bench.study.read_text())["source_training"]
-    bench.change(source_training={**training, "changes": training["changes"] | LONG})
+    fields = yaml.safe_load(bench.study.read_text())["source_training"]
+    bench.change(source_training={**fields, "changes": fields["changes"] | LONG})
     folder = bench.run / "sources/dusk_street"
     only = ("--source", "dusk_street")
 

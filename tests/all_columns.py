@@ -6,7 +6,7 @@ from seg_transfer.evaluation import metric_columns
 
 
 def on_all_columns(function):
-    """The function with every metric of the pairs named, unless it is told which."""
+    """The function with every metric of the pairs named, unless it is reported which."""
 
     @wraps(function)
     def called(pairs, *arguments, **options):

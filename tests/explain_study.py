@@ -9,11 +9,11 @@ FOLDER = Path("explanations/day_street", TARGET)
 ONE = ("--source", "day_street", "--target", TARGET)
 
 
-def keep_weights(bench: Any, **fields: Any) -> None:
+def keep_weights(workspace: Any, **fields: Any) -> None:
     """Keep the weights of fine-tunings, and change other fields of them."""
-    bench.change(fine_tuning=bench.study_fields()["fine_tuning"] | {"keep_weights": True} | fields)
+    workspace.change(fine_tuning=workspace.study_fields()["fine_tuning"] | {"keep_weights": True} | fields)
 
 
-def checked(bench: Any, invoke: Any) -> Any:
+def checked(workspace: Any, invoke: Any) -> Any:
     """How `plan --check` ends."""
-    return invoke("plan", *bench.place(), "--check")
+    return invoke("plan", *workspace.place(), "--check")

@@ -41,7 +41,7 @@ class Case(NamedTuple):
     write: Callable[[Path], None]
     words: tuple[str, ...]
     code: int
-    told: str
+    reported: str
 
 
 class Harm:

@@ -127,9 +127,9 @@ CONFIGS = [
 ]
 
 
-def weights(name: str, suffix: str, put: object, told: str) -> Case:
+def weights(name: str, suffix: str, put: object, reported: str) -> Case:
     words = ("rank", f"HERE/model.json:HERE/w{suffix}", *PLACE)
-    return Case(name, weights_as(f"w{suffix}", put), words, 5, told)  # type: ignore[arg-type]
+    return Case(name, weights_as(f"w{suffix}", put), words, 5, reported)  # type: ignore[arg-type]
 
 
 def _pickled(file: Path, here: Path) -> None:

@@ -24,27 +24,27 @@ TRIAL = "web -> dusk_street, seed 0"
 
 
 def study(**fields: Any) -> Change:
-    def change(bench: Any, _: Any) -> None:
-        bench.change(**{name: bench.study_fields().get(name, {}) | value for name, value in fields.items()})
+    def change(workspace: Any, _: Any) -> None:
+        workspace.change(**{name: workspace.study_fields().get(name, {}) | value for name, value in fields.items()})
 
     return change
 
 
 def setting(**fields: Any) -> Change:
-    return lambda bench, _: bench.change(**fields)
+    return lambda workspace, _: workspace.change(**fields)
 
 
 def schedule(stage: str, name: str, value: Any) -> Change:
-    def change(bench: Any, _: Any) -> None:
-        block = bench.study_fields()[stage]
-        bench.change(**{stage: block | {"changes": block["changes"] | {name: value}}})
+    def change(workspace: Any, _: Any) -> None:
+        block = workspace.study_fields()[stage]
+        workspace.change(**{stage: block | {"changes": block["changes"] | {name: value}}})
 
     return change
 
 
 def manifest(dataset: str, **fields: Any) -> Change:
-    def change(bench: Any, _: Any) -> None:
-        file = bench.world / "manifests" / f"{dataset}.yaml"
+    def change(workspace: Any, _: Any) -> None:
+        file = workspace.world / "manifests" / f"{dataset}.yaml"
         content = yaml.safe_load(file.read_text())
         file.write_text(yaml.safe_dump(content | fields))
 
@@ -52,17 +52,17 @@ def manifest(dataset: str, **fields: Any) -> Change:
 
 
 def renamed_classes(dataset: str) -> Change:
-    def change(bench: Any, patch: Any) -> None:
-        content = yaml.safe_load((bench.world / "manifests" / f"{dataset}.yaml").read_text())
-        manifest(dataset, classes=[*content["classes"][:-1], "another"])(bench, patch)
+    def change(workspace: Any, patch: Any) -> None:
+        content = yaml.safe_load((workspace.world / "manifests" / f"{dataset}.yaml").read_text())
+        manifest(dataset, classes=[*content["classes"][:-1], "another"])(workspace, patch)
 
     return change
 
 
 def split_as(dataset: str, field: str, split: str, **more: Any) -> Change:
-    def change(bench: Any, patch: Any) -> None:
-        content = yaml.safe_load((bench.world / "manifests" / f"{dataset}.yaml").read_text())
-        manifest(dataset, **{field: content[split] | more})(bench, patch)
+    def change(workspace: Any, patch: Any) -> None:
+        content = yaml.safe_load((workspace.world / "manifests" / f"{dataset}.yaml").read_text())
+        manifest(dataset, **{field: content[split] | more})(workspace, patch)
 
     return change
 
@@ -70,8 +70,8 @@ def split_as(dataset: str, field: str, split: str, **more: Any) -> Change:
 def pixel(dataset: str, split: str) -> Change:
     """Another pixel in one image of a split."""
 
-    def change(bench: Any, _: Any) -> None:
-        file = sorted((bench.world / dataset / split).rglob("*.*"))[0]
+    def change(workspace: Any, _: Any) -> None:
+        file = sorted((workspace.world / dataset / split).rglob("*.*"))[0]
         pixels = np.array(Image.open(file))
         pixels[0, 0] = 255 - pixels[0, 0] if pixels.ndim == 3 else pixels[0, 0] ^ 1
         Image.fromarray(pixels).save(file)
@@ -79,11 +79,11 @@ def pixel(dataset: str, split: str) -> Change:
     return change
 
 
-def image_weights(bench: Any, _: Any) -> None:
+def image_weights(workspace: Any, _: Any) -> None:
     """Bytes that stand for ImageNet weights: nothing is trained here."""
-    file = bench.study.parent / "imagenet.pth"
+    file = workspace.study.parent / "imagenet.pth"
     file.write_bytes(b"weights")
-    study(source_training={"init_checkpoint": file.name})(bench, _)
+    study(source_training={"init_checkpoint": file.name})(workspace, _)
 
 
 def version(_: Any, patch: pytest.MonkeyPatch) -> None:
@@ -123,8 +123,8 @@ def float32_only(_: Any, patch: pytest.MonkeyPatch) -> None:
 
 
 def own_config(part: str) -> Change:
-    def change(bench: Any, _: Any) -> None:
-        file = bench.study.parent / "web.json"
+    def change(workspace: Any, _: Any) -> None:
+        file = workspace.study.parent / "web.json"
         content = json.loads(file.read_text())
         value = content["model"].get(part)
         content["model"][part] = {**value, "planted": 1} if isinstance(value, dict) else "planted"
@@ -136,25 +136,25 @@ def own_config(part: str) -> Change:
 def study_config(part: str) -> Change:
     """The study's own network, with another value in one of its parts."""
 
-    def change(bench: Any, _: Any) -> None:
-        card = json.loads((bench.run / "sources/day_street" / FILE_NAME).read_text())
+    def change(workspace: Any, _: Any) -> None:
+        card = json.loads((workspace.run / "sources/day_street" / FILE_NAME).read_text())
         value = card["model"].get(part)
         card["model"][part] = {**value, "planted": 1} if isinstance(value, dict) else "planted"
-        file = bench.study.parent / "network.json"
+        file = workspace.study.parent / "network.json"
         file.write_text(json.dumps({"model": card["model"]}))
-        bench.change(model=file.name)
+        workspace.change(model=file.name)
 
     return change
 
 
-def own_weights(bench: Any, _: Any) -> None:
-    file = bench.study.parent / "web.safetensors"
+def own_weights(workspace: Any, _: Any) -> None:
+    file = workspace.study.parent / "web.safetensors"
     state = load_file(file)
     first = next(iter(state))
     save_file({**state, first: state[first] + 1}, file)
 
 
-def planted_number(bench: Any, patch: pytest.MonkeyPatch) -> None:
+def planted_number(workspace: Any, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(score_keys, "SOURCE_OBSERVATIONS", 7)
 
 
@@ -193,9 +193,9 @@ def manifest_changes(dataset: str) -> dict[str, Change]:
 
 
 def manifest_labels(dataset: str) -> Change:
-    def change(bench: Any, patch: Any) -> None:
-        content = yaml.safe_load((bench.world / "manifests" / f"{dataset}.yaml").read_text())
-        manifest(dataset, labels={**content["labels"], "unlisted": "ignore"})(bench, patch)
+    def change(workspace: Any, patch: Any) -> None:
+        content = yaml.safe_load((workspace.world / "manifests" / f"{dataset}.yaml").read_text())
+        manifest(dataset, labels={**content["labels"], "unlisted": "ignore"})(workspace, patch)
 
     return change
 
@@ -260,7 +260,7 @@ IDENTITY = {"metric", "manifest.name", "observations.sample.manifest.name", "sou
 CHANGES = {"train": TRAIN, "sample": {**SAMPLE, **VERSION}, "score": SCORE, "finetune": FINE_TUNE}
 NAMES = {"train": "source day_street", "sample": "sample of dusk_street", "score": WEB, "finetune": TRIAL}
 CASES = [(kind, part) for kind, changes in CHANGES.items() for part in changes]
-TOLD = {
+REPORTED = {
     ("train", "arithmetic"): "arithmetic: bfloat16 -> float32",
     ("finetune", "arithmetic"): "arithmetic: bfloat16 -> float32",
     ("train", "train"): "records of day_street source_train",
@@ -278,7 +278,7 @@ TOLD = {
 }
 
 
-def told(kind: str, part: str) -> str:
+def reported(kind: str, part: str) -> str:
     """How the reason begins that names a part."""
     for prefix in ("observations.source.", "start."):
         if part.startswith(prefix):
@@ -292,4 +292,4 @@ def told(kind: str, part: str) -> str:
     plain = part.removeprefix("observations.").removeprefix("sample.")
     if part.startswith("source_images.0."):
         plain = f"{part.removeprefix('source_images.0.')} of day_street"
-    return TOLD.get((kind, part), plain)
+    return REPORTED.get((kind, part), plain)

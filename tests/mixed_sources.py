@@ -60,13 +60,13 @@ def write_sources(folder: Path) -> None:
     write_segformer(folder / "hub")
 
 
-def scores(bench: Any) -> dict[tuple[str, str, str], dict[str, Any]]:
-    return {(row["source"], row["target"], row["metric"]): row for row in bench.rows("scores")}
+def scores(workspace: Any) -> dict[tuple[str, str, str], dict[str, Any]]:
+    return {(row["source"], row["target"], row["metric"]): row for row in workspace.rows("scores")}
 
 
 def other_field(place: int, **fields: Any) -> Callable[[Any], None]:
-    def change(bench: Any) -> None:
+    def change(workspace: Any) -> None:
         entries = [{**entry, **(fields if number == place else {})} for number, entry in enumerate(ENTRIES)]
-        bench.change(sources=["day_street", *entries])
+        workspace.change(sources=["day_street", *entries])
 
     return change

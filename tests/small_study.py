@@ -15,5 +15,5 @@ def by_pair(rows: list[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, Any]]
     return {(row["source"], row["target"], row.get("metric", "")): row for row in rows}
 
 
-def missing(bench: Any, stage: str) -> list[str]:
-    return [item["item"] for item in json.loads(bench.done(stage, "--dry-run", "--json"))["missing"]]
+def missing(workspace: Any, stage: str) -> list[str]:
+    return [item["item"] for item in json.loads(workspace.done(stage, "--dry-run", "--json"))["missing"]]

@@ -41,5 +41,5 @@ def metrics_with_stand_ins(observed: list[Observations]) -> dict[str, Metric]:
     return METRICS | {metric.name: metric for metric in stand_ins} | {"rank_mean": RANK_MEAN}
 
 
-def scores_of(bench: Any, metric: str) -> dict[tuple[str, str], float]:
-    return {(row["source"], row["target"]): row["score"] for row in bench.rows("scores") if row["metric"] == metric}
+def scores_of(workspace: Any, metric: str) -> dict[tuple[str, str], float]:
+    return {(row["source"], row["target"]): row["score"] for row in workspace.rows("scores") if row["metric"] == metric}

@@ -20,7 +20,7 @@ def broken_references() -> Callable[[Iterable[Path]], Iterator[str]]:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ('<a href="other.html">x</a> <a href="other.html#there">x</a> <a href="#here">x</a>', []),
         ('<a href="https://example.org/x.html#y">x</a> <code>seg_transfer</code> <code>other.name</code>', []),
@@ -31,7 +31,7 @@ def broken_references() -> Callable[[Iterable[Path]], Iterator[str]]:
         ("<code>seg_transfer.gone.too()</code>", ["page.html: `seg_transfer.gone.too` is no name of the package"]),
     ],
 )
-def test_a_reference_that_leads_nowhere_is_found(broken_references, tmp_path, text, told):
+def test_a_reference_that_leads_nowhere_is_found(broken_references, tmp_path, text, reported):
     (tmp_path / "page.html").write_text(f'<p id="here">{text}</p>')
     (tmp_path / "other.html").write_text('<p id="there"></p>')
-    assert list(broken_references([tmp_path / "page.html", tmp_path / "other.html"])) == told
+    assert list(broken_references([tmp_path / "page.html", tmp_path / "other.html"])) == reported

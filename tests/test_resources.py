@@ -50,7 +50,7 @@ def test_an_own_file_wins_and_a_folder_does_not(empty_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "told"),
+    ("kind", "name", "reported"),
     [
         ("study", "paper_271", "paper_271: no such file, and no shipped study of that name; did you mean paper_272?"),
         ("study", "configs/studies/real7.yaml", "did you mean real7?"),
@@ -62,11 +62,11 @@ def test_an_own_file_wins_and_a_folder_does_not(empty_folder: Path) -> None:
         ("manifest", "published/real7/study", "correct the path of the manifest"),
     ],
 )
-def test_a_wrong_name_is_one_line_with_near_names(kind: Kind, name: str, told: str) -> None:
+def test_a_wrong_name_is_one_line_with_near_names(kind: Kind, name: str, reported: str) -> None:
     with pytest.raises(ConfigError) as error:
         find(kind, name)
     assert str(error.value).startswith(f"{name}: no such file")
-    assert str(error.value).endswith(told)
+    assert str(error.value).endswith(reported)
 
 
 def test_studies_and_manifests_are_loaded_by_name() -> None:

@@ -73,7 +73,7 @@ def call(*words: object) -> Ended:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Workspace:
     """A world, a study file and a run folder; a stage called by its name works on them."""
 
     world: Path
@@ -137,44 +137,44 @@ def write_study(file: Path, fields: Mapping[str, Any]) -> None:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A study whose sources are trained; never written to by a test."""
     folder = tmp_path_factory.mktemp("trained")
     build_world(folder / "world", n_train=4, n_source_train=6, n_eval=2, size=(48, 64))
     write_study(folder / "study.yaml", {})
-    bench = Bench(folder / "world", folder / "study.yaml", folder / "run")
-    bench.done("train-sources")
-    return bench
+    workspace = Workspace(folder / "world", folder / "study.yaml", folder / "run")
+    workspace.done("train-sources")
+    return workspace
 
 
 @pytest.fixture(scope="session")
-def finished(trained: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def finished(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """The same study with every stage done; never written to by a test."""
-    bench = copied(trained, tmp_path_factory.mktemp("finished"))
-    bench.done("score-pairs")
-    bench.done("finetune-pairs")
-    return bench
+    workspace = copied(trained, tmp_path_factory.mktemp("finished"))
+    workspace.done("score-pairs")
+    workspace.done("finetune-pairs")
+    return workspace
 
 
 @pytest.fixture
-def copy_of(tmp_path: Path) -> Callable[[Bench], Bench]:
-    """Copies a bench into the test's own folder, where it may be changed."""
-    return lambda bench: copied(bench, tmp_path)
+def copy_of(tmp_path: Path) -> Callable[[Workspace], Workspace]:
+    """Copies a workspace into the test's own folder, where it may be changed."""
+    return lambda workspace: copied(workspace, tmp_path)
 
 
-def copied(bench: Bench, folder: Path) -> Bench:
-    for path in (bench.world, bench.run):
+def copied(workspace: Workspace, folder: Path) -> Workspace:
+    for path in (workspace.world, workspace.run):
         shutil.copytree(path, folder / path.name)
-    shutil.copy2(bench.study, folder)
-    return Bench(folder / bench.world.name, folder / bench.study.name, folder / bench.run.name)
+    shutil.copy2(workspace.study, folder)
+    return Workspace(folder / workspace.world.name, folder / workspace.study.name, folder / workspace.run.name)
 
 
 @pytest.fixture
-def bench(trained: Bench, tmp_path: Path) -> Bench:
+def workspace(trained: Workspace, tmp_path: Path) -> Workspace:
     """Sources are trained, and two pairs are to be done: day_street on dusk_street and on cells_dark."""
-    bench = copied(trained, tmp_path)
-    bench.change(sources=["day_street"], targets=["dusk_street", "cells_dark"])
-    return bench
+    workspace = copied(trained, tmp_path)
+    workspace.change(sources=["day_street"], targets=["dusk_street", "cells_dark"])
+    return workspace
 
 
 @pytest.fixture
@@ -208,46 +208,46 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 @pytest.fixture(scope="session")
-def mixed(trained: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def mixed(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """day_street, trained by the study, beside three factories and a SegFormer; all are scored; only read."""
     from mixed_sources import ENTRIES, TARGETS, write_sources
 
     folder = tmp_path_factory.mktemp("mixed")
-    bench = copied(trained, folder)
+    workspace = copied(trained, folder)
     write_sources(folder)
-    bench.change(sources=["day_street", *ENTRIES], targets=TARGETS, metrics=["gbc", "leep", "ids"])
-    ended = bench.call("score-pairs")
+    workspace.change(sources=["day_street", *ENTRIES], targets=TARGETS, metrics=["gbc", "leep", "ids"])
+    ended = workspace.call("score-pairs")
     assert ended.code == 0, ended.err
     (folder / "said.txt").write_text(ended.out)
     (folder / "warned.txt").write_text(ended.err)
-    return bench
+    return workspace
 
 
 @pytest.fixture
-def own_copy(mixed: Bench, tmp_path: Path) -> Bench:
+def own_copy(mixed: Workspace, tmp_path: Path) -> Workspace:
     """A copy of the study of `mixed` and its files, which may be changed."""
     folder = tmp_path / "copy"
     shutil.copytree(mixed.study.parent, folder)
-    return Bench(folder / "world", folder / "study.yaml", folder / "run")
+    return Workspace(folder / "world", folder / "study.yaml", folder / "run")
 
 
 @pytest.fixture(scope="session")
-def tuned(finished: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def tuned(finished: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """The finished study, with the weights of one fine-tuning and both sources explained on one target; only read."""
-    bench = copied(finished, tmp_path_factory.mktemp("tuned"))
-    keep_weights(bench)
-    (bench.run / "performance" / "day_street" / f"{TARGET}.parquet").unlink()
-    bench.done("finetune-pairs", *ONE)
-    call("explain", *bench.place(), "--threads", "1", "--target", TARGET)
-    return bench
+    workspace = copied(finished, tmp_path_factory.mktemp("tuned"))
+    keep_weights(workspace)
+    (workspace.run / "performance" / "day_street" / f"{TARGET}.parquet").unlink()
+    workspace.done("finetune-pairs", *ONE)
+    call("explain", *workspace.place(), "--threads", "1", "--target", TARGET)
+    return workspace
 
 
 @pytest.fixture
 def run_explain() -> Callable[..., str]:
-    """`explain` on a bench, which must succeed in silence on stderr."""
+    """`explain` on a workspace, which must succeed in silence on stderr."""
 
-    def done(bench: Bench, *options: object) -> str:
-        ended = call("explain", *bench.place(), "--threads", "1", *options)
+    def done(workspace: Workspace, *options: object) -> str:
+        ended = call("explain", *workspace.place(), "--threads", "1", *options)
         assert (ended.code, ended.err) == (0, "")
         return ended.out
 

@@ -85,7 +85,7 @@ class Cluster:
         return sorted({*inside, *watching} - {daemon.pid for daemon in self.daemons.values()})
 
     def kill_node(self, node: str) -> None:
-        """A node is lost: its daemon and all that it runs are gone at once, and the controller is told."""
+        """A node is lost: its daemon and all that it runs are gone at once, and the controller is reported."""
         self.daemons[node].kill()
         _kill(self.processes(node))
         self.command("scontrol", "update", f"nodename={node}", "state=down", "reason=lost")

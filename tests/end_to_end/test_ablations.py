@@ -23,8 +23,8 @@ def study(finished: Any, copy_of: Any) -> Any:
     return copy_of(finished)
 
 
-def performance(bench: Any) -> pd.DataFrame:
-    pairs, _ = read_pairs(bench.run)
+def performance(workspace: Any) -> pd.DataFrame:
+    pairs, _ = read_pairs(workspace.run)
     return pairs[pairs["source"] != "scratch"][["source", "target", "miou", "n_target_classes"]]
 
 

@@ -31,23 +31,23 @@ def on(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
 
 
 @pytest.fixture
-def small(bench: Any) -> Any:
+def small(workspace: Any) -> Any:
     """One source to be trained and one fine-tuning from it."""
-    fields = bench.study_fields()
-    bench.change(targets=["dusk_street"], fine_tuning=fields["fine_tuning"] | {"scratch": False})
-    (bench.run / "sources/day_street" / FILE_NAME).unlink()
-    return bench
+    fields = workspace.study_fields()
+    workspace.change(targets=["dusk_street"], fine_tuning=fields["fine_tuning"] | {"scratch": False})
+    (workspace.run / "sources/day_street" / FILE_NAME).unlink()
+    return workspace
 
 
-def parts_of(bench: Any) -> list[dict[str, str]]:
+def parts_of(workspace: Any) -> list[dict[str, str]]:
     """Those of the training, and of the fine-tuning."""
-    file = bench.run / "performance/day_street/dusk_street.parquet"
+    file = workspace.run / "performance/day_street/dusk_street.parquet"
     tuned = parts_in(read_metadata(file, PERFORMANCE, [KEY_PARTS])[KEY_PARTS])["0"]
-    return [read_source_card(bench.run / "sources/day_street" / FILE_NAME).key_parts, tuned]
+    return [read_source_card(workspace.run / "sources/day_street" / FILE_NAME).key_parts, tuned]
 
 
-def planned(bench: Any, invoke: Any) -> dict[tuple[str, str], dict[str, Any]]:
-    items = json.loads(invoke("plan", *bench.place(), "--json").out)["items"]
+def planned(workspace: Any, invoke: Any) -> dict[tuple[str, str], dict[str, Any]]:
+    items = json.loads(invoke("plan", *workspace.place(), "--json").out)["items"]
     return {(item["kind"], item["name"]): item for item in items if item["kind"] != "score"}
 
 
@@ -126,10 +126,10 @@ def start(name: str, run: Run) -> None:
     run_items(stage, run, stage.items(run), stage.settings_type())
 
 
-def parts_of_stage(bench: Any, module: Any) -> dict[str, str]:
+def parts_of_stage(workspace: Any, module: Any) -> dict[str, str]:
     if module is finetuning:
-        return parts_of(bench)[1]
-    return read_source_card(bench.run / "sources/day_street" / FILE_NAME).key_parts
+        return parts_of(workspace)[1]
+    return read_source_card(workspace.run / "sources/day_street" / FILE_NAME).key_parts
 
 
 def earlier_keys(run: Run) -> list[Any]:

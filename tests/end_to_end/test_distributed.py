@@ -42,35 +42,35 @@ def by_torchrun(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What torchrun itself makes of that pair."""
     from end_to_end.conftest import copied
 
-    bench = untrained(trained, lambda bench: copied(bench, tmp_path_factory.mktemp("torchrun")))
+    workspace = untrained(trained, lambda workspace: copied(workspace, tmp_path_factory.mktemp("torchrun")))
     for stage, said in (("train-sources", "source day_street: mIoU"), ("finetune-pairs", "seed 0: mIoU")):
-        words = [sys.executable, *TORCHRUN, "-m", "seg_transfer", stage, *bench.place(), "--threads", "1"]
+        words = [sys.executable, *TORCHRUN, "-m", "seg_transfer", stage, *workspace.place(), "--threads", "1"]
         done = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.count(said) == 1
-    return bench
+    return workspace
 
 
 def untrained(trained: Any, copy_of: Callable[[Any], Any]) -> Any:
-    bench = copy_of(trained)
-    for file in (bench.run / "sources").rglob("*.*"):
+    workspace = copy_of(trained)
+    for file in (workspace.run / "sources").rglob("*.*"):
         file.unlink()
-    fields = bench.study_fields()
+    fields = workspace.study_fields()
     training, tuning = ({**fields[name], "changes": CHANGES} for name in ("source_training", "fine_tuning"))
-    bench.change(
+    workspace.change(
         sources=["day_street"],
         targets=["dusk_street"],
         source_training=training,
         fine_tuning={**tuning, "scratch": False},
     )
-    return bench
+    return workspace
 
 
-def numbers(bench: Any) -> tuple[bytes, float]:
+def numbers(workspace: Any) -> tuple[bytes, float]:
     """The weights of the source and the mIoU of the pair."""
-    (row,) = bench.rows("performance")
+    (row,) = workspace.rows("performance")
     assert row["steps"] == CHANGES["steps"]
-    return (bench.run / "sources/day_street/weights.safetensors").read_bytes(), row["miou"]
+    return (workspace.run / "sources/day_street/weights.safetensors").read_bytes(), row["miou"]
 
 
 def test_torchrun_trains_one_network_and_writes_it_once(by_torchrun, pair):
@@ -99,20 +99,20 @@ def test_the_default_engine_replaces_them_when_one_is_killed(by_torchrun, pair):
     assert numbers(pair) == numbers(by_torchrun)
 
 
-def ranks(number: int, bench: Any) -> list[int]:
-    """The processes of that rank that train for a bench."""
+def ranks(number: int, workspace: Any) -> list[int]:
+    """The processes of that rank that train for a workspace."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (place / "cmdline").read_bytes().split(b"\0")
-            if str(bench.run).encode() in words and f"RANK={number}".encode() in environment_of(place):
+            if str(workspace.run).encode() in words and f"RANK={number}".encode() in environment_of(place):
                 found.append(int(place.name))
     return found
 
 
-def rank(number: int, bench: Any) -> int:
+def rank(number: int, workspace: Any) -> int:
     """The one process of that rank."""
-    (process,) = ranks(number, bench)
+    (process,) = ranks(number, workspace)
     return process
 
 
@@ -124,24 +124,24 @@ def environment_of(place: Path) -> list[bytes]:
 class FailingStudy:
     """A study of two sources, of which one has an image that only the second of two processes reads, and cannot."""
 
-    bench: Any
+    workspace: Any
     image: Path
 
     def has_failed(self) -> bool:
-        holder = read_holder(self.bench.run / "leases/train/day_street")
+        holder = read_holder(self.workspace.run / "leases/train/day_street")
         return holder is not None and bool(holder.failed)
 
     def goes_through(self, has_failed: Callable[[], bool], start: Callable[[], Any]) -> Any:
         """While the stage runs: another process holds the other source's lease for longer than processes of a group
         wait for each other, and then one that trains it is killed.
         """
-        with acquire(self.bench.run / "leases/train/dusk_street"):
+        with acquire(self.workspace.run / "leases/train/dusk_street"):
             command = start()
             await_that(has_failed)
-            await_that(lambda: ranks(1, self.bench) != [])
+            await_that(lambda: ranks(1, self.workspace) != [])
             time.sleep(1.5 * GROUP_SECONDS)
-        await_that(lambda: found_below(self.bench.run / "sources/dusk_street", "resume.pth") != [])
-        os.kill(ranks(1, self.bench)[0], signal.SIGKILL)
+        await_that(lambda: found_below(self.workspace.run / "sources/dusk_street", "resume.pth") != [])
+        os.kill(ranks(1, self.workspace)[0], signal.SIGKILL)
         return command
 
     def check(self, said: str) -> None:
@@ -149,9 +149,9 @@ class FailingStudy:
         assert sum(f"source day_street: {self.image}: cannot be decoded" in line for line in lines) == 1, said
         assert sum("other processes" in line or "closed" in line for line in lines) == 0, said
         assert "Traceback" not in said
-        assert not (self.bench.run / "sources/day_street/source.json").exists()
-        assert read_source_card(self.bench.run / "sources/dusk_street/source.json").steps == CHANGES["steps"]
-        assert not found_below(self.bench.run / "leases", "holder.json")
+        assert not (self.workspace.run / "sources/day_street/source.json").exists()
+        assert read_source_card(self.workspace.run / "sources/dusk_street/source.json").steps == CHANGES["steps"]
+        assert not found_below(self.workspace.run / "leases", "holder.json")
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def failing(pair: Any, monkeypatch: pytest.MonkeyPatch) -> FailingStudy:
 
 def test_one_rank_that_fails_one_that_is_killed_and_a_lease_that_is_held(failing):
     command = failing.goes_through(
-        failing.has_failed, lambda: started(failing.bench, "train-sources", "--processes", "2")
+        failing.has_failed, lambda: started(failing.workspace, "train-sources", "--processes", "2")
     )
     _, err = command.communicate(timeout=300)
     assert command.returncode == 4, err
@@ -190,7 +190,7 @@ def test_an_eval_split_may_take_longer_than_processes_of_a_group_wait(failing, t
         "from seg_transfer.cli.app import main\n"
         "main(sys.argv[1:])\n"
     )
-    words = [str(script), "train-sources", *failing.bench.place(), "--threads", "1", "--source", "dusk_street"]
+    words = [str(script), "train-sources", *failing.workspace.place(), "--threads", "1", "--source", "dusk_street"]
     done = subprocess.run(
         [sys.executable, *TORCHRUN, *words], capture_output=True, text=True, env=ENVIRONMENT | os.environ, timeout=300
     )
@@ -232,10 +232,10 @@ def test_the_same_failures_in_slurm(failing, invoke, monkeypatch):
     logs: list[Path] = []
 
     def submit() -> None:
-        ended = invoke("submit", *failing.bench.place(), "--stage", "train", "--gpus", "2", "--cpus", "1")
+        ended = invoke("submit", *failing.workspace.place(), "--stage", "train", "--gpus", "2", "--cpus", "1")
         job = re.match(r"job (\d+): ", ended.out)
         assert job, ended.err
-        logs.extend(failing.bench.run / f"slurm/logs/train_{job[1]}_{task}.log" for task in (0, 1))
+        logs.extend(failing.workspace.run / f"slurm/logs/train_{job[1]}_{task}.log" for task in (0, 1))
 
     def said(task: int) -> str:
         return logs[task].read_text() if logs[task].exists() else ""
@@ -277,7 +277,7 @@ def test_a_ray_task_of_two_processes(by_torchrun, pair, ray):
 
 
 def test_the_same_failures_in_ray(failing, ray):
-    words = [*failing.bench.place(), "--threads", "1", "--engine", "ray", "--processes", "2"]
+    words = [*failing.workspace.place(), "--threads", "1", "--engine", "ray", "--processes", "2"]
     driver = failing.goes_through(failing.has_failed, lambda: ray.start("train-sources", *words))
     _, err = driver.communicate(timeout=2 * ray_cluster.PATIENCE)
     assert driver.returncode == 4, err

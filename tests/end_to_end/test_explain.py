@@ -45,11 +45,11 @@ def test_maps_show_the_same_pixels_of_every_source(tuned):
 
 
 def test_a_map_of_many_pixels_is_balanced(finished, copy_of, run_explain, monkeypatch):
-    bench = copy_of(finished)
+    workspace = copy_of(finished)
     monkeypatch.setattr(explain, "MAP_PIXELS", 60)
     monkeypatch.setattr(explaining, "MAP_PIXELS", 60)
-    run_explain(bench, *ONE)
-    frames = read_explanation(bench.run, "day_street", TARGET)
+    run_explain(workspace, *ONE)
+    frames = read_explanation(workspace.run, "day_street", TARGET)
     shown = frames["map"]["label"].value_counts()
     present = frames["classes"].set_index("class_index")["n_pixels"]
     assert shown.sum() == 60
@@ -81,19 +81,19 @@ def test_tables_name_the_classes_that_overlap_and_those_that_decide(tuned, run_e
 
 
 def test_json_says_the_same(tuned, run_explain):
-    told = json.loads(run_explain(tuned, "--target", TARGET, "--json"))
-    gbc = {pair["source"]: pair["gbc"] for pair in told["pairs"]}
+    reported = json.loads(run_explain(tuned, "--target", TARGET, "--json"))
+    gbc = {pair["source"]: pair["gbc"] for pair in reported["pairs"]}
     assert list(gbc) == list(SOURCES)
-    (difference,) = told["differences"]
+    (difference,) = reported["differences"]
     assert difference["difference"] == pytest.approx(gbc[difference["first"]] - gbc[difference["second"]], rel=1e-12)
     assert difference["difference"] >= 0
     assert sum(one["part"] for one in difference["classes"]) == pytest.approx(difference["difference"], rel=1e-9)
     assert [one["name"] for one in difference["classes"]] == [
         DOMAINS[TARGET].classes[one["class_index"]] for one in difference["classes"]
     ]
-    assert told["pairs"][0]["map"]["method"] == "pca"
-    assert told["pairs"][0]["map_fine_tuned"]["seed"] == 0
-    assert "map_fine_tuned" not in told["pairs"][1]
+    assert reported["pairs"][0]["map"]["method"] == "pca"
+    assert reported["pairs"][0]["map_fine_tuned"]["seed"] == 0
+    assert "map_fine_tuned" not in reported["pairs"][1]
 
 
 # Fine-tuned weights
@@ -107,8 +107,8 @@ def test_kept_weights_are_a_source_and_decide_no_number(tuned, finished, run_exp
     assert (card["source"], card["dataset"], card["seed"]) == ("day_street", TARGET, 0)
     assert card["initialisation"] == source["sha256"]
     assert tuple(card["classes"]) == DOMAINS[TARGET].classes
-    told = ("source", "target", "seed", "miou", "class_iou", "content_key")
-    rows, before = ([[row[name] for name in told] for row in one.rows("performance")] for one in (tuned, finished))
+    reported = ("source", "target", "seed", "miou", "class_iou", "content_key")
+    rows, before = ([[row[name] for name in reported] for row in one.rows("performance")] for one in (tuned, finished))
     assert rows == before
     assert card["miou"] == next(row["miou"] for row in tuned.rows("performance") if row["target"] == TARGET)
     # As a source of another study.
@@ -122,22 +122,22 @@ def test_kept_weights_are_a_source_and_decide_no_number(tuned, finished, run_exp
 
 
 def test_finished_fine_tunings_are_not_done_again_for_their_weights(finished, copy_of, invoke):
-    bench = copy_of(finished)
-    before = bench.state()
-    keep_weights(bench)
-    assert bench.done("finetune-pairs") == ""
-    assert bench.state() == before
-    assert "keep_weights: true" in (bench.run / "study.yaml").read_text()
-    assert invoke("evaluate", bench.run).err == ""  # the setting makes no result one of other settings
-    assert checked(bench, invoke).code == 0
+    workspace = copy_of(finished)
+    before = workspace.state()
+    keep_weights(workspace)
+    assert workspace.done("finetune-pairs") == ""
+    assert workspace.state() == before
+    assert "keep_weights: true" in (workspace.run / "study.yaml").read_text()
+    assert invoke("evaluate", workspace.run).err == ""  # the setting makes no result one of other settings
+    assert checked(workspace, invoke).code == 0
 
 
 def test_scratch_keeps_its_weights_too(finished, copy_of):
-    bench = copy_of(finished)
-    keep_weights(bench)
-    (bench.run / "performance/scratch" / f"{TARGET}.parquet").unlink()
-    bench.done("finetune-pairs", "--source", "scratch", "--target", TARGET)
-    card = json.loads((bench.run / "fine_tuned/scratch" / TARGET / "0/source.json").read_text())
+    workspace = copy_of(finished)
+    keep_weights(workspace)
+    (workspace.run / "performance/scratch" / f"{TARGET}.parquet").unlink()
+    workspace.done("finetune-pairs", "--source", "scratch", "--target", TARGET)
+    card = json.loads((workspace.run / "fine_tuned/scratch" / TARGET / "0/source.json").read_text())
     assert (card["source"], card["initialisation"]) == ("scratch", "random")
 
 
@@ -157,22 +157,22 @@ def test_the_map_after_fine_tuning_shows_the_same_pixels_aligned_with_the_map_be
 
 
 def test_a_map_of_deleted_weights_is_removed(tuned, copy_of, run_explain):
-    bench = copy_of(tuned)
-    shutil.rmtree(bench.run / "fine_tuned")
-    assert "explained" not in run_explain(bench, *ONE)
-    assert not (bench.run / FOLDER / "map_fine_tuned.parquet").exists()
+    workspace = copy_of(tuned)
+    shutil.rmtree(workspace.run / "fine_tuned")
+    assert "explained" not in run_explain(workspace, *ONE)
+    assert not (workspace.run / FOLDER / "map_fine_tuned.parquet").exists()
 
 
 def test_weights_of_another_schedule_are_not_shown(tuned, copy_of, run_explain):
-    bench = copy_of(tuned)
-    tuning = bench.study_fields()["fine_tuning"]
-    keep_weights(bench, changes=tuning["changes"] | {"learning_rate": 0.01})
-    run_explain(bench, *ONE)
-    assert "map_fine_tuned" not in read_explanation(bench.run, "day_street", TARGET)
+    workspace = copy_of(tuned)
+    tuning = workspace.study_fields()["fine_tuning"]
+    keep_weights(workspace, changes=tuning["changes"] | {"learning_rate": 0.01})
+    run_explain(workspace, *ONE)
+    assert "map_fine_tuned" not in read_explanation(workspace.run, "day_street", TARGET)
 
 
 def test_the_first_seed_whose_weights_are_there_is_shown(tuned, copy_of, run_explain):
-    bench = copy_of(tuned)
-    keep_weights(bench, seeds=[5, 0])
-    run_explain(bench, *ONE)
-    assert read_explanation(bench.run, "day_street", TARGET)["map_fine_tuned"].attrs["seed"] == 0
+    workspace = copy_of(tuned)
+    keep_weights(workspace, seeds=[5, 0])
+    run_explain(workspace, *ONE)
+    assert read_explanation(workspace.run, "day_street", TARGET)["map_fine_tuned"].attrs["seed"] == 0

@@ -25,61 +25,61 @@ def refuse(*_, **__):
 
 
 def test_a_second_run_runs_no_network_and_changes_no_byte(tuned, copy_of, run_explain, monkeypatch):
-    bench = copy_of(tuned)
-    first = run_explain(bench, *ONE)  # paths of the data have changed, their content has not
-    before = bench.state()
+    workspace = copy_of(tuned)
+    first = run_explain(workspace, *ONE)  # paths of the data have changed, their content has not
+    before = workspace.state()
     for module in (explaining, context):
         monkeypatch.setattr(module, "extract", refuse)
-    assert run_explain(bench, *ONE) == first
-    assert bench.state() == before
+    assert run_explain(workspace, *ONE) == first
+    assert workspace.state() == before
     assert "explained (" not in first
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_only_a_missing_file_is_recomputed_and_it_is_the_same(tuned, copy_of, run_explain, name):
-    bench = copy_of(tuned)
-    before = bench.state()
-    (bench.run / FOLDER / f"{name}.parquet").unlink()
-    assert "day_street -> cells_dark: explained (" in run_explain(bench, *ONE)
-    old, new = (read_explanation(one.run, "day_street", TARGET) for one in (tuned, bench))
+    workspace = copy_of(tuned)
+    before = workspace.state()
+    (workspace.run / FOLDER / f"{name}.parquet").unlink()
+    assert "day_street -> cells_dark: explained (" in run_explain(workspace, *ONE)
+    old, new = (read_explanation(one.run, "day_street", TARGET) for one in (tuned, workspace))
     assert new[name].equals(old[name])
-    changed = {file for file, state in bench.state().items() if state != before.get(file)}
+    changed = {file for file, state in workspace.state().items() if state != before.get(file)}
     assert changed == {str(FOLDER / f"{name}.parquet")}
 
 
 def test_another_sample_recomputes_all(tuned, copy_of, run_explain):
-    bench = copy_of(tuned)
-    bench.change(sampling={"pixels_per_image": 100})
-    resolved = open_run(bench.study, bench.world, bench.run).resolved
-    assert read_explanation(bench.run, "day_street", TARGET) is not None
-    assert read_explanation(bench.run, "day_street", TARGET, resolved=resolved) is None
-    run_explain(bench, *ONE)
-    frames = read_explanation(bench.run, "day_street", TARGET, resolved=resolved)
+    workspace = copy_of(tuned)
+    workspace.change(sampling={"pixels_per_image": 100})
+    resolved = open_run(workspace.study, workspace.world, workspace.run).resolved
+    assert read_explanation(workspace.run, "day_street", TARGET) is not None
+    assert read_explanation(workspace.run, "day_street", TARGET, resolved=resolved) is None
+    run_explain(workspace, *ONE)
+    frames = read_explanation(workspace.run, "day_street", TARGET, resolved=resolved)
     assert frames["classes"]["n_pixels"].sum() == len(frames["map"]) == len(frames["map_fine_tuned"]) == 400
 
 
 def test_one_changed_label_pixel_recomputes_its_target(tuned, copy_of, run_explain):
-    bench = copy_of(tuned)
-    label = next((bench.world / TARGET / "train/labels").iterdir())
+    workspace = copy_of(tuned)
+    label = next((workspace.world / TARGET / "train/labels").iterdir())
     pixels = np.array(Image.open(label))
     pixels[20, 30] = (pixels[20, 30] + 1) % 6
     Image.fromarray(pixels).save(label)
-    assert "explained (" in run_explain(bench, *ONE)
+    assert "explained (" in run_explain(workspace, *ONE)
 
 
 @pytest.mark.skipif(not umap_installed(), reason="the extra umap is not installed")
 def test_a_umap_replaces_the_map(tuned, copy_of, monkeypatch):
     """In this process it is replaced by what is quick; its own test is that of the projection."""
-    bench = copy_of(tuned)
+    workspace = copy_of(tuned)
     monkeypatch.setattr(explaining, "umap_points", lambda features, seed: features[:, :2].astype(np.float64))
-    before = bench.state()
-    run_ = open_run(bench.study, bench.world, bench.run)
+    before = workspace.state()
+    run_ = open_run(workspace.study, workspace.world, workspace.run)
     stage = STAGES["explain"]
     run_items(stage, run_, stage.items(run_, ["day_street"], [TARGET]), ExplainSettings(umap=True))
-    frames = read_explanation(bench.run, "day_street", TARGET)
+    frames = read_explanation(workspace.run, "day_street", TARGET)
     for name in ("map", "map_fine_tuned"):
         assert (frames[name].attrs["method"], frames[name].attrs["explained"]) == ("umap", None)
-    changed = {Path(file).stem for file, state in bench.state().items() if state != before.get(file)}
+    changed = {Path(file).stem for file, state in workspace.state().items() if state != before.get(file)}
     assert changed == {"map", "map_fine_tuned"}
 
 
@@ -93,28 +93,28 @@ def test_a_target_must_be_named(finished, invoke):
 
 
 def test_umap_without_its_library_fails_before_any_work(finished, copy_of, invoke, monkeypatch):
-    bench = copy_of(finished)
+    workspace = copy_of(finished)
     monkeypatch.setattr(explain, "umap_installed", lambda: False)
-    ended = invoke("explain", *bench.place(), *ONE, "--umap")
+    ended = invoke("explain", *workspace.place(), *ONE, "--umap")
     assert ended.reason(3) == "--umap needs a library that is not installed: pip install 'seg_transfer[umap]'"
-    assert not (bench.run / "explanations").exists()
+    assert not (workspace.run / "explanations").exists()
 
 
 def test_one_source_that_is_missing_stops_no_other(finished, copy_of, invoke):
-    bench = copy_of(finished)
-    (bench.run / "sources/dusk_street/weights.safetensors").unlink()
-    ended = invoke("explain", *bench.place(), "--target", TARGET)
+    workspace = copy_of(finished)
+    (workspace.run / "sources/dusk_street/weights.safetensors").unlink()
+    ended = invoke("explain", *workspace.place(), "--target", TARGET)
     assert ended.reason(5).startswith(f"dusk_street -> {TARGET}: ")
     assert f"day_street -> {TARGET}: GBC" in ended.out
-    assert read_explanation(bench.run, "day_street", TARGET) is not None
-    assert read_explanation(bench.run, "dusk_street", TARGET) is None
+    assert read_explanation(workspace.run, "day_street", TARGET) is not None
+    assert read_explanation(workspace.run, "dusk_street", TARGET) is None
 
 
 def test_damaged_files_are_named(tuned, copy_of, invoke):
-    bench = copy_of(tuned)
-    file = bench.run / FOLDER / "overlaps.parquet"
+    workspace = copy_of(tuned)
+    file = workspace.run / FOLDER / "overlaps.parquet"
     file.write_bytes(file.read_bytes()[:-20])
-    ended = invoke("explain", *bench.place(), *ONE)
+    ended = invoke("explain", *workspace.place(), *ONE)
     assert ended.reason(7).startswith(f"day_street -> {TARGET}: {file}: damaged result file (")
 
 
@@ -138,7 +138,7 @@ def to_other(file):
 
 
 @pytest.mark.parametrize(
-    ("file", "spoil", "told"),
+    ("file", "spoil", "reported"),
     [
         (FOLDER / "map.parquet", damaged, "damaged result file"),
         (FOLDER / "map_fine_tuned.parquet", damaged, "damaged result file"),
@@ -156,10 +156,10 @@ def to_other(file):
         ),
     ],
 )
-def test_the_check_finds_what_is_wrong(tuned, copy_of, invoke, file, spoil, told):
-    bench = copy_of(tuned)
-    spoil(bench.run / file)
-    ended = checked(bench, invoke)
+def test_the_check_finds_what_is_wrong(tuned, copy_of, invoke, file, spoil, reported):
+    workspace = copy_of(tuned)
+    spoil(workspace.run / file)
+    ended = checked(workspace, invoke)
     assert ended.code == 7
     (line,) = ended.err.splitlines()
-    assert told in line
+    assert reported in line

@@ -35,8 +35,8 @@ def install_version(tmp_path, monkeypatch) -> Callable[[int], None]:
     return do
 
 
-def missing(bench: Any) -> list[str]:
-    return [item["item"] for item in json.loads(bench.done("score-pairs", "--dry-run", "--json"))["missing"]]
+def missing(workspace: Any) -> list[str]:
+    return [item["item"] for item in json.loads(workspace.done("score-pairs", "--dry-run", "--json"))["missing"]]
 
 
 def test_a_metric_of_an_installed_package_is_treated_like_a_built_in_one(finished, copy_of, invoke, install_version):
@@ -56,46 +56,46 @@ def test_a_metric_of_an_installed_package_is_treated_like_a_built_in_one(finishe
         "package": "toy",
     }
 
-    bench = copy_of(finished)
-    bench.change(metrics=["contrast", "gbc"])
-    pairs = [f"{source} -> {target}" for source, target in scored_pairs(bench)]
-    assert sorted(missing(bench)) == sorted(f"{pair}: contrast" for pair in pairs)
-    bench.done("score-pairs")
-    rows = [row for row in bench.rows("scores") if row["metric"] == "contrast"]
+    workspace = copy_of(finished)
+    workspace.change(metrics=["contrast", "gbc"])
+    pairs = [f"{source} -> {target}" for source, target in scored_pairs(workspace)]
+    assert sorted(missing(workspace)) == sorted(f"{pair}: contrast" for pair in pairs)
+    workspace.done("score-pairs")
+    rows = [row for row in workspace.rows("scores") if row["metric"] == "contrast"]
     assert len(rows) == len(pairs)
     assert all(row["score"] > 0 and row["standard_error"] is None for row in rows)
-    assert missing(bench) == []
+    assert missing(workspace) == []
 
-    ended = invoke("evaluate", bench.run, "--json")
+    ended = invoke("evaluate", workspace.run, "--json")
     assert (ended.code, ended.err) == (0, "")
     judged = [row["metric"] for row in json.loads(ended.out) if row["kind"] == "metric"]
     assert judged == ["contrast", "gbc"] * 2
 
     install_version(2)
-    assert sorted(missing(bench)) == sorted(f"{pair}: contrast" for pair in pairs)
-    items = json.loads(invoke("plan", *bench.place(), "--json").out)["items"]
+    assert sorted(missing(workspace)) == sorted(f"{pair}: contrast" for pair in pairs)
+    items = json.loads(invoke("plan", *workspace.place(), "--json").out)["items"]
     stale = {item["name"]: item["reasons"] for item in items if item["kind"] == "score"}
     assert stale == {pair: ["version of metric contrast: 1 -> 2"] for pair in pairs}
 
 
 def test_scores_of_a_package_that_is_not_installed_are_kept(finished, copy_of, install_version):
     install_version(1)
-    bench = copy_of(finished)
-    bench.change(metrics=["contrast", "gbc"])
-    bench.done("score-pairs")
+    workspace = copy_of(finished)
+    workspace.change(metrics=["contrast", "gbc"])
+    workspace.done("score-pairs")
     install_version(0)
-    bench.change(metrics=["gbc", "trans_rate"])
-    bench.done("score-pairs")
-    assert {row["metric"] for row in bench.rows("scores")} >= {"contrast", "gbc", "trans_rate"}
+    workspace.change(metrics=["gbc", "trans_rate"])
+    workspace.done("score-pairs")
+    assert {row["metric"] for row in workspace.rows("scores")} >= {"contrast", "gbc", "trans_rate"}
     install_version(1)
-    bench.change(metrics=["contrast", "gbc"])
-    assert missing(bench) == []
+    workspace.change(metrics=["contrast", "gbc"])
+    assert missing(workspace) == []
 
     install_version(0)
-    bench.change(metrics=["gbc"], sampling={"pixels_per_image": 50})
-    bench.done("score-pairs")
-    assert {row["metric"] for row in bench.rows("scores")} == {"gbc"}  # scores of other pixels are not
+    workspace.change(metrics=["gbc"], sampling={"pixels_per_image": 50})
+    workspace.done("score-pairs")
+    assert {row["metric"] for row in workspace.rows("scores")} == {"gbc"}  # scores of other pixels are not
 
 
-def scored_pairs(bench: Any) -> set[tuple[str, str]]:
-    return {(row["source"], row["target"]) for row in bench.rows("scores")}
+def scored_pairs(workspace: Any) -> set[tuple[str, str]]:
+    return {(row["source"], row["target"]) for row in workspace.rows("scores")}

@@ -64,12 +64,12 @@ def is_damaged(file, schema):
 
 @pytest.mark.parametrize("stage", ["score-pairs", "finetune-pairs"])
 def test_a_damaged_file_is_named_and_does_not_count_as_finished(stage, finished, copy_of):
-    bench = copy_of(finished)
+    workspace = copy_of(finished)
     kind = {"score-pairs": "scores", "finetune-pairs": "performance"}[stage]
-    file = bench.run / kind / "day_street/cells_dark.parquet"
+    file = workspace.run / kind / "day_street/cells_dark.parquet"
     schema, whole = {"scores": SCORES, "performance": PERFORMANCE}[kind], file.read_bytes()
     for place in range(len(whole) // 3, len(whole)):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         if is_damaged(file, schema):
             break
-    assert str(file) in bench.call(stage).reason(7)
+    assert str(file) in workspace.call(stage).reason(7)

@@ -8,10 +8,10 @@ import pytest
 from seg_transfer.store import atomic
 
 
-def results(bench):
+def results(workspace):
     # Remembered hashes are no results: what one run did not remember, the next computes.
-    files = [path for path in bench.run.rglob("*") if path.is_file() and path.parent.name != "keys"]
-    return {str(path.relative_to(bench.run)): path.read_bytes() for path in files if path.name != "study.yaml"}
+    files = [path for path in workspace.run.rglob("*") if path.is_file() and path.parent.name != "keys"]
+    return {str(path.relative_to(workspace.run)): path.read_bytes() for path in files if path.name != "study.yaml"}
 
 
 @pytest.fixture
@@ -38,33 +38,33 @@ def full_at(monkeypatch):
 
 @pytest.mark.parametrize("stage", ["score-pairs", "finetune-pairs", "train-sources"])
 def test_a_full_disk_is_reported_and_the_next_run_completes(stage, finished, copy_of, full_at):
-    bench = copy_of(finished)
+    workspace = copy_of(finished)
     kind, kept = {
         "score-pairs": ("scores", "scores/day_street/cells_dark.parquet"),
         "finetune-pairs": ("performance", "performance/day_street/cells_dark.parquet"),
         "train-sources": ("sources", "sources/day_street/source.json"),
     }[stage]
-    wanted = results(bench)
+    wanted = results(workspace)
     gone = [name for name in wanted if name.startswith(f"{kind}/") and "cells_dark" in name and name != kept][:2]
     n = 0
     while True:
         n += 1
         for name in gone:
-            (bench.run / name).unlink(missing_ok=True)
-        before = results(bench)
+            (workspace.run / name).unlink(missing_ok=True)
+        before = results(workspace)
         tried = full_at(n)
-        ended = bench.call(stage)
+        ended = workspace.call(stage)
         if not tried():
             break
         assert ended.code == 1
         (line,) = ended.err.splitlines()
         assert "No space left on device" in line
         assert "check the path, its permissions and the free space" in line
-        after = results(bench)
+        after = results(workspace)
         assert {name: after.get(name) for name in before} == before
         assert [name for name in after if name.endswith(".part")] == []
         full_at(10**9)
-        bench.done(stage)
-        assert results(bench).keys() == wanted.keys()
+        workspace.done(stage)
+        assert results(workspace).keys() == wanted.keys()
     assert n > 4
     assert ended.code == 0

@@ -47,7 +47,7 @@ def test_no_payload_runs_and_one_line_names_the_reason(corpus, case):
     lines = found["err"].splitlines()
     assert len(lines) <= (2 if case.code else 0), found["err"]  # the second one sums up
     assert all(line.startswith("seg-transfer: ") for line in lines)
-    assert case.told in (lines[0] if case.code else " ".join(found["out"].split()))
+    assert case.reported in (lines[0] if case.code else " ".join(found["out"].split()))
 
 
 def test_no_control_character_reaches_the_terminal(corpus):

@@ -58,9 +58,9 @@ def test_of_three_sources_two_are_ranked_and_the_third_is_named_with_its_reason(
     place = ["--target", target, "--data-root", small_world, "--run-folder", tmp_path / "run", "--trust-config"]
     ended = invoke("rank", bank, *place, "--metric", "gbc", "--json", "--threads", "1")
     assert ended.code == code, ended.err
-    told = json.loads(ended.out)
-    assert {row["source"] for row in told["ranking"]} == {"first", "last"}
-    assert reason in told["skipped"]["middle"]
+    reported = json.loads(ended.out)
+    assert {row["source"] for row in reported["ranking"]} == {"first", "last"}
+    assert reason in reported["skipped"]["middle"]
     assert "Traceback" not in ended.err
     line, summary = ended.err.splitlines()
     assert line.startswith("seg-transfer: middle -> cells_dark: ")
@@ -103,7 +103,7 @@ def test_other_pairs_of_the_stage_are_scored_too(small_world, tmp_path, invoke, 
 
 
 @pytest.mark.parametrize("value", ["raises", "nan"])
-def test_a_failing_metric_loses_only_its_own_scores(bench, monkeypatch, value):
+def test_a_failing_metric_loses_only_its_own_scores(workspace, monkeypatch, value):
     def broken(_statistics: Any, **_settings: Any) -> list[float]:
         if value == "raises":
             raise ValueError("boom")
@@ -111,8 +111,8 @@ def test_a_failing_metric_loses_only_its_own_scores(bench, monkeypatch, value):
 
     changed = {**metrics.METRICS, "leep": replace(metrics.METRICS["leep"], scores=broken)}
     monkeypatch.setattr(metrics, "METRICS", changed)
-    bench.change(metrics=["gbc", "leep", "nce"])
-    line = bench.call("score-pairs").reason(10)
+    workspace.change(metrics=["gbc", "leep", "nce"])
+    line = workspace.call("score-pairs").reason(10)
     reason = "ValueError: boom" if value == "raises" else "metric leep gives nan, not a finite number"
     assert line.startswith(f"day_street -> dusk_street, leep: {reason}")
-    assert {row["metric"] for row in bench.rows("scores")} == {"gbc", "nce"}
+    assert {row["metric"] for row in workspace.rows("scores")} == {"gbc", "nce"}

@@ -21,8 +21,8 @@ from seg_transfer.stages.sampling import pixel_sample
 from seg_transfer.study.run import open_run
 
 
-def planned(bench: Any, invoke: Any) -> dict[str, dict[str, Any]]:
-    ended = invoke("plan", *bench.place(), "--trust-config", "--json")
+def planned(workspace: Any, invoke: Any) -> dict[str, dict[str, Any]]:
+    ended = invoke("plan", *workspace.place(), "--trust-config", "--json")
     assert (ended.code, ended.err) == (0, "")
     return {item["name"]: item for item in json.loads(ended.out)["items"] if item["kind"] == "score"}
 
@@ -138,28 +138,28 @@ def test_a_plan_imports_no_torch_and_reads_images_and_weights_once(own_copy):
     assert not second & data
 
 
-def other_weights(bench: Any) -> None:
-    file = bench.study.parent / "Tokens.safetensors"
+def other_weights(workspace: Any) -> None:
+    file = workspace.study.parent / "Tokens.safetensors"
     save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
 
 
-def other_code(bench: Any) -> None:
-    with (bench.study.parent / "nets.py").open("a") as file:
+def other_code(workspace: Any) -> None:
+    with (workspace.study.parent / "nets.py").open("a") as file:
         file.write("# changed\n")
 
 
-def other_preprocessor(bench: Any) -> None:
-    file = bench.study.parent / "hub/preprocessor_config.json"
+def other_preprocessor(workspace: Any) -> None:
+    file = workspace.study.parent / "hub/preprocessor_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"image_mean": [0.1, 0.2, 0.3]}))
 
 
-def other_segformer(bench: Any) -> None:
-    file = bench.study.parent / "hub/model.safetensors"
+def other_segformer(workspace: Any) -> None:
+    file = workspace.study.parent / "hub/model.safetensors"
     save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize(
-    ("change", "sources", "told"),
+    ("change", "sources", "reported"),
     [
         (other_weights, {"tokens"}, "weights of source tokens"),
         (other_code, {"tokens", "dictionary", "prototypes"}, "code of source "),
@@ -170,12 +170,12 @@ def other_segformer(bench: Any) -> None:
         (other_segformer, {"segformer"}, "weights of source segformer"),
     ],
 )
-def test_what_decides_a_source_makes_its_scores_stale(own_copy, invoke, change, sources, told):
+def test_what_decides_a_source_makes_its_scores_stale(own_copy, invoke, change, sources, reported):
     change(own_copy)
     stale = {name: item for name, item in planned(own_copy, invoke).items() if item["state"] != "done"}
     assert {name.split(" -> ")[0] for name in stale} == sources
     assert {item["state"] for item in stale.values()} == {"stale"}
-    assert all(item["reasons"][0].startswith(told) for item in stale.values()), stale
+    assert all(item["reasons"][0].startswith(reported) for item in stale.values()), stale
 
 
 def test_a_changed_factory_gives_other_scores_in_the_same_process(own_copy):

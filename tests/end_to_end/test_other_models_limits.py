@@ -35,8 +35,8 @@ def test_only_sources_of_mmsegmentation_are_fine_tuned(own_copy):
     names = [word for name in ("segformer", "tokens", "prototypes") for word in ("--source", name)]
     ended = own_copy.call("finetune-pairs", *names, "--target", "dusk_street", "--trust-config")
     assert ended.code == 3
-    told = "cannot be fine-tuned here, only scored; bring it as an mmsegmentation config and checkpoint"
-    failed = [line for line in ended.err.splitlines() if told in line]
+    reported = "cannot be fine-tuned here, only scored; bring it as an mmsegmentation config and checkpoint"
+    failed = [line for line in ended.err.splitlines() if reported in line]
     assert [line.split(": ")[2] for line in failed] == ["source tokens", "source prototypes", "source segformer"]
     assert own_copy.rows("performance") == []
     missing = json.loads(own_copy.call("finetune-pairs", *names, "--dry-run", "--json", "--trust-config").out)[
@@ -54,7 +54,7 @@ def test_a_dry_run_times_the_networks_themselves(own_copy):
 
 
 @pytest.mark.parametrize(
-    ("fields", "code", "told"),
+    ("fields", "code", "reported"),
     [
         ({"factory": "../nets:Tokens"}, 3, "source 'tokens': field factory: '../nets:Tokens': must be package.module"),
         ({"factory": "nets:absent"}, 3, "factory nets:absent: cannot be run (AttributeError: "),
@@ -66,20 +66,20 @@ def test_a_dry_run_times_the_networks_themselves(own_copy):
         ({"transformers": "hub"}, 3, "source 'tokens' has transformers and factory, which are two kinds of model"),
     ],
 )
-def test_a_wrong_entry_ends_in_one_line(own_copy, fields, code, told):
+def test_a_wrong_entry_ends_in_one_line(own_copy, fields, code, reported):
     other_field(0, **fields)(own_copy)
     line = own_copy.call("score-pairs", "--source", "tokens", "--trust-config").reason(code)
-    if told.startswith("Dictionary"):
-        told = "Dictionary.safetensors: "
-    assert told in line
+    if reported.startswith("Dictionary"):
+        reported = "Dictionary.safetensors: "
+    assert reported in line
 
 
-def rank(bench: Any, metric: str) -> Any:
-    bank = bench.study.parent / "bank.yaml"
+def rank(workspace: Any, metric: str) -> Any:
+    bank = workspace.study.parent / "bank.yaml"
     bank.write_text(yaml.safe_dump({"sources": ENTRIES}))
-    manifest = bench.world / "manifests/dusk_street.yaml"
-    sources = [str(bank), str(bench.run / "sources/day_street")]
-    return rank_sources(target=str(manifest), sources=sources, metric=metric, data_root=bench.world)
+    manifest = workspace.world / "manifests/dusk_street.yaml"
+    sources = [str(bank), str(workspace.run / "sources/day_street")]
+    return rank_sources(target=str(manifest), sources=sources, metric=metric, data_root=workspace.world)
 
 
 def test_models_of_all_kinds_are_in_one_ranking(own_copy):

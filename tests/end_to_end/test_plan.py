@@ -19,11 +19,11 @@ from key_changes import (
     WEB,
     image_weights,
     pixel,
+    reported,
     schedule,
     setting,
     study,
     study_config,
-    told,
 )
 
 from seg_transfer.stages.changes import EARLIER_VERSION
@@ -41,19 +41,19 @@ def rich(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     for path in (finished.world, finished.run):
         shutil.copytree(path, folder / path.name)
     shutil.copy2(finished.study, folder)
-    bench = replace(finished, world=folder / "world", study=folder / "study.yaml", run=folder / "run")
-    card = json.loads((bench.run / "sources/day_street" / FILE_NAME).read_text())
+    workspace = replace(finished, world=folder / "world", study=folder / "study.yaml", run=folder / "run")
+    card = json.loads((workspace.run / "sources/day_street" / FILE_NAME).read_text())
     (folder / "web.json").write_text(json.dumps({"model": card["model"]}))
-    shutil.copy2(bench.run / "sources/day_street/weights.safetensors", folder / "web.safetensors")
+    shutil.copy2(workspace.run / "sources/day_street/weights.safetensors", folder / "web.safetensors")
     web = {"name": "web", "dataset": "day_street", "config": "web.json", "checkpoint": "web.safetensors"}
-    bench.change(sources=["day_street", web], targets=["dusk_street"], metrics=["gbc", "leep", "ids"])
+    workspace.change(sources=["day_street", web], targets=["dusk_street"], metrics=["gbc", "leep", "ids"])
     for trained in ("sources/day_street", "performance"):
-        shutil.rmtree(bench.run / trained)
+        shutil.rmtree(workspace.run / trained)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "multiplies_bfloat16", lambda: True)
         for stage in ("train-sources", "score-pairs", "finetune-pairs"):
-            bench.done(stage)
-    return bench
+            workspace.done(stage)
+    return workspace
 
 
 @pytest.fixture
@@ -65,25 +65,25 @@ def copy(rich: Any, tmp_path: Path) -> Any:
     return replace(rich, world=tmp_path / "world", study=tmp_path / "study.yaml", run=tmp_path / "run")
 
 
-def asked(bench: Any, invoke: Any, *options: str) -> Any:
-    return invoke("plan", *bench.place(), "--trust-config", *options)
+def asked(workspace: Any, invoke: Any, *options: str) -> Any:
+    return invoke("plan", *workspace.place(), "--trust-config", *options)
 
 
-def planned(bench: Any, invoke: Any) -> dict[tuple[str, str], dict[str, Any]]:
-    ended = asked(bench, invoke, "--json")
+def planned(workspace: Any, invoke: Any) -> dict[tuple[str, str], dict[str, Any]]:
+    ended = asked(workspace, invoke, "--json")
     assert (ended.code, ended.err) == (0, "")
     return {(item["kind"], item["name"]): item for item in json.loads(ended.out)["items"]}
 
 
-def stored_parts(bench: Any, kind: str) -> dict[str, dict[str, str]]:
+def stored_parts(workspace: Any, kind: str) -> dict[str, dict[str, str]]:
     if kind == "train":
-        return {"": json.loads((bench.run / "sources/day_street" / FILE_NAME).read_text())["key_parts"]}
+        return {"": json.loads((workspace.run / "sources/day_street" / FILE_NAME).read_text())["key_parts"]}
     file, schema = {
         "sample": ("samples/dusk_street.parquet", SAMPLES),
         "score": ("scores/web/dusk_street.parquet", SCORES),
         "finetune": ("performance/web/dusk_street.parquet", PERFORMANCE),
     }[kind]
-    return parts_in(read_metadata(bench.run / file, schema, [KEY_PARTS])[KEY_PARTS])
+    return parts_in(read_metadata(workspace.run / file, schema, [KEY_PARTS])[KEY_PARTS])
 
 
 @pytest.mark.parametrize("kind", CHANGES)
@@ -99,7 +99,7 @@ def test_a_changed_part_makes_its_item_stale_and_is_named(copy, invoke, monkeypa
     CHANGES[kind][part](copy, monkeypatch)
     item = planned(copy, invoke)[kind, NAMES[kind]]
     assert item["state"] == "stale"
-    assert any(reason.startswith(told(kind, part)) for reason in item["reasons"]), item["reasons"]
+    assert any(reason.startswith(reported(kind, part)) for reason in item["reasons"]), item["reasons"]
 
 
 def test_reasons_show_the_old_and_the_new_value(copy, invoke, monkeypatch):

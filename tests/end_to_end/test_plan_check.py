@@ -21,8 +21,8 @@ SCHEMAS = {"scores": SCORES, "performance": PERFORMANCE, "samples": SAMPLES}
 Rows = list[dict[str, Any]]
 
 
-def checked(bench: Any, invoke: Any, *options: str) -> Any:
-    return invoke("plan", *bench.place(), "--check", *options)
+def checked(workspace: Any, invoke: Any, *options: str) -> Any:
+    return invoke("plan", *workspace.place(), "--check", *options)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_finished_run_folder_is_valid(finished, invoke):
 
 
 @pytest.mark.parametrize(
-    ("file", "change", "told"),
+    ("file", "change", "reported"),
     [
         (SCORE_FILE, with_first(score=float("nan")), "the score of gbc is nan, a finite number is expected"),
         (SCORE_FILE, with_first(score=float("-inf")), "the score of gbc is -inf, a finite number is expected"),
@@ -79,10 +79,10 @@ def test_a_finished_run_folder_is_valid(finished, invoke):
         (SAMPLE_FILE, lambda rows: [*rows, rows[0]], "holds a pixel twice"),
     ],
 )
-def test_impossible_rows(copy, lines, file, change, told):
+def test_impossible_rows(copy, lines, file, change, reported):
     rewrite(copy.run / file, change)
     (line,) = lines()
-    assert line.startswith(f"{copy.run / file}: {told}")
+    assert line.startswith(f"{copy.run / file}: {reported}")
     assert line.endswith("; delete it and run the same command again")
 
 
@@ -172,17 +172,17 @@ def test_hashes_cached_by_earlier_commands_are_not_trusted(copy, lines, invoke, 
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "told"),
+    ("field", "value", "reported"),
     [
         ("source", "dusk_street", "field source is 'dusk_street' in the folder of 'day_street'"),
         ("miou", 1.25, "field miou is 1.25; a fraction in [0, 1] is expected"),
     ],
 )
-def test_an_impossible_card(copy, lines, field, value, told):
+def test_an_impossible_card(copy, lines, field, value, reported):
     file = copy.run / "sources/day_street" / FILE_NAME
     file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
     (line,) = lines()
-    assert line.startswith(f"{file}: {told}")
+    assert line.startswith(f"{file}: {reported}")
 
 
 def test_a_file_that_is_no_card(copy, lines):
@@ -201,16 +201,16 @@ def test_missing_weights(copy, lines):
 
 
 @pytest.mark.parametrize(
-    ("file", "told"),
+    ("file", "reported"),
     [
         (SAMPLE_FILE, "sample sample of cells_dark: missing; run seg-transfer sample"),
         (SCORE_FILE, "score day_street -> cells_dark: missing; run seg-transfer score-pairs"),
         (PERFORMANCE_FILE, "finetune day_street -> cells_dark, seed 0: missing; run seg-transfer finetune-pairs"),
     ],
 )
-def test_a_missing_item(copy, lines, file, told):
+def test_a_missing_item(copy, lines, file, reported):
     (copy.run / file).unlink()
-    assert lines() == [told]
+    assert lines() == [reported]
 
 
 def test_stale_items_are_listed_one_by_one_with_what_changed(copy, lines, invoke):

@@ -37,17 +37,17 @@ sys.addaudithook(act)
 """
 
 
-def at_lease(bench: Any, pair: str, number: signal.Signals, times: int) -> dict[str, str]:
+def at_lease(workspace: Any, pair: str, number: signal.Signals, times: int) -> dict[str, str]:
     """The environment of a command whose processes send themselves a signal when they work on this pair, or pattern."""
-    folder = bench.run.parent / "at_lease"
+    folder = workspace.run.parent / "at_lease"
     (folder / "before").mkdir(parents=True)
     (folder / "sitecustomize.py").write_text(AT_LEASE.format(pair=pair, number=int(number), times=times))
     return {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
 
 
-def started(bench: Any, stage: str, *options: str, **environment: str) -> subprocess.Popen[str]:
+def started(workspace: Any, stage: str, *options: str, **environment: str) -> subprocess.Popen[str]:
     """A stage with the default engine, in a process group of its own."""
-    words = [*bench.place(), "--threads", "1", *options]
+    words = [*workspace.place(), "--threads", "1", *options]
     return subprocess.Popen(
         [sys.executable, "-m", "seg_transfer", stage, *words],
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
@@ -62,11 +62,11 @@ def error_lines(err: str) -> list[str]:
     return [line for line in err.splitlines() if not line.endswith(" s left")]
 
 
-def await_holder(bench: Any, kind: str, unlike: set[int]) -> int:
+def await_holder(workspace: Any, kind: str, unlike: set[int]) -> int:
     """The process that works on an item, once it is none of these."""
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
-        for file in found_below(bench.run / "leases" / kind, "holder.json"):
+        for file in found_below(workspace.run / "leases" / kind, "holder.json"):
             holder = read_holder(file.parent)
             if holder is not None and holder.process not in unlike and not holder.failed:
                 return holder.process
@@ -95,10 +95,10 @@ def await_that(true: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def unscored(finished, copy_of):
-    bench = copy_of(finished)
-    for file in bench.run.glob("scores/*/*"):
+    workspace = copy_of(finished)
+    for file in workspace.run.glob("scores/*/*"):
         file.unlink()
-    return bench
+    return workspace
 
 
 def test_a_killed_process_is_replaced_and_its_pair_scored(unscored, finished):

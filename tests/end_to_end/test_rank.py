@@ -26,35 +26,38 @@ def bank(trained: Any, copy_of: Any) -> Any:
     return copy_of(trained)
 
 
-def words(bench: Any, *options: object) -> list[str]:
-    place = ["--target", bench.world / f"manifests/{TARGET}.yaml", "--data-root", bench.world]
+def words(workspace: Any, *options: object) -> list[str]:
+    place = ["--target", workspace.world / f"manifests/{TARGET}.yaml", "--data-root", workspace.world]
     return [
-        str(word) for word in ("rank", bench.run / "sources", *place, "--run-folder", bench.run / "ranked", *options)
+        str(word)
+        for word in ("rank", workspace.run / "sources", *place, "--run-folder", workspace.run / "ranked", *options)
     ]
 
 
-def in_python(bench: Any, **options: Any) -> Any:
-    target = bench.world / f"manifests/{TARGET}.yaml"
-    return seg_transfer.rank_sources(target=target, sources=[bench.run / "sources"], data_root=bench.world, **options)
+def in_python(workspace: Any, **options: Any) -> Any:
+    target = workspace.world / f"manifests/{TARGET}.yaml"
+    return seg_transfer.rank_sources(
+        target=target, sources=[workspace.run / "sources"], data_root=workspace.world, **options
+    )
 
 
 def test_command_and_python_give_the_same_numbers(bank, invoke):
     ended = invoke(*words(bank, "--json"))
     assert ended.code == 0, ended.err
-    told, ranking = json.loads(ended.out), in_python(bank)
-    assert told["best"] == ranking.best
+    reported, ranking = json.loads(ended.out), in_python(bank)
+    assert reported["best"] == ranking.best
     assert ranking.best in ("dusk_street", "cells_dark")
-    for one, other in zip(told["ranking"], ranking.as_dict()["ranking"], strict=True):
+    for one, other in zip(reported["ranking"], ranking.as_dict()["ranking"], strict=True):
         assert {name: value for name, value in one.items() if name != "seconds"} == {
             name: value for name, value in other.items() if name != "seconds"
         }
-    assert told["skipped"] == {TARGET: f"trained on {TARGET} itself"}
-    assert told["n_pixels"] == 4000
+    assert reported["skipped"] == {TARGET: f"trained on {TARGET} itself"}
+    assert reported["n_pixels"] == 4000
     # And those of a study on the same.
     bank.change(targets=[TARGET], sampling=None, metrics=["gbc", "nleep"])
     bank.done("score-pairs")
     scores = {(row["source"], row["metric"]): (row["score"], row["standard_error"]) for row in bank.rows("scores")}
-    for row in told["ranking"]:
+    for row in reported["ranking"]:
         for part in ("gbc", "nleep"):
             assert scores[row["source"], part] == (row[part], row[f"{part}_error"])
 
@@ -170,15 +173,15 @@ def test_stability_ranks_again_on_subsets(bank, invoke):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         (["--metric", "gcb"], "metric 'gcb' is unknown; choose among gbc"),
         (["--labels", "x"], "rank: give either --target, a manifest, or --images and --labels"),
     ],
 )
-def test_mistakes_are_one_line(bank, invoke, options, told):
+def test_mistakes_are_one_line(bank, invoke, options, reported):
     line = invoke(*words(bank), *options).reason(3)
-    assert told in line
+    assert reported in line
 
 
 def test_a_bank_of_the_target_alone_leaves_nothing_to_rank(bank):

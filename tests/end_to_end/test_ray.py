@@ -27,24 +27,24 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def many(finished: Any, copy_of: Callable[[Any], Any]) -> Any:
     """Thirty pairs to score: the same three networks under more names."""
-    bench = copy_of(finished)
-    for file in bench.run.glob("scores/*/*"):
+    workspace = copy_of(finished)
+    for file in workspace.run.glob("scores/*/*"):
         file.unlink()
-    again = [source(bench, f"{name}_{number}", name) for number in range(4) for name in DOMAINS]
-    bench.change(sources=[*DOMAINS, *again])
-    return bench
+    again = [source(workspace, f"{name}_{number}", name) for number in range(4) for name in DOMAINS]
+    workspace.change(sources=[*DOMAINS, *again])
+    return workspace
 
 
-def source(bench: Any, name: str, dataset: str) -> dict[str, str]:
-    return {"name": name, "dataset": dataset, "config": str(bench.run / f"sources/{dataset}/source.json")}
+def source(workspace: Any, name: str, dataset: str) -> dict[str, str]:
+    return {"name": name, "dataset": dataset, "config": str(workspace.run / f"sources/{dataset}/source.json")}
 
 
-def words(bench: Any, stage: str = TASK) -> list[str]:
-    return [stage, *bench.words(), "--engine", "ray"]
+def words(workspace: Any, stage: str = TASK) -> list[str]:
+    return [stage, *workspace.words(), "--engine", "ray"]
 
 
-def n_scored(bench: Any) -> int:
-    return len(list(bench.run.glob("scores/*/*.parquet")))
+def n_scored(workspace: Any) -> int:
+    return len(list(workspace.run.glob("scores/*/*.parquet")))
 
 
 def ended(driver: Any) -> tuple[int, list[str], list[str]]:
@@ -53,14 +53,14 @@ def ended(driver: Any) -> tuple[int, list[str], list[str]]:
     return driver.returncode, out.splitlines(), [line for line in err.splitlines() if line.startswith("seg-transfer: ")]
 
 
-def check_all(bench: Any, finished: Any, kept: dict[str, Any]) -> None:
+def check_all(workspace: Any, finished: Any, kept: dict[str, Any]) -> None:
     """All pairs are there and valid, none of those that were finished was computed again, and no number differs."""
-    after = bench.state("scores")
+    after = workspace.state("scores")
     assert {name: after[name] for name in kept} == kept
-    assert bench.done(TASK, "--dry-run") == "nothing is missing\n"
-    assert bench.done(TASK) == ""
+    assert workspace.done(TASK, "--dry-run") == "nothing is missing\n"
+    assert workspace.done(TASK) == ""
     undisturbed = {(row["source"], row["target"], row["metric"]): row["score"] for row in finished.rows("scores")}
-    rows = bench.rows("scores")
+    rows = workspace.rows("scores")
     assert len(rows) == 5 * len(undisturbed)
     for row in rows:
         assert row["score"] == undisturbed[row["source"].rstrip("_0123"), row["target"], row["metric"]]
@@ -107,25 +107,27 @@ def test_what_fails_is_reported_and_the_others_are_done(cluster, many):
 
 def test_an_interrupted_fine_tuning_resumes(cluster, finished, copy_of):
     only = ("--source", "day_street", "--target", "cells_dark")
-    bench = copy_of(finished)
-    bench.change(fine_tuning={**(tuning := bench.study_fields()["fine_tuning"]), "changes": tuning["changes"] | LONG})
-    before = bench.state("performance")
+    workspace = copy_of(finished)
+    workspace.change(
+        fine_tuning={**(tuning := workspace.study_fields()["fine_tuning"]), "changes": tuning["changes"] | LONG}
+    )
+    before = workspace.state("performance")
 
-    driver = cluster.start(*words(bench, "finetune-pairs"), *only)
-    wait_until(lambda: found_below(bench.run / "fine_tuning", "resume.pth") != [], "a checkpoint is there")
+    driver = cluster.start(*words(workspace, "finetune-pairs"), *only)
+    wait_until(lambda: found_below(workspace.run / "fine_tuning", "resume.pth") != [], "a checkpoint is there")
     cluster.signal(driver, signal.SIGINT)
     assert ended(driver) == (130, [], [])
-    assert bench.state("performance") == before
-    assert list(bench.run.rglob("holder.json")) == []
+    assert workspace.state("performance") == before
+    assert list(workspace.run.rglob("holder.json")) == []
 
-    code, out, err = ended(cluster.start(*words(bench, "finetune-pairs"), *only))
+    code, out, err = ended(cluster.start(*words(workspace, "finetune-pairs"), *only))
     assert (code, err) == (0, [])
     assert out[-1].startswith("day_street -> cells_dark, seed 0: mIoU")
-    assert not (bench.run / "fine_tuning").exists()
-    file = bench.run / "performance/day_street/cells_dark.parquet"
+    assert not (workspace.run / "fine_tuning").exists()
+    file = workspace.run / "performance/day_street/cells_dark.parquet"
     resumed = pq.read_table(file)["miou"].to_pylist()
     file.unlink()
-    bench.done("finetune-pairs", *only)
+    workspace.done("finetune-pairs", *only)
     assert pq.read_table(file)["miou"].to_pylist() == resumed
 
 
@@ -140,6 +142,6 @@ def test_a_killed_worker_and_a_killed_node_lose_no_pair(cluster, many, finished)
 
     code, out, err = ended(driver)
     assert (code, err) == (0, [])
-    # A pair may have been written, and not yet told of, when its process was killed.
+    # A pair may have been written, and not yet reported of, when its process was killed.
     assert 28 <= len(out) == len(set(out)) <= 30
     check_all(many, finished, kept)

@@ -13,16 +13,16 @@ SCRIPT = Path(__file__).parents[2] / "scripts/share_run.py"
 def test_a_published_run_gives_the_same_results_and_names_no_machine(
     finished: Any, copy_of: Any, invoke: Any, tmp_path: Path
 ) -> None:
-    bench, folder = copy_of(finished), tmp_path / "published"
-    (bench.run / "ablations/gbc").mkdir(parents=True)
+    workspace, folder = copy_of(finished), tmp_path / "published"
+    (workspace.run / "ablations/gbc").mkdir(parents=True)
     table = pd.DataFrame({"setting": ["64"], "tau_w": [0.5]})
-    table.to_parquet(bench.run / "ablations/samples.parquet", index=False)
-    (bench.run / "ablations/gbc/single.parquet").write_bytes(b"only what is evaluated is published")
-    subprocess.run([sys.executable, SCRIPT, bench.run, folder], check=True)
+    table.to_parquet(workspace.run / "ablations/samples.parquet", index=False)
+    (workspace.run / "ablations/gbc/single.parquet").write_bytes(b"only what is evaluated is published")
+    subprocess.run([sys.executable, SCRIPT, workspace.run, folder], check=True)
 
     said = invoke("evaluate", folder).out
-    assert said == invoke("evaluate", bench.run).out
-    for origin, name in ((bench.run, "of_run"), (folder, "of_copy")):
+    assert said == invoke("evaluate", workspace.run).out
+    for origin, name in ((workspace.run, "of_run"), (folder, "of_copy")):
         ended = invoke("report", origin, "--out", tmp_path / name)
         assert ended.code == 0, ended.err
     pages = [(tmp_path / name / "answer.csv").read_bytes() for name in ("of_run", "of_copy")]
@@ -33,7 +33,7 @@ def test_a_published_run_gives_the_same_results_and_names_no_machine(
     assert {file.suffix for file in files} == {".parquet", ".json", ".yaml"}
     assert not (folder / "ablations/gbc").exists()
     machine = str(tmp_path.parent)
-    assert machine in (bench.run / "study.yaml").read_text()
+    assert machine in (workspace.run / "study.yaml").read_text()
     for file in files:
         assert machine.encode() not in file.read_bytes(), file
 

@@ -32,38 +32,38 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 @pytest.fixture
 def many(finished: Any, copy_of: Any) -> Any:
     """The finished study without its scores; its networks have more names, so that there is time to kill."""
-    bench = copy_of(finished)
-    for file in bench.run.glob("scores/*/*"):
+    workspace = copy_of(finished)
+    for file in workspace.run.glob("scores/*/*"):
         file.unlink()
-    sources = {name: str(bench.run / f"sources/{name}/source.json") for name in DOMAINS}
+    sources = {name: str(workspace.run / f"sources/{name}/source.json") for name in DOMAINS}
     again = [
         {"name": f"{name}-{copy}", "dataset": name, "config": config}
         for copy in range(COPIES)
         for name, config in sources.items()
     ]
-    bench.change(sources=again)
-    return bench
+    workspace.change(sources=again)
+    return workspace
 
 
-def submitted(bench: Any, invoke: Callable[..., Any], stage: str, *options: str) -> tuple[str, list[str]]:
+def submitted(workspace: Any, invoke: Callable[..., Any], stage: str, *options: str) -> tuple[str, list[str]]:
     """The job that was submitted, and the command that checks its results."""
-    ended = invoke("submit", *bench.place(), "--stage", stage, "--cpus", "1", *options)
+    ended = invoke("submit", *workspace.place(), "--stage", stage, "--cpus", "1", *options)
     job = re.match(r"job (\d+): ", ended.out)
     assert job, ended.err
     return job[1], shlex.split(ended.out.splitlines()[1].partition(": ")[2])
 
 
-def logs_of(bench: Any, job: str) -> list[str]:
+def logs_of(workspace: Any, job: str) -> list[str]:
     """What each of the first three tasks of an array said so far."""
-    (stage,) = (script.stem for script in bench.run.glob("slurm/*.sh"))
-    files = [bench.run / f"slurm/logs/{stage}_{job}_{task}.log" for task in range(3)]
+    (stage,) = (script.stem for script in workspace.run.glob("slurm/*.sh"))
+    files = [workspace.run / f"slurm/logs/{stage}_{job}_{task}.log" for task in range(3)]
     return [file.read_text() if file.exists() else "" for file in files]
 
 
-def finished_files(bench: Any) -> dict[str, tuple[int, bytes]]:
+def finished_files(workspace: Any) -> dict[str, tuple[int, bytes]]:
     """Time of writing and content of every file of scores; those that are only being written come and go."""
-    files = list(bench.run.glob("scores/*/*.parquet"))
-    return {str(file.relative_to(bench.run)): (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
+    files = list(workspace.run.glob("scores/*/*.parquet"))
+    return {str(file.relative_to(workspace.run)): (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
 
 
 def states(cluster: Cluster, job: str) -> list[str]:
@@ -136,53 +136,53 @@ def test_a_killed_process_and_a_lost_node_lose_no_pair_and_repeat_none(cluster, 
 
 
 def test_a_stopped_task_resumes_and_one_with_wrong_data_fails_at_once(cluster, finished, copy_of, invoke):
-    bench = copy_of(finished)
-    tuning = bench.study_fields()["fine_tuning"]
+    workspace = copy_of(finished)
+    tuning = workspace.study_fields()["fine_tuning"]
     changes = tuning["changes"] | {"steps": 100, "checkpoint_every": 3}
     tuning = {**tuning, "changes": changes, "scratch": False}
-    bench.change(sources=["day_street"], targets=["cells_dark", "dusk_street"], fine_tuning=tuning)
-    (bench.world / "dusk_street/eval/images/eval_0000.png").write_bytes(b"no image")
-    job, _ = submitted(bench, invoke, "finetune")
+    workspace.change(sources=["day_street"], targets=["cells_dark", "dusk_street"], fine_tuning=tuning)
+    (workspace.world / "dusk_street/eval/images/eval_0000.png").write_bytes(b"no image")
+    job, _ = submitted(workspace, invoke, "finetune")
 
     def explain() -> str:
-        return "\n".join([cluster.log(), *logs_of(bench, job), str(states(cluster, job))])
+        return "\n".join([cluster.log(), *logs_of(workspace, job), str(states(cluster, job))])
 
-    until(lambda: found_below(bench.run / "fine_tuning", "resume.pth") != [], explain, _PATIENCE)
+    until(lambda: found_below(workspace.run / "fine_tuning", "resume.pth") != [], explain, _PATIENCE)
     cluster.command("scancel", "--batch", "--signal=USR1", f"{job}_0")
     until(lambda: sorted(states(cluster, job)) == ["COMPLETED", "FAILED"], explain, _PATIENCE)
 
-    stopped, wrong, _ = logs_of(bench, job)
+    stopped, wrong, _ = logs_of(workspace, job)
     assert "stopped before the time limit; requeued\n" in stopped
     assert stopped.count(": start, after ") == 2
     assert "eval_0000.png: cannot be decoded" in wrong
     assert "exit code 4; failed, for a restart cannot fix that" in wrong
     assert wrong.count(": start, after ") == 1
 
-    file = bench.run / "performance/day_street/cells_dark.parquet"
+    file = workspace.run / "performance/day_street/cells_dark.parquet"
     resumed = pq.read_table(file).to_pylist()[0]
     file.unlink()
-    bench.done("finetune-pairs", "--target", "cells_dark")
+    workspace.done("finetune-pairs", "--target", "cells_dark")
     undisturbed = pq.read_table(file).to_pylist()[0]
     assert all(resumed[name] == undisturbed[name] for name in ("miou", "class_iou", "content_key", "steps"))
     assert resumed["steps"] == 100
 
 
 def test_a_cluster_of_few_tasks_gets_several_items_in_one(finished, copy_of, invoke, monkeypatch):
-    bench = copy_of(finished)
+    workspace = copy_of(finished)
     for target in DOMAINS:
-        next(bench.run.glob(f"scores/*/{target}.parquet")).unlink()
+        next(workspace.run.glob(f"scores/*/{target}.parquet")).unlink()
     with slurm_cluster(most_tasks=2) as cluster:
         monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
         a_task_each = subprocess.run(["sbatch", "--array=0-2", "--wrap=true"], capture_output=True, text=True)
         assert "Invalid job array specification" in a_task_each.stderr
 
-        job, _ = submitted(bench, invoke, "score", "--max-running", "1")
+        job, _ = submitted(workspace, invoke, "score", "--max-running", "1")
         assert "ArrayTaskThrottle=1" in cluster.command("scontrol", "show", "job", job)
 
         def explain() -> str:
-            return "\n".join([cluster.log(), *logs_of(bench, job), str(states(cluster, job))])
+            return "\n".join([cluster.log(), *logs_of(workspace, job), str(states(cluster, job))])
 
         until(lambda: states(cluster, job) == ["COMPLETED"] * 2, explain, _PATIENCE)
-    (script,) = bench.run.glob("slurm/*.sh")
+    (script,) = workspace.run.glob("slurm/*.sh")
     assert script.read_text().splitlines()[1] == "# 3 targets in 2 tasks, up to 2 in a task, 1 at a time"
-    assert bench.done("score-pairs", "--dry-run") == "nothing is missing\n"
+    assert workspace.done("score-pairs", "--dry-run") == "nothing is missing\n"

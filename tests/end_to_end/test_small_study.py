@@ -79,18 +79,18 @@ def test_the_evaluation_compares_scores_with_performance(finished, invoke):
 
 
 def test_old_and_new_scores_are_not_mixed(finished, copy_of, invoke):
-    bench = copy_of(finished)
-    bench.change(sampling={"pixels_per_image": 17})
-    bench.done("score-pairs", "--source", "day_street", "--target", "dusk_street")
-    ended = invoke("evaluate", bench.run, "--json")
+    workspace = copy_of(finished)
+    workspace.change(sampling={"pixels_per_image": 17})
+    workspace.done("score-pairs", "--source", "day_street", "--target", "dusk_street")
+    ended = invoke("evaluate", workspace.run, "--json")
     others = [f"{source} -> {target}" for source, target in PAIRS if (source, target) != ("day_street", "dusk_street")]
     assert sorted(ended.err.strip().rpartition(": ")[2].split(", ")) == sorted(others)
 
 
 def test_pairs_without_a_performance_are_named_and_left_out(finished, copy_of, invoke):
-    bench = copy_of(finished)
-    (bench.run / "performance/cells_dark/dusk_street.parquet").unlink()
-    ended = invoke("evaluate", bench.run, "--json")
+    workspace = copy_of(finished)
+    (workspace.run / "performance/cells_dark/dusk_street.parquet").unlink()
+    ended = invoke("evaluate", workspace.run, "--json")
     assert ended.code == 0
     assert ended.err == (
         "seg-transfer: left out, because scores or performance are missing or of other settings: "
@@ -102,21 +102,21 @@ def test_pairs_without_a_performance_are_named_and_left_out(finished, copy_of, i
 
 
 def test_a_second_run_of_every_stage_changes_no_byte(finished, copy_of):
-    bench = copy_of(finished)
-    before = bench.state()
+    workspace = copy_of(finished)
+    before = workspace.state()
     for stage in STAGES:
-        assert bench.done(stage) == ""
-        assert bench.done(stage, "--dry-run") == "nothing is missing\n"
-    assert bench.state() == before
+        assert workspace.done(stage) == ""
+        assert workspace.done(stage, "--dry-run") == "nothing is missing\n"
+    assert workspace.state() == before
     assert len(before) == 6 + 3 + 6 + 9
 
 
 def test_one_more_metric_adds_its_rows_and_leaves_the_others_as_they_are(finished, copy_of):
-    bench = copy_of(finished)
-    bench.change(metrics=["gbc", "leep", "h_score"])
-    assert missing(bench, "score-pairs") == [f"{s} -> {t}: h_score" for t in DOMAINS for s in DOMAINS if s != t]
-    bench.done("score-pairs")
-    rows = bench.rows("scores")
+    workspace = copy_of(finished)
+    workspace.change(metrics=["gbc", "leep", "h_score"])
+    assert missing(workspace, "score-pairs") == [f"{s} -> {t}: h_score" for t in DOMAINS for s in DOMAINS if s != t]
+    workspace.done("score-pairs")
+    rows = workspace.rows("scores")
     assert [row for row in rows if row["metric"] != "h_score"] == finished.rows("scores")
     assert pairs_of([row for row in rows if row["metric"] == "h_score"]) == PAIRS
 
@@ -125,65 +125,65 @@ def test_one_more_metric_adds_its_rows_and_leaves_the_others_as_they_are(finishe
 
 
 def test_kept_features_give_the_same_scores_again_without_any_image(trained, copy_of, monkeypatch):
-    bench = copy_of(trained)
-    bench.change(keep_features=True, targets=["cells_dark"])
-    bench.done("score-pairs")
-    first = bench.rows("scores")
-    banks = sorted(str(path.relative_to(bench.run)) for path in bench.run.glob("features/*/*"))
+    workspace = copy_of(trained)
+    workspace.change(keep_features=True, targets=["cells_dark"])
+    workspace.done("score-pairs")
+    first = workspace.rows("scores")
+    banks = sorted(str(path.relative_to(workspace.run)) for path in workspace.run.glob("features/*/*"))
     assert banks == [f"features/{source}/cells_dark.parquet" for source in ("day_street", "dusk_street")]
 
-    for file in bench.run.glob("scores/*/*.parquet"):
+    for file in workspace.run.glob("scores/*/*.parquet"):
         file.unlink()
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("ran the network again")
 
     monkeypatch.setattr(context, "extract", refuse)
-    bench.change(metrics=["gbc", "leep", "logme"])
-    bench.done("score-pairs")
-    again = [row for row in bench.rows("scores") if row["metric"] != "logme"]
-    told = ("source", "target", "metric", "score", "standard_error", "content_key", "n_observations")
-    assert [[row[name] for name in told] for row in again] == [[row[name] for name in told] for row in first]
+    workspace.change(metrics=["gbc", "leep", "logme"])
+    workspace.done("score-pairs")
+    again = [row for row in workspace.rows("scores") if row["metric"] != "logme"]
+    reported = ("source", "target", "metric", "score", "standard_error", "content_key", "n_observations")
+    assert [[row[name] for name in reported] for row in again] == [[row[name] for name in reported] for row in first]
 
 
 def test_kept_features_are_rounded_so_their_scores_have_keys_of_their_own(finished, copy_of):
-    bench = copy_of(finished)
-    bench.change(keep_features=True)
-    bench.done("score-pairs", "--source", "day_street", "--target", "cells_dark")
-    new, old = by_pair(bench.rows("scores")), by_pair(finished.rows("scores"))
+    workspace = copy_of(finished)
+    workspace.change(keep_features=True)
+    workspace.done("score-pairs", "--source", "day_street", "--target", "cells_dark")
+    new, old = by_pair(workspace.rows("scores")), by_pair(finished.rows("scores"))
     name = ("day_street", "cells_dark", "leep")
     assert new[name]["content_key"] != old[name]["content_key"]
     assert new[name]["score"] == pytest.approx(old[name]["score"], rel=1e-3)
 
 
 def test_a_dry_run_lists_what_is_missing_with_its_cost_and_computes_nothing(trained, copy_of):
-    bench = copy_of(trained)
-    before = bench.state()
-    lines = bench.done("score-pairs", "--dry-run").splitlines()
+    workspace = copy_of(trained)
+    before = workspace.state()
+    lines = workspace.done("score-pairs", "--dry-run").splitlines()
     expected = [f"missing: {s} -> {t}: gbc, leep, about " for t in DOMAINS for s in DOMAINS if s != t]
     assert [line[: len(start)] for line, start in zip(lines, expected, strict=False)] == expected
     assert all(line.endswith("(from a timed forward pass)") for line in lines[:-1])
     assert lines[-1].startswith("6 missing, about ")
 
-    told = json.loads(bench.done("finetune-pairs", "--dry-run", "--json"))
-    assert len(told["missing"]) == 9
-    assert all(item["seconds"] > 0 for item in told["missing"])
-    assert told["total_seconds"] == pytest.approx(sum(item["seconds"] for item in told["missing"]))
-    assert bench.state() == before
+    reported = json.loads(workspace.done("finetune-pairs", "--dry-run", "--json"))
+    assert len(reported["missing"]) == 9
+    assert all(item["seconds"] > 0 for item in reported["missing"])
+    assert reported["total_seconds"] == pytest.approx(sum(item["seconds"] for item in reported["missing"]))
+    assert workspace.state() == before
 
 
 def test_a_sample_drawn_beforehand_is_the_one_that_is_scored(finished, copy_of, invoke):
-    bench = copy_of(finished)
-    before = bench.state("samples")
-    for file in bench.run.glob("s[ac]*/**/*.parquet"):
+    workspace = copy_of(finished)
+    before = workspace.state("samples")
+    for file in workspace.run.glob("s[ac]*/**/*.parquet"):
         file.unlink()
-    drawn = invoke("sample", *bench.place())
-    file = bench.run / "samples/cells_dark.parquet"
+    drawn = invoke("sample", *workspace.place())
+    file = workspace.run / "samples/cells_dark.parquet"
     assert (drawn.code, drawn.err) == (0, "")
     assert f"cells_dark: 800 pixels of 4 images in {file}\n" in drawn.out
-    times = {name: time for name, (time, _) in bench.state("samples").items()}
-    bench.done("score-pairs", "--target", "cells_dark")
-    after = bench.state("samples")
+    times = {name: time for name, (time, _) in workspace.state("samples").items()}
+    workspace.done("score-pairs", "--target", "cells_dark")
+    after = workspace.state("samples")
     assert {name: time for name, (time, _) in after.items()} == times
     assert {name: content for name, (_, content) in after.items()} == {
         name: content for name, (_, content) in before.items()
@@ -191,20 +191,25 @@ def test_a_sample_drawn_beforehand_is_the_one_that_is_scored(finished, copy_of, 
 
 
 def test_a_source_and_a_target_that_are_named_are_the_only_ones(trained, copy_of):
-    bench = copy_of(trained)
-    bench.done("score-pairs", "--source", "day_street", "--source", "cells_dark", "--target", "dusk_street")
-    assert sorted(set(pairs_of(bench.rows("scores")))) == [("cells_dark", "dusk_street"), ("day_street", "dusk_street")]
-    bench.done("finetune-pairs", "--source", "scratch", "--target", "cells_dark")
-    assert pairs_of(bench.rows("performance")) == [("scratch", "cells_dark")]
-    assert [path.name for path in (bench.run / "samples").iterdir()] == ["dusk_street.parquet"]
+    workspace = copy_of(trained)
+    workspace.done("score-pairs", "--source", "day_street", "--source", "cells_dark", "--target", "dusk_street")
+    assert sorted(set(pairs_of(workspace.rows("scores")))) == [
+        ("cells_dark", "dusk_street"),
+        ("day_street", "dusk_street"),
+    ]
+    workspace.done("finetune-pairs", "--source", "scratch", "--target", "cells_dark")
+    assert pairs_of(workspace.rows("performance")) == [("scratch", "cells_dark")]
+    assert [path.name for path in (workspace.run / "samples").iterdir()] == ["dusk_street.parquet"]
 
 
 def test_every_seed_of_fine_tuning_is_a_row_and_a_seed_given_up_does_not_count(finished, copy_of, invoke):
-    bench = copy_of(finished)
-    tuning = yaml.safe_load(bench.study.read_text())["fine_tuning"]
-    bench.change(fine_tuning={**tuning, "seeds": [0, 1], "scratch": False}, targets=["cells_dark"])
-    bench.done("finetune-pairs")
-    rows = [row for row in bench.rows("performance") if row["target"] == "cells_dark" and row["source"] != "scratch"]
+    workspace = copy_of(finished)
+    tuning = yaml.safe_load(workspace.study.read_text())["fine_tuning"]
+    workspace.change(fine_tuning={**tuning, "seeds": [0, 1], "scratch": False}, targets=["cells_dark"])
+    workspace.done("finetune-pairs")
+    rows = [
+        row for row in workspace.rows("performance") if row["target"] == "cells_dark" and row["source"] != "scratch"
+    ]
     assert [(row["source"], row["seed"]) for row in rows] == [
         (source, seed) for source in ("day_street", "dusk_street") for seed in (0, 1)
     ]
@@ -212,29 +217,29 @@ def test_every_seed_of_fine_tuning_is_a_row_and_a_seed_given_up_does_not_count(f
         row for row in finished.rows("performance") if row["target"] == "cells_dark" and row["source"] != "scratch"
     ]
     assert rows[0]["miou"] != rows[1]["miou"]
-    assert "Fine-tuning noise: seeds of a pair differ by 0." in invoke("evaluate", bench.run).out
+    assert "Fine-tuning noise: seeds of a pair differ by 0." in invoke("evaluate", workspace.run).out
 
-    bench.change(fine_tuning={**tuning, "seeds": [1, 2]})
-    assert bench.call("score-pairs").code == 0
-    ended = invoke("evaluate", bench.run)
+    workspace.change(fine_tuning={**tuning, "seeds": [1, 2]})
+    assert workspace.call("score-pairs").code == 0
+    ended = invoke("evaluate", workspace.run)
     assert ended.code == 7
     assert "no pair has all scores and a performance" in ended.err
 
 
 def test_a_study_without_scratch_fine_tunes_sources_alone(trained, copy_of):
-    bench = copy_of(trained)
-    tuning = yaml.safe_load(bench.study.read_text())["fine_tuning"]
-    bench.change(fine_tuning={**tuning, "scratch": False})
-    assert missing(bench, "finetune-pairs") == [f"{s} -> {t}, seed 0" for t in DOMAINS for s in DOMAINS if s != t]
+    workspace = copy_of(trained)
+    tuning = yaml.safe_load(workspace.study.read_text())["fine_tuning"]
+    workspace.change(fine_tuning={**tuning, "scratch": False})
+    assert missing(workspace, "finetune-pairs") == [f"{s} -> {t}, seed 0" for t in DOMAINS for s in DOMAINS if s != t]
 
 
 def test_a_source_that_was_brought_along_is_scored_like_the_one_it_is(finished, copy_of):
-    bench = copy_of(finished)
-    card = bench.run / "sources/day_street/source.json"
+    workspace = copy_of(finished)
+    card = workspace.run / "sources/day_street/source.json"
     brought = {"name": "web", "dataset": "street_photographs", "config": str(card)}
-    bench.change(sources=[*DOMAINS, brought])
-    bench.done("score-pairs", "--source", "web")
-    scores = {(row["source"], row["target"], row["metric"]): row["score"] for row in bench.rows("scores")}
+    workspace.change(sources=[*DOMAINS, brought])
+    workspace.done("score-pairs", "--source", "web")
+    scores = {(row["source"], row["target"], row["metric"]): row["score"] for row in workspace.rows("scores")}
     for target in ("dusk_street", "cells_dark"):
         assert scores["web", target, "gbc"] == scores["day_street", target, "gbc"]
     assert ("web", "day_street", "gbc") in scores  # it was trained elsewhere: every target is one for it
@@ -248,8 +253,8 @@ def test_the_resolved_study_holds_the_settings_and_manifests_of_the_results(fini
 
 
 def test_a_training_stopped_between_its_last_step_and_its_card_ends_the_same(trained, copy_of, monkeypatch):
-    bench = copy_of(trained)
-    folder = bench.run / "sources/cells_dark"
+    workspace = copy_of(trained)
+    folder = workspace.run / "sources/cells_dark"
     content = (folder / "weights.safetensors").read_bytes()
     (folder / "source.json").unlink()
     (folder / "weights.safetensors").unlink()
@@ -259,10 +264,10 @@ def test_a_training_stopped_between_its_last_step_and_its_card_ends_the_same(tra
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "evaluate_on", stop)
-        assert "out of memory" in bench.call("train-sources").reason(10)
+        assert "out of memory" in workspace.call("train-sources").reason(10)
     assert not (folder / "source.json").exists()
 
-    bench.done("train-sources")
+    workspace.done("train-sources")
     assert (folder / "weights.safetensors").read_bytes() == content
     old = read_source_card(trained.run / "sources/cells_dark/source.json")
     assert read_source_card(folder / "source.json").miou == old.miou

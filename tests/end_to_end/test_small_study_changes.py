@@ -13,13 +13,13 @@ from seg_transfer.store.content_key import sha256_of_file
 
 
 def test_another_number_of_pixels_gives_other_scores_and_the_same_performance(finished, copy_of):
-    bench = copy_of(finished)
-    bench.change(sampling={"pixels_per_image": 100})
-    before = bench.state("performance")
-    bench.done("score-pairs")
-    assert bench.done("finetune-pairs") == ""
-    assert bench.state("performance") == before
-    new, old = by_pair(bench.rows("scores")), by_pair(finished.rows("scores"))
+    workspace = copy_of(finished)
+    workspace.change(sampling={"pixels_per_image": 100})
+    before = workspace.state("performance")
+    workspace.done("score-pairs")
+    assert workspace.done("finetune-pairs") == ""
+    assert workspace.state("performance") == before
+    new, old = by_pair(workspace.rows("scores")), by_pair(finished.rows("scores"))
     assert new.keys() == old.keys()
     for name, row in new.items():
         assert row["n_observations"] == 400
@@ -31,78 +31,78 @@ def test_another_number_of_pixels_gives_other_scores_and_the_same_performance(fi
     "change", [{"sampling": {"pixels_per_image": 200, "grid": "feature"}}, {"normalisation": "target"}]
 )
 def test_another_protocol_gives_other_keys_and_scores(finished, copy_of, change):
-    bench = copy_of(finished)
-    bench.change(**change)
+    workspace = copy_of(finished)
+    workspace.change(**change)
     only = ("--source", "day_street", "--target", "cells_dark")
-    bench.done("score-pairs", *only)
-    new, old = by_pair(bench.rows("scores")), by_pair(finished.rows("scores"))
+    workspace.done("score-pairs", *only)
+    new, old = by_pair(workspace.rows("scores")), by_pair(finished.rows("scores"))
     changed = {name for name in new if new[name] != old[name]}
     assert changed == {("day_street", "cells_dark", metric) for metric in ("gbc", "leep")}
     for name in changed:
         assert new[name]["content_key"] != old[name]["content_key"]
         assert new[name]["score"] != old[name]["score"]
-    n_trials_changed = len(missing(bench, "finetune-pairs"))
+    n_trials_changed = len(missing(workspace, "finetune-pairs"))
     assert n_trials_changed == (9 if "normalisation" in change else 0)
 
 
 def test_one_changed_label_pixel_recomputes_its_target_and_nothing_else(finished, copy_of):
-    bench = copy_of(finished)
-    label = bench.world / "cells_dark/train/labels/train_0002.png"
+    workspace = copy_of(finished)
+    label = workspace.world / "cells_dark/train/labels/train_0002.png"
     pixels = np.array(Image.open(label))
     pixels[20, 30] = (pixels[20, 30] + 1) % 6
     Image.fromarray(pixels).save(label)
 
-    assert missing(bench, "train-sources") == []
-    assert missing(bench, "finetune-pairs") == [
+    assert missing(workspace, "train-sources") == []
+    assert missing(workspace, "finetune-pairs") == [
         f"{source} -> cells_dark, seed 0" for source in ("scratch", "day_street", "dusk_street")
     ]
-    bench.done("score-pairs")
-    new, old = by_pair(bench.rows("scores")), by_pair(finished.rows("scores"))
+    workspace.done("score-pairs")
+    new, old = by_pair(workspace.rows("scores")), by_pair(finished.rows("scores"))
     assert {name[1] for name in new if new[name] != old[name]} == {"cells_dark"}
     assert all((new[name]["content_key"] != old[name]["content_key"]) == (name[1] == "cells_dark") for name in new)
 
 
 def test_other_weights_of_a_source_recompute_its_pairs_and_nothing_else(finished, copy_of):
-    bench = copy_of(finished)
-    weights = bench.run / "sources/day_street/weights.safetensors"
+    workspace = copy_of(finished)
+    weights = workspace.run / "sources/day_street/weights.safetensors"
     tensors = load_file(weights)
     tensors["backbone.conv1.weight"] = tensors["backbone.conv1.weight"] * np.float32(1.5)
     save_file(tensors, weights)
-    assert "its bytes are not those that" in bench.call("score-pairs", "--source", "day_street").reason(5)
+    assert "its bytes are not those that" in workspace.call("score-pairs", "--source", "day_street").reason(5)
     card = weights.parent / "source.json"
     fields = json.loads(card.read_text())
     card.write_text(json.dumps({**fields, "sha256": sha256_of_file(weights)}))
 
-    assert missing(bench, "finetune-pairs") == [f"day_street -> {t}, seed 0" for t in ("dusk_street", "cells_dark")]
-    bench.done("score-pairs")
-    bench.done("finetune-pairs")
+    assert missing(workspace, "finetune-pairs") == [f"day_street -> {t}, seed 0" for t in ("dusk_street", "cells_dark")]
+    workspace.done("score-pairs")
+    workspace.done("finetune-pairs")
     for kind in ("scores", "performance"):
-        new, old = by_pair(bench.rows(kind)), by_pair(finished.rows(kind))
+        new, old = by_pair(workspace.rows(kind)), by_pair(finished.rows(kind))
         assert {name[0] for name in new if new[name] != old[name]} == {"day_street"}
         assert all((new[name]["content_key"] != old[name]["content_key"]) == (name[0] == "day_street") for name in new)
 
 
 def test_a_changed_training_makes_scores_of_the_old_sources_an_error_until_they_are_trained(finished, copy_of):
-    bench = copy_of(finished)
-    training = yaml.safe_load(bench.study.read_text())["source_training"]
-    bench.change(source_training={**training, "seed": 1})
-    ended = bench.call("score-pairs", "--source", "day_street")
+    workspace = copy_of(finished)
+    training = yaml.safe_load(workspace.study.read_text())["source_training"]
+    workspace.change(source_training={**training, "seed": 1})
+    ended = workspace.call("score-pairs", "--source", "day_street")
     assert ended.code == 5
     assert "trained with other settings" in ended.err
     assert "run train-sources again" in ended.err
-    assert missing(bench, "train-sources") == [f"source {name}" for name in DOMAINS]
+    assert missing(workspace, "train-sources") == [f"source {name}" for name in DOMAINS]
 
-    bench.done("train-sources", "--source", "day_street")
-    bench.done("score-pairs", "--source", "day_street")
-    new, old = by_pair(bench.rows("scores")), by_pair(finished.rows("scores"))
+    workspace.done("train-sources", "--source", "day_street")
+    workspace.done("score-pairs", "--source", "day_street")
+    new, old = by_pair(workspace.rows("scores")), by_pair(finished.rows("scores"))
     assert {name[0] for name in new if new[name]["score"] != old[name]["score"]} == {"day_street"}
 
 
 def test_weights_that_were_deleted_are_trained_again_and_are_the_same(trained, copy_of):
-    bench = copy_of(trained)
-    weights = bench.run / "sources/cells_dark/weights.safetensors"
+    workspace = copy_of(trained)
+    weights = workspace.run / "sources/cells_dark/weights.safetensors"
     content = weights.read_bytes()
     weights.unlink()
-    assert missing(bench, "train-sources") == ["source cells_dark"]
-    bench.done("train-sources")
+    assert missing(workspace, "train-sources") == ["source cells_dark"]
+    workspace.done("train-sources")
     assert weights.read_bytes() == content

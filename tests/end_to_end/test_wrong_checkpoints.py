@@ -25,39 +25,39 @@ class _Payload:
         return os.system, (f"touch {self.marker}",)
 
 
-def bring(bench: Any, checkpoint: Path, config: str = TINY) -> None:
+def bring(workspace: Any, checkpoint: Path, config: str = TINY) -> None:
     """Study the trained source beside one that the user brings."""
     entry = {"name": "web", "dataset": "web", "config": config, "checkpoint": str(checkpoint)}
-    bench.change(sources=["day_street", entry], targets=["cells_dark"])
+    workspace.change(sources=["day_street", entry], targets=["cells_dark"])
 
 
-def scored_sources(bench: Any) -> set[str]:
-    return {row["source"] for row in bench.rows("scores")}
+def scored_sources(workspace: Any) -> set[str]:
+    return {row["source"] for row in workspace.rows("scores")}
 
 
-def test_a_checkpoint_of_another_class_count_is_named_with_both_counts(bench):
-    weights = bench.run / "sources/day_street/weights.safetensors"
-    bring(bench, weights)
-    line = bench.call("score-pairs").reason(5)
+def test_a_checkpoint_of_another_class_count_is_named_with_both_counts(workspace):
+    weights = workspace.run / "sources/day_street/weights.safetensors"
+    bring(workspace, weights)
+    line = workspace.call("score-pairs").reason(5)
     assert line == (
         f"web -> cells_dark: {weights}: classifier has 8 classes where its config has 19; "
         "correct num_classes or name the right checkpoint"
     )
-    assert scored_sources(bench) == {"day_street"}
+    assert scored_sources(workspace) == {"day_street"}
 
 
 @pytest.mark.parametrize("stage", ["score-pairs", "finetune-pairs"])
 @pytest.mark.parametrize("wrap", [False, True])
-def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(bench, tmp_path, monkeypatch, stage, wrap):
+def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(workspace, tmp_path, monkeypatch, stage, wrap):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     marker, checkpoint = tmp_path / "ran", tmp_path / "evil.pth"
-    content = {**load_file(bench.run / "sources/day_street/weights.safetensors"), "extra": _Payload(marker)}
+    content = {**load_file(workspace.run / "sources/day_street/weights.safetensors"), "extra": _Payload(marker)}
     if wrap:
         torch.save({"state_dict": content}, checkpoint)
     else:
         checkpoint.write_bytes(pickle.dumps(content["extra"]))
-    bring(bench, checkpoint)
-    line = bench.call(stage, "--source", "web").reason(5)
+    bring(workspace, checkpoint)
+    line = workspace.call(stage, "--source", "web").reason(5)
     assert f"{checkpoint}: refused" in line
     assert "save it as a plain state dict or as safetensors" in line
     assert not marker.exists()
@@ -68,28 +68,28 @@ def test_the_payload_of_these_tests_runs_without_protection(tmp_path):
     assert (tmp_path / "ran").exists()
 
 
-def test_a_damaged_checkpoint_is_named(bench, tmp_path):
+def test_a_damaged_checkpoint_is_named(workspace, tmp_path):
     checkpoint = tmp_path / "torn.pth"
-    torch.save(load_file(bench.run / "sources/day_street/weights.safetensors"), checkpoint)
+    torch.save(load_file(workspace.run / "sources/day_street/weights.safetensors"), checkpoint)
     checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
-    bring(bench, checkpoint)
-    line = bench.call("score-pairs").reason(5)
+    bring(workspace, checkpoint)
+    line = workspace.call("score-pairs").reason(5)
     assert line.startswith(f"web -> cells_dark: {checkpoint}: ")
-    assert scored_sources(bench) == {"day_street"}
+    assert scored_sources(workspace) == {"day_street"}
 
 
-def test_a_missing_checkpoint_is_named(bench, tmp_path):
-    bring(bench, tmp_path / "none.pth")
-    line = bench.call("score-pairs").reason(5)
+def test_a_missing_checkpoint_is_named(workspace, tmp_path):
+    bring(workspace, tmp_path / "none.pth")
+    line = workspace.call("score-pairs").reason(5)
     assert f"{tmp_path / 'none.pth'}: no such checkpoint file; check the path in the study" in line
-    assert scored_sources(bench) == {"day_street"}
+    assert scored_sources(workspace) == {"day_street"}
 
 
-def test_a_model_config_from_elsewhere_is_announced_before_it_runs(bench, tmp_path):
+def test_a_model_config_from_elsewhere_is_announced_before_it_runs(workspace, tmp_path):
     config = tmp_path / "model.py"
     config.write_text("raise RuntimeError('boom')")
-    bring(bench, bench.run / "sources/day_street/weights.safetensors", str(config))
-    ended = bench.call("score-pairs", "--source", "web")
+    bring(workspace, workspace.run / "sources/day_street/weights.safetensors", str(config))
+    ended = workspace.call("score-pairs", "--source", "web")
     warning, line, _summary = ended.err.splitlines()
     assert ended.code == 3
     assert (
@@ -97,11 +97,11 @@ def test_a_model_config_from_elsewhere_is_announced_before_it_runs(bench, tmp_pa
         == f"seg-transfer: warning: {config} is Python code and will be run; --trust-config says that you trust it"
     )
     assert f"{config}: not a readable mmengine config" in line
-    assert "warning" not in bench.call("score-pairs", "--source", "web", "--trust-config").err
+    assert "warning" not in workspace.call("score-pairs", "--source", "web", "--trust-config").err
 
 
-def test_untrained_sources_are_named_with_the_stage_that_trains_them(bench):
-    shutil.rmtree(bench.run / "sources")
+def test_untrained_sources_are_named_with_the_stage_that_trains_them(workspace):
+    shutil.rmtree(workspace.run / "sources")
     for stage in ("score-pairs", "finetune-pairs"):
-        line = bench.call(stage, "--source", "day_street").reason(5)
+        line = workspace.call(stage, "--source", "day_street").reason(5)
         assert "sources/day_street/source.json: no such source; run `seg-transfer train-sources` first" in line

@@ -87,98 +87,98 @@ BAD_DATA = [
 ]
 
 
-@pytest.mark.parametrize(("harm", "told"), BAD_DATA)
-def test_bad_files_of_a_target_are_named_and_the_other_pair_is_scored(bench, harm, told):
-    harm(bench.world)
-    line = bench.call("score-pairs").reason(4)
+@pytest.mark.parametrize(("harm", "reported"), BAD_DATA)
+def test_bad_files_of_a_target_are_named_and_the_other_pair_is_scored(workspace, harm, reported):
+    harm(workspace.world)
+    line = workspace.call("score-pairs").reason(4)
     assert line.startswith("day_street -> dusk_street: ")
-    assert all(part in line for part in told), line
-    assert {row["target"] for row in bench.rows("scores")} == {"cells_dark"}
+    assert all(part in line for part in reported), line
+    assert {row["target"] for row in workspace.rows("scores")} == {"cells_dark"}
 
 
-@pytest.mark.parametrize(("harm", "told"), BAD_DATA)
-def test_bad_files_of_a_target_are_named_by_fine_tuning_and_the_other_pair_is_fine_tuned(bench, harm, told):
-    harm(bench.world)
-    tuning = yaml.safe_load(bench.study.read_text())["fine_tuning"]
-    bench.change(
+@pytest.mark.parametrize(("harm", "reported"), BAD_DATA)
+def test_bad_files_of_a_target_are_named_by_fine_tuning_and_the_other_pair_is_fine_tuned(workspace, harm, reported):
+    harm(workspace.world)
+    tuning = yaml.safe_load(workspace.study.read_text())["fine_tuning"]
+    workspace.change(
         fine_tuning={**tuning, "scratch": False, "changes": {**tuning["changes"], "batch_size": 4, "steps": 1}}
     )
-    line = bench.call("finetune-pairs").reason(4)
+    line = workspace.call("finetune-pairs").reason(4)
     assert line.startswith("day_street -> dusk_street, seed 0: ")
-    assert all(part in line for part in told), line
-    assert {row["target"] for row in bench.rows("performance")} == {"cells_dark"}
+    assert all(part in line for part in reported), line
+    assert {row["target"] for row in workspace.rows("performance")} == {"cells_dark"}
 
 
-def test_a_process_that_reads_images_sends_its_reason_in_one_line_too(bench):
-    truncate_png(bench.world)
-    line = bench.call("finetune-pairs", "--source", "day_street", "--workers", "1").reason(4)
+def test_a_process_that_reads_images_sends_its_reason_in_one_line_too(workspace):
+    truncate_png(workspace.world)
+    line = workspace.call("finetune-pairs", "--source", "day_street", "--workers", "1").reason(4)
     assert re.fullmatch(r"day_street -> dusk_street, seed 0: \S+/train_0001\.png: cannot be decoded \(.*\); .*", line)
-    assert {row["target"] for row in bench.rows("performance")} == {"cells_dark"}
+    assert {row["target"] for row in workspace.rows("performance")} == {"cells_dark"}
 
 
-def test_bad_files_of_a_source_are_named_and_the_other_source_is_trained(bench):
-    bench.change(sources=["dusk_street", "cells_dark"])
-    shutil.rmtree(bench.run / "sources")
-    file = bench.world / "dusk_street/source_train/images/source_train_0002.png"
+def test_bad_files_of_a_source_are_named_and_the_other_source_is_trained(workspace):
+    workspace.change(sources=["dusk_street", "cells_dark"])
+    shutil.rmtree(workspace.run / "sources")
+    file = workspace.world / "dusk_street/source_train/images/source_train_0002.png"
     file.unlink()
-    line = bench.call("train-sources").reason(4)
+    line = workspace.call("train-sources").reason(4)
     assert line.startswith("source dusk_street: ")
     assert "source_train_0002.png has no image" in line
-    assert [path.parent.name for path in bench.run.glob("sources/*/source.json")] == ["cells_dark"]
+    assert [path.parent.name for path in workspace.run.glob("sources/*/source.json")] == ["cells_dark"]
 
 
-def test_a_target_of_one_class_is_named_and_the_other_pair_is_scored(bench):
-    show_one_class(bench.world)
-    line = bench.call("score-pairs").reason(4)
+def test_a_target_of_one_class_is_named_and_the_other_pair_is_scored(workspace):
+    show_one_class(workspace.world)
+    line = workspace.call("score-pairs").reason(4)
     assert "target dusk_street: its 4 low-shot images show 1 class(es)" in line
     assert "choose more images or another label map" in line
-    assert {row["target"] for row in bench.rows("scores")} == {"cells_dark"}
+    assert {row["target"] for row in workspace.rows("scores")} == {"cells_dark"}
 
 
 def test_a_bad_target_stops_no_other_pair_and_the_same_command_finishes_after_the_fix(finished, copy_of):
-    bench = copy_of(finished)
-    for file in bench.run.glob("s[ac]*/**/*.parquet"):
+    workspace = copy_of(finished)
+    for file in workspace.run.glob("s[ac]*/**/*.parquet"):
         file.unlink()
-    good = (bench.world / TRAIN / "images/train_0001.png").read_bytes()
-    truncate_png(bench.world)
+    good = (workspace.world / TRAIN / "images/train_0001.png").read_bytes()
+    truncate_png(workspace.world)
 
-    ended = bench.call("score-pairs")
+    ended = workspace.call("score-pairs")
     assert ended.reason(4).startswith("day_street -> dusk_street: ")
     summary = ended.err.splitlines()[1]
     assert "failed: day_street -> dusk_street, cells_dark -> dusk_street; all others are finished" in summary
-    scored = bench.rows("scores")
+    scored = workspace.rows("scores")
     assert {row["target"] for row in scored} == {"day_street", "cells_dark"}
     assert len(scored) == 4 * 2
 
-    (bench.world / TRAIN / "images/train_0001.png").write_bytes(good)
-    bench.done("score-pairs")
-    again = bench.rows("scores")
+    (workspace.world / TRAIN / "images/train_0001.png").write_bytes(good)
+    workspace.done("score-pairs")
+    again = workspace.rows("scores")
     assert [row for row in again if row["target"] != "dusk_street"] == scored
-    told = ("source", "target", "metric", "score", "content_key")
-    assert [[row[name] for name in told] for row in again] == [
-        [row[name] for name in told] for row in finished.rows("scores")
+    reported = ("source", "target", "metric", "score", "content_key")
+    assert [[row[name] for name in reported] for row in again] == [
+        [row[name] for name in reported] for row in finished.rows("scores")
     ]
 
 
 def test_two_kinds_of_reasons_are_both_reported_and_end_with_the_code_for_several(trained, copy_of):
-    bench = copy_of(trained)
-    truncate_png(bench.world)
-    (bench.run / "sources/cells_dark/weights.safetensors").write_bytes(b"torn")
-    ended = bench.call("score-pairs", "--target", "dusk_street", "--target", "day_street")
+    workspace = copy_of(trained)
+    truncate_png(workspace.world)
+    (workspace.run / "sources/cells_dark/weights.safetensors").write_bytes(b"torn")
+    ended = workspace.call("score-pairs", "--target", "dusk_street", "--target", "day_street")
     assert ended.code == 8
     *reasons, summary = ended.err.splitlines()
     assert len(reasons) == 2
     assert "train_0001.png: cannot be decoded" in ended.err
     assert "cells_dark/weights.safetensors: its bytes are not those that" in ended.err
     assert "all others are finished and kept" in summary
-    assert {(row["source"], row["target"]) for row in bench.rows("scores")} == {("dusk_street", "day_street")}
+    assert {(row["source"], row["target"]) for row in workspace.rows("scores")} == {("dusk_street", "day_street")}
 
 
 # Studies and manifests
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         ({"metrics": ["gbc", "gbd"]}, ["metrics", "unknown metric 'gbd'", "the known ones are gbc, logme, h_score"]),
         ({"targets": ["dusk_street", "mars"]}, ["targets", "unknown dataset 'mars'", "cells_dark, "]),
@@ -188,41 +188,41 @@ def test_two_kinds_of_reasons_are_both_reported_and_end_with_the_code_for_severa
         ({"manifests": ["nowhere.yaml"]}, ["nowhere.yaml: no such file, and no shipped manifest of that name"]),
     ],
 )
-def test_a_wrong_study_is_refused_before_anything_runs(bench, change, told):
-    before = bench.state()
-    bench.change(**change)
+def test_a_wrong_study_is_refused_before_anything_runs(workspace, change, reported):
+    before = workspace.state()
+    workspace.change(**change)
     for stage in ("train-sources", "score-pairs", "finetune-pairs"):
-        line = bench.call(stage).reason(3)
-        assert all(part in line for part in told), line
-    assert bench.state() == before
+        line = workspace.call(stage).reason(3)
+        assert all(part in line for part in reported), line
+    assert workspace.state() == before
 
 
-def test_a_missing_and_a_damaged_study_are_reported_with_the_location(bench, invoke):
-    line = invoke("score-pairs", bench.study.with_name("none.yaml")).reason(3)
+def test_a_missing_and_a_damaged_study_are_reported_with_the_location(workspace, invoke):
+    line = invoke("score-pairs", workspace.study.with_name("none.yaml")).reason(3)
     assert line.endswith("none.yaml: no such file, and no shipped study of that name; correct the path of the study")
-    bench.study.write_text("name: tiny\nsources: [a, b\ntargets: [c]\n")
-    line = bench.call("score-pairs").reason(3)
-    assert f"{bench.study}, line 3: not a plain YAML file" in line
+    workspace.study.write_text("name: tiny\nsources: [a, b\ntargets: [c]\n")
+    line = workspace.call("score-pairs").reason(3)
+    assert f"{workspace.study}, line 3: not a plain YAML file" in line
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         ({"labels": {"encoding": "id", "map": {0: 0, 1: 9}}}, "labels.map maps the raw value 1 to class index 9"),
         ({"root": "../elsewhere"}, "root: '../elsewhere': a path must be relative"),
         ({"classes": ["sky"]}, "classes: ['sky']: "),
     ],
 )
-def test_a_wrong_manifest_is_refused_with_its_file_and_field(bench, change, told):
-    file = bench.world / "manifests/dusk_street.yaml"
+def test_a_wrong_manifest_is_refused_with_its_file_and_field(workspace, change, reported):
+    file = workspace.world / "manifests/dusk_street.yaml"
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | change))
-    line = bench.call("score-pairs").reason(3)
+    line = workspace.call("score-pairs").reason(3)
     assert line.startswith(f"{file}: ")
-    assert told in line
+    assert reported in line
 
 
 @pytest.mark.parametrize(
-    ("stage", "options", "told"),
+    ("stage", "options", "reported"),
     [
         ("train-sources", ("--source", "mars"), "--source mars: the study has no such source; it has day_street"),
         ("score-pairs", ("--source", "scratch"), "--source scratch: the study has no such source; it has day_street"),
@@ -236,17 +236,17 @@ def test_a_wrong_manifest_is_refused_with_its_file_and_field(bench, change, told
         ("score-pairs", ("--device", "abacus"), "--device abacus: not usable here"),
     ],
 )
-def test_an_option_that_names_nothing_is_refused(bench, invoke, stage, options, told):
-    words = bench.place() if stage == "sample" else bench.words()
-    assert told in invoke(stage, *words, *options).reason(3)
-    assert bench.rows("scores") == bench.rows("performance") == []
+def test_an_option_that_names_nothing_is_refused(workspace, invoke, stage, options, reported):
+    words = workspace.place() if stage == "sample" else workspace.words()
+    assert reported in invoke(stage, *words, *options).reason(3)
+    assert workspace.rows("scores") == workspace.rows("performance") == []
 
 
-def test_a_stage_that_the_study_says_nothing_about_is_refused_with_the_field(bench):
-    bench.change(fine_tuning=None)
-    assert "field fine_tuning is missing" in bench.call("finetune-pairs").reason(3)
-    bench.change(model=None)
-    assert "field model is missing" in bench.call("score-pairs").reason(3)
+def test_a_stage_that_the_study_says_nothing_about_is_refused_with_the_field(workspace):
+    workspace.change(fine_tuning=None)
+    assert "field fine_tuning is missing" in workspace.call("finetune-pairs").reason(3)
+    workspace.change(model=None)
+    assert "field model is missing" in workspace.call("score-pairs").reason(3)
 
 
 # Run folders
@@ -262,24 +262,24 @@ def test_a_run_without_results_says_which_stages_to_run(trained, invoke):
     assert line.endswith("no pair has all scores and a performance; run score-pairs and finetune-pairs")
 
 
-def test_a_file_where_the_run_folder_should_be_is_one_line(bench, invoke, tmp_path):
+def test_a_file_where_the_run_folder_should_be_is_one_line(workspace, invoke, tmp_path):
     file = tmp_path / "file"
     file.touch()
-    line = invoke("score-pairs", bench.study, "--run-folder", file).reason(1)
+    line = invoke("score-pairs", workspace.study, "--run-folder", file).reason(1)
     assert str(file) in line
     assert "check the path" in line
 
 
-def test_a_damaged_score_file_is_named_and_the_other_pair_is_scored(bench):
-    bench.done("score-pairs", "--target", "dusk_street")
-    file = bench.run / "scores/day_street/dusk_street.parquet"
+def test_a_damaged_score_file_is_named_and_the_other_pair_is_scored(workspace):
+    workspace.done("score-pairs", "--target", "dusk_street")
+    file = workspace.run / "scores/day_street/dusk_street.parquet"
     halve(file)
-    line = bench.call("score-pairs").reason(7)
+    line = workspace.call("score-pairs").reason(7)
     assert f"{file}: damaged result file" in line
     assert "delete it and run the same command again" in line
     file.unlink()
-    bench.done("score-pairs")
-    assert {row["target"] for row in bench.rows("scores")} == {"dusk_street", "cells_dark"}
+    workspace.done("score-pairs")
+    assert {row["target"] for row in workspace.rows("scores")} == {"dusk_street", "cells_dark"}
 
 
 def test_wrong_usage_ends_with_code_2(invoke, tmp_path):

@@ -208,12 +208,12 @@ def test_restarts_are_bounded(run, commands, monkeypatch):
 
 
 def test_before_the_time_limit_it_stops_its_process_and_is_requeued(run, commands, monkeypatch):
-    lines = ["trap 'echo told to stop; exit 143' TERM", f"touch {commands}/started", "while :; do sleep 0.05; done"]
+    lines = ["trap 'echo reported to stop; exit 143' TERM", f"touch {commands}/started", "while :; do sleep 0.05; done"]
     process = task(run, commands, monkeypatch, *lines)
     while not (commands / "started").exists():
         assert process.poll() is None
     process.send_signal(signal.SIGUSR1)
     output, _ = process.communicate(timeout=30)
-    assert "told to stop\n" in output
+    assert "reported to stop\n" in output
     assert "stopped before the time limit; requeued" in output
     assert (process.returncode, requeued(commands)) == (0, REQUEUED)

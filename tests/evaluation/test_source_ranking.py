@@ -103,9 +103,9 @@ def test_one_source_is_ranked_alone():
 
 
 @pytest.mark.parametrize(
-    ("n_images", "told"), [(40, "40 images, 40000 pixels, 0 s."), (100, "enough: 60 more were not needed")]
+    ("n_images", "reported"), [(40, "40 images, 40000 pixels, 0 s."), (100, "enough: 60 more were not needed")]
 )
-def test_images_saved_by_a_budget_are_stated(n_images, told):
+def test_images_saved_by_a_budget_are_stated(n_images, reported):
     from dataclasses import replace
 
-    assert told in ranking_sentences(replace(by_gbc(a=row(-3.0), b=row(-9.0)), of_images=n_images))[2]
+    assert reported in ranking_sentences(replace(by_gbc(a=row(-3.0), b=row(-9.0)), of_images=n_images))[2]

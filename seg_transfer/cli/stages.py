@@ -31,7 +31,6 @@ Show = Callable[[Job, bool], None]
 
 def stage_command(stage: Stage, show: Show | None = None) -> Callable[..., None]:
     """The command of a stage. With `show` it prints results in the end, of the items that did not fail."""
-
     parameters = _parameters(stage, prints=show is not None)
     defaults = {one.name: one.default for one in parameters}
 
@@ -88,15 +87,16 @@ def _run(stage: Stage, show: Show | None, values: dict[str, Any]) -> None:
         _print_missing(_missing(job), as_json)
         return
     engine = engine_named("here" if is_worker() else values["engine"])
-    with warnings_only() if show and as_json else nullcontext():
+    if show is None or is_worker():  # the process that started the workers shows what all of them found
+        engine(job)
+        return
+    with warnings_only() if as_json else nullcontext():
         try:
             engine(job)
         except IncompleteError:
-            if show:
-                show(job, as_json)
+            show(job, as_json)
             raise
-    if show:
-        show(job, as_json)
+    show(job, as_json)
 
 
 def _missing(job: Job) -> list[Missing]:

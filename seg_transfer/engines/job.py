@@ -21,7 +21,7 @@ class Job:
 
     Attributes:
         study_file: Where the study was read from, for processes that read it again.
-        settings: Of the stage's `settings_type`.
+        settings: Of the stage's `settings_type`; None where they do not matter.
         threads: CPU threads of each process; 0 leaves the default.
         processes: So many work on one item together.
     """
@@ -70,8 +70,10 @@ def _selection_args(selection: Selection) -> Iterator[str]:
 
 def _settings_args(settings: Any) -> Iterator[str]:
     for setting in fields(settings) if settings is not None else ():
-        value, option = getattr(settings, setting.name), f"--{setting.name.replace('_', '-')}"
-        if value is True:
-            yield option
-        elif value not in (None, False, setting.default):
-            yield from (option, str(value))
+        value, name = getattr(settings, setting.name), setting.name.replace("_", "-")
+        if value == setting.default:
+            continue
+        if isinstance(value, bool):
+            yield f"--{name}" if value else f"--no-{name}"
+        else:
+            yield from (f"--{name}", str(value))

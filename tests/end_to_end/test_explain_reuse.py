@@ -35,6 +35,11 @@ def test_a_second_run_runs_no_network_and_changes_no_byte(tuned, copy_of, run_ex
     assert "explained (" not in first
 
 
+def test_an_engine_with_processes_of_its_own_prints_the_answer_once(tuned, copy_of, run_explain):
+    workspace = copy_of(tuned)
+    assert run_explain(workspace, *ONE, "--engine", "local") == run_explain(workspace, *ONE)
+
+
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_only_a_missing_file_is_recomputed_and_it_is_the_same(tuned, copy_of, run_explain, name):
     workspace = copy_of(tuned)

@@ -7,7 +7,8 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from seg_transfer.errors import printable
@@ -30,10 +31,11 @@ class _LineHandler(logging.Handler):
         """Print a record."""
         if os.environ.get("RANK", "0") != "0" and not getattr(record, "every_process", False):
             return
-        if record.exc_info and record.exc_info[0]:
-            print("".join(traceback.format_exception(*record.exc_info)), end="", file=sys.stderr, flush=True)
-            return
         line = printable(record.getMessage())
+        if record.exc_info and record.exc_info[0]:
+            text = "".join(traceback.format_exception(*record.exc_info))
+            print(f"{line}\n{text}", end="", file=sys.stderr, flush=True)
+            return
         if record.levelno < logging.WARNING:
             print(line, flush=True)
         else:
@@ -51,26 +53,41 @@ def console_logging(*, debug: bool = False) -> Iterator[None]:
     if any(isinstance(one, _LineHandler) for one in logger.handlers):  # a command within a command
         yield
         return
-    level = logger.level
+    level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    # The code of a user's model may configure the root logger, which would print every line again.
+    logger.propagate = False
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+        logger.propagate = propagate
 
 
 @contextmanager
 def warnings_only() -> Iterator[None]:
-    """Log no information in this block, where a table or a progress bar is shown instead."""
-    logger = logging.getLogger("seg_transfer")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    """Print no information in this block, where a table or a progress bar is shown instead; tracebacks stay."""
+    handlers = [one for one in logging.getLogger("seg_transfer").handlers if isinstance(one, _LineHandler)]
+    for handler in handlers:
+        handler.addFilter(_is_no_information)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for handler in handlers:
+            handler.removeFilter(_is_no_information)
+
+
+@contextmanager
+def stdout_closed() -> Iterator[None]:
+    """Let nothing reach stdout in this block, neither of this process nor of those whose output it passes on."""
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
+def _is_no_information(record: logging.LogRecord) -> bool:
+    return record.levelno != logging.INFO
 
 
 def last_error_line(stderr: str) -> str:

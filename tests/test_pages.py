@@ -105,7 +105,7 @@ def test_a_wrong_command_is_found() -> None:
     assert [fault(words).split(":")[0] for words in command_lines(text)] == ["No such option", "no command nothing"]
     assert "Missing" in fault(["plan", "--check"])
     assert "--gpus" in fault(["submit", "STUDY", "--stage", "train", "--gpus", "many"])
-    assert fault(["submit", "STUDY", "--stage", "nothing"]) == "--stage nothing"
+    assert "no stage" in fault(["submit", "STUDY", "--stage", "nothing"])
     assert fault(["--version"]) == fault(["metrics", "--json"]) == ""
 
 

@@ -30,6 +30,6 @@ def show_explanations(job: Job, as_json: bool) -> None:
 
 def _is_finished(job: Job, item: Item) -> bool:
     try:
-        return not job.stage.missing(job.run, [item])
+        return not job.stage.missing(job.run, [item], job.settings)
     except SegTransferError:  # its failure was logged
         return False

@@ -15,7 +15,7 @@ import typer
 
 from seg_transfer.cli import options
 from seg_transfer.cli.common import prepared_run
-from seg_transfer.console import warnings_only
+from seg_transfer.console import stdout_closed
 from seg_transfer.engines import engine_named
 from seg_transfer.engines.job import Job
 from seg_transfer.errors import IncompleteError
@@ -82,6 +82,7 @@ def _run(stage: Stage, show: Show | None, values: dict[str, Any]) -> None:
         stage.settings_type(**{one.name: values[one.name] for one in fields(stage.settings_type)}),
         values["threads"],
         values.get("processes", 1),
+        values["debug"],
     )
     if values["dry_run"]:
         _print_missing(_missing(job), as_json)
@@ -90,13 +91,15 @@ def _run(stage: Stage, show: Show | None, values: dict[str, Any]) -> None:
     if show is None or is_worker():  # the process that started the workers shows what all of them found
         engine(job)
         return
-    with warnings_only() if as_json else nullcontext():
+    failed: IncompleteError | None = None
+    with stdout_closed() if as_json else nullcontext():
         try:
             engine(job)
-        except IncompleteError:
-            show(job, as_json)
-            raise
+        except IncompleteError as error:
+            failed = error
     show(job, as_json)
+    if failed is not None:
+        raise failed
 
 
 def _missing(job: Job) -> list[Missing]:
@@ -106,7 +109,7 @@ def _missing(job: Job) -> list[Missing]:
 
     with limited_threads(job.threads):
         device = chosen_device(getattr(job.settings, "device", "auto"))
-        return missing_costs(job.stage, job.run, job.items, device)
+        return missing_costs(job.stage, job.run, job.items, device, job.settings)
 
 
 def _print_missing(missing: Sequence[Missing], as_json: bool) -> None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seg_transfer.cli.common import warn_of_code
-from seg_transfer.cli.options import AsJson, DataRoot, Debug, RunFolder, StudyFile, TrustConfig
+from seg_transfer.cli.options import AsJson, DataRoot, Debug, RunFolder, Sources, StudyFile, Targets, TrustConfig
 from seg_transfer.console import plain_console
 from seg_transfer.errors import ResultsError
-from seg_transfer.stages import STAGES, stage_named
+from seg_transfer.stages import STAGES
 
 if TYPE_CHECKING:
+    from seg_transfer.stages.base import Selection, Stage
     from seg_transfer.study.run import Run
 
 _logger = logging.getLogger(__name__)
@@ -64,6 +65,12 @@ def _check(run: Run, as_json: bool) -> None:
         sys.exit(ResultsError.exit_code)
 
 
+def _known_stage(name: str | None) -> str | None:
+    if name is None or name in STAGES:  # None while a shell completes the command line
+        return name
+    raise typer.BadParameter(f"{name!r} is no stage; choose {', '.join(STAGES)}")
+
+
 def submit(
     study: StudyFile,
     stage: Annotated[
@@ -71,10 +78,14 @@ def submit(
         typer.Option(
             help=f"{', '.join(STAGES)}: a task per source, target or fine-tuning; for several, past Slurm's limit.",
             show_default=False,
+            callback=_known_stage,
+            autocompletion=lambda: list(STAGES),
         ),
     ],
     data_root: DataRoot = Path(),
     run_folder: RunFolder = None,
+    sources: Sources = None,
+    targets: Targets = None,
     partition: Annotated[str | None, typer.Option(help="The cluster's default, if not given.")] = None,
     time: Annotated[
         str | None, typer.Option(metavar="HH:MM:SS", help="Limit of a task; it then continues later.")
@@ -94,8 +105,8 @@ def submit(
     from seg_transfer.engines.job import Job
     from seg_transfer.study.run import open_run
 
-    chosen = stage_named(stage)
-    job = Job(chosen, open_run(study, data_root, run_folder), study, settings=chosen.settings_type())
+    chosen, run = STAGES[stage], open_run(study, data_root, run_folder)
+    job = Job(chosen, run, study, _selection(chosen, sources, targets), chosen.settings_type())
     resources = slurm.Resources(partition, time, gpus, cpus, mem, max_running, tuple(sbatch_option or ()))
     most_tasks = slurm.max_array_size()
     script = slurm.array_script(job, resources, most_tasks)
@@ -106,3 +117,12 @@ def submit(
     array = slurm.summary(job, resources, most_tasks)
     typer.echo(f"job {number}: {array}; see squeue --job={number} and {slurm.log_folder(job)}")
     typer.echo(f"when it has ended: {slurm.check_command(job)}")
+
+
+def _selection(stage: Stage, sources: list[str] | None, targets: list[str] | None) -> Selection:
+    from seg_transfer.stages.base import Selection
+
+    for option, names in (("source", sources), ("target", targets)):
+        if names and f"{option}s" not in stage.selected_by:
+            raise typer.BadParameter(f"stage {stage.name} has no {option}s; leave out --{option}")
+    return Selection(tuple(sources or ()), tuple(targets or ()))

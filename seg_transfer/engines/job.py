@@ -24,6 +24,7 @@ class Job:
         settings: Of the stage's `settings_type`; None where they do not matter.
         threads: CPU threads of each process; 0 leaves the default.
         processes: So many work on one item together.
+        debug: Also show the traceback of every item that fails.
     """
 
     stage: Stage
@@ -33,6 +34,7 @@ class Job:
     settings: Any = None
     threads: int = 0
     processes: int = 1
+    debug: bool = False
 
     @property
     def items(self) -> list[Item]:

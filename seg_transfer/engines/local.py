@@ -60,7 +60,7 @@ def run(job: Job) -> None:
     """Do a job in processes of its own; raises as `run_in_pool` does."""
     one_device = getattr(job.settings, "device", "auto") not in ("auto", "cuda")
     gpus = [] if one_device else visible_gpus()
-    arguments = [*job.command_line(), TRUSTED]
+    arguments = [*job.command_line(), TRUSTED, *(["--debug"] if job.debug else [])]
     run_in_pool(arguments, job.run.leases, job.stage.command, gpus, job.processes)
 
 

@@ -46,7 +46,7 @@ def _missing_tasks(job: Job, groups: Mapping[str, Sequence[Item]]) -> list[Task]
 def _missing(job: Job, group: Sequence[Item]) -> list[Item]:
     """The items of a group that are missing, or whose status is unknown: their task will report why."""
     try:
-        return list(job.stage.missing(job.run, group))
+        return list(job.stage.missing(job.run, group, job.settings))
     except Exception:
         if len(group) == 1:
             return list(group)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_transfer.console import console_logging
-from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError, failure_with_code
+from seg_transfer.errors import ConfigError, IncompleteError, SegTransferError, failure_with_code, printable
 from seg_transfer.progress import Tick, progress_of
 from seg_transfer.stages.failures import Failures
 from seg_transfer.store.lease import MAX_CRASHES, SESSION, failures_of_item, failures_of_session, remove_expired
@@ -182,7 +182,7 @@ def _forward(driver: _Driver) -> None:
         for line in driver.mailbox.get_nowait_batch(driver.mailbox.qsize()):
             if not line.startswith(EVENT):
                 if line not in driver.printed:
-                    print(line, flush=True)
+                    print(printable(line), flush=True)
                 driver.printed.add(line)
             elif (label := json.loads(line.removeprefix(EVENT)).get("done")) in driver.items:
                 driver.done.add(label)

@@ -7,8 +7,6 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from seg_transfer.errors import ConfigError
-
 if TYPE_CHECKING:
     from seg_transfer.stages.base import Stage
 
@@ -41,10 +39,3 @@ class _Stages(Mapping[str, "Stage"]):
 
 
 STAGES: Mapping[str, Stage] = _Stages()
-
-
-def stage_named(name: str) -> Stage:
-    """The stage of that name; raises ConfigError for an unknown one."""
-    if name not in STAGES:
-        raise ConfigError(f"stage {name}: unknown; choose {', '.join(STAGES)}")
-    return STAGES[name]

@@ -180,8 +180,8 @@ class Stage(ABC):
         shared = set(list(dict.fromkeys(map(self.shard_key, items)))[number::of])
         return [item for item in items if self.shard_key(item) in shared]
 
-    def missing(self, run: Run, items: Iterable[Item]) -> dict[Item, tuple[str, ...]]:
-        """The items that the stage would compute, and which parts of each (see `Status.parts`)."""
+    def missing(self, run: Run, items: Iterable[Item], settings: Any = None) -> dict[Item, tuple[str, ...]]:
+        """The items that the stage would compute with these settings, and which parts of each (see `Status.parts`)."""
         inspected = run if isinstance(run, CachedRun) else snapshot(run)
         statuses = {item: self._status(inspected, item) for item in items}
         return {

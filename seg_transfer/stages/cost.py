@@ -26,8 +26,16 @@ class Missing:
     basis: str
 
 
-def missing_costs(stage: Stage, run: Run, items: Iterable[Item], device: str) -> list[Missing]:
-    """The items among these that the stage would compute, and what each is expected to cost on `device`."""
+def missing_costs(stage: Stage, run: Run, items: Iterable[Item], device: str, settings: object = None) -> list[Missing]:
+    """The items among these that the stage would compute, and what each is expected to cost on `device`.
+
+    Args:
+        stage: Of `STAGES`.
+        run: The study.
+        items: Of the stage.
+        device: Where forward passes are timed.
+        settings: Of the stage's `settings_type`; None where they do not matter.
+    """
     finished, probe = stage.finished_seconds(run), Probe(run, device)
 
     def cost(item: Item, parts: Sequence[str]) -> Missing:
@@ -38,4 +46,4 @@ def missing_costs(stage: Stage, run: Run, items: Iterable[Item], device: str) ->
             return Missing(name, fmean(finished), "finished items")
         return Missing(name, stage.estimate(run, item, parts, probe), stage.basis)
 
-    return [cost(item, parts) for item, parts in stage.missing(run, items).items()]
+    return [cost(item, parts) for item, parts in stage.missing(run, items, settings).items()]

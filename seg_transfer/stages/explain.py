@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +22,7 @@ from seg_transfer.stages.score_keys import observations_key
 from seg_transfer.store.explanations import SCHEMAS, explanation_file, is_explained
 from seg_transfer.store.tables import metadata_of
 from seg_transfer.study.networks import weights_key
-from seg_transfer.study.run import CachedRun, Run
+from seg_transfer.study.run import CachedRun, Run, snapshot
 
 if TYPE_CHECKING:
     from seg_transfer.stages.probe import Probe
@@ -58,17 +58,18 @@ class ExplainStage(Stage):
 
     def status(self, run: CachedRun, item: Item) -> Status:
         """Whether overlaps, classes and a map, by PCA or UMAP, are those of the present settings."""
-        entry = run.study.source(item.source)
-        observed = observations_key(run, entry, weights_key(run, entry), low_shot_sample_key(run, item.target))
+        return Status("done" if _is_explained(run, item, "pca") or _is_explained(run, item, "umap") else "missing")
 
-        def has_all(method: str) -> bool:
-            keys = explanation_keys(observed, method, MAP_PIXELS)
-            return all(
-                is_explained(explanation_file(run.folder, item.source, item.target, name), key)
-                for name, key in keys.items()
-            )
-
-        return Status("done" if has_all("pca") or has_all("umap") else "missing")
+    def missing(self, run: Run, items: Iterable[Item], settings: Any = None) -> dict[Item, tuple[str, ...]]:
+        """The pairs to explain; with settings, also those whose map is by the other method."""
+        chosen, inspected = list(items), run if isinstance(run, CachedRun) else snapshot(run)
+        missing = super().missing(inspected, chosen, settings)
+        method = None if settings is None else "umap" if settings.umap else "pca"
+        return {
+            item: ()
+            for item in chosen
+            if item in missing or (method is not None and not _is_explained(inspected, item, method))
+        }
 
     def problems(self, run: CachedRun) -> Iterator[str]:
         """Of all explanations in the folder."""
@@ -92,6 +93,16 @@ class ExplainStage(Stage):
         context = ScoringContext.of(run, settings.device, settings.batch_size, settings.memory_gb)
         method = "umap" if settings.umap else "pca"
         return lambda item, held: explain_pair(context, item, held, method)
+
+
+def _is_explained(run: CachedRun, item: Item, method: str) -> bool:
+    """Whether a pair has valid overlaps, classes and a map by `method`."""
+    entry = run.study.source(item.source)
+    observed = observations_key(run, entry, weights_key(run, entry), low_shot_sample_key(run, item.target))
+    return all(
+        is_explained(explanation_file(run.folder, item.source, item.target, name), key)
+        for name, key in explanation_keys(observed, method, MAP_PIXELS).items()
+    )
 
 
 def _table_problems(file: Path, table: pa.Table) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -95,6 +95,10 @@ class ScoreStage(Stage):
         """The study's metrics that the source can have."""
         entry = run.study.source(item.source)
         return tuple(available_metrics(run, entry, partial(_unavailable_once, run)))
+
+    def missing(self, run: Run, items: Iterable[Item], settings: Any = None) -> dict[Item, tuple[str, ...]]:
+        """The pairs that would get a score, and by which metrics; none where the source can have no score at all."""
+        return {item: metrics for item, metrics in super().missing(run, items, settings).items() if metrics}
 
     def problems(self, run: CachedRun) -> Iterator[str]:
         """Of all scores and features in the folder."""

@@ -40,6 +40,11 @@ def test_an_engine_with_processes_of_its_own_prints_the_answer_once(tuned, copy_
     assert run_explain(workspace, *ONE, "--engine", "local") == run_explain(workspace, *ONE)
 
 
+def test_json_is_all_that_stdout_gets_from_an_engine_with_processes_of_its_own(finished, copy_of, run_explain):
+    (pair,) = json.loads(run_explain(copy_of(finished), *ONE, "--engine", "local", "--json"))["pairs"]
+    assert (pair["source"], pair["target"]) == ("day_street", TARGET)
+
+
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_only_a_missing_file_is_recomputed_and_it_is_the_same(tuned, copy_of, run_explain, name):
     workspace = copy_of(tuned)
@@ -79,8 +84,14 @@ def test_a_umap_replaces_the_map(tuned, copy_of, monkeypatch):
     monkeypatch.setattr(explaining, "umap_points", lambda features, seed: features[:, :2].astype(np.float64))
     before = workspace.state()
     run_ = open_run(workspace.study, workspace.world, workspace.run)
-    stage = STAGES["explain"]
-    run_items(stage, run_, stage.items(run_, ["day_street"], [TARGET]), ExplainSettings(umap=True))
+    stage, by_umap = STAGES["explain"], ExplainSettings(umap=True)
+    items = stage.items(run_, ["day_street"], [TARGET])
+    assert list(stage.missing(run_, items, by_umap)) == items
+    assert not stage.missing(run_, items, ExplainSettings())
+    assert not stage.missing(run_, items)
+    run_items(stage, run_, items, by_umap)
+    assert not stage.missing(run_, items, by_umap)
+    assert list(stage.missing(run_, items, ExplainSettings())) == items
     frames = read_explanation(workspace.run, "day_street", TARGET)
     for name in ("map", "map_fine_tuned"):
         assert (frames[name].attrs["method"], frames[name].attrs["explained"]) == ("umap", None)

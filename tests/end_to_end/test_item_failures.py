@@ -12,6 +12,7 @@ import yaml
 from other_nets import MEAN, NETS, STD, write_net
 
 from seg_transfer import metrics
+from seg_transfer.cli import main
 from seg_transfer.errors import IncompleteError
 
 # What the network does on images larger than the one it is looked at with when it is loaded.
@@ -67,12 +68,15 @@ def test_of_three_sources_two_are_ranked_and_the_third_is_named_with_its_reason(
     assert summary.startswith("seg-transfer: failed: middle -> cells_dark; all others are finished")
 
 
-def test_debug_shows_where_an_item_failed(small_world, tmp_path, invoke):
+def test_debug_shows_where_an_item_failed(small_world, tmp_path, capsys):
     bank = write_bank(tmp_path / "models", FAULTS["memory"][0])
     target = small_world / "manifests/cells_dark.yaml"
     place = ["--target", target, "--data-root", small_world, "--run-folder", tmp_path / "run", "--trust-config"]
     with pytest.raises(IncompleteError):  # with its traceback
-        invoke("rank", bank, *place, "--metric", "gbc", "--threads", "1", "--debug")
+        main(["rank", *map(str, [bank, *place]), "--metric", "gbc", "--threads", "1", "--debug"])
+    name, begin = capsys.readouterr().err.splitlines()[:2]
+    assert name == "middle -> cells_dark"
+    assert begin == "Traceback (most recent call last):"
 
 
 @pytest.mark.parametrize("engine", ["here", "local"])

@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 
 from seg_transfer.engines import local
+from seg_transfer.engines.job import Job
 from seg_transfer.errors import SegTransferError
+from seg_transfer.stages import STAGES
+from seg_transfer.stages.score import ScoreSettings
 from seg_transfer.store.session import EVENT
+from seg_transfer.study.definition import Study
+from seg_transfer.study.run import Run
 
 CRASHES = local._MAX_CRASHES + 1
 
@@ -79,6 +84,17 @@ def test_final_output_of_stopped_processes_is_printed(play, capsys, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         play(f"trap 'seq 20000; exit 143' TERM; echo '{event}'; while :; do sleep 0.05; done")
     assert capsys.readouterr().out.splitlines() == [*map(str, range(1, 20001))]
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_processes_show_tracebacks_where_the_command_does(monkeypatch, tmp_path, debug):
+    started = []
+    monkeypatch.setattr(local, "run_in_pool", lambda arguments, *_: started.extend(arguments))
+    (tmp_path / "study.yaml").touch()
+    study = Study(name="x", manifests=(tmp_path,), sources=({"name": "a", "dataset": "a"},), targets=("b",))
+    run = Run(study, {}, tmp_path / "data", tmp_path / "run")
+    local.run(Job(STAGES["score"], run, tmp_path / "study.yaml", settings=ScoreSettings(device="cpu"), debug=debug))
+    assert ("--debug" in started) == debug
 
 
 # How they share the cores

@@ -76,3 +76,22 @@ def test_a_stage_without_anything_to_do_is_one_line(run, commands, capsys):
     study_file(run).write_text(yaml.safe_dump(study | {"sources": study["sources"][-1:]}))
     assert submit(run, "--stage", "train") == 3
     assert "stage train has nothing to do" in capsys.readouterr().err
+
+
+def test_an_unknown_stage_is_wrong_usage(run, commands, capsys):
+    assert submit(run, "--stage", "scores", "--dry-run") == 2
+    assert "no stage; choose train, sample, score, finetune, explain" in " ".join(
+        capsys.readouterr().err.replace("│", "").split()
+    )
+
+
+def test_a_stage_that_needs_targets_gets_them(run, commands, capsys):
+    target = run.study.targets[0]
+    assert submit(run, "--stage", "explain", "--dry-run") == 3
+    assert submit(run, "--stage", "explain", "--target", target, "--dry-run") == 0
+    assert f"--engine here --target {target} --threads" in capsys.readouterr().out
+
+
+def test_a_selection_that_the_stage_does_not_have_is_wrong_usage(run, commands, capsys):
+    assert submit(run, "--stage", "train", "--target", run.study.targets[0], "--dry-run") == 2
+    assert "leave out --target" in " ".join(capsys.readouterr().err.replace("│", "").split())

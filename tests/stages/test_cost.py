@@ -165,6 +165,21 @@ def test_finished_pairs_give_the_cost_of_the_missing_ones_and_a_late_metric_does
     assert (missing.seconds, missing.basis) == (10.0, "finished items")
 
 
+def test_a_pair_that_can_have_no_score_is_not_missing(run, tmp_path):
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"never read")
+    source = {"name": "scores", "dataset": "elsewhere", "factory": "nets:net", "weights": str(weights)}
+    normalization = {"mean": [0.5] * 3, "std": [0.25] * 3}
+    study = yaml.safe_load((tmp_path / "study.yaml").read_text())
+    changes = {"sources": [source | normalization | {"scores_only": True}], "fine_tuning": None}
+    (tmp_path / "nets.py").touch()
+    for metrics, missing in ((["gbc"], []), (["gbc", "leep"], [("leep",)] * 2)):
+        (tmp_path / "study.yaml").write_text(yaml.safe_dump(study | changes | {"metrics": metrics}))
+        changed = open_run(tmp_path / "study.yaml", tmp_path / "world", tmp_path / "run")
+        stage = STAGES["score"]
+        assert list(stage.missing(changed, stage.items(changed)).values()) == missing
+
+
 def test_nothing_missing_costs_nothing(run, monkeypatch):
     monkeypatch.setattr(Stage, "missing", lambda *_: {})
     assert costs(run, "train") == []

@@ -24,15 +24,16 @@ EVERY_PROCESS = {"every_process": True}
 class _LineHandler(logging.Handler):
     """Prints one line per record: information on stdout, warnings and errors on stderr with the command's name.
 
-    Of several processes that torchrun started, the main one alone prints.
+    Of several processes that torchrun started, the main one alone prints, except tracebacks.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
-        if os.environ.get("RANK", "0") != "0" and not getattr(record, "every_process", False):
+        has_traceback = bool(record.exc_info and record.exc_info[0])
+        if os.environ.get("RANK", "0") != "0" and not (has_traceback or getattr(record, "every_process", False)):
             return
         line = printable(record.getMessage())
-        if record.exc_info and record.exc_info[0]:
+        if record.exc_info and has_traceback:
             text = "".join(traceback.format_exception(*record.exc_info))
             print(f"{line}\n{text}", end="", file=sys.stderr, flush=True)
             return

@@ -32,6 +32,13 @@ def test_of_several_processes_the_main_one_prints(capsys, monkeypatch):
     assert capsys.readouterr().err == "seg-transfer: b\n"
 
 
+def test_every_process_shows_its_tracebacks(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with console_logging(debug=True):
+        log_a_failure("a -> b")
+    assert capsys.readouterr().err.startswith("a -> b\nTraceback")
+
+
 def test_nothing_is_shown_after_the_block_and_tracebacks_only_on_request(capsys):
     logger = logging.getLogger("seg_transfer.x")
     for debug in (False, True):

@@ -11,6 +11,7 @@ import pytest
 from toy_package import CONTRAST, install
 
 from seg_transfer.metrics import METRICS
+from seg_transfer.store.session import ATTACHED
 
 
 @pytest.fixture
@@ -99,3 +100,22 @@ def test_scores_of_a_package_that_is_not_installed_are_kept(finished, copy_of, i
 
 def scored_pairs(workspace: Any) -> set[tuple[str, str]]:
     return {(row["source"], row["target"]) for row in workspace.rows("scores")}
+
+
+@pytest.mark.parametrize("worker", [False, True])
+def test_of_a_broken_package_the_first_process_warns_and_its_workers_do_not(tmp_path, worker):
+    install(tmp_path, "toy", "", {"contrast": "METRIC"})
+    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    environment = {**os.environ, "PYTHONPATH": path, **({ATTACHED: "1"} if worker else {})}
+    with subprocess.Popen(
+        [sys.executable, "-m", "seg_transfer", "metrics", "--json"],
+        env=environment,
+        stdin=subprocess.PIPE,  # open until it has ended, as a parent process holds it
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        warnings = process.stderr.read()
+        assert process.wait() == 0
+    assert len(warnings.splitlines()) == (0 if worker else 1), warnings

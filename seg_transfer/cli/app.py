@@ -106,14 +106,14 @@ _LAST_COMMANDS: dict[str, Callable[..., None]] = {
     "report": report,
     "metrics": metrics,
 }
-_STUDY = "configs/studies/real7.yaml --data-root ../datasets"
+_STUDY = "real7 --data-root DATA"
 _EXAMPLES = {
     "demo": "--folder runs/demo",
-    "rank": "models/ --target data_manifests/small/camvid.yaml --data-root ../datasets",
-    "audit": "data_manifests/small/camvid.yaml --data-root ../datasets",
+    "rank": "models/ --target my_dataset.yaml --data-root DATA",
+    "audit": "small/camvid --data-root DATA",
     "explain": f"{_STUDY} --target camvid",
     "submit": f"{_STUDY} --stage score --dry-run",
-    "plan": f"{_STUDY}    or: --check",
+    "plan": f"{_STUDY} --check",
     "evaluate": "runs/real7    or: seg-transfer evaluate --published architectures --json",
     "report": "runs/real7    or: seg-transfer report --published --out report",
     "metrics": "--json",

@@ -35,7 +35,8 @@ def demo(
 
 def audit(
     manifest: Annotated[
-        Path, typer.Argument(help="Dataset manifest, or the name of a shipped one.", show_default=False)
+        Path,
+        typer.Argument(metavar="MANIFEST", help="Dataset manifest, or the name of a shipped one.", show_default=False),
     ],
     data_root: DataRoot = Path(),
     as_json: AsJson = False,
@@ -49,7 +50,5 @@ def audit(
 
     report = audit_dataset(load_manifest(manifest), data_root)
     typer.echo(json.dumps(audit_dict(report), indent=1) if as_json else "\n".join(audit_lines(report)))
-    for problem in report.problems:
-        _logger.error("%s", problem)
     if report.problems:
         raise DataError(f"{manifest}: {len(report.problems)} problem(s), listed above; fix them and audit again")

@@ -24,7 +24,9 @@ EngineName = Annotated[
 ]
 ShardText = Annotated[
     str,
-    typer.Option("--shard", metavar="I/N", help="Only every N-th target, source or fine-tuning, from the I-th (0)."),
+    typer.Option(
+        "--shard", metavar="I/N", help="Only every N-th target, source or fine-tuning, from the I-th; 0/N is the first."
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what is missing and what it will cost, then stop.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -46,7 +48,7 @@ SETTINGS: dict[str, Any] = {
     "batch_size": typer.Option(min=1, help="Images of one size per forward pass; 8 on CUDA, 1 on the CPU by default."),
     "memory_gb": typer.Option(min=0, help="For decoded images and loaded networks."),
     "workers": typer.Option(min=0, help="Processes that read training images beside the training."),
-    "umap": typer.Option("--umap", help="Draw maps by UMAP instead of by PCA; needs an extra."),
+    "umap": typer.Option("--umap", help="Draw maps by UMAP instead of by PCA; needs the extra umap."),
 }
 
 

@@ -19,19 +19,28 @@ if TYPE_CHECKING:
 
 Sources = Annotated[
     list[str],
-    typer.Argument(help="YAML banks, folders of models, source.json files, or CONFIG:WEIGHTS.", show_default=False),
+    typer.Argument(
+        metavar="MODELS",
+        help="YAML banks, folders of models, source.json files, or CONFIG:WEIGHTS.",
+        show_default=False,
+    ),
 ]
 Target = Annotated[Path | None, typer.Option(help="Manifest of the target, or the name of a shipped one.")]
 Images = Annotated[Path | None, typer.Option(help="Instead of a manifest: folder of images.")]
-Labels = Annotated[Path | None, typer.Option(help="And folder of label maps of the same names.")]
-Names = Annotated[Path | None, typer.Option(help="And file of class names, one a line.")]
-MetricName = Annotated[str, typer.Option(help="Decides; rank_mean is the mean rank by gbc and nleep.")]
-NImages = Annotated[int | None, typer.Option(min=1, help="Look at no more of the target's images.")]
-Budget = Annotated[bool, typer.Option("--budget", help="Stop when enough images were seen.")]
-Stability = Annotated[
-    bool, typer.Option("--stability", help="Rank on fewer images and other pixels too: 3 times at every number.")
+Labels = Annotated[Path | None, typer.Option(help="With --images: folder of label maps of the same names.")]
+Names = Annotated[Path | None, typer.Option(help="With --images: file of class names, one a line, from value 0.")]
+MetricName = Annotated[str, typer.Option(help="The metric to rank by; rank_mean is the mean rank by gbc and nleep.")]
+NImages = Annotated[int | None, typer.Option(min=1, help="Look at no more than so many of the target's images.")]
+Budget = Annotated[
+    bool,
+    typer.Option(
+        "--budget", help="Look at 10 images, then at 20, 40, ..., until one model leads all others by more than chance."
+    ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of the pixel sample.")]
+Stability = Annotated[
+    bool, typer.Option("--stability", help="Rank again on 10, 25, 50, ... images, each with three pixel samples.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the pixel sample.")]
 RunFolder = Annotated[Path | None, typer.Option(help="Where scores are kept; runs/rank-NAME-OF-TARGET by default.")]
 
 

@@ -16,7 +16,9 @@ _logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    run_folder: Annotated[Path | None, typer.Argument(help="Run folder of a study.", show_default=False)] = None,
+    run_folder: Annotated[
+        Path | None, typer.Argument(metavar="RUN_FOLDER", help="Run folder of a study.", show_default=False)
+    ] = None,
     published: Annotated[
         bool,
         typer.Option(
@@ -64,8 +66,13 @@ def metrics(as_json: AsJson = False, debug: Debug = False) -> None:
 
 
 def report(
-    run_folder: Annotated[Path | None, typer.Argument(help="Run folder of a study.", show_default=False)] = None,
-    published: Annotated[bool, typer.Option("--published", help="Of the 272 published pairs.")] = False,
+    run_folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="RUN_FOLDER", help="Run folder of a study or of rank.", show_default=False),
+    ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Instead of a run folder, the 272 published pairs.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Where it is written; RUN_FOLDER/report, or report, by default.")
     ] = None,

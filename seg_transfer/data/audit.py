@@ -147,10 +147,12 @@ def audit_lines(report: AuditReport) -> list[str]:
     width = max(len(heading), *map(len, manifest.classes))
     lines = [f"{manifest.name}: {manifest.title}"]
     lines += [_split_line(report, name) for name in splits]
-    lines.append(f"low_shot is {len(report.low_shot)} images of train: limit {limit}, seed {seed}")
-    lines.append(f"{heading:{width}}" + "".join(f"{name:>14}" for name in splits))
-    for index, name in enumerate(manifest.classes):
-        lines.append(f"{name:{width}}" + "".join(f"{split.class_shares[index]:14.5f}" for split in splits.values()))
+    if splits:
+        lines.append(f"low_shot is {len(report.low_shot)} images of train: limit {limit}, seed {seed}")
+        lines.append(f"{heading:{width}}" + "".join(f"{name:>14}" for name in splits))
+        for index, name in enumerate(manifest.classes):
+            shares = "".join(f"{split.class_shares[index]:14.5f}" for split in splits.values())
+            lines.append(f"{name:{width}}{shares}")
     lines.append(f"problems: {len(report.problems)}")
     return lines + [f"  {problem}" for problem in report.problems]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +14,7 @@ from rich.text import Text
 from seg_transfer.evaluation import GROUP_AND_ITEM, SCENARIOS, SCRATCH, rankings, scratch_report
 from seg_transfer.metrics import Metric
 
+_TERMINAL = 80  # columns
 _TITLES = {"fixed_target": "Fixed target: ranking sources", "fixed_source": "Fixed source: ranking targets"}
 
 _NEEDS = {
@@ -212,7 +214,7 @@ def _share(miou: float, best: float) -> float:
 
 
 def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], names: str) -> Table:
-    """A table of text cells.
+    """A table of text cells; where it is wider than 80 columns, headings are broken at blanks.
 
     Args:
         title: Its title.
@@ -220,10 +222,13 @@ def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         rows: Cells.
         names: The heading of the column that is folded where the terminal is too narrow.
     """
-    table = _table(title, [])
+    table, cells = _table(title, []), [list(row) for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    is_wide = sum(widths) + 2 * len(columns) + 1 > _TERMINAL  # a blank and a border after every column
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column != names)
-    for row in rows:
+        heading = column.replace(" ", "\n") if is_wide else column
+        table.add_column(heading, overflow="fold", no_wrap=column != names)
+    for row in cells:
         table.add_row(*map(_cell, row))
     return table
 

@@ -165,7 +165,8 @@ def _run(request: _Request, folder: Path) -> Run:
     """The target and the sources as a study, whose run folder holds the target's manifest too."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "target.yaml"
-    write_text(file, yaml.safe_dump(request.target.model_dump(mode="json", exclude_none=True), sort_keys=False))
+    # JSON's form would turn the raw values in labels.map into text.
+    write_text(file, yaml.safe_dump(request.target.model_dump(exclude_none=True), sort_keys=False))
     study = Study(
         name=f"rank-{request.target.name}",
         manifests=(file.resolve(),),

@@ -113,7 +113,9 @@ def test_a_missing_dataset_is_a_problem(tmp_path: Path, manifest: Manifest) -> N
     assert report.splits == {}
     assert report.low_shot == ()
     assert audit_dict(report)["low_shot"]["count"] == 0
-    assert "problems: 2" in audit_lines(report)
+    title, *rest = audit_lines(report)  # and no table, which would be empty
+    assert (title, rest[0]) == ("mini: A miniature", "problems: 2")
+    assert rest[1:] == [f"  {problem}" for problem in report.problems]
 
 
 def test_images_in_both_train_and_eval_are_a_problem(mini: Path, manifest: Manifest) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 import seg_transfer
+from seg_transfer.data.folders import manifest_of_folders
+from seg_transfer.data.manifest import load_manifest
 from seg_transfer.errors import ConfigError, IncompleteError
 from seg_transfer.selection import rank as ranking_module
 
@@ -105,9 +106,13 @@ def test_folders_are_a_target(bank, invoke):
     ranking = seg_transfer.rank_sources(target=folders, sources=bank.run / "sources")
     assert json.loads(ended.out)["best"] == ranking.best
     # What was found is a manifest, to go on with.
-    found = yaml.safe_load((run / "target.yaml").read_text())
-    assert found["name"] == ranking.target == TARGET
-    assert "eval" not in found
+    found = load_manifest(run / "target.yaml")
+    assert found.name == ranking.target == TARGET
+    assert found.eval is None
+    assert found == manifest_of_folders(**folders)[0]
+    place = ["--run-folder", str(run), "--data-root", str(bank.world / TARGET / "train")]
+    ended = invoke("score-pairs", str(run / "rank.yaml"), *place, "--dry-run")
+    assert (ended.code, ended.out) == (0, "nothing is missing\n"), ended.err
 
 
 def test_sources_that_fail_are_skipped_with_their_reason_and_the_exit_code_says_so(bank, invoke):

@@ -17,6 +17,7 @@ from seg_transfer.reports.tables import (
     metric_rows,
     metric_tables,
     noise_tables,
+    plain_table,
     ranking_tables,
     render,
 )
@@ -142,6 +143,21 @@ def test_names_are_never_markup():
     text = text_of([*evaluation_tables(evaluate(pairs)), *ranking_tables(pairs)])
     assert "[red]a[/red]" in text
     assert "[bold]" in text
+
+
+@pytest.mark.parametrize(("length", "heading"), [(9, "mean rank"), (10, "rank"), (14, "rank")])
+def test_headings_break_before_names_do_in_80_columns(length, heading):
+    columns = ["rank", "source", "mean rank", "gbc", "nleep", "P(best)", "tied", "s"]
+    row = ["1", "x" * length, "1.5", "-18.20 ± 0.80", "-1.156 ± 0.078", "0.32", "yes", "1.8"]
+    text = text_of([plain_table("Sources", columns, [row], "source")])
+    assert cells(text, "1")[:3] == row[:3]
+    assert " ".join(cells(text, "rank")[2:]).startswith(f"{heading} gbc")
+
+
+def test_a_name_that_is_too_long_for_80_columns_breaks():
+    text = text_of([plain_table("Sources", ["rank", "source"], [["1", "x" * 100]], "source")])
+    assert max(map(len, text.splitlines())) == 80
+    assert text.count("x") == 100
 
 
 # metrics

@@ -58,6 +58,7 @@ def read_plain_pickle(file: Path) -> object:
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
+        reason = reason.partition(" Please use")[0]  # torch's advice is to trust the file
         raise CheckpointError(
             f"{file}: refused, it is damaged or holds Python objects beside tensors, which could run code "
             f"({reason.strip() or type(error).__name__}); save it as a plain state dict or as safetensors"

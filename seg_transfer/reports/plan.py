@@ -140,7 +140,7 @@ def _size(file: Path) -> int:
 
 def _summary_table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("kind")
+    table.add_column("stage")
     for name in (*_STATES, "mean s", "GPU-hours left"):
         table.add_column(name, justify="right")
     for row in rows:

@@ -131,7 +131,8 @@ def test_the_help_has_an_example(invoke):
     assert "Example: seg-transfer report" in invoke("report", "--help").out
 
 
-def test_the_script_is_the_same_command_and_does_not_import_torch(written, tmp_path):
+def test_the_script_is_the_same_command_and_does_not_import_torch(written, invoke, tmp_path):
+    assert invoke("report", written).code == 0
     words = [sys.executable, "-X", "importtime", SCRIPTS / "report.py", written, "--out", tmp_path]
     shown = subprocess.run(words, capture_output=True, text=True, check=True)
     assert (tmp_path / "report.html").read_bytes() == (written / "report" / "report.html").read_bytes()

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seg_transfer.stages.base import Held, Item, Stage, Status, Work
+from seg_transfer.stages.base import IsHeld, Item, Stage, Status, Work
 from seg_transfer.stages.changes import changes
 from seg_transfer.stages.sample_keys import low_shot_sample_key
 from seg_transfer.store.atomic import write_text
@@ -48,7 +48,7 @@ class CountsStage(Stage):
         return 7.0
 
     def start(self, run: Run, items: Sequence[Item], settings: CountsSettings) -> Work:
-        def count(item: Item, held: Held) -> None:
+        def count(item: Item, held: IsHeld) -> None:
             if item.target == "dusk_street" and not (run.folder / "allowed").exists():
                 raise ValueError("not today")
             records, key = run.low_shot(item.target), low_shot_sample_key(run, item.target)

@@ -18,8 +18,8 @@ def job(run: Run, stage: str = "score") -> Job:
     return Job(STAGES[stage], run, study_file(run), settings=STAGES[stage].settings_type())
 
 
-def script_of(run: Run, stage: str = "score", most_tasks: int = MAX_ARRAY_SIZE, **resources) -> str:
-    return array_script(job(run, stage), Resources(**resources), most_tasks)
+def script_of(run: Run, stage: str = "score", max_tasks: int = MAX_ARRAY_SIZE, **resources) -> str:
+    return array_script(job(run, stage), Resources(**resources), max_tasks)
 
 
 def study_file(run: Run) -> Path:

@@ -22,7 +22,7 @@ from seg_transfer.store.session import attached, exit_with_parent
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 other error; 2 wrong usage; 3 study, manifest or config; 4 image or label; 5 checkpoint; "
-    "6 observations; 7 results; 8 several reasons, all else is finished; 9 training; 10 out of memory, or a "
+    "6 observations; 7 results; 8 several reasons, all other items are finished; 9 training; 10 out of memory, or a "
     "network, metric or library failed; 130 interrupted."
 )
 _logger = logging.getLogger(__name__)
@@ -30,8 +30,8 @@ _logger = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with a documented exit code."""
-    # Threads that spin for long while they wait starve each other when another process needs the cores: a forward pass
-    # then takes 100 times longer. A short spin costs nothing on a quiet machine.
+    # OpenMP threads that spin for a long time while they wait slow down every process that shares the cores: a forward
+    # pass then takes 100 times longer. A short spin costs nothing on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     given = list(sys.argv[1:] if arguments is None else arguments)
     exit_with_parent()
@@ -59,8 +59,11 @@ def _run(arguments: list[str]) -> None:
 
 
 def application(*commands: str) -> typer.Typer:
-    """The command line. Of the stages' commands these are complete, all where none is named; the others have only the
-    line that ``--help`` lists, which spares the import of their modules.
+    """Build the command line application.
+
+    Args:
+        commands: Stage commands to build completely; all if none is named. The other stage commands only have the
+            summary that ``--help`` lists, which avoids importing their modules.
     """
     app = typer.Typer(
         name="seg-transfer",
@@ -74,7 +77,7 @@ def application(*commands: str) -> typer.Typer:
         app.command(name, epilog=_example(name))(command)
     for stage, (name, summary) in COMMANDS.items():
         complete = name in commands or not commands or "_SEG_TRANSFER_COMPLETE" in os.environ
-        app.command(name, help=summary, epilog=_example(name))(_stage_command(stage) if complete else _listed)
+        app.command(name, help=summary, epilog=_example(name))(_stage_command(stage) if complete else _placeholder)
     for name, command in _LAST_COMMANDS.items():
         app.command(name, epilog=_example(name))(command)
     return app
@@ -87,8 +90,8 @@ def _stage_command(stage: str) -> Callable[..., None]:
     return stage_command(STAGES[stage], show_explanations if stage == "explain" else None)
 
 
-def _listed() -> None:
-    """Stands for a command that this process does not run."""
+def _placeholder() -> None:
+    """Take the place of a command that this process does not run."""
 
 
 def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
@@ -97,7 +100,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
-# In the order in which ``--help`` lists them, around the stages'.
+# In the order in which ``--help`` lists them, before and after the commands of the stages.
 _FIRST_COMMANDS: dict[str, Callable[..., None]] = {"demo": demo, "rank": rank, "audit": audit}
 _LAST_COMMANDS: dict[str, Callable[..., None]] = {
     "submit": submit,

@@ -1,4 +1,4 @@
-"""What several commands do first: open a study, and name the external code that it runs."""
+"""Steps that several commands share: opening a study, and warning about external code that it runs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-def prepared_run(study: Path, data_root: Path, folder: Path | None, *, trust_config: bool) -> Run:
-    """The run of a study with its folder created; code from elsewhere is named, unless it is trusted."""
+def prepare_run(study: Path, data_root: Path, folder: Path | None, *, trust_config: bool) -> Run:
+    """Open a study and create its run folder; warn about external code, unless it is trusted."""
     from seg_transfer.study.run import open_run, prepare_folder
 
     run = open_run(study, data_root, folder)
@@ -27,11 +27,11 @@ def prepared_run(study: Path, data_root: Path, folder: Path | None, *, trust_con
     else:
         prepare_folder(run)
     if not trust_config:
-        warn_of_code(run.study.code())
+        warn_about_code(run.study.code())
     return run
 
 
-def warn_of_code(codes: Iterable[str]) -> None:
-    """Name code from elsewhere, model configs and factories, that is about to be run."""
+def warn_about_code(codes: Iterable[str]) -> None:
+    """Warn about external code (model configs and factories) that is about to run."""
     for code in codes:
-        _logger.warning("warning: %s is Python code and will be run; --trust-config says that you trust it", code)
+        _logger.warning("warning: %s is Python code and will be run; pass --trust-config if you trust it", code)

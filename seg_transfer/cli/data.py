@@ -1,4 +1,4 @@
-"""The commands about data: demo, which makes a small world of its own, and audit."""
+"""The commands about data: demo, which creates a small synthetic world, and audit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _logger = logging.getLogger(__name__)
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the world and the results are written.")] = Path("runs/demo"),
+    folder: Annotated[Path, typer.Option(help="Folder for the world and the results.")] = Path("runs/demo"),
     threads: Threads = 0,
     debug: Debug = False,
 ) -> None:
-    """Make a small world with a known answer, and run a whole study on it: train, score, fine-tune, evaluate."""
+    """Create a small world with a known answer, and run a whole study on it: train, score, fine-tune, evaluate."""
     from seg_transfer.cli.results import evaluate
     from seg_transfer.cli.stages import stage_command
     from seg_transfer.demo.study import write_demo
@@ -30,7 +30,9 @@ def demo(
         _logger.info("$ seg-transfer %s %s --data-root %s --run-folder %s", stage.command, study, world, folder / "run")
         stage_command(stage)(study=study, data_root=world, run_folder=folder / "run", threads=threads)
     evaluate(folder / "run")
-    typer.echo(f"Everything is in {folder}; run any of the commands above again: what is finished is not repeated.")
+    typer.echo(
+        f"Everything is in {folder}; you can run any of the commands above again, finished items are not repeated."
+    )
 
 
 def audit(
@@ -42,7 +44,7 @@ def audit(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Read every image and label of a dataset, and print what is in it and what is wrong."""
+    """Read every image and label of a dataset, and print statistics and problems."""
     from seg_transfer.data.audit import audit as audit_dataset
     from seg_transfer.data.audit import audit_dict, audit_lines
     from seg_transfer.data.manifest import load_manifest

@@ -1,4 +1,4 @@
-"""What the ``seg-transfer explain`` command prints."""
+"""The output of the ``seg-transfer explain`` command."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def show_explanations(job: Job, as_json: bool) -> None:
-    """Print the explanations of a job that are finished."""
-    from seg_transfer.reports.explanations import explanation_dict, explanation_tables, read_explained
+    """Print the finished explanations of a job."""
+    from seg_transfer.reports.explanations import explanation_dict, explanation_tables, read_explanations
     from seg_transfer.reports.tables import render
 
     pairs = [(item.source, item.target) for item in job.items if _is_finished(job, item)]
-    found = read_explained(job.run.folder, pairs)
+    explanations = read_explanations(job.run.folder, pairs)
     if as_json:
-        typer.echo(json.dumps(explanation_dict(found), indent=1))
+        typer.echo(json.dumps(explanation_dict(explanations), indent=1))
         return
-    render(explanation_tables(found), plain_console())
+    render(explanation_tables(explanations), plain_console())
 
 
 def _is_finished(job: Job, item: Item) -> bool:

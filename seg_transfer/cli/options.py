@@ -1,4 +1,4 @@
-"""The options that several commands share. Those of a stage's settings are named like the fields of the settings."""
+"""Options that several commands share, and the options of stage settings, which are named after their fields."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import typer
 from seg_transfer.engines import ENGINES
 
 StudyFile = Annotated[
-    Path, typer.Argument(metavar="STUDY", help="Study file, or the name of a shipped one.", show_default=False)
+    Path, typer.Argument(metavar="STUDY", help="Study file, or the name of a shipped study.", show_default=False)
 ]
 DataRoot = Annotated[
-    Path, typer.Option(envvar="SEG_TRANSFER_DATA", help="Folder that the roots of the manifests are relative to.")
+    Path, typer.Option(envvar="SEG_TRANSFER_DATA", help="Folder that the manifests' roots are relative to.")
 ]
-RunFolder = Annotated[Path | None, typer.Option(help="Where results lie; runs/NAME-OF-STUDY by default.")]
+RunFolder = Annotated[Path | None, typer.Option(help="Folder of the results; runs/NAME-OF-STUDY by default.")]
 Sources = Annotated[list[str] | None, typer.Option("--source", help="Only this source; repeatable.")]
 Targets = Annotated[list[str] | None, typer.Option("--target", help="Only this target; repeatable.")]
 EngineName = Annotated[
@@ -28,21 +28,21 @@ ShardText = Annotated[
         "--shard", metavar="I/N", help="Only every N-th target, source or fine-tuning, from the I-th; 0/N is the first."
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what is missing and what it will cost, then stop.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the missing items and their estimated cost, then stop.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[
-    int, typer.Option(min=0, help="CPU threads for the arithmetic; 0: the default, divided among several processes.")
+    int, typer.Option(min=0, help="CPU threads for computation; 0: the default, divided among the processes.")
 ]
 Processes = Annotated[
     int,
-    typer.Option(min=1, help="Processes that share the batches of each training, one per GPU (local and ray)."),
+    typer.Option(min=1, help="Processes that split each training's batches, one per GPU (engines local and ray)."),
 ]
 TrustConfig = Annotated[bool, typer.Option("--trust-config", help="Do not warn that model configs are code.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 DryRunAsJson = Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
-# Field of a stage's settings -> its option.
+# Field of a stage's settings -> its command line option.
 SETTINGS: dict[str, Any] = {
     "device": typer.Option(help="auto, cpu, cuda or cuda:N."),
     "batch_size": typer.Option(min=1, help="Images of one size per forward pass; 8 on CUDA, 1 on the CPU by default."),
@@ -53,5 +53,5 @@ SETTINGS: dict[str, Any] = {
 
 
 def setting_option(setting: Field[Any], kind: Any) -> Any:
-    """The annotation of the option for a field of a stage's settings; `kind` is the field's type."""
+    """Return the annotation of the option for a field of a stage's settings; `kind` is the field's type."""
     return Annotated[kind, SETTINGS[setting.name]]

@@ -63,17 +63,17 @@ def rank(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Say which of your models to fine-tune on a dataset, and how sure that is. Trains nothing."""
-    from seg_transfer.cli.common import warn_of_code
-    from seg_transfer.engines.here import limited_threads
+    """Rank your models: which one should be fine-tuned on a dataset, and how certain is that? Trains nothing."""
+    from seg_transfer.cli.common import warn_about_code
+    from seg_transfer.engines.here import limit_threads
     from seg_transfer.models.sources import code_of
     from seg_transfer.selection.rank import rank_sources, target_manifest
     from seg_transfer.study.bank import read_sources
 
     manifest, root = target_manifest(_target(target, images, labels, names), data_root)
     if not trust_config:
-        warn_of_code(code_of(read_sources(*sources)[0]))
-    with limited_threads(threads):
+        warn_about_code(code_of(read_sources(*sources)[0]))
+    with limit_threads(threads):
         ranking = rank_sources(
             manifest,
             sources,
@@ -102,12 +102,12 @@ def _print(ranking: Ranking, data_root: Path, as_json: bool) -> None:
     for table in source_ranking_tables(ranking):
         console.print(table)
     kept = f"Scores are kept in {ranking.run_folder}."
-    for line in [*ranking_sentences(ranking), kept, f"Why: {_why(ranking, data_root)}"]:
+    for line in [*ranking_sentences(ranking), kept, f"Why: {_explain_command(ranking, data_root)}"]:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _why(ranking: Ranking, data_root: Path) -> str:
-    """The command that explains a ranking."""
+def _explain_command(ranking: Ranking, data_root: Path) -> str:
+    """Return the command that explains a ranking."""
     from seg_transfer.selection.rank import STUDY_FILE
 
     folder = ranking.run_folder or Path()
@@ -124,4 +124,4 @@ def _target(
         return manifest
     if manifest is None and images is not None and labels is not None:
         return given
-    raise ConfigError("rank: give either --target, a manifest, or --images and --labels, two folders")
+    raise ConfigError("rank: name either a manifest with --target, or two folders with --images and --labels")

@@ -23,23 +23,23 @@ def evaluate(
         bool,
         typer.Option(
             "--published",
-            help="Instead of a run folder, published pairs: segmentation (272, the default), architectures (171 of "
-            "classification, by fine-tuned accuracy) or architectures_frozen (by that of a linear head).",
+            help="Use published pairs instead of a run folder: segmentation (272 pairs, the default), architectures "
+            "(171 classification pairs, by fine-tuned accuracy) or architectures_frozen (by linear-head accuracy).",
         ),
     ] = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Compare the rankings by every metric with those by fine-tuned performance."""
+    """Compare the rankings by every metric with the ranking by fine-tuned performance."""
     from seg_transfer.reports.evaluation import evaluation_of_published, evaluation_of_run, json_rows, terminal_tables
     from seg_transfer.reports.tables import render
     from seg_transfer.store.published import PAIRS
 
     if published:
-        # What follows --published is a name: the option itself takes no value, so that it can stand alone.
+        # The argument is the name of published pairs, because --published takes no value and can be used alone.
         name = str(run_folder or "segmentation")
         if name not in PAIRS:
-            raise typer.BadParameter(f"{name}: --published goes with {', '.join(PAIRS)}, and not with a run folder")
+            raise typer.BadParameter(f"{name}: --published takes {', '.join(PAIRS)}, not a run folder")
         evaluation = evaluation_of_published(name)
     elif run_folder is None:
         raise typer.BadParameter("name either a run folder or --published")
@@ -47,7 +47,7 @@ def evaluate(
         evaluation = evaluation_of_run(run_folder)
     if evaluation.left_out:
         left_out = ", ".join(evaluation.left_out)
-        _logger.warning("left out, because scores or performance are missing or of other settings: %s", left_out)
+        _logger.warning("left out because scores or performance are missing or belong to other settings: %s", left_out)
     if as_json:
         typer.echo(json.dumps(json_rows(evaluation), indent=1))
         return
@@ -55,7 +55,7 @@ def evaluate(
 
 
 def metrics(as_json: AsJson = False, debug: Debug = False) -> None:
-    """List the transferability metrics: what each needs, its range and cost, and where it comes from."""
+    """List the transferability metrics with their inputs, ranges, costs and references."""
     from seg_transfer.metrics import METRICS
     from seg_transfer.reports.tables import metric_rows, metric_tables, render
 
@@ -74,12 +74,12 @@ def report(
         bool, typer.Option("--published", help="Instead of a run folder, the 272 published pairs.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Where it is written; RUN_FOLDER/report, or report, by default.")
+        Path | None, typer.Option(help="Folder of the report; RUN_FOLDER/report, or report, by default.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the written files as JSON.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Write a report: one HTML page that needs no network, its figures, and its tables as Parquet, CSV and Markdown."""
+    """Write a report: one self-contained HTML page, its figures, and its tables as Parquet, CSV and Markdown."""
     from seg_transfer.reports.report import report_published, report_run
 
     if published == (run_folder is not None):

@@ -1,4 +1,4 @@
-"""The commands that do the stages of a study, each made from its stage: its options are the stage's settings."""
+"""The commands of the stages, each built from its stage; its options include the stage's settings."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import typer
 
 from seg_transfer.cli import options
-from seg_transfer.cli.common import prepared_run
+from seg_transfer.cli.common import prepare_run
 from seg_transfer.console import stdout_closed
-from seg_transfer.engines import engine_named
+from seg_transfer.engines import get_engine
 from seg_transfer.engines.job import Job
 from seg_transfer.errors import IncompleteError
-from seg_transfer.stages.base import Selection, Stage, shard_from
+from seg_transfer.stages.base import Selection, Stage, parse_shard
 from seg_transfer.store.session import is_worker
 
 if TYPE_CHECKING:
     from seg_transfer.stages.cost import Missing
 
-# Prints what a stage found: the job, and whether as JSON.
+# Prints the results of a job, as JSON if the flag is set.
 Show = Callable[[Job, bool], None]
 
 
 def stage_command(stage: Stage, show: Show | None = None) -> Callable[..., None]:
-    """The command of a stage. With `show` it prints results in the end, of the items that did not fail."""
+    """Build the command of a stage; `show` prints the results of the items that did not fail, at the end."""
     parameters = _parameters(stage, prints=show is not None)
-    defaults = {one.name: one.default for one in parameters}
+    defaults = {parameter.name: parameter.default for parameter in parameters}
 
     def command(**values: Any) -> None:
         _run(stage, show, defaults | values)
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
 
 
@@ -55,7 +55,8 @@ def _parameters(stage: Stage, *, prints: bool) -> list[Parameter]:
         "engine": (options.EngineName, engine),
         "dry_run": (options.DryRun, False),
         **{
-            one.name: (options.setting_option(one, kinds[one.name]), one.default) for one in fields(stage.settings_type)
+            field.name: (options.setting_option(field, kinds[field.name]), field.default)
+            for field in fields(stage.settings_type)
         },
         "threads": (options.Threads, 0),
         **({"processes": (options.Processes, 1)} if stage.trains else {}),
@@ -63,23 +64,23 @@ def _parameters(stage: Stage, *, prints: bool) -> list[Parameter]:
         "as_json": (options.AsJson if prints else options.DryRunAsJson, False),
         "debug": (options.Debug, False),
     }
-    how = Parameter.KEYWORD_ONLY
+    keyword = Parameter.KEYWORD_ONLY
     return [
-        Parameter("study", how, annotation=options.StudyFile),
-        *(Parameter(name, how, default=default, annotation=kind) for name, (kind, default) in named.items()),
+        Parameter("study", keyword, annotation=options.StudyFile),
+        *(Parameter(name, keyword, default=default, annotation=kind) for name, (kind, default) in named.items()),
     ]
 
 
 def _run(stage: Stage, show: Show | None, values: dict[str, Any]) -> None:
     study, trusted, as_json = values["study"], values["trust_config"], values["as_json"]
-    run = prepared_run(study, values["data_root"], values["run_folder"], trust_config=trusted)
+    run = prepare_run(study, values["data_root"], values["run_folder"], trust_config=trusted)
     chosen = {name: tuple(values.get(name) or ()) for name in ("sources", "targets")}
     job = Job(
         stage,
         run,
         study,
-        Selection(**chosen, shard=shard_from(values["shard"])),
-        stage.settings_type(**{one.name: values[one.name] for one in fields(stage.settings_type)}),
+        Selection(**chosen, shard=parse_shard(values["shard"])),
+        stage.settings_type(**{field.name: values[field.name] for field in fields(stage.settings_type)}),
         values["threads"],
         values.get("processes", 1),
         values["debug"],
@@ -87,8 +88,8 @@ def _run(stage: Stage, show: Show | None, values: dict[str, Any]) -> None:
     if values["dry_run"]:
         _print_missing(_missing(job), as_json)
         return
-    engine = engine_named("here" if is_worker() else values["engine"])
-    if show is None or is_worker():  # the process that started the workers shows what all of them found
+    engine = get_engine("here" if is_worker() else values["engine"])
+    if show is None or is_worker():  # the parent process of the workers shows all results
         engine(job)
         return
     failed: IncompleteError | None = None
@@ -103,23 +104,23 @@ def _run(stage: Stage, show: Show | None, values: dict[str, Any]) -> None:
 
 
 def _missing(job: Job) -> list[Missing]:
-    from seg_transfer.engines.here import limited_threads
+    from seg_transfer.engines.here import limit_threads
     from seg_transfer.models.devices import chosen_device
     from seg_transfer.stages.cost import missing_costs
 
-    with limited_threads(job.threads):
+    with limit_threads(job.threads):
         device = chosen_device(getattr(job.settings, "device", "auto"))
         return missing_costs(job.stage, job.run, job.items, device, job.settings)
 
 
 def _print_missing(missing: Sequence[Missing], as_json: bool) -> None:
-    total = sum(one.seconds for one in missing)
+    total = sum(item.seconds for item in missing)
     if as_json:
-        items = [{"item": one.item, "seconds": one.seconds, "basis": one.basis} for one in missing]
+        items = [{"item": item.item, "seconds": item.seconds, "basis": item.basis} for item in missing]
         typer.echo(json.dumps({"missing": items, "total_seconds": total}, indent=1))
         return
-    for one in missing:
-        typer.echo(f"missing: {one.item}, about {one.seconds:.0f} s (from {one.basis})")
+    for item in missing:
+        typer.echo(f"missing: {item.item}, about {item.seconds:.0f} s (from {item.basis})")
     typer.echo(
         f"{len(missing)} missing, about {total / 60:.1f} min on this machine" if missing else "nothing is missing"
     )

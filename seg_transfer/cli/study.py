@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seg_transfer.cli.common import warn_of_code
+from seg_transfer.cli.common import warn_about_code
 from seg_transfer.cli.options import AsJson, DataRoot, Debug, RunFolder, Sources, StudyFile, Targets, TrustConfig
 from seg_transfer.console import plain_console
 from seg_transfer.errors import ResultsError
@@ -28,40 +28,41 @@ def plan(
     data_root: DataRoot = Path(),
     run_folder: RunFolder = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Read every file again; exit code 7 unless all is done and valid.")
+        bool,
+        typer.Option("--check", help="Read every file again; exit with code 7 unless everything is done and valid."),
     ] = False,
     trust_config: TrustConfig = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """List what of a study is done, missing or stale, what made it stale, and what the rest will take. Runs nothing."""
+    """List which items of a study are done, missing or stale and why, and estimate the rest. Computes nothing."""
     from seg_transfer.reports.plan import plan_dict, plan_study, render_plan
     from seg_transfer.study.run import open_run
 
     run = open_run(study, data_root, run_folder)
     if not trust_config:
-        warn_of_code(run.study.code())
+        warn_about_code(run.study.code())
     if check:
         _check(run, as_json)
         return
-    found = plan_study(run)
+    study_plan = plan_study(run)
     if as_json:
-        typer.echo(json.dumps(plan_dict(found), indent=1))
+        typer.echo(json.dumps(plan_dict(study_plan), indent=1))
         return
-    render_plan(found, plain_console())
+    render_plan(study_plan, plain_console())
 
 
 def _check(run: Run, as_json: bool) -> None:
     from seg_transfer.stages.check import problems
 
-    found = problems(run)
-    for problem in found:
+    lines = problems(run)
+    for problem in lines:
         _logger.error("%s", problem)
     if as_json:
-        typer.echo(json.dumps({"problems": found}, indent=1))
-    elif not found:
+        typer.echo(json.dumps({"problems": lines}, indent=1))
+    elif not lines:
         typer.echo(f"{run.folder}: every item is done and every file is valid")
-    if found:
+    if lines:
         sys.exit(ResultsError.exit_code)
 
 
@@ -76,7 +77,7 @@ def submit(
     stage: Annotated[
         str,
         typer.Option(
-            help=f"{', '.join(STAGES)}: a task per source, target or fine-tuning; for several, past Slurm's limit.",
+            help=f"{', '.join(STAGES)}: one task per source, target or fine-tuning, or per several past Slurm's limit.",
             show_default=False,
             callback=_known_stage,
             autocompletion=lambda: list(STAGES),
@@ -88,19 +89,21 @@ def submit(
     targets: Targets = None,
     partition: Annotated[str | None, typer.Option(help="The cluster's default, if not given.")] = None,
     time: Annotated[
-        str | None, typer.Option(metavar="HH:MM:SS", help="Limit of a task; it then continues later.")
+        str | None, typer.Option(metavar="HH:MM:SS", help="Time limit of a task, which then continues later.")
     ] = None,
-    gpus: Annotated[int, typer.Option(min=0, help="Per task; training shares its batches between several.")] = 1,
-    cpus: Annotated[int, typer.Option(min=1, help="Per task.")] = 4,
-    mem: Annotated[int | None, typer.Option(min=1, metavar="GB", help="Per task.")] = None,
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs per task; training splits its batches among them.")] = 1,
+    cpus: Annotated[int, typer.Option(min=1, help="CPUs per task.")] = 4,
+    mem: Annotated[int | None, typer.Option(min=1, metavar="GB", help="Memory per task.")] = None,
     max_running: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Tasks at a time; all there is room for, if not given.")
+        int | None, typer.Option(min=1, metavar="N", help="Maximum number of tasks at a time; unlimited if not given.")
     ] = None,
-    sbatch_option: Annotated[list[str] | None, typer.Option(help="Like --account=x, for sbatch; repeatable.")] = None,
+    sbatch_option: Annotated[
+        list[str] | None, typer.Option(help="Further sbatch option, such as --account=x; repeatable.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the script and submit nothing.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Submit a stage of a study to Slurm as a job array; tasks that are stopped or killed restart by themselves."""
+    """Submit a stage of a study to Slurm as a job array; stopped or killed tasks restart automatically."""
     from seg_transfer.engines import slurm
     from seg_transfer.engines.job import Job
     from seg_transfer.study.run import open_run
@@ -108,13 +111,13 @@ def submit(
     chosen, run = STAGES[stage], open_run(study, data_root, run_folder)
     job = Job(chosen, run, study, _selection(chosen, sources, targets), chosen.settings_type())
     resources = slurm.Resources(partition, time, gpus, cpus, mem, max_running, tuple(sbatch_option or ()))
-    most_tasks = slurm.max_array_size()
-    script = slurm.array_script(job, resources, most_tasks)
+    max_tasks = slurm.max_array_size()
+    script = slurm.array_script(job, resources, max_tasks)
     if dry_run:
         typer.echo(script)
         return
     number = slurm.submit(script, job)
-    array = slurm.summary(job, resources, most_tasks)
+    array = slurm.summary(job, resources, max_tasks)
     typer.echo(f"job {number}: {array}; see squeue --job={number} and {slurm.log_folder(job)}")
     typer.echo(f"when it has ended: {slurm.check_command(job)}")
 

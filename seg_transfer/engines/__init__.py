@@ -1,7 +1,7 @@
-"""Engines: how the items of a stage are worked on. They know items and leases, and no stage by name.
+"""Engines decide where the items of a stage are computed. They know items and leases, but no stage by name.
 
-A new engine is a module here with a function ``run(job)``, and one line in `ENGINES`. Slurm is another kind: it takes a
-job's command line to a cluster and returns (see `engines.slurm`).
+To add an engine, add a module here with a function ``run(job)``, and one line in `ENGINES`. Slurm works differently: it
+submits a job's command line to a cluster and returns (see `engines.slurm`).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from seg_transfer.errors import ConfigError
 if TYPE_CHECKING:
     from seg_transfer.engines.job import Job
 
-# Name -> what it is, for help and messages. The module of that name is imported when it is used.
+# Name of an engine -> where it runs, for help texts. The module of the same name is imported when it is used.
 ENGINES: Mapping[str, str] = MappingProxyType(
     {
-        "local": "in processes of its own, one per GPU",
+        "local": "in separate processes, one per GPU",
         "here": "in this process",
         "ray": "on a Ray cluster",
     }
 )
 
 
-def engine_named(name: str) -> Callable[[Job], None]:
-    """The engine of that name; raises ConfigError for an unknown one."""
+def get_engine(name: str) -> Callable[[Job], None]:
+    """Return the engine with this name; raise ConfigError if there is none."""
     if name not in ENGINES:
         raise ConfigError(f"--engine {name}: unknown; choose {', '.join(ENGINES)}")
     engine: Callable[[Job], None] = import_module(f"{__name__}.{name}").run

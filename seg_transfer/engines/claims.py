@@ -1,4 +1,4 @@
-"""Working through items while other processes do the same: one process at a time works on an item."""
+"""Works through items alongside other processes, such that only one process at a time works on an item."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import NoReturn, TypeVar
 
 from seg_transfer.console import EVERY_PROCESS
 from seg_transfer.errors import ComputationError, SegTransferError, failure_with_code
-from seg_transfer.stages.base import Held
-from seg_transfer.stages.failures import Failures, failures_of
+from seg_transfer.stages.base import IsHeld
+from seg_transfer.stages.failures import Failures, catch_failures
 from seg_transfer.store import session
 from seg_transfer.store.lease import (
     MAX_CRASHES,
@@ -38,40 +38,40 @@ from seg_transfer.training.processes import (
 Item = TypeVar("Item")
 _logger = logging.getLogger(__name__)
 _POLL_SECONDS = 0.5
-_SECONDS_TO_BE_STOPPED = 60.0
+_SECONDS_BEFORE_EXIT = 60.0
 
 
 def for_each_claimed(
     items: Sequence[Item],
-    work: Callable[[Item, Held], None],
+    work: Callable[[Item, IsHeld], None],
     label: Callable[[Item], str],
     lease_path: Callable[[Item], Path],
     done: Callable[[Item], None] = lambda item: None,
 ) -> None:
-    """Do the work for every item whose lease this process gets, even when others fail.
+    """Do the work for every item whose lease this process acquires, even when other items fail.
 
-    An item that another process works on is deferred, and tried again when all others are done: it is finished then, or
-    its process has ended. Work that takes long asks the function it is given, before it writes, whether the item is
-    still this process's.
+    An item that another process works on is deferred, and tried again once all other items are done: by then it is
+    finished, or its process has ended. Long-running work calls the function that it receives before it writes, to check
+    that this process still holds the lease.
 
-    Processes that train together work on one item together. One that fails while the others wait for it in the group
-    records the reason and exits; that stops them all, and `training.launch` starts others for what is left.
+    Processes that train together work on one item together. If one of them fails while the others wait for it, it
+    records the reason and exits. That stops the whole group, and `training.launch` starts a new one for the rest.
 
     Args:
-        items: Finished ones too: the work for these is to see that they are.
-        work: Takes an item.
-        label: How it is written in messages.
-        lease_path: Where its lease lies.
-        done: Called with each item that did not fail, when its work is done.
+        items: The items, including finished ones; the work skips those.
+        work: Does the work for an item; also receives a function that returns whether the lease is still held.
+        label: Returns the name of an item in messages.
+        lease_path: Returns the path of an item's lease.
+        done: Called with each item that did not fail, once its work is done.
 
     Raises:
-        IncompleteError: At the end, when items failed. Each reason was logged once, in one line.
-        OSError: The machine failed, such as a full disk.
+        IncompleteError: At the end, if items failed. Each reason was logged once, in one line.
+        OSError: The machine failed, for example because the disk is full.
     """
     failures = Failures()
     ordered = _rotated(items)
     for item, lease in _claimed(ordered, lease_path):
-        failed = _do_together(partial(_do, item, work, label(item), lease), label(item), lease_path(item))
+        failed = _do_in_group(partial(_do, item, work, label(item), lease), label(item), lease_path(item))
         failures.add(failed)
         if lease is not None and failed:
             lease.record_failures(_plain(failed))
@@ -79,16 +79,16 @@ def for_each_claimed(
             done(item)
         session.announce(done=label(item), total=len(ordered))
     if is_main_process() and not session.attached():
-        _add_recorded(map(lease_path, ordered), failures)
+        _add_recorded_failures(map(lease_path, ordered), failures)
     failures.raise_if_any()
 
 
-def _do_together(
+def _do_in_group(
     do: Callable[[], dict[str, SegTransferError]], label: str, lease_path: Path
 ) -> dict[str, SegTransferError]:
-    """Do the work for one item with the other processes of this training; returns what failed of it in any of them.
+    """Do the work for one item with the other processes of this training; returns the failures of all of them.
 
-    Where they cannot continue together, this process exits.
+    If the group cannot continue, this process exits.
     """
     try:
         failed = do()
@@ -98,22 +98,24 @@ def _do_together(
         _logger.error("%s: %s", label, error, extra=EVERY_PROCESS)
         _exit(SegTransferError.exit_code)
     try:
-        broken = any(isinstance(error, ComputationError) for error in failed.values())
-        records = gather_in_main(json.dumps(_plain(failed)), failed=bool(failed), broken=broken)
+        is_broken = any(isinstance(error, ComputationError) for error in failed.values())
+        records = gather_in_main(json.dumps(_plain(failed)), failed=bool(failed), broken=is_broken)
     except BrokenGroupError as group:
-        _exit_for_others(lease_path, failed, first=group.first)
+        _exit_group(lease_path, failed, first=group.first)
     return _errors(failure for record in reversed(records) for failure in json.loads(record))
 
 
-def _do(item: Item, work: Callable[[Item, Held], None], label: str, lease: Lease | None) -> dict[str, SegTransferError]:
-    """Do the work for one item; returns what failed of it."""
+def _do(
+    item: Item, work: Callable[[Item, IsHeld], None], label: str, lease: Lease | None
+) -> dict[str, SegTransferError]:
+    """Do the work for one item; returns its failures."""
     if lease is not None and lease.holder.crashes >= MAX_CRASHES:
         reason = (
-            f"{lease.holder.crashes} processes crashed while they worked on it; find out why (memory, most often), and "
-            "run the same command again"
+            f"{lease.holder.crashes} processes crashed while they worked on it; find out why (most often they run "
+            "out of memory) and run the same command again"
         )
         return {label: SegTransferError(reason)}
-    return failures_of(lambda: work(item, lease.is_held if lease is not None else lambda: True), label)
+    return catch_failures(lambda: work(item, lease.is_held if lease is not None else lambda: True), label)
 
 
 def _plain(failed: Mapping[str, SegTransferError]) -> list[Failure]:
@@ -124,10 +126,10 @@ def _errors(failures: Iterator[Failure]) -> dict[str, SegTransferError]:
     return {what: failure_with_code(reason, code) for what, reason, code in failures}
 
 
-def _exit_for_others(lease_path: Path, failed: Mapping[str, SegTransferError], *, first: bool) -> NoReturn:
-    """Exit, upon which torchrun stops the other processes; the first that failed logs why."""
+def _exit_group(lease_path: Path, failed: Mapping[str, SegTransferError], *, first: bool) -> NoReturn:
+    """Exit, whereupon torchrun stops the other processes; the process that failed first logs the reason."""
     if not first:
-        time.sleep(_SECONDS_TO_BE_STOPPED)
+        time.sleep(_SECONDS_BEFORE_EXIT)
     for what, error in failed.items():
         _logger.error("%s: %s", what, error, extra=EVERY_PROCESS)
     can_continue = record_failures(lease_path, _plain(failed)) and session.session() != ""
@@ -135,20 +137,20 @@ def _exit_for_others(lease_path: Path, failed: Mapping[str, SegTransferError], *
 
 
 def _exit(code: int) -> NoReturn:
-    """Exit at once: what Python does at its end would wait for the other processes."""
+    """Exit at once, because Python's regular shutdown would wait for the other processes."""
     sys.stdout.flush()
     os._exit(code)
 
 
-def _add_recorded(lease_paths: Iterator[Path], failures: Failures) -> None:
-    """Add what failed in processes of this session that had to stop; no other process reads their records."""
+def _add_recorded_failures(lease_paths: Iterator[Path], failures: Failures) -> None:
+    """Add the failures recorded by processes of this session that had to exit, and clear their records."""
     for path in lease_paths:
         failures.add(_errors(iter(failures_of_item(path, session.session()))), log=False)
         clear_failures(path, session.session())
 
 
 def _claimed(items: Sequence[Item], lease_path: Callable[[Item], Path]) -> Iterator[tuple[Item, Lease | None]]:
-    """The items, each while its lease is held; under torchrun the main process holds it for all."""
+    """Yield every item while its lease is held; under torchrun, the main process holds it for the whole group."""
     if not is_main_process():
         while (index := broadcast_from_main(None)) is not None:
             yield items[index], None
@@ -171,6 +173,6 @@ def _claimed(items: Sequence[Item], lease_path: Callable[[Item], Path]) -> Itera
 
 
 def _rotated(items: Sequence[Item]) -> list[Item]:
-    number, of = session.worker()
-    start = number * len(items) // of
+    index, n_workers = session.worker()
+    start = index * len(items) // n_workers
     return [*items[start:], *items[:start]]

@@ -1,4 +1,4 @@
-"""The engine that works in this process; others may work on the same run folder."""
+"""The engine that runs in this process; other processes may work on the same run folder."""
 
 from __future__ import annotations
 
@@ -16,28 +16,30 @@ from seg_transfer.study.run import Run
 
 
 def run(job: Job) -> None:
-    """Do a job in this process.
+    """Run a job in this process.
 
     Raises:
         ConfigError: The job asks for several processes per item.
         IncompleteError: Items failed; the reasons were logged.
     """
     if job.processes > 1 and not is_worker():
-        raise ConfigError(f"--processes {job.processes}: --engine here is this process alone; leave one of them out")
-    with limited_threads(job.threads):
+        raise ConfigError(
+            f"--processes {job.processes}: --engine here uses one process only; leave out one of the two options"
+        )
+    with limit_threads(job.threads):
         run_items(job.stage, job.run, job.items, job.settings)
 
 
 def run_items(
     stage: Stage, run: Run, items: Sequence[Item], settings: Any, done: Callable[[Item], None] = lambda item: None
 ) -> None:
-    """Do these items of a stage, finished ones too: the work for these is to see that they are.
+    """Do these items of a stage; finished ones are skipped.
 
     Args:
-        stage: Of `STAGES`.
+        stage: One of `STAGES`.
         run: The study.
-        items: Of the stage.
-        settings: Of the stage's `settings_type`.
+        items: Items of the stage, which may be finished.
+        settings: An instance of the stage's `settings_type`.
         done: Called with every item that did not fail, as soon as it is finished.
 
     Raises:
@@ -48,8 +50,8 @@ def run_items(
 
 
 @contextmanager
-def limited_threads(number: int) -> Iterator[None]:
-    """Limit the threads of torch and of the BLAS that the metrics use; 0 leaves them as they are."""
+def limit_threads(number: int) -> Iterator[None]:
+    """Limit the threads of torch and of the BLAS library for the duration of a block; 0 changes nothing."""
     if not number:
         yield
         return

@@ -1,4 +1,4 @@
-"""A job: which items of a stage are to be done, how, and by how many processes."""
+"""A job: the items of a stage to compute, the settings, and the number of processes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from seg_transfer.resources import find
-from seg_transfer.stages.base import WHOLE, Item, Selection, Stage
+from seg_transfer.stages.base import SINGLE_SHARD, Item, Selection, Stage
 from seg_transfer.study.run import Run
 
-# For processes whose starter has named the code that they run.
+# Passed to processes whose parent has already warned about the code that they run.
 TRUSTED = "--trust-config"
 
 
 @dataclass(frozen=True)
 class Job:
-    """A stage of a study, to be done by an engine.
+    """A stage of a study that an engine runs.
 
     Attributes:
         study_file: Where the study was read from, for processes that read it again.
@@ -38,11 +38,11 @@ class Job:
 
     @property
     def items(self) -> list[Item]:
-        """The selected items, finished ones too."""
+        """The selected items, including finished ones."""
         return self.stage.selected(self.run, self.selection)
 
     def command_line(self, engine: str = "") -> list[str]:
-        """The arguments of `seg-transfer` that do this job in another process, from any working directory."""
+        """Return the arguments of `seg-transfer` that run this job in another process, from any working directory."""
         return [
             self.stage.command,
             *location_args(self.study_file, self.run),
@@ -54,7 +54,7 @@ class Job:
 
 
 def location_args(study_file: Path, run: Run) -> list[str]:
-    """The arguments by which a command in another working directory finds the same study, data and run folder."""
+    """Return the arguments that locate the study, the data and the run folder from any working directory."""
     data_root, folder = str(run.data_root.resolve()), str(run.folder.resolve())
     study = find("study", study_file).resolve()
     return [str(study), "--data-root", data_root, "--run-folder", folder]
@@ -65,9 +65,9 @@ def _selection_args(selection: Selection) -> Iterator[str]:
         yield from ("--source", source)
     for target in selection.targets:
         yield from ("--target", target)
-    if selection.shard != WHOLE:
-        number, of = selection.shard
-        yield from ("--shard", f"{number}/{of}")
+    if selection.shard != SINGLE_SHARD:
+        index, n_shards = selection.shard
+        yield from ("--shard", f"{index}/{n_shards}")
 
 
 def _settings_args(settings: Any) -> Iterator[str]:

@@ -1,7 +1,8 @@
-"""The engine that works in processes of its own on this machine: one per visible GPU, one where there is none.
+"""The engine that runs in separate processes on this machine: one per visible GPU, or one if there is no GPU.
 
-Every process goes through all items; leases keep them apart, and the item of a killed process is taken over by its
-successor. What they print is passed on; what failed in any of them ends the command.
+Every process goes through all items. Leases prevent two processes from working on the same item, and the successor of a
+killed process takes over its item. The output of the processes is forwarded; if an item failed in any of them, the
+command fails at the end.
 """
 
 from __future__ import annotations
@@ -32,17 +33,27 @@ from seg_transfer.store.session import ATTACHED, EVENT, WORKER
 from seg_transfer.training.launch import launch_command, signal_of
 
 _logger = logging.getLogger(__name__)
-# Seconds that a process has to exit by itself when the command is interrupted.
+# Seconds that a process has to exit on its own when the command is interrupted.
 _SECONDS_TO_EXIT = 20.0
 _CHUNK = 1 << 16
-# In a row, without a finished item: more than one item alone can cause.
+# Crashes in a row, without a finished item. A single item cannot cause this many.
 _MAX_CRASHES = 2 * MAX_CRASHES
 
 
 @dataclass
 class _Pool:
-    """``partial_lines``: of every pipe, the start of a line that is not complete yet; the selector has the stream that
-    its lines go to. ``done``: labels of finished items. ``crashes``: since the last item was finished.
+    """The running processes and their output.
+
+    Attributes:
+        command: The command line of every process.
+        tick: Shows progress.
+        session: Session of the processes.
+        pipes: Their output pipes; the data of each is the stream that its lines go to.
+        partial_lines: Pipe -> the start of a line that is not complete yet.
+        processes: Process -> its environment.
+        done: Labels of finished items.
+        crashes: Number of crashes since the last item was finished.
+        code: The first exit code other than 0.
     """
 
     command: Sequence[str]
@@ -57,7 +68,7 @@ class _Pool:
 
 
 def run(job: Job) -> None:
-    """Do a job in processes of its own; raises as `run_in_pool` does."""
+    """Run a job in separate processes; raises the same errors as `run_in_pool`."""
     one_device = getattr(job.settings, "device", "auto") not in ("auto", "cuda")
     gpus = [] if one_device else visible_gpus()
     arguments = [*job.command_line(), TRUSTED, *(["--debug"] if job.debug else [])]
@@ -65,49 +76,49 @@ def run(job: Job) -> None:
 
 
 def run_in_pool(
-    arguments: Sequence[str], leases: Path, title: str, gpus: Sequence[str] = (), together: int = 1
+    arguments: Sequence[str], leases: Path, title: str, gpus: Sequence[str] = (), group_size: int = 1
 ) -> None:
-    """Run a command in processes of its own and wait for them.
+    """Run a command in separate processes and wait for them.
 
-    A process that is killed is replaced. An item during which three were killed is given up, and reported.
+    A process that is killed is replaced. An item on which three processes were killed is given up and reported.
 
     Args:
         arguments: The command line for one process.
-        leases: Where the leases of its run folder lie.
-        title: Of its progress.
-        gpus: Each has a process of its own; without any there is one process.
-        together: So many processes work on one item together, each on a GPU of its own.
+        leases: Folder of the leases in its run folder.
+        title: Title of the progress display.
+        gpus: GPUs, each used by one process; without GPUs there is a single process.
+        group_size: Number of processes that work on one item together, each on its own GPU.
 
     Raises:
         ConfigError: There are fewer GPUs than processes that work together.
         IncompleteError: Items failed; the reasons were logged.
-        SegTransferError: Processes were killed before they began with any item.
-        SystemExit: A process ended for a reason that it has logged, with the exit code of that.
+        SegTransferError: Processes were killed repeatedly without finishing an item.
+        SystemExit: A process failed for a reason that it has logged; carries its exit code.
     """
-    shares = _shares(gpus, together)
-    number = max(len(shares), 1)
-    threads = _threads(number * together)
+    gpu_groups = _gpu_groups(gpus, group_size)
+    number = max(len(gpu_groups), 1)
+    threads = _threads(number * group_size)
     with progress_of(title) as tick:
-        pool = _Pool(launch_command(arguments, together), tick)
+        pool = _Pool(launch_command(arguments, group_size), tick)
         try:
             for index in range(number):
-                device = {"CUDA_VISIBLE_DEVICES": shares[index]} if shares else {}
-                own = {SESSION: pool.session, ATTACHED: "1", WORKER: f"{index}/{number}"}
-                _start(pool, {**threads, **os.environ, **device, **own})
+                device = {"CUDA_VISIBLE_DEVICES": gpu_groups[index]} if gpu_groups else {}
+                worker = {SESSION: pool.session, ATTACHED: "1", WORKER: f"{index}/{number}"}
+                _start(pool, {**threads, **os.environ, **device, **worker})
             while pool.processes:
                 _forward(pool)
                 _restart_crashed(pool)
         finally:
             _stop(pool)
-    failed = failures_of_session(leases, pool.session)
+    failures = failures_of_session(leases, pool.session)
     remove_expired(leases)
-    raise_if_failed({what: why for what, why, _ in failed}, {code for _, _, code in failed})
+    raise_if_failed({label: reason for label, reason, _ in failures}, {code for _, _, code in failures})
     if pool.code:
         raise SystemExit(pool.code)
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; found without loading torch."""
+    """Return the GPUs that this process may use, named as in CUDA_VISIBLE_DEVICES, without importing torch."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [device for device in named.replace(" ", "").split(",") if device and device != "-1"]
@@ -118,32 +129,34 @@ def visible_gpus() -> list[str]:
     return listed.stdout.split() if listed.returncode == 0 else []
 
 
-def _shares(gpus: Sequence[str], together: int) -> list[str]:
-    """The GPUs in groups of those that work together; what is left over stays idle."""
-    if gpus and len(gpus) < together:
-        raise ConfigError(f"--processes {together}: {len(gpus)} GPUs are visible here, one per process; ask for fewer")
-    starts = range(0, len(gpus) - together + 1, together)
-    return [",".join(gpus[start : start + together]) for start in starts]
+def _gpu_groups(gpus: Sequence[str], group_size: int) -> list[str]:
+    """Divide the GPUs into groups that work together; GPUs left over stay idle."""
+    if gpus and len(gpus) < group_size:
+        raise ConfigError(
+            f"--processes {group_size}: only {len(gpus)} GPUs are visible, and each process needs one; use fewer"
+        )
+    starts = range(0, len(gpus) - group_size + 1, group_size)
+    return [",".join(gpus[start : start + group_size]) for start in starts]
 
 
 def available_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """The CPU cores that this process may use: those it is bound to, or fewer where its container has a quota."""
+    """Return the number of CPU cores that this process may use, given its affinity and its container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         share, period = map(int, quota.read_text().split())
-    except (OSError, ValueError):  # no such file, or "max": no quota
+    except (OSError, ValueError):  # there is no such file, or it says "max": no quota
         return cores
     return min(cores, max(1, math.ceil(share / period)))
 
 
 def _threads(processes: int) -> dict[str, str]:
-    """The variable that keeps several processes from using all cores each; --threads and the user's own value win."""
+    """Return a variable that divides the cores among the processes; --threads and the user's value take precedence."""
     return {"OMP_NUM_THREADS": str(max(1, available_cores() // processes))} if processes > 1 else {}
 
 
 def _start(pool: _Pool, environment: dict[str, str]) -> None:
-    # Out of reach of Ctrl-C: this process ends the others. They end by themselves when their stdin is closed, so that
-    # none outlives this one, however it ends.
+    # A new session keeps Ctrl-C away from the process, which this process stops instead. It also exits when its stdin
+    # is closed, so it never outlives this process.
     process = subprocess.Popen(
         pool.command,
         bufsize=0,
@@ -162,14 +175,14 @@ def _start(pool: _Pool, environment: dict[str, str]) -> None:
 
 
 def _forward(pool: _Pool, seconds: float = 0.1) -> None:
-    """Pass on what the processes print, or wait a moment for it."""
+    """Forward the output of the processes, or wait a moment for output."""
     for key, _ in pool.pipes.select(seconds):
         if not _read(pool, key.fileobj, key.data):
             pool.pipes.unregister(key.fileobj)  # closed at the other end
 
 
 def _read(pool: _Pool, pipe: Any, stream: IO[str]) -> bool:
-    """Pass on the complete lines that a pipe holds; False where it holds nothing."""
+    """Forward the complete lines in a pipe; returns False if the pipe holds nothing."""
     try:
         chunk = os.read(pipe.fileno(), _CHUNK)
     except BlockingIOError:
@@ -183,7 +196,7 @@ def _read(pool: _Pool, pipe: Any, stream: IO[str]) -> bool:
 
 
 def _pass_on(pool: _Pool, raw: bytes, stream: IO[str]) -> None:
-    """Print a line of a process, or process the event that it holds."""
+    """Print a line of a process, or handle the event in it."""
     line = raw.decode(locale.getencoding(), "backslashreplace")
     if not line.startswith(EVENT):
         print(line, file=stream, flush=True)
@@ -196,9 +209,9 @@ def _pass_on(pool: _Pool, raw: bytes, stream: IO[str]) -> None:
 
 
 def _drain(pool: _Pool, process: subprocess.Popen[bytes]) -> None:
-    """Pass on what a process that has ended left in its pipes, its last line too where that lacks a line end.
+    """Forward the rest of the output of a process that has ended, including an incomplete last line.
 
-    Its own children may hold the pipes open: nothing is waited for.
+    This does not wait for more output, because children of the process may keep the pipes open.
     """
     for pipe, stream in ((process.stdout, sys.stdout), (process.stderr, sys.stderr)):
         assert pipe is not None
@@ -215,7 +228,7 @@ def _drain(pool: _Pool, process: subprocess.Popen[bytes]) -> None:
 
 
 def _restart_crashed(pool: _Pool) -> None:
-    """Replace the processes that were killed, and drop those that have ended."""
+    """Replace killed processes, and remove processes that have ended."""
     for process, environment in list(pool.processes.items()):
         code = process.poll()
         if code is None:
@@ -229,20 +242,20 @@ def _restart_crashed(pool: _Pool) -> None:
         name = signal.Signals(signal_of(code)).name
         if pool.crashes > _MAX_CRASHES:
             raise SegTransferError(
-                f"{pool.crashes} processes in a row were killed ({name}) and none finished an item; find what kills "
-                "them (memory, most often), and run the same command again"
+                f"{pool.crashes} processes in a row were killed ({name}) and none finished an item; find out what "
+                "kills them (most often they run out of memory) and run the same command again"
             )
-        _logger.warning("a process was killed (%s); another takes its place", name)
+        _logger.warning("a process was killed (%s); starting another in its place", name)
         _start(pool, environment)
 
 
 def _stop(pool: _Pool) -> None:
-    """Stop what still runs when the command is interrupted, and pass on what it printed last."""
+    """Stop the processes that still run when the command is interrupted, and forward their last output."""
     for process in pool.processes:
         process.terminate()
-    until = time.monotonic() + _SECONDS_TO_EXIT
+    deadline = time.monotonic() + _SECONDS_TO_EXIT
     try:
-        while any(process.poll() is None for process in pool.processes) and time.monotonic() < until:
+        while any(process.poll() is None for process in pool.processes) and time.monotonic() < deadline:
             _forward(pool)
         for process in pool.processes:
             process.kill()

@@ -1,4 +1,4 @@
-"""The engine that works on a Ray cluster: one task for the items that share what is loaded."""
+"""The engine that runs on a Ray cluster, with one task for all items that share loaded data."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from functools import partial
 from seg_transfer.engines.here import run_items
 from seg_transfer.engines.job import TRUSTED, Job
 from seg_transfer.engines.ray_driver import Task, run_on_ray
-from seg_transfer.engines.ray_training import train_together
+from seg_transfer.engines.ray_training import run_distributed
 from seg_transfer.stages import STAGES
 from seg_transfer.stages.base import Item, Selection
 from seg_transfer.study.run import Run
 
 
 def run(job: Job) -> None:
-    """Do what is missing of a job on the cluster that RAY_ADDRESS names, or that this machine belongs to.
+    """Run the missing items of a job on the cluster named by RAY_ADDRESS, or else on this machine's cluster.
 
     Raises:
-        ConfigError: There is no Ray, or no cluster, or the study lacks what the stage needs.
+        ConfigError: Ray is not installed, there is no cluster, or the study lacks a field that the stage needs.
         IncompleteError: Items failed; the reasons were logged.
     """
-    # Other nodes have other working directories.
+    # Working directories differ between nodes.
     run = replace(job.run, data_root=job.run.data_root.resolve(), folder=job.run.folder.resolve())
     job = replace(job, run=run)
     groups: dict[str, list[Item]] = {}
@@ -38,19 +38,19 @@ def run(job: Job) -> None:
 
 
 def _missing_tasks(job: Job, groups: Mapping[str, Sequence[Item]]) -> list[Task]:
-    """A task for what is missing of each group."""
+    """Make a task for each group that has missing items."""
     missing = {name: _missing(job, group) for name, group in groups.items()}
     return [_task(job, name, items) for name, items in missing.items() if items]
 
 
 def _missing(job: Job, group: Sequence[Item]) -> list[Item]:
-    """The items of a group that are missing, or whose status is unknown: their task will report why."""
+    """Return the items that are missing or whose status is unknown; the task of the latter reports the reason."""
     try:
         return list(job.stage.missing(job.run, group, job.settings))
     except Exception:
         if len(group) == 1:
             return list(group)
-        return [item for one in group for item in _missing(job, [one])]
+        return [missing for item in group for missing in _missing(job, [item])]
 
 
 def _task(job: Job, name: str, items: Sequence[Item]) -> Task:
@@ -58,13 +58,13 @@ def _task(job: Job, name: str, items: Sequence[Item]) -> Task:
     title = f"{job.stage.command} {name}"
     if job.processes > 1:
         names = ([item.source for item in items], [item.target for item in items])
-        sources, targets = (tuple(dict.fromkeys(filter(None, some))) for some in names)
-        alone = replace(job, selection=Selection(sources, targets), threads=job.threads or 1)
-        options: dict[str, object] = {"arguments": [*alone.command_line(), TRUSTED], "processes": job.processes}
-        return Task(title, train_together, options, leases)
+        sources, targets = (tuple(dict.fromkeys(filter(None, column))) for column in names)
+        task_job = replace(job, selection=Selection(sources, targets), threads=job.threads or 1)
+        options: dict[str, object] = {"arguments": [*task_job.command_line(), TRUSTED], "processes": job.processes}
+        return Task(title, run_distributed, options, leases)
     options = {"stage": job.stage.name, "run": job.run, "items": items, "settings": job.settings}
-    return Task(title, _run_on_node, options, leases)
+    return Task(title, _run_task_items, options, leases)
 
 
-def _run_on_node(*, stage: str, run: Run, items: Sequence[Item], settings: object) -> None:
+def _run_task_items(*, stage: str, run: Run, items: Sequence[Item], settings: object) -> None:
     run_items(STAGES[stage], run, items, settings)

@@ -1,7 +1,7 @@
-"""Tasks on an existing Ray cluster: Ray places them; the files of the run folder say what is finished.
+"""Runs tasks on an existing Ray cluster. Ray schedules them; the files in the run folder say what is finished.
 
-The cluster's nodes share the file system with this process and have the same packages. The leases that tasks take count
-how many processes crashed while they worked on an item, on whatever node, and hold the reasons of what failed.
+All nodes share the file system with this process and have the same packages. An item's lease counts the processes that
+crashed while they worked on it, on any node, and records the reasons of failures.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ from seg_transfer.store.lease import MAX_CRASHES, SESSION, failures_of_item, fai
 from seg_transfer.store.session import ATTACHED, EVENT
 
 _POLL_SECONDS = 0.5
-# Seconds that the cluster has to answer, and tasks to exit by themselves when the command is interrupted.
+# Seconds that the cluster has to respond, and that tasks have to exit when the command is interrupted.
 _SECONDS_TO_ANSWER = 20.0
 
 
 @dataclass(frozen=True)
 class Task:
-    """What one Ray task does: ``work(**options)``.
+    """A Ray task, which calls ``work(**options)``.
 
     Attributes:
-        title: How the task is written in Ray's lists.
-        leases: Where the lease of each of its items lies, by the item's label in messages.
+        title: Name of the task in Ray's lists.
+        work: The function that the task calls.
+        options: Its keyword arguments.
+        leases: Label of each item of the task -> the path of the item's lease.
     """
 
     title: str
@@ -47,7 +49,7 @@ class Task:
 
 @dataclass
 class _Driver:
-    """This process's side; ``mailbox`` takes what the tasks print, ``broken`` holds why tasks were lost."""
+    """The state of this process; ``mailbox`` receives the output of tasks, ``broken`` maps lost tasks to reasons."""
 
     ray: Any
     mailbox: Any
@@ -66,17 +68,17 @@ class _Driver:
 def run_on_ray(
     missing: Callable[[], list[Task]], leases: Path, title: str, *, n_cpus: int, n_processes: int = 1
 ) -> None:
-    """Do what is missing on the cluster that RAY_ADDRESS names, or that this machine belongs to.
+    """Run the missing items on the cluster named by RAY_ADDRESS, or else on this machine's cluster.
 
     Args:
-        missing: Returns the tasks that remain, according to the files at the time of the call.
-        leases: Where the leases of the run folder lie.
-        title: Of the progress.
-        n_cpus: That a process needs; where the cluster has GPUs, it needs one of them too.
-        n_processes: Of a task, all on one node.
+        missing: Returns the tasks that remain, judged by the files at the time of the call.
+        leases: Folder of the leases in the run folder.
+        title: Title of the progress display.
+        n_cpus: Number of CPUs per process; on a cluster with GPUs, each process also gets a GPU.
+        n_processes: Number of processes per task, all on one node.
 
     Raises:
-        ConfigError: There is no Ray, or no cluster, or no node of it has room for a task.
+        ConfigError: Ray is not installed, there is no cluster, or no node is large enough for a task.
         IncompleteError: Items failed; the reasons were logged.
     """
     tasks = missing()
@@ -85,44 +87,44 @@ def run_on_ray(
     with _connected() as ray, progress_of(title) as tick:
         gpus = {"num_gpus": n_processes} if ray.cluster_resources().get("GPU") else {}
         resources = {"num_cpus": n_cpus * n_processes, **gpus}
-        _check_room(ray, resources)
+        _check_capacity(ray, resources)
         driver = _Driver(ray, _mailbox(ray), leases, resources, tick, _items(tasks))
-        tasks = _rounds(driver, tasks, missing)
-    _record(driver, {label: _why_lost(driver, task) for task in tasks for label in task.leases})
+        tasks = _run_rounds(driver, tasks, missing)
+    _record(driver, {label: _loss_reason(driver, task) for task in tasks for label in task.leases})
     remove_expired(leases)
     driver.failures.raise_if_any()
 
 
-def _check_room(ray: Any, resources: Mapping[str, int]) -> None:
-    """Ray would wait forever for a node that is large enough."""
+def _check_capacity(ray: Any, resources: Mapping[str, int]) -> None:
+    """Raise ConfigError if no node is large enough for a task; Ray would wait for one forever."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = resources["num_cpus"], resources.get("num_gpus", 0)
     if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
         raise ConfigError(
-            f"--engine ray: a task needs {cpus} CPUs and {gpus} GPUs of one node, and no node of the cluster has them; "
-            "ask for fewer --threads or --processes, or add a larger node"
+            f"--engine ray: a task needs {cpus} CPUs and {gpus} GPUs on one node, and no node of the cluster has them; "
+            "use fewer --threads or --processes, or add a larger node"
         )
 
 
-def _rounds(driver: _Driver, tasks: list[Task], missing: Callable[[], list[Task]]) -> list[Task]:
-    """Submit what is missing until nothing is, or a round changed nothing; returns what is left without a reason.
+def _run_rounds(driver: _Driver, tasks: list[Task], missing: Callable[[], list[Task]]) -> list[Task]:
+    """Submit missing items until none are left or a round makes no progress; returns unfinished tasks without failures.
 
-    Whether an item is finished is asked of the files: a task that ended well proves nothing, and one that was lost does
-    not prove that its items are.
+    Only the files decide whether an item is finished: a task that succeeded does not prove that its items are done, and
+    a lost task does not prove that they are not.
     """
     while tasks:
         before = _items(tasks)
-        _round(driver, tasks)
+        _run_round(driver, tasks)
         tasks = [task for task in (_without_failed(driver, task) for task in missing()) if task.leases]
         if not _items(tasks) < before:
             break
     return tasks
 
 
-def _round(driver: _Driver, tasks: list[Task]) -> None:
-    """Let Ray run the tasks, and print their output."""
+def _run_round(driver: _Driver, tasks: list[Task]) -> None:
+    """Run the tasks on Ray, and print their output."""
     work = driver.ray.remote(_work)
-    # As many retries as crashes are allowed for one item: the next attempt reports it, and does the others.
+    # As many retries as one item may crash; the attempt after that reports the item and does the others.
     options = {**driver.resources, "max_retries": MAX_CRASHES, "retry_exceptions": False}
     waiting = {
         work.options(name=task.title, **options).remote(task, driver.session, driver.mailbox): task for task in tasks
@@ -132,7 +134,7 @@ def _round(driver: _Driver, tasks: list[Task]) -> None:
             ended, _ = driver.ray.wait(list(waiting), timeout=_POLL_SECONDS)
             _forward(driver)
             for reference in ended:
-                _take_back(driver, waiting.pop(reference), reference)
+                _collect_result(driver, waiting.pop(reference), reference)
     except BaseException:
         for reference in waiting:
             driver.ray.cancel(reference)
@@ -140,8 +142,8 @@ def _round(driver: _Driver, tasks: list[Task]) -> None:
         raise
 
 
-def _take_back(driver: _Driver, task: Task, reference: Any) -> None:
-    """Record what failed in a task that ended; items whose leases hold no failure may still succeed."""
+def _collect_result(driver: _Driver, task: Task, reference: Any) -> None:
+    """Record the failures of a task that ended; its other items may still succeed."""
     failed = failures_of_session(driver.leases, driver.session)
     _record(driver, {what: failure_with_code(reason, code) for what, reason, code in failed})
     try:
@@ -160,14 +162,14 @@ def _record(driver: _Driver, errors: Mapping[str, SegTransferError]) -> None:
 
 
 def _without_failed(driver: _Driver, task: Task) -> Task:
-    """The task with the items that did not fail in this session."""
-    left = {label: path for label, path in task.leases.items() if not failures_of_item(path, driver.session)}
-    return replace(task, leases=left)
+    """Return the task without the items that failed in this session."""
+    remaining = {label: path for label, path in task.leases.items() if not failures_of_item(path, driver.session)}
+    return replace(task, leases=remaining)
 
 
-def _why_lost(driver: _Driver, task: Task) -> SegTransferError:
+def _loss_reason(driver: _Driver, task: Task) -> SegTransferError:
     return driver.broken.get(task.title) or SegTransferError(
-        "its task ended and left no valid file; make sure that all nodes have this run folder on a shared file system"
+        "its task ended without a valid result file; make sure that all nodes share the file system of this run folder"
     )
 
 
@@ -176,8 +178,8 @@ def _items(tasks: Sequence[Task]) -> frozenset[str]:
 
 
 def _forward(driver: _Driver) -> None:
-    """Print the lines of the tasks, each once, and process their events."""
-    # What is lost with the mailbox is output only.
+    """Print the output lines of the tasks, each once, and handle their events."""
+    # If the mailbox is lost, only output is lost.
     with contextlib.suppress(driver.ray.exceptions.RayError):
         for line in driver.mailbox.get_nowait_batch(driver.mailbox.qsize()):
             if not line.startswith(EVENT):
@@ -190,12 +192,12 @@ def _forward(driver: _Driver) -> None:
 
 
 def _work(task: Task, session: str, mailbox: Any) -> tuple[str, int] | None:
-    """What runs on a node; returns the reason and exit code of an error that is of all items of the task."""
+    """Run a task on a node; returns the reason and exit code of an error that affects all of its items."""
     import torch
     from threadpoolctl import threadpool_limits
 
     os.environ |= {SESSION: session, ATTACHED: "1"}
-    # Ray sets this variable to the CPUs of the task; here for libraries that were loaded for another one.
+    # Ray sets this variable to the CPUs of the task, but libraries that were loaded for an earlier task do not see it.
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
     torch.set_num_threads(threads)
     with contextlib.redirect_stdout(_Lines(mailbox)), console_logging(), threadpool_limits(threads):
@@ -209,13 +211,13 @@ def _work(task: Task, session: str, mailbox: Any) -> tuple[str, int] | None:
 
 
 class _Lines(io.TextIOBase):
-    """Sends every whole line to the mailbox."""
+    """A text stream that sends every complete line to the mailbox."""
 
     def __init__(self, mailbox: Any) -> None:
         self._mailbox, self._rest = mailbox, ""
 
     def write(self, text: str) -> int:
-        """Take text as a stream does."""
+        """Write text, as to any stream."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             self._mailbox.put(line)
@@ -224,21 +226,21 @@ class _Lines(io.TextIOBase):
 
 @contextlib.contextmanager
 def _connected() -> Iterator[Any]:
-    """The ray module, connected to a cluster."""
+    """Connect to a cluster, and yield the ray module."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray prints paragraphs on stdout about every worker that dies, also without its log forwarding.
+    # Ray prints paragraphs to stdout about every worker that dies, even with log forwarding turned off.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
         import ray
     except ImportError as error:
         raise ConfigError(
-            "--engine ray: Ray is not installed; pip install 'seg_transfer[ray]', on all nodes of the cluster"
+            "--engine ray: Ray is not installed; run pip install 'seg_transfer[ray]' on all nodes of the cluster"
         ) from error
     address = os.environ.get("RAY_ADDRESS", "this machine")
     host, _, port = address.rpartition(":")
     try:
         if port.isdecimal() and "/" not in host:
-            # Ray itself waits for minutes before it reports that the address does not answer.
+            # Ray itself waits for minutes before it reports an address that does not respond.
             socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
@@ -253,7 +255,7 @@ def _connected() -> Iterator[Any]:
 
 
 def _mailbox(ray: Any) -> Any:
-    """A queue of lines on this machine, which survives the loss of any other node."""
+    """Create a queue of lines on this machine, which survives the loss of any other node."""
     from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

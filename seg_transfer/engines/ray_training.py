@@ -1,4 +1,4 @@
-"""A training on a Ray cluster that several processes of one node share, by torchrun."""
+"""Trains on a Ray cluster with several processes on one node, which torchrun starts."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from seg_transfer.store.lease import MAX_CRASHES
 from seg_transfer.training.launch import launch_command, signal_of
 
 
-def train_together(*, arguments: Sequence[str], processes: int) -> None:
-    """Run a command of one training in so many processes; again, from its checkpoint, when one of them is killed.
+def run_distributed(*, arguments: Sequence[str], processes: int) -> None:
+    """Run the command of a training in several processes; if one is killed, run it again from the last checkpoint.
 
-    The item's lease counts the crashes, and ends the repetition.
+    The item's lease counts the crashes and limits the number of restarts.
 
     Raises:
-        SegTransferError: The command failed, with its last line and its exit code.
+        SegTransferError: The command failed; carries its last error line and its exit code.
     """
     for _ in range(MAX_CRASHES + 1):
         code, reason = _run(arguments, processes)
         if not signal_of(code):
             break
     if code:
-        raise failure_with_code(reason or f"ended with exit code {code}", code)
+        raise failure_with_code(reason or f"the training ended with exit code {code}", code)
 
 
 def _run(arguments: Sequence[str], processes: int) -> tuple[int, str]:
-    """Exit code and last line on stderr; what is printed on stdout is passed on."""
+    """Run the command once; returns its exit code and last error line, and forwards its stdout."""
     with tempfile.TemporaryFile("w+") as errors:
-        # They end by themselves when their stdin is closed, as it is when this process is killed.
+        # The processes exit when their stdin is closed, which happens when this process is killed.
         process = subprocess.Popen(
             launch_command(arguments, processes),
             stdin=subprocess.PIPE,

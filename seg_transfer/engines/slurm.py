@@ -1,4 +1,4 @@
-"""A job as a Slurm job array: one batch script, one task per shard, a limited number of restarts."""
+"""Submits a job as a Slurm job array: one batch script, one task per shard, and a limited number of restarts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from seg_transfer.errors import ConfigError, SegTransferError
 from seg_transfer.store.atomic import write_text
 from seg_transfer.training.launch import launch_command
 
-# Per item: a task with several items may restart more often.
+# Restarts per item; a task with several items may restart more often.
 MAX_RESTARTS = 5
-# Slurm's own default of MaxArraySize, which is one more than the highest index of a task.
+# Slurm's default for MaxArraySize, which is the highest task index plus one.
 MAX_ARRAY_SIZE = 1001
 SECONDS_TO_STOP = 120
 
-# `scontrol requeue` of a task's own job id would requeue the whole array where it is the array's last task: Slurm gives
-# that one the id of the array. The trap ends the first `wait`, not the process.
+# The script requeues a task as ARRAY_TASK, because the last task of an array has the job id of the whole array, and
+# requeuing that id would requeue all tasks. The trap ends the first `wait`, not the process.
 _BODY = """
 max_restarts={max_restarts}
 restarts=${{SLURM_RESTART_COUNT:-0}}
@@ -40,7 +40,7 @@ stop() {{
 
 restart() {{
     if [ "$restarts" -ge "$max_restarts" ]; then
-        note "$1; failed, after $restarts restarts; read the lines above, then submit again: what is finished is kept"
+        note "$1; failed after $restarts restarts; read the lines above, then submit again: finished items are kept"
         exit 1
     fi
     note "$1; requeued"
@@ -48,7 +48,7 @@ restart() {{
     exit 0
 }}
 
-note "start, after $restarts restarts"
+note "started, after $restarts restarts"
 {command} &
 process=$!
 trap stop USR1
@@ -63,7 +63,7 @@ elif [ "$code" -eq 0 ]; then
 elif [ "$code" -eq 1 ] || [ "$code" -gt 128 ]; then
     restart "exit code $code"
 else
-    note "exit code $code; failed, for a restart cannot fix that; fix what the lines above name, then submit again"
+    note "exit code $code; failed, because a restart cannot fix that; fix what the lines above name, then submit again"
 fi
 exit "$code"
 """
@@ -71,14 +71,14 @@ exit "$code"
 
 @dataclass(frozen=True)
 class Resources:
-    """What an array asks of Slurm; all but the last two are of each task.
+    """The resources that a job array requests; all but the last two apply to each task.
 
     Attributes:
-        partition, time, memory_gb: None leaves the cluster's default.
-        gpus: 0 for a cluster without.
-        cpus: Also sets the number of threads and, with a GPU, of processes that read training images.
-        max_running: Tasks at a time; None for all that the cluster has room for.
-        options: More options of sbatch, each like ``--account=x``; they win over all others.
+        partition, time, memory_gb: None keeps the cluster's default.
+        gpus: Number of GPUs; 0 for a cluster without GPUs.
+        cpus: Number of CPUs; also sets the number of threads and, with a GPU, of processes that read training images.
+        max_running: Maximum number of tasks that run at the same time; None sets no limit.
+        options: Further sbatch options, such as ``--account=x``, which override all others.
     """
 
     partition: str | None = None
@@ -90,65 +90,65 @@ class Resources:
     options: tuple[str, ...] = ()
 
 
-def array_script(job: Job, resources: Resources, most_tasks: int = MAX_ARRAY_SIZE) -> str:
-    """The batch script of a job: a task for every item, or for several items where that would be too many tasks.
+def array_script(job: Job, resources: Resources, max_tasks: int = MAX_ARRAY_SIZE) -> str:
+    """Make the batch script of a job, with one task per shard, or several shards per task if there are too many.
 
-    A task that is stopped before the time limit, or killed, puts itself into the queue again, at most `MAX_RESTARTS`
-    times; one whose exit code says that the study, data or checkpoints must be fixed fails at once.
+    A task that is stopped before the time limit, or killed, requeues itself at most `MAX_RESTARTS` times per shard. A
+    task whose exit code says that the study, data or checkpoints must be fixed fails at once.
 
     Raises:
-        ConfigError: The stage has nothing to do in this study, or Slurm could not read a path or an option.
+        ConfigError: The stage has nothing to do in this study, or Slurm cannot read a path or an option.
     """
     items = number_of_shards(job)
     if not items:
         name = job.run.study.name
-        raise ConfigError(f"study {name}: stage {job.stage.name} has nothing to do in it; choose another stage")
-    tasks = min(items, most_tasks)
-    comment = f"# {summary(job, resources, most_tasks)}"
+        raise ConfigError(f"study {name}: stage {job.stage.name} has nothing to do; choose another stage")
+    tasks = min(items, max_tasks)
+    comment = f"# {summary(job, resources, max_tasks)}"
     lines = [_directive(option) for option in _options(job, tasks, resources)]
     command = _command(job, tasks, resources)
     body = _BODY.format(max_restarts=MAX_RESTARTS * ceil(items / tasks), command=command)
     return "\n".join(["#!/usr/bin/env bash", comment, *lines, body])
 
 
-def summary(job: Job, resources: Resources, most_tasks: int) -> str:
-    """The numbers of items, of tasks, and of tasks that run at a time, as a phrase."""
+def summary(job: Job, resources: Resources, max_tasks: int) -> str:
+    """Describe the numbers of shards, tasks, and tasks that run at a time, such as "4 targets in 4 tasks"."""
     items = number_of_shards(job)
-    tasks = min(items, most_tasks)
+    tasks = min(items, max_tasks)
     several = f", up to {ceil(items / tasks)} in a task" if items > tasks else ""
     at_a_time = f", {resources.max_running} at a time" if resources.max_running else ""
-    return f"{_counted(items, job.stage.shard_noun)} in {_counted(tasks, 'task')}{several}{at_a_time}"
+    return f"{_with_noun(items, job.stage.shard_noun)} in {_with_noun(tasks, 'task')}{several}{at_a_time}"
 
 
-def _counted(number: int, noun: str) -> str:
+def _with_noun(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def max_array_size() -> int:
-    """How many tasks an array may have on this cluster; Slurm's default where the cluster does not tell."""
+    """Return the maximum number of tasks of an array on this cluster; if that is unknown, Slurm's default."""
     try:
         shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, timeout=60).stdout
     except (OSError, subprocess.TimeoutExpired):
         return MAX_ARRAY_SIZE
-    # A MaxArraySize of 0 means that this cluster takes no arrays at all: sbatch says so.
+    # A MaxArraySize of 0 means that this cluster accepts no arrays at all; sbatch reports that.
     limits = re.findall(r"\b(?:MaxArraySize\s*=\s*|max_array_tasks=)([1-9]\d*)", shown)
     return min(map(int, limits), default=MAX_ARRAY_SIZE)
 
 
 def number_of_shards(job: Job) -> int:
-    """How many shards a job can be divided into, such as the targets of a stage that scores."""
+    """Return the number of shards that a job can be divided into, such as the number of targets for scoring."""
     return len(set(map(job.stage.shard_key, job.items)))
 
 
 def submit(script: str, job: Job) -> str:
-    """Keep the script in the run folder, hand it to sbatch, and give the id of the job.
+    """Save the script in the run folder and submit it with sbatch; returns the job id.
 
     Raises:
-        SegTransferError: There is no sbatch here, or it refuses the script.
+        SegTransferError: sbatch is not available, or it rejects the script.
     """
     if shutil.which("sbatch") is None:
         raise SegTransferError(
-            "sbatch: not found on PATH; submit where the Slurm commands are, or print the script by --dry-run"
+            "sbatch: not found on PATH; submit on a machine with the Slurm commands, or print the script with --dry-run"
         )
     folder = log_folder(job)
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,12 +157,12 @@ def submit(script: str, job: Job) -> str:
     done = subprocess.run(["sbatch", "--parsable", str(file)], capture_output=True, text=True, check=False)
     if done.returncode:
         reason = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise SegTransferError(f"{file}: refused by sbatch ({reason}); change the option it names")
+        raise SegTransferError(f"{file}: rejected by sbatch ({reason}); correct the option that it names")
     return done.stdout.strip().partition(";")[0]
 
 
 def check_command(job: Job) -> str:
-    """What to run when the array has ended: a task that Slurm reports as done proves no valid result."""
+    """Return the command to run after the array has ended, because a completed task does not prove a valid result."""
     return shlex.join(["seg-transfer", "plan", *location_args(job.study_file, job.run), "--check"])
 
 
@@ -192,7 +192,7 @@ def _options(job: Job, tasks: int, resources: Resources) -> list[str]:
 def _directive(option: str) -> str:
     if not option.startswith("--") or any(character in option for character in "\\\n"):
         raise ConfigError(
-            f"sbatch option {option!r}: must be one line, like --name=value, without a backslash; rewrite it"
+            f"sbatch option {option!r}: must be one line like --name=value, without a backslash; rewrite it"
         )
     return f"#SBATCH {shlex.quote(option)}"
 
@@ -209,5 +209,5 @@ def _command(job: Job, tasks: int, resources: Resources) -> str:
 
 
 def log_folder(job: Job) -> Path:
-    """Where the tasks of all stages write their output; a task that is restarted appends to its own file."""
+    """Return the folder of the task logs of all stages; a restarted task appends to its log."""
     return job.run.folder.resolve() / "slurm" / "logs"

@@ -89,7 +89,7 @@ def first_place(
     error = _jackknife(paired)
     draws = _draws(score, usable, seed)["score"]
     tied = difference <= norm.isf(alpha / 2) * error
-    return FirstPlace(only, _jackknife(usable["score"]), best, difference, error, tied, _shares(draws))
+    return FirstPlace(only, _jackknife(usable["score"]), best, difference, error, tied, _gpu_groups(draws))
 
 
 def first_place_by_mean_rank(
@@ -133,7 +133,7 @@ def first_place_by_mean_rank(
     lead = ranked[:, [best]] - ranked
     tied = (lead <= 0).mean(axis=0) >= alpha / 2
     return FirstPlace(
-        mean_rank, ranked.std(axis=0), best, difference, lead.std(axis=0), tied | (difference == 0), _shares(ranked)
+        mean_rank, ranked.std(axis=0), best, difference, lead.std(axis=0), tied | (difference == 0), _gpu_groups(ranked)
     )
 
 
@@ -187,7 +187,7 @@ def _minus_mean_rank(scores: Sequence[FloatArray]) -> FloatArray:
     return -ranks
 
 
-def _shares(draws: FloatArray) -> FloatArray:
+def _gpu_groups(draws: FloatArray) -> FloatArray:
     """(n,) share of draws (draws, n) in which each is the best; several equally good ones share a draw."""
     first = draws == draws.max(axis=1, keepdims=True)
     shares: FloatArray = (first / first.sum(axis=1, keepdims=True)).mean(axis=0)

@@ -46,7 +46,7 @@ class Explained:
         return str(classes.loc[classes["class_index"] == index, "name"].iloc[0])
 
 
-def read_explained(folder: Path, pairs: Iterable[tuple[str, str]]) -> list[Explained]:
+def read_explanations(folder: Path, pairs: Iterable[tuple[str, str]]) -> list[Explained]:
     """Read the explanations of pairs from a run folder; pairs without one are left out.
 
     Args:

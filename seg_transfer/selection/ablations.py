@@ -91,7 +91,7 @@ def ablate_gbc(run: Run, performance: pd.DataFrame, *, device: str = "cpu") -> p
     """
     import pandas as pd
 
-    context = ScoringContext.of(run, device)
+    context = ScoringContext.for_run(run, device)
     pairs = [Item(entry.name, target) for entry, target in run.pairs if _is_known(performance, entry, target)]
     rows: list[dict[str, Any]] = []
 

@@ -36,7 +36,7 @@ from seg_transfer.stages.score import ScoreSettings
 from seg_transfer.stages.score_keys import metrics_requiring_features
 from seg_transfer.store.atomic import write_text
 from seg_transfer.store.tables import SCORES, STABILITY, ranking_file, read_rows, write_rows
-from seg_transfer.study.bank import Where, read_sources
+from seg_transfer.study.bank import SourceSpec, read_sources
 from seg_transfer.study.definition import Sampling, Study
 from seg_transfer.study.run import Run, prepare_folder, snapshot
 
@@ -67,7 +67,7 @@ class _Request:
 
 def rank_sources(
     target: Target,
-    sources: Sequence[Where] | Where,
+    sources: Sequence[SourceSpec] | SourceSpec,
     *,
     metric: str = "rank_mean",
     images: int | None = None,
@@ -127,7 +127,7 @@ def _folder(wanted: str | Path | None) -> Iterator[Path]:
 
 
 def _request(
-    target: Target, sources: Sequence[Where] | Where, metric: str, images: int | None, data_root: Path
+    target: Target, sources: Sequence[SourceSpec] | SourceSpec, metric: str, images: int | None, data_root: Path
 ) -> _Request:
     if metric not in METRICS:
         raise ConfigError(f"metric {metric!r} is unknown; choose among {', '.join(METRICS)}")

@@ -1,4 +1,4 @@
-"""The stages of a study. A new one is a module here that defines a `STAGE`, and one line in `COMMANDS`."""
+"""The stages of a study. To add a stage, add a module here that defines `STAGE`, and a line in `COMMANDS`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from seg_transfer.stages.base import Stage
 
-# Stage, which is also its module -> its command and what that does; in the order in which stages are done.
+# Stage name, which is also its module name -> its command and the command's summary, in the order of execution.
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "train": ("train-sources", "Train the sources of a study that are missing."),
+        "train": ("train-sources", "Train the missing sources of a study."),
         "sample": ("sample", "Draw and store the pixel sample of every target of a study."),
         "score": ("score-pairs", "Score the pairs of a study that have no valid scores."),
         "finetune": ("finetune-pairs", "Fine-tune the pairs of a study, and the control from scratch."),
-        "explain": ("explain", "Show which classes overlap in a source, and which decide between two sources."),
+        "explain": ("explain", "Show which classes overlap in a source, and which classes decide between two sources."),
     }
 )
 
 
 class _Stages(Mapping[str, "Stage"]):
-    """The stages by name. A module is imported when its stage is asked for, so that ``--help`` is quick."""
+    """The stages by name. A stage's module is imported on first access, which keeps ``--help`` fast."""
 
     def __getitem__(self, name: str) -> Stage:
         if name not in COMMANDS:

@@ -1,8 +1,8 @@
-"""What a stage of a study is: a name, items, and for each item where its result lies, what it costs and how it runs.
+"""The interface of a stage: its name, its items, and where an item's result is stored, what it costs and how it runs.
 
-Everything that goes through the work of a study (plan, check, dry run, every engine) goes through `STAGES` and asks the
-stage. A new stage is one module with a `Stage`, and one line in `COMMANDS`. A stage's module imports torch
-inside `Stage.start` only: plans, checks and job scripts are made where there is none.
+Everything that handles the work of a study (plan, check, dry run, every engine) loops over `STAGES` and calls this
+interface. To add a stage, write one module with a `Stage` and add one line to `COMMANDS`. A stage's module imports
+torch only inside `Stage.start`, because plans, checks and job scripts are made on machines without it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from seg_transfer.stages.probe import Probe
 
 State = Literal["done", "missing", "stale"]
-# Returns whether the item is still this process's: long work asks before it writes.
-Held = Callable[[], bool]
-# Which part of a stage this is, counted from 0, and of how many.
+# Returns whether this process still holds the lease of the item; long-running work checks this before it writes.
+IsHeld = Callable[[], bool]
+# Index of a shard, from 0, and the number of shards.
 Shard = tuple[int, int]
-WHOLE: Shard = (0, 1)
+SINGLE_SHARD: Shard = (0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Item:
     Attributes:
         source: Name of the source; ``scratch`` for the control; "" where the item has none.
         target: Name of the dataset; "" where the item has none.
-        seed: Of a fine-tuning.
+        seed: Seed of the fine-tuning; None for other items.
     """
 
     source: str = ""
@@ -43,28 +43,28 @@ class Item:
     seed: int | None = None
 
 
-Work = Callable[[Item, Held], None]
+Work = Callable[[Item, IsHeld], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which items of a stage: those of these sources and targets (all where none is named), and of them one shard."""
+    """Selects items of a stage by source and target (empty selects all), and one shard of the selected items."""
 
     sources: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
-    shard: Shard = WHOLE
+    shard: Shard = SINGLE_SHARD
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a run folder holds of an item.
+    """The state of an item in a run folder.
 
     Attributes:
-        state: "stale" when there is a result that the stage would replace.
-        reasons: What made it stale, such as "schedule.steps: 700 -> 800"; or which parts are missing.
-        parts: What of the item the stage would compute, such as metrics; empty for the whole of it.
-        seconds: What it took; None where that was not measured.
-        arithmetic: What a finished training computed in; "" for other items, and where it was not recorded.
+        state: "stale" if the item has a result that the stage would replace.
+        reasons: Why it is stale, such as "schedule.steps: 700 -> 800"; or which parts are missing.
+        parts: The parts of the item that the stage would compute, such as metrics; empty means the whole item.
+        seconds: How long the item took; None if that was not measured.
+        arithmetic: The arithmetic of a finished training; "" for other items, and if it was not recorded.
     """
 
     state: State
@@ -76,24 +76,24 @@ class Status:
 
 @dataclass(frozen=True)
 class NoSettings:
-    """The settings of a stage that has none."""
+    """The settings type of a stage without settings."""
 
 
 class Stage(ABC):
-    """One kind of a study's work.
+    """One kind of work in a study.
 
     Attributes:
-        name: In plans, leases and job scripts, such as "score"; that of its module.
-        shard_noun: What a shard is counted in, in the singular.
-        settings_type: A frozen dataclass with a default for every field: how the work is done. No setting decides a
-            number, and each is an option of the command (`cli.options` has its help).
-        selected_by: By which names its items are selected, "sources", "targets" or both.
-        requires_targets: Whether targets must be named.
+        name: Name in plans, leases and job scripts, such as "score"; also the name of the module.
+        shard_noun: The unit that shards are made of, in the singular, such as "target".
+        settings_type: A frozen dataclass with a default for every field; it says how the work is done. No setting
+            changes a number, and each setting is an option of the command (its help text is in `cli.options`).
+        selected_by: The names that items are selected by: "sources", "targets" or both.
+        requires_targets: Whether the user must name targets.
         trains: Whether several processes can share the work on one item.
-        planned: Whether a study is complete only when every item is done.
-        uses_gpu: Whether its items take GPU time.
-        is_compared: Whether its results are compared with each other, so that all should use the same arithmetic.
-        basis: What an estimated cost rests on where no item is finished yet.
+        planned: Whether a study is complete only when every item of this stage is done.
+        uses_gpu: Whether the items take GPU time.
+        is_compared: Whether the results are compared with each other and should therefore use the same arithmetic.
+        basis: What a cost estimate is based on while no item is finished.
     """
 
     name: ClassVar[str]
@@ -109,76 +109,76 @@ class Stage(ABC):
 
     @property
     def command(self) -> str:
-        """Of the command line, such as "score-pairs"."""
+        """The name of the command that runs the stage, such as "score-pairs"."""
         return stages.COMMANDS[self.name][0]
 
     @abstractmethod
     def items(self, run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Item]:
-        """The items of these sources and targets, finished ones too, in the order in which they are done.
+        """Return the items of these sources and targets, including finished ones, in the order of execution.
 
         Raises:
-            ConfigError: The study lacks one of the names, or what the stage needs.
+            ConfigError: The study lacks one of the names, or a field that the stage needs.
         """
 
     @abstractmethod
     def label(self, item: Item) -> str:
-        """How messages name an item; no two items of a stage have the same label."""
+        """Return the name of an item in messages, which is unique within the stage."""
 
     @abstractmethod
     def status(self, run: CachedRun, item: Item) -> Status:
-        """What the run folder holds of an item, by comparing content keys; imports no torch.
+        """Determine the state of an item by comparing content keys, without importing torch.
 
         Raises:
-            SegTransferError: Its result, or what decides it, cannot be read.
+            SegTransferError: The result or one of its inputs cannot be read.
         """
 
     @abstractmethod
     def problems(self, run: CachedRun) -> Iterator[str]:
-        """Everything that is wrong with the stage's files in the run folder, one line each."""
+        """Yield every problem with the stage's files in the run folder, as one line each."""
 
     @abstractmethod
     def start(self, run: Run, items: Sequence[Item], settings: Any) -> Work:
-        """Get ready for these items; returns the function that does one of them, and skips a finished one."""
+        """Prepare for these items; returns a function that does one item, and skips it if it is finished."""
 
     def is_wanted(self, run: Run) -> bool:
-        """Whether a study asks for this stage at all."""
+        """Whether the study uses this stage at all."""
         return True
 
     def finished_seconds(self, run: Run) -> list[float]:
-        """What finished items took."""
+        """Return how long each finished item took, in seconds."""
         return []
 
     def estimate(self, run: Run, item: Item, parts: Sequence[str], probe: Probe) -> float:
-        """Seconds that an item is expected to take on this machine, where none is finished yet."""
+        """Estimate how many seconds an item takes on this machine, for use while no item is finished."""
         return 0.0
 
-    def why_impossible(self, run: Run, item: Item) -> str:
-        """Why an item cannot be done at all; "" where it can."""
+    def impossible_reason(self, run: Run, item: Item) -> str:
+        """Return the reason why an item can never be done, or "" if it can."""
         return ""
 
     def parts(self, run: CachedRun, item: Item) -> tuple[str, ...]:
-        """The parts of an item that has no result; empty where it is done as a whole."""
+        """Return the parts of an item without a result; empty if the item has no parts."""
         return ()
 
     def shard_key(self, item: Item) -> Hashable:
-        """Items of equal keys are in one shard; every item by itself, by default."""
+        """Return a key; items with equal keys belong to the same shard. By default, every item has its own key."""
         return item
 
     def task_name(self, item: Item) -> str:
-        """Items of equal names share what is loaded, and are done by one task of a cluster."""
+        """Return a name; items with equal names share loaded data, and one cluster task does them all."""
         return " -> ".join(filter(None, (item.source, item.target)))
 
     def lease(self, run: Run, item: Item) -> Path:
-        """Where the lease of an item lies."""
+        """Return the path of the lease of an item."""
         names = (item.source, item.target, "" if item.seed is None else str(item.seed))
         return run.leases.joinpath(self.name, *filter(None, names))
 
     def selected(self, run: Run, selection: Selection) -> list[Item]:
-        """The items of a selection."""
+        """Return the items of a selection."""
         items = self.items(run, selection.sources, selection.targets)
-        number, of = selection.shard
-        shared = set(list(dict.fromkeys(map(self.shard_key, items)))[number::of])
-        return [item for item in items if self.shard_key(item) in shared]
+        index, n_shards = selection.shard
+        keys = set(list(dict.fromkeys(map(self.shard_key, items)))[index::n_shards])
+        return [item for item in items if self.shard_key(item) in keys]
 
     def missing(self, run: Run, items: Iterable[Item], settings: Any = None) -> dict[Item, tuple[str, ...]]:
         """The items that the stage would compute with these settings, and which parts of each (see `Status.parts`)."""
@@ -193,45 +193,47 @@ class Stage(ABC):
     def _status(self, run: CachedRun, item: Item) -> Status:
         try:
             return self.status(run, item)
-        except CheckpointError:  # its source is not trained yet
+        except CheckpointError:  # the source is not trained yet
             return Status("missing")
 
 
-def shard_from(text: str) -> Shard:
-    """The shard that "i/n" means; raises ConfigError unless 0 <= i < n."""
-    number, _, of = text.partition("/")
-    if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
-        raise ConfigError(f"--shard {text}: it must be I/N with 0 <= I < N, such as 0/4 for the first of four")
-    return int(number), int(of)
+def parse_shard(text: str) -> Shard:
+    """Parse a shard from "I/N"; raise ConfigError unless 0 <= I < N."""
+    index, _, n_shards = text.partition("/")
+    if not (index.isdecimal() and n_shards.isdecimal() and int(index) < int(n_shards)):
+        raise ConfigError(
+            f"--shard {text}: must be I/N with 0 <= I < N; use 0/4 for the first of four shards, for example"
+        )
+    return int(index), int(n_shards)
 
 
 def pair_label(item: Item) -> str:
-    """How messages name a pair."""
+    """Return the name of a pair in messages."""
     return f"{item.source} -> {item.target}"
 
 
 def seed_label(item: Item) -> str:
-    """How messages name a fine-tuning."""
+    """Return the name of a fine-tuning in messages."""
     return f"{pair_label(item)}, seed {item.seed}"
 
 
 def part_label(item: Item, part: str) -> str:
-    """How messages name a part of a pair, such as one metric."""
+    """Return the name of a part of a pair, such as one metric, in messages."""
     return f"{pair_label(item)}, {part}"
 
 
 def pair_items(run: Run, sources: Sequence[str], targets: Sequence[str]) -> list[Item]:
-    """The pairs of these sources and targets, all when none is named, target by target."""
-    some_sources = select_names([source.name for source in run.study.sources], sources, "source")
-    some_targets = select_names(run.study.targets, targets, "target")
+    """Return the pairs of these sources and targets, ordered by target; empty selections mean all."""
+    selected_sources = select_names([source.name for source in run.study.sources], sources, "source")
+    selected_targets = select_names(run.study.targets, targets, "target")
     pairs = [
         Item(source.name, target)
         for source, target in run.pairs
-        if source.name in some_sources and target in some_targets
+        if source.name in selected_sources and target in selected_targets
     ]
     if not pairs:
         raise ConfigError(
-            f"study {run.study.name}: these sources and targets make no pair, for a source is never paired with the "
-            "dataset it was trained on; name others"
+            f"study {run.study.name}: these sources and targets form no pair, because a source is never paired with "
+            "the dataset it was trained on; name others"
         )
     return pairs

@@ -1,4 +1,4 @@
-"""What changed between the parts of a stored content key and those of the present one, as text."""
+"""Text descriptions of the differences between a stored content key and the current one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from seg_transfer.store.content_key import DIGEST, Key
 
-# The name of a key's part -> what a reader calls it.
+# Maps the name of a key's part to a name for readers.
 PartName = Callable[[str], str]
 
 EARLIER_VERSION = "settings or data (written by an earlier version)"
@@ -15,7 +15,7 @@ _SAME_PARTS = "its content key, although all its parts are the same (written by 
 
 
 def changes(stored: Mapping[str, str], key: Key, name_of: PartName) -> tuple[str, ...]:
-    """What differs, such as "schedule.steps: 700 -> 800"; digests are named without their values."""
+    """Describe what differs, such as "schedule.steps: 700 -> 800"; for digests, only their names are given."""
     if not stored:
         return (EARLIER_VERSION,)
     names = [name for name in {**key.parts, **stored} if stored.get(name) != key.parts.get(name)]
@@ -23,5 +23,5 @@ def changes(stored: Mapping[str, str], key: Key, name_of: PartName) -> tuple[str
     return tuple(dict.fromkeys(lines)) or (_SAME_PARTS,)
 
 
-def _change(name: str, stored: str, present: str) -> str:
-    return name if DIGEST in stored or DIGEST in present else f"{name}: {stored} -> {present}"
+def _change(name: str, stored: str, current: str) -> str:
+    return name if DIGEST in stored or DIGEST in current else f"{name}: {stored} -> {current}"

@@ -11,16 +11,16 @@ from seg_transfer.study.run import CachedRun, Run, snapshot
 
 
 def problems(run: Run) -> list[str]:
-    """Everything that is wrong with a run folder, one line each; all bytes are read again."""
+    """Return every problem with a run folder, one line each; reads all bytes again."""
     inspected = snapshot(run, ignore_memo=True)
-    of_files = list(dict.fromkeys(_file_problems(inspected)))
-    # A damaged file is named once, not again by every item that rests on it.
-    of_items = [
+    file_problems = list(dict.fromkeys(_file_problems(inspected)))
+    # A damaged file is reported once, and not again for every item that depends on it.
+    unfinished = [
         item
         for item in plan_items(inspected)
-        if item.status.state != "done" and not set(item.status.reasons) & set(of_files)
+        if item.status.state != "done" and not set(item.status.reasons) & set(file_problems)
     ]
-    return [*of_files, *map(_line, of_items)]
+    return [*file_problems, *map(_line, unfinished)]
 
 
 def _line(item: PlanItem) -> str:
@@ -33,4 +33,4 @@ def _file_problems(run: CachedRun) -> Iterator[str]:
     for stage in STAGES.values():
         yield from stage.problems(run)
     for path in sorted(filter(is_temporary, entries(run.folder))):
-        yield f"{path}: left by a process that was killed, or still in use; wait, or run any stage, which removes it"
+        yield f"{path}: left over from a killed process, or still in use; wait, or run any stage, which removes it"

@@ -1,4 +1,4 @@
-"""What the missing items of a stage will cost, before they are computed."""
+"""Estimates the cost of a stage's missing items."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Missing:
     """An item that a stage would compute.
 
     Attributes:
-        item: Its name.
-        seconds: What it is expected to take on this machine.
-        basis: "finished items" when that is their mean; else what was timed.
+        item: Name of the item.
+        seconds: Expected duration on this machine.
+        basis: "finished items" if the estimate is their mean; otherwise what was timed.
     """
 
     item: str
@@ -40,7 +40,7 @@ def missing_costs(stage: Stage, run: Run, items: Iterable[Item], device: str, se
 
     def cost(item: Item, parts: Sequence[str]) -> Missing:
         name = f"{stage.label(item)}: {', '.join(parts)}" if parts else stage.label(item)
-        if reason := stage.why_impossible(run, item):
+        if reason := stage.impossible_reason(run, item):
             return Missing(name, 0.0, f"nothing: {reason}")
         if finished:
             return Missing(name, fmean(finished), "finished items")

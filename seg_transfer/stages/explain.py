@@ -1,4 +1,4 @@
-"""The stage that explains scores: one item per pair of the targets that are named. A study is complete without it."""
+"""The stage that explains scores, with one item per pair of the named targets. A study is complete without it."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExplainSettings(ScoreSettings):
-    """As for scoring. ``umap``: draw maps by UMAP instead of by PCA."""
+    """The settings of scoring, and ``umap``: whether maps are drawn with UMAP instead of PCA."""
 
     umap: bool = False
 
 
 class ExplainStage(Stage):
-    """``explanations/<source>/<target>/``: class overlaps and maps of the pixels."""
+    """Writes ``explanations/<source>/<target>/``: class overlaps and maps of the pixels."""
 
     name = "explain"
     shard_noun = "pair"
@@ -45,15 +45,15 @@ class ExplainStage(Stage):
     planned = False
 
     def items(self, run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Item]:
-        """The pairs of these targets, one target at least."""
+        """Return the pairs of these targets; at least one target must be named."""
         if not targets:
             raise ConfigError(
-                "explain: no target is named; name one at least, each costs a forward pass for every source"
+                "explain: no target is named; name at least one, each takes a forward pass of every source"
             )
         return pair_items(run, sources, targets)
 
     def label(self, item: Item) -> str:
-        """How messages name it."""
+        """Return the name of the item in messages."""
         return pair_label(item)
 
     def status(self, run: CachedRun, item: Item) -> Status:
@@ -72,27 +72,27 @@ class ExplainStage(Stage):
         }
 
     def problems(self, run: CachedRun) -> Iterator[str]:
-        """Of all explanations in the folder."""
+        """Yield the problems of all explanations in the folder."""
         for file in sorted((run.folder / "explanations").glob("*/*/*.parquet")):
             if file.stem in SCHEMAS:
                 yield from table_problems(file, SCHEMAS[file.stem], partial(_table_problems, file))
             else:
-                yield f"{file}: no file of an explanation, which has {', '.join(SCHEMAS)}; delete it"
+                yield f"{file}: not a file of an explanation, whose files are {', '.join(SCHEMAS)}; delete it"
 
     def estimate(self, run: Run, item: Item, parts: Sequence[str], probe: Probe) -> float:
-        """One forward pass per image."""
+        """Estimate one forward pass per image."""
         return probe.images(probe.source(run.study.source(item.source)), item.target, run.low_shot(item.target))
 
     def start(self, run: Run, items: Sequence[Item], settings: ExplainSettings) -> Work:
-        """Explain what is missing."""
+        """Prepare to write the missing explanations."""
         from seg_transfer.stages.context import ScoringContext
         from seg_transfer.stages.explaining import explain_pair
 
         if settings.umap and not umap_installed():
             raise ConfigError("--umap needs a library that is not installed: pip install 'seg_transfer[umap]'")
-        context = ScoringContext.of(run, settings.device, settings.batch_size, settings.memory_gb)
+        context = ScoringContext.for_run(run, settings.device, settings.batch_size, settings.memory_gb)
         method = "umap" if settings.umap else "pca"
-        return lambda item, held: explain_pair(context, item, held, method)
+        return lambda item, is_held: explain_pair(context, item, is_held, method)
 
 
 def _is_explained(run: CachedRun, item: Item, method: str) -> bool:
@@ -109,7 +109,7 @@ def _table_problems(file: Path, table: pa.Table) -> Iterator[str]:
     source, target = file.parent.parts[-2:]
     stated = metadata_of(table, "source"), metadata_of(table, "target")
     if stated != (source, target):
-        yield f"is of {stated[0]} -> {stated[1]}, by its folder of {source} -> {target}"
+        yield f"belongs to {stated[0]} -> {stated[1]}, but its folder to {source} -> {target}"
     for name in table.column_names:
         if pa.types.is_floating(table[name].type) and not pc.all(pc.is_finite(table[name])).as_py():
             yield f"column {name} holds a value that is not finite"

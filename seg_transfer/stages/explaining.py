@@ -1,4 +1,4 @@
-"""Explaining a pair of a study: the overlaps that its GBC is made of, and maps of the pixels it is computed from."""
+"""Explains a pair of a study: the class overlaps that make up its GBC, and maps of the sampled pixels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.source_model import load_source_model
 from seg_transfer.observations import FloatArray, Observations
 from seg_transfer.observations.projection import class_balanced_rows, fit_plane, procrustes_align, umap_points
-from seg_transfer.stages.base import Held, Item, pair_label
+from seg_transfer.stages.base import IsHeld, Item, pair_label
 from seg_transfer.stages.context import ScoringContext, observe
 from seg_transfer.stages.explanation_keys import MAP_PIXELS, explanation_keys, fine_tuned_map_key
 from seg_transfer.stages.finetune import fine_tuning_keys
@@ -35,12 +35,12 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Explanation:
-    """The explanation of one pair in progress. ``held``: whether the pair is still this process's."""
+    """The explanation of one pair, in progress; ``is_held`` says whether this process still holds the pair's lease."""
 
     context: ScoringContext
     item: Item
     method: str
-    held: Held
+    is_held: IsHeld
 
     @property
     def entry(self) -> SourceEntry:
@@ -50,26 +50,26 @@ class _Explanation:
         return explanation_file(self.context.run.folder, self.item.source, self.item.target, name)
 
     def write(self, name: str, columns: Sequence[Any], key: str, about: Mapping[str, Any]) -> None:
-        if self.held():
+        if self.is_held():
             names = {"source": self.item.source, "target": self.item.target}
             origin = self.context.run.origin("scores", self.item.target, self.context.source_key(self.entry))
             write_explanation(self.file(name), columns, key, {**names, **origin}, about)
 
 
-def explain_pair(context: ScoringContext, item: Item, held: Held, method: str) -> None:
-    """Write what is missing of a pair's explanation, with maps by `method`, "pca" or "umap".
+def explain_pair(context: ScoringContext, item: Item, is_held: IsHeld, method: str) -> None:
+    """Write the missing files of a pair's explanation, with maps by `method`, "pca" or "umap".
 
-    ``explanations/<source>/<target>/`` then holds `overlaps`, `classes` and `map` (see `store.explanations`), and
-    `map_fine_tuned` where the study keeps the weights of fine-tunings: of the first seed whose weights exist. Maps
-    show the same class-balanced pixels; the one after fine-tuning is aligned with the one before it.
+    ``explanations/<source>/<target>/`` then holds `overlaps`, `classes` and `map` (see `store.explanations`). If the
+    study keeps the weights of fine-tunings, it also holds `map_fine_tuned`, for the first seed whose weights exist.
+    Both maps show the same class-balanced pixels, and the map after fine-tuning is aligned with the map before it.
     """
     began = time.monotonic()
-    if _write_missing(_Explanation(context, item, method, held)):
+    if _write_missing(_Explanation(context, item, method, is_held)):
         _logger.info("%s: explained (%.1f s)", pair_label(item), time.monotonic() - began)
 
 
 def _write_missing(work: _Explanation) -> bool:
-    """Write what is missing of an explanation; whether anything was."""
+    """Write the missing files of an explanation; returns whether any file was missing."""
     observed = work.context.observations_key(work.entry, work.context.target(work.item.target))
     keys = explanation_keys(observed, work.method, MAP_PIXELS)
     missing = [name for name, key in keys.items() if not is_explained(work.file(name), key)]
@@ -95,27 +95,27 @@ def _explain_source(work: _Explanation, missing: Sequence[str], keys: Mapping[st
 
 
 def _explain_fine_tuned(work: _Explanation, map_key: Key) -> bool:
-    """Map the pixels as the fine-tuned source sees them, where its weights were kept; whether that was missing."""
-    file, (seed, card) = work.file("map_fine_tuned"), _kept_card(work)
+    """Map the pixels in the features of the fine-tuned source, if it was kept; returns whether the map was missing."""
+    file, (seed, card) = work.file("map_fine_tuned"), _fine_tuned_card(work)
     if card is None:
-        file.unlink(missing_ok=True)  # of weights that are gone, or of other settings
+        file.unlink(missing_ok=True)  # it shows deleted weights or other settings
         return False
     key = fine_tuned_map_key(map_key, source_key(card, memo=work.context.run.memo))
     if is_explained(file, key):
         return False
     target = work.context.target(work.item.target)
-    # What the network was fine-tuned with is its own normalisation.
+    # The fine-tuned network brings the normalization that it was fine-tuned with.
     observations = extract(load_source_model(card, device=work.context.device), target.images, target.sample)
     rows = _map_rows(work, observations)
     points, about = _points(work, _features(observations)[rows])
     before = read_table(work.file("map"), MAP)
-    turned = procrustes_align(points, np.stack([before["x"].to_numpy(), before["y"].to_numpy()], axis=1))
-    _write_map(work, "map_fine_tuned", observations, rows, turned, key, {**about, "seed": seed})
+    aligned = procrustes_align(points, np.stack([before["x"].to_numpy(), before["y"].to_numpy()], axis=1))
+    _write_map(work, "map_fine_tuned", observations, rows, aligned, key, {**about, "seed": seed})
     return True
 
 
-def _kept_card(work: _Explanation) -> tuple[int, Path | None]:
-    """The first seed of the pair whose fine-tuned weights exist and match the study's settings."""
+def _fine_tuned_card(work: _Explanation) -> tuple[int, Path | None]:
+    """Return the first seed whose fine-tuned weights exist and match the study's settings, and its source card."""
     run, entry, target = work.context.run, work.entry, work.item.target
     for seed in run.study.fine_tuning.seeds if run.study.fine_tuning else ():
         card = run.fine_tuned_folder(entry.name, target, seed) / FILE_NAME
@@ -131,7 +131,7 @@ def _map_rows(work: _Explanation, observations: Observations) -> npt.NDArray[np.
 
 
 def _points(work: _Explanation, features: npt.NDArray[Any]) -> tuple[FloatArray, dict[str, Any]]:
-    """Where observations lie on a map, and how it was made."""
+    """Return the positions of observations on a map, and facts about the map."""
     if work.method == "umap":
         points = umap_points(features, work.context.run.study.sampling.seed)
         return points, {"method": "umap", "explained": None}
@@ -155,7 +155,5 @@ def _write_map(
 
 def _features(observations: Observations) -> npt.NDArray[Any]:
     if observations.features is None:
-        raise ConfigError(
-            "only scores can be had of this source (scores_only), and no features to explain; leave it out"
-        )
+        raise ConfigError("this source gives scores only (scores_only) and has no features to explain; leave it out")
     return observations.features

@@ -5,12 +5,12 @@ from __future__ import annotations
 from seg_transfer.metrics import METRICS
 from seg_transfer.store.content_key import Key, content_key
 
-# On a map of more pixels the dots of one class hide those of another.
+# With more pixels, the dots of one class would hide those of another.
 MAP_PIXELS = 2000
 
 
 def explanation_keys(observations: Key, method: str, n_pixels: int) -> dict[str, Key]:
-    """File of a pair's explanation -> its key; `method` and `n_pixels` are those of the map."""
+    """Return the key of each file of a pair's explanation; `method` and `n_pixels` apply to the map."""
     gbc = METRICS["gbc"]
     return {
         "overlaps": content_key(observations=observations, overlaps=dict(gbc.settings), version=gbc.version),
@@ -20,5 +20,5 @@ def explanation_keys(observations: Key, method: str, n_pixels: int) -> dict[str,
 
 
 def fine_tuned_map_key(before: Key, weights: Key) -> Key:
-    """Key of the map of a pair after fine-tuning; `before` is that of the map before it."""
+    """Return the key of a pair's map after fine-tuning; `before` is the key of the map before fine-tuning."""
     return content_key(before=before, weights=weights)

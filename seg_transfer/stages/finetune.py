@@ -1,4 +1,4 @@
-"""The stage that fine-tunes: one item per pair, or scratch and target, and seed."""
+"""The stage that fine-tunes, with one item per seed and pair; scratch counts as a source."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seg_transfer.data.manifest import SCRATCH
-from seg_transfer.stages.base import Held, Item, Stage, Status, Work, seed_label
+from seg_transfer.stages.base import IsHeld, Item, Stage, Status, Work, seed_label
 from seg_transfer.stages.changes import changes
-from seg_transfer.stages.files import card_or_problem, duplicates, pair_problems
+from seg_transfer.stages.files import duplicates, pair_problems, read_card_or_problem
 from seg_transfer.stages.train import TrainSettings
 from seg_transfer.stages.training_keys import TrainingKeys, is_valid, keys_by_arithmetic, nearest_key
 from seg_transfer.store.content_key import Key, content_key, manifest_key
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class FinetuneStage(Stage):
-    """``performance/<source>/<target>.parquet``, a row per seed, and ``fine_tuned/`` where the study keeps weights."""
+    """Writes ``performance/<source>/<target>.parquet``, one row per seed, and ``fine_tuned/`` if weights are kept."""
 
     name = "finetune"
     shard_noun = "fine-tuning"
@@ -35,13 +35,13 @@ class FinetuneStage(Stage):
     is_compared = True
 
     def is_wanted(self, run: Run) -> bool:
-        """Studies without fine-tuning ask for scores only."""
+        """Whether the study has a field ``fine_tuning``; without it, pairs are only scored."""
         return run.study.fine_tuning is not None
 
     def items(self, run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Item]:
-        """All fine-tunings of these sources (``scratch`` among them) and targets.
+        """Return all fine-tunings of these sources, which may include ``scratch``, and targets.
 
-        Seed by seed: a study that is stopped early has every pair once before it has any pair twice.
+        They are ordered by seed, so that every pair is fine-tuned once before any pair is fine-tuned twice.
         """
         controls = [SCRATCH] if fine_tuning_of(run).scratch else []
         datasets = {**dict.fromkeys(controls, ""), **{source.name: source.dataset for source in run.study.sources}}
@@ -55,11 +55,11 @@ class FinetuneStage(Stage):
         ]
 
     def label(self, item: Item) -> str:
-        """How messages name it."""
+        """Return the name of the item in messages."""
         return seed_label(item)
 
     def status(self, run: CachedRun, item: Item) -> Status:
-        """Whether the row of its seed is one that the study's settings would give again."""
+        """Check whether the row of the item's seed matches the study's current settings."""
         file = run.performance_file(item.source, item.target)
         if not file.exists():
             return Status("missing")
@@ -75,45 +75,46 @@ class FinetuneStage(Stage):
         return Status("stale", reasons, seconds=row["seconds"])
 
     def problems(self, run: CachedRun) -> Iterator[str]:
-        """Of all rows and kept weights in the folder."""
+        """Yield the problems of all rows and kept weights in the folder."""
         yield from pair_problems(run, "performance", PERFORMANCE, _row_problems)
         for file in sorted((run.folder / "fine_tuned").glob(f"*/*/*/{FILE_NAME}")):
-            card = card_or_problem(file)
+            card = read_card_or_problem(file)
             if isinstance(card, str):
                 yield f"{card} (weights of a fine-tuning: delete {file.parent})"
                 continue
             source, target, seed = file.parts[-4:-1]
             if (card.source, card.dataset, str(card.seed)) != (source, target, seed):
-                found = f"{card.source} -> {card.dataset}, seed {card.seed}"
-                yield f"{file}: is of {found}, by its folder of {source} -> {target}, seed {seed}; delete {file.parent}"
+                stated = f"{card.source} -> {card.dataset}, seed {card.seed}"
+                folder = f"{source} -> {target}, seed {seed}"
+                yield f"{file}: belongs to {stated}, but its folder to {folder}; delete {file.parent}"
 
     def finished_seconds(self, run: Run) -> list[float]:
-        """What finished fine-tunings took."""
+        """Return how long each finished fine-tuning took, in seconds."""
         files = (run.folder / "performance").glob("*/*.parquet")
         return [row["seconds"] for file in files for row in read_rows(file, PERFORMANCE)]
 
     def estimate(self, run: Run, item: Item, parts: Sequence[str], probe: Probe) -> float:
-        """The steps of the schedule and the evaluation after them."""
+        """Estimate the steps of the schedule and the evaluation that follows."""
         model = _network(run, item)
         assert model is not None
         return probe.training(probe.network(model), item.target, schedule_of(fine_tuning_of(run)))
 
-    def why_impossible(self, run: Run, item: Item) -> str:
-        """Some kinds of sources are scored only."""
-        return "such a source cannot be fine-tuned" if _network(run, item) is None else ""
+    def impossible_reason(self, run: Run, item: Item) -> str:
+        """Return the reason why the source cannot be fine-tuned: some kinds can only be scored."""
+        return "this kind of source cannot be fine-tuned" if _network(run, item) is None else ""
 
     def start(self, run: Run, items: Sequence[Item], settings: TrainSettings) -> Work:
-        """Fine-tune what is missing; an interrupted fine-tuning resumes."""
+        """Prepare to do the missing fine-tunings; an interrupted fine-tuning resumes."""
         from seg_transfer.stages.finetuning import finetune
 
-        def tune(item: Item, held: Held) -> None:
-            finetune(run, item, start_key(run, item), fine_tuning_keys(run, item), held, settings.workers)
+        def tune(item: Item, is_held: IsHeld) -> None:
+            finetune(run, item, start_key(run, item), fine_tuning_keys(run, item), is_held, settings.workers)
 
         return tune
 
 
 def fine_tuning_keys(run: Run, item: Item) -> TrainingKeys:
-    """Keys of a fine-tuning, one for each arithmetic that its schedule allows."""
+    """Return the keys of a fine-tuning, one for each arithmetic that its schedule allows."""
     target, tuning = item.target, fine_tuning_of(run)
     parts: dict[str, object] = {
         "start": start_key(run, item),
@@ -128,7 +129,7 @@ def fine_tuning_keys(run: Run, item: Item) -> TrainingKeys:
 
 
 def start_key(run: Run, item: Item) -> Key:
-    """Key of the weights that a fine-tuning starts from."""
+    """Return the key of the weights that a fine-tuning starts from."""
     if item.source != SCRATCH:
         return weights_key(run, run.study.source(item.source))
     return content_key(model=target_network(run, item.target), weights=initialization_key(run))
@@ -141,7 +142,7 @@ def _network(run: Run, item: Item) -> ModelConfig | None:
 
 
 def _part_name(item: Item, name: str) -> str:
-    """What a reader calls a part of a fine-tuning's key."""
+    """Return the name of a part of a fine-tuning's key for readers."""
     from_scratch = item.source == SCRATCH
     if name == "start.weights" and from_scratch:
         return "initialization"
@@ -155,9 +156,9 @@ def _part_name(item: Item, name: str) -> str:
 def _row_problems(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield from duplicates("seed", rows)
     for row in rows:
-        for value in (row["miou"], *(one for one in row["class_iou"] or () if one is not None)):
+        for value in (row["miou"], *(iou for iou in row["class_iou"] or () if iou is not None)):
             if value is None or not 0 <= value <= 1:
-                yield f"seed {row['seed']} has mIoU or a class's IoU {value}, a fraction in [0, 1] is expected"
+                yield f"seed {row['seed']} has the mIoU or class IoU {value}; it must be a fraction in [0, 1]"
 
 
 STAGE = FinetuneStage()

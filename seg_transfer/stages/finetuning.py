@@ -1,4 +1,4 @@
-"""Fine-tuning a source of a study on a target: the actual performance that rankings are compared with."""
+"""Fine-tunes a source of a study on a target, which gives the actual performance that rankings are compared with."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from seg_transfer.models.configs import ModelConfig, resolve, with_classes, with
 from seg_transfer.models.networks import build_network, load_weights_except_classifiers
 from seg_transfer.models.source_model import as_source_model
 from seg_transfer.progress import progress_of
-from seg_transfer.stages.base import Held, Item, seed_label
-from seg_transfer.stages.training import keep_network, load_common_initialization
+from seg_transfer.stages.base import IsHeld, Item, seed_label
+from seg_transfer.stages.training import load_common_initialization, save_network
 from seg_transfer.stages.training_keys import TrainingKeys, is_valid
 from seg_transfer.store.content_key import Key, sha256_of_file
 from seg_transfer.store.key_parts import KEY_PARTS, parts_entry, parts_in
@@ -39,20 +39,20 @@ from seg_transfer.training.processes import is_main_process
 _logger = logging.getLogger(__name__)
 
 
-def finetune(run: Run, item: Item, start: Key, keys: TrainingKeys, held: Held, n_workers: int) -> None:
-    """Fine-tune one pair, or scratch, with one seed, unless that is finished; an interrupted fine-tuning resumes.
+def finetune(run: Run, item: Item, start: Key, keys: TrainingKeys, is_held: IsHeld, n_workers: int) -> None:
+    """Fine-tune one pair, or scratch, with one seed, unless it is finished; an interrupted fine-tuning resumes.
 
     Args:
         run: The study.
         item: A source, or ``scratch``, a target and a seed.
         start: Key of the weights that it starts from.
-        keys: Those of the fine-tuning.
-        held: Whether the item is still this process's.
-        n_workers: Processes that read training images.
+        keys: Keys of the fine-tuning.
+        is_held: Whether this process still holds the lease of the item.
+        n_workers: Number of processes that read training images.
     """
     assert item.seed is not None
     folder = run.folder / "fine_tuning" / item.source / item.target
-    # Named without the eval split: when that must be fixed, the training is not lost.
+    # The names do not depend on the eval split, so that the training survives a fix of that split.
     work_dirs = {name: folder / f"seed_{item.seed}_{weights[:12]}" for name, (weights, _) in keys.items()}
     if _is_finished(run, item, keys):
         _clear(work_dirs.values())
@@ -66,16 +66,16 @@ def finetune(run: Run, item: Item, start: Key, keys: TrainingKeys, held: Held, n
     crops = TrainingCrops(records, manifest, schedule, item.seed)
     with progress_of(f"fine-tune {seed_label(item)}") as tick:
         fit(network, crops, work_dirs[arithmetic], n_workers=n_workers, progress=tick)
-    found = evaluate_on(as_source_model(network, model), run.records(item.target, "eval"), manifest)
-    if not (is_main_process() and held()):
+    quality = evaluate_on(as_source_model(network, model), run.records(item.target, "eval"), manifest)
+    if not (is_main_process() and is_held()):
         return
     seconds = time.monotonic() - began
-    if fine_tuning_of(run).keep_weights:  # before the performance, which marks this fine-tuning as finished
-        keep_network(
+    if fine_tuning_of(run).keep_weights:  # written first, because the performance marks this fine-tuning as finished
+        save_network(
             run.fine_tuned_folder(item.source, item.target, item.seed),
             network,
             crops,
-            found,
+            quality,
             source=item.source,
             config=_config_name(run, item),
             model=model,
@@ -84,11 +84,11 @@ def finetune(run: Run, item: Item, start: Key, keys: TrainingKeys, held: Held, n
             key=key,
         )
     numbers = {"n_train_images": len(records), "steps": schedule.steps, **provenance(seconds, key)}
-    _store(run, item, start, found, numbers)
+    _store(run, item, start, quality, numbers)
     _clear(work_dirs.values())
-    absent = ", ".join(manifest.classes[index] for index in found.absent)
+    absent = ", ".join(manifest.classes[index] for index in quality.absent)
     note = f"; absent: {absent}" if absent else ""
-    _logger.info("%s: mIoU %.4f (%.0f s%s)", seed_label(item), found.miou, seconds, note)
+    _logger.info("%s: mIoU %.4f (%.0f s%s)", seed_label(item), quality.miou, seconds, note)
 
 
 def _clear(work_dirs: Iterable[Path]) -> None:
@@ -104,7 +104,7 @@ def _is_finished(run: Run, item: Item, keys: TrainingKeys) -> bool:
 
 
 def _model(run: Run, item: Item) -> ModelConfig:
-    """The source's own network with a classifier for the target's classes; the study's network for scratch."""
+    """Return the source's network with a classifier for the target's classes; for scratch, the study's network."""
     if item.source == SCRATCH:
         return target_network(run, item.target)
     manifest = run.manifests[item.target]
@@ -121,7 +121,7 @@ def _config_name(run: Run, item: Item) -> str:
 
 
 def _initialized(run: Run, item: Item, model: ModelConfig) -> tuple[nn.Module, str]:
-    """The network that fine-tuning starts from, and what it was initialized with, as a card has it."""
+    """Return the network that fine-tuning starts from, and its initialization as recorded in a source card."""
     network = build_network(model, seed=item.seed or 0)
     if item.source == SCRATCH:
         return network, load_common_initialization(run, network)
@@ -137,24 +137,24 @@ def _rows(run: Run, item: Item) -> list[dict[str, Any]]:
     return read_rows(run.performance_file(item.source, item.target), PERFORMANCE)
 
 
-def _store(run: Run, item: Item, start: Key, found: SegmentationQuality, numbers: dict[str, Any]) -> None:
+def _store(run: Run, item: Item, start: Key, quality: SegmentationQuality, numbers: dict[str, Any]) -> None:
     row = {
         "source": item.source,
         "target": item.target,
-        "miou": found.miou,
-        "class_iou": list(found.class_iou),
-        "n_eval_images": found.n_images,
+        "miou": quality.miou,
+        "class_iou": list(quality.class_iou),
+        "n_eval_images": quality.n_images,
         "seed": item.seed,
         **numbers,
     }
     file = run.performance_file(item.source, item.target)
     origin = run.origin("performance", item.target, start)
-    # Another seed of the pair may end at the same moment.
+    # Another seed of the pair may finish at the same moment.
     with acquire_blocking(run.leases / "performance" / item.source / item.target):
         stored = read_metadata(file, PERFORMANCE, [*origin, KEY_PARTS])
-        # Seeds of one mean must not come from different settings or weights.
+        # Seeds that are averaged must come from the same settings and weights.
         others = _rows(run, item) if origin.items() <= stored.items() else []
         rows = [row, *(other for other in others if other["seed"] != item.seed)]
         parts = parts_in(stored[KEY_PARTS]) | {str(item.seed): row["content_key"].parts}
-        entry = parts_entry({str(one["seed"]): parts.get(str(one["seed"]), {}) for one in rows})
-        write_rows(file, PERFORMANCE, sorted(rows, key=lambda one: int(one["seed"])), origin | entry)
+        entry = parts_entry({str(kept["seed"]): parts.get(str(kept["seed"]), {}) for kept in rows})
+        write_rows(file, PERFORMANCE, sorted(rows, key=lambda kept: int(kept["seed"])), origin | entry)

@@ -1,4 +1,4 @@
-"""What of a study is done, missing or stale, and what made it stale; runs nothing and needs no torch."""
+"""Lists which items of a study are done, missing or stale, and why; computes nothing and needs no torch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from seg_transfer.study.run import CachedRun, Run
 
 @dataclass(frozen=True, slots=True)
 class PlanItem:
-    """One piece of a study's work, and what the run folder holds of it.
+    """One item of a study, and its state in the run folder.
 
     Attributes:
-        stage: Of `STAGES`, that computes it.
-        name: How messages name it.
-        source, target: What it is of; "" where it has none.
-        status: Done, missing, or stale: there is a result that the stage would replace.
+        stage: Name of the stage that computes it.
+        name: Name of the item in messages.
+        source, target: Names of its source and target; "" if it has none.
+        status: Whether it is done, missing or stale.
     """
 
     stage: str
@@ -30,13 +30,13 @@ class PlanItem:
 
 
 def absent_datasets(run: Run) -> dict[str, str]:
-    """Incomplete datasets of the study -> what is missing below the data root, and how to get it."""
+    """Return, for each incomplete dataset of the study, what is missing below the data root and how to get it."""
     reasons = {name: why_absent(manifest, run.data_root) for name, manifest in sorted(run.manifests.items())}
     return {name: reason for name, reason in reasons.items() if reason}
 
 
 def plan_items(run: CachedRun) -> list[PlanItem]:
-    """All items that make a study complete, stage by stage in the order in which they are done."""
+    """Return all items that a complete study needs, ordered by stage, in the order of execution."""
     return [
         PlanItem(stage.name, stage.label(item), item.source, item.target, _status(stage, run, item))
         for stage in STAGES.values()
@@ -46,7 +46,7 @@ def plan_items(run: CachedRun) -> list[PlanItem]:
 
 
 def _status(stage: Stage, run: CachedRun, item: Item) -> Status:
-    """Stale, for the reason of the error, where the result, or what decides it, cannot be read."""
+    """Return the status of an item; if the result or one of its inputs cannot be read, it is stale for that reason."""
     try:
         return stage.status(run, item)
     except Exception as error:  # one item that cannot be inspected stops no other

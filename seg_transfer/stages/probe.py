@@ -1,4 +1,4 @@
-"""Timing what a stage does, for estimates: forward passes, and reading label maps."""
+"""Times forward passes and the reading of label maps, for cost estimates."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from seg_transfer.study.networks import loadable_source, source_network
 from seg_transfer.study.run import Run
 from seg_transfer.training.schedule import Schedule
 
-# A training step computes the forward pass and, at twice its cost, the gradients.
+# A training step computes a forward pass, and gradients at twice the cost of the forward pass.
 _STEP_PER_FORWARD = 3
 _REPEATS = 3
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network that can be timed: equal names mean equal times."""
+    """A network to be timed. Networks with equal names take equal time."""
 
     name: str
     build: Callable[[], SourceModel]
 
 
 class Probe:
-    """Times forward passes on a device, each network and image size once."""
+    """Times forward passes on a device, once per network and image size."""
 
     def __init__(self, run: Run, device: str) -> None:
         self.run, self.device = run, device
         self._seconds: dict[str, float] = {}
         self._seen: set[str] = set()
 
-    def first_of(self, name: str) -> bool:
+    def is_first_call(self, name: str) -> bool:
         """Whether this is the first call with this name."""
         is_first = name not in self._seen
         self._seen.add(name)
         return is_first
 
     def network(self, model: ModelConfig) -> Network:
-        """A network of mmsegmentation, with random weights."""
+        """Return an mmsegmentation network with random weights."""
 
         def build() -> SourceModel:
             return as_source_model(to_device(build_network(model, seed=0), self.device), model)
@@ -55,30 +55,30 @@ class Probe:
         return Network(str(model["backbone"]), build)
 
     def source(self, entry: SourceEntry) -> Network:
-        """A source's network: with random weights where it may not be trained yet, its own where it exists already."""
+        """Return a source's network, with random weights if it may not be trained yet, else with its own."""
         model = source_network(self.run, entry)
         if model is not None:
             return self.network(model)
         return Network(f"source {entry.name}", lambda: loadable_source(self.run, entry).load(device=self.device))
 
     def training(self, network: Network, dataset: str, schedule: Schedule) -> float:
-        """Seconds for a whole schedule and the evaluation after it."""
+        """Estimate the seconds for a whole schedule and the evaluation that follows."""
         crop = schedule.crop_size or self.run.manifests[dataset].crop_size
         steps = _STEP_PER_FORWARD * schedule.steps * schedule.batch_size * self.forward(network, crop)
         return steps + self.images(network, dataset, self.run.records(dataset, "eval"))
 
     def images(self, network: Network, dataset: str, records: Sequence[Record]) -> float:
-        """Seconds for one forward pass over images, all taken to be of the first one's size."""
+        """Estimate the seconds for a forward pass of every image, assuming that all have the size of the first."""
         size = short_side_size(*read_size(records[0].image), min(self.run.manifests[dataset].crop_size))
         return len(records) * self.forward(network, size)
 
     def label_maps(self, dataset: str) -> float:
-        """Seconds for reading every label map of a dataset's low-shot split, all taken to cost as much as the first."""
+        """Estimate the seconds to read all label maps of a low-shot split, from the time that the first one takes."""
         records, manifest = self.run.low_shot(dataset), self.run.manifests[dataset]
         return len(records) * _seconds(lambda: read_label(records[0].label, manifest))
 
     def forward(self, network: Network, size: tuple[int, int]) -> float:
-        """Seconds for a forward pass of one image of that size."""
+        """Measure the seconds for a forward pass of one image of this size."""
         key = f"{network.name} {size}"
         if key not in self._seconds:
             source = network.build()

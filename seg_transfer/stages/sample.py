@@ -1,4 +1,4 @@
-"""The stage that draws pixel samples: one item per target."""
+"""The stage that draws pixel samples, with one item per target."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from seg_transfer.stages.base import Held, Item, Stage, Status, Work
+from seg_transfer.stages.base import IsHeld, Item, Stage, Status, Work
 from seg_transfer.stages.changes import changes
 from seg_transfer.stages.files import table_problems
 from seg_transfer.stages.sample_keys import low_shot_sample_key, sample_part_name, stored_sample_key
@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 
 
 class SampleStage(Stage):
-    """``samples/<target>.parquet``: which pixels of a target are used."""
+    """Writes ``samples/<target>.parquet``, which lists the pixels of a target that are used."""
 
     name = "sample"
     shard_noun = "target"
@@ -34,15 +34,15 @@ class SampleStage(Stage):
     basis = "a timed label map"
 
     def items(self, run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Item]:
-        """These targets."""
+        """Return one item per target."""
         return [Item(target=target) for target in select_names(run.study.targets, targets, "target")]
 
     def label(self, item: Item) -> str:
-        """How messages name it."""
+        """Return the name of the item in messages."""
         return f"sample of {item.target}"
 
     def status(self, run: CachedRun, item: Item) -> Status:
-        """Whether the stored sample is one that the study's settings would give again."""
+        """Check whether the stored sample matches the study's current settings."""
         file = run.sample_file(item.target)
         if not file.exists():
             return Status("missing")
@@ -54,19 +54,19 @@ class SampleStage(Stage):
         return Status("stale", changes(parts, key, partial(sample_part_name, item.target)))
 
     def problems(self, run: CachedRun) -> Iterator[str]:
-        """Of all samples in the folder."""
+        """Yield the problems of all samples in the folder."""
         for file in sorted((run.folder / "samples").glob("*.parquet")):
             yield from table_problems(file, SAMPLES, partial(_table_problems, file))
 
     def estimate(self, run: Run, item: Item, parts: Sequence[str], probe: Probe) -> float:
-        """Reading every label map once."""
+        """Estimate reading every label map once."""
         return probe.label_maps(item.target)
 
     def start(self, run: Run, items: Sequence[Item], settings: object) -> Work:
-        """Draw what is missing."""
+        """Prepare to draw the missing samples."""
         from seg_transfer.stages.sampling import pixel_sample
 
-        def draw(item: Item, _held: Held) -> None:
+        def draw(item: Item, _is_held: IsHeld) -> None:
             sample = pixel_sample(run, item.target, run.low_shot(item.target))
             n_images, file = len(sample.image_ids), run.sample_file(item.target)
             _logger.info("%s: %d pixels of %d images in %s", item.target, len(sample), n_images, file)
@@ -77,7 +77,7 @@ class SampleStage(Stage):
 def _table_problems(file: Path, table: pa.Table) -> Iterator[str]:
     dataset = metadata_of(table, "dataset")
     if dataset != file.stem:
-        yield f"is the sample of {dataset!r}, by its name of {file.stem!r}"
+        yield f"is the sample of {dataset!r}, but its name says {file.stem!r}"
     pixels = table.select(["image_id", "row", "column"])
     if pixels.group_by(pixels.column_names).aggregate([]).num_rows != pixels.num_rows:
         yield "holds a pixel twice"

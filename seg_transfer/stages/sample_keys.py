@@ -10,12 +10,12 @@ from seg_transfer.study.run import Run
 
 
 def low_shot_sample_key(run: Run, dataset: str) -> Key:
-    """Key of the pixel sample of a dataset's low-shot images."""
+    """Return the key of the pixel sample of a dataset's low-shot images."""
     return run.cached(f"sample of {dataset}", lambda: sample_key(run, dataset, run.low_shot(dataset)))
 
 
 def sample_key(run: Run, target: str, records: Sequence[Record]) -> Key:
-    """Key of all that decides a target's pixel sample and the images it is seen in."""
+    """Return the key of everything that decides a target's pixel sample, including the contents of its images."""
     return content_key(
         manifest=manifest_key(run.manifests[target]),
         sampling=run.study.sampling.model_dump(),
@@ -24,10 +24,10 @@ def sample_key(run: Run, target: str, records: Sequence[Record]) -> Key:
 
 
 def stored_sample_key(key: Key, images: str) -> Key:
-    """Covers the list of images too: it stands in the file's metadata, where no page checksum guards it."""
+    """Extend a sample's key by the list of images, which is stored in metadata that no page checksum covers."""
     return Key(content_key(sample=key, images=images), key.parts)
 
 
 def sample_part_name(target: str, name: str) -> str:
-    """What a reader calls a part of a sample's key."""
+    """Return the name of a part of a sample's key for readers."""
     return f"records of {target} train" if name == "records" else name

@@ -1,4 +1,4 @@
-"""Pixel samples of a study's targets: drawn once each, stored, and read back while their settings hold."""
+"""Draws the pixel samples of a study's targets, stores them, and reads them back while they are valid."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _LabelMap = npt.NDArray[np.integer[Any]]
 
 
 def pixel_sample(run: Run, target: str, records: Sequence[Record]) -> PixelSample:
-    """A target's pixel sample: the stored one if it is still valid, else a new one, which is stored.
+    """Return a target's pixel sample: the stored one if it is valid, otherwise a new one, which is then stored.
 
     Raises:
-        DataError: A label map is unreadable, of another size than its image, or no pixel has a label.
+        DataError: A label map is unreadable or differs in size from its image, or fewer than two classes are labeled.
     """
     file, key = run.sample_file(target), sample_key(run, target, records)
     if file.exists():
@@ -57,19 +57,19 @@ def _draw(run: Run, target: str, records: Sequence[Record]) -> PixelSample:
     if n_classes < 2:
         raise DataError(
             f"target {target}: its {len(records)} low-shot images show {n_classes} class(es); class separability needs "
-            "at least two, choose more images or another label map"
+            "at least two; choose more images or another label map"
         )
     return sample
 
 
 def _class_counts(run: Run, target: str, records: Sequence[Record]) -> npt.NDArray[np.int64] | None:
-    """What the probability of a pixel is inverse to, by class; None for the counts of its own image."""
+    """Return the class counts that pixel probabilities are inverse to; None means the counts of each image."""
     manifest, balance = run.manifests[target], run.study.sampling.balance
     if balance == "none":
         return np.ones(len(manifest.classes), np.int64)
     if balance == "image":
         return None
-    # Frequencies are those of the full label maps, for any grid that pixels are drawn from.
+    # Counts come from the full label maps, whatever grid the pixels are drawn from.
     return class_counts((labels for _, labels in _label_maps(manifest, records, "full")), len(manifest.classes))
 
 
@@ -78,7 +78,9 @@ def _label_maps(manifest: DatasetManifest, records: Sequence[Record], grid: str)
         labels: _LabelMap = read_label(record.label, manifest)
         size = read_size(record.image)
         if size != labels.shape:
-            raise DataError(f"{record.label}: size {labels.shape} differs from its image's {size}; replace one of them")
+            raise DataError(
+                f"{record.label}: its size {labels.shape} differs from its image's size {size}; replace one of them"
+            )
         if grid == "feature":
             height, width = short_side_size(*size, min(manifest.crop_size))
             labels = nearest_resize_labels(labels, (-(-height // _STRIDE), -(-width // _STRIDE)))
@@ -96,7 +98,7 @@ def _to_table(sample: PixelSample) -> pa.Table:
 
 
 def _images(sample: PixelSample) -> str:
-    """Every image with the size of the map its pixels were drawn from; an image without labelled pixels has no rows."""
+    """List every image and the size of its label map as JSON, because images without labeled pixels have no rows."""
     sizes = sample.image_sizes.tolist()
     return json.dumps([[name, *size] for name, size in zip(sample.image_ids, sizes, strict=True)])
 

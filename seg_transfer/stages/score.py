@@ -1,4 +1,4 @@
-"""The stage that scores pairs: one item per pair of a source and a target."""
+"""The stage that scores pairs, with one item per pair of a source and a target."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class ScoreSettings:
     """How pairs are scored.
 
     Attributes:
-        device: "auto", "cpu", "cuda" or "cuda:N", where networks run.
-        batch_size: Images of one size per forward pass; None: 8 on CUDA, 1 on the CPU.
-        memory_gb: A quarter is for the decoded images of one target, half for networks that stay loaded.
+        device: Device that networks run on: "auto", "cpu", "cuda" or "cuda:N".
+        batch_size: Images of one size per forward pass; None means 8 on CUDA and 1 on the CPU.
+        memory_gb: Memory budget: a quarter holds the decoded images of one target, half holds loaded networks.
     """
 
     device: str = "auto"
@@ -47,30 +47,30 @@ class ScoreSettings:
 
 
 class ScoreStage(Stage):
-    """``scores/<source>/<target>.parquet``, and ``features/`` where the study keeps observations."""
+    """Writes ``scores/<source>/<target>.parquet``, and ``features/`` if the study keeps observations."""
 
     name = "score"
     shard_noun = "target"
     settings_type = ScoreSettings
 
     def items(self, run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Item]:
-        """The pairs, target by target: each image is decoded once for all sources."""
+        """Return the pairs ordered by target, so that each image is decoded once for all sources."""
         return pair_items(run, sources, targets)
 
     def label(self, item: Item) -> str:
-        """How messages name it."""
+        """Return the name of the item in messages."""
         return pair_label(item)
 
     def shard_key(self, item: Item) -> Hashable:
-        """Pairs of one target share its decoded images."""
+        """Return the target, because its pairs share decoded images."""
         return item.target
 
     def task_name(self, item: Item) -> str:
-        """Pairs of one target share its decoded images."""
+        """Return the target, because its pairs share decoded images."""
         return item.target
 
     def status(self, run: CachedRun, item: Item) -> Status:
-        """Which metrics of the study have a valid score."""
+        """Check which metrics of the study have a valid score."""
         file = run.scores_file(item.source, item.target)
         if not file.exists():
             return Status("missing")
@@ -92,44 +92,44 @@ class ScoreStage(Stage):
         return Status("stale" if changed else "missing" if absent else "done", reasons, computed, seconds)
 
     def parts(self, run: CachedRun, item: Item) -> tuple[str, ...]:
-        """The study's metrics that the source can have."""
+        """Return the study's metrics that can be computed for the source."""
         entry = run.study.source(item.source)
-        return tuple(available_metrics(run, entry, partial(_unavailable_once, run)))
+        return tuple(available_metrics(run, entry, partial(_cached_unavailable_reason, run)))
 
     def missing(self, run: Run, items: Iterable[Item], settings: Any = None) -> dict[Item, tuple[str, ...]]:
         """The pairs that would get a score, and by which metrics; none where the source can have no score at all."""
         return {item: metrics for item, metrics in super().missing(run, items, settings).items() if metrics}
 
     def problems(self, run: CachedRun) -> Iterator[str]:
-        """Of all scores and features in the folder."""
+        """Yield the problems of all scores and features in the folder."""
         yield from pair_problems(run, "scores", SCORES, _row_problems)
         for file in sorted((run.folder / "features").glob("*/*.parquet")):
             yield from page_problems(file)
 
     def finished_seconds(self, run: Run) -> list[float]:
-        """What finished pairs took."""
+        """Return how long each finished pair took, in seconds."""
         by_pair = [read_rows(file, SCORES) for file in (run.folder / "scores").glob("*/*.parquet")]
         return [max(row["seconds"] for row in rows) for rows in by_pair if rows]
 
     def estimate(self, run: Run, item: Item, parts: Sequence[str], probe: Probe) -> float:
-        """One forward pass per image; the source's own images are seen once, with its first pair."""
+        """Estimate one forward pass per image; the source's own images count once, for its first pair."""
         entry, datasets = run.study.source(item.source), [item.target]
-        if any(map(needs_source_images, parts)) and probe.first_of(entry.name):
+        if any(map(needs_source_images, parts)) and probe.is_first_call(entry.name):
             datasets.append(entry.dataset)
         network = probe.source(entry)
         return sum(probe.images(network, dataset, run.low_shot(dataset)) for dataset in datasets)
 
     def start(self, run: Run, items: Sequence[Item], settings: ScoreSettings) -> Work:
-        """Score what is missing; a metric that fails on a pair leaves the pair's other scores as they are."""
+        """Prepare to compute the missing scores; a metric that fails does not affect the pair's other scores."""
         from seg_transfer.stages.context import ScoringContext
         from seg_transfer.stages.scoring import log_skipped_metrics, score_pair
 
-        context = ScoringContext.of(run, settings.device, settings.batch_size, settings.memory_gb)
+        context = ScoringContext.for_run(run, settings.device, settings.batch_size, settings.memory_gb)
         log_skipped_metrics(context, items)
-        return lambda item, held: score_pair(context, item, held)
+        return lambda item, is_held: score_pair(context, item, is_held)
 
 
-def _unavailable_once(run: CachedRun, entry: SourceEntry) -> str:
+def _cached_unavailable_reason(run: CachedRun, entry: SourceEntry) -> str:
     return run.cached(f"{entry.dataset} unavailable", lambda: source_data_unavailable_reason(run, entry))
 
 
@@ -139,22 +139,22 @@ def _score_keys(run: CachedRun, item: Item, metrics: Sequence[str]) -> dict[str,
     entry = run.study.source(item.source)
     observations = observations_key(run, entry, weights_key(run, entry), low_shot_sample_key(run, item.target))
 
-    def own_sample(metric: str) -> Key | None:
+    def source_sample(metric: str) -> Key | None:
         return low_shot_sample_key(run, entry.dataset) if needs_source_images(metric) else None
 
-    return {name: score_key(observations, name, own_sample(name)) for name in metrics}
+    return {name: score_key(observations, name, source_sample(name)) for name in metrics}
 
 
 def _part_name(entry: SourceEntry, target: str, metric: str, name: str) -> str:
-    """What a reader calls a part of a score's key."""
+    """Return the name of a part of a score's key for readers."""
     plain = name.removeprefix("observations.")
     if plain.startswith("source."):
         return f"{plain.removeprefix('source.')} of source {entry.name}"
     if plain.startswith("sample."):
         return sample_part_name(target, plain.removeprefix("sample."))
     if plain.startswith("source_images.0."):
-        own = sample_part_name(entry.dataset, plain.removeprefix("source_images.0."))
-        return own if own.startswith("records") else f"{own} of {entry.dataset}"
+        part = sample_part_name(entry.dataset, plain.removeprefix("source_images.0."))
+        return part if part.startswith("records") else f"{part} of {entry.dataset}"
     if plain.startswith("libraries."):
         return plain.removeprefix("libraries.")
     if plain == "version":
@@ -168,7 +168,7 @@ def _row_problems(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield from duplicates("metric", rows)
     for row in rows:
         if row["score"] is None or not math.isfinite(row["score"]):
-            yield f"the score of {row['metric']} is {row['score']}, a finite number is expected"
+            yield f"the score of {row['metric']} is {row['score']}; it must be a finite number"
 
 
 STAGE = ScoreStage()

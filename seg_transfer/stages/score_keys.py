@@ -1,4 +1,4 @@
-"""What decides the scores of a pair: which metrics a source can have, and the content keys of their scores."""
+"""The metrics that can be computed for a source, and the content keys of their scores."""
 
 from __future__ import annotations
 
@@ -12,34 +12,37 @@ from seg_transfer.store.content_key import Key, content_key
 from seg_transfer.store.results import needs_source_images
 from seg_transfer.study.run import Run
 
-# The metrics that look at a source's own images subsample them further or use class means; those of all sources stay in
-# memory at once, 15 MB each with 720 channels.
+# Metrics that use a source's own images subsample these observations further or use class means. The observations of
+# all sources stay in memory at once, 15 MB each with 720 channels.
 SOURCE_OBSERVATIONS = 5000
-# In which networks compute features on every device: see `models.precision`.
+# The arithmetic in which networks compute features on every device; see `models.precision`.
 FEATURES_ARITHMETIC = "float32"
 
 
 def metrics_requiring_features(run: Run, entry: SourceEntry) -> list[str]:
-    """The study's metrics that a source without features cannot have; none of any other source."""
-    of_features = {"features", "image_embeddings", "source_images"}
-    return [name for name in run.study.metrics if entry.scores_only and METRICS[name].needs & of_features]
+    """Return the study's metrics that cannot be computed because the source gives no features."""
+    feature_inputs = {"features", "image_embeddings", "source_images"}
+    return [name for name in run.study.metrics if entry.scores_only and METRICS[name].needs & feature_inputs]
 
 
 def metrics_requiring_source_images(
     run: Run, entry: SourceEntry, unavailable: Callable[[SourceEntry], str]
 ) -> list[str]:
-    """The study's metrics that a source cannot have because its own images are unavailable, as `unavailable` says."""
+    """Return the study's metrics that cannot be computed because the source's own images are unavailable."""
     names = [] if entry.scores_only else sorted(filter(needs_source_images, run.study.metrics))
     return names if names and unavailable(entry) else []
 
 
 def uninstalled_metrics(run: Run) -> list[str]:
-    """The study's metrics whose library is not installed."""
+    """Return the study's metrics whose library is not installed."""
     return [name for name in run.study.metrics if not METRICS[name].installed]
 
 
 def available_metrics(run: Run, entry: SourceEntry, unavailable: Callable[[SourceEntry], str]) -> list[str]:
-    """The study's metrics that a source can have; `unavailable` says why its own images cannot be read."""
+    """Return the study's metrics that can be computed for a source.
+
+    `unavailable` returns the reason why the source's own images cannot be read, or "".
+    """
     skipped = {
         *uninstalled_metrics(run),
         *metrics_requiring_source_images(run, entry, unavailable),
@@ -49,7 +52,7 @@ def available_metrics(run: Run, entry: SourceEntry, unavailable: Callable[[Sourc
 
 
 def source_data_unavailable_reason(run: Run, entry: SourceEntry) -> str:
-    """Why a source's own images cannot be read; "" when they can."""
+    """Return the reason why a source's own images cannot be read, or "" if they can."""
     if entry.dataset not in run.manifests:
         return f"not in this study (dataset {entry.dataset} has no manifest)"
     try:
@@ -60,7 +63,7 @@ def source_data_unavailable_reason(run: Run, entry: SourceEntry) -> str:
 
 
 def observations_key(run: Run, entry: SourceEntry, source: Key, sample: Key) -> Key:
-    """Key of all that decides the observations of a source and a dataset; `source` is the key of its weights."""
+    """Return the key of the observations of a source on a dataset; `source` is the key of the source's weights."""
     study = run.study
     return content_key(
         source=source,
@@ -73,9 +76,15 @@ def observations_key(run: Run, entry: SourceEntry, source: Key, sample: Key) -> 
 
 
 def score_key(observations: Key, metric: str, source_sample: Key | None) -> Key:
-    """Key of a score; `source_sample` is the key of the source's own dataset as a sample, None where it is unavailable.
+    """Return the key of a score.
 
-    Empty where there can be no score: the metric is unknown, or needs the source's own images.
+    Args:
+        observations: Key of the observations.
+        metric: Name of the metric.
+        source_sample: Key of the pixel sample of the source's own dataset; None if its images are unavailable.
+
+    Returns:
+        The key; "" if no score is possible, because the metric is unknown or needs unavailable images.
     """
     if metric not in METRICS:
         return Key("")

@@ -1,4 +1,4 @@
-"""Scoring a pair of a study: each image of a target is decoded once for all its sources."""
+"""Scores a pair of a study; each image of a target is decoded once for all its sources."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 from seg_transfer.errors import SegTransferError
 from seg_transfer.metrics import METRICS, Score, score_all
 from seg_transfer.observations import Observations
-from seg_transfer.stages.base import Held, Item, pair_label, part_label
+from seg_transfer.stages.base import IsHeld, Item, pair_label, part_label
 from seg_transfer.stages.context import ScoringContext, observe
-from seg_transfer.stages.failures import PartsFailedError, failures_of
+from seg_transfer.stages.failures import PartsFailedError, catch_failures
 from seg_transfer.stages.score_keys import (
     metrics_requiring_features,
     metrics_requiring_source_images,
@@ -32,7 +32,7 @@ _logger = logging.getLogger(__name__)
 
 
 def log_skipped_metrics(context: ScoringContext, items: Iterable[Item]) -> None:
-    """Log once which metrics are skipped: their library is not installed, or the source lacks what they need."""
+    """Log which metrics are skipped, because a library is not installed or the source lacks what they need."""
     run = context.run
     for name in uninstalled_metrics(run):
         _logger.info("metric %s needs a library: pip install 'seg_transfer[%s]'; skipped", name, METRICS[name].extra)
@@ -44,11 +44,11 @@ def log_skipped_metrics(context: ScoringContext, items: Iterable[Item]) -> None:
             _logger.info("source %s: scores_only, its features are unknown; skipped %s", entry.name, ", ".join(skipped))
 
 
-def score_pair(context: ScoringContext, item: Item, held: Held) -> None:
-    """Score a pair by the metrics it lacks; one Parquet file per pair, written as soon as it is scored.
+def score_pair(context: ScoringContext, item: Item, is_held: IsHeld) -> None:
+    """Compute the missing scores of a pair and store them in its Parquet file.
 
     Raises:
-        PartsFailedError: Metrics failed; the scores by the others are stored.
+        PartsFailedError: Some metrics failed; the scores of the others are stored.
     """
     entry, target = context.run.study.source(item.source), item.target
     valid = _valid_rows(context, item)
@@ -56,11 +56,11 @@ def score_pair(context: ScoringContext, item: Item, held: Held) -> None:
     if not missing:
         return
     began, failed = time.monotonic(), dict[str, SegTransferError]()
-    # First, so that these and all of the target's observations are not in memory at the same time.
-    own = context.source_images(entry) if any(map(needs_source_images, missing)) else None
+    # Computed first, so that it does not share memory with all of the target's observations.
+    source_images = context.source_images(entry) if any(map(needs_source_images, missing)) else None
     observations = observe(context, entry, context.target(target))
-    scores = _scores(observations, own, missing, failed)
-    if scores and held():
+    scores = _scores(observations, source_images, missing, failed)
+    if scores and is_held():
         _store(context, item, valid, scores, observations, time.monotonic() - began)
     if failed:
         raise PartsFailedError({part_label(item, metric): error for metric, error in failed.items()})
@@ -74,7 +74,7 @@ def _store(
     observations: Observations,
     seconds: float,
 ) -> None:
-    """Write the new scores of a pair next to those that are valid."""
+    """Write the new scores of a pair, and keep its valid ones."""
     run, target = context.run, item.target
     entry = run.study.source(item.source)
     key = context.observations_key(entry, context.target(target))
@@ -82,71 +82,71 @@ def _store(
         name: _row(item, name, score, observations, seconds, context.score_key(entry, key, name))
         for name, score in scores.items()
     }
-    rows |= _rows_of_absent_metrics(run.scores_file(entry.name, target), key)
+    rows |= _rows_of_uninstalled_metrics(run.scores_file(entry.name, target), key)
     origin = run.origin("scores", target, context.source_key(entry)) | source_images_origin(run.resolved, entry.dataset)
     origin |= parts_entry({name: row["content_key"].parts for name, row in rows.items()})
-    write_rows(run.scores_file(entry.name, target), SCORES, sorted(rows.values(), key=_listed_place), origin)
+    write_rows(run.scores_file(entry.name, target), SCORES, sorted(rows.values(), key=_row_order), origin)
     shown = ", ".join(f"{name} {score.score:.4g}" for name, score in scores.items())
     _logger.info("%s: %s (%s)", pair_label(item), shown, "; ".join([f"{seconds:.1f} s", *_notes(scores)]))
 
 
-def _rows_of_absent_metrics(file: Path, observations: Key) -> dict[str, dict[str, Any]]:
-    """The stored scores by metrics of packages that are not installed here, where they are of the same observations."""
+def _rows_of_uninstalled_metrics(file: Path, observations: Key) -> dict[str, dict[str, Any]]:
+    """Return stored scores of the same observations by metrics whose packages are not installed here."""
     table = read_table(file, SCORES) if file.exists() else SCORES.empty_table()
     parts = parts_in(metadata_of(table, KEY_PARTS))
-    named = content_key(observations=observations).parts
-    same = {name: text for name, text in named.items() if name.startswith("observations.")}.items()
+    key_parts = content_key(observations=observations).parts
+    observation_parts = {name: text for name, text in key_parts.items() if name.startswith("observations.")}.items()
     absent = [row for row in table.to_pylist() if row["metric"] not in METRICS]
-    of_metric = {row["metric"]: (row, parts.get(row["metric"], {})) for row in absent}
+    by_metric = {row["metric"]: (row, parts.get(row["metric"], {})) for row in absent}
     return {
-        name: {**row, "content_key": Key(row["content_key"], own)}
-        for name, (row, own) in of_metric.items()
-        if same <= own.items()
+        name: {**row, "content_key": Key(row["content_key"], row_parts)}
+        for name, (row, row_parts) in by_metric.items()
+        if observation_parts <= row_parts.items()
     }
 
 
-def _listed_place(row: Mapping[str, Any]) -> tuple[int, str]:
-    """In a file, rows are in the order of the metrics; those of absent ones follow."""
+def _row_order(row: Mapping[str, Any]) -> tuple[int, str]:
+    """Return a sort key: rows are in the order of METRICS, and rows of other metrics follow."""
     names = list(METRICS)
     return (names.index(row["metric"]) if row["metric"] in names else len(names), row["metric"])
 
 
 def _notes(scores: Mapping[str, Score]) -> list[str]:
-    """Every note once, after the metrics that it is of."""
+    """Return each note once, preceded by the names of its metrics."""
     notes = dict.fromkeys(score.note for score in scores.values() if score.note)
     return [f"{', '.join(name for name in scores if scores[name].note == note)} {note}" for note in notes]
 
 
 def _scores(
     observations: Observations,
-    own: Observations | SegTransferError | None,
+    source_images: Observations | SegTransferError | None,
     names: Sequence[str],
     failed: dict[str, SegTransferError],
 ) -> dict[str, Score]:
-    """The scores by all metrics at once; where one fails, by one after the other, for what succeeds."""
-    if isinstance(own, SegTransferError):
-        failed.update(dict.fromkeys(filter(needs_source_images, names), own))
+    """Compute all metrics at once; if one fails, compute them one by one to keep those that succeed."""
+    if isinstance(source_images, SegTransferError):
+        failed.update(dict.fromkeys(filter(needs_source_images, names), source_images))
         names = [name for name in names if name not in failed]
-    elif own is not None:
-        observations = replace(observations, source_images=own)
+    elif source_images is not None:
+        observations = replace(observations, source_images=source_images)
     scores: dict[str, Score] = {}
 
-    def score(some: Sequence[str]) -> None:
-        scores.update(score_all(observations, some))
+    def score(metrics: Sequence[str]) -> None:
+        scores.update(score_all(observations, metrics))
 
-    if failures_of(partial(score, names), "all metrics at once"):
+    if catch_failures(partial(score, names), "all metrics at once"):
         for name in names:
-            failed |= failures_of(partial(score, [name]), name)
+            failed |= catch_failures(partial(score, [name]), name)
     return scores
 
 
 def _valid_rows(context: ScoringContext, item: Item) -> dict[str, dict[str, Any]]:
-    """The stored scores of a pair that a new computation would give again."""
+    """Return the stored scores of a pair whose content keys are still valid."""
     entry, target = context.run.study.source(item.source), item.target
     key = context.observations_key(entry, context.target(target))
     rows = read_rows(context.run.scores_file(entry.name, target), SCORES)
-    found = {row["metric"]: (row, context.score_key(entry, key, row["metric"])) for row in rows}
-    return {name: {**row, "content_key": key} for name, (row, key) in found.items() if row["content_key"] == key}
+    by_metric = {row["metric"]: (row, context.score_key(entry, key, row["metric"])) for row in rows}
+    return {name: {**row, "content_key": key} for name, (row, key) in by_metric.items() if row["content_key"] == key}
 
 
 def _row(item: Item, metric: str, score: Score, observations: Observations, seconds: float, key: Key) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The stage that trains sources: one item per source that the study trains itself."""
+"""The stage that trains sources, with one item per source that the study trains itself."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seg_transfer.models.entry import SourceEntry
-from seg_transfer.stages.base import Held, Item, Stage, Status, Work
+from seg_transfer.stages.base import IsHeld, Item, Stage, Status, Work
 from seg_transfer.stages.changes import changes
-from seg_transfer.stages.files import card_or_problem
+from seg_transfer.stages.files import read_card_or_problem
 from seg_transfer.stages.training_keys import TrainingKeys, is_valid, keys_by_arithmetic, nearest_key
 from seg_transfer.store.content_key import manifest_key
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """``workers``: extra processes that read training images."""
+    """How networks are trained; ``workers`` is the number of extra processes that read training images."""
 
     workers: int = 0
 
 
 class TrainStage(Stage):
-    """Weights and ``source.json`` of every source below ``sources/``."""
+    """Writes the weights and the ``source.json`` of every source below ``sources/``."""
 
     name = "train"
     shard_noun = "source"
@@ -39,16 +39,16 @@ class TrainStage(Stage):
     trains = True
 
     def items(self, run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Item]:
-        """The sources among these that the study trains."""
+        """Return the selected sources that the study trains."""
         names = select_names([source.name for source in run.study.sources], sources, "source")
         return [Item(name) for name in names if run.study.source(name).kind == "study"]
 
     def label(self, item: Item) -> str:
-        """How messages name it."""
+        """Return the name of the item in messages."""
         return f"source {item.source}"
 
     def status(self, run: CachedRun, item: Item) -> Status:
-        """Whether its card and weights are there and are those of the study's settings."""
+        """Check whether card and weights exist and match the study's current settings."""
         file = run.source_folder(item.source) / FILE_NAME
         if not file.exists():
             return Status("missing")
@@ -64,32 +64,32 @@ class TrainStage(Stage):
         return Status("stale", reasons, seconds=card.seconds)
 
     def problems(self, run: CachedRun) -> Iterator[str]:
-        """Of cards and weights of all sources in the folder."""
+        """Yield the problems of the cards and weights of all sources in the folder."""
         for file in sorted((run.folder / "sources").glob(f"*/{FILE_NAME}")):
             yield from _problems(file)
 
     def finished_seconds(self, run: Run) -> list[float]:
-        """What finished trainings took."""
+        """Return how long each finished training took, in seconds."""
         return [read_source_card(file).seconds for file in (run.folder / "sources").glob(f"*/{FILE_NAME}")]
 
     def estimate(self, run: Run, item: Item, parts: Sequence[str], probe: Probe) -> float:
-        """The steps of the schedule and the evaluation after them."""
+        """Estimate the steps of the schedule and the evaluation that follows."""
         dataset = run.study.source(item.source).dataset
         return probe.training(probe.network(target_network(run, dataset)), dataset, schedule_of(training_of(run)))
 
     def start(self, run: Run, items: Sequence[Item], settings: TrainSettings) -> Work:
-        """Train what is missing."""
+        """Prepare to train the missing sources."""
         from seg_transfer.stages.training import train_source
 
-        def train(item: Item, held: Held) -> None:
+        def train(item: Item, is_held: IsHeld) -> None:
             entry = run.study.source(item.source)
-            train_source(run, entry, training_keys(run, entry), held, settings.workers)
+            train_source(run, entry, training_keys(run, entry), is_held, settings.workers)
 
         return train
 
 
 def training_keys(run: Run, entry: SourceEntry) -> TrainingKeys:
-    """Keys of a source's training, one for each arithmetic that its schedule allows."""
+    """Return the keys of a source's training, one for each arithmetic that its schedule allows."""
     training = training_of(run)
     parts: dict[str, object] = {
         "model": target_network(run, entry.dataset),
@@ -103,14 +103,14 @@ def training_keys(run: Run, entry: SourceEntry) -> TrainingKeys:
 
 
 def _problems(file: Path) -> Iterator[str]:
-    card = card_or_problem(file)
+    card = read_card_or_problem(file)
     if isinstance(card, str):
         yield card
         return
     if card.source != file.parent.name:
-        yield f"{file}: field source is {card.source!r} in the folder of {file.parent.name!r}; train the source again"
+        yield f"{file}: field source is {card.source!r}, but the folder is {file.parent.name!r}; train the source again"
     if not 0 <= card.miou <= 1:
-        yield f"{file}: field miou is {card.miou}; a fraction in [0, 1] is expected, train the source again"
+        yield f"{file}: field miou is {card.miou}; it must be a fraction in [0, 1]; train the source again"
 
 
 STAGE = TrainStage()

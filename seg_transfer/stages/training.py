@@ -1,4 +1,4 @@
-"""Training a source of a study, and keeping a trained network in its run folder."""
+"""Trains a source of a study, and saves trained networks in the run folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.networks import build_network, load_backbone
 from seg_transfer.models.source_model import as_source_model
 from seg_transfer.progress import progress_of
-from seg_transfer.stages.base import Held
+from seg_transfer.stages.base import IsHeld
 from seg_transfer.stages.training_keys import TrainingKeys, is_valid
 from seg_transfer.store.content_key import Key, sha256_of_file
 from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card, write_source_card
@@ -36,7 +36,7 @@ _logger = logging.getLogger(__name__)
 
 
 def load_common_initialization(run: Run, network: nn.Module) -> str:
-    """Load the study's ImageNet weights, where it names some, into a backbone; returns what the network starts from."""
+    """Load the study's ImageNet weights, if it names any, into a backbone; returns "random" or their sha256."""
     checkpoint = init_checkpoint_of(run)
     if checkpoint is None:
         return "random"
@@ -44,16 +44,16 @@ def load_common_initialization(run: Run, network: nn.Module) -> str:
     return sha256_of_file(checkpoint)
 
 
-def train_source(run: Run, entry: SourceEntry, keys: TrainingKeys, held: Held, n_workers: int) -> None:
-    """Train one source, unless it is finished; an interrupted training resumes.
+def train_source(run: Run, entry: SourceEntry, keys: TrainingKeys, is_held: IsHeld, n_workers: int) -> None:
+    """Train one source, unless it is finished, and save its weights and ``source.json`` in the run folder.
 
-    It leaves its weights and its ``source.json`` in the run folder.
+    An interrupted training resumes. `is_held` says whether this process still holds the lease of the source.
     """
     folder = run.source_folder(entry.name)
-    # Named without the eval split: when that must be fixed, the training is not lost.
+    # The names do not depend on the eval split, so that the training survives a fix of that split.
     work_dirs = {name: folder / f"training_{weights[:12]}" for name, (weights, _) in keys.items()}
     if _is_trained(folder, keys):
-        _remove(work_dirs.values())  # of a process that ended between the last two lines below
+        _remove(work_dirs.values())  # left by a process that ended before it removed them
         return
     began = time.monotonic()
     training, model = training_of(run), target_network(run, entry.dataset)
@@ -65,14 +65,14 @@ def train_source(run: Run, entry: SourceEntry, keys: TrainingKeys, held: Held, n
     )
     with progress_of(f"train {entry.name}") as tick:
         fit(network, crops, work_dirs[arithmetic], n_workers=n_workers, progress=tick)
-    found = evaluate_on(as_source_model(network, model), run.records(entry.dataset, "eval"), crops.manifest)
-    if not (is_main_process() and held()):
+    quality = evaluate_on(as_source_model(network, model), run.records(entry.dataset, "eval"), crops.manifest)
+    if not (is_main_process() and is_held()):
         return
-    keep_network(
+    save_network(
         folder,
         network,
         crops,
-        found,
+        quality,
         source=entry.name,
         config=run.study.model.name if run.study.model else "",
         model=model,
@@ -82,7 +82,7 @@ def train_source(run: Run, entry: SourceEntry, keys: TrainingKeys, held: Held, n
     )
     _remove(work_dirs.values())
     seconds = time.monotonic() - began
-    _logger.info("source %s: mIoU %.4f on its own eval split (%.0f s)", entry.name, found.miou, seconds)
+    _logger.info("source %s: mIoU %.4f on its own eval split (%.0f s)", entry.name, quality.miou, seconds)
 
 
 def _is_trained(folder: Path, keys: TrainingKeys) -> bool:
@@ -96,11 +96,11 @@ def _remove(folders: Iterable[Path]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def keep_network(
+def save_network(
     folder: Path,
     network: nn.Module,
     crops: TrainingCrops,
-    found: SegmentationQuality,
+    quality: SegmentationQuality,
     *,
     source: str,
     config: str,
@@ -109,8 +109,8 @@ def keep_network(
     seconds: float,
     key: Key,
 ) -> None:
-    """Write the weights of a trained network, and the card that describes it."""
-    # The old card must not describe the new weights, not even for a moment.
+    """Save the weights of a trained network and the source card that describes it."""
+    # The old card must never describe the new weights, not even for a moment.
     (folder / FILE_NAME).unlink(missing_ok=True)
     save_weights(network.state_dict(), folder / _WEIGHTS)
     classes = crops.manifest.classes
@@ -127,10 +127,10 @@ def keep_network(
         steps=crops.schedule.steps,
         schedule=crops.schedule.model_dump(mode="json"),
         n_train_images=len(crops.records),
-        miou=found.miou,
-        class_iou=found.class_iou,
-        absent_classes=tuple(classes[index] for index in found.absent),
-        n_eval_images=found.n_images,
+        miou=quality.miou,
+        class_iou=quality.class_iou,
+        absent_classes=tuple(classes[index] for index in quality.absent),
+        n_eval_images=quality.n_images,
         seconds=seconds,
         content_key=key,
         key_parts=key.parts,

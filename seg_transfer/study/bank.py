@@ -1,8 +1,9 @@
-"""Model banks: sources from a YAML file, a folder of models, one model, or an entry given in Python."""
+"""Model banks: sources read from a YAML file, a folder of models, a single model, or an entry given in Python."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from seg_transfer.models.entry import SourceEntry, absolute_paths
 from seg_transfer.models.sources import fields_in_folder, folder_hints, marker_fields, parse_entry
 from seg_transfer.store.source_card import FILE_NAME
 
-Where = str | Path | Mapping[str, Any] | SourceEntry
+SourceSpec = str | Path | Mapping[str, Any] | SourceEntry
 
 _YAML = {".yaml", ".yml"}
 
@@ -33,56 +34,57 @@ class _BankFile(BaseModel):
     sources: list[dict[str, Any]] = Field(min_length=1)
 
 
-def read_sources(*where: Where) -> tuple[list[SourceEntry], list[Skipped]]:
+def read_sources(*specs: SourceSpec) -> tuple[list[SourceEntry], list[Skipped]]:
     """Read the sources of a model bank.
 
     Args:
-        where: Each is one of
+        specs: Each is one of
 
-            * a YAML file with ``sources:``, a list of entries as in a study (paths relative to the file);
+            * a YAML file with ``sources:``, a list of entries as in a study (paths are relative to the file);
             * a folder with a model of a kind that is recognized there, such as a ``source.json`` or a transformers
               ``config.json``, or a folder of such folders; the folder names the source;
             * a ``source.json``;
-            * ``CONFIG:WEIGHTS``, an mmseg config and its checkpoint, named after the file of the weights;
-            * a `SourceEntry`, or a mapping with its fields (paths relative to the working directory).
+            * ``CONFIG:WEIGHTS``, an mmseg config and its checkpoint, named after the weights file;
+            * a `SourceEntry`, or a mapping with its fields (paths are relative to the working directory).
 
-            Where no ``dataset`` is given, it is that of the ``source.json``, or else the source's name.
+            If no ``dataset`` is given, it is taken from the ``source.json``, or else it is the source's name.
 
     Returns:
-        The entries in the order given, those of a folder by name; and the members of folders that cannot be used.
+        The entries in the given order, and by name within a folder; and the members of folders that cannot be used.
 
     Raises:
-        ConfigError: Nothing is found, an entry breaks a rule, or two sources have one name.
+        ConfigError: No source is found, an entry breaks a rule, or two sources have the same name.
         CheckpointError: A ``source.json`` that was named is damaged.
     """
     entries: list[SourceEntry] = []
     skipped: list[Skipped] = []
-    for one in where:
-        for found in _found(one):
-            (entries if isinstance(found, SourceEntry) else skipped).append(found)  # type: ignore[arg-type]
+    for source in chain.from_iterable(map(_sources_in, specs)):
+        (entries if isinstance(source, SourceEntry) else skipped).append(source)  # type: ignore[arg-type]
     names = [entry.name for entry in entries]
     duplicate = next((name for name in names if names.count(name) > 1), None)
     if duplicate:
-        raise ConfigError(f"source {duplicate!r} appears twice; name each source once, a YAML bank can rename one")
+        raise ConfigError(
+            f"source {duplicate!r} appears twice; give every source a different name, for example in a YAML bank"
+        )
     if not entries:
-        reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped)
-        raise ConfigError(f"no source can be used{f' ({reasons})' if reasons else ''}; name one at least")
+        reasons = "; ".join(f"{member.name}: {member.reason}" for member in skipped)
+        raise ConfigError(f"no source can be used{f' ({reasons})' if reasons else ''}; name at least one")
     return entries, skipped
 
 
-def _found(where: Where) -> Iterator[SourceEntry | Skipped]:
-    if isinstance(where, SourceEntry):
-        yield type(where).model_validate(absolute_paths(where.model_dump(), Path.cwd()))
-    elif isinstance(where, Mapping):
-        yield _entry(where, Path.cwd(), f"source {where.get('name', '')!r}")
-    elif (path := Path(where)).is_dir():
+def _sources_in(spec: SourceSpec) -> Iterator[SourceEntry | Skipped]:
+    if isinstance(spec, SourceEntry):
+        yield type(spec).model_validate(absolute_paths(spec.model_dump(), Path.cwd()))
+    elif isinstance(spec, Mapping):
+        yield _entry(spec, Path.cwd(), f"source {spec.get('name', '')!r}")
+    elif (path := Path(spec)).is_dir():
         yield from _in_folder(path.resolve())
     elif path.name == FILE_NAME:
-        yield _of_card(path.resolve())
-    elif path.suffix in _YAML and (path.is_file() or ":" not in str(where)):
+        yield _entry_of_card(path.resolve())
+    elif path.suffix in _YAML and (path.is_file() or ":" not in str(spec)):
         yield from _in_yaml(path)
     else:
-        yield _pair(str(where))
+        yield _config_and_weights(str(spec))
 
 
 def _in_yaml(file: Path) -> Iterator[SourceEntry]:
@@ -91,7 +93,7 @@ def _in_yaml(file: Path) -> Iterator[SourceEntry]:
 
 
 def _entry(fields: Mapping[str, Any], folder: Path, origin: str) -> SourceEntry:
-    """An entry with absolute paths; a missing dataset is the one that the model itself names, or the entry's name."""
+    """Parse an entry with absolute paths; a missing dataset is taken from the model, or else from the entry's name."""
     is_guessed = "dataset" not in fields and "name" in fields
     fields = {**fields, "dataset": fields["name"]} if is_guessed else fields
     try:
@@ -107,19 +109,19 @@ def _entry(fields: Mapping[str, Any], folder: Path, origin: str) -> SourceEntry:
 
 
 def _in_folder(folder: Path) -> Iterator[SourceEntry | Skipped]:
-    """The source that a folder is, or those of its sub-folders."""
+    """Yield the source in a folder, or the sources in its subfolders."""
     fields = fields_in_folder(folder)
     if fields is not None:
         yield _named_after(folder, fields)
         return
-    members = [found for path in sorted(folder.iterdir()) if path.is_dir() and (found := _member(path))]
+    members = [member for path in sorted(folder.iterdir()) if path.is_dir() and (member := _member(path))]
     if not members:
-        raise ConfigError(f"{folder}: holds no source; name a folder whose sub-folders hold {folder_hints()}")
+        raise ConfigError(f"{folder}: holds no source; name a folder whose subfolders hold {folder_hints()}")
     yield from members
 
 
 def _member(folder: Path) -> SourceEntry | Skipped | None:
-    """The source in a sub-folder, or why it cannot be used; None where the folder holds none."""
+    """Return the source in a subfolder, or the reason why it cannot be used; None if the folder holds no source."""
     try:
         fields = fields_in_folder(folder)
         return None if fields is None else _named_after(folder, fields)
@@ -127,8 +129,8 @@ def _member(folder: Path) -> SourceEntry | Skipped | None:
         return Skipped(folder.name, " ".join(str(as_failure(error)).split()))
 
 
-def _of_card(card: Path) -> SourceEntry:
-    # A card that does not exist is an error of its own, whatever else its folder holds.
+def _entry_of_card(card: Path) -> SourceEntry:
+    # A missing card is an error, whatever else its folder holds.
     fields = fields_in_folder(card.parent) if card.is_file() else None
     return _named_after(card.parent, fields or {"config": card})
 
@@ -137,7 +139,7 @@ def _named_after(folder: Path, fields: Mapping[str, Any]) -> SourceEntry:
     return _entry({"name": folder.name, **fields}, folder, str(folder))
 
 
-def _pair(text: str) -> SourceEntry:
+def _config_and_weights(text: str) -> SourceEntry:
     config, _, weights = text.rpartition(":")
     if not config or not weights:
         raise ConfigError(

@@ -22,13 +22,13 @@ class _Block(BaseModel):
 
 
 class Training(_Block):
-    """How sources are trained: a schedule file, fields that replace some of its own, a seed and an initialization.
+    """How sources are trained: a schedule file, changes to its fields, a seed and an initialization.
 
     Attributes:
-        schedule: YAML file of a Schedule, relative to the study, or the name of a shipped one.
+        schedule: YAML file of a Schedule, relative to the study, or the name of a shipped schedule.
         changes: Fields of the schedule that this study sets differently.
-        seed: Of initialization, order and augmentation.
-        init_checkpoint: ImageNet weights for every backbone; None starts from random ones.
+        seed: Seed of the initialization, image order and augmentation.
+        init_checkpoint: ImageNet weights for every backbone; None means random weights.
     """
 
     schedule: Path
@@ -38,11 +38,14 @@ class Training(_Block):
 
 
 class FineTuning(_Block):
-    """How sources are fine-tuned on targets: a schedule as above, one run per seed, and the control from scratch.
+    """How sources are fine-tuned on targets: a schedule, one run per seed, and the control from scratch.
 
     Attributes:
-        keep_weights: Keep the weights of fine-tunings that are not finished yet, each like a trained source. The
-            setting decides no number: a finished fine-tuning is not repeated for its weights.
+        schedule, changes: As in `Training`.
+        seeds: Every pair is fine-tuned once per seed.
+        scratch: Whether the control from scratch is also fine-tuned.
+        keep_weights: Whether to keep the fine-tuned weights, stored like a trained source. This changes no number, so
+            a fine-tuning that is already finished is not repeated for its weights.
     """
 
     schedule: Path
@@ -56,11 +59,11 @@ class Sampling(_Block):
     """How a target's pixel sample is drawn.
 
     Attributes:
-        pixels_per_image: Labeled pixels drawn from each image, without replacement; all where there are fewer.
-        balance: Probabilities are inverse to the label frequencies of the whole low-shot split, or of the image;
-            ``none`` draws every labeled pixel with the same probability.
-        grid: Draw from the label map as it is, or from labels nearest-resized to the stride-4 feature grid.
-        seed: Of the draw.
+        pixels_per_image: Number of labeled pixels drawn from each image without replacement; all if there are fewer.
+        balance: Pixel probabilities are inverse to the label frequencies of the whole low-shot split (``dataset``) or
+            of the image (``image``), or equal for all labeled pixels (``none``).
+        grid: Draw from the full-resolution label map, or from labels nearest-resized to the stride-4 feature grid.
+        seed: Seed of the random draw.
     """
 
     pixels_per_image: PositiveInt = 1000
@@ -70,22 +73,23 @@ class Sampling(_Block):
 
 
 class Study(_Block):
-    """One study file. Paths in it are relative to the file itself.
+    """The content of a study file, in which paths are relative to the file.
 
-    Manifests, model and schedules may also be names of shipped files: ``camvid``, ``hrnetv2_w48``, ``fine_tuning``.
+    Manifests, model and schedules may also be names of shipped files, such as ``camvid``, ``hrnetv2_w48`` and
+    ``fine_tuning``.
 
     Attributes:
-        name: Names the run folder.
-        manifests: Manifest files, or folders of them; each dataset name once.
-        sources: Names of datasets (a source is trained on each), or entries of sources that exist already.
+        name: Name of the study, and of its run folder.
+        manifests: Manifest files, or folders of them; dataset names must be unique.
+        sources: Names of datasets (a source is trained on each), or entries of existing sources.
         targets: Names of datasets.
         model: mmseg config of the network that is trained.
-        source_training, fine_tuning: Schedules; needed for the stages that train.
-        metrics: Names of transferability metrics, or ``all``. One that combines scores of others means those others.
-        low_shot: Replaces every manifest's number of low-shot images.
+        source_training, fine_tuning: Schedules, required by the stages that train.
+        metrics: Names of transferability metrics, or ``all``. A metric that combines scores stands for its parts.
+        low_shot: Overrides the number of low-shot images of every manifest.
         sampling: How pixels are drawn.
-        normalisation: Images are normalized as the source's own, or as the target's manifest says.
-        keep_features: Store the observations (float16) of every pair; scores are then computed from what is stored.
+        normalisation: Whether images are normalized as the source model requires, or as the target's manifest says.
+        keep_features: Whether to store the observations of every pair as float16; scores are then computed from these.
     """
 
     name: Name
@@ -122,18 +126,18 @@ class Study(_Block):
 
         for name in value:
             if name not in METRICS:
-                raise ValueError(f"unknown metric {name!r}; the known ones are {', '.join(METRICS)}")
-        # A combination of several pairs' scores is no score of one pair: its parts are scored, and evaluation adds it.
+                raise ValueError(f"unknown metric {name!r}; choose among {', '.join(METRICS)}")
+        # A metric that combines the scores of several pairs has no score for a single pair, so its parts are scored.
         combined = {name: METRICS[name].settings for name in value if "scores" in METRICS[name].needs}
         parts = [str(combined[name]["parts"]).split(",") if name in combined else [name] for name in value]
         return tuple(dict.fromkeys(chain.from_iterable(parts)))
 
     def code(self) -> list[str]:
-        """Python code from elsewhere that the study runs, as messages name it: its model config and its sources."""
+        """Return the names of external Python code that the study runs: its model config, and code of its sources."""
         return code_of(self.sources, self.model)
 
     def source(self, name: str) -> SourceEntry:
-        """The source of that name, which the study must have."""
+        """Return the source with this name, which must exist."""
         return next(source for source in self.sources if source.name == name)
 
 
@@ -141,17 +145,16 @@ def load_study(file: Path) -> tuple[Study, dict[str, DatasetManifest]]:
     """Read a study and the manifests of its datasets.
 
     Args:
-        file: The YAML file, whose paths are relative to its folder; or the name of a shipped study, such as
-            ``paper_272``.
+        file: The YAML file, or the name of a shipped study, such as ``paper_272``.
 
     Returns:
-        The study, its paths made absolute, and its manifests by dataset name with the study's low-shot limit.
+        The study with absolute paths, and its manifests by dataset name, with the study's low-shot limit.
 
     Raises:
-        ConfigError: A rule is broken, or a dataset, metric or file that the study names does not exist.
+        ConfigError: The file breaks a rule, or a dataset, metric or file that it names does not exist.
     """
     file = find("study", file)
-    study = _with_absolute_paths(load_yaml(file, Study), file.resolve().parent)
+    study = _with_resolved_paths(load_yaml(file, Study), file.resolve().parent)
     known = _all_manifests(study.manifests)
     for field in ("source_training", "fine_tuning"):
         _check_schedule(file, field, getattr(study, field))
@@ -159,7 +162,7 @@ def load_study(file: Path) -> tuple[Study, dict[str, DatasetManifest]]:
     for field, entries in (("sources", names), ("targets", list(study.targets))):
         duplicate = next((entry for entry in entries if entries.count(entry) > 1), None)
         if duplicate:
-            raise ConfigError(f"{file}: field {field}: {duplicate!r} appears twice; name each once")
+            raise ConfigError(f"{file}: field {field}: {duplicate!r} appears twice; remove one of the entries")
     if SCRATCH in names:
         raise ConfigError(f"{file}: field sources: {SCRATCH!r} is reserved for the control; choose another name")
     trained = [source.dataset for source in study.sources if source.kind == "study"]
@@ -174,7 +177,7 @@ def load_study(file: Path) -> tuple[Study, dict[str, DatasetManifest]]:
 
 
 def schedule_of(training: Training | FineTuning) -> Schedule:
-    """The schedule of a training: its file, with the study's changes."""
+    """Read the schedule of a training and apply the study's changes."""
     return load_yaml(training.schedule, Schedule, changes=training.changes)
 
 
@@ -189,19 +192,19 @@ def _check_schedule(file: Path, field: str, training: Training | FineTuning | No
 def _all_manifests(paths: tuple[Path, ...]) -> dict[str, DatasetManifest]:
     known: dict[str, DatasetManifest] = {}
     for path in paths:
-        found = load_manifests(path) if path.is_dir() else {(one := load_manifest(path)).name: one}
-        duplicate = known.keys() & found.keys()
+        loaded = load_manifests(path) if path.is_dir() else {(manifest := load_manifest(path)).name: manifest}
+        duplicate = known.keys() & loaded.keys()
         if duplicate:
-            raise ConfigError(f"{path}: dataset {min(duplicate)!r} has a manifest already; name each dataset once")
-        known.update(found)
+            raise ConfigError(f"{path}: dataset {min(duplicate)!r} already has a manifest; list only one of them")
+        known.update(loaded)
     return known
 
 
-def _with_absolute_paths(study: Study, folder: Path) -> Study:
-    """The study with every path absolute, and with the files that names of shipped ones mean."""
+def _with_resolved_paths(study: Study, folder: Path) -> Study:
+    """Return the study with absolute paths, and with names of shipped files replaced by their paths."""
     fields = study.model_dump()
     fields["manifests"] = [
-        one if (folder / one).is_dir() else resolve_name("manifest", one, folder) for one in study.manifests
+        path if (folder / path).is_dir() else resolve_name("manifest", path, folder) for path in study.manifests
     ]
     fields["model"] = study.model and resolve_name("model", study.model, folder)
     for training in filter(None, (fields["source_training"], fields["fine_tuning"])):

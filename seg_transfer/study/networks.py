@@ -1,4 +1,4 @@
-"""The networks of a study, as plain data: those that it trains, and those of its sources; without torch."""
+"""The networks that a study trains, and those of its sources, as plain data; needs no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seg_transfer.study.run import Run, training_of
 
 
 def target_network(run: Run, dataset: str) -> ModelConfig:
-    """The study's network with a classifier for a dataset, and images normalized by its manifest.
+    """Return the study's network with a classifier for a dataset and the normalization of its manifest.
 
     Raises:
         ConfigError: The study names no model, or its config cannot be read.
@@ -23,7 +23,7 @@ def target_network(run: Run, dataset: str) -> ModelConfig:
     if run.study.model is None:
         raise ConfigError(
             f"study {run.study.name}: field model is missing; name the network to train, or train none: "
-            "every source with a checkpoint, and fine_tuning.scratch: false"
+            "give every source a checkpoint, and set fine_tuning.scratch: false"
         )
     manifest = run.manifests[dataset]
     model = read_model_config(run.study.model, memo=run.memo)
@@ -31,17 +31,17 @@ def target_network(run: Run, dataset: str) -> ModelConfig:
 
 
 def source_network(run: Run, entry: SourceEntry) -> ModelConfig | None:
-    """The network of a source, trained already or not; None for a source that cannot be fine-tuned here."""
+    """Return the network of a source, whether trained or not; None if the source cannot be fine-tuned."""
     if entry.kind == "study":
         return target_network(run, entry.dataset)
     return entry.network(memo=run.memo)
 
 
 def init_checkpoint_of(run: Run) -> Path | None:
-    """The file of ImageNet weights that the study's own networks start from; None for random weights.
+    """Return the file of ImageNet weights that the study's own networks start from; None for random weights.
 
     Raises:
-        CheckpointError: There is no such file.
+        CheckpointError: The file does not exist.
     """
     checkpoint = run.study.source_training.init_checkpoint if run.study.source_training else None
     if checkpoint is not None and not checkpoint.is_file():
@@ -50,10 +50,10 @@ def init_checkpoint_of(run: Run) -> Path | None:
 
 
 def loadable_source(run: Run, entry: SourceEntry) -> SourceEntry:
-    """The entry to load a source by: for a source that the study trains, the entry of its trained weights.
+    """Return an entry that can be loaded; for a source that the study trains, the entry of its trained weights.
 
     Raises:
-        CheckpointError: The source is not trained yet, or was trained with settings that the study has changed since.
+        CheckpointError: The source is not trained yet, or was trained with settings that the study has since changed.
     """
     if entry.kind != "study":
         return entry
@@ -62,16 +62,18 @@ def loadable_source(run: Run, entry: SourceEntry) -> SourceEntry:
     training = training_of(run)
     schedule = schedule_of(training).model_dump(mode="json")
     if (card.schedule, card.seed, card.model) != (schedule, training.seed, target_network(run, entry.dataset)):
-        raise CheckpointError(f"{file}: trained with other settings than the study has now; run train-sources again")
+        raise CheckpointError(
+            f"{file}: trained with other settings than the study's current ones; run train-sources again"
+        )
     return MmsegEntry(name=entry.name, dataset=entry.dataset, config=file)
 
 
 def tunable_source(run: Run, entry: SourceEntry) -> MmsegEntry:
-    """The entry of a source that is to be fine-tuned.
+    """Return the entry of a source for fine-tuning.
 
     Raises:
-        CheckpointError: As `loadable_source`.
-        ConfigError: Such a source cannot be fine-tuned here.
+        CheckpointError: See `loadable_source`.
+        ConfigError: This kind of source cannot be fine-tuned.
     """
     source = loadable_source(run, entry)
     if isinstance(source, MmsegEntry) and not source.scores_only:
@@ -84,11 +86,11 @@ def tunable_source(run: Run, entry: SourceEntry) -> MmsegEntry:
 
 
 def weights_key(run: Run, entry: SourceEntry) -> Key:
-    """Key of a source's network and weights; raises CheckpointError as `loadable_source` does."""
+    """Return the key of a source's network and weights; raises CheckpointError like `loadable_source`."""
     return run.cached(f"weights of {entry.name}", lambda: loadable_source(run, entry).key(memo=run.memo))
 
 
 def initialization_key(run: Run) -> str | None:
-    """Hash of the weights that the study's own networks start from; None for random ones."""
+    """Return the hash of the weights that the study's own networks start from; None for random weights."""
     checkpoint = init_checkpoint_of(run)
     return sha256_of_file(checkpoint, run.memo) if checkpoint else None

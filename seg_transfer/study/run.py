@@ -27,7 +27,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Run:
-    """A study, where its data are, and its run folder."""
+    """A study, the location of its data, and its run folder."""
 
     study: Study
     manifests: dict[str, DatasetManifest]
@@ -35,60 +35,60 @@ class Run:
     folder: Path
 
     def records(self, dataset: str, split: SplitName) -> list[Record]:
-        """Images and labels of a split; raises DataError where files are missing."""
+        """Return the records of a split; raises DataError if files are missing."""
         return list(
             self.cached(f"{dataset} {split}", lambda: list_records(self.manifests[dataset], self.data_root, split))
         )
 
     def low_shot(self, target: str) -> list[Record]:
-        """The low-shot train split of a target; raises DataError where files are missing."""
+        """Return the low-shot train split of a target; raises DataError if files are missing."""
         return list(self.cached(f"{target} low shot", lambda: low_shot_records(self.manifests[target], self.data_root)))
 
     def cached(self, name: str, compute: Callable[[], Value]) -> Value:
-        """What `compute` returns. A stage computes it every time, because files may change while it works."""
+        """Return the result of `compute`, without caching it, because files may change while a stage runs."""
         return compute()
 
     def records_key(self, dataset: str, records: Iterable[Record]) -> Key:
-        """Key of the bytes of these images and labels."""
+        """Return the key of the contents of these images and labels."""
         return records_key(records, trust_mtime=self.manifests[dataset].trust_mtime, memo=self.memo)
 
     @property
     def memo(self) -> Path | None:
-        """Where the hashes of unchanged files are kept from process to process."""
+        """Folder that caches the hashes of unchanged files across processes."""
         return self.folder / "keys"
 
     def source_folder(self, source: str) -> Path:
-        """Where a trained source's weights and card lie."""
+        """Return the folder of a trained source's weights and card."""
         return self.folder / "sources" / source
 
     def sample_file(self, target: str) -> Path:
-        """A target's pixel sample."""
+        """Return the path of a target's pixel sample."""
         return self.folder / "samples" / f"{target}.parquet"
 
     def scores_file(self, source: str, target: str) -> Path:
-        """A pair's scores, one row per metric."""
+        """Return the path of a pair's scores, which have one row per metric."""
         return scores_file(self.folder, source, target)
 
     def features_file(self, source: str, target: str) -> Path:
-        """A pair's observations, when the study keeps them."""
+        """Return the path of a pair's observations, which exists if the study keeps them."""
         return self.folder / "features" / source / f"{target}.parquet"
 
     def performance_file(self, source: str, target: str) -> Path:
-        """A pair's actual performance, one row per fine-tuning seed."""
+        """Return the path of a pair's actual performance, which has one row per fine-tuning seed."""
         return performance_file(self.folder, source, target)
 
     def fine_tuned_folder(self, source: str, target: str, seed: int) -> Path:
-        """Where the weights and the card of a fine-tuning lie, when the study keeps them."""
+        """Return the folder of a fine-tuning's weights and card, which exists if the study keeps them."""
         return self.folder / "fine_tuned" / source / target / str(seed)
 
     @property
     def leases(self) -> Path:
-        """Where the leases of all items lie."""
+        """Folder of the leases of all items."""
         return self.folder / "leases"
 
     @cached_property
     def resolved(self) -> dict[str, Any]:
-        """The study with everything that it names, as plain data."""
+        """The study and everything that it names, as plain data."""
         tuning = self.study.fine_tuning
         return {
             "study": self.study.model_dump(mode="json"),
@@ -98,12 +98,12 @@ class Run:
         }
 
     def origin(self, kind: str, target: str, source_key: str) -> dict[str, str]:
-        """The metadata of a file of "scores" or "performance" about its settings and the weights it comes from."""
+        """Return the metadata that identifies a file's settings and source weights; `kind` as in `settings_key`."""
         return {"settings_key": settings_key(kind, self.resolved, target), "source_key": source_key}
 
     @cached_property
     def pairs(self) -> list[Pair]:
-        """All pairs, target by target; a source is never paired with the dataset it was trained on."""
+        """All pairs, ordered by target; a source is never paired with the dataset it was trained on."""
         return [
             (source, target)
             for target in self.study.targets
@@ -114,17 +114,17 @@ class Run:
 
 @dataclass(frozen=True)
 class CachedRun(Run):
-    """A run whose files are assumed not to change while it is inspected, so that each is read once.
+    """A run whose files are assumed not to change during inspection, so that each file is read once.
 
     Attributes:
-        ignore_memo: Use no hash that another process kept.
+        ignore_memo: Whether to ignore the hashes cached by other processes.
     """
 
     ignore_memo: bool = False
     _cache: dict[str, Any] = field(default_factory=dict)
 
     def cached(self, name: str, compute: Callable[[], Value]) -> Value:
-        """What `compute` returned the first time."""
+        """Return what `compute` returned the first time."""
         if name not in self._cache:
             self._cache[name] = compute()
         value: Value = self._cache[name]
@@ -132,37 +132,37 @@ class CachedRun(Run):
 
     @property
     def memo(self) -> Path | None:
-        """Where the hashes of unchanged files are kept from process to process."""
+        """Folder that caches the hashes of unchanged files across processes."""
         return None if self.ignore_memo else super().memo
 
 
 def snapshot(run: Run, *, ignore_memo: bool = False) -> CachedRun:
-    """The same run, for inspection."""
+    """Return a copy of the run for inspection, which reads each file once."""
     return CachedRun(run.study, run.manifests, run.data_root, run.folder, ignore_memo)
 
 
 def open_run(study_file: Path, data_root: Path, folder: Path | None = None) -> Run:
-    """Read a study; its run folder is `folder`, or ``runs/<name of the study>`` below the working directory."""
+    """Open the run of a study; its folder is `folder`, or ``runs/<name of the study>`` in the working directory."""
     study, manifests = load_study(study_file)
     return Run(study, manifests, data_root, folder or Path("runs") / study.name)
 
 
 def training_of(run: Run) -> Training:
-    """How the study trains sources; raises ConfigError when it does not state this."""
+    """Return the study's source training; raises ConfigError if the field is missing."""
     if run.study.source_training is None:
         raise ConfigError(f"study {run.study.name}: field source_training is missing; name a schedule")
     return run.study.source_training
 
 
 def fine_tuning_of(run: Run) -> FineTuning:
-    """How the study fine-tunes; raises ConfigError when it does not state this."""
+    """Return the study's fine-tuning; raises ConfigError if the field is missing."""
     if run.study.fine_tuning is None:
         raise ConfigError(f"study {run.study.name}: field fine_tuning is missing; name a schedule")
     return run.study.fine_tuning
 
 
 def prepare_folder(run: Run) -> None:
-    """Create the run folder, write the resolved study into it, and remove what killed processes left half-written."""
+    """Create the run folder, write the resolved study into it, and remove leftovers of killed processes."""
     run.folder.mkdir(parents=True, exist_ok=True)
     sweep(run.folder)
     if not session():
@@ -171,9 +171,9 @@ def prepare_folder(run: Run) -> None:
 
 
 def select_names(names: Iterable[str], wanted: Iterable[str], kind: str) -> list[str]:
-    """The names that were asked for, all when none was; raises ConfigError for a name the study lacks."""
-    known, asked = list(names), list(wanted)
-    unknown = [name for name in asked if name not in known]
+    """Return the requested names, or all names if none is requested; raises ConfigError for an unknown name."""
+    known, requested = list(names), list(wanted)
+    unknown = [name for name in requested if name not in known]
     if unknown:
-        raise ConfigError(f"--{kind} {unknown[0]}: the study has no such {kind}; it has {', '.join(known)}")
-    return [name for name in known if not asked or name in asked]
+        raise ConfigError(f"--{kind} {unknown[0]}: the study has no such {kind}; choose among {', '.join(known)}")
+    return [name for name in known if not requested or name in requested]

@@ -97,7 +97,7 @@ def ray_cluster(cpus: int = 1) -> Iterator[Cluster]:
 def why_not() -> str:
     """Why no cluster can be started here; "" where one can."""
     if importlib.util.find_spec("ray") is None:
-        return "Ray is not installed; pip install 'seg_transfer[ray]'"
+        return "Ray is not installed; run pip install 'seg_transfer[ray]'"
     if not (shutil.which("unshare") and shutil.which("nsenter") and shutil.which("ip")):
         return "no unshare, nsenter or ip; on Debian or Ubuntu: apt-get install util-linux iproute2"
     tried = subprocess.run([*_unshare("--net"), "true"], capture_output=True, text=True)

@@ -48,7 +48,7 @@ KillWait=2
 MessageTimeout=5
 SlurmdTimeout=300
 ReturnToService=0
-MaxArraySize={most_tasks}
+MaxArraySize={max_tasks}
 MailProg=/bin/true
 NodeName=n0 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=1 RealMemory=4000 Gres=gpu:{gpus}
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=1 RealMemory=4000 Gres=gpu:{gpus}
@@ -102,17 +102,17 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def slurm_cluster(gpus: int = 1, most_tasks: int = 1001) -> Iterator[Cluster]:
+def slurm_cluster(gpus: int = 1, max_tasks: int = 1001) -> Iterator[Cluster]:
     """Start a cluster with so many GPUs on every node, wait until both nodes are idle, and stop it again.
 
-    `most_tasks` of an array are allowed.
+    `max_tasks` of an array are allowed.
     """
     # Not below pytest's folder: the path of a socket may have 108 characters.
     folder = Path(tempfile.mkdtemp(prefix="slurm."))
     folder.chmod(0o755)
     cluster = Cluster(folder, {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")})
     try:
-        _configure(folder, gpus, most_tasks)
+        _configure(folder, gpus, max_tasks)
         _start_munge(cluster)
         _start(cluster, "slurmctld", "slurmctld", "-D", "-i")
         for node in NODES:
@@ -137,7 +137,7 @@ def command_line(process: int) -> str:
     return _read(process, "cmdline").replace("\0", " ")
 
 
-def _configure(folder: Path, gpus: int, most_tasks: int) -> None:
+def _configure(folder: Path, gpus: int, max_tasks: int) -> None:
     for name in ("state", "munge"):
         (folder / name).mkdir()
     (folder / "munge").chmod(0o755)
@@ -150,7 +150,7 @@ def _configure(folder: Path, gpus: int, most_tasks: int) -> None:
     gres = [f"NodeName={node} Name=gpu File={folder}/gpu.{node}.[0-{gpus - 1}]" for node in NODES]
     (folder / "gres.conf").write_text("\n".join([*gres, ""]))
     host = socket.gethostname().partition(".")[0]
-    config = _CONFIG.format(folder=folder, host=host, ports=_free_ports(3), gpus=gpus, most_tasks=most_tasks)
+    config = _CONFIG.format(folder=folder, host=host, ports=_free_ports(3), gpus=gpus, max_tasks=max_tasks)
     (folder / "slurm.conf").write_text(config)
 
 

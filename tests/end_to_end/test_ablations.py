@@ -75,7 +75,7 @@ def test_gbc_has_a_score_for_every_setting_and_is_not_computed_again(study, capl
     assert len(caplog.messages) == 6
     assert frame["setting"].nunique() == len(COVARIANCES) * len(DIMENSIONS)
     stored = pd.read_parquet(study.run / "ablations/gbc/dusk_street/day_street.parquet")
-    context = ScoringContext.of(run)
+    context = ScoringContext.for_run(run)
     seen = observe(context, run.study.source("dusk_street"), context.target("day_street"))
     of = stored.set_index(["covariance", "n_components"])["score"]
     assert of["full", 32] == gbc(seen.features, seen.labels, n_components=32, covariance="full")

@@ -90,7 +90,7 @@ def test_the_default_engine_replaces_them_when_one_is_killed(by_torchrun, pair):
     _, err = command.communicate(timeout=300)
     assert command.returncode == 0, err
     assert [line for line in err.splitlines() if line.startswith("seg-transfer: ")] == [
-        "seg-transfer: a process was killed (SIGKILL); another takes its place"
+        "seg-transfer: a process was killed (SIGKILL); starting another in its place"
     ]
     assert is_gone(first)
     tuned = started(pair, "finetune-pairs", "--processes", "2")
@@ -172,7 +172,7 @@ def test_one_rank_that_fails_one_that_is_killed_and_a_lease_that_is_held(failing
     )
     _, err = command.communicate(timeout=300)
     assert command.returncode == 4, err
-    assert "a process was killed (SIGKILL); another takes its place" in err
+    assert "a process was killed (SIGKILL); starting another in its place" in err
     assert "seg-transfer: failed: source day_street; all others are finished" in err
     failing.check(err)
 
@@ -202,9 +202,9 @@ def test_more_processes_than_gpus_are_refused(pair):
     command = started(pair, "train-sources", "--processes", "3", CUDA_VISIBLE_DEVICES="0,1")
     _, err = command.communicate(timeout=60)
     assert command.returncode == 3
-    assert err == "seg-transfer: --processes 3: 2 GPUs are visible here, one per process; ask for fewer\n"
+    assert err == "seg-transfer: --processes 3: only 2 GPUs are visible, and each process needs one; use fewer\n"
     (line,) = pair.call("train-sources", "--processes", "2").err.splitlines()
-    assert "--engine here is this process alone" in line
+    assert "--engine here uses one process only" in line
 
 
 @pytest.mark.skipif(slurm_cluster.why_not() != "", reason=slurm_cluster.why_not())
@@ -262,7 +262,7 @@ def test_a_ray_task_of_two_processes(by_torchrun, pair, ray):
     too_large = ray.start("train-sources", *common, "--processes", "3")
     _, err = too_large.communicate(timeout=ray_cluster.PATIENCE)
     assert too_large.returncode == 3
-    assert "a task needs 3 CPUs and 0 GPUs of one node, and no node of the cluster has them" in err
+    assert "a task needs 3 CPUs and 0 GPUs on one node, and no node of the cluster has them" in err
 
     training = ray.start("train-sources", *common, "--processes", "2")
     ray_cluster.wait_until(lambda: found_below(pair.run / "sources", "resume.pth") != [], "a checkpoint is there")

@@ -158,8 +158,16 @@ def to_other(file):
     [
         (FOLDER / "map.parquet", damaged, "damaged result file"),
         (FOLDER / "map_fine_tuned.parquet", damaged, "damaged result file"),
-        (FOLDER / "overlaps.parquet", to_other, f"is of day_street -> {TARGET}, by its folder of day_street -> dusk_"),
-        (FOLDER / "maps.parquet", lambda file: file.write_bytes(b""), "no file of an explanation, which has overlaps"),
+        (
+            FOLDER / "overlaps.parquet",
+            to_other,
+            f"belongs to day_street -> {TARGET}, but its folder to day_street -> dusk_",
+        ),
+        (
+            FOLDER / "maps.parquet",
+            lambda file: file.write_bytes(b""),
+            "not a file of an explanation, whose files are overlaps",
+        ),
         (
             Path("fine_tuned/day_street", TARGET, "0/weights.safetensors"),
             damaged,
@@ -168,7 +176,7 @@ def to_other(file):
         (
             Path("fine_tuned/day_street", TARGET, "0/source.json"),
             lambda file: file.write_text(json.dumps(json.loads(file.read_text()) | {"seed": 3})),
-            f"is of day_street -> {TARGET}, seed 3, by its folder of day_street -> {TARGET}, seed 0; delete",
+            f"belongs to day_street -> {TARGET}, seed 3, but its folder to day_street -> {TARGET}, seed 0; delete",
         ),
     ],
 )

@@ -59,7 +59,7 @@ def test_a_warning_says_that_factories_are_code(mixed):
     folder = mixed.study.parent
     assert (folder / "warned.txt").read_text().splitlines() == [
         f"seg-transfer: warning: factory nets:{name} (looked for in {folder}) is Python code and will be run; "
-        "--trust-config says that you trust it"
+        "pass --trust-config if you trust it"
         for name in NETS.values()
     ]
 

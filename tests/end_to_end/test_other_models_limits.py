@@ -42,7 +42,9 @@ def test_only_sources_of_mmsegmentation_are_fine_tuned(own_copy):
     missing = json.loads(own_copy.call("finetune-pairs", *names, "--dry-run", "--json", "--trust-config").out)[
         "missing"
     ]
-    assert {(one["seconds"], one["basis"]) for one in missing} == {(0.0, "nothing: such a source cannot be fine-tuned")}
+    assert {(one["seconds"], one["basis"]) for one in missing} == {
+        (0.0, "nothing: this kind of source cannot be fine-tuned")
+    }
 
 
 def test_a_dry_run_times_the_networks_themselves(own_copy):
@@ -102,7 +104,7 @@ def test_a_ranking_by_features_goes_on_without_a_source_of_scores(own_copy):
 def test_features_are_explained_where_there_are_some(own_copy, invoke):
     line = invoke("explain", *own_copy.place(), "--target", "dusk_street", "--trust-config").reason(3)
     assert line == (
-        "prototypes -> dusk_street: only scores can be had of this source (scores_only), and no features to explain; "
+        "prototypes -> dusk_street: this source gives scores only (scores_only) and has no features to explain; "
         "leave it out"
     )
     explained = {path.parent.name for path in (own_copy.run / "explanations").glob("*/dusk_street")}

@@ -64,18 +64,22 @@ def test_a_finished_run_folder_is_valid(finished, invoke):
 @pytest.mark.parametrize(
     ("file", "change", "reported"),
     [
-        (SCORE_FILE, with_first(score=float("nan")), "the score of gbc is nan, a finite number is expected"),
-        (SCORE_FILE, with_first(score=float("-inf")), "the score of gbc is -inf, a finite number is expected"),
-        (SCORE_FILE, with_first(score=None), "the score of gbc is None, a finite number is expected"),
+        (SCORE_FILE, with_first(score=float("nan")), "the score of gbc is nan; it must be a finite number"),
+        (SCORE_FILE, with_first(score=float("-inf")), "the score of gbc is -inf; it must be a finite number"),
+        (SCORE_FILE, with_first(score=None), "the score of gbc is None; it must be a finite number"),
         (SCORE_FILE, lambda rows: [*rows, rows[0]], "has 2 rows of metric gbc"),
-        (SCORE_FILE, with_first(target="dusk_street"), "has a row of day_street -> dusk_street, by its name it is of "),
-        (SCORE_FILE, with_first(source="cells_dark"), "has a row of cells_dark -> cells_dark, by its name it is of "),
-        (PERFORMANCE_FILE, with_first(miou=1.5), "seed 0 has mIoU or a class's IoU 1.5, a fraction in [0, 1]"),
-        (PERFORMANCE_FILE, with_first(miou=float("nan")), "seed 0 has mIoU or a class's IoU nan, a fraction in"),
-        (PERFORMANCE_FILE, with_first(miou=None), "seed 0 has mIoU or a class's IoU None, a fraction in"),
-        (PERFORMANCE_FILE, with_first(class_iou=[None, -0.1]), "seed 0 has mIoU or a class's IoU -0.1, a fraction in"),
+        (SCORE_FILE, with_first(target="dusk_street"), "has a row of day_street -> dusk_street, but its name says "),
+        (SCORE_FILE, with_first(source="cells_dark"), "has a row of cells_dark -> cells_dark, but its name says "),
+        (
+            PERFORMANCE_FILE,
+            with_first(miou=1.5),
+            "seed 0 has the mIoU or class IoU 1.5; it must be a fraction in [0, 1]",
+        ),
+        (PERFORMANCE_FILE, with_first(miou=float("nan")), "seed 0 has the mIoU or class IoU nan; it must be"),
+        (PERFORMANCE_FILE, with_first(miou=None), "seed 0 has the mIoU or class IoU None; it must be"),
+        (PERFORMANCE_FILE, with_first(class_iou=[None, -0.1]), "seed 0 has the mIoU or class IoU -0.1; it must be"),
         (PERFORMANCE_FILE, lambda rows: [*rows, rows[0]], "has 2 rows of seed 0"),
-        (PERFORMANCE_FILE, with_first(source="scratch"), "has a row of scratch -> cells_dark, by its name it is of "),
+        (PERFORMANCE_FILE, with_first(source="scratch"), "has a row of scratch -> cells_dark, but its name says "),
         (SAMPLE_FILE, lambda rows: [*rows, rows[0]], "holds a pixel twice"),
     ],
 )
@@ -89,7 +93,7 @@ def test_impossible_rows(copy, lines, file, change, reported):
 def test_a_sample_of_another_dataset(copy, lines):
     rewrite(copy.run / SAMPLE_FILE, lambda rows: rows, dataset="dusk_street")
     assert lines() == [
-        f"{copy.run / SAMPLE_FILE}: is the sample of 'dusk_street', by its name of 'cells_dark'; "
+        f"{copy.run / SAMPLE_FILE}: is the sample of 'dusk_street', but its name says 'cells_dark'; "
         "delete it and run the same command again"
     ]
 
@@ -147,7 +151,7 @@ def test_a_file_that_the_study_does_not_name_is_checked_too(copy, lines):
     file.parent.mkdir()
     shutil.copy(copy.run / SCORE_FILE, file)
     (line,) = lines()
-    assert "has a row of day_street -> cells_dark, by its name it is of other -> cells_dark" in line
+    assert "has a row of day_street -> cells_dark, but its name says other -> cells_dark" in line
 
 
 def test_weights_that_are_not_those_of_their_card_are_reported_once(copy, lines):
@@ -175,7 +179,7 @@ def test_hashes_cached_by_earlier_commands_are_not_trusted(copy, lines, invoke, 
     ("field", "value", "reported"),
     [
         ("source", "dusk_street", "field source is 'dusk_street' in the folder of 'day_street'"),
-        ("miou", 1.25, "field miou is 1.25; a fraction in [0, 1] is expected"),
+        ("miou", 1.25, "field miou is 1.25; it must be a fraction in [0, 1]"),
     ],
 )
 def test_an_impossible_card(copy, lines, field, value, reported):
@@ -236,7 +240,7 @@ def test_left_over_temporary_files(copy, lines, folder):
     file = temporary_path(copy.run / folder / "cells_dark.parquet")
     file.write_bytes(b"half")
     (line,) = lines()
-    assert line.startswith(f"{file}: left by a process that was killed, or still in use")
+    assert line.startswith(f"{file}: left over from a killed process, or still in use")
     assert file.exists()
 
 

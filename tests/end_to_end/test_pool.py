@@ -107,7 +107,7 @@ def test_a_killed_process_is_replaced_and_its_pair_scored(unscored, finished):
     os.kill(victim, signal.SIGKILL)
     out, err = command.communicate(timeout=_PATIENCE)
     assert command.returncode == 0, err
-    assert "a process was killed (SIGKILL); another takes its place" in err
+    assert "a process was killed (SIGKILL); starting another in its place" in err
     assert sorted(re.findall(r"^\S+ -> \S+(?=:)", out, re.M)) == sorted(set(re.findall(r"^\S+ -> \S+(?=:)", out, re.M)))
     key = ("source", "target", "metric", "score", "standard_error", "content_key")
     assert [[row[name] for name in key] for row in unscored.rows("scores")] == [
@@ -120,7 +120,7 @@ def test_an_item_that_crashes_three_processes_is_given_up_and_the_others_finishe
     poison = at_lease(unscored, "dusk_street/cells_dark", signal.SIGKILL, times=3)
     command = started(unscored, "score-pairs", **poison)
     _, err = command.communicate(timeout=_PATIENCE)
-    assert err.count("a process was killed (SIGKILL); another takes its place") == 3
+    assert err.count("a process was killed (SIGKILL); starting another in its place") == 3
     assert "dusk_street -> cells_dark: 3 processes crashed while they worked on it; find out why" in err
     assert err.splitlines()[-1].startswith("seg-transfer: failed: dusk_street -> cells_dark; all others are finished")
     assert command.returncode == 1

@@ -181,7 +181,7 @@ def test_stability_ranks_again_on_subsets(bank, invoke):
     ("options", "reported"),
     [
         (["--metric", "gcb"], "metric 'gcb' is unknown; choose among gbc"),
-        (["--labels", "x"], "rank: give either --target, a manifest, or --images and --labels"),
+        (["--labels", "x"], "rank: name either a manifest with --target, or two folders with"),
     ],
 )
 def test_mistakes_are_one_line(bank, invoke, options, reported):

@@ -116,7 +116,7 @@ def test_a_killed_process_and_a_lost_node_lose_no_pair_and_repeat_none(cluster, 
     until(lambda: set(states(cluster, job)) == {"COMPLETED"}, explain, _PATIENCE)
     logs = logs_of(many, job)
     assert sum(log.count(f"on {shot}: exit code 137; requeued\n") for log in logs) == 1, explain()
-    assert sum(log.count(": start, after 1 restarts\n") for log in logs) == 2, explain()
+    assert sum(log.count(": started, after 1 restarts\n") for log in logs) == 2, explain()
 
     # Every pair is there and valid, with the number of an undisturbed run.
     undisturbed = {(row["source"], row["target"], row["metric"]): row["score"] for row in finished.rows("scores")}
@@ -153,10 +153,10 @@ def test_a_stopped_task_resumes_and_one_with_wrong_data_fails_at_once(cluster, f
 
     stopped, wrong, _ = logs_of(workspace, job)
     assert "stopped before the time limit; requeued\n" in stopped
-    assert stopped.count(": start, after ") == 2
+    assert stopped.count(": started, after ") == 2
     assert "eval_0000.png: cannot be decoded" in wrong
-    assert "exit code 4; failed, for a restart cannot fix that" in wrong
-    assert wrong.count(": start, after ") == 1
+    assert "exit code 4; failed, because a restart cannot fix that" in wrong
+    assert wrong.count(": started, after ") == 1
 
     file = workspace.run / "performance/day_street/cells_dark.parquet"
     resumed = pq.read_table(file).to_pylist()[0]
@@ -171,7 +171,7 @@ def test_a_cluster_of_few_tasks_gets_several_items_in_one(finished, copy_of, inv
     workspace = copy_of(finished)
     for target in DOMAINS:
         next(workspace.run.glob(f"scores/*/{target}.parquet")).unlink()
-    with slurm_cluster(most_tasks=2) as cluster:
+    with slurm_cluster(max_tasks=2) as cluster:
         monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
         a_task_each = subprocess.run(["sbatch", "--array=0-2", "--wrap=true"], capture_output=True, text=True)
         assert "Invalid job array specification" in a_task_each.stderr

@@ -93,7 +93,7 @@ def test_pairs_without_a_performance_are_named_and_left_out(finished, copy_of, i
     ended = invoke("evaluate", workspace.run, "--json")
     assert ended.code == 0
     assert ended.err == (
-        "seg-transfer: left out, because scores or performance are missing or of other settings: "
+        "seg-transfer: left out because scores or performance are missing or belong to other settings: "
         "cells_dark -> dusk_street\n"
     )
 

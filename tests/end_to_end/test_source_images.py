@@ -170,7 +170,7 @@ def test_a_source_of_an_unknown_dataset_is_scored_by_the_other_metrics(finished,
     workspace.done("finetune-pairs")
     ended = invoke("evaluate", workspace.run, "--json")
     assert ended.code == 0
-    assert ended.err.endswith("of other settings: own (no score of web)\n")
+    assert ended.err.endswith("to other settings: own (no score of web)\n")
     assert {row["metric"] for row in json.loads(ended.out) if row["kind"] == "metric"} == {"gbc"}
 
 

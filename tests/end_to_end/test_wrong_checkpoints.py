@@ -94,7 +94,7 @@ def test_a_model_config_from_elsewhere_is_announced_before_it_runs(workspace, tm
     assert ended.code == 3
     assert (
         warning
-        == f"seg-transfer: warning: {config} is Python code and will be run; --trust-config says that you trust it"
+        == f"seg-transfer: warning: {config} is Python code and will be run; pass --trust-config if you trust it"
     )
     assert f"{config}: not a readable mmengine config" in line
     assert "warning" not in workspace.call("score-pairs", "--source", "web", "--trust-config").err

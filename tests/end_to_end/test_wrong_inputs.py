@@ -180,7 +180,7 @@ def test_two_kinds_of_reasons_are_both_reported_and_end_with_the_code_for_severa
 @pytest.mark.parametrize(
     ("change", "reported"),
     [
-        ({"metrics": ["gbc", "gbd"]}, ["metrics", "unknown metric 'gbd'", "the known ones are gbc, logme, h_score"]),
+        ({"metrics": ["gbc", "gbd"]}, ["metrics", "unknown metric 'gbd'", "choose among gbc, logme, h_score"]),
         ({"targets": ["dusk_street", "mars"]}, ["targets", "unknown dataset 'mars'", "cells_dark, "]),
         ({"sources": ["mars"]}, ["sources", "unknown dataset 'mars'"]),
         ({"pixels": 10}, ["pixels: 10: unknown field; remove it"]),
@@ -224,15 +224,27 @@ def test_a_wrong_manifest_is_refused_with_its_file_and_field(workspace, change, 
 @pytest.mark.parametrize(
     ("stage", "options", "reported"),
     [
-        ("train-sources", ("--source", "mars"), "--source mars: the study has no such source; it has day_street"),
-        ("score-pairs", ("--source", "scratch"), "--source scratch: the study has no such source; it has day_street"),
-        ("score-pairs", ("--target", "mars"), "--target mars: the study has no such target; it has dusk_street, cells"),
+        ("train-sources", ("--source", "mars"), "--source mars: the study has no such source; choose among day_street"),
+        (
+            "score-pairs",
+            ("--source", "scratch"),
+            "--source scratch: the study has no such source; choose among day_street",
+        ),
+        (
+            "score-pairs",
+            ("--target", "mars"),
+            "--target mars: the study has no such target; choose among dusk_street, cells",
+        ),
         (
             "finetune-pairs",
             ("--source", "mars"),
-            "--source mars: the study has no such source; it has scratch, day_str",
+            "--source mars: the study has no such source; choose among scratch, day_str",
         ),
-        ("sample", ("--target", "mars"), "--target mars: the study has no such target; it has dusk_street, cells_dark"),
+        (
+            "sample",
+            ("--target", "mars"),
+            "--target mars: the study has no such target; choose among dusk_street, cells_dark",
+        ),
         ("score-pairs", ("--device", "abacus"), "--device abacus: not usable here"),
     ],
 )

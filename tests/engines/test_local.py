@@ -39,7 +39,7 @@ def test_output_of_a_killed_process_comes_before_the_report_that_it_was_killed(p
     with pytest.raises(SegTransferError, match=f"{CRASHES} processes in a row were killed"):
         play(f"seq {count}; printf 'cut off'; kill -KILL $$")
     said = [*map(str, range(1, count + 1)), "cut off"]
-    death = "a process was killed (SIGKILL); another takes its place"
+    death = "a process was killed (SIGKILL); starting another in its place"
     assert capsys.readouterr().out.splitlines() == ([*said, death] * CRASHES)[:-1]
 
 
@@ -120,7 +120,7 @@ def test_several_processes_share_the_cores_unless_the_user_says_otherwise(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if own:
         monkeypatch.setenv("OMP_NUM_THREADS", own)
-    play('echo "$OMP_NUM_THREADS"', gpus=gpus, together=together)
+    play('echo "$OMP_NUM_THREADS"', gpus=gpus, group_size=together)
     assert capsys.readouterr().out.splitlines() == expected
 
 

@@ -21,7 +21,7 @@ TASKS = [Task("score-pairs b", print, {}, {"a -> b": Path("leases/score/a/b")})]
 
 def test_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"Ray is not installed; pip install 'seg_transfer\[ray\]'"):
+    with pytest.raises(ConfigError, match=r"Ray is not installed; run pip install 'seg_transfer\[ray\]'"):
         run(TASKS)
 
 

@@ -21,7 +21,7 @@ from seg_transfer.engines.slurm import (
     number_of_shards,
 )
 from seg_transfer.stages import STAGES
-from seg_transfer.stages.base import Selection, shard_from
+from seg_transfer.stages.base import Selection, parse_shard
 from seg_transfer.study.run import Run, open_run
 
 REQUEUED = "requeue 7_1"
@@ -48,7 +48,7 @@ def test_a_task_per_target_per_trained_source_and_per_fine_tuning(run):
 
 
 @pytest.mark.parametrize(
-    ("most_tasks", "array", "per_task", "said"),
+    ("max_tasks", "array", "per_task", "said"),
     [
         (1001, "0-11", 1, "12 fine-tunings in 12 tasks"),
         (12, "0-11", 1, "12 fine-tunings in 12 tasks"),
@@ -57,14 +57,14 @@ def test_a_task_per_target_per_trained_source_and_per_fine_tuning(run):
         (1, "0-0", 12, "12 fine-tunings in 1 task, up to 12 in a task"),
     ],
 )
-def test_a_task_has_several_items_where_the_cluster_takes_no_more_tasks(run, most_tasks, array, per_task, said):
-    script = script_of(run, "finetune", most_tasks)
+def test_a_task_has_several_items_where_the_cluster_takes_no_more_tasks(run, max_tasks, array, per_task, said):
+    script = script_of(run, "finetune", max_tasks)
     assert f"--array={array}" in options_of(script)
     assert script.splitlines()[1] == f"# {said}"
     # The shards of so many tasks hold every item once, and none more than the script says and has restarts for.
     shard = command_of(script)[-1]
     tasks = int(shard.rpartition("/")[2])
-    shards = [shard_from(shard.replace("$SLURM_ARRAY_TASK_ID", str(task))) for task in range(tasks)]
+    shards = [parse_shard(shard.replace("$SLURM_ARRAY_TASK_ID", str(task))) for task in range(tasks)]
     stage = STAGES["finetune"]
     shares = [stage.selected(run, Selection(shard=one)) for one in shards]
     assert Counter(item for own in shares for item in own) == Counter(stage.items(run))
@@ -184,7 +184,7 @@ def requeued(commands: Path) -> str:
     [
         ("exit 0", 0, "", "done"),
         *(
-            (f"exit {code}", code, "", f"exit code {code}; failed, for a restart cannot fix that")
+            (f"exit {code}", code, "", f"exit code {code}; failed, because a restart cannot fix that")
             for code in range(2, 10)
         ),
         ("exit 1", 0, REQUEUED, "exit code 1; requeued"),
@@ -204,7 +204,7 @@ def test_restarts_are_bounded(run, commands, monkeypatch):
     process = task(run, commands, monkeypatch, "kill -KILL $$", restarts=MAX_RESTARTS)
     output, _ = process.communicate(timeout=30)
     assert (process.returncode, requeued(commands)) == (1, "")
-    assert f"exit code 137; failed, after {MAX_RESTARTS} restarts" in output
+    assert f"exit code 137; failed after {MAX_RESTARTS} restarts" in output
 
 
 def test_before_the_time_limit_it_stops_its_process_and_is_requeued(run, commands, monkeypatch):

@@ -37,7 +37,7 @@ def test_it_respects_the_limit_of_the_cluster_and_says_how(run, commands, capsys
     pretend(commands / "scontrol", "echo 'MaxArraySize = 1'")
     assert submit(run, "--gpus", "0", "--max-running", "3") == 0
     assert capsys.readouterr().out.startswith("job 71: 2 targets in 1 task, up to 2 in a task, 3 at a time; ")
-    assert (run.folder / "slurm/score.sh").read_text() == script_of(run, most_tasks=1, gpus=0, max_running=3)
+    assert (run.folder / "slurm/score.sh").read_text() == script_of(run, max_tasks=1, gpus=0, max_running=3)
 
 
 def test_a_dry_run_prints_the_script_and_writes_nothing(run, commands, capsys):
@@ -50,9 +50,9 @@ def test_a_dry_run_prints_the_script_and_writes_nothing(run, commands, capsys):
 @pytest.mark.parametrize(
     ("options", "code", "reason"),
     [
-        (["--sbatch-option", "-Ax"], 3, "sbatch option '-Ax': must be one line, like --name=value"),
+        (["--sbatch-option", "-Ax"], 3, "sbatch option '-Ax': must be one line like --name=value"),
         (["--sbatch-option", "--comment=a\nb"], 3, "sbatch option '--comment=a\\nb': must be one line"),
-        ([], 1, "score.sh: refused by sbatch (sbatch: error: no such partition); change the option it names"),
+        ([], 1, "score.sh: rejected by sbatch (sbatch: error: no such partition); correct the option that it names"),
     ],
 )
 def test_what_slurm_cannot_take_is_one_line(run, commands, capsys, options, code, reason):

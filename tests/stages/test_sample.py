@@ -108,7 +108,7 @@ def test_a_target_of_one_class(run):
     with pytest.raises(DataError) as caught:
         sample_of(run)
     assert str(caught.value) == (
-        f"target {TARGET}: its 5 low-shot images show 1 class(es); class separability needs at least two, "
+        f"target {TARGET}: its 5 low-shot images show 1 class(es); class separability needs at least two; "
         "choose more images or another label map"
     )
     assert not run.sample_file(TARGET).exists()
@@ -127,5 +127,7 @@ def test_a_label_map_of_another_size_than_its_image(run, grid):
     file = run.low_shot(TARGET)[3].label
     with pytest.raises(DataError) as caught:
         sample_of(with_sampling(run, grid=grid))
-    assert str(caught.value) == (f"{file}: size (64, 95) differs from its image's (64, 96); replace one of them")
+    assert str(caught.value) == (
+        f"{file}: its size (64, 95) differs from its image's size (64, 96); replace one of them"
+    )
     assert not run.sample_file(TARGET).exists()

@@ -197,7 +197,10 @@ MMSEG = {"config": "c.json", "checkpoint": "w.pth"}
 @pytest.mark.parametrize(
     ("entries", "excerpt"),
     [
-        ([{"name": "a", **MMSEG}, {"name": "a", **MMSEG}], "source 'a' appears twice; name each source once"),
+        (
+            [{"name": "a", **MMSEG}, {"name": "a", **MMSEG}],
+            "source 'a' appears twice; give every source a different name",
+        ),
         ([], "sources: []: "),
         ([{"name": "a", **MMSEG, "unknown": 1}], "sources.0: unknown: 1: unknown field; remove it or correct its"),
         (
@@ -237,7 +240,7 @@ def test_a_named_card_that_is_not_there_is_an_error(folder, monkeypatch, where):
         ("config.py:we ights.pth", "config.py:we ights.pth: name: 'we ights': "),
         (
             "zoo/notes",
-            "holds no source; name a folder whose sub-folders hold a source.json or a transformers config.json",
+            "holds no source; name a folder whose subfolders hold a source.json or a transformers config.json",
         ),
     ],
 )
@@ -251,4 +254,4 @@ def test_names_of_two_locations_must_differ(folder):
 
 
 def test_no_location_means_no_source():
-    assert refusal() == "no source can be used; name one at least"
+    assert refusal() == "no source can be used; name at least one"

@@ -168,12 +168,12 @@ def test_a_wrong_schedule_is_refused_with_the_study_and_its_field(folder, field,
 @pytest.mark.parametrize(
     ("fields", "excerpt"),
     [
-        ({"sources": ["a", "b", "a"]}, "field sources: 'a' appears twice; name each once"),
+        ({"sources": ["a", "b", "a"]}, "field sources: 'a' appears twice; remove one of the entries"),
         (
             {"sources": ["a", {"name": "a", "dataset": "b"}]},
-            "field sources: 'a' appears twice; name each once",
+            "field sources: 'a' appears twice; remove one of the entries",
         ),
-        ({"targets": ["c", "c"]}, "field targets: 'c' appears twice; name each once"),
+        ({"targets": ["c", "c"]}, "field targets: 'c' appears twice; remove one of the entries"),
         ({"sources": [{"name": "scratch", "dataset": "a"}]}, "field sources: 'scratch' is reserved for the control"),
         ({"sources": ["z"]}, "field sources: unknown dataset 'z'; the manifests have a, b, c"),
         ({"targets": ["z"]}, "field targets: unknown dataset 'z'; the manifests have a, b, c"),
@@ -181,8 +181,8 @@ def test_a_wrong_schedule_is_refused_with_the_study_and_its_field(folder, field,
         ({"targets": []}, "targets: []: "),
         ({"metrics": []}, "metrics: []: "),
         ({"metrics": "every"}, "metrics: 'every': "),
-        ({"metrics": ["all"]}, "unknown metric 'all'; the known ones are gbc, "),
-        ({"metrics": ["gbc", "magic"]}, "unknown metric 'magic'; the known ones are gbc, "),
+        ({"metrics": ["all"]}, "unknown metric 'all'; choose among gbc, "),
+        ({"metrics": ["gbc", "magic"]}, "unknown metric 'magic'; choose among gbc, "),
         ({"name": "../s"}, "name: '../s': "),
         ({"sources": [{"name": "../a", "dataset": "a"}]}, "sources.0.name: '../a': "),
         ({"low_shot": 0}, "low_shot: 0: "),
@@ -217,7 +217,7 @@ def test_a_source_with_a_config_and_no_weights_is_refused_because_its_weights_wo
 def test_a_dataset_with_two_manifests_is_refused(folder):
     write(folder / "more/a.yaml", {"name": "a", "root": "a", **MANIFEST})
     line = refusal(study_file(folder, manifests=["../manifests", "../more/a.yaml"]))
-    assert line == f"{folder / 'more/a.yaml'}: dataset 'a' has a manifest already; name each dataset once"
+    assert line == f"{folder / 'more/a.yaml'}: dataset 'a' already has a manifest; list only one of them"
 
 
 def test_code_configs_are_the_python_files_that_are_not_our_own(folder):

@@ -19,7 +19,7 @@ def test_names_are_selected_in_the_order_of_the_study():
 
 
 def test_a_name_that_the_study_lacks_is_refused():
-    with pytest.raises(ConfigError, match=r"^--target z: the study has no such target; it has c, a$"):
+    with pytest.raises(ConfigError, match=r"^--target z: the study has no such target; choose among c, a$"):
         select_names(["c", "a"], ["a", "z"], "target")
 
 
@@ -50,7 +50,7 @@ def test_pairs_go_target_by_target_and_never_join_a_source_with_its_own_dataset(
         "web -> day_street",
     ]
     assert list(map(stage.label, stage.items(run, ["web"], ["day_street"]))) == ["web -> day_street"]
-    with pytest.raises(ConfigError, match="make no pair"):
+    with pytest.raises(ConfigError, match="form no pair"):
         stage.items(run, ["day_street"], ["day_street"])
 
 

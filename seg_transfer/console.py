@@ -1,4 +1,4 @@
-"""What the command line shows: log records as plain lines, and tables of text from outside."""
+"""Output of the command line: log records as plain lines, and tables of untrusted text."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _PREFIX = "seg-transfer: "
-# Passed as ``extra=`` to a log call: the record is shown by whichever process logs it, not by the main one alone.
+# Pass this as ``extra=`` to a log call to show the record from any process, not only from the main process.
 EVERY_PROCESS = {"every_process": True}
 
 
 class _LineHandler(logging.Handler):
     """Prints one line per record: information on stdout, warnings and errors on stderr with the command's name.
 
-    Of several processes that torchrun started, the main one alone prints, except tracebacks.
+    Under torchrun, only the main process prints; tracebacks are printed by all.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -45,13 +45,13 @@ class _LineHandler(logging.Handler):
 
 @contextmanager
 def console_logging(*, debug: bool = False) -> Iterator[None]:
-    """Show the package's log on stdout and stderr for as long as the block runs.
+    """Show the package's log on stdout and stderr for the duration of a block.
 
     Args:
-        debug: Also show the traceback of every item that fails.
+        debug: Whether to show the traceback of every failed item.
     """
     logger, handler = logging.getLogger("seg_transfer"), _LineHandler()
-    if any(isinstance(one, _LineHandler) for one in logger.handlers):  # a command within a command
+    if any(isinstance(existing, _LineHandler) for existing in logger.handlers):  # a command that runs another command
         yield
         return
     level, propagate = logger.level, logger.propagate
@@ -69,37 +69,38 @@ def console_logging(*, debug: bool = False) -> Iterator[None]:
 
 @contextmanager
 def warnings_only() -> Iterator[None]:
-    """Print no information in this block, where a table or a progress bar is shown instead; tracebacks stay."""
-    handlers = [one for one in logging.getLogger("seg_transfer").handlers if isinstance(one, _LineHandler)]
+    """Hide log records of level INFO for the duration of a block that shows a table or a progress bar instead."""
+    handlers = [handler for handler in logging.getLogger("seg_transfer").handlers if isinstance(handler, _LineHandler)]
     for handler in handlers:
-        handler.addFilter(_is_no_information)
+        handler.addFilter(_is_not_information)
     try:
         yield
     finally:
         for handler in handlers:
-            handler.removeFilter(_is_no_information)
+            handler.removeFilter(_is_not_information)
 
 
 @contextmanager
-def stdout_closed() -> Iterator[None]:
-    """Let nothing reach stdout in this block, neither of this process nor of those whose output it passes on."""
+def silent_stdout() -> Iterator[None]:
+    """Discard what a block prints on stdout, including the output of other processes that it passes on."""
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
         yield
 
 
-def _is_no_information(record: logging.LogRecord) -> bool:
+def _is_not_information(record: logging.LogRecord) -> bool:
     return record.levelno != logging.INFO
 
 
 def last_error_line(stderr: str) -> str:
-    """The last line that a command logged as an error; libraries may have printed after it."""
+    """Return the last line that a command logged as an error; libraries may have printed more after it."""
     logged = [line.removeprefix(_PREFIX) for line in stderr.splitlines() if line.startswith(_PREFIX)]
     return logged[-1] if logged else ""
 
 
 def plain_console(file: IO[str] | None = None, width: int | None = None) -> Console:
-    """A console for tables, on stdout by default. It shows text as it is: in names and paths from outside ``:one:`` is
-    no emoji and ``[bold]`` no markup.
+    """Create a console for tables, on stdout by default, that shows text literally.
+
+    Names and paths come from outside, so ``:one:`` must not become an emoji, nor ``[bold]`` markup.
     """
     from rich.console import Console
 

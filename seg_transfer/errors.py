@@ -1,4 +1,4 @@
-"""The exceptions a caller may catch, each with the exit code that the command line ends with.
+"""The exceptions that a caller may catch, each with the exit code of the command line.
 
 Every message is one line that names the file, field or pair, the value, the rule, and what to do.
 """
@@ -6,13 +6,13 @@ Every message is one line that names the file, field or pair, the value, the rul
 import re
 from collections.abc import Mapping
 
-# What moves the cursor, starts a command to the terminal, or turns the direction of the text around it.
+# Characters that move the cursor, start a terminal command, or change the direction of the surrounding text.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_LONGEST_REASON = 200
+_MAX_REASON_LENGTH = 200
 
 
 class SegTransferError(Exception):
-    """Base of all errors that the user can fix. Exit code 1."""
+    """Base class of all errors that the user can fix. Exit code 1."""
 
     exit_code = 1
 
@@ -48,9 +48,10 @@ class ResultsError(SegTransferError):
 
 
 class IncompleteError(SegTransferError):
-    """Some items failed, every other one was finished and kept. Exit code 8, or the code that all reasons share.
+    """Some items failed; all others were finished and kept. Exit code 8, or the code that all reasons share.
 
-    ``reasons``: why, by the item as messages name it.
+    Attributes:
+        reasons: Name of a failed item -> the reason.
     """
 
     exit_code = 8
@@ -62,7 +63,7 @@ class IncompleteError(SegTransferError):
 
 
 class TrainingError(SegTransferError):
-    """A training cannot continue: its loss is not finite, or its batch cannot be shared. Exit code 9."""
+    """A training cannot continue: its loss is not finite, or its processes cannot divide the batch. Exit code 9."""
 
     exit_code = 9
 
@@ -74,20 +75,20 @@ class ComputationError(SegTransferError):
 
 
 def failure_with_code(reason: str, exit_code: int) -> SegTransferError:
-    """A failure that another process reported."""
+    """Create the error for a failure that another process reported."""
     failure = SegTransferError(reason)
     failure.exit_code = exit_code
     return failure
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the machine or a device ran out of memory; some libraries say so only in the message."""
+    """Whether the machine or a device ran out of memory; some libraries reveal this only in the message."""
     named = {kind.__name__ for kind in type(error).__mro__}
     return bool(named & {"MemoryError", "OutOfMemoryError"}) or "DefaultCPUAllocator" in str(error)
 
 
 def as_failure(error: BaseException) -> SegTransferError:
-    """The reason why one item of many failed, in one line, for any exception; without frames, which hold its tensors.
+    """Convert any exception to the failure of an item, without its frames, which would keep tensors alive.
 
     >>> as_failure(ZeroDivisionError("division by zero"))
     ComputationError('ZeroDivisionError: division by zero')
@@ -104,15 +105,15 @@ def as_failure(error: BaseException) -> SegTransferError:
 
 
 def reason_of(error: BaseException) -> str:
-    """The text of another library's exception, for the parentheses of a message: one short line."""
+    """Return the text of another library's exception as one short line, to be quoted in a message."""
     text = str(error).strip()
-    if "Original Traceback" in text:  # of another process, in front of what it says
+    if "Original Traceback" in text:  # the traceback of another process precedes the message
         text = text.splitlines()[-1]
-    return " ".join(text.split())[:_LONGEST_REASON] or type(error).__name__
+    return " ".join(text.split())[:_MAX_REASON_LENGTH] or type(error).__name__
 
 
 def printable(text: str) -> str:
-    r"""A line with control characters as escapes: text from outside must not command the terminal that shows it.
+    r"""Escape the control characters in a line, because untrusted text must not control the terminal.
 
     >>> printable("cat\x1b[2J")
     'cat\\x1b[2J'

@@ -1,4 +1,4 @@
-"""Progress with the time that is left: a bar on a terminal, one line per half minute elsewhere."""
+"""Progress display with the remaining time: a bar on a terminal, otherwise one line every 30 seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SECONDS_BETWEEN_LINES = 30.0
 
 @contextlib.contextmanager
 def progress_of(title: str, console: Console | None = None) -> Iterator[Tick]:
-    """Give a function that is called with the finished and all steps; what it prints goes to stderr."""
+    """Yield a function to call with the numbers of finished steps and of all steps; it prints to stderr."""
     shown = console or plain_console(sys.stderr)
     if not shown.is_terminal:
         yield _line_printer(title)

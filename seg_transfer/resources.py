@@ -1,4 +1,4 @@
-"""Files that come with the software: configs and data manifests, in a checkout or in an installed wheel."""
+"""Files shipped with the software: configs and data manifests, in a checkout or in an installed wheel."""
 
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -9,22 +9,24 @@ from seg_transfer.errors import ConfigError, ResultsError
 Kind = Literal["study", "manifest", "model", "schedule"]
 
 _PACKAGE = Path(__file__).resolve().parent
-# Kind of file -> the shipped folder, and which files of it can be named.
+# Kind of file -> the shipped folder, and the patterns of the files in it that have names.
 _NAMED: dict[Kind, tuple[str, tuple[str, ...]]] = {
     "study": ("configs/studies", ("*.yaml",)),
     "manifest": ("data_manifests", ("*.yaml", "small/*.yaml")),
     "model": ("configs/models", ("*.py",)),
     "schedule": ("configs/schedules", ("*.yaml",)),
 }
-# How alike a mistyped name and a known one must be for the message to propose it.
-_LIKENESS = 0.7
+# Minimum similarity between an unknown name and a known name for the message to suggest the known name.
+_MIN_SIMILARITY = 0.7
 
 
 def shipped(relative: str) -> Path:
-    """Path of a shipped file or folder, given as in a checkout: "data_manifests/camvid.yaml".
+    """Return the path of a shipped file or folder, given as in a checkout: "data_manifests/camvid.yaml".
 
-    A wheel carries them inside the package, in `_shipped`; a checkout has them beside it.
-    Raises ResultsError if it is absent.
+    A wheel contains these files inside the package, in `_shipped`; a checkout has them next to the package.
+
+    Raises:
+        ResultsError: The file is missing.
 
     >>> shipped("data_manifests/published").name
     'published'
@@ -37,7 +39,7 @@ def shipped(relative: str) -> Path:
 
 
 def shipped_files(kind: Kind) -> dict[str, Path]:
-    """Every shipped file of a kind by its name: its path below the kind's folder, without the suffix.
+    """Return all shipped files of a kind by name; the name is the path below the kind's folder, without suffix.
 
     >>> sorted(shipped_files("study"))
     ['paper_272', 'real7']
@@ -49,42 +51,45 @@ def shipped_files(kind: Kind) -> dict[str, Path]:
 
 
 def resolve_name(kind: Kind, name: str | Path, folder: Path = Path()) -> Path:
-    """The file that a path or the name of a shipped file means; a path that is neither is returned as it is.
+    """Resolve a path or the name of a shipped file; any other path is returned unchanged.
 
-    An existing file wins over a shipped one, and a shipped one over a folder: ``camvid`` is a manifest also where the
-    dataset's folder of that name lies.
+    An existing file takes precedence over a shipped file, and a shipped file over a folder: ``camvid`` is a manifest
+    even where the dataset's folder has the same name.
 
     Args:
-        kind: What the file is.
-        name: A path, or a name of `shipped_files`: ``camvid`` is the paper's manifest, ``small/camvid`` the small one.
-        folder: What a relative path is relative to.
+        kind: Kind of the file.
+        name: A path, or a name of `shipped_files`: ``camvid`` is the paper's manifest, ``small/camvid`` the manifest
+            of the small version.
+        folder: Folder that a relative path is relative to.
     """
     path = folder / name
     return path if path.is_file() else shipped_files(kind).get(Path(name).as_posix(), path)
 
 
 def find(kind: Kind, name: str | Path) -> Path:
-    """The file that a path or the name of a shipped file means.
+    """Find the file for a path or the name of a shipped file.
 
     Raises:
-        ConfigError: There is neither; the message lists the names that are like it.
+        ConfigError: There is no such file; the message lists similar names.
 
     >>> find("study", "paper_272").name
     'paper_272.yaml'
     """
     path = resolve_name(kind, name)
     if not path.exists():
-        raise ConfigError(f"{name}: no such file, and no shipped {kind} of that name; {_proposal(kind, Path(name))}")
+        raise ConfigError(f"{name}: no such file, and no shipped {kind} of that name; {_suggestion(kind, Path(name))}")
     return path
 
 
-def _proposal(kind: Kind, path: Path) -> str:
-    """What to do about a name that is unknown."""
+def _suggestion(kind: Kind, path: Path) -> str:
+    """Suggest how to correct an unknown name."""
     known = list(shipped_files(kind))
-    likeness = {name: SequenceMatcher(None, path.stem, Path(name).name).ratio() for name in known}
-    near = sorted((name for name in known if likeness[name] >= _LIKENESS), key=likeness.__getitem__, reverse=True)
-    if near:
-        return f"did you mean {' or '.join(near[:3])}?"
+    similarity = {name: SequenceMatcher(None, path.stem, Path(name).name).ratio() for name in known}
+    similar = sorted(
+        (name for name in known if similarity[name] >= _MIN_SIMILARITY), key=similarity.__getitem__, reverse=True
+    )
+    if similar:
+        return f"did you mean {' or '.join(similar[:3])}?"
     if path.suffix or len(path.parts) > 1:
         return f"correct the path of the {kind}"
     return f"name a file, or one of {', '.join(known)}"

@@ -18,7 +18,7 @@ from seg_transfer.cli.study import plan, submit
 from seg_transfer.console import console_logging
 from seg_transfer.errors import IncompleteError, SegTransferError
 from seg_transfer.stages import COMMANDS, STAGES
-from seg_transfer.store.session import attached, exit_with_parent
+from seg_transfer.store.session import exit_with_parent, is_attached
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 other error; 2 wrong usage; 3 study, manifest or config; 4 image or label; 5 checkpoint; "
@@ -45,7 +45,7 @@ def _run(arguments: list[str]) -> None:
     try:
         application(*(arguments or ["--help"])[:1])(arguments, prog_name="seg-transfer")
     except SegTransferError as error:
-        if isinstance(error, IncompleteError) and attached():
+        if isinstance(error, IncompleteError) and is_attached():
             sys.exit(error.exit_code)  # The parent process reports what failed in all of them.
         if "--debug" in arguments:
             raise

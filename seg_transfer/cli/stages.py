@@ -15,7 +15,7 @@ import typer
 
 from seg_transfer.cli import options
 from seg_transfer.cli.common import prepare_run
-from seg_transfer.console import stdout_closed
+from seg_transfer.console import silent_stdout
 from seg_transfer.engines import get_engine
 from seg_transfer.engines.job import Job
 from seg_transfer.errors import IncompleteError
@@ -93,7 +93,7 @@ def _run(stage: Stage, show: Show | None, values: dict[str, Any]) -> None:
         engine(job)
         return
     failed: IncompleteError | None = None
-    with stdout_closed() if as_json else nullcontext():
+    with silent_stdout() if as_json else nullcontext():
         try:
             engine(job)
         except IncompleteError as error:

@@ -77,8 +77,8 @@ def for_each_claimed(
             lease.record_failures(_plain(failed))
         if not failed:
             done(item)
-        session.announce(done=label(item), total=len(ordered))
-    if is_main_process() and not session.attached():
+        session.report_event(done=label(item), total=len(ordered))
+    if is_main_process() and not session.is_attached():
         _add_recorded_failures(map(lease_path, ordered), failures)
     failures.raise_if_any()
 
@@ -173,6 +173,6 @@ def _claimed(items: Sequence[Item], lease_path: Callable[[Item], Path]) -> Itera
 
 
 def _rotated(items: Sequence[Item]) -> list[Item]:
-    index, n_workers = session.worker()
+    index, n_workers = session.worker_index_and_count()
     start = index * len(items) // n_workers
     return [*items[start:], *items[:start]]

@@ -1,7 +1,7 @@
-"""Ablations of the settings of GBC and of the pixel sample: a study is scored with one setting varied.
+"""Ablations of the settings of GBC and of the pixel sample, which score a study with one setting changed.
 
-Sources and fine-tuned performance are those of the study's run folder. New scores are stored in its ``ablations/``, one
-run folder per sampling variant, and are reused while they are valid.
+Sources and fine-tuned performance come from the study's run folder. New scores are stored in its ``ablations/``, with
+one run folder per sampling variant, and are reused while they are valid.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ _logger = logging.getLogger(__name__)
 DIMENSIONS: tuple[int | None, ...] = (16, 32, 64, 128, None)
 COVARIANCES: tuple[Covariance, ...] = ("diagonal", "spherical", "full")
 AS_IN_STUDY = "as-in-study"
-# The metrics that one pass over a pair yields.
+# The metrics that one pass over a pair computes.
 METRICS_OF_SAMPLES = ("gbc", "logme", "h_score", "leep")
-_OWN = ", the study's own"
+_OF_STUDY = ", the study's own"
 
 
 def sample_variants(images: Sequence[int]) -> dict[str, tuple[str, dict[str, Any], int | None]]:
-    """The sampling variants.
+    """List the sampling variants.
 
     Args:
         images: Numbers of target images.
 
     Returns:
-        Name of a variant -> name of its ablation, changed fields of the sampling, and number of images (None: all).
+        Name of a variant -> name of its ablation, changed sampling fields, and number of images (None means all).
     """
     pixels = {f"pixels-{n}": ("pixels per image", {"pixels_per_image": n}, None) for n in (100, 300, 1000, 3000)}
     balance = {f"balance-{kind}": ("balance", {"balance": kind}, None) for kind in ("dataset", "image", "none")}
@@ -60,19 +60,20 @@ def ablate_samples(
     """Evaluate how well the metrics rank with every sampling variant.
 
     Args:
-        run: The study; its sources are trained.
+        run: The study, whose sources are trained.
         performance: source, target, miou and n_target_classes of its fine-tuned pairs.
-        images: Numbers of target images; of a target that has fewer, all are used.
+        images: Numbers of target images; a target that has fewer images uses all of them.
         device: Torch device of the networks.
 
     Returns:
-        The columns of `seg_transfer.evaluation.evaluate`, after ``ablation`` and ``setting``; then those of
-        `compare_metrics` that compare the setting with the study's own in tau_w: n_groups_compared, wins, ties, losses,
-        mean_difference and its paired interval, share_first_better; missing for a metric that the study lacks.
+        ``ablation`` and ``setting``, the columns of `seg_transfer.evaluation.evaluate`, and the columns of
+        `compare_metrics` that compare the setting with the study's setting in tau_w: n_groups_compared, wins, ties,
+        losses, mean_difference and its paired interval, share_first_better. The last ones are missing for a metric that
+        the study lacks.
     """
     import pandas as pd
 
-    own = performance.merge(_scores(run), on=["source", "target"])
+    study_pairs = performance.merge(_scores(run), on=["source", "target"])
     frames = []
     for name, (ablation, changes, n_images) in sample_variants(images).items():
         varied = _varied(run, name, changes, n_images)
@@ -80,14 +81,14 @@ def ablate_samples(
         stage = STAGES["score"]
         run_items(stage, varied, stage.items(varied), ScoreSettings(device=device))
         pairs = performance.merge(_scores(varied), on=["source", "target"])
-        frames.append(_evaluated(pairs, own, ablation, name.partition("-")[2]))
+        frames.append(_evaluated(pairs, study_pairs, ablation, name.partition("-")[2]))
     return pd.concat(frames, ignore_index=True)
 
 
 def ablate_gbc(run: Run, performance: pd.DataFrame, *, device: str = "cpu") -> pd.DataFrame:
     """Evaluate how well GBC ranks with every number of PCA dimensions and every form of covariance.
 
-    Args and columns as in `ablate_samples`.
+    Arguments and columns are as in `ablate_samples`.
     """
     import pandas as pd
 
@@ -99,17 +100,17 @@ def ablate_gbc(run: Run, performance: pd.DataFrame, *, device: str = "cpu") -> p
         rows.extend(_gbc_rows(context, item))
 
     for_each(pairs, add, pair_label)
-    own = performance.merge(_scores(run), on=["source", "target"])
+    study_pairs = performance.merge(_scores(run), on=["source", "target"])
     frames = []
     for (covariance, components), scored in pd.DataFrame(rows).groupby(["covariance", "n_components"], sort=False):
         named = scored[["source", "target", "score"]].rename(columns={"score": "gbc"})
         joined = performance.merge(named, on=["source", "target"])
-        frames.append(_evaluated(joined, own, "covariance and PCA", f"{covariance}, {components or 'none'}"))
+        frames.append(_evaluated(joined, study_pairs, "covariance and PCA", f"{covariance}, {components or 'none'}"))
     return pd.concat(frames, ignore_index=True)
 
 
 def _gbc_rows(context: ScoringContext, item: Item) -> list[dict[str, Any]]:
-    """The scores of a pair by all settings, read from the run folder where they are valid."""
+    """Return a pair's scores under all settings, read from the run folder if they are valid."""
     run, target = context.run, context.target(item.target)
     entry, file = run.study.source(item.source), run.folder / "ablations/gbc" / item.source / f"{item.target}.parquet"
     key = gbc_settings_key(context.observations_key(entry, target), [*DIMENSIONS, *COVARIANCES])
@@ -136,21 +137,21 @@ def _gbc_rows(context: ScoringContext, item: Item) -> list[dict[str, Any]]:
 
 
 def gbc_settings_key(observations: Key, settings: Sequence[object]) -> Key:
-    """Key of the scores of a pair by GBC under each of several settings."""
+    """Return the key of a pair's GBC scores under several settings."""
     return content_key(score=score_key(observations, "gbc", None), settings=settings)
 
 
 def _varied(run: Run, name: str, changes: dict[str, Any], n_images: int | None) -> Run:
-    """The study with a sampling variant, in a run folder of its own, with the sources that are already trained."""
+    """Return the study with a sampling variant, its own run folder, and the sources that are already trained."""
     sources = tuple(_trained(run, entry) for entry in run.study.sources)
     sampling = run.study.sampling.model_copy(update=changes)
     study = run.study.model_copy(
         update={"sources": sources, "sampling": sampling, "metrics": METRICS_OF_SAMPLES, "keep_features": False}
     )
     manifests = {dataset: manifest.with_limit(n_images) for dataset, manifest in run.manifests.items()}
-    # The variant that equals the study is part of several ablations and is scored once.
-    place = AS_IN_STUDY if sampling == run.study.sampling and n_images is None else name
-    return replace(run, study=study, manifests=manifests, folder=run.folder / "ablations" / place)
+    # The variant that equals the study belongs to several ablations and is scored once.
+    folder_name = AS_IN_STUDY if sampling == run.study.sampling and n_images is None else name
+    return replace(run, study=study, manifests=manifests, folder=run.folder / "ablations" / folder_name)
 
 
 def _trained(run: Run, entry: SourceEntry) -> SourceEntry:
@@ -171,26 +172,26 @@ def _is_known(performance: pd.DataFrame, entry: SourceEntry, target: str) -> boo
     return bool(((performance["source"] == entry.name) & (performance["target"] == target)).any())
 
 
-def _evaluated(pairs: pd.DataFrame, own: pd.DataFrame, ablation: str, setting: str) -> pd.DataFrame:
+def _evaluated(pairs: pd.DataFrame, study_pairs: pd.DataFrame, ablation: str, setting: str) -> pd.DataFrame:
     frame = evaluate(pairs)
     frame.insert(0, "ablation", ablation)
     frame.insert(1, "setting", setting)
     metrics = frame[frame["kind"] == "metric"]
-    return metrics.merge(_compared_with_own(pairs, own), on=["scenario", "metric"], how="left")
+    return metrics.merge(_compared_with_study(pairs, study_pairs), on=["scenario", "metric"], how="left")
 
 
-def _compared_with_own(pairs: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
-    """Compare every metric in tau_w with the study's own scores, paired over groups."""
+def _compared_with_study(pairs: pd.DataFrame, study_pairs: pd.DataFrame) -> pd.DataFrame:
+    """Compare every metric in tau_w with the study's scores, paired over groups."""
     import pandas as pd
 
-    metrics = [metric for metric in METRICS_OF_SAMPLES if metric in pairs and metric in own]
+    metrics = [metric for metric in METRICS_OF_SAMPLES if metric in pairs and metric in study_pairs]
     names = ["source", "target", *metrics]
-    both = pairs.merge(own[names], on=["source", "target"], suffixes=("", _OWN))
-    names_of_both = [*metrics, *(metric + _OWN for metric in metrics)]
+    both = pairs.merge(study_pairs[names], on=["source", "target"], suffixes=("", _OF_STUDY))
+    names_of_both = [*metrics, *(metric + _OF_STUDY for metric in metrics)]
     frames = [
         compare_metrics(both, scenario=scenario, metrics=names_of_both).assign(scenario=scenario)
         for scenario in SCENARIOS
     ]
     compared = pd.concat(frames, ignore_index=True)
-    compared = compared[compared["second"] == compared["first"] + _OWN].drop(columns=["second", "measure"])
+    compared = compared[compared["second"] == compared["first"] + _OF_STUDY].drop(columns=["second", "measure"])
     return compared.rename(columns={"first": "metric", "n_groups": "n_groups_compared"})

@@ -1,8 +1,8 @@
-"""Which of my models should be fine-tuned on this dataset: a study of one target, and its answer.
+"""Ranks source models for one target: which of my models should be fine-tuned on this dataset?
 
-The run folder holds the answer, ``ranking.json``, and a study of the target and the sources, ``rank.yaml``, for the
-other commands. With a budget the looks at more and more images together cost at most about twice as much as one look at
-all images.
+The run folder holds the answer, ``ranking.json``, and a study of the target and its sources, ``rank.yaml``, for other
+commands. With a budget, models are ranked on more and more images; all these rounds together cost at most about twice
+as much as ranking on all images.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
 Target = str | Path | Mapping[str, str | Path] | DatasetManifest
 
 STUDY_FILE = "rank.yaml"
-FIRST_LOOK = 10
+FIRST_N_IMAGES = 10
 STABILITY_IMAGES = (10, 25, 50, 100, 150)
 N_STABILITY_SEEDS = 3
 
 
 @dataclass(frozen=True)
 class _Request:
-    """What is asked: the target, the sources that can be scored on it, and how."""
+    """A request to rank: the target, the sources that can be scored on it, and the settings."""
 
     target: DatasetManifest
     data_root: Path
@@ -80,28 +80,28 @@ def rank_sources(
 ) -> Ranking:
     """Rank source models by how well they are likely to do on a target once they are fine-tuned.
 
-    One forward pass of every source over the target's training images; nothing is trained.
+    Every source makes one forward pass over the target's training images; nothing is trained.
 
     Args:
         target: A manifest or its file; or ``{"images": folder, "labels": folder, "names": file}``, where ``names``, one
-            class a line, may be left out.
-        sources: What `seg_transfer.study.bank.read_sources` takes, one or several: a YAML bank, a folder of models,
-            a ``source.json``, ``config.py:weights.pth``, or mappings with the fields of an entry.
-        metric: Decides the order; ``rank_mean`` is the mean rank by GBC and N-LEEP.
-        images: Look at no more than so many of the target's images; the manifest's low-shot limit by default.
-        budget: Look at 10 images, then at 20, 40, ..., until the best source leads all others by more than chance.
+            class per line, is optional.
+        sources: One or several arguments of `seg_transfer.study.bank.read_sources`: a YAML bank, a folder of models, a
+            ``source.json``, ``config.py:weights.pth``, or mappings with the fields of an entry.
+        metric: Metric that decides the order; ``rank_mean`` is the mean rank by GBC and N-LEEP.
+        images: Maximum number of the target's images to use; the manifest's low-shot limit by default.
+        budget: Use 10 images, then 20, 40, ..., until the best source leads all others by more than chance.
         stability: Rank again on 10, 25, 50, ... images, each with three pixel samples.
-        seed: Of the pixel sample.
+        seed: Seed of the pixel sample.
         data_root: Folder that the root of a manifest is relative to.
-        run_folder: Where scores and the answer are kept, so that a second call repeats nothing; None keeps nothing.
+        run_folder: Folder for scores and the answer, so that a second call repeats nothing; None keeps nothing.
         device: "auto", or a torch device.
 
     Returns:
-        The ranking, best first; its ``skipped`` has the reason for each source that was trained on the target or fails.
+        The ranking, best first; ``skipped`` has the reason for each source that was trained on the target or failed.
 
     Raises:
         ConfigError: A manifest, bank, entry or setting breaks a rule, or no source is left to score.
-        IncompleteError: Every source failed; the reasons were said.
+        IncompleteError: Every source failed; the reasons were logged.
         DataError: Files of the target are missing or not as the manifest says.
     """
     with _folder(run_folder) as folder:
@@ -135,19 +135,19 @@ def _request(
     manifest = manifest.with_limit(images)
     several = [sources] if isinstance(sources, str | Path | Mapping | SourceEntry) else list(sources)
     entries, unusable = read_sources(*several)
-    skipped = {one.name: one.reason for one in unusable}
+    skipped = {member.name: member.reason for member in unusable}
     for entry in entries:
         if entry.dataset == manifest.name:
             skipped[entry.name] = f"trained on {manifest.name} itself"
     left = [entry for entry in entries if entry.name not in skipped]
     if not left:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
-        raise ConfigError(f"no source is left to rank for {manifest.name} ({reasons}); name others")
+        raise ConfigError(f"no source is left to rank for {manifest.name} ({reasons}); name other sources")
     return _Request(manifest, root, left, skipped, metric)
 
 
 def target_manifest(target: Target, data_root: Path) -> tuple[DatasetManifest, Path]:
-    """The manifest that a target means, and the data root it is relative to."""
+    """Return the manifest of a target, and the data root that it is relative to."""
     if isinstance(target, DatasetManifest):
         return target, data_root
     if not isinstance(target, Mapping):
@@ -155,14 +155,14 @@ def target_manifest(target: Target, data_root: Path) -> tuple[DatasetManifest, P
     unknown = set(target) - {"images", "labels", "names"}
     if unknown or not {"images", "labels"} <= set(target):
         raise ConfigError(
-            f"target {dict(target)!r}: it must have images and labels, two folders, and may have names, a file"
+            f"target {dict(target)!r}: must have the folders images and labels, and may have the file names; correct it"
         )
     names = target.get("names")
     return manifest_of_folders(Path(target["images"]), Path(target["labels"]), Path(names) if names else None)
 
 
 def _run(request: _Request, folder: Path) -> Run:
-    """The target and the sources as a study, whose run folder holds the target's manifest too."""
+    """Make a study of the target and the sources; its run folder also holds the target's manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "target.yaml"
     # JSON's form would turn the raw values in labels.map into text.
@@ -175,14 +175,14 @@ def _run(request: _Request, folder: Path) -> Run:
         metrics=(request.metric,),
         sampling=Sampling(seed=request.seed),
     )
-    # The same in words, for the commands that take a study.
-    words = {**study.model_dump(mode="json", exclude_defaults=True), "manifests": [file.name]}
-    write_text(folder / STUDY_FILE, yaml.safe_dump(words, sort_keys=False, allow_unicode=True))
+    # The same study as a file, for the commands that take a study.
+    fields = {**study.model_dump(mode="json", exclude_defaults=True), "manifests": [file.name]}
+    write_text(folder / STUDY_FILE, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
     return Run(study, {request.target.name: request.target}, request.data_root, folder)
 
 
 def _ranked(request: _Request, folder: Path) -> Ranking:
-    """Score what is not scored yet, and rank."""
+    """Compute the missing scores, and rank."""
     run = _run(request, folder)
     prepare_folder(run)
     failed = _score(run, request.device)
@@ -191,14 +191,14 @@ def _ranked(request: _Request, folder: Path) -> Ranking:
     for entry in request.sources:
         lacking = [*missing.get(entry.name, ()), *metrics_requiring_features(run, entry)]
         if lacking:
-            skipped[entry.name] = _why(Item(entry.name, request.target.name), failed, lacking)
+            skipped[entry.name] = _skip_reason(Item(entry.name, request.target.name), failed, lacking)
         else:
-            found = read_rows(run.scores_file(entry.name, request.target.name), SCORES)
-            rows[entry.name] = {row["metric"]: row for row in found}
+            scored = read_rows(run.scores_file(entry.name, request.target.name), SCORES)
+            rows[entry.name] = {row["metric"]: row for row in scored}
     if not rows:
         reasons = "; ".join(dict.fromkeys(skipped.values()))
         raise IncompleteError(
-            f"no source could be scored on {request.target.name} ({reasons}); fix that and run the same again",
+            f"no source could be scored on {request.target.name} ({reasons}); fix the cause and rank again",
             exit_code=failed.exit_code if failed else None,
             reasons=skipped,
         )
@@ -207,7 +207,7 @@ def _ranked(request: _Request, folder: Path) -> Ranking:
 
 
 def _score(run: Run, device: str) -> IncompleteError | None:
-    """Score every source; returns the reasons of those that failed, which were logged."""
+    """Score every source; returns the failures, which were logged, or None."""
     target = run.study.targets[0]
     items, numbers = [Item(name, target) for name in _missing_metrics(run)], count(1)
     try:
@@ -225,61 +225,61 @@ def _score(run: Run, device: str) -> IncompleteError | None:
 
 
 def _missing_metrics(run: Run) -> dict[str, Sequence[str]]:
-    """Source -> the metrics of which it has no valid score; without the sources that have all."""
+    """Return the metrics without a valid score for each source that lacks any."""
     inspected, missing = snapshot(run), dict[str, Sequence[str]]()
     for entry in run.study.sources:
         item = Item(entry.name, run.study.targets[0])
         try:
             metrics = STAGES["score"].missing(inspected, [item]).get(item)
-        except Exception:  # scoring says what is wrong
+        except Exception:  # scoring will report the problem
             metrics = run.study.metrics
         if metrics:
             missing[entry.name] = metrics
     return missing
 
 
-def _why(item: Item, failed: IncompleteError | None, lacking: Sequence[str]) -> str:
-    """Why a source lacks scores."""
+def _skip_reason(item: Item, failed: IncompleteError | None, lacking: Sequence[str]) -> str:
+    """Return the reason why a source lacks scores."""
     reasons = failed.reasons if failed else {}
     labels = [pair_label(item), *(part_label(item, metric) for metric in METRICS)]
-    own = [reasons[label] for label in labels if label in reasons]
-    return "; ".join(dict.fromkeys(own)) or f"can have no score by {', '.join(lacking)}; choose another metric"
+    known = [reasons[label] for label in labels if label in reasons]
+    return "; ".join(dict.fromkeys(known)) or f"cannot be scored by {', '.join(lacking)}; choose another metric"
 
 
 def _within_budget(request: _Request, folder: Path) -> Ranking:
-    """Rankings from more and more images, until one has a sure winner.
+    """Rank on more and more images until there is a clear winner.
 
-    Every look is one more occasion to be wrong: the chance of that is shared out among them.
+    Every round is another chance to be wrong, so the error probability is divided among the rounds.
     """
-    looks = _looks(_n_images(request, folder))
-    careful = replace(request, alpha=request.alpha / len(looks))
-    for n_images in looks:
-        part = replace(careful, target=request.target.with_limit(n_images))
+    image_counts = _image_counts(_n_images(request, folder))
+    corrected = replace(request, alpha=request.alpha / len(image_counts))
+    for n_images in image_counts:
+        part = replace(corrected, target=request.target.with_limit(n_images))
         ranking = _ranked(part, folder / f"images-{n_images}")
         if len(ranking.tied) == 1:
             break
-    return replace(ranking, of_images=looks[-1])
+    return replace(ranking, of_images=image_counts[-1])
 
 
 def _n_images(request: _Request, folder: Path) -> int:
-    """How many images the target has, or may be looked at."""
+    """Return the number of images that the target has, up to its limit."""
     return len(_run(request, folder).low_shot(request.target.name))
 
 
-def _looks(limit: int) -> list[int]:
-    """10, 20, 40, ... and the limit."""
-    looks = [FIRST_LOOK]
-    while looks[-1] < limit:
-        looks.append(2 * looks[-1])
-    return [*looks[:-1], limit]
+def _image_counts(limit: int) -> list[int]:
+    """Return the numbers of images to rank on: 10, 20, 40, ... and the limit."""
+    image_counts = [FIRST_N_IMAGES]
+    while image_counts[-1] < limit:
+        image_counts.append(2 * image_counts[-1])
+    return [*image_counts[:-1], limit]
 
 
-def _stability(request: _Request, whole: Ranking, folder: Path) -> pd.DataFrame:
-    """How the ranking changes with the number of images and with the pixel sample; also kept in the run folder."""
+def _stability(request: _Request, full_ranking: Ranking, folder: Path) -> pd.DataFrame:
+    """Rank on fewer images and with other pixel samples; the result is also stored in the run folder."""
     import pandas as pd
     from scipy.stats import weightedtau
 
-    full, rows = dict(zip(whole.table["source"], whole.table["score"], strict=True)), []
+    full, rows = dict(zip(full_ranking.table["source"], full_ranking.table["score"], strict=True)), []
     limit = _n_images(request, folder)
     for n_images in [n for n in STABILITY_IMAGES if n < limit] + [limit]:
         for seed in range(request.seed, request.seed + N_STABILITY_SEEDS):

@@ -19,16 +19,16 @@ _SECONDS_OF_A_DAY = 86400
 
 @contextlib.contextmanager
 def replaced_atomically(file: Path) -> Iterator[Path]:
-    """Write a file atomically: on success the temporary file becomes `file`, on failure it is removed.
+    """Write a file atomically: on success, the temporary file becomes `file`; on failure, it is removed.
 
-    Content and folder entry are flushed to disk before the block ends, so neither a killed process nor a crash of the
-    machine leaves an incomplete file under the final name.
+    Content and folder entry are flushed to disk before the block ends, so neither a killed process nor a machine crash
+    leaves an incomplete file under the final name.
 
     Args:
         file: The file to write; its folder is created.
 
     Yields:
-        A temporary path in the same folder, to be written.
+        A temporary path in the same folder, to write to.
 
     Example:
         >>> import tempfile
@@ -56,7 +56,7 @@ def write_text(file: Path, text: str) -> None:
 
 
 def temporary_path(path: Path) -> Path:
-    """A path in the same folder that no other process uses, and whose name identifies this process."""
+    """Return a path in the same folder that no other process uses and whose name identifies this process."""
     return path.with_name(f".{path.name}.{identity()}.{uuid.uuid4().hex}.part")
 
 
@@ -68,8 +68,8 @@ def is_temporary(path: Path) -> bool:
 def sweep(folder: Path) -> int:
     """Remove temporary files and folders that killed processes left behind.
 
-    Files of running processes are kept; where that is unknown, as for processes of another machine or container, files
-    that are less than a day old.
+    Files of running processes are kept. If it is unknown whether the process runs, as on another machine or in another
+    container, files less than a day old are kept.
 
     Args:
         folder: The folder to search, recursively.
@@ -87,7 +87,7 @@ def sweep(folder: Path) -> int:
 
 
 def entries(folder: Path) -> Iterator[Path]:
-    """Yield all files and folders below a folder. Unlike Path.rglob, it tolerates concurrent removal."""
+    """Yield all files and folders below a folder. Unlike Path.rglob, this tolerates concurrent removal."""
     for parent, folders, files in os.walk(folder):
         yield from (Path(parent, name) for name in (*folders, *files))
 

@@ -19,10 +19,10 @@ from seg_transfer.store.memo import digests, is_settled, version_of
 
 SCHEMA_VERSION = 1
 _VERSION = "schema_version"
-# Fields of a manifest that do not influence any number.
-_NOT_DECISIVE = {"title", "domain", "licence", "citation", "root", "obtain", "notes", "trust_mtime"}
-# Longer values of parts are replaced by a digest.
-_LONGEST_VALUE = 60
+# Fields of a manifest that do not affect any number.
+_FIELDS_WITHOUT_EFFECT = {"title", "domain", "licence", "citation", "root", "obtain", "notes", "trust_mtime"}
+# Longer values of parts are replaced with a digest.
+_MAX_VALUE_LENGTH = 60
 DIGEST = "sha256:"
 
 
@@ -36,14 +36,14 @@ class Key(str):
     parts: dict[str, str]
 
     def __new__(cls, value: str, parts: Mapping[str, str] | None = None) -> Self:
-        """Create a key; one without parts appears as a single value among the parts of other keys."""
+        """Create a key; without parts, it appears as a single value among the parts of other keys."""
         key = super().__new__(cls, value)
         key.parts = dict(parts or {})
         return key
 
 
 def content_key(**parts: object) -> Key:
-    """Compute the sha256, in hex, over named parts and the schema version.
+    """Compute the sha256, in hex, of named parts and the schema version.
 
     Args:
         parts: JSON-serializable values; their order is irrelevant.
@@ -54,8 +54,8 @@ def content_key(**parts: object) -> Key:
         >>> content_key(start=content_key(weights=None), schedule={"steps": 700}).parts
         {'start.weights': 'null', 'schedule.steps': '700', 'schema_version': '1'}
     """
-    every = {**parts, _VERSION: SCHEMA_VERSION}
-    return Key(_sha256(every), dict(chain.from_iterable(_named(name, value) for name, value in every.items())))
+    versioned = {**parts, _VERSION: SCHEMA_VERSION}
+    return Key(_sha256(versioned), dict(chain.from_iterable(_named(name, value) for name, value in versioned.items())))
 
 
 def _sha256(value: object) -> str:
@@ -63,7 +63,7 @@ def _sha256(value: object) -> str:
 
 
 def _named(name: str, value: object) -> Iterator[tuple[str, str]]:
-    """Yield a part of a key with its name; the parts of a nested key and the fields of a mapping separately."""
+    """Yield the names and values of a part; a nested key or a mapping yields each of its parts."""
     if isinstance(value, Key) and value.parts:
         yield from ((f"{name}.{part}", text) for part, text in value.parts.items() if part != _VERSION)
     elif isinstance(value, Mapping) and value:
@@ -76,19 +76,19 @@ def _named(name: str, value: object) -> Iterator[tuple[str, str]]:
 
 def _shown(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
-    return text if len(text) <= _LONGEST_VALUE else f"{DIGEST}{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return text if len(text) <= _MAX_VALUE_LENGTH else f"{DIGEST}{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def manifest_key(manifest: DatasetManifest) -> Key:
-    """Key of all fields of a manifest that can change a number."""
-    decisive = manifest.model_dump(mode="json", exclude=_NOT_DECISIVE)
+    """Return the key of all fields of a manifest that can change a number."""
+    decisive = manifest.model_dump(mode="json", exclude=_FIELDS_WITHOUT_EFFECT)
     return Key(content_key(manifest=decisive), {field: _shown(value) for field, value in decisive.items()})
 
 
 def settings_key(kind: str, resolved: Mapping[str, Any], target: str) -> Key:
-    """Key of the settings of a study that decide the results on a target.
+    """Return the key of the settings of a study that decide the results on a target.
 
-    Each result file holds it, so that results of other settings are recognized without access to the data.
+    Each result file holds this key, so that results of other settings are recognized without access to the data.
 
     Args:
         kind: "scores" or "performance".
@@ -99,16 +99,16 @@ def settings_key(kind: str, resolved: Mapping[str, Any], target: str) -> Key:
     names = {"scores": ("normalisation", "sampling", "keep_features"), "performance": ("normalisation",)}[kind]
     return content_key(
         kind=kind,
-        manifest={name: value for name, value in manifest.items() if name not in _NOT_DECISIVE},
+        manifest={name: value for name, value in manifest.items() if name not in _FIELDS_WITHOUT_EFFECT},
         study={name: study.get(name) for name in names},
         schedule=resolved.get("fine_tuning_schedule") if kind == "performance" else None,
     )
 
 
 def records_key(records: Iterable[Record], *, trust_mtime: bool, memo: Path | None = None) -> Key:
-    """Key of the contents of all images and labels.
+    """Return the key of the contents of all images and labels.
 
-    A file that records share, such as the categories of their segments, counts once and as a whole.
+    A file that several records share, such as the categories of their segments, is included once.
 
     Args:
         records: The records, in order.
@@ -118,35 +118,37 @@ def records_key(records: Iterable[Record], *, trust_mtime: bool, memo: Path | No
     all_records = list(records)
     shared = sorted({record.companion for record in all_records if record.companion is not None})
     files = [file for record in all_records for file in (record.image, record.label)] + shared
-    of_file = iter([*map(_size_and_time, files)] if trust_mtime else digests(files, memo, _sha256_of_file))
-    # Without parts: thousands of files are one part of a key.
-    parts: dict[str, object] = {"records": [[record.image_id, next(of_file), next(of_file)] for record in all_records]}
+    file_digests = iter([*map(_size_and_time, files)] if trust_mtime else digests(files, memo, _sha256_of_file))
+    # The key has no parts, because thousands of files should count as one part of another key.
+    parts: dict[str, object] = {
+        "records": [[record.image_id, next(file_digests), next(file_digests)] for record in all_records]
+    }
     if shared:
-        parts["segments"] = list(of_file)
+        parts["segments"] = list(file_digests)
     return Key(_sha256({**parts, _VERSION: SCHEMA_VERSION}))
 
 
 def sha256_of_file(file: Path, memo: Path | None = None) -> str:
-    """The sha256, in hex, of the bytes of a file; `memo` as in `records_key`."""
+    """Compute the sha256, in hex, of a file; `memo` is as in `records_key`."""
     return digests([file], memo, _sha256_of_file)[0]
 
 
 def _size_and_time(file: Path) -> str:
-    """Size and modification time of a file, which a copy may preserve."""
+    """Return the size and modification time of a file, which a copy may preserve."""
     status = file.stat()
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-# File and version -> sha256: a process reads each version of a file once.
-_KNOWN: dict[tuple[Path, str], str] = {}
+# File and version -> sha256. A process reads each version of a file once.
+_SHA256_CACHE: dict[tuple[Path, str], str] = {}
 
 
 def _sha256_of_file(file: Path) -> str:
     began, version = time.time_ns(), version_of(file)
-    if (file, version) in _KNOWN:
-        return _KNOWN[file, version]
+    if (file, version) in _SHA256_CACHE:
+        return _SHA256_CACHE[file, version]
     with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if is_settled(version, began):
-        _KNOWN[file, version] = found
-    return found
+        _SHA256_CACHE[file, version] = digest
+    return digest

@@ -51,12 +51,12 @@ _KEY, _SETTINGS, _ABOUT = "content_key", "settings_key", "about"
 
 
 def explanation_file(folder: Path, source: str, target: str, name: str) -> Path:
-    """A file of a pair's explanation in a run folder; ``name`` is one of SCHEMAS."""
+    """Return the path of a file of a pair's explanation; ``name`` is a key of SCHEMAS."""
     return folder / "explanations" / source / target / f"{name}.parquet"
 
 
 def is_explained(file: Path, key: str) -> bool:
-    """Whether a file of an explanation exists and has this content key; ResultsError where it is damaged."""
+    """Whether a file of an explanation exists and has this content key; raises ResultsError if it is damaged."""
     return file.exists() and metadata_of(read_table(file, SCHEMAS[file.stem]), _KEY) == key
 
 
@@ -69,7 +69,7 @@ def write_explanation(
         file: The file, from `explanation_file`.
         columns: Its columns, in the order of its schema.
         key: Its content key.
-        origin: Further metadata that describes where it comes from.
+        origin: Further metadata about the file's origin.
         about: Facts for readers, which `read_explanation` returns as the ``attrs`` of the frame.
     """
     schema = SCHEMAS[file.stem]
@@ -80,13 +80,13 @@ def write_explanation(
 
 
 def overlap_columns(overlaps: ClassOverlaps) -> list[npt.NDArray[Any]]:
-    """The columns of OVERLAPS: each pair of different classes once."""
+    """Return the columns of OVERLAPS, in which each pair of different classes appears once."""
     first, second = np.triu_indices(len(overlaps.classes), 1)
     return [overlaps.classes[first], overlaps.classes[second], overlaps.overlaps[first, second]]
 
 
 def overlaps_of(frames: Mapping[str, pd.DataFrame]) -> ClassOverlaps:
-    """The overlaps that the frames of an explanation hold."""
+    """Return the overlaps in the frames of an explanation."""
     sampled = frames["classes"][frames["classes"]["n_pixels"] > 0]
     classes = sampled["class_index"].to_numpy()
     position = {label: index for index, label in enumerate(classes.tolist())}
@@ -105,19 +105,21 @@ def read_explanation(
         folder: The run folder.
         source: Name of the source.
         target: Name of the target.
-        resolved: The resolved study of the folder; where it is given, an explanation of other settings counts as none.
+        resolved: The resolved study of the folder; if given, an explanation of other settings is ignored.
 
     Returns:
-        None where there is none. Otherwise "overlaps", "classes", "map" and, where weights of a fine-tuning were kept,
-        "map_fine_tuned": frames with the columns of SCHEMAS. A map has ``attrs``: method ("pca" or "umap"), explained
-        (shares of the variance along x and y, in [0, 1]; None for UMAP), n_observations (of which the map shows a
-        subset), and seed where it is fine-tuned.
+        None if the pair has no explanation. Otherwise frames "overlaps", "classes", "map" and, if fine-tuned weights
+        were kept, "map_fine_tuned", with the columns of SCHEMAS. Maps have ``attrs``: method ("pca" or "umap"),
+        explained (shares of the variance along x and y, in [0, 1]; None for UMAP), n_observations (the map shows a
+        subset of them), and for "map_fine_tuned" the seed.
 
     Raises:
         ResultsError: A file is damaged.
     """
-    found = {name: _read(explanation_file(folder, source, target, name), target, resolved) for name in SCHEMAS}
-    frames = {name: frame for name, frame in found.items() if frame is not None}
+    optional_frames = {
+        name: _read(explanation_file(folder, source, target, name), target, resolved) for name in SCHEMAS
+    }
+    frames = {name: frame for name, frame in optional_frames.items() if frame is not None}
     return frames if {*SCHEMAS} - {_OPTIONAL} <= frames.keys() else None
 
 

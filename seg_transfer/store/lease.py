@@ -1,10 +1,10 @@
-"""Leases: of all processes that work on one run folder, on any machine, only one at a time works on an item.
+"""Leases ensure that, of all processes that share a run folder on any machine, only one works on an item at a time.
 
-A lease is a folder that contains a file describing its holder. It is created under a temporary name and renamed:
-renaming onto a non-empty folder fails, also on network file systems, so exactly one process acquires the lease. The
-holder renews it by touching the file; when it has not been renewed for longer than the expiry, or its process has
-ended, another process may take over. Ages are measured by the clock of the file system, so clocks of machines may
-differ.
+A lease is a folder that contains a file describing its holder. It is created under a temporary name and renamed.
+Renaming onto a non-empty folder fails, even on network file systems, so exactly one process acquires the lease. The
+holder renews the lease by touching the file. If the lease has not been renewed for longer than the expiry, or its
+process has ended, another process may take over. Ages are measured by the clock of the file system, so the clocks of
+machines may differ.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ from pathlib import Path
 from seg_transfer.store.atomic import entries, temporary_path
 from seg_transfer.store.processes import identity, is_running
 
-# Seconds without renewal after which a lease expires; to be raised where a file system is slow.
+# Seconds without renewal after which a lease expires; increase this for a slow file system.
 EXPIRY = float(os.environ.get("SEG_TRANSFER_LEASE_SECONDS", "120"))
 # Number of crashed holders of an item after which the item is given up.
 MAX_CRASHES = 3
-# Environment variable with the session of a process. Within a session, an item that failed is not tried again.
+# Environment variable with the session of a process. Within a session, a failed item is not tried again.
 SESSION = "SEG_TRANSFER_SESSION"
 _HOLDER = "holder.json"
 _TAKEOVER = "takeover"
 
-
-# What failed, the reason, and the exit code.
+# The label of what failed, the reason, and the exit code.
 Failure = tuple[str, str, int]
 
 
@@ -43,13 +42,13 @@ class Holder:
     """The holder of a lease.
 
     Attributes:
-        identity: The process that holds it, as `store.processes.identity` names it.
-        host: Name of its host, for people; not unique across containers.
-        process: Its process number, for people; not unique across containers.
+        identity: The process that holds the lease, identified by `store.processes.identity`.
+        host: Its host name, for people; not unique across containers.
+        process: Its process id, for people; not unique across containers.
         token: Random identifier of this lease.
         crashes: Number of previous holders that ended without releasing the lease.
-        failed: What failed, the reasons and exit codes; empty while the item is in progress.
-        session: Session of the process; within it, an item that failed is not tried again.
+        failed: The recorded failures; empty while the item is in progress.
+        session: Session of the process.
     """
 
     identity: str
@@ -62,7 +61,7 @@ class Holder:
 
     @property
     def has_ended(self) -> bool:
-        """Whether its process has ended; False where that is unknown, as on other machines and in containers."""
+        """Whether its process has ended; False if that is unknown, as on other machines and in other containers."""
         return is_running(self.identity) is False
 
 
@@ -72,7 +71,7 @@ class Lease:
 
     Attributes:
         path: Folder of the lease.
-        holder: This process, as it was written into the lease.
+        holder: The description of this process in the lease.
     """
 
     path: Path
@@ -84,7 +83,7 @@ class Lease:
         return current is not None and current.token == self.holder.token
 
     def record_failures(self, failures: Iterable[Failure]) -> None:
-        """Record what failed of the item, for the other processes of the session."""
+        """Record the failures of the item for the other processes of the session."""
         if self.is_held():
             record_failures(self.path, failures)
 
@@ -93,22 +92,22 @@ class Lease:
 def acquire(path: Path, session: str = "") -> Iterator[Lease | None]:
     """Try to acquire a lease for the duration of a block.
 
-    A thread renews the lease during the block; afterwards it is released. If `Lease.record_failures` was called in a
-    session, the record stays until `remove_expired` is called or a process of another session acquires the lease.
+    A thread renews the lease during the block, and the lease is released afterwards. If `Lease.record_failures` was
+    called in a session, the record stays until `remove_expired` is called or another session acquires the lease.
 
     Args:
         path: Folder of the lease, which identifies the item.
         session: Session of this process; "" for none.
 
     Yields:
-        The lease; None where another process holds it, or the item failed in this session.
+        The lease; None if another process holds it or the item failed in this session.
     """
-    lease = _acquired(path, session)
+    lease = _try_acquire(path, session)
     if lease is None:
         yield None
         return
     try:
-        with _renewed(lease):
+        with _keep_renewed(lease):
             yield lease
     finally:
         current = read_holder(path)
@@ -118,7 +117,7 @@ def acquire(path: Path, session: str = "") -> Iterator[Lease | None]:
 
 @contextlib.contextmanager
 def acquire_blocking(path: Path) -> Iterator[None]:
-    """Wait until a lease can be acquired, and hold it for the duration of a block; for work that takes moments.
+    """Wait for a lease, and hold it for the duration of a block; meant for short work.
 
     Args:
         path: Folder of the lease.
@@ -132,7 +131,7 @@ def acquire_blocking(path: Path) -> Iterator[None]:
 
 
 def read_holder(path: Path) -> Holder | None:
-    """Read the holder of a lease; None where there is none, or the lease is just being acquired."""
+    """Read the holder of a lease; None if there is none, or the lease is just being acquired."""
     try:
         content = json.loads((path / _HOLDER).read_text())
         return Holder(**{**content, "failed": tuple(map(tuple, content["failed"]))})
@@ -141,10 +140,10 @@ def read_holder(path: Path) -> Holder | None:
 
 
 def record_failures(path: Path, failures: Iterable[Failure]) -> bool:
-    """Record in the lease of an item what failed of it, also on behalf of a holder that cannot do so itself.
+    """Record the failures of an item in its lease, possibly on behalf of a holder that cannot do so itself.
 
     Returns:
-        False where nobody holds the lease.
+        False if nobody holds the lease.
     """
     holder = read_holder(path)
     if holder is None:
@@ -154,24 +153,24 @@ def record_failures(path: Path, failures: Iterable[Failure]) -> bool:
 
 
 def failures_of_item(path: Path, session: str) -> tuple[Failure, ...]:
-    """The recorded failures of an item in a session; () without a session."""
+    """Return the recorded failures of an item in a session; () without a session."""
     holder = read_holder(path) if session else None
     return holder.failed if holder is not None and holder.session == session else ()
 
 
 def failures_of_session(folder: Path, session: str) -> list[Failure]:
-    """The recorded failures of all items below a folder in a session."""
+    """Return the recorded failures of all items below a folder in a session."""
     return [failure for path in sorted(_lease_folders(folder)) for failure in failures_of_item(path, session)]
 
 
 def clear_failures(path: Path, session: str) -> None:
-    """Remove the record of failures of an item in a session, so that it can be tried again."""
+    """Remove the recorded failures of an item in a session, so that it can be tried again."""
     if failures_of_item(path, session):
         _remove(path)
 
 
 def remove_expired(folder: Path) -> None:
-    """Remove expired leases, those of ended processes, and records of failures below a folder."""
+    """Remove expired leases, leases of ended processes, and recorded failures below a folder."""
     for path in list(_lease_folders(folder)):
         holder = read_holder(path)
         if holder is not None and _is_expired(path, holder, ""):
@@ -182,19 +181,19 @@ def _lease_folders(folder: Path) -> Iterator[Path]:
     return (path.parent for path in entries(folder) if path.name == _HOLDER)
 
 
-def _acquired(path: Path, session: str) -> Lease | None:
+def _try_acquire(path: Path, session: str) -> Lease | None:
     holder = Holder(identity(), socket.gethostname(), os.getpid(), uuid.uuid4().hex, session=session)
-    if _created(path, holder):
+    if _try_create(path, holder):
         return Lease(path, holder)
     previous = _take_over(path, session)
     if previous is None:
         return None
     holder = replace(holder, crashes=previous.crashes + (not previous.failed))
-    return Lease(path, holder) if _created(path, holder) else None
+    return Lease(path, holder) if _try_create(path, holder) else None
 
 
-def _created(path: Path, holder: Holder) -> bool:
-    """Create a lease; False where another process has created it first."""
+def _try_create(path: Path, holder: Holder) -> bool:
+    """Create a lease; returns False if another process has created it first."""
     temporary = temporary_path(path)
     while not temporary.exists():
         with contextlib.suppress(FileNotFoundError):  # another process released a lease and removed the empty parent
@@ -204,43 +203,43 @@ def _created(path: Path, holder: Holder) -> bool:
         temporary.rename(path)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
-        # On a network file system the reply may get lost although the rename was done.
+        # On a network file system, the reply can be lost although the rename succeeded.
         current = read_holder(path)
         return current is not None and current.token == holder.token
     return True
 
 
 def _take_over(path: Path, session: str) -> Holder | None:
-    """Remove an expired lease and return its holder; a guard folder in the lease lets only one process do so."""
+    """Remove an expired lease and return its holder; a guard folder in the lease allows only one process to do so."""
     guard = path / _TAKEOVER
     try:
         guard.mkdir()
     except FileNotFoundError:
         return None
     except FileExistsError:
-        if _age(guard) > EXPIRY:  # the process that made it has crashed as well
+        if _age(guard) > EXPIRY:  # the process that created the guard has crashed as well
             with contextlib.suppress(OSError):
                 guard.rmdir()
         return None
-    # Read only now: another process may have taken over before, and this may be a new lease.
+    # Read after the guard exists: another process may have taken over earlier, and this may be a new lease.
     holder = read_holder(path)
     if _is_expired(path, holder, session):
         _remove(path)
-        return holder or Holder("", "", 0, "")  # its file was incomplete
+        return holder or Holder("", "", 0, "")  # the holder file was incomplete
     with contextlib.suppress(OSError):
         guard.rmdir()
     return None
 
 
 def _is_expired(path: Path, holder: Holder | None, session: str) -> bool:
-    """Whether a process of a session may take over: from a failure of another session, or an absent holder."""
+    """Whether a process of a session may take over: after a failure in another session, or if the holder is gone."""
     if holder is not None and holder.failed:
         return not session or holder.session != session
     return (holder is not None and holder.has_ended) or _age(path / _HOLDER) > EXPIRY
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file was touched, by the clock of its file system; 0 where it does not exist."""
+    """Return the seconds since a file was touched, by the clock of its file system; 0 if it does not exist."""
     clock = temporary_path(path.parent.parent / "clock")
     try:
         clock.touch()
@@ -268,7 +267,7 @@ def _remove(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _renewed(lease: Lease) -> Iterator[None]:
+def _keep_renewed(lease: Lease) -> Iterator[None]:
     """Renew a lease in a thread for the duration of a block."""
     stop = threading.Event()
     thread = threading.Thread(target=_renew, args=(lease, stop.wait), daemon=True)

@@ -1,4 +1,4 @@
-"""Persistent cache of values derived from files, valid while the file system reports no change of the files."""
+"""Persistent cache of values derived from files, valid until the file system reports that the files changed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _CLOCK_RESOLUTION_NS = 2_000_000_000
 
 
 def version_of(file: Path) -> str:
-    """Size, modification time (ns), inode and change time (ns) of a file, as text.
+    """Return size, modification time (ns), inode and change time (ns) of a file, as text.
 
-    A file replaced by one of equal size and time has a different inode; a file that is overwritten and given its old
+    A replacement with equal size and time has a different inode; a file that is overwritten and given its old
     modification time has a different change time, which no program can set.
     """
     status = file.stat()
@@ -27,12 +27,12 @@ def version_of(file: Path) -> str:
 
 
 def digests(files: Sequence[Path], folder: Path | None, digest: Callable[[Path], str]) -> list[str]:
-    """Compute the digest of every file, or read it from a cache where the file has not changed.
+    """Compute the digest of every file, or read it from a cache if the file has not changed.
 
     Args:
         files: The files.
-        folder: Folder of the cache, with one file per set of files; None disables it. Where several processes write
-            the same cache file, the last one wins, and the others' digests are computed again.
+        folder: Folder of the cache, with one file per set of files; None disables the cache. If several processes
+            write the same cache file, the last one wins, and the digests of the others are computed again.
         digest: Computes the digest of a file.
 
     Returns:
@@ -43,22 +43,22 @@ def digests(files: Sequence[Path], folder: Path | None, digest: Callable[[Path],
     paths = [str(file.absolute()) for file in files]
     cache, began = folder / f"{name_of(paths)}.json", time.time_ns()
     known = load_cached(cache)
-    found: dict[str, list[str]] = {}
+    entries: dict[str, list[str]] = {}
     for path, file in zip(paths, files, strict=True):
-        version = version_of(file)  # before its bytes are read, so that the noted version is never the later one
+        version = version_of(file)  # before the bytes are read, so that the recorded version is never too new
         match known.get(path):
             case [str(old), str(kept)] if old == version:
-                found[path] = [version, kept]
+                entries[path] = [version, kept]
             case _:
-                found[path] = [version, digest(file)]
-    settled = {path: entry for path, entry in found.items() if is_settled(entry[0], began)}
+                entries[path] = [version, digest(file)]
+    settled = {path: entry for path, entry in entries.items() if is_settled(entry[0], began)}
     if settled != known:
         save_cached(cache, settled)
-    return [found[path][1] for path in paths]
+    return [entries[path][1] for path in paths]
 
 
 def name_of(parts: Iterable[str]) -> str:
-    """A short file name determined by these texts."""
+    """Return a short file name that is a hash of these texts."""
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
@@ -67,14 +67,14 @@ def is_settled(version: str, began: int) -> bool:
 
     Args:
         version: Version of the file, from `version_of`.
-        began: The time, ns since the epoch.
+        began: The time, in ns since the epoch.
     """
     _, modified, _, changed = map(int, version.split())
     return max(modified, changed) < began - _CLOCK_RESOLUTION_NS
 
 
 def load_cached(file: Path) -> dict[str, Any]:
-    """Read what `save_cached` has written; {} where there is nothing readable."""
+    """Read data written by `save_cached`; {} if there is no readable file."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -83,6 +83,6 @@ def load_cached(file: Path) -> dict[str, Any]:
 
 
 def save_cached(file: Path, content: Mapping[str, Any]) -> None:
-    """Keep plain data for other processes; failure is ignored, because the data can be computed again."""
+    """Save plain data for other processes; errors are ignored, because the data can be computed again."""
     with contextlib.suppress(OSError):
         write_text(file, json.dumps(content))

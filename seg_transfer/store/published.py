@@ -12,13 +12,13 @@ from seg_transfer.resources import shipped
 
 NAMES = ("segmentation", "architecture")
 
-# Name of the pairs -> the table, its column of actual performance, and the measure.
+# Name of the pairs -> the table, its column with the actual performance, and the performance measure.
 PAIRS = {
     "segmentation": ("segmentation", "miou", "mIoU"),
     "architectures": ("architecture", "accuracy_fine_tuned", "accuracy"),
     "architectures_frozen": ("architecture", "accuracy_frozen", "accuracy"),
 }
-# Number of classes of the datasets, which the original table does not hold.
+# Number of classes of the datasets, which the original table lacks.
 _CLASSIFICATION_CLASSES = {
     "caltech_birds2011": 200,
     "cifar10": 10,
@@ -40,8 +40,8 @@ def load_published(name: str = "segmentation") -> pd.DataFrame:
             "architecture": 171 pairs of 19 ImageNet architectures and 9 classification targets, with two accuracies.
 
     Returns:
-        One row per pair. The column hscore comes from a faulty implementation and differs from our h_score; `evaluate`
-        takes it with ``metrics=``.
+        One row per pair. The column hscore comes from a faulty implementation and differs from the metric h_score;
+        `evaluate` only uses it if ``metrics=`` names it.
 
     Raises:
         ResultsError: The table is unknown or cannot be read.
@@ -84,7 +84,7 @@ def published_pairs(name: str = "segmentation") -> tuple[pd.DataFrame, str]:
             targets. "architectures_frozen": accuracy of a linear head on their fixed features.
 
     Returns:
-        One row per pair, with n_target_classes; and the measure in its column miou, "mIoU" or "accuracy".
+        One row per pair, with n_target_classes; and the performance measure in the column miou, "mIoU" or "accuracy".
 
     Raises:
         ResultsError: The name is unknown, or the table cannot be read.

@@ -1,4 +1,4 @@
-"""The results of a run folder as one frame of pairs."""
+"""Reads the results of a run folder as one frame of pairs."""
 
 from __future__ import annotations
 
@@ -35,36 +35,38 @@ def read_pairs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
         folder: The run folder.
 
     Returns:
-        One row per pair: source, target, miou (mean over fine-tuning seeds), n_target_classes, one column per
-        metric of the study; and rows with source ``scratch``, which have no scores. Second, what was left out: metrics
-        that need the sources' own images, where a source has no such score on any target; and pairs of the study of
-        which anything else is missing or belongs to other settings or weights.
+        First, a frame with one row per pair: source, target, miou (mean over fine-tuning seeds), n_target_classes, and
+        one column per metric of the study; it includes rows with source ``scratch``, which have no scores. Second, what
+        was left out: metrics that need the sources' own images, if a source has no such score on any target; and pairs
+        with anything else missing, or with results of other settings or weights.
 
     Raises:
         ResultsError: The folder holds no study, a file is damaged, or no pair is complete.
     """
     pairs, left_out = complete_pairs(folder)
     if pairs.empty:
-        raise ResultsError(f"{folder}: no pair has all scores and a performance; run score-pairs and finetune-pairs")
+        raise ResultsError(
+            f"{folder}: no pair has all scores and an actual performance; run score-pairs and finetune-pairs"
+        )
     return pairs, left_out
 
 
 def complete_pairs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
-    """As `read_pairs`, but with an empty frame where no pair is complete yet."""
-    import pandas as pd  # imported late: it takes half a second, and the stages do not need it
+    """Do the same as `read_pairs`, but return an empty frame if no pair is complete yet."""
+    import pandas as pd  # imported here because it takes half a second and the stages do not need it
 
     resolved = resolved_study(folder)
-    found = {
+    rows_by_pair = {
         f"{source['name']} -> {target}": _pair(folder, resolved, source, target)
         for source in resolved["study"]["sources"]
         for target in resolved["study"]["targets"]
         if source["dataset"] != target
     }
-    lacking = _lacking(resolved["study"]["metrics"], [row for row in found.values() if row is not None])
+    lacking = _sources_lacking(resolved["study"]["metrics"], [row for row in rows_by_pair.values() if row is not None])
     columns = [*_HEAD, *(metric for metric, sources in lacking.items() if not sources)]
-    complete = {label: row for label, row in found.items() if row is not None and row.keys() >= set(columns)}
+    complete = {label: row for label, row in rows_by_pair.items() if row is not None and row.keys() >= set(columns)}
     left_out = [f"{metric} (no score of {', '.join(sources)})" for metric, sources in lacking.items() if sources]
-    left_out += [label for label in found if label not in complete]
+    left_out += [label for label in rows_by_pair if label not in complete]
     if not complete or len(columns) == len(_HEAD):
         return pd.DataFrame(columns=columns), left_out
     rows = [{name: row[name] for name in columns} for row in complete.values()]
@@ -77,7 +79,7 @@ def needs_source_images(metric: str) -> bool:
 
 
 def source_images_origin(resolved: Mapping[str, Any], dataset: str) -> dict[str, str]:
-    """Metadata of a file of scores: the key of the settings that decide how the source's own images are read.
+    """Return metadata for a file of scores: the key of the settings that decide how the source's own images are read.
 
     Args:
         resolved: The resolved study.
@@ -87,8 +89,8 @@ def source_images_origin(resolved: Mapping[str, Any], dataset: str) -> dict[str,
     return {_SOURCE_IMAGES_KEY: settings_key("scores", resolved, dataset) if known else ""}
 
 
-def _lacking(metrics: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Metric -> sources that cannot have it: it needs their own images, and no target has a score of it."""
+def _sources_lacking(metrics: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the sources that lack each metric, because it needs their own images and no target has a score of it."""
     scored: dict[str, set[str]] = {}
     for row in rows:
         scored.setdefault(row["source"], set()).update(row)
@@ -99,7 +101,7 @@ def _lacking(metrics: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> dict[
 
 
 class _Source(BaseModel):
-    # Names become folders and files.
+    # Names become names of folders and files.
     name: Annotated[str, Field(pattern=_SAFE_NAME)]
     dataset: str
 
@@ -115,7 +117,7 @@ class _Manifest(BaseModel):
 
 
 class _Resolved(BaseModel):
-    """The required fields of a resolved study, which may come from another version or from elsewhere."""
+    """The required fields of a resolved study, which may come from another version or an untrusted source."""
 
     study: _Study
     manifests: dict[str, _Manifest]
@@ -124,7 +126,7 @@ class _Resolved(BaseModel):
     def _manifest_of_every_target(self) -> Self:
         missing = next((target for target in self.study.targets if target not in self.manifests), None)
         if missing is not None:
-            raise ValueError(f"manifests has no {missing!r}, which is a target")
+            raise ValueError(f"manifests lacks the target {missing!r}")
         return self
 
 
@@ -132,7 +134,7 @@ def resolved_study(folder: Path) -> dict[str, Any]:
     """Read the resolved study of a run folder.
 
     Raises:
-        ResultsError: The folder holds none, or the file is damaged.
+        ResultsError: The folder holds no resolved study, or the file is damaged.
     """
     file = folder / "study.yaml"
     if not file.is_file():
@@ -151,8 +153,9 @@ def resolved_study(folder: Path) -> dict[str, Any]:
 
 
 def _pair(folder: Path, resolved: dict[str, Any], source: dict[str, Any], target: str) -> dict[str, Any] | None:
-    """The row of a pair with all its scores; None where scores and performance are missing, belong to other settings,
-    or belong to different weights.
+    """Return the row of a pair with all its scores; None if its results are missing, or do not match.
+
+    Scores and performance must belong to the study's settings and to the same weights.
     """
     name = source["name"]
     scored = results_of("scores", resolved, scores_file(folder, name, target), target)
@@ -170,8 +173,8 @@ def _pair(folder: Path, resolved: dict[str, Any], source: dict[str, Any], target
 def valid_scores(scored: pa.Table, resolved: Mapping[str, Any], dataset: str) -> list[dict[str, Any]]:
     """Select the valid rows of a file of scores.
 
-    Left out are scores by another version of their metric, and scores that used the source's own images under other
-    settings.
+    Scores by another version of their metric are left out, and so are scores that used the source's own images under
+    other settings.
 
     Args:
         scored: The file of scores.
@@ -185,12 +188,12 @@ def valid_scores(scored: pa.Table, resolved: Mapping[str, Any], dataset: str) ->
 
 
 def _is_of_this_version(metric: str, parts: Mapping[str, str]) -> bool:
-    """Whether a score is by the present version of its metric, or its version was not noted."""
+    """Whether a score is by the current version of its metric, or its version was not recorded."""
     return metric not in METRICS or parts.get("version") in (None, str(METRICS[metric].version))
 
 
 def results_of(kind: str, resolved: dict[str, Any], file: Path, target: str) -> pa.Table | None:
-    """Read a file of results; None where it does not exist or belongs to other settings than the study's.
+    """Read a result file; None if it does not exist or does not match the study's settings.
 
     Args:
         kind: "scores" or "performance".
@@ -208,11 +211,11 @@ def results_of(kind: str, resolved: dict[str, Any], file: Path, target: str) -> 
 
 
 def miou_of(resolved: dict[str, Any], tuned: pa.Table) -> float | None:
-    """Mean mIoU over the seeds of a study, in [0, 1]; None where a seed is missing. Other seeds are ignored."""
-    of_seed = {row["seed"]: float(row["miou"]) for row in tuned.to_pylist()}
+    """Return the mean mIoU over the seeds of a study, in [0, 1]; None if a seed is missing. Ignores other seeds."""
+    miou_by_seed = {row["seed"]: float(row["miou"]) for row in tuned.to_pylist()}
     tuning = resolved["study"].get("fine_tuning")
-    seeds = set(tuning["seeds"]) if tuning else set(of_seed)
-    return fmean(of_seed[seed] for seed in seeds) if seeds and seeds <= of_seed.keys() else None
+    seeds = set(tuning["seeds"]) if tuning else set(miou_by_seed)
+    return fmean(miou_by_seed[seed] for seed in seeds) if seeds and seeds <= miou_by_seed.keys() else None
 
 
 def _scratch_rows(folder: Path, resolved: dict[str, Any]) -> list[dict[str, Any]]:

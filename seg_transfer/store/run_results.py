@@ -1,4 +1,4 @@
-"""All results of a run folder as plain frames: scores, performance, source cards, settings."""
+"""Reads all results of a run folder as plain frames: scores, performance, source cards, settings."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class RunResults:
 
     Attributes:
         resolved: The resolved study: study, manifests, fine_tuning_schedule, data_root.
-        pairs: Complete pairs as `seg_transfer.evaluation` takes them; no rows where none is complete.
-        left_out: Metrics and pairs that `pairs` lacks, as `read_pairs` names them.
-        scores: One row per pair and metric of the study, columns of a file of scores.
-        performance: One row per fine-tuning, columns of a file of performance; the sources include scratch.
+        pairs: Complete pairs as `seg_transfer.evaluation` takes them; no rows if no pair is complete.
+        left_out: Metrics and pairs that are missing in `pairs`, with the names that `read_pairs` returns.
+        scores: One row per pair and metric of the study, with the columns of a scores file.
+        performance: One row per fine-tuning, with the columns of a performance file; the sources include scratch.
         miou: One row per fine-tuned pair: source, target, miou (mean over the study's seeds); scratch included.
         unscored: Pairs without valid scores, as "source -> target".
         untuned: Pairs without valid performance.
@@ -50,7 +50,7 @@ class RunResults:
 
 
 def read_run(folder: Path) -> RunResults:
-    """Read all results of a run folder that are valid for its present study.
+    """Read all results of a run folder that are valid for its current study.
 
     Args:
         folder: The run folder.
@@ -79,7 +79,7 @@ def read_run(folder: Path) -> RunResults:
 
 
 def read_fine_tunings(folder: Path) -> pd.DataFrame:
-    """Read the valid fine-tunings of a run folder, the frame `RunResults.performance`, and nothing else.
+    """Read only the valid fine-tunings of a run folder, as in `RunResults.performance`.
 
     Args:
         folder: The run folder.
@@ -101,7 +101,7 @@ def _pairs(resolved: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def _scores(folder: Path, resolved: dict[str, Any]) -> Iterator[tuple[tuple[str, str], list[dict[str, Any]]]]:
-    """The valid rows of every pair's scores, in the order of the study's metrics."""
+    """Yield the valid score rows of every pair, in the order of the study's metrics."""
     order = {metric: position for position, metric in enumerate(resolved["study"]["metrics"])}
     for source, target in _pairs(resolved):
         table = results_of("scores", resolved, scores_file(folder, source["name"], target), target)
@@ -120,7 +120,7 @@ def _performance(folder: Path, resolved: dict[str, Any]) -> Iterator[tuple[tuple
 
 
 def _frame(schema: pa.Schema, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Rows as a frame, which has the columns of the schema even without rows."""
+    """Make a frame of rows, which has the columns of the schema even without rows."""
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=schema.names)
 
 

@@ -1,4 +1,4 @@
-"""What the processes of one command know of each other: environment variables, and events on stdout."""
+"""Communication between the processes of one command: environment variables, and events on stdout."""
 
 from __future__ import annotations
 
@@ -10,49 +10,49 @@ import threading
 
 from seg_transfer.store.lease import SESSION
 
-# Set where the process that started this one holds its stdin open, reads its events, and says what failed.
+# Set if the parent process holds this process's stdin open, reads its events, and reports its failures.
 ATTACHED = "SEG_TRANSFER_ATTACHED"
-# "2/8": which of them this is. Each begins at another item, so that they seldom compete.
+# Index of this process and the number of processes, such as "2/8". Each starts at another item to avoid contention.
 WORKER = "SEG_TRANSFER_WORKER"
-# Begins a line on stdout that is for the process which started this one.
+# The first character of a line on stdout that is meant for the parent process.
 EVENT = "\x1e"
 
 
 def session() -> str:
-    """The session of this process; "" when it has none."""
+    """Return the session of this process; "" if it has none."""
     return os.environ.get(SESSION, "")
 
 
 def is_worker() -> bool:
-    """Whether another process started this one to do a share of its work: one of an engine's, or torchrun."""
+    """Whether an engine or torchrun started this process to do a share of the work."""
     return bool(session()) or "LOCAL_RANK" in os.environ
 
 
-def attached() -> bool:
-    """Whether the process that started this one reads its events."""
+def is_attached() -> bool:
+    """Whether the parent process reads the events of this process."""
     return bool(os.environ.get(ATTACHED))
 
 
-def worker() -> tuple[int, int]:
-    """The number of this process in its session, and how many there are."""
-    number, _, of = os.environ.get(WORKER, "0/1").partition("/")
-    return int(number), int(of)
+def worker_index_and_count() -> tuple[int, int]:
+    """Return the index of this process in its session, and the number of processes."""
+    index, _, count = os.environ.get(WORKER, "0/1").partition("/")
+    return int(index), int(count)
 
 
 def exit_with_parent() -> None:
-    """End this process when the one that started it ends, which closes its stdin. Files are complete at any time."""
-    if not attached():
+    """End this process when its parent ends and closes its stdin; files are never left incomplete."""
+    if not is_attached():
         return
 
     def wait() -> None:
-        while os.read(0, 1024):  # not by way of sys.stdin, whose lock must be free when the process ends
+        while os.read(0, 1024):  # does not use sys.stdin, whose lock must be free when the process ends
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
 
 
-def announce(**event: object) -> None:
-    """Report progress to the process that started this one."""
-    if attached() and os.environ.get("RANK", "0") == "0":
+def report_event(**event: object) -> None:
+    """Report an event to the parent process."""
+    if is_attached() and os.environ.get("RANK", "0") == "0":
         print(EVENT + json.dumps(event), file=sys.stdout, flush=True)

@@ -19,26 +19,26 @@ class SourceCard(BaseModel):
     """The description of a trained source model.
 
     Attributes:
-        source: Its name.
+        source: Name of the source.
         dataset: The dataset it was trained on.
-        classes: Class names in the order of its scores.
-        config: The model config file it was built from.
-        model: That config's ``model`` entry, as built, with the dataset's classes and normalization.
+        classes: Class names, in the order of the network's outputs.
+        config: The model config file that it was built from.
+        model: The ``model`` entry of that config, as built, with the dataset's classes and normalization.
         weights: File name of the weights (safetensors), in the same folder.
-        sha256: Of the weights file.
-        initialisation: "random", or the sha256 of the weights that the training started from: those of an ImageNet
-            checkpoint for the backbone, or of the source that was fine-tuned.
+        sha256: Hash of the weights file.
+        initialisation: "random", or the sha256 of the weights that the training started from: an ImageNet checkpoint
+            for the backbone, or the weights of the fine-tuned source.
         seed: Seed of the initialization, and of the order and augmentation of the images.
         steps: Optimization steps.
         schedule: The whole training schedule.
-        n_train_images: Images it was trained on.
-        miou: On its dataset's own eval split, a fraction in [0, 1].
+        n_train_images: Number of images that it was trained on.
+        miou: mIoU on the eval split of its dataset, a fraction in [0, 1].
         class_iou: IoU per class; null for a class that the eval split lacks.
-        absent_classes: Names of those classes.
-        n_eval_images: Images it was evaluated on.
-        seconds: Wall time of the last uninterrupted part of the training.
-        content_key: Key of all that decides the weights and the mIoU.
-        key_parts: Parts of the key; {} where they were not noted.
+        absent_classes: Names of the classes that the eval split lacks.
+        n_eval_images: Number of images that it was evaluated on.
+        seconds: Wall time of the training since its last interruption.
+        content_key: Key of everything that decides the weights and the mIoU.
+        key_parts: Parts of the key; {} if they were not recorded.
         seg_transfer_version: Version of the software.
         created_utc: Time of writing, UTC, ISO 8601.
     """
@@ -68,7 +68,7 @@ class SourceCard(BaseModel):
     created_utc: str
 
     def weights_file(self, folder: Path) -> Path:
-        """The weights file, which lies in the folder of the card."""
+        """Return the path of the weights file, which is in the folder of the card."""
         return folder / Path(self.weights).name
 
 
@@ -76,7 +76,7 @@ def read_source_card(file: Path) -> SourceCard:
     """Read a source card.
 
     Raises:
-        CheckpointError: It is missing or damaged.
+        CheckpointError: The card is missing or damaged.
     """
     if not file.exists():
         raise CheckpointError(f"{file}: no such source; run `seg-transfer train-sources` first")

@@ -76,7 +76,7 @@ PERFORMANCE = described_schema(
         ("n_eval_images", pa.int32(), "images evaluated"),
         ("n_train_images", pa.int32(), "images fine-tuned on"),
         ("seed", pa.int64(), "seed of the fine-tuning"),
-        ("steps", pa.int64(), "optimisation steps"),
+        ("steps", pa.int64(), "optimization steps"),
         *_PROVENANCE,
     ]
 )
@@ -105,7 +105,7 @@ STABILITY = described_schema(
 
 
 def provenance(seconds: float, content_key: str) -> dict[str, Any]:
-    """The columns that describe how and when a row of results was computed.
+    """Return the columns that describe how and when a row of results was computed.
 
     Args:
         seconds: Wall time, seconds.
@@ -121,17 +121,17 @@ def provenance(seconds: float, content_key: str) -> dict[str, Any]:
 
 
 def scores_file(folder: Path, source: str, target: str) -> Path:
-    """A pair's scores in a run folder, one row per metric."""
+    """Return the path of a pair's scores in a run folder, which have one row per metric."""
     return folder / "scores" / source / f"{target}.parquet"
 
 
 def performance_file(folder: Path, source: str, target: str) -> Path:
-    """A pair's actual performance in a run folder, one row per fine-tuning seed."""
+    """Return the path of a pair's actual performance in a run folder, which has one row per fine-tuning seed."""
     return folder / "performance" / source / f"{target}.parquet"
 
 
 def ranking_file(folder: Path) -> Path:
-    """The ranking of the sources of one target in a run folder, as JSON."""
+    """Return the path of the ranking of one target's sources in a run folder, a JSON file."""
     return folder / "ranking.json"
 
 
@@ -150,24 +150,24 @@ def write_table(file: Path, table: pa.Table, metadata: Mapping[str, str] | None 
 
 
 def read_metadata(file: Path, schema: pa.Schema, names: Sequence[str]) -> dict[str, str]:
-    """Read entries of the metadata of a file, "" where one is missing; ResultsError where the file is damaged."""
+    """Read metadata entries of a file, "" for missing ones; raises ResultsError if the file is damaged."""
     table = read_table(file, schema) if file.exists() else schema.empty_table()
     return {name: metadata_of(table, name) for name in names}
 
 
 def metadata_of(table: pa.Table, name: str) -> str:
-    """One entry of a table's metadata, "" where it is missing."""
+    """Return an entry of a table's metadata, "" if it is missing."""
     metadata: dict[bytes, bytes] = table.schema.metadata or {}
     return metadata.get(name.encode(), b"").decode(errors="replace")
 
 
 def read_rows(file: Path, schema: pa.Schema) -> list[dict[str, Any]]:
-    """Read all rows of a file, [] where it does not exist; ResultsError where it is damaged."""
+    """Read all rows of a file, [] if it does not exist; raises ResultsError if it is damaged."""
     return list(read_table(file, schema).to_pylist()) if file.exists() else []
 
 
 def read_table(file: Path, schema: pa.Schema) -> pa.Table:
-    """Read a table and verify its page checksums, columns and their types.
+    """Read a table and verify its page checksums, its columns and their types.
 
     Raises:
         ResultsError: The file is damaged or lacks a column.
@@ -182,7 +182,7 @@ def read_table(file: Path, schema: pa.Schema) -> pa.Table:
         raise ResultsError(
             f"{file}: damaged result file ({reason}); delete it and run the same command again"
         ) from error
-    # Checksums cover the pages, but not the footer that describes them.
+    # Checksums cover the pages, but not the footer that describes the columns.
     missing = [field for field in schema if types.get(field.name) != field.type]
     if missing:
         wanted = f"{missing[0].name} ({missing[0].type})"
@@ -191,5 +191,5 @@ def read_table(file: Path, schema: pa.Schema) -> pa.Table:
 
 
 def now_utc() -> str:
-    """The current time, UTC, ISO 8601, to the second."""
+    """Return the current time in UTC as ISO 8601, to the second."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

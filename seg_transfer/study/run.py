@@ -175,5 +175,5 @@ def select_names(names: Iterable[str], wanted: Iterable[str], kind: str) -> list
     known, requested = list(names), list(wanted)
     unknown = [name for name in requested if name not in known]
     if unknown:
-        raise ConfigError(f"--{kind} {unknown[0]}: the study has no such {kind}; choose among {', '.join(known)}")
+        raise ConfigError(f"--{kind} {unknown[0]}: not in the study; choose among {', '.join(known)}")
     return [name for name in known if not requested or name in requested]

@@ -98,7 +98,7 @@ def test_models_of_all_kinds_are_in_one_ranking(own_copy):
 def test_a_ranking_by_features_goes_on_without_a_source_of_scores(own_copy):
     ranking = rank(own_copy, "gbc")
     assert set(ranking.table["source"]) == {"day_street", "tokens", "dictionary", "segformer"}
-    assert ranking.skipped == {"prototypes": "can have no score by gbc; choose another metric"}
+    assert ranking.skipped == {"prototypes": "cannot be scored by gbc; choose another metric"}
 
 
 def test_features_are_explained_where_there_are_some(own_copy, invoke):

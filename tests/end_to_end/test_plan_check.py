@@ -167,12 +167,12 @@ def test_hashes_cached_by_earlier_commands_are_not_trusted(copy, lines, invoke, 
         monkeypatch.setattr(module, "version_of", lambda file: "1 1 1 1")
     file = copy.run / "sources/day_street/weights.safetensors"
     assert invoke("plan", *copy.place()).code == 0
-    content_key._KNOWN.clear()
+    content_key._SHA256_CACHE.clear()
     file.write_bytes(flipped(file.read_bytes(), -1))
     assert json.loads(invoke("plan", *copy.place(), "--json").out)["summary"][0]["stale"] == 0
-    content_key._KNOWN.clear()
+    content_key._SHA256_CACHE.clear()
     assert len(lines()) == 1
-    content_key._KNOWN.clear()
+    content_key._SHA256_CACHE.clear()
 
 
 @pytest.mark.parametrize(

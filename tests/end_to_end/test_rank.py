@@ -154,7 +154,7 @@ def test_a_bad_image_is_reported_once(bank, invoke):
 
 
 def test_a_budget_stops_at_the_images_that_are_enough(bank, monkeypatch):
-    monkeypatch.setattr("seg_transfer.selection.rank.FIRST_LOOK", 2)
+    monkeypatch.setattr("seg_transfer.selection.rank.FIRST_N_IMAGES", 2)
     whole = in_python(bank, metric="gbc")
     ranking = in_python(bank, metric="gbc", budget=True, run_folder=bank.run / "ranked")
     assert ranking.of_images == 4

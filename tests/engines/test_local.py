@@ -27,7 +27,7 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]
     monkeypatch.setattr(local._logger, "warning", lambda text, *values: print(text % values))
 
     def run(script: str, **options) -> None:
-        monkeypatch.setattr(local, "launch_command", lambda arguments, together: ["bash", "-c", script])
+        monkeypatch.setattr(local, "launch_command", lambda arguments, group_size: ["bash", "-c", script])
         local.run_in_pool(["stage"], tmp_path / "leases", "stage", **options)
 
     return run
@@ -101,7 +101,7 @@ def test_processes_show_tracebacks_where_the_command_does(monkeypatch, tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("gpus", "together", "own", "expected"),
+    ("gpus", "group_size", "own", "expected"),
     [
         ([], 1, None, [""]),
         (["0"], 1, None, [""]),
@@ -114,13 +114,13 @@ def test_processes_show_tracebacks_where_the_command_does(monkeypatch, tmp_path,
     ],
 )
 def test_several_processes_share_the_cores_unless_the_user_says_otherwise(
-    play, capsys, monkeypatch, gpus, together, own, expected
+    play, capsys, monkeypatch, gpus, group_size, own, expected
 ):
     monkeypatch.setattr(local, "available_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if own:
         monkeypatch.setenv("OMP_NUM_THREADS", own)
-    play('echo "$OMP_NUM_THREADS"', gpus=gpus, group_size=together)
+    play('echo "$OMP_NUM_THREADS"', gpus=gpus, group_size=group_size)
     assert capsys.readouterr().out.splitlines() == expected
 
 

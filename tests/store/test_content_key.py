@@ -74,7 +74,7 @@ def put(file: Path, content: bytes, time: int = 1_700_000_000) -> None:
 
 
 def in_a_new_process(records: list[Record], **options: bool) -> str:
-    module._KNOWN.clear()
+    module._SHA256_CACHE.clear()
     return records_key(records, **options)
 
 
@@ -182,7 +182,7 @@ def test_each_version_of_a_file_is_read_once(records, monkeypatch):
         opened.append(self.name)
         return original(self, *args, **options)
 
-    module._KNOWN.clear()
+    module._SHA256_CACHE.clear()
     monkeypatch.setattr(Path, "open", noted)
     for _ in range(3):
         records_key(records, trust_mtime=False)

@@ -134,7 +134,7 @@ def test_a_rename_that_succeeded_but_was_reported_as_failed_counts(place, monkey
         raise OSError("timed out")
 
     monkeypatch.setattr(type(place), "rename", lossy)
-    assert module._acquired(place, "").is_held()
+    assert module._try_acquire(place, "").is_held()
 
 
 def test_only_the_holder_renews_a_lease(place, monkeypatch):
@@ -180,7 +180,7 @@ def test_one_of_many_processes_takes_over_an_expired_lease(tmp_path):
         place = tmp_path / f"item{attempt}"
         planted(place, age=module.EXPIRY + 1)
         with ThreadPoolExecutor(8) as pool:
-            leases = list(pool.map(lambda _, place=place: module._acquired(place, ""), range(8)))
+            leases = list(pool.map(lambda _, place=place: module._try_acquire(place, ""), range(8)))
         assert sum(lease is not None for lease in leases) == 1
 
 
@@ -188,7 +188,7 @@ def test_one_of_many_processes_acquires_a_new_lease(tmp_path):
     for attempt in range(30):
         place = tmp_path / "some" / "where" / f"item{attempt}"
         with ThreadPoolExecutor(8) as pool:
-            leases = list(pool.map(lambda _, place=place: module._acquired(place, ""), range(8)))
+            leases = list(pool.map(lambda _, place=place: module._try_acquire(place, ""), range(8)))
         assert sum(lease is not None for lease in leases) == 1
 
 

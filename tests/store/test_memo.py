@@ -129,7 +129,7 @@ def test_a_file_that_was_just_given_an_old_time_is_not_trusted_yet(files, memo, 
         digests(files, memo, digest)
         sha256_of_file(files[0])
     assert len(read) == 6
-    assert not any(file in files for file, _ in module._KNOWN)
+    assert not any(file in files for file, _ in module._SHA256_CACHE)
 
 
 @later
@@ -168,7 +168,7 @@ def test_keys_are_the_same_with_and_without_a_cache(files, memo):
     records = [Record("a", files[0], files[1]), Record("b", files[2], files[1])]
     plain = records_key(records, trust_mtime=False)
     for _ in range(2):
-        module._KNOWN.clear()
+        module._SHA256_CACHE.clear()
         assert records_key(records, trust_mtime=False, memo=memo) == plain
     assert records_key(records, trust_mtime=True, memo=memo) == records_key(records, trust_mtime=True)
     assert sha256_of_file(files[0], memo) == sha256_of_file(files[0])

@@ -179,7 +179,7 @@ def test_no_complete_pair_is_an_error(tmp_path):
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
     put_performance(tmp_path, "scratch", "b", 0.5)
     assert message(tmp_path) == (
-        f"{tmp_path}: no pair has all scores and a performance; run score-pairs and finetune-pairs"
+        f"{tmp_path}: no pair has all scores and an actual performance; run score-pairs and finetune-pairs"
     )
 
 

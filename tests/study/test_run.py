@@ -19,7 +19,7 @@ def test_names_are_selected_in_the_order_of_the_study():
 
 
 def test_a_name_that_the_study_lacks_is_refused():
-    with pytest.raises(ConfigError, match=r"^--target z: the study has no such target; choose among c, a$"):
+    with pytest.raises(ConfigError, match=r"^--target z: not in the study; choose among c, a$"):
         select_names(["c", "a"], ["a", "z"], "target")
 
 

@@ -21,15 +21,15 @@ MANIFEST = ("rank", "HERE/bank", "--target", "HERE/manifest.yaml", *PLACE[2:])
 PAIRING = {"image": "((?:[a-z]|[a-z/_0-9.])+)+$(?<!g)", "label": "(.*)"}
 MANIFESTS = [
     Case("python_in_a_manifest", text_of("manifest.yaml", python_tag()), MANIFEST, 3, "not a plain YAML file"),
-    Case("aliases_in_a_manifest", text_of("manifest.yaml", alias_bomb("name")), MANIFEST, 3, "its aliases make it"),
-    Case("manifest_without_end", text_of("manifest.yaml", nested(1100)), MANIFEST, 3, "nested too deep"),
+    Case("aliases_in_a_manifest", text_of("manifest.yaml", alias_bomb("name")), MANIFEST, 3, "its aliases expand to"),
+    Case("manifest_without_end", text_of("manifest.yaml", nested(1100)), MANIFEST, 3, "nested too deeply"),
     Case(
         "root_outside", manifest_with(root="../../secret"), MANIFEST, 3, "root: '../../secret': a path must be relati"
     ),
     Case("images_of_the_machine", manifest_with(train={"images": "/etc/*", "labels": "x"}), MANIFEST, 3, "'/etc/*': "),
     Case("escapes_in_a_class", manifest_with(classes=["a", ESCAPES]), MANIFEST, 3, r"the text '\x1b]0;owned"),
     Case("bidi_in_a_title", manifest_with(title="\u202egnp.exe"), MANIFEST, 3, r"the text '\u202egnp.exe' has control"),
-    Case("expression_that_never_ends", manifest_with(pairing=PAIRING), MANIFEST, 3, "needs more than"),
+    Case("expression_that_never_ends", manifest_with(pairing=PAIRING), MANIFEST, 3, "takes more than"),
     Case(
         "expression_of_a_megabyte", manifest_with(pairing=dict.fromkeys(PAIRING, "(a)" * 9999)), MANIFEST, 3, "shorten"
     ),

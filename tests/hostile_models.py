@@ -106,10 +106,10 @@ CONFIGS = [
     Case("base_that_is_code", config_of("model.json", '{"_base_": "SECRET/evil.py"}'), CONFIG, 3, "field _base_: '"),
     Case("base_in_yaml", config_of("model.yaml", "_base_: [SECRET/evil.py]\n"), YAML_CONFIG, 3, "field _base_: ['"),
     Case("python_in_yaml", config_of("model.yaml", TOUCH_TAG), YAML_CONFIG, 3, "line 1: not a plain YAML file: could "),
-    Case("aliases_without_end", config_of("model.yaml", alias_bomb("model")), YAML_CONFIG, 3, "its aliases make it"),
+    Case("aliases_without_end", config_of("model.yaml", alias_bomb("model")), YAML_CONFIG, 3, "its aliases expand to"),
     Case("json_without_end", config_of("model.json", nested()), CONFIG, 3, "model.json: not a JSON file"),
-    Case("yaml_without_end", config_of("model.yaml", nested(1100)), YAML_CONFIG, 3, "nested too deep"),
-    Case("no_mapping", config_of("model.json", '["model"]'), CONFIG, 3, "holds a list, a mapping is expected"),
+    Case("yaml_without_end", config_of("model.yaml", nested(1100)), YAML_CONFIG, 3, "nested too deeply"),
+    Case("no_mapping", config_of("model.json", '["model"]'), CONFIG, 3, "holds a list instead of a mapping"),
     Case(
         "dotted_type_in_json",
         config_of("model.json", '{"model": {"type": "os.system", "command": "x", "backbone": 1, "decode_head": 1}}'),

@@ -1,1 +1,1 @@
-"""Datasets on disk: manifests, pairs of image and label, decoding, audit."""
+"""Datasets on disk: manifests, records (pairs of an image and a label map), decoding, audit."""

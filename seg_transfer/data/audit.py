@@ -1,4 +1,4 @@
-"""The audit of a dataset: reads every file once, and reports contents and problems."""
+"""Audits a dataset: reads every file once, and reports its contents and problems."""
 
 import os
 from collections import defaultdict
@@ -23,16 +23,16 @@ Shares = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SplitAudit:
-    """Statistics of the readable pairs of a split; ``+`` combines those of two sets of pairs.
+    """Statistics of the readable pairs of a split; ``+`` combines the statistics of two sets of pairs.
 
     Attributes:
         n_images: Number of pairs.
-        smallest: Minimal height and minimal width, pixels.
-        largest: Maximal height and maximal width, pixels.
-        class_pixels: (C,), pixels of each class.
-        class_images: (C,), images that show each class.
+        smallest: Minimum height and minimum width, in pixels.
+        largest: Maximum height and maximum width, in pixels.
+        class_pixels: (C,), number of pixels of each class.
+        class_images: (C,), number of images that show each class.
         ignored_pixels: Number of ignored pixels.
-        color_sums: (2, 3), sums of R, G and B over all pixels, and sums of their squares.
+        color_sums: (2, 3), sums of R, G and B over all pixels, and of their squares.
     """
 
     n_images: int
@@ -56,7 +56,7 @@ class SplitAudit:
 
     @property
     def n_pixels(self) -> int:
-        """Number of all pixels, including ignored ones."""
+        """Total number of pixels, including ignored ones."""
         return int(self.class_pixels.sum()) + self.ignored_pixels
 
     @property
@@ -66,12 +66,12 @@ class SplitAudit:
 
     @property
     def class_shares(self) -> Shares:
-        """Share of each class in all labeled pixels, (C,); zeros where no pixel is labeled."""
+        """Share of each class among all labeled pixels, (C,); zeros if no pixel is labeled."""
         return self.class_pixels / max(int(self.class_pixels.sum()), 1)
 
     @property
     def mean(self) -> Shares:
-        """Mean of R, G, B over all pixels, as fractions of 255: the field ``mean`` of a manifest, for ``train``."""
+        """Mean of R, G, B over all pixels, as fractions of 255; a manifest's ``mean`` is that of ``train``."""
         mean: Shares = self.color_sums[0] / (255 * self.n_pixels)
         return mean
 
@@ -91,7 +91,7 @@ class AuditReport:
     Attributes:
         manifest: Its manifest.
         splits: Name -> statistics of ``train``, ``eval``, ``source_train`` where the manifest has one, and
-            ``low_shot``, the chosen subset of ``train``. A split without readable pairs is absent, with a problem.
+            ``low_shot``, the chosen subset of ``train``. A split without readable pairs is missing, and is a problem.
         low_shot: Records of the low-shot subset.
         problems: All problems, one line each.
     """
@@ -102,9 +102,9 @@ class AuditReport:
     problems: tuple[str, ...]
 
     def missing_classes(self, split: str) -> tuple[str, ...]:
-        """Names of the classes of which a split has no pixel."""
+        """Return the names of the classes without any pixel in a split."""
         present = self.splits[split].class_pixels > 0
-        return tuple(name for name, found in zip(self.manifest.classes, present, strict=True) if not found)
+        return tuple(name for name, is_present in zip(self.manifest.classes, present, strict=True) if not is_present)
 
 
 def audit(manifest: DatasetManifest, data_root: Path) -> AuditReport:
@@ -115,14 +115,14 @@ def audit(manifest: DatasetManifest, data_root: Path) -> AuditReport:
         data_root: Folder that the root of the manifest is relative to.
 
     Returns:
-        The audit; problems are listed in it, not raised.
+        The audit, which lists problems instead of raising them.
     """
     names: list[SplitName] = ["train", "eval"] if manifest.source_train is None else ["train", "eval", "source_train"]
     records: dict[str, list[Record]] = {}
     problems: list[str] = []
     for name in names:
-        records[name], found = find_records(manifest, data_root, name)
-        problems += found
+        records[name], record_problems = find_records(manifest, data_root, name)
+        problems += record_problems
     problems += _leaks(manifest, records)
     records["low_shot"] = low_shot_subset(
         records["train"], manifest.low_shot.limit, manifest.low_shot.seed, manifest.name
@@ -132,7 +132,7 @@ def audit(manifest: DatasetManifest, data_root: Path) -> AuditReport:
 
 
 def audit_dict(report: AuditReport) -> dict[str, Any]:
-    """The report as plain data for JSON."""
+    """Convert the report to plain data for JSON."""
     manifest = report.manifest
     low_shot = {"count": len(report.low_shot), "limit": manifest.low_shot.limit, "seed": manifest.low_shot.seed}
     splits = {name: _split_dict(report, name) for name in report.splits}
@@ -140,7 +140,7 @@ def audit_dict(report: AuditReport) -> dict[str, Any]:
 
 
 def audit_lines(report: AuditReport) -> list[str]:
-    """The report as lines of text: splits, share of every class in each split, problems."""
+    """Format the report as lines of text: splits, the share of every class in each split, problems."""
     manifest, splits = report.manifest, report.splits
     limit, seed = manifest.low_shot.limit, manifest.low_shot.seed
     heading = "share of labeled pixels"
@@ -160,7 +160,7 @@ def audit_lines(report: AuditReport) -> list[str]:
 def _leaks(manifest: DatasetManifest, records: dict[str, list[Record]]) -> list[str]:
     held_out = {record.image for record in records["eval"]}
     return [
-        f"{manifest.name} {name}: image {record.image_id} is in eval as well; exclude it from one of them"
+        f"{manifest.name} {name}: image {record.image_id} is also in eval; exclude it from one of them"
         for name, members in records.items()
         if name != "eval"
         for record in members
@@ -176,9 +176,9 @@ def _read_all(manifest: DatasetManifest, records: dict[str, list[Record]]) -> tu
     splits: dict[str, SplitAudit] = {}
     problems: list[str] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(partial(_read_one, manifest=manifest), member_of)
-        for names, (content, own) in zip(member_of.values(), found, strict=True):
-            problems += own
+        results = pool.map(partial(_read_one, manifest=manifest), member_of)
+        for names, (content, file_problems) in zip(member_of.values(), results, strict=True):
+            problems += file_problems
             if content is None:
                 continue
             for name in names:
@@ -202,7 +202,7 @@ def _read_one(record: Record, manifest: DatasetManifest) -> tuple[SplitAudit | N
 
 
 def _problems_of_files(record: Record, manifest: DatasetManifest) -> list[str]:
-    """The problems of each file of a pair; both may have one."""
+    """Return the problems of both files of a pair."""
     problems = []
     for read in (partial(read_image, record.image), partial(read_label, record.label, manifest)):
         try:

@@ -1,4 +1,4 @@
-"""Types of the fields of manifests, and the base of their blocks."""
+"""Field types of manifests, and the base class of their blocks."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable
@@ -20,7 +20,7 @@ from pydantic import (
 IGNORE = 255
 """Class index of a pixel that is never sampled and never evaluated."""
 _MAX_EXPRESSION_LENGTH = 1000
-# Each further one multiplies the number of folders that are searched.
+# Each additional '**' multiplies the number of folders to search.
 _MAX_RECURSIONS = 3
 
 Integer = Annotated[int, Strict()]
@@ -32,14 +32,14 @@ def refuse_duplicates(field: str, values: Iterable[Hashable]) -> None:
     """Raise ValueError naming the first value that occurs twice in a field."""
     duplicates = [value for value, count in Counter(values).items() if count > 1]
     if duplicates:
-        raise ValueError(f"{field} holds {duplicates[0]!r} more than once; every entry must be different, remove one")
+        raise ValueError(f"{field} holds {duplicates[0]!r} more than once; entries must be unique, remove one")
 
 
 class Block(BaseModel):
     """A frozen block of a manifest, which accepts no unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    # Fields that are left out of dumps, and hence of content keys, while they are empty.
+    # Fields that are omitted from dumps, and hence from content keys, while they are empty.
     optional: ClassVar[frozenset[str]] = frozenset()
 
     @model_serializer(mode="wrap")
@@ -69,19 +69,25 @@ def _is_glob(pattern: str) -> str:
     if not parts or any("**" in part and part != "**" for part in parts):
         raise ValueError("a pattern needs a file name, and '**' must stand alone between two '/'")
     if parts.count("**") > _MAX_RECURSIONS:
-        raise ValueError(f"'**' is there {parts.count('**')} times, {_MAX_RECURSIONS} at most; one finds any depth")
+        raise ValueError(
+            f"'**' occurs {parts.count('**')} times, but at most {_MAX_RECURSIONS} may; a single one matches any depth"
+        )
     return pattern
 
 
 def _is_expression(expression: str) -> str:
     if len(expression) > _MAX_EXPRESSION_LENGTH:
-        raise ValueError(f"has {len(expression)} characters, {_MAX_EXPRESSION_LENGTH} at most; shorten it")
+        raise ValueError(
+            f"has {len(expression)} characters, but at most {_MAX_EXPRESSION_LENGTH} may be used; shorten it"
+        )
     try:
         groups = regex.compile(expression).groups
     except (regex.error, RecursionError) as error:
         raise ValueError(f"not a regular expression ({error}); correct it") from error
     if groups == 0:
-        raise ValueError("the key that joins image and label is made of the groups; put it in parentheses")
+        raise ValueError(
+            "the expression needs a group, which matches image and label; put the common part in parentheses"
+        )
     return expression
 
 

@@ -1,6 +1,6 @@
-"""Decoding and resizing of images and label maps.
+"""Decodes and resizes images and label maps.
 
-EXIF orientation is not applied: label maps are drawn on the stored pixels and have no orientation, so a rotated image
+EXIF orientation is not applied: label maps refer to the stored pixels and have no orientation, so a rotated image
 would no longer match its label map.
 """
 
@@ -20,13 +20,13 @@ from seg_transfer.errors import DataError
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
     """Decode an image to RGB.
 
-    Alpha is dropped and the colors below it are kept; of 16-bit gray the high byte is kept.
+    Alpha is dropped without blending, and 16-bit gray is reduced to its high byte.
 
     Returns:
         (H, W, 3), 0 to 255.
 
     Raises:
-        DataError: The file is missing, truncated or of an unknown kind.
+        DataError: The file is missing, truncated or of an unknown format.
     """
     with open_image(path) as image:
         if image.mode in SIXTEEN_BIT_MODES:
@@ -34,9 +34,9 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
             return np.repeat(gray[..., None], 3, axis=2)
         if image.mode == "F":
             raise DataError(f"{path}: floating-point pixels have no agreed range; store the image with 8 or 16 bits")
-        # Pillow warns when a palette with transparency goes to RGB directly.
-        straight = "transparency" not in image.info
-        return np.array(image.convert("RGB") if straight else image.convert("RGBA").convert("RGB"))
+        # Pillow warns when a palette with transparency is converted to RGB directly.
+        is_opaque = "transparency" not in image.info
+        return np.array(image.convert("RGB") if is_opaque else image.convert("RGBA").convert("RGB"))
 
 
 def read_label(path: Path, manifest: DatasetManifest) -> npt.NDArray[np.uint8]:
@@ -47,17 +47,17 @@ def read_label(path: Path, manifest: DatasetManifest) -> npt.NDArray[np.uint8]:
         manifest: Manifest of its dataset, which describes the encoding.
 
     Returns:
-        (H, W); `seg_transfer.data.fields.IGNORE` = 255 for ignored pixels.
+        (H, W); ignored pixels are `seg_transfer.data.fields.IGNORE` = 255.
 
     Raises:
-        DataError: The file cannot be read, or holds a value that the manifest does not list and does not ignore; the
-            message names the value, and row and column (from 0) of its first pixel.
+        DataError: The file cannot be read, or holds a value that the manifest neither lists nor ignores; the message
+            names the value, and the row and column (from 0) of its first pixel.
     """
     raw = manifest.labels.read_raw(path)
     classes = manifest.raw_classes()
     known = np.array(sorted(classes))
     index = np.array([classes[value] for value in known.tolist()], np.uint8)
-    # Label maps consist of long runs of equal values; one look-up per run is as fast as a dense table.
+    # Label maps consist of long runs of equal values; one lookup per run is as fast as a dense table.
     flat = raw.ravel()
     starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))
     runs = flat[starts].astype(np.int64)
@@ -70,13 +70,13 @@ def read_label(path: Path, manifest: DatasetManifest) -> npt.NDArray[np.uint8]:
 
 
 def read_pair(record: Record, manifest: DatasetManifest) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Decode the image (H, W, 3) and the label map (H, W) of a record; DataError if their sizes differ."""
+    """Decode the image (H, W, 3) and label map (H, W) of a record; raises DataError if their sizes differ."""
     image, label = read_image(record.image), read_label(record.label, manifest)
     if image.shape[:2] != label.shape:
         sizes = [" x ".join(map(str, size)) for size in (image.shape[:2], label.shape)]
         raise DataError(
-            f"{record.label}: {sizes[1]} (height x width), its image {record.image} is {sizes[0]}; "
-            "a label map needs one value for every pixel: replace one of the files or exclude both"
+            f"{record.label}: {sizes[1]} (height x width), but its image {record.image} is {sizes[0]}; "
+            "a label map needs one value per pixel: replace one of the files or exclude both"
         )
     return image, label
 
@@ -88,7 +88,7 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Scale a size so that its shorter side becomes ``short_side``; halves are rounded up.
+    """Scale a size so that its shorter side becomes ``short_side``, rounding halves up.
 
     Returns:
         (height, width), in pixels.

@@ -1,4 +1,4 @@
-"""Dataset manifests: one YAML file per dataset, with its classes, its files, and the encoding of its label maps."""
+"""Dataset manifests: one YAML file per dataset, with its classes, its files and the encoding of its label maps."""
 
 import re
 from pathlib import Path
@@ -42,7 +42,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def _is_name(name: str) -> str:
     if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,63}", name):
-        raise ValueError("must be 1 to 64 of a-z, 0-9, '_' and '-', a letter or digit first; choose another")
+        raise ValueError(
+            "must have 1 to 64 characters of a-z, 0-9, '_' and '-', and begin with a letter or digit; choose another"
+        )
     if name == SCRATCH:
         raise ValueError("the name is reserved for training without a source; choose another")
     return name
@@ -57,10 +59,10 @@ class Split(Block):
         images: Globs of images.
         labels: Globs of label maps.
         lists: List files, instead of the globs.
-        stems: List files, such as VOC has, that restrict the images found by the globs: each line begins with a file
-            name without suffix, or with a path.
-        exclude: Globs of images and label maps that are left out.
-        count: Number of pairs of a complete download; None where unknown.
+        stems: List files, as in VOC, that restrict the images found by the globs. Each line begins with a file name
+            without suffix, or with a path.
+        exclude: Globs of images and label maps to leave out.
+        count: Number of pairs in a complete download; None if unknown.
     """
 
     optional: ClassVar[frozenset[str]] = frozenset({"stems"})
@@ -76,14 +78,14 @@ class Split(Block):
     def _globs_or_lists(self) -> Self:
         globs = bool(self.images) + bool(self.labels)
         if globs != (0 if self.lists else 2):
-            raise ValueError("a split needs both 'images' and 'labels', or 'lists' alone; keep one of the two ways")
+            raise ValueError("a split needs either 'images' and 'labels', or 'lists' alone; remove the others")
         if self.stems and self.lists:
-            raise ValueError("'stems' choose among 'images', and 'lists' name their own; keep one of the two ways")
+            raise ValueError("'stems' select from 'images', but 'lists' name the images themselves; remove one of them")
         return self
 
 
 class Pairing(Block):
-    """Regular expressions that are searched in paths below the root; image and label with equal groups form a pair."""
+    """Regular expressions to search in paths below the root; an image and a label with equal groups form a pair."""
 
     image: Expression
     label: Expression
@@ -92,7 +94,9 @@ class Pairing(Block):
     def _same_groups(self) -> Self:
         image, label = regex.compile(self.image).groups, regex.compile(self.label).groups
         if image != label:
-            raise ValueError(f"pairing.image has {image} groups, pairing.label {label}; both must have the same number")
+            raise ValueError(
+                f"pairing.image has {image} groups and pairing.label {label}; give both the same number of groups"
+            )
         return self
 
 
@@ -101,7 +105,7 @@ class LowShot(Block):
 
     Attributes:
         limit: Number of images.
-        seed: Seed of their choice.
+        seed: Seed of their selection.
     """
 
     limit: Positive = 150
@@ -119,17 +123,17 @@ class DatasetManifest(Block):
         labels: Encoding of its label maps.
         root: Its folder, relative to the data root; all other paths are relative to it.
         train: Files of the train split.
-        eval: Files of the eval split; None where no network is evaluated on the dataset.
-        source_train: Files that a source model is trained on, where these are more than ``train``.
-        pairing: Rule that pairs images and labels; None pairs equal file names without suffix.
+        eval: Files of the eval split; None if no network is evaluated on the dataset.
+        source_train: Files that a source model is trained on; None means ``train``.
+        pairing: Rule that pairs images and labels; None pairs files with equal names, ignoring suffixes.
         low_shot: The low-shot subset.
         mean: Mean of R, G, B, as fractions of 255.
         std: Standard deviation of R, G, B, as fractions of 255.
         crop_size: (height, width), in pixels.
-        trust_mtime: Whether size and modification time identify the content of a file in content keys.
+        trust_mtime: Whether content keys use the size and modification time of a file instead of its content.
         licence: License of the dataset.
         citation: Publication that describes it.
-        obtain: How to obtain it; messages repeat this where the dataset is missing.
+        obtain: How to obtain it; messages quote this if the dataset is missing.
         notes: Remarks.
     """
 
@@ -160,27 +164,27 @@ class DatasetManifest(Block):
         return self
 
     def split(self, name: SplitName) -> Split:
-        """The files of a split; those of ``source_train`` are those of ``train`` where the manifest has no others.
+        """Return the files of a split; ``source_train`` defaults to ``train``.
 
         Raises:
-            ConfigError: The split is ``eval``, and the manifest has none.
+            ConfigError: The split is ``eval``, but the manifest has no eval split.
         """
         splits = {"train": self.train, "eval": self.eval, "source_train": self.source_train or self.train}
-        found = splits[name]
-        if found is None:
+        split = splits[name]
+        if split is None:
             raise ConfigError(
                 f"manifest {self.name}: field eval is missing; name the images that networks are evaluated on"
             )
-        return found
+        return split
 
     def with_limit(self, limit: int | None) -> Self:
-        """The same dataset with another number of low-shot images; None leaves it."""
+        """Return the same dataset with another number of low-shot images; None changes nothing."""
         if limit is None:
             return self
         return self.model_copy(update={"low_shot": self.low_shot.model_copy(update={"limit": limit})})
 
     def raw_classes(self) -> dict[int, int]:
-        """Every listed raw value -> its class index, or 255 for ignored ones; a color is R + 256 G + 65536 B."""
+        """Return the class index of every listed raw value, 255 for ignored ones; a color is R + 256 G + 65536 B."""
         return self.labels.raw_classes(len(self.classes))
 
 
@@ -188,8 +192,8 @@ def load_manifest(path: Path) -> DatasetManifest:
     """Read one manifest.
 
     Args:
-        path: A file, or the name of a shipped manifest: ``camvid`` is the paper's dataset, ``small/camvid`` the small
-            one.
+        path: A file, or the name of a shipped manifest: ``camvid`` is the paper's dataset, ``small/camvid`` its small
+            version.
 
     Raises:
         ConfigError: The file cannot be read, or a field breaks a rule.
@@ -198,21 +202,21 @@ def load_manifest(path: Path) -> DatasetManifest:
 
 
 def load_manifests(folder: Path) -> dict[str, DatasetManifest]:
-    """Read every ``*.yaml`` directly in a folder.
+    """Read every ``*.yaml`` file directly in a folder.
 
     Returns:
         Name of the dataset -> its manifest, in alphabetical order.
 
     Raises:
-        ConfigError: A manifest is wrong, two have the same name, or there is none.
+        ConfigError: A manifest is invalid, two have the same name, or there is none.
     """
-    found: dict[str, Path] = {}
+    path_of: dict[str, Path] = {}
     manifests = {}
     for path in sorted(folder.glob("*.yaml")):
         manifest = load_manifest(path)
-        if manifest.name in found:
-            raise ConfigError(f"{path}: name: {manifest.name!r} is used by {found[manifest.name]}; choose another")
-        found[manifest.name] = path
+        if manifest.name in path_of:
+            raise ConfigError(f"{path}: name: {manifest.name!r} is used by {path_of[manifest.name]}; choose another")
+        path_of[manifest.name] = path
         manifests[manifest.name] = manifest
     if not manifests:
         raise ConfigError(f"{folder}: no manifest here; name a folder that holds *.yaml files")

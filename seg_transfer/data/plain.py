@@ -1,4 +1,4 @@
-"""Reading of YAML and JSON files of unknown origin as plain data: dicts, lists, text, numbers and dates only."""
+"""Reads untrusted YAML and JSON files as plain data: only dicts, lists, text, numbers and dates."""
 
 import json
 import re
@@ -10,30 +10,30 @@ import yaml
 
 from seg_transfer.errors import UNPRINTABLE, ConfigError, reason_of
 
-# An alias repeats its value: a few lines can expand to more values than fit into memory.
+# An alias repeats its value, so a few lines can expand to more values than fit into memory.
 _MAX_VALUES = 1_000_000
 _BREAKS = re.compile(r"[\t\n\r]")
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys, of which YAML silently keeps the last, and excessive aliases."""
+    """A SafeLoader that refuses excessive aliases and duplicate keys, whose last value YAML would silently keep."""
 
     def get_single_node(self) -> yaml.Node | None:
-        """The whole file, before any object is constructed."""
+        """Return the root node of the file, before any object is constructed."""
         node = super().get_single_node()
         if node is not None and _n_values(node, {}) > _MAX_VALUES:
-            raise yaml.YAMLError(f"its aliases make it more than {_MAX_VALUES} values; write it without aliases")
+            raise yaml.YAMLError(f"its aliases expand to more than {_MAX_VALUES} values; write it without aliases")
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        """A mapping with unique keys."""
-        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        """Construct a mapping, whose keys must be unique."""
+        key_nodes = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         mapping = super().construct_mapping(node, deep=deep)
         seen: set[Hashable] = set()
-        for key_node in own:
+        for key_node in key_nodes:
             key = self.construct_object(key_node)
             if key in seen:
-                problem = f"the key {key!r} is given twice, remove one"
+                problem = f"the key {key!r} occurs twice; remove one"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
             seen.add(key)
         return mapping
@@ -48,7 +48,7 @@ _PlainLoader.add_constructor("tag:yaml.org,2002:python/tuple", _as_list)
 
 
 def _n_values(node: yaml.Node, known: dict[int, int]) -> int:
-    """Number of values of a node with all aliases expanded; a node that contains itself exceeds every limit."""
+    """Count the values of a node with all aliases expanded; a node that contains itself exceeds every limit."""
     if id(node) not in known:
         known[id(node)] = _MAX_VALUES + 1
         parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
@@ -61,7 +61,7 @@ def read_yaml(path: Path) -> object:
     """Read a YAML file.
 
     Raises:
-        ConfigError: The file cannot be read or is no plain YAML; one line.
+        ConfigError: The file cannot be read or is not plain YAML; the message is one line.
     """
     try:
         return _printable(path, yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader))
@@ -75,14 +75,14 @@ def read_yaml(path: Path) -> object:
     except (yaml.YAMLError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise ConfigError(f"{path}: not a plain YAML file: {reason_of(error)}") from error
     except RecursionError as error:
-        raise ConfigError(f"{path}: not a plain YAML file: nested too deep; write it flat") from error
+        raise ConfigError(f"{path}: not a plain YAML file: nested too deeply; use fewer levels") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds a mapping.
 
     Raises:
-        ConfigError: The file cannot be read or holds something else; one line.
+        ConfigError: The file cannot be read or holds something else; the message is one line.
     """
     try:
         content = _printable(path, json.loads(path.read_text(encoding="utf-8")))
@@ -91,12 +91,12 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not a JSON file ({reason_of(error)}); copy it again") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: holds a {type(content).__name__}, a mapping is expected; correct it")
+        raise ConfigError(f"{path}: holds a {type(content).__name__} instead of a mapping; correct it")
     return content
 
 
 def _printable(path: Path, content: object) -> object:
-    """Return the content unchanged; ConfigError for text that controls the terminal or the text direction."""
+    """Return the content unchanged; raises ConfigError for text that controls the terminal or the text direction."""
     pending = [content]
     while pending:
         value = pending.pop()

@@ -1,4 +1,4 @@
-"""Computing the next few results in threads while the caller works on the last one."""
+"""Computes the next few results in threads while the caller works on the last one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _MAX_PENDING = 4
 
 
 def prefetch(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """Like `map`, but threads compute the next few results while the caller works on the last one.
+    """Work like `map`, but compute the next few results in threads while the caller works on the last one.
 
     Args:
         function: Called in threads, such as one that decodes an image.
-        items: Its arguments; only a few of them are taken in advance.
+        items: Its arguments; only a few are consumed in advance.
 
     Returns:
-        The results, in the order of the items. An exception of `function` is raised where its result is due.
+        The results, in the order of the items. An exception of `function` is raised in place of its result.
 
     Example:
         >>> list(prefetch(abs, [-1, 2, -3]))

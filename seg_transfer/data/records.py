@@ -1,4 +1,4 @@
-"""The records of a dataset, pairs of image and label file, and its low-shot subset."""
+"""The records of a dataset, which are pairs of an image file and a label file, and its low-shot subset."""
 
 import hashlib
 from collections import defaultdict
@@ -12,9 +12,9 @@ from seg_transfer.data.fields import stays_inside
 from seg_transfer.data.manifest import DatasetManifest, Pairing, Split, SplitName
 from seg_transfer.errors import ConfigError, DataError
 
-Key = tuple[str | None, ...]
+PairKey = tuple[str | None, ...]
 
-# CPU seconds. An expression that needs more than microseconds for one path needs years for another.
+# In CPU seconds. An expression that takes longer than microseconds for one path can take years for another.
 _SEARCH_TIMEOUT = 1.0
 
 
@@ -26,7 +26,7 @@ class Record:
         image_id: Path of the image below the root of the dataset, without suffix.
         image: Image file.
         label: Label file.
-        companion: Further file that is needed to read the label map, such as the JSON of panoptic label maps.
+        companion: Another file that is needed to read the label map, such as the JSON file of panoptic label maps.
     """
 
     image_id: str
@@ -44,7 +44,7 @@ def list_records(manifest: DatasetManifest, data_root: Path, split: SplitName) -
         split: "train", "eval" or "source_train".
 
     Raises:
-        DataError: A file has no partner, a key is ambiguous, a path leads out of the root, or the split is empty.
+        DataError: A file has no counterpart, a key is ambiguous, a path leads out of the root, or the split is empty.
     """
     records, problems = find_records(manifest, data_root, split)
     if problems:
@@ -60,14 +60,14 @@ def low_shot_records(manifest: DatasetManifest, data_root: Path) -> list[Record]
 
 
 def low_shot_subset(records: Iterable[Record], limit: int, seed: int, dataset: str) -> list[Record]:
-    """Choose a subset of records; the subset of a smaller limit is part of that of a larger one.
+    """Choose a subset of records; a smaller limit gives a subset of what a larger limit gives.
 
-    Records are ordered by the SHA-256 of (seed, dataset, image_id), so the choice does not depend on the order of
-    files, library versions or the platform.
+    Records are ordered by the SHA-256 of (seed, dataset, image_id), so the choice does not depend on file order,
+    library versions or the platform.
 
     Args:
         records: All records.
-        limit: Number of records to choose; all are chosen where there are fewer.
+        limit: Number of records to choose; all if there are fewer.
         seed: Seed of the choice.
         dataset: Name of the dataset.
 
@@ -87,10 +87,10 @@ def low_shot_subset(records: Iterable[Record], limit: int, seed: int, dataset: s
 
 
 def find_records(manifest: DatasetManifest, data_root: Path, split: SplitName) -> tuple[list[Record], list[str]]:
-    """List the records of a split, and every problem as one line, where `list_records` raises an error."""
+    """List the records of a split, and the problems as one line each, for which `list_records` would raise an error."""
     where, wanted, root = f"{manifest.name} {split}", manifest.split(split), data_root / manifest.root
     if not root.is_dir():
-        return [], [f"{where}: {_no_folder(manifest, root)}"]
+        return [], [f"{where}: {_missing_folder_message(manifest, root)}"]
     if wanted.lists:
         pairs, problems = _listed_pairs(root, wanted)
     else:
@@ -102,34 +102,34 @@ def find_records(manifest: DatasetManifest, data_root: Path, split: SplitName) -
     problems += [problem for path in sorted(companions) if (problem := _path_problem(root, path))]
     if wanted.count not in (None, len(records)):
         problems.append(
-            f"{len(records)} pairs found, {split}.count says {wanted.count}; complete the files or correct it"
+            f"found {len(records)} pairs, but {split}.count is {wanted.count}; add files or correct the count"
         )
     return records, [f"{where}: {problem}" for problem in problems]
 
 
-def why_absent(manifest: DatasetManifest, data_root: Path) -> str:
+def absence_reason(manifest: DatasetManifest, data_root: Path) -> str:
     """Check quickly whether a dataset is present.
 
-    Files are neither paired nor counted; `find_records` does this, which takes longer.
+    Files are neither paired nor counted; `find_records` does that, but takes longer.
 
     Returns:
-        Why the dataset is absent: no folder, or no file of some kind; "" where it is present.
+        The reason why the dataset is absent (no folder, or no file of some kind), or "" if it is present.
     """
     root = data_root / manifest.root
     if not root.is_dir():
-        return _no_folder(manifest, root)
+        return _missing_folder_message(manifest, root)
     splits = [split for split in (manifest.train, manifest.eval, manifest.source_train) if split is not None]
     lists = [path for split in splits for path in (*split.lists, *split.stems) if not (root / path).is_file()]
     kinds = [globs for split in splits for globs in (split.images, split.labels) if globs]
-    bare = [" or ".join(globs) for globs in kinds if not any(True for glob in globs for _ in root.glob(glob))]
-    return f"{root} has no {(lists + bare)[0]}{_obtained(manifest)}" if lists + bare else ""
+    unmatched = [" or ".join(globs) for globs in kinds if not any(True for glob in globs for _ in root.glob(glob))]
+    return f"{root} has no {(lists + unmatched)[0]}{_obtain_hint(manifest)}" if lists + unmatched else ""
 
 
-def _no_folder(manifest: DatasetManifest, root: Path) -> str:
-    return f"{root} is not a folder; correct the data root, or root in the manifest{_obtained(manifest)}"
+def _missing_folder_message(manifest: DatasetManifest, root: Path) -> str:
+    return f"{root} is not a folder; correct the data root, or root in the manifest{_obtain_hint(manifest)}"
 
 
-def _obtained(manifest: DatasetManifest) -> str:
+def _obtain_hint(manifest: DatasetManifest) -> str:
     return f"; to get the dataset: {manifest.obtain}" if manifest.obtain else ""
 
 
@@ -139,13 +139,13 @@ def _globbed_pairs(root: Path, split: Split, pairing: Pairing | None) -> tuple[l
         return [], [f"no image in {root} matches {' or '.join(split.images)}; correct the pattern or the data root"]
     problems: list[str] = []
     if split.stems:
-        images = _only_named(root, split.stems, images, problems)
+        images = _select_named(root, split.stems, images, problems)
     image_of, more = _by_key(images, _key_rule(pairing.image if pairing else None), "image")
     problems += more
     label_of, more = _by_key(labels, _key_rule(pairing.label if pairing else None), "label")
     problems += more
     if split.stems:
-        # Labels of images that are not named are no error: VOC keeps those of all splits in one folder.
+        # Labels of unnamed images are not an error, because VOC keeps the labels of all splits in one folder.
         label_of = {key: path for key, path in label_of.items() if key in image_of}
     for path in (image_of[key] for key in image_of.keys() - label_of.keys()):
         problems.append(f"image {path} has no label; add the label or exclude the image")
@@ -154,17 +154,17 @@ def _globbed_pairs(root: Path, split: Split, pairing: Pairing | None) -> tuple[l
     return [(image_of[key], label_of[key]) for key in image_of.keys() & label_of.keys()], sorted(problems)
 
 
-def _only_named(root: Path, stems: Iterable[str], images: Iterable[str], problems: list[str]) -> list[str]:
-    """Select the images that the list files name; a name without an image is added to ``problems``."""
+def _select_named(root: Path, stems: Iterable[str], images: Iterable[str], problems: list[str]) -> list[str]:
+    """Select the images that the list files name; adds names without an image to ``problems``."""
     named = {_stem_in(line): where for where, line in _lines(root, stems, problems)}
-    found = [path for path in images if PurePosixPath(path).stem in named]
-    for name in sorted(named.keys() - {PurePosixPath(path).stem for path in found}):
-        problems.append(f"{named[name]}: no image is called {name}; add it or remove the line")
-    return found
+    selected = [path for path in images if PurePosixPath(path).stem in named]
+    for name in sorted(named.keys() - {PurePosixPath(path).stem for path in selected}):
+        problems.append(f"{named[name]}: there is no image named {name}; add it or remove the line")
+    return selected
 
 
 def _stem_in(line: str) -> str:
-    """The name in the first field of a line, which is a name or a path."""
+    """Return the file stem in the first field of a line, which is a name or a path."""
     first = line.split()[0]
     return PurePosixPath(first).stem if "/" in first else first
 
@@ -176,39 +176,41 @@ def _glob(root: Path, patterns: Iterable[str], exclude: Iterable[str]) -> list[s
     return sorted(matches(patterns) - matches(exclude))
 
 
-def _key_rule(expression: str | None) -> Callable[[str], Key | None]:
+def _key_rule(expression: str | None) -> Callable[[str], PairKey | None]:
     if expression is None:
         return lambda path: (PurePosixPath(path).stem,)
     pattern = regex.compile(expression)
 
-    def groups(path: str) -> Key | None:
+    def groups(path: str) -> PairKey | None:
         try:
             match = pattern.search(path, timeout=_SEARCH_TIMEOUT)
         except TimeoutError as error:
             raise ConfigError(
-                f"pairing: {expression!r}: needs more than {_SEARCH_TIMEOUT:.0f} s for the path {path!r}; write it "
-                "without a repetition inside another"
+                f"pairing: {expression!r}: takes more than {_SEARCH_TIMEOUT:.0f} s for the path {path!r}; write it "
+                "without nested repetitions"
             ) from error
         return match.groups() if match else None
 
     return groups
 
 
-def _by_key(paths: Iterable[str], key_of: Callable[[str], Key | None], kind: str) -> tuple[dict[Key, str], list[str]]:
-    """Map keys to paths, and list problems: paths without a key, keys with several paths (the first is used)."""
-    found: dict[Key, list[str]] = defaultdict(list)
+def _by_key(
+    paths: Iterable[str], key_of: Callable[[str], PairKey | None], kind: str
+) -> tuple[dict[PairKey, str], list[str]]:
+    """Map keys to paths, and list problems: paths without a key, and keys with several paths (the first is used)."""
+    paths_by_key: dict[PairKey, list[str]] = defaultdict(list)
     problems = []
     for path in paths:
         key = key_of(path)
         if key is None:
             problems.append(f"{kind} {path} does not match pairing.{kind}; correct the expression or exclude the file")
         else:
-            found[key].append(path)
-    for key, (first, *others) in found.items():
+            paths_by_key[key].append(path)
+    for key, (first, *others) in paths_by_key.items():
         if others:
             name = "/".join(map(str, key))
             problems.append(f"{kind}s {first} and {others[0]} have the same key {name!r}; change 'pairing'")
-    return {key: same[0] for key, same in found.items()}, problems
+    return {key: same[0] for key, same in paths_by_key.items()}, problems
 
 
 def _listed_pairs(root: Path, split: Split) -> tuple[list[tuple[str, str]], list[str]]:
@@ -216,7 +218,7 @@ def _listed_pairs(root: Path, split: Split) -> tuple[list[tuple[str, str]], list
     label_of: dict[str, str] = {}
     problems: list[str] = []
     for where, line in _lines(root, split.lists, problems):
-        # Fields may be separated by a tab, so that file names may contain blanks.
+        # Fields may be separated by a tab, which allows spaces in file names.
         fields = [PurePosixPath(field).as_posix() for field in (line.split("\t") if "\t" in line else line.split())]
         if excluded.intersection(fields):
             continue
@@ -230,7 +232,7 @@ def _listed_pairs(root: Path, split: Split) -> tuple[list[tuple[str, str]], list
 
 
 def _lines(root: Path, lists: Iterable[str], problems: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield the position and text of every non-blank line; a list that cannot be read is added to ``problems``."""
+    """Yield the position and text of every non-blank line; adds unreadable list files to ``problems``."""
     for name in lists:
         problem = _path_problem(root, name)
         if problem:
@@ -244,14 +246,14 @@ def _lines(root: Path, lists: Iterable[str], problems: list[str]) -> Iterator[tu
 
 
 def _to_records(root: Path, pairs: Iterable[tuple[str, str]]) -> tuple[list[Record], list[str]]:
-    """Make records of the pairs whose files exist inside the root and whose ``image_id`` is unique."""
+    """Make records of the pairs whose files exist inside the root and whose ``image_id`` is unique; list problems."""
     records: dict[str, Record] = {}
     problems = []
     for image, label in sorted(pairs):
         wrong = [problem for path in (image, label) if (problem := _path_problem(root, path))]
         image_id = PurePosixPath(image).with_suffix("").as_posix()
         if image_id in records:
-            wrong.append(f"{image} and {records[image_id].image.name} would both be {image_id}; exclude one")
+            wrong.append(f"{image} and {records[image_id].image.name} would both have the id {image_id}; exclude one")
         if wrong:
             problems += wrong
         else:
@@ -260,7 +262,7 @@ def _to_records(root: Path, pairs: Iterable[tuple[str, str]]) -> tuple[list[Reco
 
 
 def _path_problem(root: Path, path: str) -> str | None:
-    # The root itself may be a link made by the user; a link inside a downloaded dataset must not lead out of it.
+    # The root itself may be a link that the user made, but a link in a downloaded dataset must not lead out of it.
     if not (stays_inside(path) and (root / path).resolve().is_relative_to(root.resolve())):
-        return f"{path} leads out of {root}; put the file inside"
+        return f"{path} leads out of {root}; move the file inside"
     return None if (root / path).is_file() else f"{path} does not exist in {root}; add the file or correct its name"

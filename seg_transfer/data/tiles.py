@@ -1,9 +1,9 @@
-"""Cut aerial images that are too large for a network into patches, as in the study of the GBC paper.
+"""Cuts aerial images that are too large for a network into patches, as in the study of the GBC paper.
 
     python -m seg_transfer.data.tiles isprs DATA/isprs
     python -m seg_transfer.data.tiles isaid DATA/iSAID
 
-The folder is the root of the dataset, with the images as distributed; the notes of the manifest say where they lie.
+The folder is the root of the dataset, with the images as distributed; the manifest's notes say where to put them.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from seg_transfer.errors import DataError
 _Pixels = npt.NDArray[np.uint8]
 _SIDE = 800
 _STEP = 600
-# Name of a patch: name of the image, then first and last row, first and last column.
+# Name of a patch: the name of the image, the first and last row, and the first and last column.
 _PATCH = "{}_{}_{}_{}_{}"
 
 
@@ -36,8 +36,8 @@ class _Part:
         label: Label maps.
         patch: Patches of images.
         patch_label: Patches of label maps.
-        channels: Channels of red and green where patches consist of red, green and their mean; None keeps all.
-        without: Names of images that are left out.
+        channels: Channels of red and green, if patches consist of red, green and their mean; None keeps all channels.
+        excluded: Names of images to leave out.
     """
 
     image: str
@@ -45,14 +45,14 @@ class _Part:
     patch: str
     patch_label: str
     channels: tuple[int, int] | None = None
-    without: frozenset[str] = frozenset()
+    excluded: frozenset[str] = frozenset()
 
 
 def _isaid(split: str) -> _Part:
     label = "{}_instance_color_RGB.png"
     images, patches = f"{split}/images", f"{split}/patches"
-    without = frozenset({"P1527", "P1530"})
-    return _Part(f"{images}/{{}}.png", f"{images}/{label}", f"{patches}/{{}}.png", f"{patches}/{label}", None, without)
+    excluded = frozenset({"P1527", "P1530"})
+    return _Part(f"{images}/{{}}.png", f"{images}/{label}", f"{patches}/{{}}.png", f"{patches}/{label}", None, excluded)
 
 
 _PARTS = {
@@ -79,8 +79,8 @@ _PARTS = {
 def cut(dataset: str, folder: Path) -> int:
     """Cut all images of a dataset, and their label maps, into patches.
 
-    Patches have 800 x 800 pixels and overlap by 200; the last of a row or column is moved inwards. An image with a
-    shorter side is one patch. Existing patches are replaced.
+    Patches have 800 x 800 pixels and overlap by 200; the last patch of a row or column is moved inward. An image with a
+    side shorter than 800 pixels becomes one patch. Existing patches are replaced.
 
     Args:
         dataset: "isprs" or "isaid".
@@ -96,10 +96,10 @@ def cut(dataset: str, folder: Path) -> int:
 
 
 def starts(length: int) -> list[int]:
-    """Positions at which the patches along a side begin.
+    """Return the positions at which patches along a side begin.
 
     Args:
-        length: Length of the side, pixels; at least 800.
+        length: Length of the side in pixels; at least 800.
 
     Example:
         >>> starts(6000)[-3:], starts(2000), starts(800)
@@ -109,11 +109,11 @@ def starts(length: int) -> list[int]:
 
 
 def _names(part: _Part, folder: Path) -> list[str]:
-    """The images; a name ends with a digit, a label map's in the same folder does not."""
-    found = [_name_in(part.image, file, folder) for file in sorted(folder.glob(part.image.format("*[0-9]")))]
-    if not found:
+    """List the names of the images, which end with a digit, unlike label maps in the same folder."""
+    names = [_name_in(part.image, file, folder) for file in sorted(folder.glob(part.image.format("*[0-9]")))]
+    if not names:
         raise DataError(f"{folder}: no image {part.image.format('*')}; unpack the dataset as its manifest's notes say")
-    return [name for name in found if name not in part.without]
+    return [name for name in names if name not in part.excluded]
 
 
 def _name_in(pattern: str, file: Path, folder: Path) -> str:
@@ -128,7 +128,7 @@ def _cut_image(part: _Part, folder: Path, name: str) -> int:
     if image.shape != label.shape:
         sizes = [" x ".join(map(str, pixels.shape[:2])) for pixels in (label, image)]
         raise DataError(
-            f"{folder / part.label.format(name)}: {sizes[0]} (height x width), its image is {sizes[1]}; replace one"
+            f"{folder / part.label.format(name)}: {sizes[0]} (height x width), but its image is {sizes[1]}; replace one"
         )
     if part.channels is not None:
         red, green = (image[..., channel] for channel in part.channels)
@@ -142,7 +142,7 @@ def _cut_image(part: _Part, folder: Path, name: str) -> int:
 
 
 def _patches(name: str, height: int, width: int) -> Iterator[tuple[str, slice, slice]]:
-    """The name, rows and columns of every patch."""
+    """Yield the name, rows and columns of every patch."""
     if min(height, width) < _SIDE:
         yield name, slice(height), slice(width)
         return
@@ -161,7 +161,7 @@ def _write(path: Path, pixels: _Pixels) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", choices=_PARTS)
     parser.add_argument("folder", type=Path)

@@ -1,4 +1,4 @@
-"""Validation of plain data against a pydantic model, with errors of one line that name field, value and rule."""
+"""Validates plain data against a pydantic model; error messages are one line with field, value and rule."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +18,9 @@ _ADVICE = {
     "missing": "is missing; add it",
     "string_type": "must be text; put it in quotes",
 }
-_SHORT = Repr()  # bounded, whatever the file contains
-_SHORT.maxlevel = 2
-_SHORT.maxstring = _SHORT.maxother = 60
+_SHORT_REPR = Repr()  # limits the length, whatever the file contains
+_SHORT_REPR.maxlevel = 2
+_SHORT_REPR.maxstring = _SHORT_REPR.maxother = 60
 
 
 def load_yaml(path: Path, model: type[Model], changes: Mapping[str, Any] | None = None) -> Model:
@@ -32,7 +32,7 @@ def load_yaml(path: Path, model: type[Model], changes: Mapping[str, Any] | None 
         changes: Fields that replace those of the file.
 
     Raises:
-        ConfigError: The file cannot be read, or a field breaks a rule; one line.
+        ConfigError: The file cannot be read, or a field breaks a rule; the message is one line.
     """
     data = read_yaml(path)
     if not isinstance(data, Mapping):
@@ -56,16 +56,16 @@ def _explain(error: ErrorDetails, data: object) -> str:
     if kind == "missing":
         return f"{field} {_ADVICE[kind]}"
     if kind != "value_error":
-        return f"{field}: {_SHORT.repr(value)}: {_ADVICE.get(kind) or error['msg'] + '; correct it'}"
+        return f"{field}: {_SHORT_REPR.repr(value)}: {_ADVICE.get(kind) or error['msg'] + '; correct it'}"
     rule = error["msg"].removeprefix("Value error, ")
     if not isinstance(value, Mapping):
-        return f"{field}: {_SHORT.repr(value)}: {rule}"
-    # The rule of a whole block names the field itself.
+        return f"{field}: {_SHORT_REPR.repr(value)}: {rule}"
+    # The rule of a whole block already names the field.
     return rule if rule.startswith(field) else f"{field}: {rule}"
 
 
 def _field(error: ErrorDetails, data: object) -> str:
-    """Dotted path of a field, without the names that pydantic adds for union members and dictionary keys."""
+    """Return the dotted path of a field, without the names that pydantic adds for unions and dictionary keys."""
     parts = []
     for position, part in enumerate(error["loc"], start=1):
         in_mapping = isinstance(data, Mapping) and part in data

@@ -1,4 +1,4 @@
-"""Cell cultures: cells, fibers and crystals in a medium, in bright field and in fluorescence."""
+"""Cell cultures: cells, fibers and crystals in a medium, in bright field and in fluorescence microscopy."""
 
 import numpy as np
 

@@ -1,9 +1,9 @@
 """The four domains of the demo world, and the rendering of their scenes.
 
-Two families of two domains: street scenes by day and at dusk, cells in bright field and in fluorescence. The domains of
-a family share structures and textures (bricks, speckled crowns, wheels; membranes, granules, nuclei) under different
-light, palettes and class lists. Every object of every image has a random color, so texture and shape identify the
-classes and color hardly does: what a network learns in one domain helps in the other domain of the family.
+There are two families of two domains: street scenes by day and at dusk, and cells in bright field and in fluorescence.
+The domains of a family share structures and textures (bricks, speckled crowns, wheels; membranes, granules, nuclei) but
+differ in light, palettes and class lists. Every object in every image has a random color, so texture and shape identify
+the classes, while color hardly does. What a network learns in one domain helps in the other domain of the family.
 """
 
 from collections.abc import Mapping
@@ -29,14 +29,14 @@ DOMAINS: Mapping[str, Domain] = MappingProxyType(
 def render(domain: str, split: str, index: int, *, size: tuple[int, int], seed: int = 0) -> tuple[Bytes, Bytes]:
     """Render one scene.
 
-    The scene depends on the arguments alone and is the same on every platform: the raw numbers of a counter-based
-    generator and elementwise + - * / are exact, unlike the functions of libm.
+    The scene depends only on the arguments and is the same on every platform, because the raw numbers of a
+    counter-based generator and elementwise + - * / are exact, unlike the functions of libm.
 
     Args:
         domain: Name of the domain.
         split: Name of the split.
         index: Number of the scene.
-        size: (height, width), pixels.
+        size: (height, width), in pixels.
         seed: Seed of the world.
 
     Returns:

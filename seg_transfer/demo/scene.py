@@ -1,4 +1,4 @@
-"""The canvas of a procedural scene, and the domain that it belongs to."""
+"""The canvas of a procedural scene, and the domain of the scene."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Mask = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
 
 VARIETY = 0.7
-"""Share of an object's color that is random; the rest comes from the palette of the domain."""
+"""Fraction of an object's color that is random; the rest comes from the palette of the domain."""
 
 Parts = Mapping[str, tuple[str, tuple[float, float, float]]]
 """Structure -> its class and its color (RGB in [0, 1])."""
@@ -28,9 +28,9 @@ class Domain:
     Attributes:
         title: Its title.
         family: Its family, "street" or "cells".
-        draw: Draws a scene; shared by the domains of a family.
+        draw: Function that draws a scene; the domains of a family share it.
         parts: Structure -> its class and color.
-        light: Range of the brightness of an image.
+        light: Range of image brightness.
         grain: Amplitude of the sensor noise.
     """
 
@@ -48,22 +48,22 @@ class Domain:
 
 
 def random_stream(*key: object) -> np.random.Philox:
-    """A stream of random numbers that depends on the key alone."""
+    """Create a stream of random numbers that depends only on the key."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return np.random.Philox(key=int.from_bytes(digest[:16], "little"))
 
 
 class Scene:
-    """A canvas on which objects are painted, the farthest first, and the random numbers that shape them.
+    """A canvas on which objects are painted, the farthest first, and a stream of random numbers that shape them.
 
     Attributes:
         stream: Source of the random numbers.
         domain: Domain of the scene.
-        size: (height, width), pixels.
+        size: (height, width), in pixels.
         unit: Length, in pixels, of one pixel of a 64 x 96 image.
         rows: Row of every pixel, (H, 1).
         cols: Column of every pixel, (1, W).
-        image: RGB, (H, W, 3), about [0, 1].
+        image: RGB, (H, W, 3), approximately in [0, 1].
         classes: Class indices, (H, W).
     """
 
@@ -88,15 +88,15 @@ class Scene:
         return float(self.draw(low, high, (1,))[0])
 
     def pixels(self, low: float, high: float) -> float:
-        """Draw a random length, with bounds in pixels of a 64 x 96 image."""
+        """Draw a random length; the bounds are in pixels of a 64 x 96 image."""
         return self.number(low, high) * self.unit
 
     def count(self, low: int, high: int) -> int:
-        """Draw a random integer, low <= n <= high."""
+        """Draw a random integer n with low <= n <= high."""
         return int(self.number(low, high + 1))
 
     def noise(self, height: float, width: float) -> Array:
-        """Value noise in [0, 1], (H, W): random numbers on a lattice of height x width units, interpolated linearly."""
+        """Make value noise in [0, 1], (H, W): a lattice with cells of height x width units, interpolated linearly."""
         y, x = self.rows[:, 0] / (height * self.unit), self.cols[0] / (width * self.unit)
         i, j = y.astype(np.int64), x.astype(np.int64)
         lattice = self.draw(0, 1, (int(i[-1]) + 2, int(j[-1]) + 2))
@@ -106,12 +106,12 @@ class Scene:
         return smooth
 
     def disc(self, row: float, col: float, height: float, width: float) -> Array:
-        """Squared distance from (row, col) in units of the half axes, (H, W); below 1 inside the ellipse."""
+        """Return squared distances from (row, col) in units of the semi-axes, (H, W); below 1 inside the ellipse."""
         down, right = (self.rows - row) / height, (self.cols - col) / width
         return down * down + right * right
 
     def box(self, top: float, bottom: float, left: float, right: float) -> Mask:
-        """The pixels inside a rectangle, (H, W)."""
+        """Return the mask of a rectangle, (H, W)."""
         return (self.rows >= top) & (self.rows < bottom) & (self.cols >= left) & (self.cols < right)
 
     def paint(self, structure: str, mask: Mask, shade: Array | Mask, contrast: float) -> None:

@@ -1,4 +1,4 @@
-"""The study of the demo world, with networks that are small enough for a laptop."""
+"""The study of the demo world, whose networks are small enough for a laptop."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _study() -> dict[str, object]:
                 "warmup_steps": 20,
                 "scale_range": [1.0, 1.0],
                 "checkpoint_every": 100,
-                "mixed_precision": False,  # for the same numbers on every CPU
+                "mixed_precision": False,  # gives the same numbers on every CPU
             },
         },
         "fine_tuning": {

@@ -1,4 +1,4 @@
-"""A small world of procedural scenes in which the right source for every target is known."""
+"""A small world of procedural scenes, in which the right source for every target is known."""
 
 import json
 import math
@@ -19,11 +19,11 @@ from seg_transfer.store.atomic import write_text
 LOW_SHOT = 12
 """Number of low-shot images of every domain."""
 MIN_SIZE = (48, 64)
-"""Minimal (height, width) of images, pixels."""
+"""Minimum (height, width) of images, in pixels."""
 STAMP = "world.json"
 UNFINISHED = "world.unfinished.json"
 VERSION = 1
-"""Version of the world, part of its stamp; to be raised whenever a pixel or a file of the world changes."""
+"""Version of the world, which is part of its stamp; increase it whenever a pixel or file of the world changes."""
 
 
 def build_world(
@@ -38,14 +38,14 @@ def build_world(
     """Write images, label maps and manifests of every domain.
 
     The files are ``<domain>/{train,source_train,eval}/{images,labels}/*.png`` and ``manifests/<domain>.yaml``, whose
-    data root is the folder. ``world.json`` holds the settings and is written last; where it exists, nothing is written.
+    data root is the folder. ``world.json`` holds the settings and is written last; if it exists, nothing is written.
 
     Args:
         folder: Folder of the world.
         n_train: Train images per domain.
         n_source_train: Images per domain to train source models on.
         n_eval: Eval images per domain.
-        size: (height, width) of images, pixels.
+        size: (height, width) of images, in pixels.
         seed: Seed of the world.
 
     Returns:
@@ -69,17 +69,17 @@ def build_world(
 def _check_settings(counts: Mapping[str, int], size: tuple[int, int]) -> None:
     for split, count in counts.items():
         if count < 1:
-            raise ConfigError(f"n_{split}: {count}: a world needs at least 1 image of every split; raise it")
+            raise ConfigError(f"n_{split}: {count}: a world needs at least 1 image in every split; increase it")
     if size[0] < MIN_SIZE[0] or size[1] < MIN_SIZE[1]:
-        raise ConfigError(f"size: {size}: (height, width) must be at least {MIN_SIZE} to show everything; raise it")
+        raise ConfigError(f"size: {size}: (height, width) must be at least {MIN_SIZE} to show everything; increase it")
 
 
 def _claim(folder: Path, settings: str) -> bool:
-    """Whether the world is finished; otherwise its settings are noted, so that no other world is written into it."""
+    """Whether the world is finished; if not, record its settings, so that no other world is written to the folder."""
     for name in (STAMP, UNFINISHED):
         stamp = folder / name
-        if stamp.exists() and (found := stamp.read_text("utf-8", "replace")) != settings:
-            raise ConfigError(f"{stamp}: {found!r}: another world than {settings}; choose another folder")
+        if stamp.exists() and (stored := stamp.read_text("utf-8", "replace")) != settings:
+            raise ConfigError(f"{stamp}: holds another world, {stored!r} instead of {settings}; choose another folder")
     if (folder / STAMP).exists():
         return True
     write_text(folder / UNFINISHED, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seg_transfer.data.records import why_absent
+from seg_transfer.data.records import absence_reason
 from seg_transfer.errors import as_failure
 from seg_transfer.stages import STAGES
 from seg_transfer.stages.base import Item, Stage, Status
@@ -31,7 +31,7 @@ class PlanItem:
 
 def absent_datasets(run: Run) -> dict[str, str]:
     """Return, for each incomplete dataset of the study, what is missing below the data root and how to get it."""
-    reasons = {name: why_absent(manifest, run.data_root) for name, manifest in sorted(run.manifests.items())}
+    reasons = {name: absence_reason(manifest, run.data_root) for name, manifest in sorted(run.manifests.items())}
     return {name: reason for name, reason in reasons.items() if reason}
 
 

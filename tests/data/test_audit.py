@@ -94,10 +94,10 @@ def test_all_problems_are_collected(mini: Path, manifest: Manifest) -> None:
     report = audit(manifest(train=TRAIN | {"count": 5}), mini)
     expected = [
         "mini train: image train/images/a.png has no label",
-        "mini train: 4 pairs found, train.count says 5",
+        "mini train: found 4 pairs, but train.count is 5",
         "train/images/b.png: cannot be decoded",
         "train/labels/b.png: cannot be decoded",
-        "train/labels/c.png: 3 x 3 (height x width), its image",
+        "train/labels/c.png: 3 x 3 (height x width), but its image",
         "test/labels/x.png: value 99 at row 7, column 2 is not in the label map",
     ]
     assert len(report.problems) == len(expected)
@@ -124,7 +124,7 @@ def test_images_in_both_train_and_eval_are_a_problem(mini: Path, manifest: Manif
     )
     report = audit(mixed, mini)
     assert report.problems == (
-        "mini train: image train/images/c is in eval as well; exclude it from one of them",
+        "mini train: image train/images/c is also in eval; exclude it from one of them",
     )  # fmt: skip
 
 

@@ -193,8 +193,8 @@ def test_pair_of_different_sizes(mini: Path, manifest: Manifest, size: tuple[int
     with pytest.raises(DataError) as caught:
         read_pair(record, manifest())
     assert str(caught.value) == (
-        f"{record.label}: {text} (height x width), its image {record.image} is 6 x 8; "
-        "a label map needs one value for every pixel: replace one of the files or exclude both"
+        f"{record.label}: {text} (height x width), but its image {record.image} is 6 x 8; "
+        "a label map needs one value per pixel: replace one of the files or exclude both"
     )
 
 

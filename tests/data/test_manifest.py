@@ -75,9 +75,9 @@ RED, GREEN, BLUE = [255, 0, 0], [0, 255, 0], [0, 0, 255]
 GLOBS = {"images": "i/*.png", "labels": "l/*.png"}
 MISTAKES = [
     ({"name": "scratch"}, "name: 'scratch': the name is reserved"),
-    ({"name": "x" * 65}, "': must be 1 to 64 of"),
-    ({"name": "-x"}, "name: '-x': must be 1 to 64 of"),
-    ({"name": "My Data"}, "name: 'My Data': must be 1 to 64 of a-z, 0-9, '_' and '-'"),
+    ({"name": "x" * 65}, "': must have 1 to 64"),
+    ({"name": "-x"}, "name: '-x': must have 1 to 64"),
+    ({"name": "My Data"}, "name: 'My Data': must have 1 to 64 characters of a-z, 0-9, '_' and '-'"),
     ({"name": WITHOUT}, "name is missing; add it"),
     ({"labels": {"ignore": [255]}}, "labels: {'ignore': [255]}: Unable to extract tag using discriminator 'encoding'"),
     ({"labels": values(encoding="id32")}, "labels: {'encoding': 'id32'}: Input tag 'id32' found"),
@@ -106,26 +106,32 @@ MISTAKES = [
     ({"eval": {**GLOBS, "labels": ["a/*.png", "a/../../b/*.png"]}}, "eval.labels.1: 'a/../../b/*.png': a path must be"),
     ({"eval": {"lists": "../eval.txt"}}, "eval.lists: '../eval.txt': a path must be relative"),
     ({"train": {**GLOBS, "exclude": "**.png"}}, "train.exclude: '**.png': a pattern needs a file name"),
-    ({"train": {"images": "i/*.png"}}, "train: a split needs both 'images' and 'labels', or 'lists' alone"),
-    ({"train": {**GLOBS, "lists": "l.txt"}}, "train: a split needs both 'images' and 'labels', or 'lists' alone"),
-    ({"source_train": {}}, "source_train: a split needs both"),
+    ({"train": {"images": "i/*.png"}}, "train: a split needs either 'images' and 'labels', or 'lists' alone"),
+    ({"train": {**GLOBS, "lists": "l.txt"}}, "train: a split needs either 'images' and 'labels', or 'lists' alone"),
+    ({"source_train": {}}, "source_train: a split needs either"),
     ({"pairing": {"image": "(a", "label": "(a)"}}, "pairing.image: '(a': not a regular expression"),
     ({"pairing": {"image": "(" * 999 + "a", "label": "(a)"}}, "not a regular expression"),
-    ({"pairing": {"image": f"(a{'b' * 999})", "label": "(a)"}}, "has 1002 characters, 1000 at most; shorten it"),
-    ({"pairing": {"image": "(a)", "label": "a"}}, "pairing.label: 'a': the key that joins image and label"),
-    ({"pairing": {"image": "(a)(b)", "label": "(a)"}}, "pairing.image has 2 groups, pairing.label 1; both must"),
+    (
+        {"pairing": {"image": f"(a{'b' * 999})", "label": "(a)"}},
+        "has 1002 characters, but at most 1000 may be used; shorten it",
+    ),
+    ({"pairing": {"image": "(a)", "label": "a"}}, "pairing.label: 'a': the expression needs a group"),
+    ({"pairing": {"image": "(a)(b)", "label": "(a)"}}, "pairing.image has 2 groups and pairing.label 1; give both"),
     (
         {"labels": values(map={7: 0, 8: 3})},
-        "labels.map maps the raw value 8 to class index 3; the 3 classes have 0 to 2",
+        "labels.map maps the raw value 8 to class index 3, but the 3 classes have indices 0 to 2",
     ),
     ({"labels": values(map={7: -1})}, "labels.map maps the raw value 7 to class index -1"),
-    ({"labels": values(map={256: 0})}, "labels.map holds the raw value 256; id has 0 to 255"),
-    ({"labels": values(encoding="id16", map={65536: 0})}, "labels.map holds the raw value 65536; id16 has 0 to 65535"),
+    ({"labels": values(map={256: 0})}, "labels.map holds the raw value 256; id allows 0 to 255"),
+    (
+        {"labels": values(encoding="id16", map={65536: 0})},
+        "labels.map holds the raw value 65536; id16 allows 0 to 65535",
+    ),
     ({"labels": values(map={"7": 0})}, "labels.map.7: '7': Input should be a valid integer"),
     ({"labels": values(map={})}, "labels.map: {}: Dictionary should have at least 1 item"),
-    ({"labels": values(ignore=[-1])}, "labels.ignore holds the raw value -1; id has 0 to 255"),
+    ({"labels": values(ignore=[-1])}, "labels.ignore holds the raw value -1; id allows 0 to 255"),
     ({"labels": values(ignore=[9, 9])}, "labels.ignore holds 9 more than once"),
-    ({"labels": values(ignore=[0])}, "labels.ignore holds 0, which is a class too; remove it"),
+    ({"labels": values(ignore=[0])}, "labels.ignore holds 0, which is also a class; remove it"),
     (
         {"labels": values(colours=[RED, GREEN, BLUE])},
         "labels.colours: [[255, 0, 0], [0, 255, 0], [0, 0, 255]]: unknown",
@@ -133,11 +139,11 @@ MISTAKES = [
     ({"labels": values(encoding="mat")}, "labels.variable is missing; add it"),
     ({"labels": values(encoding="panoptic", segments="a.json")}, "labels.segments: 'a.json': unknown field"),
     ({"labels": {**rgb(RED, GREEN, BLUE), "crop": {"a": [0, 3]}}}, "labels.crop.a.0: 0: Input should be greater than"),
-    ({"train": {"lists": "l.txt", "stems": "s.txt"}}, "train: 'stems' choose among 'images', and 'lists' name their"),
+    ({"train": {"lists": "l.txt", "stems": "s.txt"}}, "train: 'stems' select from 'images', but 'lists' name the"),
     ({"eval": {**GLOBS, "stems": "../s.txt"}}, "eval.stems: '../s.txt': a path must be relative"),
     ({"obtain": "one\ntwo"}, "obtain: 'one\\ntwo': must be one line; join the lines"),
     ({"obtain": ""}, "obtain: '': must be one line"),
-    ({"labels": rgb(RED, GREEN)}, "labels.colours holds 2 colors; give one for each of 3 classes"),
+    ({"labels": rgb(RED, GREEN)}, "labels.colours holds 2 colors; list one for each of the 3 classes"),
     ({"labels": rgb(RED, GREEN, RED)}, "labels.colours with labels.ignore holds (255, 0, 0) more than once"),
     ({"labels": rgb(RED, GREEN, BLUE, ignore=[BLUE])}, "labels.colours with labels.ignore holds (0, 0, 255) more than"),
     ({"labels": rgb(RED, GREEN, [0, 0, 256])}, "labels.colours.2.2: 256: Input should be less than or equal to 255"),
@@ -166,8 +172,8 @@ def test_several_mistakes_are_counted(load: Callable[..., DatasetManifest], fiel
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: a\ntitle: b\nname: c\n", "line 3: not a plain YAML file: the key 'name' is given twice, remove one"),
-        ("labels:\n  map:\n    1: 0\n    0x1: 1\n", "line 4: not a plain YAML file: the key 1 is given twice"),
+        ("name: a\ntitle: b\nname: c\n", "line 3: not a plain YAML file: the key 'name' occurs twice; remove one"),
+        ("labels:\n  map:\n    1: 0\n    0x1: 1\n", "line 4: not a plain YAML file: the key 1 occurs twice"),
         ("[a, b]: 1\n", "line 1: not a plain YAML file: found unhashable key"),
         ("name: !!python/object/apply:os.system [ls]\n", "line 1: not a plain YAML file: could not determine"),
         ("name: [a\n", "not a plain YAML file: "),
@@ -197,7 +203,7 @@ def test_a_merged_mapping_may_be_overridden(tmp_path: Path, fields: Fields) -> N
 
 @pytest.mark.parametrize(
     ("level", "message"),
-    [(5, "title: [[[...], [...]"), (59, "bomb.yaml: not a plain YAML file: its aliases make it more than 1000000 ")],
+    [(5, "title: [[[...], [...]"), (59, "bomb.yaml: not a plain YAML file: its aliases expand to more than 1000000 ")],
 )
 def test_endless_aliases_are_one_line(tmp_path: Path, fields: Fields, level: int, message: str) -> None:
     levels = ["level0: &l0 [x, x, x, x, x, x]"]

@@ -38,15 +38,15 @@ def test_a_manifest_names_the_variable(tmp_path: Path, manifest: Callable[..., D
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"Map": RAMP}, "holds nothing under the name 'LabelMap'"),
-        ({"LabelMap": np.zeros((2, 3, 4))}, "is an array of 2 x 3 x 4 that is no label map"),
-        ({"LabelMap": np.zeros((0, 3))}, "is an array of 0 x 3 that is no label map"),
-        ({"LabelMap": RAMP + 0.5}, "holds float64 and not integers; name another variable"),
-        ({"LabelMap": RAMP * np.nan}, "holds float64 and not integers"),
-        ({"LabelMap": RAMP * 1j}, "holds complex and not integers"),
-        ({"LabelMap": np.array([["a", 1]], object)}, "is an array of 1 x 2 that is no label map"),
-        ({"LabelMap": {"nested": RAMP}}, "is an array of 1 x 1 that is no label map"),
-        ({"LabelMap": "text"}, "that is no label map"),
+        ({"Map": RAMP}, "has no variable named 'LabelMap'"),
+        ({"LabelMap": np.zeros((2, 3, 4))}, "is an array of 2 x 3 x 4, which cannot be a label map"),
+        ({"LabelMap": np.zeros((0, 3))}, "is an array of 0 x 3, which cannot be a label map"),
+        ({"LabelMap": RAMP + 0.5}, "holds float64 values, not integers; name another variable"),
+        ({"LabelMap": RAMP * np.nan}, "holds float64 values, not integers"),
+        ({"LabelMap": RAMP * 1j}, "holds complex values, not integers"),
+        ({"LabelMap": np.array([["a", 1]], object)}, "is an array of 1 x 2, which cannot be a label map"),
+        ({"LabelMap": {"nested": RAMP}}, "is an array of 1 x 1, which cannot be a label map"),
+        ({"LabelMap": "text"}, "which cannot be a label map"),
     ],
 )
 def test_other_content_is_refused(tmp_path: Path, content: dict[str, object], message: str) -> None:

@@ -76,7 +76,7 @@ def test_a_segment_without_a_category_is_named(split: Path, manifest: Manifest) 
         wrong = 300 if pairs else 7
         with pytest.raises(DataError, match=rf"a\.png: segment {wrong} at row 0, column . is not in panoptic\.json"):
             read_label(split / "panoptic/a.png", of(manifest))
-    with pytest.raises(DataError, match=r"panoptic\.json: has no entry for b\.png; complete it"):
+    with pytest.raises(DataError, match=r"panoptic\.json: has no entry for b\.png; add the entry"):
         read_label(split / "panoptic/b.png", of(manifest))
 
 
@@ -102,7 +102,7 @@ def test_a_segment_without_a_category_is_named(split: Path, manifest: Manifest) 
 )
 def test_other_json_is_one_line(split: Path, manifest: Manifest, content: bytes) -> None:
     (split / "panoptic.json").write_bytes(content)
-    with pytest.raises(DataError, match=r"panoptic\.json: not a JSON of panoptic annotations") as caught:
+    with pytest.raises(DataError, match=r"panoptic\.json: not a JSON file of panoptic annotations") as caught:
         read_label(split / "panoptic/a.png", of(manifest))
     assert "\n" not in str(caught.value)
 
@@ -112,7 +112,7 @@ def test_a_missing_json_is_one_problem_of_the_split(split: Path, manifest: Manif
     report = audit(of(manifest), split.parent)
     listed = [problem for problem in report.problems if problem.startswith("mini train: panoptic.json")]
     assert listed == [f"mini train: panoptic.json does not exist in {split}; add the file or correct its name"]
-    with pytest.raises(DataError, match=r"panoptic\.json: the file does not exist; it gives each segment"):
+    with pytest.raises(DataError, match=r"panoptic\.json: the file does not exist; add it, because"):
         read_label(split / "panoptic/a.png", of(manifest))
 
 

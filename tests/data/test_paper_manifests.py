@@ -20,7 +20,7 @@ from seg_transfer.data.audit import audit
 from seg_transfer.data.fields import IGNORE
 from seg_transfer.data.images import read_label, read_pair
 from seg_transfer.data.manifest import DatasetManifest, load_manifests
-from seg_transfer.data.records import list_records, low_shot_records, why_absent
+from seg_transfer.data.records import absence_reason, list_records, low_shot_records
 from seg_transfer.errors import DataError
 from seg_transfer.resources import shipped
 from seg_transfer.store.published import load_published
@@ -146,7 +146,7 @@ def test_known_values_map_to_known_classes(name: str, value: int | tuple[int, in
 def test_a_miniature_in_the_distributed_form_has_no_problems(name: str, tmp_path: Path) -> None:
     build(name, tmp_path, n_train=4, n_eval=3, size=SIZE)
     manifest = limited(manifest_of(name))
-    assert why_absent(manifest, tmp_path) == ""
+    assert absence_reason(manifest, tmp_path) == ""
     report = audit(manifest, tmp_path)
     assert report.problems == ()
     assert {split: found.n_images for split, found in report.splits.items()} == {"train": 4, "eval": 3, "low_shot": 4}
@@ -197,9 +197,9 @@ def test_a_missing_dataset_is_reported_with_how_to_obtain_it(name: str, tmp_path
     assert line.startswith(f"{name} train: {tmp_path / manifest.root} is not a folder; ")
     assert line.endswith(f"; to get the dataset: {manifest.obtain}")
     assert "\n" not in line
-    assert line.endswith(why_absent(manifest, tmp_path))
+    assert line.endswith(absence_reason(manifest, tmp_path))
     (tmp_path / manifest.root).mkdir(parents=True)
-    assert why_absent(manifest, tmp_path).startswith(f"{tmp_path / manifest.root} has no ")
+    assert absence_reason(manifest, tmp_path).startswith(f"{tmp_path / manifest.root} has no ")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -209,7 +209,7 @@ def test_an_incomplete_download_is_detected(name: str, tmp_path: Path) -> None:
     for split in ("train", "eval"):
         wanted = getattr(manifest, split).count
         if wanted is not None:
-            with pytest.raises(DataError, match=rf"{name} {split}: . pairs found, {split}\.count says {wanted}"):
+            with pytest.raises(DataError, match=rf"{name} {split}: found . pairs, but {split}\.count is {wanted}"):
                 list_records(manifest, tmp_path, split)
 
 

@@ -24,10 +24,10 @@ def refusal(read: Callable[[Path], object], file: Path, text: str) -> str:
     [
         ("a: !!python/name:os.system", "line 1: not a plain YAML file: could not determine a constructor"),
         ("a: !!python/object/new:os.system [x]", "could not determine a constructor"),
-        ("a: 1\na: 2", "the key 'a' is given twice"),
-        ("&a [*a]", "its aliases make it more than 1000000 values"),
-        ("a: &a {b: *a}", "its aliases make it more than 1000000 values"),
-        ("[" * 2000, "nested too deep"),
+        ("a: 1\na: 2", "the key 'a' occurs twice"),
+        ("&a [*a]", "its aliases expand to more than 1000000 values"),
+        ("a: &a {b: *a}", "its aliases expand to more than 1000000 values"),
+        ("[" * 2000, "nested too deeply"),
         ("a: !!timestamp x", "not a plain YAML file"),
         ("a: !!bool x", "not a plain YAML file"),
         ("a: !!int x", "not a plain YAML file"),
@@ -48,7 +48,7 @@ def test_yaml_other_than_plain_data_is_refused(tmp_path, text, message):
     [
         ("{", "not a JSON file"),
         ("[" * 100_000, "not a JSON file"),
-        ("[1]", "holds a list, a mapping is expected"),
+        ("[1]", "holds a list instead of a mapping"),
         (r'{"a": [{"b": "\u001b[2J"}]}', r"the text '\x1b[2J' has control characters"),
         (r'{"\u202e": 1}', r"the text '\u202e' has control characters"),
         ('{"a": ' + "9" * 5000 + "}", "not a JSON file"),

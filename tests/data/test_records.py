@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from seg_transfer.data.manifest import DatasetManifest
-from seg_transfer.data.records import Record, find_records, list_records, why_absent
+from seg_transfer.data.records import Record, absence_reason, find_records, list_records
 from seg_transfer.errors import DataError
 
 Manifest = Callable[..., DatasetManifest]
@@ -136,7 +136,7 @@ def test_two_images_of_one_name(mini: Path, manifest: Manifest) -> None:
     lines = "train/images/a.bmp train/labels/a.png\ntrain/images/a.png train/labels/a.png\n"
     (mini / "mini/list.txt").write_text(lines, encoding="utf-8")
     problem = one_problem(manifest(train={"lists": "list.txt"}), mini)
-    assert "train/images/a.png and a.bmp would both be train/images/a; exclude one" in problem
+    assert "train/images/a.png and a.bmp would both have the id train/images/a; exclude one" in problem
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_two_images_of_one_name(mini: Path, manifest: Manifest) -> None:
         ({"train": {**GLOBS, "stems": "none.txt"}}, "none.txt does not exist in"),
         (
             {"train": {**GLOBS, "stems": "four.txt"}},
-            "four.txt line 4: no image is called zz; add it or remove the line",
+            "four.txt line 4: there is no image named zz; add it or remove the line",
         ),
         ({"train": {"images": "train/*.jpg", "labels": "train/*/*.png"}}, "matches train/*.jpg; correct the pattern"),
         ({"train": {"lists": "none.txt"}}, "none.txt does not exist in"),
@@ -198,8 +198,8 @@ def test_a_name_may_have_dots(tmp_path: Path, manifest: Manifest) -> None:
 
 
 def test_a_quick_check_finds_absent_datasets(mini: Path, manifest: Manifest) -> None:
-    assert why_absent(manifest(), mini) == ""
-    assert why_absent(manifest(root="none"), mini) == (
+    assert absence_reason(manifest(), mini) == ""
+    assert absence_reason(manifest(root="none"), mini) == (
         f"{mini}/none is not a folder; correct the data root, or root in the manifest"
     )
     for change, lacking in (
@@ -210,7 +210,7 @@ def test_a_quick_check_finds_absent_datasets(mini: Path, manifest: Manifest) -> 
             "more/*.jpg or more/*.png",
         ),
     ):
-        found = why_absent(manifest(**change, obtain="buy it."), mini)
+        found = absence_reason(manifest(**change, obtain="buy it."), mini)
         assert found == f"{mini}/mini has no {lacking}; to get the dataset: buy it."
 
 
@@ -218,7 +218,7 @@ def test_incomplete_download(mini: Path, manifest: Manifest) -> None:
     train = {"images": "train/images/*.png", "labels": "train/labels/*.png"}
     assert len(list_records(manifest(train=train | {"count": 5}), mini, "train")) == 5
     problem = one_problem(manifest(train=train | {"count": 6}), mini)
-    assert "5 pairs found, train.count says 6; complete the files or correct it" in problem
+    assert "found 5 pairs, but train.count is 6; add files or correct the count" in problem
 
 
 def test_links_must_not_lead_out(mini: Path, manifest: Manifest) -> None:

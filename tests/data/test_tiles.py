@@ -102,7 +102,9 @@ def test_missing_or_mismatched_files_are_one_line(isprs: Path, tmp_path: Path) -
     with pytest.raises(DataError, match=r"no image train/images/.*unpack the dataset as its manifest's notes say"):
         cut("isaid", tmp_path)
     save(isprs / "Potsdam/5_Labels_all/top_potsdam_2_10_label.tif", colored("isprs", 1400, 1700))
-    with pytest.raises(DataError, match=r"2_10_label\.tif: 1400 x 1700 \(height x width\), its image is 1700 x 1400"):
+    with pytest.raises(
+        DataError, match=r"2_10_label\.tif: 1400 x 1700 \(height x width\), but its image is 1700 x 1400"
+    ):
         cut("isprs", isprs)
     (isprs / "Potsdam/5_Labels_all/top_potsdam_2_10_label.tif").unlink()
     ended = subprocess.run(

@@ -145,11 +145,11 @@ def test_the_world_of_another_version_is_refused(built: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_train": 0}, r"^n_train: 0: .*raise it$"),
-        ({"n_source_train": 0}, r"^n_source_train: 0: .*raise it$"),
-        ({"n_eval": -1}, r"^n_eval: -1: .*raise it$"),
-        ({"size": (47, 96)}, r"^size: \(47, 96\): .*raise it$"),
-        ({"size": (64, 63)}, r"^size: \(64, 63\): .*raise it$"),
+        ({"n_train": 0}, r"^n_train: 0: .*increase it$"),
+        ({"n_source_train": 0}, r"^n_source_train: 0: .*increase it$"),
+        ({"n_eval": -1}, r"^n_eval: -1: .*increase it$"),
+        ({"size": (47, 96)}, r"^size: \(47, 96\): .*increase it$"),
+        ({"size": (64, 63)}, r"^size: \(64, 63\): .*increase it$"),
     ],
 )
 def test_settings_that_are_too_small_are_refused(tmp_path: Path, change: dict, message: str) -> None:

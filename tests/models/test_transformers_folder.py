@@ -146,7 +146,7 @@ def test_a_given_mean_or_std_replaces_that_of_the_folder(tmp_path, library):
     ("name", "text", "message"),
     [
         ("config.json", "{", "not a JSON file"),
-        ("config.json", "[]", "holds a list, a mapping is expected"),
+        ("config.json", "[]", "holds a list instead of a mapping"),
         ("preprocessor_config.json", '{"do_normalize": true}', "field image_mean: None: must be 3 number(s)"),
         (
             "preprocessor_config.json",

@@ -1,6 +1,6 @@
-"""Encodings of label maps, one per file: which raw value of a pixel is which class, and how raw values are read.
+"""Encodings of label maps, one per file: how raw values are read, and which raw value is which class.
 
-A further encoding is one file with a subclass of `LabelEncoding`, and its name in `Labels`.
+To add an encoding, add a file with a subclass of `LabelEncoding`, and add the subclass to `Labels`.
 """
 
 from typing import Annotated

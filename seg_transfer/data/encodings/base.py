@@ -1,4 +1,4 @@
-"""The base of all encodings of label maps, and of those whose pixels are numbers."""
+"""The base classes of all encodings of label maps, and of encodings whose pixels are numbers."""
 
 from abc import abstractmethod
 from pathlib import Path
@@ -12,10 +12,10 @@ from seg_transfer.data.fields import IGNORE, Block, Integer, refuse_duplicates
 
 
 class LabelEncoding(Block):
-    """How the label maps of a dataset are read.
+    """The way in which the label maps of a dataset are read.
 
-    A subclass fixes ``encoding`` to its own name, declares its fields, and has a field ``unlisted``, which says whether
-    raw values that the manifest does not list are an error or ignored.
+    A subclass sets ``encoding`` to its own name and declares its fields. Its field ``unlisted`` says whether raw values
+    that the manifest does not list are an error or are ignored.
     """
 
     listed_in: ClassVar[str] = "labels.map"
@@ -25,29 +25,29 @@ class LabelEncoding(Block):
 
     @abstractmethod
     def read_raw(self, path: Path) -> npt.NDArray[np.integer]:
-        """Read the raw values of a label map, (H, W); DataError where it cannot be read."""
+        """Read the raw values of a label map, (H, W); raises DataError if it cannot be read."""
 
     @abstractmethod
     def raw_classes(self, n_classes: int) -> dict[int, int]:
-        """Every listed raw value -> its class index, or `IGNORE`."""
+        """Return the class index, or `IGNORE`, of every listed raw value."""
 
     @abstractmethod
     def check(self, n_classes: int) -> None:
-        """Compare the fields with the number of classes; ValueError where a rule is broken."""
+        """Check the fields against the number of classes; raises ValueError if a rule is broken."""
 
     def describe(self, raw: int) -> str:
-        """A raw value in words, for messages."""
+        """Describe a raw value for messages."""
         return f"value {raw}"
 
     def companion(self, label: Path) -> Path | None:
-        """A further file that is needed to read a label map; None for most encodings."""
+        """Return another file that is needed to read a label map; None for most encodings."""
         return None
 
 
 class RawValues(LabelEncoding):
     """An encoding whose raw values are numbers.
 
-    ``map`` maps raw values to class indices, many to one if necessary; without it raw values are class indices.
+    ``map`` maps raw values to class indices, possibly many to one; without it, raw values are class indices.
     """
 
     ignore: tuple[Integer, ...] = ()
@@ -60,28 +60,28 @@ class RawValues(LabelEncoding):
         return 65535
 
     def raw_classes(self, n_classes: int) -> dict[int, int]:
-        """Every listed raw value -> its class index, or `IGNORE`."""
+        """Return the class index, or `IGNORE`, of every listed raw value."""
         classes = {value: value for value in range(n_classes)} if self.map is None else self.map
         return classes | dict.fromkeys(self.ignore, IGNORE)
 
     def check(self, n_classes: int) -> None:
-        """Compare map and ignored values with the number of classes; ValueError where a rule is broken."""
+        """Check map and ignored values against the number of classes; raises ValueError if a rule is broken."""
         mapped = range(n_classes) if self.map is None else self.map
         for field, values in (("labels.map", mapped), ("labels.ignore", self.ignore)):
             for value in values:
                 if not 0 <= value <= self.largest:
                     raise ValueError(
-                        f"{field} holds the raw value {value}; {self.encoding} has 0 to {self.largest}, correct it"
+                        f"{field} holds the raw value {value}; {self.encoding} allows 0 to {self.largest}, correct it"
                     )
         for value, index in (self.map or {}).items():
             if not 0 <= index < n_classes:
                 raise ValueError(
-                    f"labels.map maps the raw value {value} to class index {index}; "
-                    f"the {n_classes} classes have 0 to {n_classes - 1}, correct it"
+                    f"labels.map maps the raw value {value} to class index {index}, but "
+                    f"the {n_classes} classes have indices 0 to {n_classes - 1}; correct it"
                 )
         refuse_duplicates("labels.ignore", self.ignore)
         both = set(mapped) & set(self.ignore)
         if both:
             raise ValueError(
-                f"labels.ignore holds {min(both)}, which is a class too; remove it, or give a labels.map without it"
+                f"labels.ignore holds {min(both)}, which is also a class; remove it, or add a labels.map without it"
             )

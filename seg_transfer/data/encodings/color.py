@@ -1,4 +1,4 @@
-"""Label maps that are images of one RGB color per pixel."""
+"""Label maps that are images with one RGB color per pixel."""
 
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -16,10 +16,10 @@ Color = tuple[Channel, Channel, Channel]
 
 
 class ColorLabels(LabelEncoding):
-    """Label maps of one RGB color per pixel; ``colours`` has one [R, G, B] per class, in class order.
+    """Label maps with one RGB color per pixel; ``colours`` has one [R, G, B] per class, in class order.
 
     ``crop`` is for label maps that are larger than their image: file name without suffix -> (height, width) in pixels.
-    What lies below and to the right is cut off.
+    Rows below and columns to the right are cut off.
     """
 
     optional: ClassVar[frozenset[str]] = frozenset({"crop"})
@@ -40,18 +40,18 @@ class ColorLabels(LabelEncoding):
         return raw[:height, :width]
 
     def raw_classes(self, n_classes: int) -> dict[int, int]:
-        """Every listed color, as R + 256 G + 65536 B -> its class index, or `IGNORE`."""
+        """Return the class index, or `IGNORE`, of every listed color, encoded as R + 256 G + 65536 B."""
         indices = (*range(n_classes), *(IGNORE for _ in self.ignore))
         return {r + 256 * g + 65536 * b: i for (r, g, b), i in zip(self.colours + self.ignore, indices, strict=True)}
 
     def check(self, n_classes: int) -> None:
-        """Compare the colors with the number of classes; ValueError where a rule is broken."""
+        """Check the colors against the number of classes; raises ValueError if a rule is broken."""
         if len(self.colours) != n_classes:
             raise ValueError(
-                f"labels.colours holds {len(self.colours)} colors; give one for each of {n_classes} classes"
+                f"labels.colours holds {len(self.colours)} colors; list one for each of the {n_classes} classes"
             )
         refuse_duplicates("labels.colours with labels.ignore", self.colours + self.ignore)
 
     def describe(self, raw: int) -> str:
-        """A color in words, for messages."""
+        """Describe a color for messages."""
         return f"color ({raw % 256}, {raw // 256 % 256}, {raw // 65536})"

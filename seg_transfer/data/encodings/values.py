@@ -1,4 +1,4 @@
-"""Label maps that are images of one number per pixel."""
+"""Label maps that are images with one number per pixel."""
 
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,7 @@ from seg_transfer.data.encodings.base import RawValues
 
 
 class ValueLabels(RawValues):
-    """Images of one number per pixel: 8-bit gray (``id``), palette index (``palette``), 16-bit gray (``id16``)."""
+    """Images with one number per pixel: 8-bit gray (``id``), palette index (``palette``), 16-bit gray (``id16``)."""
 
     encoding: Literal["id", "palette", "id16"]
 

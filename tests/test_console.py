@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from seg_transfer.console import EVERY_PROCESS, console_logging, stdout_closed, warnings_only
+from seg_transfer.console import EVERY_PROCESS, console_logging, silent_stdout, warnings_only
 
 TEXT = "im\x1b]0;owned\x07age\r\x9b2J\u202egnp\n.ü 漢字\udcff"
 SHOWN = r"im\x1b]0;owned\x07age\r\x9b2J\u202egnp\n.ü 漢字\udcff"
@@ -83,7 +83,7 @@ def test_where_information_is_not_printed_tracebacks_and_warnings_are(capsys):
 
 def test_a_closed_stdout_takes_neither_lines_nor_prints(capsys):
     with console_logging():
-        with stdout_closed():
+        with silent_stdout():
             logging.getLogger("seg_transfer.x").info("hidden")
             print("hidden")
             logging.getLogger("seg_transfer.x").error("shown")

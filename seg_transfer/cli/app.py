@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     given = list(sys.argv[1:] if arguments is None else arguments)
     exit_with_parent()
-    if attached():  # the parent process has warned of metrics that cannot be loaded
+    if is_attached():  # the parent process has warned of metrics that cannot be loaded
         logging.getLogger("seg_transfer.metrics").setLevel(logging.ERROR)
     with console_logging(debug="--debug" in given):
         _run(given)

@@ -1,4 +1,4 @@
-"""Rankings by score, with or without fine-tuning: the chosen item, the items tied with it, the actual best."""
+"""Rankings by score, with or without fine-tuning: the chosen item, the items tied with it, and the actual best."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ GBC = "gbc"
 
 @dataclass(frozen=True)
 class Tie:
-    """How certain the first place on one target is.
+    """The certainty of the first place on one target.
 
     Attributes:
-        tied: Sources that the standard errors do not separate from the first, which is excluded; None where unknown.
-        probability: Source -> probability in [0, 1] that it is the best; NaN where unknown.
+        tied: Sources that the standard errors do not separate from the first, without the first; None if unknown.
+        probability: Source -> probability in [0, 1] that it is the best; NaN if unknown.
     """
 
     tied: tuple[str, ...] | None
@@ -31,7 +31,7 @@ class Tie:
 
 
 def default_metric(ranking: pd.DataFrame) -> str:
-    """The metric that the recommendations use: rank_mean, else gbc, else the first, of those with the most scores.
+    """Choose the metric for recommendations: of the metrics with the most scores, rank_mean, else gbc, else the first.
 
     Args:
         ranking: Frame of `ranked`, not empty.
@@ -41,25 +41,25 @@ def default_metric(ranking: pd.DataFrame) -> str:
     return max(order, key=lambda metric: count[metric])
 
 
-def without_score(ranking: pd.DataFrame, metric: str) -> list[str]:
-    """Pairs, as "source -> target", that other metrics scored and this one did not."""
+def pairs_without_score(ranking: pd.DataFrame, metric: str) -> list[str]:
+    """Return the pairs, as "source -> target", that other metrics scored but this metric did not."""
     scored = set(zip(*(ranking.loc[ranking["metric"] == metric, name] for name in ("source", "target")), strict=True))
     every = dict.fromkeys(zip(ranking["source"], ranking["target"], strict=True))
     return [f"{source} -> {target}" for source, target in every if (source, target) not in scored]
 
 
 def ranked(scores: pd.DataFrame, miou: pd.DataFrame, scenario: str) -> pd.DataFrame:
-    """Rank the items of every group of a scenario by every metric, and by rank_mean where its parts are scored.
+    """Rank the items of every group of a scenario by every metric, and by rank_mean if its parts are scored.
 
     Args:
-        scores: Long: source, target, metric, score, and perhaps standard_error.
+        scores: Long format: source, target, metric, score, and optionally standard_error.
         miou: source, target, miou; rows of scratch are ignored.
         scenario: "fixed_target" or "fixed_source".
 
     Returns:
-        source, target, metric, score, standard_error (NaN where unknown), score_rank, n_items, miou and miou_rank
-        (missing where the pair is not fine-tuned; ranks among the fine-tuned items that the metric scored). Ranks start
-        at 1 = best, equal values share the smaller rank. Rows by group, metric in the given order, score_rank.
+        source, target, metric, score, standard_error (NaN if unknown), score_rank, n_items, miou and miou_rank (missing
+        if the pair is not fine-tuned; ranks the fine-tuned items that the metric scored). Rank 1 is the best, and equal
+        values share the smaller rank. Rows are sorted by group, metric in the given order, and score_rank.
     """
     group, item = GROUP_AND_ITEM[scenario]
     long = scores.reindex(columns=["source", "target", "metric", "score", "standard_error"])
@@ -82,13 +82,15 @@ def ties(scores: pd.DataFrame, metric: str) -> dict[str, Tie]:
     """Determine how certain the first place by a metric is, target by target.
 
     Args:
-        scores: Long: source, target, metric, score, and perhaps replicates, the scores without each group of images.
-            The groups are the same for all sources of a target, so differences between sources are paired.
+        scores: Long format: source, target, metric, score, and optionally replicates, the scores without each group of
+            images. The groups are the same for all sources of a target, so differences between sources are paired.
         metric: One of the scores, or rank_mean.
     """
     parts = PARTS if metric == RANK_MEAN and RANK_MEAN not in set(scores["metric"]) else (metric,)
-    own = scores[scores["metric"].isin(parts)].reindex(columns=["source", "target", "metric", "score", "replicates"])
-    return {str(target): _tie(metric, members, parts) for target, members in own.groupby("target")}
+    metric_rows = scores[scores["metric"].isin(parts)].reindex(
+        columns=["source", "target", "metric", "score", "replicates"]
+    )
+    return {str(target): _tie(metric, members, parts) for target, members in metric_rows.groupby("target")}
 
 
 def _tie(metric: str, members: pd.DataFrame, parts: Sequence[str]) -> Tie:
@@ -97,74 +99,75 @@ def _tie(metric: str, members: pd.DataFrame, parts: Sequence[str]) -> Tie:
     names = complete["source"].drop_duplicates().tolist()
     if not names:
         return Tie(None, {})
-    rows = {part: _dictionaries(complete[complete["metric"] == part]) for part in parts}
+    rows = {part: _row_dicts(complete[complete["metric"] == part]) for part in parts}
     first = first_place_of(metric, rows)
     tied = tuple(name for number, name in enumerate(names) if first.tied[number] and first.difference[number] > 0)
     return Tie(tied if first.known else None, dict(zip(names, first.probability.tolist(), strict=True)))
 
 
-def _dictionaries(rows: pd.DataFrame) -> list[dict[str, Any]]:
+def _row_dicts(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
 
 
 def choices(
     ranking: pd.DataFrame, scenario: str, metric: str, metrics: Iterable[str], ties_of: Mapping[str, Tie] | None = None
 ) -> pd.DataFrame:
-    """The choice of a metric in every group.
+    """Return the choice of a metric in every group.
 
     Args:
         ranking: Frame of `ranked`.
         scenario: Its scenario.
         metric: The metric that chooses.
         metrics: All metrics.
-        ties_of: Group -> its tie, of `ties`.
+        ties_of: Group -> its tie, from `ties`.
 
     Returns:
-        One row per group: the group, chosen, tied ("": none, None: unknown), probability (that the chosen is the best;
-        NaN: unknown), agreeing ("3 of 5": metrics that choose one of the chosen, without rank_mean), second, third,
-        n_items, and where all items are fine-tuned chosen_miou (mean over equal scores), best, best_miou, of_best.
+        One row per group: the group, chosen, tied ("" means none, None means unknown), probability that the chosen item
+        is the best (NaN means unknown), agreeing ("3 of 5": metrics except rank_mean that choose one of the chosen),
+        second, third, n_items, and if all items are fine-tuned chosen_miou (mean over equal scores), best, best_miou,
+        of_best.
     """
     group, item = GROUP_AND_ITEM[scenario]
     single = [name for name in metrics if name != RANK_MEAN]
     rows = []
     for name, members in ranking.groupby(group, sort=True):
-        own = members[members["metric"] == metric]
-        if own.empty:
+        metric_rows = members[members["metric"] == metric]
+        if metric_rows.empty:
             continue
-        names = own.loc[own["score_rank"] == 1, item].tolist()
+        names = metric_rows.loc[metric_rows["score_rank"] == 1, item].tolist()
         firsts = members[(members["score_rank"] == 1) & members["metric"].isin(single)]
         agree = firsts.loc[firsts[item].isin(names), "metric"].nunique()
-        rest = [*own.loc[~own[item].isin(names), item], "", ""]
+        rest = [*metric_rows.loc[~metric_rows[item].isin(names), item], "", ""]
         tie = (ties_of or {}).get(str(name), Tie(None, {}))
         rows.append(
             {
                 group: name,
                 "chosen": ", ".join(names),
                 "tied": None if tie.tied is None else ", ".join(tie.tied),
-                "probability": sum(tie.probability.get(one, math.nan) for one in names),
+                "probability": sum(tie.probability.get(chosen, math.nan) for chosen in names),
                 "agreeing": f"{agree} of {members.loc[members['metric'].isin(single), 'metric'].nunique()}",
                 "second": rest[0],
                 "third": rest[1],
-                "n_items": len(own),
-                **_compared_with_best(own, item, names),
+                "n_items": len(metric_rows),
+                **_compared_with_best(metric_rows, item, names),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _compared_with_best(own: pd.DataFrame, item: str, names: Sequence[str]) -> dict[str, object]:
-    """Compare the chosen items with the actual best; None where an item of the group is not fine-tuned."""
-    if own["miou"].isna().any():
+def _compared_with_best(metric_rows: pd.DataFrame, item: str, names: Sequence[str]) -> dict[str, object]:
+    """Compare the chosen items with the actual best; the values are None if an item of the group is not fine-tuned."""
+    if metric_rows["miou"].isna().any():
         return {"chosen_miou": None, "best": None, "best_miou": None, "of_best": None}
-    best = float(own["miou"].max())
-    chosen = own.loc[own[item].isin(names), "miou"]
-    winners = ", ".join(own.loc[own["miou_rank"] == 1, item])
+    best = float(metric_rows["miou"].max())
+    chosen = metric_rows.loc[metric_rows[item].isin(names), "miou"]
+    winners = ", ".join(metric_rows.loc[metric_rows["miou_rank"] == 1, item])
     share = float((chosen / best).mean()) if best > 0 else None
     return {"chosen_miou": float(chosen.mean()), "best": winners, "best_miou": best, "of_best": share}
 
 
 def _rank_means(long: pd.DataFrame, scenario: str) -> pd.DataFrame:
-    """Rows of rank_mean, for the items of each group that have all its parts; none where it is scored already."""
+    """Make rows of rank_mean for items that have all its parts; no rows if it is already scored."""
     parts = long[long["metric"].isin(PARTS)]
     if RANK_MEAN in set(long["metric"]) or set(PARTS) - set(parts["metric"]):
         return long.iloc[:0]

@@ -1,4 +1,4 @@
-"""Tables that compare metrics: paired differences, one dataset left out, other experimental setups."""
+"""Tables that compare metrics: paired differences, leaving out one dataset, and other experimental setups."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from seg_transfer.evaluation import (
 )
 from seg_transfer.reports.data_table import Table
 
-# Pools of 90 % of the sources, as in the authors' release; a fifth as many changed the numbers by at most 0.04.
+# Pools of 90 % of the sources, as in the authors' release. Using a fifth as many pools changed the numbers by at most
+# 0.04.
 _SHARE_OF_SOURCES = 0.9
 _POOLS = 20
 _MIN_SOURCES = 3
@@ -26,7 +27,7 @@ def comparison(pairs: pd.DataFrame) -> pd.DataFrame:
     """Compare every two metrics and controls by tau_w in both scenarios.
 
     Args:
-        pairs: As `seg_transfer.evaluation` takes them.
+        pairs: Pairs in the form that `seg_transfer.evaluation` takes.
 
     Returns:
         scenario, then the columns of `compare_metrics`, with ``second`` named ``second_metric``.
@@ -40,9 +41,9 @@ def comparison(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparisons_of(compared: pd.DataFrame, scenario: str, metric: str) -> pd.DataFrame:
-    """The comparisons of one metric with all others in a scenario, with that metric as the first of the two."""
-    own = compared[compared["scenario"] == scenario]
-    as_first, as_second = own[own["first"] == metric], own[own["second_metric"] == metric]
+    """Return the comparisons of a metric with all others in a scenario, with that metric as the first of the two."""
+    rows = compared[compared["scenario"] == scenario]
+    as_first, as_second = rows[rows["first"] == metric], rows[rows["second_metric"] == metric]
     swapped = as_second.rename(
         columns={"first": "second_metric", "second_metric": "first", "wins": "losses", "losses": "wins"}
     ).assign(
@@ -51,21 +52,21 @@ def comparisons_of(compared: pd.DataFrame, scenario: str, metric: str) -> pd.Dat
         difference_high=-as_second["difference_low"],
         share_first_better=1 - as_second["share_first_better"],
     )
-    return pd.concat([swapped, as_first], ignore_index=True)[list(own)]
+    return pd.concat([swapped, as_first], ignore_index=True)[list(rows)]
 
 
 def comparison_tables(pairs: pd.DataFrame, compared: pd.DataFrame, metric: str) -> list[Table]:
-    """Tables of comparisons and, with enough sources, of the effects of leaving out a dataset and of other setups.
+    """Make tables of comparisons and, with enough sources, of the effects of leaving out a dataset and of other setups.
 
     Args:
-        pairs: As `seg_transfer.evaluation` takes them.
-        compared: Frame of `comparison`.
+        pairs: Pairs in the form that `seg_transfer.evaluation` takes.
+        compared: Frame from `comparison`.
         metric: The metric that the page compares with all others.
     """
-    own = comparisons_of(compared, "fixed_target", metric).drop(columns=["scenario", "measure"])
+    page = comparisons_of(compared, "fixed_target", metric).drop(columns=["scenario", "measure"])
     title = "Every two metrics: difference in tau_w, paired over groups"
     page_title = f"Ranking sources: {metric} against every other metric and control, tau_w paired over targets"
-    tables = [Table("comparison", title, compared, page=own, page_title=page_title)]
+    tables = [Table("comparison", title, compared, page=page, page_title=page_title)]
     sources = pairs.loc[pairs["source"] != SCRATCH, "source"].nunique()
     if sources < _MIN_SOURCES:
         return tables

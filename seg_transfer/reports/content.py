@@ -1,4 +1,4 @@
-"""The content of a report: every table, sentence and frame that the page and the files show, before drawing."""
+"""The content of a report: all tables, sentences and frames that the page and the files show, before drawing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from seg_transfer.evaluation import SCENARIOS, evaluate, fine_tuning_noise, metric_columns, scratch_report
 from seg_transfer.reports import sentences
-from seg_transfer.reports.choices import choices, default_metric, ranked, ties, without_score
+from seg_transfer.reports.choices import choices, default_metric, pairs_without_score, ranked, ties
 from seg_transfer.reports.comparisons import comparison, comparison_tables
 from seg_transfer.reports.data_table import Table
 from seg_transfer.reports.inputs import Explanation, ReportInput
@@ -32,22 +32,22 @@ class Fact:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """What a report says.
+    """The content of a report.
 
     Attributes:
         title: Title of the report.
         origin: Sentences that say what the numbers are and where they come from.
-        created: Time of the newest result, UTC; "" where unknown.
+        created: Time of the newest result, UTC; "" if unknown.
         facts: The summary, in reading order.
         metric: The metric that the recommendations use.
         metrics: All metrics, in order.
-        rankings: Scenario -> frame of `choices.ranked`.
-        choices: Scenario -> frame of `choices.choices`.
-        evaluation: Frame of `seg_transfer.evaluation.evaluate`; None where no pair is fine-tuned.
-        verdicts: Sentences that compare the metrics with fixed sources; the facts compare them with fixed targets.
+        rankings: Scenario -> frame from `choices.ranked`.
+        choices: Scenario -> frame from `choices.choices`.
+        evaluation: Frame from `seg_transfer.evaluation.evaluate`; None if no pair is fine-tuned.
+        verdicts: Sentences that compare the metrics for fixed sources; the facts compare them for fixed targets.
         tables: Name -> table; empty tables are left out.
-        stability: Rankings on fewer images; None where not computed.
-        explanations: Explanations of pairs, target by target, the chosen source first.
+        stability: Rankings on fewer images; None if not computed.
+        explanations: Explanations of pairs, ordered by target, the chosen source first.
     """
 
     title: str
@@ -67,7 +67,7 @@ class ReportContent:
 
 @dataclass(frozen=True)
 class _Evaluated:
-    """Results that need fine-tuned pairs; None and empty where there are none."""
+    """Results that need fine-tuned pairs; None or empty if there are none."""
 
     evaluation: pd.DataFrame | None
     compared: pd.DataFrame | None
@@ -75,7 +75,7 @@ class _Evaluated:
 
 
 def build(data: ReportInput) -> ReportContent:
-    """Derive everything that a report says. Deterministic: equal data give equal content."""
+    """Derive the content of a report. This is deterministic: equal data give equal content."""
     rankings = {scenario: ranked(data.scores, data.miou, scenario) for scenario in SCENARIOS}
     metrics = list(dict.fromkeys(rankings["fixed_target"]["metric"]))
     metric = default_metric(rankings["fixed_target"])
@@ -97,7 +97,7 @@ def build(data: ReportInput) -> ReportContent:
         Table("settings", "Settings", sentences.setting_rows(data.settings)),
         _keys_table(data, metrics),
     ]
-    without = without_score(rankings["fixed_target"], metric)
+    without = pairs_without_score(rankings["fixed_target"], metric)
     return ReportContent(
         title=data.title,
         origin=data.origin,
@@ -116,11 +116,16 @@ def build(data: ReportInput) -> ReportContent:
 
 
 def _best_first(explanations: tuple[Explanation, ...], ranking: pd.DataFrame, metric: str) -> tuple[Explanation, ...]:
-    """Explanations target by target, the chosen source first."""
+    """Sort explanations by target, the chosen source first."""
     of_metric = ranking[ranking["metric"] == metric]
     rank = dict(zip(zip(of_metric["source"], of_metric["target"], strict=True), of_metric["score_rank"], strict=True))
     last = len(ranking) + 1
-    return tuple(sorted(explanations, key=lambda one: (one.target, rank.get((one.source, one.target), last))))
+    return tuple(
+        sorted(
+            explanations,
+            key=lambda explanation: (explanation.target, rank.get((explanation.source, explanation.target), last)),
+        )
+    )
 
 
 def _evaluated(data: ReportInput) -> _Evaluated:
@@ -191,18 +196,18 @@ def _choice_table(name: str, title: str, frame: pd.DataFrame) -> Table:
 
 
 def _columns_with_values(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns that hold any value."""
+    """Select the columns that hold any value."""
     return frame.dropna(axis="columns", how="all")
 
 
 def _ranking_table(ranking: pd.DataFrame, scenario: str, metric: str) -> Table:
-    """Rankings by every metric; the page shows those by one."""
+    """Make a table of the rankings by every metric, of which the page shows the ranking by one metric."""
     page = _columns_with_values(ranking[ranking["metric"] == metric].drop(columns="metric"))
     return Table(scenario, _TITLES[scenario], ranking, page=page, page_title=f"{_TITLES[scenario]} by {metric}")
 
 
 def _pairs_table(ranking: pd.DataFrame, metrics: list[str], miou: pd.DataFrame) -> Table:
-    """One row per pair: source, target, miou, a column per metric."""
+    """Make a table with one row per pair: source, target, miou, and a column per metric."""
     frame = ranking.pivot(index=["target", "source"], columns="metric", values="score").reset_index()
     frame = frame.merge(miou[["source", "target", "miou"]], on=["source", "target"], how="left")
     frame = frame[["source", "target", "miou", *metrics]].astype({"miou": float})
@@ -227,9 +232,9 @@ def _stability_tables(stability: pd.DataFrame | None) -> list[Table]:
 
 
 def _cost(data: ReportInput) -> pd.DataFrame:
-    """Number and seconds of scorings, fine-tunings and source trainings; no row where the seconds are unknown.
+    """Count scorings, fine-tunings and source trainings and sum their seconds; leaves out rows with unknown seconds.
 
-    All metrics of one pass over a pair carry the seconds of that pass, which counts once.
+    All metrics of one pass over a pair have the seconds of that pass, which counts only once.
     """
     scores = data.scores
     pairs = len(scores[["source", "target"]].drop_duplicates())
@@ -252,7 +257,7 @@ def _count_and_sum(frame: pd.DataFrame) -> tuple[int, float | None]:
 
 
 def _keys_table(data: ReportInput, metrics: list[str]) -> Table:
-    """Every score with its content key; no rows where scores have no key. The page shows the keys' first digits."""
+    """Make a table of scores and their content keys; the page shows the first digits. No rows if there are no keys."""
     known = [name for name in _PROVENANCE if name in data.scores]
     frame = data.scores[known] if "content_key" in known else data.scores.iloc[:0]
     title = "Every score and its content key"

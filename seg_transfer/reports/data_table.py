@@ -1,4 +1,4 @@
-"""Tables of a report: a frame, and the heading, format and meaning of each of its columns."""
+"""Tables of a report: a frame, and the heading, format and meaning of each column."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ EMPTY = "\N{EN DASH}"
 
 @dataclass(frozen=True)
 class Column:
-    """How a column is shown.
+    """The presentation of a column.
 
     Attributes:
-        heading: Its heading.
+        heading: Heading of the column.
         form: Format specification of its numbers, as for `format`; "" for text.
-        meaning: What it holds, with unit and range.
+        meaning: Description of the values, with unit and range.
     """
 
     heading: str
@@ -131,13 +131,13 @@ COLUMNS: Mapping[str, Column] = {
     "overlap": Column("overlap", ".3f", "Bhattacharyya coefficient in [0, 1]; 1: indistinguishable"),
 }
 for _name in ("tau_w", "top1", "rel_at_1", "kendall", "pearson", "rank"):
-    _own = COLUMNS[_name]
+    _base_column = COLUMNS[_name]
     COLUMNS = {
         **COLUMNS,
-        f"{_name}_low": Column("from", ".2f", f"{_own.heading}: lower end of its {_INTERVAL}"),
-        f"{_name}_high": Column("to", ".2f", f"{_own.heading}: upper end of its {_INTERVAL}"),
-        f"{_name}_min": Column("min", _own.form, f"{_own.heading}: minimum with one dataset left out"),
-        f"{_name}_max": Column("max", _own.form, f"{_own.heading}: maximum with one dataset left out"),
+        f"{_name}_low": Column("from", ".2f", f"{_base_column.heading}: lower end of its {_INTERVAL}"),
+        f"{_name}_high": Column("to", ".2f", f"{_base_column.heading}: upper end of its {_INTERVAL}"),
+        f"{_name}_min": Column("min", _base_column.form, f"{_base_column.heading}: minimum with one dataset left out"),
+        f"{_name}_max": Column("max", _base_column.form, f"{_base_column.heading}: maximum with one dataset left out"),
     }
 COLUMNS = {
     **COLUMNS,
@@ -151,11 +151,11 @@ class Table:
     """A table of a report.
 
     Attributes:
-        name: Stem of its files, and its anchor in the page.
-        title: Its caption.
-        frame: Its rows; a column that COLUMNS does not list is the score of the metric of that name, or text.
-        page: The part that the page shows; None for all.
-        page_title: The caption of that part, where it differs.
+        name: Stem of its files, and anchor in the page.
+        title: Caption of the table.
+        frame: Rows of the table; a column that COLUMNS does not list holds the scores of a metric, or text.
+        page: The part that the page shows; None means all of it.
+        page_title: Caption of that part, if it differs.
     """
 
     name: str
@@ -166,24 +166,24 @@ class Table:
 
     @property
     def shown(self) -> pd.DataFrame:
-        """The rows and columns of the page."""
+        """The rows and columns that the page shows."""
         return self.frame if self.page is None else self.page
 
     @property
     def caption(self) -> str:
-        """The title of what the page shows."""
+        """The caption of the part that the page shows."""
         return self.page_title or self.title
 
     def columns(self) -> dict[str, Column]:
-        """Name -> description, of the columns that the page shows."""
+        """Return the name and presentation of every column that the page shows."""
         return {str(name): column_of(str(name), self.shown[name]) for name in self.shown}
 
 
 def column_of(name: str, values: pd.Series[Any]) -> Column:
-    """How a column is shown; an unlisted one holds scores of the metric that it is named after, or text.
+    """Return the presentation of a column; an unlisted column holds scores of the metric of that name, or text.
 
     Args:
-        name: Its name.
+        name: Name of the column.
         values: Its values, which decide whether an unlisted column is numeric.
     """
     if name in COLUMNS:
@@ -198,7 +198,7 @@ def is_missing(value: object) -> bool:
 
 
 def cell_text(value: object, form: str) -> str:
-    """Format a cell for a reader: with a typographic minus sign, and a dash where it is empty.
+    """Format a cell for a reader: with a typographic minus sign, and a dash if it is empty.
 
     Args:
         value: A number, text, or list of texts.

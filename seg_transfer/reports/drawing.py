@@ -1,4 +1,4 @@
-"""Drawing of figures: one style, no global state, equal bytes for equal input."""
+"""Draws figures in one style, without global state, and with equal bytes for equal input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-# The palette of Okabe and Ito, distinguishable with any color vision.
+# The palette of Okabe and Ito, whose colors are distinguishable with any color vision.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442",
 )  # fmt: skip
@@ -22,8 +22,8 @@ GRAY, INK = "#767676", "#1a1a1a"
 HEAT = "cividis"
 _PNG_DPI = 160
 _PADDING = 0.08
-"""Inches around a figure."""
-# A "$" in a name starts no formula; text stays text; identifiers in the SVG are reproducible.
+"""Padding around a figure, in inches."""
+# With these settings, "$" in a name does not start a formula, text stays text, and SVG identifiers are reproducible.
 _STYLE: Any = {
     "axes.edgecolor": GRAY,
     "axes.grid": False,
@@ -57,8 +57,8 @@ class Plot:
     Attributes:
         name: Stem of its files.
         title: Its heading.
-        alt: Description for readers who cannot see it.
-        caption: How to read it.
+        alt: Description for readers who cannot see the figure.
+        caption: Explanation of how to read the figure.
         draw: Function that draws it.
     """
 
@@ -79,7 +79,7 @@ class Picture:
 
 
 def picture(plot: Plot) -> Picture:
-    """Draw a figure; a character that no font has becomes a box, without a warning."""
+    """Draw a figure; a character that is missing in all fonts becomes a box, without a warning."""
     with mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
@@ -90,23 +90,23 @@ def picture(plot: Plot) -> Picture:
         return Picture(plot, _saved(figure, "svg", box), _saved(figure, "png", box))
 
 
-def label(name: object, most: int = 22) -> str:
-    """Shorten a name to a label of one line, without characters that an SVG must not contain.
+def label(name: object, max_length: int = 22) -> str:
+    """Shorten a name to a one-line label without characters that SVG does not allow.
 
     Args:
         name: Any name.
-        most: Maximal number of characters.
+        max_length: Maximum number of characters.
 
     Example:
-        >>> ascii(label("a\\x1bb")), label("abcdefghij", most=6)
+        >>> ascii(label("a\\x1bb")), label("abcdefghij", max_length=6)
         ("'a\\\\ufffdb'", 'abcde…')
     """
     plain = re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", str(name))
-    return plain if len(plain) <= most else plain[: most - 1] + "…"
+    return plain if len(plain) <= max_length else plain[: max_length - 1] + "…"
 
 
 def file_stem(*parts: object) -> str:
-    """Make the stem of a file name from any names; different names give different stems.
+    """Make a file stem from any names; different names give different stems.
 
     Example:
         >>> file_stem("ranks", "gbc"), file_stem("ranks", "a/../b")

@@ -1,4 +1,4 @@
-"""The evaluation of a study or of published pairs: plain frames, and how they are shown."""
+"""The evaluation of a study or of published pairs as plain frames, terminal tables and JSON."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from seg_transfer.store.run_results import read_fine_tunings
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well metrics rank, compared with fine-tuned performance.
+    """The evaluation of metrics by fine-tuned performance.
 
     Attributes:
-        pairs: One row per pair, as `seg_transfer.evaluation` takes them: source, target, miou, n_target_classes, and
-            one column per metric.
-        metrics: The columns that are judged, in order.
-        measures: Frame of `seg_transfer.evaluation.evaluate`: one row per scenario and metric or control.
-        rankings: Scenario -> frame of `seg_transfer.evaluation.rankings`.
-        noise: Frame of `seg_transfer.evaluation.fine_tuning_noise`; no rows where pairs were fine-tuned only once.
+        pairs: One row per pair, in the form that `seg_transfer.evaluation` takes: source, target, miou,
+            n_target_classes, and one column per metric.
+        metrics: The evaluated columns, in order.
+        measures: Frame from `seg_transfer.evaluation.evaluate`: one row per scenario and metric or control.
+        rankings: Scenario -> frame from `seg_transfer.evaluation.rankings`.
+        noise: Frame from `seg_transfer.evaluation.fine_tuning_noise`; no rows if pairs were fine-tuned only once.
         fine_tunings: One row per fine-tuning: source, target, seed, miou, ...; no rows for published pairs.
-        left_out: Metrics and pairs that `pairs` lacks because results are missing or have other settings.
+        left_out: Metrics and pairs that `pairs` lacks, because results are missing or belong to other settings.
         performance: Meaning of the column miou: "mIoU" or "accuracy".
     """
 
@@ -53,7 +53,7 @@ def evaluation_of_run(folder: Path) -> Evaluation:
         ResultsError: The folder holds no study, a file is damaged, or no pair is complete.
     """
     pairs, left_out = read_pairs(folder)
-    return _evaluated(pairs, read_fine_tunings(folder), tuple(left_out), "mIoU")
+    return _evaluate_pairs(pairs, read_fine_tunings(folder), tuple(left_out), "mIoU")
 
 
 def evaluation_of_published(name: str = "segmentation") -> Evaluation:
@@ -72,11 +72,11 @@ def evaluation_of_published(name: str = "segmentation") -> Evaluation:
         0.647
     """
     pairs, performance = published_pairs(name)
-    return _evaluated(pairs, pd.DataFrame(columns=["source", "target", "seed", "miou"]), (), performance)
+    return _evaluate_pairs(pairs, pd.DataFrame(columns=["source", "target", "seed", "miou"]), (), performance)
 
 
 def terminal_tables(evaluation: Evaluation) -> list[Table]:
-    """The evaluation as tables for a terminal: rankings, measures, and fine-tuning noise where it is known."""
+    """Make tables for a terminal: rankings, measures, and fine-tuning noise if it is known."""
     fine_tunings = None if evaluation.fine_tunings.empty else evaluation.fine_tunings
     shown = ranking_tables(
         evaluation.pairs, fine_tunings, metrics=evaluation.metrics, performance=evaluation.performance
@@ -85,11 +85,11 @@ def terminal_tables(evaluation: Evaluation) -> list[Table]:
 
 
 def json_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """The evaluation measures as plain data for JSON, one dictionary per scenario and metric or control."""
+    """Convert the evaluation measures to plain data for JSON, one dictionary per scenario and metric or control."""
     return plain_rows(evaluation.measures)
 
 
-def _evaluated(
+def _evaluate_pairs(
     pairs: pd.DataFrame, fine_tunings: pd.DataFrame, left_out: tuple[str, ...], performance: str
 ) -> Evaluation:
     metrics = tuple(metric_columns(pairs))

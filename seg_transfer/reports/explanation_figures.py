@@ -1,4 +1,4 @@
-"""Figures that explain the score of one pair: overlap of classes, and a map of its pixels."""
+"""Figures that explain the score of a pair: the overlap of its classes, and a map of its pixels."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ _MAX_NAMED = 14
 
 
 def explanation_plots(explanations: Iterable[Explanation]) -> Iterator[Plot]:
-    """Figures of the overlaps and maps of every pair that has them."""
-    for one in explanations:
-        pair = f"{one.source} on {one.target}"
-        if one.overlaps is not None and not one.overlaps.empty:
+    """Yield figures of the overlaps and maps of every pair that has them."""
+    for explanation in explanations:
+        source, target = explanation.source, explanation.target
+        if explanation.overlaps is not None and not explanation.overlaps.empty:
             yield Plot(
-                file_stem("overlaps", one.source, one.target),
-                f"Classes of {one.target} that overlap in {one.source}",
-                f"Heat map of the overlap of every two classes of {one.target} in the features of {one.source}.",
+                file_stem("overlaps", source, target),
+                f"Classes of {target} that overlap in {source}",
+                f"Heat map of the overlap of every two classes of {target} in the features of {source}.",
                 f"1: the classes coincide; 0: they are separate. At most {_MAX_CLASSES} classes, by overlap.",
-                partial(_draw_overlaps, one.overlaps),
+                partial(_draw_overlaps, explanation.overlaps),
             )
         for name, frame, when in (
-            ("map", one.map, "before fine-tuning"),
-            ("map_fine_tuned", one.map_fine_tuned, "after fine-tuning"),
+            ("map", explanation.map, "before fine-tuning"),
+            ("map_fine_tuned", explanation.map_fine_tuned, "after fine-tuning"),
         ):
             if frame is not None and not frame.empty:
                 yield Plot(
-                    file_stem(name, one.source, one.target),
-                    f"Pixels of {one.target} in the features of {one.source}, {when}",
-                    f"Map of sampled pixels of {pair}, {when}, colored by class.",
+                    file_stem(name, source, target),
+                    f"Pixels of {target} in the features of {source}, {when}",
+                    f"Map of sampled pixels of {source} on {target}, {when}, colored by class.",
                     "Each dot is a pixel; nearby pixels have similar features. The axes have no unit.",
-                    partial(_draw_map, frame, _names(one)),
+                    partial(_draw_map, frame, _names(explanation)),
                 )
 
 
-def strongest(overlaps: pd.DataFrame, most: int = 10) -> pd.DataFrame:
-    """The pairs of different classes that overlap most.
+def largest_overlaps(overlaps: pd.DataFrame, max_pairs: int = 10) -> pd.DataFrame:
+    """Return the pairs of different classes that overlap most.
 
     Args:
-        overlaps: class_a, class_b, overlap; pairs may be given in both orders.
-        most: Maximal number of pairs.
+        overlaps: class_a, class_b, overlap; pairs may occur in both orders.
+        max_pairs: Maximum number of pairs.
 
     Returns:
-        The same columns, each pair once, the largest overlap first.
+        The same columns, with each pair once, sorted by decreasing overlap.
     """
-    own = overlaps[overlaps["class_a"] != overlaps["class_b"]]
-    ends = own[["class_a", "class_b"]].astype(str)
+    distinct_pairs = overlaps[overlaps["class_a"] != overlaps["class_b"]]
+    ends = distinct_pairs[["class_a", "class_b"]].astype(str)
     first, second = ends.min(axis=1), ends.max(axis=1)
-    unique = pd.DataFrame({"class_a": first, "class_b": second, "overlap": own["overlap"]})
+    unique = pd.DataFrame({"class_a": first, "class_b": second, "overlap": distinct_pairs["overlap"]})
     unique = unique.drop_duplicates(["class_a", "class_b"])
     return unique.sort_values(["overlap", "class_a", "class_b"], ascending=[False, True, True], ignore_index=True)[
-        :most
+        :max_pairs
     ]
 
 
@@ -102,15 +102,17 @@ def _draw_map(frame: pd.DataFrame, names: Mapping[int, str]) -> Figure:
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.add_subplot()
     counts = frame["label"].value_counts()
-    frequent = sorted(counts.index, key=lambda one: (-counts[one], one))
+    frequent = sorted(counts.index, key=lambda class_index: (-counts[class_index], class_index))
     others = frame[frame["label"].isin(frequent[_MAX_NAMED:])]
     if len(others):
         axes.plot(others["x"], others["y"], ".", color=GRAY, markersize=2, label=f"{len(frequent) - _MAX_NAMED} others")
-    for index, one in enumerate(frequent[:_MAX_NAMED]):
-        own = frame[frame["label"] == one]
+    for index, class_index in enumerate(frequent[:_MAX_NAMED]):
+        pixels = frame[frame["label"] == class_index]
         color, marker = _COLORS[index % len(_COLORS)], _MARKERS[index // len(_COLORS)]
-        name = label(names.get(int(one), str(one)), 18)
-        axes.plot(own["x"], own["y"], marker, color=color, markersize=2.5, alpha=0.7, markeredgewidth=0, label=name)
+        name = label(names.get(int(class_index), str(class_index)), 18)
+        axes.plot(
+            pixels["x"], pixels["y"], marker, color=color, markersize=2.5, alpha=0.7, markeredgewidth=0, label=name
+        )
     axes.set(xlabel="first direction", ylabel="second direction", xticks=[], yticks=[])
     legend = figure.legend(loc="outside right upper", fontsize=8, markerscale=2.5)
     for handle in legend.legend_handles:

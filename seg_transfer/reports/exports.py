@@ -1,4 +1,4 @@
-"""Tables as files: Parquet, CSV and Markdown.
+"""Writes tables as files: Parquet, CSV and Markdown.
 
 Parquet holds the exact values. In CSV, text that a spreadsheet could interpret as a formula (it begins with = + - @, a
 tab or a carriage return) is prefixed with an apostrophe, which spreadsheets read as text; numbers are exact. In
@@ -24,7 +24,7 @@ from seg_transfer.store.tables import write_table
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _MARKDOWN = re.compile(r"([\\`*|\[\]<>&~$#])")
-# Tables of hashes, which nobody reads as Markdown.
+# Tables of hashes, which nobody would read as Markdown.
 _NO_MARKDOWN = {"scores"}
 
 
@@ -59,14 +59,16 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 
 def markdown_text(table: Table) -> str:
-    """Format a table as Markdown: title, rows as on the page, and the meaning of the columns."""
+    """Format a table as Markdown: title, rows formatted as on the page, and the meaning of the columns."""
     columns = {str(name): column_of(str(name), table.frame[name]) for name in table.frame}
     lines = [f"# {_markdown_cell(table.title)}", ""]
-    lines.append(_line(column.heading for column in columns.values()))
-    lines.append(_rule(bool(column.form) for column in columns.values()))
+    lines.append(_markdown_row(column.heading for column in columns.values()))
+    lines.append(_markdown_rule(bool(column.form) for column in columns.values()))
     for row in table.frame.itertuples(index=False):
-        lines.append(_line(cell_text(value, one.form) for value, one in zip(row, columns.values(), strict=True)))
-    meanings = [f"- {_markdown_cell(one.heading)}: {_markdown_cell(one.meaning)}" for one in columns.values()]
+        lines.append(
+            _markdown_row(cell_text(value, column.form) for value, column in zip(row, columns.values(), strict=True))
+        )
+    meanings = [f"- {_markdown_cell(column.heading)}: {_markdown_cell(column.meaning)}" for column in columns.values()]
     return "\n".join([*lines, "", *meanings, ""])
 
 
@@ -84,12 +86,12 @@ def _csv_cell(value: Any) -> Any:
     return repr(float(value)) if isinstance(value, float) else value
 
 
-def _line(cells: Iterable[str]) -> str:
+def _markdown_row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(map(_markdown_cell, cells))} |"
 
 
-def _rule(right: Iterable[bool]) -> str:
-    return f"|{'|'.join('---:' if one else '---' for one in right)}|"
+def _markdown_rule(right: Iterable[bool]) -> str:
+    return f"|{'|'.join('---:' if column else '---' for column in right)}|"
 
 
 def _markdown_cell(text: str) -> str:

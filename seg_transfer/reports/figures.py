@@ -25,12 +25,12 @@ _MIN_POINTS = 2
 
 
 def all_plots(content: ReportContent) -> Iterator[Plot]:
-    """All figures; those of metrics that the recommendations do not use come last, where the page may lack room."""
+    """Yield all figures; metrics that the recommendations do not use come last, where the page may lack room."""
     ranking = content.rankings["fixed_target"]
-    tuned = _tuned(ranking)
+    tuned = _fine_tuned(ranking)
     if not tuned.empty:
         yield _miou_map(tuned)
-    yield from _of_metric(ranking, content.metric)
+    yield from _metric_plots(ranking, content.metric)
     if content.evaluation is not None:
         yield _intervals(content.evaluation)
     if content.stability is not None:
@@ -38,17 +38,17 @@ def all_plots(content: ReportContent) -> Iterator[Plot]:
     yield from explanation_plots(content.explanations)
     for metric in content.metrics:
         if metric != content.metric:
-            yield from _of_metric(ranking, metric)
+            yield from _metric_plots(ranking, metric)
 
 
-def _of_metric(ranking: pd.DataFrame, metric: str) -> Iterator[Plot]:
-    tuned = _tuned(ranking)
+def _metric_plots(ranking: pd.DataFrame, metric: str) -> Iterator[Plot]:
+    tuned = _fine_tuned(ranking)
     yield _score_dots(ranking, metric) if ranking["target"].nunique() == 1 else _rank_map(ranking, metric)
     if not tuned.empty:
         yield _scatter(tuned, metric)
 
 
-def _tuned(ranking: pd.DataFrame) -> pd.DataFrame:
+def _fine_tuned(ranking: pd.DataFrame) -> pd.DataFrame:
     return ranking[ranking["miou"].notna()]
 
 
@@ -73,8 +73,8 @@ def _draw_miou_map(wide: pd.DataFrame) -> Figure:
 
 
 def _rank_map(ranking: pd.DataFrame, metric: str) -> Plot:
-    wide = _wide(ranking, metric, "score_rank")
-    best = _wide(ranking, metric, "miou_rank").eq(1)
+    wide = _pivoted(ranking, metric, "score_rank")
+    best = _pivoted(ranking, metric, "miou_rank").eq(1)
     framed = " The actual best source is framed." if best.to_numpy().any() else ""
     return Plot(
         file_stem("ranks", metric),
@@ -86,41 +86,41 @@ def _rank_map(ranking: pd.DataFrame, metric: str) -> Plot:
 
 
 def _score_dots(ranking: pd.DataFrame, metric: str) -> Plot:
-    own = ranking[ranking["metric"] == metric]
-    target = str(own["target"].iloc[0])
+    metric_rows = ranking[ranking["metric"] == metric]
+    target = str(metric_rows["target"].iloc[0])
     errors = ""
-    if own["standard_error"].notna().any():
+    if metric_rows["standard_error"].notna().any():
         errors = (
             " Bars are 1.96 standard errors; differences are paired, so sources may differ although their bars overlap."
         )
     return Plot(
         file_stem("ranks", metric),
         f"Sources of {target} by {metric}",
-        f"{len(own)} sources from the best to the worst, each a dot at its {metric} score.",
+        f"{len(metric_rows)} sources from the best to the worst, each a dot at its {metric} score.",
         f"Higher is better; the first is chosen.{errors}",
-        partial(_draw_score_dots, own, metric),
+        partial(_draw_score_dots, metric_rows, metric),
     )
 
 
-def _draw_score_dots(own: pd.DataFrame, metric: str) -> Figure:
-    figure = Figure(figsize=(6.4, 1.1 + 0.28 * len(own)), layout="constrained")
+def _draw_score_dots(metric_rows: pd.DataFrame, metric: str) -> Figure:
+    figure = Figure(figsize=(6.4, 1.1 + 0.28 * len(metric_rows)), layout="constrained")
     axes = figure.add_subplot()
-    positions = np.arange(len(own), dtype=float)
-    error = 1.96 * own["standard_error"].fillna(0.0).to_numpy()
-    axes.errorbar(own["score"], positions, xerr=error, fmt="o", color=BLUE, markersize=6, linewidth=2)
-    first = own["score_rank"].to_numpy() == 1
-    axes.plot(own["score"][first], positions[first], "D", color=RED, markersize=8, zorder=3)
-    axes.set_yticks(positions, [label(name) for name in own["source"]])
-    axes.set(xlabel=f"{label(metric)} score, higher is better", ylabel="source", ylim=(len(own) - 0.5, -0.5))
+    positions = np.arange(len(metric_rows), dtype=float)
+    error = 1.96 * metric_rows["standard_error"].fillna(0.0).to_numpy()
+    axes.errorbar(metric_rows["score"], positions, xerr=error, fmt="o", color=BLUE, markersize=6, linewidth=2)
+    first = metric_rows["score_rank"].to_numpy() == 1
+    axes.plot(metric_rows["score"][first], positions[first], "D", color=RED, markersize=8, zorder=3)
+    axes.set_yticks(positions, [label(name) for name in metric_rows["source"]])
+    axes.set(xlabel=f"{label(metric)} score, higher is better", ylabel="source", ylim=(len(metric_rows) - 0.5, -0.5))
     axes.grid(axis="x", color="#e5e5e5", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
     return figure
 
 
-def _wide(ranking: pd.DataFrame, metric: str, value: str) -> pd.DataFrame:
-    own = ranking[ranking["metric"] == metric]
-    return own.pivot(index="target", columns="source", values=value).astype("Float64").astype(float)
+def _pivoted(ranking: pd.DataFrame, metric: str, value: str) -> pd.DataFrame:
+    metric_rows = ranking[ranking["metric"] == metric]
+    return metric_rows.pivot(index="target", columns="source", values=value).astype("Float64").astype(float)
 
 
 def _draw_rank_map(wide: pd.DataFrame, best: pd.DataFrame, metric: str) -> Figure:
@@ -131,7 +131,7 @@ def _draw_rank_map(wide: pd.DataFrame, best: pd.DataFrame, metric: str) -> Figur
 def _heat_map(
     values: pd.DataFrame, texts: pd.DataFrame, unit: str, *, framed: pd.DataFrame, ranks: bool = False
 ) -> Figure:
-    """Targets in rows, sources in columns; what is missing is left white."""
+    """Draw targets in rows and sources in columns; missing values stay white."""
     n_rows, n_columns = values.shape
     figure = Figure(figsize=(2.3 + 0.42 * max(n_columns, 3), 1.9 + 0.32 * max(n_rows, 3)))
     axes = figure.add_subplot()
@@ -145,7 +145,7 @@ def _heat_map(
             ink = "white" if data[row, column] < middle else INK
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8, color=ink)
             if bool(framed.iat[row, column]):
-                axes.add_patch(_frame(column, row))
+                axes.add_patch(_frame_patch(column, row))
     axes.set_xticks(np.arange(n_columns) + 0.5, [label(name) for name in values], rotation=90)
     axes.set_yticks(np.arange(n_rows) + 0.5, [label(name) for name in values.index])
     axes.set(xlabel="source", ylabel="target", xlim=(0, n_columns), ylim=(n_rows, 0))
@@ -160,35 +160,36 @@ def _heat_map(
     return figure
 
 
-def _frame(column: int, row: int) -> Rectangle:
+def _frame_patch(column: int, row: int) -> Rectangle:
     return Rectangle((column + 0.06, row + 0.08), 0.88, 0.84, fill=False, edgecolor=RED, linewidth=2)
 
 
 def _scatter(tuned: pd.DataFrame, metric: str) -> Plot:
-    own = tuned[tuned["metric"] == metric]
+    metric_rows = tuned[tuned["metric"] == metric]
+    n_targets = metric_rows["target"].nunique()
     return Plot(
         file_stem("scatter", metric),
         f"mIoU against {metric}, per target",
-        f"{own['target'].nunique()} panels, one per target: each source is a point at its {metric} score and its mIoU.",
+        f"{n_targets} panels, one per target: each source is a point at its {metric} score and its mIoU.",
         f"Each panel is one target, each point one source; tau_w, the weighted Kendall tau, is 1 where {metric} orders "
         "the sources as their mIoU does.",
-        partial(_draw_scatter, own, metric),
+        partial(_draw_scatter, metric_rows, metric),
     )
 
 
-def _draw_scatter(own: pd.DataFrame, metric: str) -> Figure:
-    groups = [(str(name), members) for name, members in own.groupby("target")]
+def _draw_scatter(metric_rows: pd.DataFrame, metric: str) -> Figure:
+    groups = [(str(name), members) for name, members in metric_rows.groupby("target")]
     n_columns = min(_PANELS_PER_ROW, len(groups))
     n_rows = math.ceil(len(groups) / n_columns)
     width, height = max(2.35 * n_columns, 5), 1.85 * n_rows + 0.9
     figure = Figure(figsize=(width, height))
-    # In inches; a layout engine would take ten times as long.
+    # Sizes are in inches; a layout engine would take ten times as long.
     figure.subplots_adjust(
         left=0.75 / width, right=1 - 0.05 / width, bottom=0.6 / height, top=1 - 0.55 / height, wspace=0.36, hspace=0.42
     )
     every = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axes, (name, members) in zip(every, groups, strict=False):
-        _panel(axes, name, members)
+        _draw_panel(axes, name, members)
     for axes in every[len(groups) :]:
         axes.set_axis_off()
     figure.supxlabel(f"{label(metric)} score, higher is better", fontsize=9, y=0.1 / height)
@@ -202,7 +203,7 @@ def _draw_scatter(own: pd.DataFrame, metric: str) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, name: str, members: pd.DataFrame) -> None:
+def _draw_panel(axes: Axes, name: str, members: pd.DataFrame) -> None:
     score, miou = members["score"].to_numpy(), members["miou"].to_numpy()
     chosen, best = score == score.max(), miou == miou.max()
     axes.plot(score[~chosen], miou[~chosen], "o", color=GRAY, markersize=4, alpha=0.8)
@@ -239,7 +240,7 @@ def _draw_intervals(evaluation: pd.DataFrame) -> Figure:
             [part.sort_values("tau_w") for _, part in rows.groupby("kind", sort=False)][::-1], ignore_index=True
         )
         for axes, measure, name in zip(line, ("tau_w", "top1"), ("tau_w, mean", "top-1, share"), strict=True):
-            _interval_panel(axes, ordered, measure)
+            _draw_interval_panel(axes, ordered, measure)
             axes.set_xlabel(f"{name} over {int(rows['n_groups'].max())} groups")
         line[0].set_title(titles[scenario], loc="left")
         line[1].set_yticklabels([])
@@ -251,7 +252,7 @@ def _draw_intervals(evaluation: pd.DataFrame) -> Figure:
     return figure
 
 
-def _interval_panel(axes: Axes, rows: pd.DataFrame, measure: str) -> None:
+def _draw_interval_panel(axes: Axes, rows: pd.DataFrame, measure: str) -> None:
     positions = np.arange(len(rows), dtype=float)
     for position, row in zip(positions, rows.to_dict("records"), strict=True):
         color, marker = (BLUE, "o") if row["kind"] == "metric" else (ORANGE, "s")

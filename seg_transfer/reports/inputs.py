@@ -1,4 +1,4 @@
-"""The input of a report, from a run folder or from the published pairs: plain frames and texts, nothing derived."""
+"""Reads the input of a report from a run folder or the published pairs, as plain frames and texts."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _STABILITY_COLUMNS = ("n_images", "seed", "winner", "tau_w_to_full", "n_tied")
 
 @dataclass(frozen=True)
 class Explanation:
-    """Frames that explain the score of a pair; None where one does not exist.
+    """Frames that explain the score of a pair; a missing frame is None.
 
     Attributes:
         source: Name of the source.
         target: Name of the target.
         overlaps: class_a, class_b (names), overlap (in [0, 1]; 1: indistinguishable).
         classes: class_index, name, n_pixels.
-        map: x, y, label of pixels in a plane.
+        map: x, y and label of pixels in a plane.
         map_fine_tuned: The same after fine-tuning.
     """
 
@@ -48,23 +48,23 @@ class Explanation:
 
 @dataclass(frozen=True)
 class ReportInput:
-    """The input of a report. Frames may be empty, but always have their columns.
+    """The input of a report. Frames may be empty but always have their columns.
 
     Attributes:
         title: Title of the report.
         origin: Sentences that say what the numbers are and where they come from.
-        created: Time of the newest result, UTC; "" where unknown.
-        scores: Long: source, target, metric, score, and where known standard_error, replicates, seconds, n_images,
+        created: Time of the newest result, UTC; "" if unknown.
+        scores: Long format: source, target, metric, score, and if known standard_error, replicates, seconds, n_images,
             n_observations, n_classes, note, content_key, created_utc.
         miou: source, target, miou (mean over seeds); the sources may include scratch.
-        pairs: Complete pairs as `seg_transfer.evaluation` takes them.
+        pairs: Complete pairs in the form that `seg_transfer.evaluation` takes.
         performance: One row per fine-tuning: source, target, miou, seed, seconds, ...
         skipped: Sentences that say what was left out, and why.
-        warnings: Sentences about single metrics.
+        warnings: Sentences about individual metrics.
         sources: One row per source model.
         datasets: One row per dataset.
         settings: Dotted name of a setting -> its value.
-        stability: n_images, seed, winner, tau_w_to_full, n_tied; None where not computed.
+        stability: n_images, seed, winner, tau_w_to_full, n_tied; None if not computed.
         explanations: Explanations of pairs.
         about_metrics: Whether the report compares metrics rather than recommending a model.
     """
@@ -87,7 +87,7 @@ class ReportInput:
 
 
 def published_input() -> ReportInput:
-    """Read the 272 published pairs, which have neither standard errors nor computing times."""
+    """Read the 272 published pairs, which have no standard errors and no computing times."""
     pairs, facts = load_published(), published_facts()
     about = facts["columns"]
     metrics = [name for name in about if name not in ("source", "target", "miou", "n_target_classes")]
@@ -110,13 +110,13 @@ def published_input() -> ReportInput:
 
 
 def run_input(folder: Path) -> ReportInput:
-    """Read all results of a run folder, whose pairs are scored and perhaps fine-tuned.
+    """Read all results of a run folder, whose pairs are scored and may be fine-tuned.
 
     Args:
         folder: The run folder.
 
     Raises:
-        ResultsError: The folder holds no study, no pair of it has valid scores, or a file is damaged.
+        ResultsError: The folder holds no study, no pair has valid scores, or a file is damaged.
         CheckpointError: A source card is damaged.
     """
     results = read_run(folder)
@@ -137,29 +137,29 @@ def run_input(folder: Path) -> ReportInput:
         sources=_source_cards(results),
         datasets=_dataset_cards(results),
         settings=_settings(results.resolved),
-        stability=_optional(folder / "stability.parquet", _STABILITY_COLUMNS),
+        stability=_read_optional(folder / "stability.parquet", _STABILITY_COLUMNS),
         explanations=tuple(_explanations(folder, results.resolved)),
     )
 
 
 def _skipped(results: RunResults) -> Iterator[str]:
-    """Pairs without scores or fine-tuning, left-out metrics, and pairs whose two results do not match."""
+    """Describe pairs without scores or fine-tuning, metrics left out, and pairs whose two results do not match."""
     n_pairs = len(results.unscored) + len(results.scores[["source", "target"]].drop_duplicates())
     if results.unscored:
-        yield f"Without valid scores: {len(results.unscored)} of {n_pairs} pairs ({_some(results.unscored)})."
+        yield f"Without valid scores: {len(results.unscored)} of {n_pairs} pairs ({_shortened_list(results.unscored)})."
     if len(results.untuned) == n_pairs:
         yield "No pair is fine-tuned yet, so the ranking cannot be verified."
         return
     if results.untuned:
-        yield f"Not fine-tuned: {len(results.untuned)} of {n_pairs} pairs ({_some(results.untuned)})."
+        yield f"Not fine-tuned: {len(results.untuned)} of {n_pairs} pairs ({_shortened_list(results.untuned)})."
     known = {*results.unscored, *results.untuned}
     others = [label for label in results.left_out if label not in known]
     if others:
-        yield f"Left out of the evaluation: {_some(others)}."
+        yield f"Left out of the evaluation: {_shortened_list(others)}."
 
 
 def _unusable_sources(folder: Path) -> Iterator[str]:
-    """The sources that `rank` could not use, with the reasons."""
+    """Yield the sources that `rank` could not use, with the reasons."""
     file = ranking_file(folder)
     if not file.is_file():
         return
@@ -171,13 +171,13 @@ def _unusable_sources(folder: Path) -> Iterator[str]:
         yield f"{name}: {reason}."
 
 
-def _some(names: list[str], most: int = 6) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _shortened_list(names: list[str], max_names: int = 6) -> str:
+    more = f" and {len(names) - max_names} more" if len(names) > max_names else ""
+    return ", ".join(names[:max_names]) + more
 
 
 def _notes(scores: pd.DataFrame) -> Iterator[str]:
-    """The notes of the scores, once per metric."""
+    """Yield the notes of the scores, once per metric."""
     noted = scores[scores["note"].astype(bool)].drop_duplicates(["metric", "note"])
     for metric, rows in noted.groupby("metric", sort=False):
         more = f" (and {len(rows) - 1} similar notes)" if len(rows) > 1 else ""
@@ -190,8 +190,8 @@ def _source_cards(results: RunResults) -> pd.DataFrame:
     for source in results.resolved["study"]["sources"]:
         card = cards.get(source["name"])
         entry = _entry(source)
-        own = (card.miou, card.steps, card.n_train_images, card.seconds, card.sha256) if card else (None,) * 5
-        miou, steps, n_train_images, seconds, sha256 = own
+        facts_of_card = (card.miou, card.steps, card.n_train_images, card.seconds, card.sha256) if card else (None,) * 5
+        miou, steps, n_train_images, seconds, sha256 = facts_of_card
         rows.append(
             {
                 "source": source["name"],
@@ -210,7 +210,7 @@ def _source_cards(results: RunResults) -> pd.DataFrame:
 
 
 def _entry(source: Mapping[str, Any]) -> SourceEntry:
-    """A source of the study; only its name and dataset where its kind of model is not known here."""
+    """Parse a source of the study; keeps only name and dataset if this installation does not know its kind of model."""
     try:
         return parse_entry(source)
     except ValidationError:
@@ -243,17 +243,17 @@ def _dataset_cards(results: RunResults) -> pd.DataFrame:
 
 def _settings(resolved: Mapping[str, Any]) -> dict[str, str]:
     parts = {"study": resolved["study"], "fine_tuning_schedule": resolved.get("fine_tuning_schedule") or {}}
-    return {name: text for part, value in parts.items() for name, text in _dotted(part, value)}
+    return {name: text for part, value in parts.items() for name, text in _dotted_settings(part, value)}
 
 
-def _dotted(name: str, value: Any) -> Iterator[tuple[str, str]]:
+def _dotted_settings(name: str, value: Any) -> Iterator[tuple[str, str]]:
     """Yield every leaf of nested mappings and lists; a list of plain values is one leaf."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _dotted(f"{name}.{key}", item)
+            yield from _dotted_settings(f"{name}.{key}", item)
     elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
         for index, item in enumerate(value):
-            yield from _dotted(f"{name}.{index}", item)
+            yield from _dotted_settings(f"{name}.{index}", item)
     elif isinstance(value, list):
         yield name, ", ".join(map(str, value))
     else:
@@ -261,7 +261,7 @@ def _dotted(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _explanations(folder: Path, resolved: Mapping[str, Any]) -> Iterator[Explanation]:
-    """The explanations of the study's pairs that match its settings, with class names."""
+    """Yield the explanations that match the study's settings, with class names."""
     for target in resolved["study"]["targets"]:
         for source in (entry["name"] for entry in resolved["study"]["sources"]):
             frames = read_explanation(folder, source, target, resolved=resolved)
@@ -272,8 +272,8 @@ def _explanations(folder: Path, resolved: Mapping[str, Any]) -> Iterator[Explana
                 yield Explanation(source, target, **{**frames, "overlaps": overlaps.assign(**named)})
 
 
-def _optional(file: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:
-    """Read a file that a run folder may have; ResultsError where it is damaged or lacks a column."""
+def _read_optional(file: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:
+    """Read an optional file of a run folder; raises ResultsError if it is damaged or lacks a column."""
     if not file.is_file():
         return None
     try:

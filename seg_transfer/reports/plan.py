@@ -1,4 +1,4 @@
-"""The plan of a study, as tables and as plain data: what is done, missing and stale, and what the rest will take."""
+"""The plan of a study, as tables and as plain data: its done, missing and stale items, and the remaining cost."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _MAX_NAMES = 6
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What of a study is done, missing or stale.
+    """The state of all items of a study.
 
     Attributes:
-        items: Every item of the study, stage by stage.
+        items: All items of the study, ordered by stage.
         folder: The run folder.
-        absent: Dataset of the study that is not complete -> what is missing and how to get it.
+        absent: Incomplete dataset of the study -> what is missing and how to get it.
     """
 
     items: Sequence[PlanItem]
@@ -44,15 +44,15 @@ class StudyPlan:
 
 
 def plan_study(run: Run) -> StudyPlan:
-    """Find out what of a study is done, missing or stale; runs nothing."""
+    """Determine which items of a study are done, missing or stale; computes nothing."""
     return StudyPlan(plan_items(snapshot(run)), run.folder, absent_datasets(run))
 
 
 def plan_dict(plan: StudyPlan) -> dict[str, Any]:
-    """The plan as plain data for JSON.
+    """Convert the plan to plain data for JSON.
 
     Returns:
-        "summary", one dictionary per stage; "items"; "disk", the bytes that the run folder uses and that are free; and
+        "summary", one dictionary per stage; "items"; "disk", the bytes that the run folder uses and the free bytes; and
         "absent_datasets", dataset -> what is missing.
     """
     return {
@@ -67,15 +67,15 @@ def summary(items: Sequence[PlanItem]) -> list[dict[str, Any]]:
     """Count the items of every stage by state, and estimate the GPU-hours that remain.
 
     Returns:
-        One dictionary per stage: kind (its name), done, missing, stale, mean_seconds and hours. The mean is that of
-        items that are done, or of stale ones where none is; mean and hours are None where nothing was measured. Stages
-        that use no GPU leave no hours.
+        One dictionary per stage: kind (its name), done, missing, stale, mean_seconds and hours. The mean is over
+        done items, or over stale items if none is done. Mean and hours are None if nothing was measured. Hours
+        are 0 for stages that use no GPU.
     """
     rows = []
     for stage in _PLANNED:
-        own = [item for item in items if item.stage == stage.name]
-        count = Counter[str](item.status.state for item in own)
-        seconds = _measured(own, "done") or _measured(own, "stale") or _measured(own, "missing")
+        stage_items = [item for item in items if item.stage == stage.name]
+        count = Counter[str](item.status.state for item in stage_items)
+        seconds = _measured(stage_items, "done") or _measured(stage_items, "stale") or _measured(stage_items, "missing")
         mean, left = fmean(seconds) if seconds else None, count["missing"] + count["stale"]
         hours = 0.0 if left == 0 or not stage.uses_gpu else None if mean is None else left * mean / 3600
         states = {state: count[state] for state in _STATES}
@@ -84,7 +84,7 @@ def summary(items: Sequence[PlanItem]) -> list[dict[str, Any]]:
 
 
 def disk(folder: Path) -> dict[str, Any]:
-    """Bytes in every folder of a run folder, and free bytes on its disk."""
+    """Return the bytes in every subfolder of a run folder, and the free bytes on its disk."""
     folders = sorted(path for path in folder.glob("*") if path.is_dir())
     used = {path.name: sum(_size(file) for file in path.rglob("*")) for path in folders}
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
@@ -92,11 +92,13 @@ def disk(folder: Path) -> dict[str, Any]:
 
 
 def render_plan(plan: StudyPlan, console: Console) -> None:
-    """Print the summary, the missing and stale items in groups, the absent datasets, and the disk usage."""
+    """Print the summary, groups of missing and stale items, the absent datasets, and the disk usage."""
     items, rows = plan.items, summary(plan.items)
     console.print(_summary_table(rows))
     if any(row["hours"] is None for row in rows):
-        console.print(f"{_UNKNOWN} until one is finished; --dry-run of the stage times one", soft_wrap=True)
+        console.print(
+            f"{_UNKNOWN} until an item is finished; run the stage with --dry-run for an estimate", soft_wrap=True
+        )
     for stage in _PLANNED:
         unfinished = [item for item in items if item.stage == stage.name and item.status.state != "done"]
         for line in _group_lines(unfinished):
@@ -113,13 +115,13 @@ def render_plan(plan: StudyPlan, console: Console) -> None:
 
 
 def _mixed_arithmetic(items: Sequence[PlanItem]) -> Iterator[str]:
-    """One line where results that are compared with each other were computed in several kinds of arithmetic."""
+    """Yield a line per stage whose compared results were computed in different arithmetic."""
     for stage in _PLANNED:
         done = [item.status for item in items if item.stage == stage.name and item.status.state == "done"]
         count = Counter(status.arithmetic or NOT_RECORDED for status in done)
         if stage.is_compared and len(count) > 1:
             kinds = ", ".join(f"{name} ({n})" for name, n in sorted(count.items()))
-            yield f"{stage.shard_noun}s were done in different arithmetic, which moves mIoU: {kinds}"
+            yield f"{stage.shard_noun}s were computed in different arithmetic, which changes mIoU: {kinds}"
 
 
 def _measured(items: Sequence[PlanItem], state: str) -> list[float]:
@@ -151,7 +153,7 @@ def _summary_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _group_lines(items: Sequence[PlanItem]) -> Iterator[str]:
-    """One line per state and reasons, the largest groups first."""
+    """Yield one line per state and reasons, the largest groups first."""
     groups: dict[tuple[str, tuple[str, ...]], list[PlanItem]] = {}
     for item in items:
         groups.setdefault((item.status.state, item.status.reasons), []).append(item)
@@ -165,7 +167,7 @@ def _group_lines(items: Sequence[PlanItem]) -> Iterator[str]:
 
 
 def _members(items: Sequence[PlanItem]) -> str:
-    """The names of a few items; of many, how many there are on each target."""
+    """Return the names of a few items; for many items, return their number on each target."""
     if len(items) <= _MAX_NAMES or not (items[0].source and items[0].target):
         return _shortened([item.name for item in items])
     targets = Counter(item.target for item in items)

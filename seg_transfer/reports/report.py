@@ -1,4 +1,4 @@
-"""A report as a folder: one HTML page, its figures and its tables."""
+"""Writes a report as a folder with one HTML page, its figures and its tables."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def report_run(run_folder: Path, folder: Path | None = None) -> list[Path]:
     """Write the report of a run folder.
 
     Args:
-        run_folder: The run folder of a study; its pairs are scored, and perhaps fine-tuned.
-        folder: Where the report is written; ``report`` in the run folder by default.
+        run_folder: The run folder of a study, whose pairs are scored and may be fine-tuned.
+        folder: Folder of the report; ``report`` in the run folder by default.
 
     Returns:
         The written files, the page first.
@@ -44,7 +44,7 @@ def write_report(report_input: ReportInput, folder: Path) -> list[Path]:
 
     Args:
         report_input: The results.
-        folder: Where the report is written.
+        folder: Folder of the report.
 
     Returns:
         The written files, the page first.
@@ -56,13 +56,13 @@ def write_report(report_input: ReportInput, folder: Path) -> list[Path]:
     pictures = [picture(plot) for plot in all_plots(content)]
     written = [folder / PAGE]
     write_text(written[0], page(content, pictures))
-    for one in pictures:
-        written += _write_picture(one, folder / "figures")
+    for drawn in pictures:
+        written += _write_picture(drawn, folder / "figures")
     return written + write_tables(content.tables.values(), folder)
 
 
-def _write_picture(one: Picture, folder: Path) -> list[Path]:
-    files = {folder / f"{one.plot.name}.svg": one.svg, folder / f"{one.plot.name}.png": one.png}
+def _write_picture(drawn: Picture, folder: Path) -> list[Path]:
+    files = {folder / f"{drawn.plot.name}.svg": drawn.svg, folder / f"{drawn.plot.name}.png": drawn.png}
     for file, data in files.items():
         with replaced_atomically(file) as temporary:
             temporary.write_bytes(data)

@@ -1,4 +1,4 @@
-"""The sentences of a report, made from its numbers."""
+"""Makes the sentences of a report from its numbers."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import pandas as pd
 
 from seg_transfer.reports.comparisons import comparisons_of
 
-_FEW = 4
-"""Up to this number, targets are named one by one."""
+_MAX_NAMED_TARGETS = 4
+"""Maximum number of targets that are named one by one."""
 _SCENARIO = {
     "fixed_target": ("target", "source", "Ranking the sources of a target"),
     "fixed_source": ("source", "target", "Ranking the targets of a source"),
 }
 
 
-def listed(names: Iterable[str], most: int = 6) -> str:
-    """Join names to a phrase.
+def listed(names: Iterable[str], max_names: int = 6) -> str:
+    """Join names into a phrase.
 
     Args:
         names: The names.
-        most: Number of names that are shown; of the others, only their number is.
+        max_names: Maximum number of names to show; the others are only counted.
 
     Example:
-        >>> listed(["a", "b", "c"]), listed("abcd", most=2)
+        >>> listed(["a", "b", "c"]), listed("abcd", max_names=2)
         ('a, b and c', 'a, b and 2 more')
     """
-    every = list(names)
-    shown, rest = every[:most], len(every) - most
+    all_names = list(names)
+    shown, rest = all_names[:max_names], len(all_names) - max_names
     if rest > 0:
         return f"{', '.join(shown)} and {rest} more"
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}" if shown else "none"
@@ -51,8 +51,8 @@ def duration(seconds: float) -> str:
 def advice(choices: pd.DataFrame, metric: str) -> list[str]:
     """Name the source to fine-tune for each of a few targets; for many, refer to the table."""
     rows = choices.to_dict("records")
-    if len(rows) <= _FEW:
-        return [f"For {row['target']}: fine-tune {_either(row['chosen'])}." for row in rows]
+    if len(rows) <= _MAX_NAMED_TARGETS:
+        return [f"For {row['target']}: fine-tune {_join_with_or(row['chosen'])}." for row in rows]
     chosen = choices["chosen"].str.split(", ").explode().value_counts()
     several = [f"{name} ({count})" for name, count in chosen.items() if count > 1]
     chosen_for_several = f" Chosen for several targets: {listed(several, 4)}." if several else ""
@@ -61,33 +61,33 @@ def advice(choices: pd.DataFrame, metric: str) -> list[str]:
 
 def certainty(choices: pd.DataFrame, metric: str) -> list[str]:
     """Describe how certain choices are: ties by standard errors, equal scores, and how many metrics agree."""
-    return [*_ties(choices, metric), *_equal(choices), *_agreement(choices)]
+    return [*_ties(choices, metric), *_equal_scores(choices), *_agreement(choices)]
 
 
 def _ties(choices: pd.DataFrame, metric: str) -> list[str]:
     known = choices[choices["tied"].notna()]
     if known.empty:
         return [f"Which sources are tied for first by {metric} is unknown: there are no standard errors."]
-    if len(choices) <= _FEW:
+    if len(choices) <= _MAX_NAMED_TARGETS:
         return [_certainty_of(row) for row in known.to_dict("records")]
     tied = known.loc[known["tied"] != "", "target"].tolist()
-    n_clear = int(((known["tied"] == "") & _alone(known)).sum())
+    n_clear = int(((known["tied"] == "") & _has_single_winner(known)).sum())
     clear = f"No other source is tied with the first on {n_clear} of {len(known)} targets."
     return [clear, f"Other sources are tied for first on {listed(tied)}."] if tied else [clear]
 
 
 def _certainty_of(row: Mapping[Any, Any]) -> str:
-    best = f"{_either(row['chosen'])} is the best for {row['target']} with probability {row['probability']:.2f}"
+    best = f"{_join_with_or(row['chosen'])} is the best for {row['target']} with probability {row['probability']:.2f}"
     return f"{best}; tied for first: {row['tied']}." if row["tied"] else f"{best}; no other source is tied with it."
 
 
-def _equal(choices: pd.DataFrame) -> list[str]:
-    equal = choices.loc[~_alone(choices), "target"].tolist()
+def _equal_scores(choices: pd.DataFrame) -> list[str]:
+    equal = choices.loc[~_has_single_winner(choices), "target"].tolist()
     return [f"Equal scores share the first place on {listed(equal)}."] if equal else []
 
 
-def _alone(choices: pd.DataFrame) -> pd.Series[bool]:
-    """Where a single source has the highest score."""
+def _has_single_winner(choices: pd.DataFrame) -> pd.Series[bool]:
+    """Return a mask of the targets on which a single source has the highest score."""
     return ~choices["chosen"].str.contains(", ")
 
 
@@ -97,7 +97,7 @@ def _agreement(choices: pd.DataFrame) -> list[str]:
         return []
     if len(choices) == 1:
         return [f"{choices['agreeing'].iloc[0]} metrics choose it."]
-    agreed = int(((counts[0] == counts[1]) & _alone(choices)).sum())
+    agreed = int(((counts[0] == counts[1]) & _has_single_winner(choices)).sum())
     return [f"All metrics choose the same source on {agreed} of {len(choices)} targets."]
 
 
@@ -109,11 +109,10 @@ def accuracy(evaluation: pd.DataFrame | None, metric: str) -> list[str]:
     if not rows or not rows[0]["n_groups"]:
         return []
     row = rows[0]
-    hits = f"{_count(row['top1'], row['n_groups'])} of {row['n_groups']} targets"
+    hits = f"{_group_count(row['top1'], row['n_groups'])} of {row['n_groups']} targets"
     top1 = f"top-1 {row['top1']:.3f}{_interval(row, 'top1')}"
-    return [
-        f"Compared with fine-tuning, {metric} chose the best source on {hits}, {top1}; {_reached(row['rel_at_1'])}."
-    ]
+    reached = _rel_at_1_phrase(row["rel_at_1"])
+    return [f"Compared with fine-tuning, {metric} chose the best source on {hits}, {top1}; {reached}."]
 
 
 def verdict(evaluation: pd.DataFrame | None, compared: pd.DataFrame | None, scenario: str) -> list[str]:
@@ -141,7 +140,7 @@ def verdict(evaluation: pd.DataFrame | None, compared: pd.DataFrame | None, scen
     share = metrics["top1"].max()
     sentences.append(
         f"{listed(leaders)} most often {'choose' if len(leaders) > 1 else 'chooses'} the best {item}: "
-        f"{_count(share, n_groups)} of {n_groups}, top-1 {share:.3f}{_interval(metrics.loc[leaders[0]], 'top1')}."
+        f"{_group_count(share, n_groups)} of {n_groups}, top-1 {share:.3f}{_interval(metrics.loc[leaders[0]], 'top1')}."
     )
     return [*sentences, *_controls(rows, len(metrics))]
 
@@ -154,7 +153,7 @@ def _controls(rows: pd.DataFrame, n_metrics: int) -> list[str]:
     if not beaten:
         return ["No control, which uses no features, has a higher tau_w than any metric."]
     return [
-        f"The control {control}, which uses no features, beats {_all_or(metrics, n_metrics)} by tau_w."
+        f"The control {control}, which uses no features, beats {_metrics_phrase(metrics, n_metrics)} by tau_w."
         for control, metrics in beaten.items()
     ]
 
@@ -181,11 +180,11 @@ def cost(frame: pd.DataFrame) -> list[str]:
 
 def unranked_pairs(pairs: Sequence[str], metric: str) -> list[str]:
     """Name the pairs that the ranking lacks because its metric did not score them."""
-    return [f"Not ranked, for lack of a {metric} score: {listed(pairs)}."] if pairs else []
+    return [f"Not ranked, because they have no {metric} score: {listed(pairs)}."] if pairs else []
 
 
 def setting_rows(settings: Mapping[str, str]) -> pd.DataFrame:
-    """Settings as a table of two columns."""
+    """Convert settings to a table with two columns."""
     return pd.DataFrame(list(settings.items()), columns=["setting", "value"])
 
 
@@ -193,20 +192,20 @@ def _intervals(number: int) -> str:
     return "the interval" if number == 1 else "each interval"
 
 
-def _either(names: str) -> str:
+def _join_with_or(names: str) -> str:
     return names.replace(", ", " or ")
 
 
-def _all_or(metrics: Sequence[str], n_metrics: int) -> str:
+def _metrics_phrase(metrics: Sequence[str], n_metrics: int) -> str:
     return "every metric" if len(metrics) == n_metrics and n_metrics > 1 else listed(metrics)
 
 
-def _count(share: float, n_groups: int) -> str:
+def _group_count(share: float, n_groups: int) -> str:
     number = share * n_groups
     return f"{number:.0f}" if math.isclose(number, round(number), abs_tol=1e-9) else f"{number:.1f}"
 
 
-def _reached(share: float) -> str:
+def _rel_at_1_phrase(share: float) -> str:
     return (
         "the best mIoU is not positive"
         if math.isnan(share)

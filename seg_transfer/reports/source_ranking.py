@@ -1,4 +1,4 @@
-"""A ranking of sources as tables for a terminal."""
+"""Shows a ranking of sources as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from seg_transfer.reports.tables import plain_table
 
 
 def source_ranking_tables(ranking: Ranking) -> list[Table]:
-    """The ranking and, where it was computed, its stability; `ranking_sentences` gives the text below them."""
-    return [plain_table(one.title, one.columns, one.rows, one.names) for one in ranking_text_tables(ranking)]
+    """Make tables of the ranking and, if computed, its stability; `ranking_sentences` returns the text below them."""
+    return [plain_table(table.title, table.columns, table.rows, table.names) for table in ranking_text_tables(ranking)]

@@ -1,4 +1,4 @@
-"""Evaluation measures and rankings as tables that fit a terminal of 80 columns."""
+"""Shows evaluation measures and rankings as tables that fit a terminal with 80 columns."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,15 +27,15 @@ _NEEDS = {
 }
 _SE = {"yes": "yes", "on request": "ask", "no": "no"}
 _METRICS_LEGEND = (
-    "N observations with D features, of which a metric uses n and d; C classes of the target, C_s of the source; M and "
-    "M_s images.",
+    "N observations with D features, of which a metric uses n and d; C target classes, C_s source classes; M target "
+    "images, M_s source images.",
     'Standard error, SE: yes, or "ask": ten times the cost of the score, score_all(..., standard_errors="all").',
-    "A metric that needs the extra ot: pip install 'seg_transfer[ot]'. Without it, a study skips that metric.",
+    "Metrics with the extra ot need pip install 'seg_transfer[ot]'. Without it, a study skips them.",
 )
 
 
 def evaluation_tables(frame: pd.DataFrame) -> list[Table]:
-    """One table per scenario of a frame of `evaluate`: metrics, then controls, with notes below."""
+    """Make one table per scenario from a frame of `evaluate`: metrics, then controls, with notes below."""
     return [_evaluation_table(str(scenario), rows) for scenario, rows in frame.groupby("scenario", sort=False)]
 
 
@@ -47,11 +47,11 @@ def ranking_tables(
     scenarios: Sequence[str] = SCENARIOS,
     performance: str = "mIoU",
 ) -> list[Table]:
-    """One table per scenario with a section per group: the best item, the items that metrics choose, and scratch.
+    """Make one table per scenario, with a section per group: the best item, the items that metrics choose, and scratch.
 
     Args:
         pairs: As in `seg_transfer.evaluation.evaluate`.
-        fine_tunings: One row per fine-tuning, as in `seg_transfer.evaluation.scratch_report`; None where unknown.
+        fine_tunings: One row per fine-tuning, as in `seg_transfer.evaluation.scratch_report`; None if unknown.
         metrics: As in `seg_transfer.evaluation.evaluate`.
         scenarios: The scenarios to show.
         performance: Meaning of the column miou, such as "accuracy".
@@ -60,7 +60,7 @@ def ranking_tables(
 
 
 def noise_tables(frame: pd.DataFrame) -> list[Table]:
-    """A frame of `fine_tuning_noise` as a table; no table where it has no rows."""
+    """Make a table from a frame of `fine_tuning_noise`; no table if the frame has no rows."""
     if frame.empty:
         return []
     first = frame.iloc[0]
@@ -82,7 +82,7 @@ def noise_tables(frame: pd.DataFrame) -> list[Table]:
 
 
 def metric_tables(metrics: Mapping[str, Metric]) -> list[Table]:
-    """Tables of the inputs, ranges, costs and references of the metrics."""
+    """Make tables of the inputs, ranges, costs and references of the metrics."""
     table = _table("Transferability metrics: higher is better", list(_METRICS_LEGEND))
     references = _table("References", [])
     for name in ("metric", "needs", "SE", "range", "cost"):
@@ -92,13 +92,13 @@ def metric_tables(metrics: Mapping[str, Metric]) -> list[Table]:
     for row in metric_rows(metrics):
         needs = ",\n".join([text for field, text in _NEEDS.items() if field in row["needs"]] + _extra(row["extra"]))
         table.add_row(*map(_cell, (row["name"], needs, _SE[row["standard_error"]], row["range"], row["cost"])))
-        own = [] if row["package"] == "seg_transfer" else [f"package {row['package']}"]
-        references.add_row(*map(_cell, (row["name"], "; ".join(filter(None, [row["reference"], *own])))))
+        package = [] if row["package"] == "seg_transfer" else [f"package {row['package']}"]
+        references.add_row(*map(_cell, (row["name"], "; ".join(filter(None, [row["reference"], *package])))))
     return [table, references]
 
 
 def metric_rows(metrics: Mapping[str, Metric]) -> list[dict[str, Any]]:
-    """The metrics as plain data for JSON; ``needs`` are names of fields of `Observations`, or "scores"."""
+    """Convert the metrics to plain data for JSON; ``needs`` holds names of `Observations` fields, or "scores"."""
     return [
         {
             "name": metric.name,
@@ -127,7 +127,7 @@ def _extra(name: str) -> list[str]:
 
 
 def render(tables: Iterable[Table], console: Console) -> None:
-    """Print the tables one below the other."""
+    """Print the tables one after another."""
     for table in tables:
         console.print(table)
         console.print()
@@ -157,7 +157,9 @@ def _notes(scenario: str, rows: pd.DataFrame) -> list[str]:
     notes = [f"Beaten in tau_w by {controls}: {', '.join(metrics)}." for controls, metrics in beaten.items()]
     for row in rows.to_dict("records"):
         if row["n_tau_undefined"]:
-            notes.append(f"{row['metric']}: tau_w not defined in {row['n_tau_undefined']} of {row['n_groups']} groups.")
+            notes.append(
+                f"{row['metric']}: tau_w is undefined in {row['n_tau_undefined']} of {row['n_groups']} groups."
+            )
     too_small = rows["n_too_small"].max()
     if too_small:
         group, item = GROUP_AND_ITEM[scenario]
@@ -196,7 +198,7 @@ def _ranking_table(
 
 
 def _choices(members: pd.DataFrame, scratch: float | None) -> list[tuple[str, float, float, str]]:
-    """(item, mIoU, share of the best mIoU, metrics that choose it) of the best and chosen items, best first."""
+    """Return (item, mIoU, share of the best mIoU, metrics that choose it) for the best and chosen items, best first."""
     best = members["miou"].max()
     rows = []
     for item, lines in members.groupby("item"):
@@ -214,13 +216,13 @@ def _share(miou: float, best: float) -> float:
 
 
 def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], names: str) -> Table:
-    """A table of text cells; where it is wider than 80 columns, headings are broken at blanks.
+    """Make a table of text cells; where it is wider than 80 columns, headings break at spaces.
 
     Args:
-        title: Its title.
+        title: Title of the table.
         columns: Headings.
-        rows: Cells.
-        names: The heading of the column that is folded where the terminal is too narrow.
+        rows: Cells of each row.
+        names: Heading of the column to fold if the terminal is too narrow.
     """
     table, cells = _table(title, []), [list(row) for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
@@ -241,7 +243,7 @@ def _table(title: str, notes: list[str]) -> Table:
 
 
 def _cell(text: str) -> Text:
-    return Text(str(text))  # never markup: a dataset may be called "[red]"
+    return Text(str(text))  # not markup, because a dataset may be named "[red]"
 
 
 def _number(value: float) -> str:

@@ -6,7 +6,7 @@ import pytest
 from all_columns import on_all_columns
 
 from seg_transfer.evaluation import evaluate_groups, rankings
-from seg_transfer.reports.choices import choices, default_metric, ranked, ties, without_score
+from seg_transfer.reports.choices import choices, default_metric, pairs_without_score, ranked, ties
 from seg_transfer.reports.inputs import published_input
 
 evaluate_groups = on_all_columns(evaluate_groups)
@@ -167,8 +167,8 @@ def test_a_source_without_all_parts_has_no_probability():
 def test_the_default_metric_has_scored_everything(frame):
     # rank_mean lacks u, so gbc is asked, which has all.
     assert default_metric(frame) == "gbc"
-    assert without_score(frame, "gbc") == []
-    assert without_score(frame, "nleep") == ["a -> u", "b -> u"]
+    assert pairs_without_score(frame, "gbc") == []
+    assert pairs_without_score(frame, "nleep") == ["a -> u", "b -> u"]
     assert default_metric(frame[frame["target"] == "t"]) == "rank_mean"
     assert default_metric(frame[frame["metric"] == "nleep"]) == "nleep"
     others = frame.replace({"metric": {"gbc": "leep"}})

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from seg_transfer.reports.explanations import Explained, explanation_dict, explanation_tables
+from seg_transfer.reports.explanations import ExplainedPair, explanation_dict, explanation_tables
 from seg_transfer.reports.tables import render
 
 NAMES = ["sky", "road [main]", "car", "tram"]
@@ -20,7 +20,7 @@ def explained(source, target, overlaps):
     classes = pd.DataFrame({"class_index": range(4), "name": NAMES, "n_pixels": [10, 20, 0, 5]})
     plane = pd.DataFrame({"x": [0.0], "y": [1.0], "label": [3], "image_index": [0]})
     plane.attrs = {"method": "pca", "explained": [0.6, 0.2], "n_observations": 35}
-    return Explained(source, target, {"overlaps": pairs, "classes": classes, "map": plane})
+    return ExplainedPair(source, target, {"overlaps": pairs, "classes": classes, "map": plane})
 
 
 @pytest.fixture

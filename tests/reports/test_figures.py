@@ -13,7 +13,7 @@ from report_inputs import ATTACK, explanation, hostile_input, pairs_of, scores_o
 from seg_transfer.evaluation import measures
 from seg_transfer.reports.content import build
 from seg_transfer.reports.drawing import Plot, file_stem, label, picture
-from seg_transfer.reports.explanation_figures import explanation_plots, strongest
+from seg_transfer.reports.explanation_figures import explanation_plots, largest_overlaps
 from seg_transfer.reports.figures import all_plots
 from seg_transfer.reports.inputs import Explanation, published_input
 
@@ -140,7 +140,7 @@ def test_one_target_shows_its_sources_with_their_errors():
 
 def test_the_classes_that_overlap_most_come_first_without_duplicates():
     rows = [("b", "a", 0.5), ("a", "b", 0.5), ("a", "a", 1.0), ("c", "a", 0.75), ("b", "c", 0.25)]
-    found = strongest(pd.DataFrame(rows, columns=["class_a", "class_b", "overlap"]), most=2)
+    found = largest_overlaps(pd.DataFrame(rows, columns=["class_a", "class_b", "overlap"]), max_pairs=2)
     assert found.to_dict("records") == [
         {"class_a": "a", "class_b": "c", "overlap": 0.75},
         {"class_a": "a", "class_b": "b", "overlap": 0.5},

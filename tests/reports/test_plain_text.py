@@ -13,7 +13,7 @@ import seg_transfer
 from seg_transfer.console import plain_console
 from seg_transfer.evaluation import evaluate, ranking_of, ranking_sentences
 from seg_transfer.progress import progress_of
-from seg_transfer.reports.explanations import Explained, explanation_tables
+from seg_transfer.reports.explanations import ExplainedPair, explanation_tables
 from seg_transfer.reports.plan import StudyPlan, render_plan
 from seg_transfer.reports.source_ranking import source_ranking_tables
 from seg_transfer.reports.tables import evaluation_tables, plain_table, ranking_tables, render
@@ -87,7 +87,7 @@ def test_explain(name):
     overlaps = pd.DataFrame({"class_a": [0], "class_b": [1], "overlap": [0.5]})
     classes = pd.DataFrame({"class_index": [0, 1], "name": [name, "road"], "n_pixels": [10, 20]})
     frames = {"overlaps": overlaps, "classes": classes}
-    text = shown(explanation_tables([Explained(name, "t", frames), Explained("b", "t", frames)]))
+    text = shown(explanation_tables([ExplainedPair(name, "t", frames), ExplainedPair("b", "t", frames)]))
     assert f"{name} -> t: GBC" in text
     assert f"{name} / road" in text
     assert f"GBC of {name} above that of b" in text

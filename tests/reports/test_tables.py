@@ -76,7 +76,7 @@ def test_published_evaluation_fits_80_columns(published):
 
 def test_notes_name_what_was_left_out():
     text = text_of(evaluation_tables(evaluate(small_pairs())))
-    assert "flat: tau_w not defined in 1 of 2 groups." in text
+    assert "flat: tau_w is undefined in 1 of 2 groups." in text
     assert "Left out: sources with fewer than two targets: 1." in text
     assert "nan" not in text
 

@@ -156,7 +156,9 @@ def test_the_summary_counts_and_multiplies():
 
 def test_what_was_never_measured_is_unknown(tmp_path):
     lines = printed([item("finetune", "missing")], tmp_path / "none")
-    assert any("unknown until one is finished; --dry-run of the stage times one" in line for line in lines)
+    assert any(
+        "unknown until an item is finished; run the stage with --dry-run for an estimate" in line for line in lines
+    )
     assert "missing: x" in lines
     assert lines[-1].startswith("disk: nothing; ")
 
@@ -179,10 +181,8 @@ def test_fine_tunings_in_several_kinds_of_arithmetic_are_reported(tmp_path):
         return [PlanItem(stage, "x", "s", "t", Status(state, seconds=1.0, arithmetic=name)) for name in arithmetics]
 
     mixed = tuned("float16", "", "bfloat16", "float16")
-    line = (
-        "fine-tunings were done in different arithmetic, which moves mIoU: bfloat16 (1), float16 (2), not recorded (1)"
-    )
-    assert line in printed(mixed, tmp_path)
+    line = "fine-tunings were computed in different arithmetic, which changes mIoU: bfloat16 (1), float16 (2), "
+    assert f"{line}not recorded (1)" in printed(mixed, tmp_path)
     for alike in (
         tuned("float16", "float16"),
         [*tuned("float16"), *tuned("", state="missing"), *tuned("float32", stage="train")],

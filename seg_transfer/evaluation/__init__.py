@@ -4,18 +4,18 @@ A group of the fixed-target scenario is one target with its sources; a group of 
 with its targets. Functions of several targets take `pairs`, one row per pair:
 
 * ``source``, ``target``: names; rows whose source is `scratch` are a control of fine-tuning and are never ranked
-* ``miou``: actual performance, a fraction in [0, 1]; of image classification, the accuracy
+* ``miou``: actual performance, a fraction in [0, 1]; for image classification, the accuracy
 * ``n_target_classes``: optional, the number of classes of the target
 * any other column: a transferability metric of `seg_transfer.metrics.METRICS` (higher is better)
 
-For a frame with other columns, or with metrics of other names, give ``metrics=``: the columns to judge, in the order of
-the result. Where all parts of the metric `rank_mean` are columns and it is none itself, it is computed from the ranks
-in each group: always without ``metrics=``, and with it where it is named.
+For a frame with other columns, or with metrics of other names, pass ``metrics=``: the columns to judge, in the order of
+the result. Where all parts of the metric `rank_mean` are columns and `rank_mean` is not, it is computed from the ranks
+in each group: always without ``metrics=``, and where it is named with ``metrics=``.
 
-A pair that is not fine-tuned yet has no miou: drop its row first, nothing here guesses it. Functions raise ResultsError
-on a missing or unknown column, a pair given twice, source == target, or a value that is not a finite number.
+A pair that is not fine-tuned yet has no miou: drop its row first. Functions raise ResultsError for a missing or unknown
+column, a pair given twice, source == target, or a value that is not a finite number.
 
-The sources of a single target are ranked by `ranking_of`, which needs scores alone and returns a `Ranking`.
+`ranking_of` ranks the sources of a single target: it needs only their scores, and returns a `Ranking`.
 """
 
 from seg_transfer.evaluation._compare import compare_metrics

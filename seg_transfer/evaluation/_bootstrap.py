@@ -1,4 +1,4 @@
-"""Percentile bootstrap over groups: the same draws for all that is compared."""
+"""Percentile bootstrap over groups, with the same draws for everything that is compared."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from seg_transfer.evaluation._measures import Array
 
 
 def bootstrap_draws(n_groups: int, n_bootstrap: int, seed: int) -> Array:
-    """How often each group is drawn, (draws, groups); no draws where there is only one group and so no spread."""
+    """Return how often each group is drawn, (draws, groups); no draws for a single group, which has no spread."""
     if n_groups < 2:
         return np.zeros((0, n_groups))
     rng = np.random.default_rng(seed)
@@ -14,7 +14,7 @@ def bootstrap_draws(n_groups: int, n_bootstrap: int, seed: int) -> Array:
 
 
 def weighted_means(weights: Array, values: Array) -> Array:
-    """Weights (draws, groups), values (groups, ...) -> means over the groups that are not NaN, (draws, ...)."""
+    """Average values (groups, ...) with weights (draws, groups) over the groups that are not NaN: (draws, ...)."""
     defined = ~np.isnan(values)
     total: Array = np.tensordot(weights, np.where(defined, values, 0.0), axes=1)
     count = np.tensordot(weights, defined.astype(np.float64), axes=1)
@@ -22,7 +22,7 @@ def weighted_means(weights: Array, values: Array) -> Array:
 
 
 def percentile_intervals(means: Array) -> Array:
-    """The 2.5 and 97.5 percentiles (2, ...) of means (draws, ...), NaN where every draw is NaN or there is none."""
+    """Return the 2.5 and 97.5 percentiles (2, ...) of means (draws, ...); NaN where no draw is a number."""
     if not len(means):
         return np.full((2, *means.shape[1:]), np.nan)
     undefined = np.isnan(means).all(axis=0)

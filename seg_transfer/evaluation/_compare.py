@@ -1,8 +1,8 @@
-"""Two metrics on the same groups: which is better, and how certain that is.
+"""Two metrics compared on the same groups: which is better, and how certain that is.
 
-The bootstrap draws of groups are those that `evaluate` makes with the same seed, equal for both metrics and for all
-rows. The interval of a difference is therefore paired, and narrower than the intervals of the two means suggest. For
-the other order of two metrics, exchange wins and losses, and the signs.
+The bootstrap draws of groups are those of `evaluate` with the same seed, and are the same for both metrics and for all
+rows. The interval of a difference is therefore paired, and narrower than the intervals of the two means suggest. To
+read a row in the other order of the two metrics, swap wins and losses and flip the signs.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from seg_transfer.evaluation._groups import values_of_groups
 from seg_transfer.evaluation._measures import MEASURES, Array
 from seg_transfer.evaluation._pairs import in_scenario, metric_kinds, validate_pairs
 
-# Means of equal values differ by rounding, which must not decide.
+# Means of equal values may differ by rounding, which must not decide a comparison.
 EQUAL_WITHIN = 1e-12
 
 _COLUMNS = ("first", "second", "measure", "n_groups", "wins", "ties", "losses")
@@ -34,7 +34,7 @@ def compare_metrics(
     n_bootstrap: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compare every two metrics, controls among them, on the same groups: one row per *unordered* pair of metrics.
+    """Compare every two metrics, including controls, on the same groups: one row per *unordered* pair of metrics.
 
     Args:
         pairs: One row per pair: source, target, miou, optionally n_target_classes, and a column per metric.
@@ -42,15 +42,16 @@ def compare_metrics(
         metrics: As in `evaluate`.
         measure: One of `MEASURES`.
         n_bootstrap: Number of bootstrap draws of groups.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
-        ``first`` stands before ``second`` in the order of the metrics, controls last. Columns:
+        One row per pair of metrics; ``first`` comes before ``second`` in the order of the metrics, controls last.
+        Columns:
 
         * first, second, measure
-        * n_groups: groups in which the measure of both is defined; only these count below
-        * wins, ties, losses: groups in which the first is better, as good (within 1e-12), worse
-        * mean_difference: mean over groups of the measure of the first minus that of the second
+        * n_groups: number of groups in which the measure is defined for both; only these count below
+        * wins, ties, losses: number of groups in which the first is better, equal (within 1e-12), worse
+        * mean_difference: mean over groups of the first's measure minus the second's
         * difference_low, difference_high: its paired 95 % percentile-bootstrap interval over groups; NaN with one group
         * share_first_better: share in [0, 1] of the draws in which the first has the higher mean; equal means count 1/2
 
@@ -71,22 +72,22 @@ def compare_metrics(
     values = values_of_groups(frame, scenario)[:, :, MEASURES.index(measure)]
     draws = bootstrap_draws(len(values), n_bootstrap, seed)
     rows = [
-        {"first": first, "second": second, "measure": measure, **_compared(values[:, i] - values[:, j], draws)}
+        {"first": first, "second": second, "measure": measure, **_summarize(values[:, i] - values[:, j], draws)}
         for (i, first), (j, second) in combinations(enumerate(metric_kinds(frame, scenario)), 2)
     ]
     return pd.DataFrame(rows, columns=[*_COLUMNS, *_DIFFERENCES])
 
 
 def signs(differences: Array) -> Array:
-    """1, 0 or -1 of every difference, 0 within 1e-12; NaN stays."""
+    """Return the sign 1, 0 or -1 of every difference; 0 within 1e-12, NaN for NaN."""
     return np.sign(np.where(np.abs(differences) <= EQUAL_WITHIN, 0.0, differences))
 
 
-def _compared(differences: Array, draws: Array) -> dict[str, Any]:
-    """What a row says of the differences (groups,) of two metrics."""
+def _summarize(differences: Array, draws: Array) -> dict[str, Any]:
+    """Summarize the differences (groups,) of two metrics as columns of a row."""
     means = weighted_means(draws, differences)
     low, high = percentile_intervals(means)
-    sign, of_means = signs(differences), signs(means[~np.isnan(means)])
+    sign, mean_signs = signs(differences), signs(means[~np.isnan(means)])
     return {
         "n_groups": int(np.count_nonzero(~np.isnan(differences))),
         "wins": int(np.count_nonzero(sign == 1)),
@@ -95,5 +96,5 @@ def _compared(differences: Array, draws: Array) -> dict[str, Any]:
         "mean_difference": float(weighted_means(np.ones((1, len(differences))), differences)[0]),
         "difference_low": float(low),
         "difference_high": float(high),
-        "share_first_better": float((of_means.mean() + 1) / 2) if len(of_means) else np.nan,
+        "share_first_better": float((mean_signs.mean() + 1) / 2) if len(mean_signs) else np.nan,
     }

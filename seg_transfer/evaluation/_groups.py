@@ -26,23 +26,23 @@ _TAU_W = MEASURES.index("tau_w")
 def evaluate_groups(
     pairs: pd.DataFrame, *, metrics: Sequence[str] | None = None, scenarios: Sequence[str] = SCENARIOS
 ) -> pd.DataFrame:
-    """Evaluation measures of every group: one row per (scenario, group, metric), controls among the metrics.
+    """Compute the evaluation measures of every group: one row per (scenario, group, metric), including controls.
 
-    Controls look at no feature:
+    Controls use no features:
 
-    * minus_n_classes: minus n_target_classes; fixed source only, and only where that column is given
-    * mean_rank_elsewhere: the item's mean rank by performance in the *other* groups, never in its own
+    * minus_n_classes: minus n_target_classes; for fixed sources only, and only where that column is given
+    * mean_rank_elsewhere: the item's mean rank by performance in the *other* groups, never in the group itself
     * random: the expectation over all orders; nothing is drawn
 
     Args:
         pairs: One row per pair: source, target, miou, optionally n_target_classes, and a column per metric.
         metrics: As in `evaluate`.
-        scenarios: Some of `SCENARIOS`.
+        scenarios: Some or all of `SCENARIOS`.
 
     Returns:
         Columns: scenario, group, metric, kind ("metric" or "control"), n_items, the `MEASURES`, chosen and best (names;
-        tied ones joined by ", ", chosen is empty for `random`), chosen_miou (mean over the tied) and best_miou. A group
-        with fewer than two items has nothing to rank and no row; `evaluate` counts such groups.
+        tied ones are joined by ", ", and chosen is empty for `random`), chosen_miou (mean over ties) and best_miou. A
+        group with fewer than two items has nothing to rank and no row; `evaluate` counts such groups.
 
     Raises:
         ResultsError: As in `evaluate`.
@@ -72,27 +72,28 @@ def evaluate(
     seed: int = 0,
     scenarios: Sequence[str] = SCENARIOS,
 ) -> pd.DataFrame:
-    """Mean evaluation measures over groups: one row per (scenario, metric), metrics first, then controls.
+    """Average the evaluation measures over groups: one row per (scenario, metric), metrics first, then controls.
 
     Args:
         pairs: One row per pair: source, target, miou, optionally n_target_classes, and a column per metric. ``miou``
             must be there for every row: drop pairs that are not fine-tuned yet.
-        metrics: The columns to judge, in the order of the result; all others are ignored. None: all columns besides
-            source, target, miou and n_target_classes, each of which must be a metric of `seg_transfer.metrics.METRICS`.
+        metrics: The columns to judge, in the order of the result; all others are ignored. None means all columns
+            besides source, target, miou and n_target_classes; each must be in `seg_transfer.metrics.METRICS`.
         n_bootstrap: Number of bootstrap draws of groups.
-        seed: Of the draws; all rows of a scenario see the same ones, so their intervals are paired.
-        scenarios: Some of `SCENARIOS`.
+        seed: Seed of the draws. All rows of a scenario share the draws, so their intervals are paired.
+        scenarios: Some or all of `SCENARIOS`.
 
     Returns:
         Columns:
 
         * scenario, metric, kind ("metric" or "control")
-        * n_groups: groups evaluated
-        * n_too_small: groups left out because they hold fewer than two items
-        * n_tau_undefined: groups whose tau_w is NaN (constant scores or performance), left out of that mean
-        * of each of the `MEASURES`, NAME, NAME_low and NAME_high: mean over groups and its 95 % percentile-bootstrap
+        * n_groups: number of groups evaluated
+        * n_too_small: number of groups left out because they hold fewer than two items
+        * n_tau_undefined: number of groups whose tau_w is NaN (constant scores or performance); the mean of tau_w
+          leaves them out
+        * NAME, NAME_low and NAME_high for each of the `MEASURES`: mean over groups and its 95 % percentile-bootstrap
           interval over groups (NaN with one group)
-        * beaten_by: of a metric, the list of controls with a higher tau_w, None where there is none
+        * beaten_by: list of the controls with a higher tau_w than a metric; None where there is none, and for controls
 
     Raises:
         ResultsError: A column is missing or unknown, a pair is given twice or has its source as target, or a value is
@@ -111,11 +112,11 @@ def evaluate(
     """
     frame, names = validate_pairs(pairs, metrics)
     rows = [_summary(in_scenario(frame, scenario, names), scenario, n_bootstrap, seed) for scenario in scenarios]
-    return pd.DataFrame([row for of_scenario in rows for row in of_scenario])
+    return pd.DataFrame([row for scenario_rows in rows for row in scenario_rows])
 
 
 def rankings(pairs: pd.DataFrame, scenario: str, *, metrics: Sequence[str] | None = None) -> pd.DataFrame:
-    """The ranking that each metric gives, beside the actual one: one row per (group, item, metric).
+    """Compare the ranking by each metric with the actual ranking: one row per (group, item, metric).
 
     Args:
         pairs: One row per pair: source, target, miou, optionally n_target_classes, and a column per metric.
@@ -123,8 +124,8 @@ def rankings(pairs: pd.DataFrame, scenario: str, *, metrics: Sequence[str] | Non
         metrics: As in `evaluate`.
 
     Returns:
-        Columns: group, item, miou, miou_rank, metric, score, score_rank; ranks start at 1 = best, equal values share
-        the smaller rank. Rows are in the order of group, metric, miou_rank.
+        Columns: group, item, miou, miou_rank, metric, score, score_rank; rank 1 is the best, and equal values share
+        the smaller rank. Rows are sorted by group, metric, miou_rank.
 
     Raises:
         ResultsError: As in `evaluate`.
@@ -158,14 +159,14 @@ def rankings(pairs: pd.DataFrame, scenario: str, *, metrics: Sequence[str] | Non
 
 
 def scratch_report(pairs: pd.DataFrame, fine_tunings: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Whether any source helps: one row per target that was also fine-tuned from scratch and has at least one source.
+    """Report whether any source helps: one row per target with a fine-tuning from scratch and at least one source.
 
-    No metric is judged here: other columns are ignored.
+    No metric is judged here; other columns are ignored.
 
     Args:
         pairs: One row per pair: source, target, miou; fine-tunings from scratch are rows with the source `scratch`.
-        fine_tunings: One row per fine-tuning as in `fine_tuning_noise`. They give the margin: 1.96 standard errors of a
-            difference by seeds alone, 0 without a second seed.
+        fine_tunings: One row per fine-tuning, as in `fine_tuning_noise`. They determine the margin: 1.96 standard
+            errors of a difference due to seeds alone, and 0 without a second seed.
 
     Returns:
         Columns: target, scratch_miou, best_source (equally good ones joined by ", "), best_miou, margin, beats_scratch
@@ -213,13 +214,13 @@ def _group_rows(frame: pd.DataFrame, scenario: str) -> Iterator[dict[str, Any]]:
 
 
 def _random_measures(performance: Array) -> dict[str, float]:
-    """Equal scores choose every item with the same probability; the signs of random pairs cancel in every tau."""
+    """Return expected measures: every item is equally likely to be chosen, and correlations are 0."""
     tau = np.nan if np.ptp(performance) == 0 else 0.0
     return {**measures(performance, np.zeros_like(performance)), "tau_w": tau, "kendall": tau, "pearson": tau}
 
 
 def values_of_groups(frame: pd.DataFrame, scenario: str) -> Array:
-    """(groups, metrics, measures) of a frame of `in_scenario`, in the order of `metric_kinds` and MEASURES."""
+    """Return measures (groups, metrics, MEASURES) for a frame from `in_scenario`; metrics as in `metric_kinds`."""
     values = np.array([[row[measure] for measure in MEASURES] for row in _group_rows(frame, scenario)])
     return values.reshape(-1, len(metric_kinds(frame, scenario)), len(MEASURES))
 

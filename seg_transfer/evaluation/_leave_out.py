@@ -1,4 +1,4 @@
-"""How much a verdict on metrics depends on one dataset."""
+"""How much a comparison of metrics depends on one dataset."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,11 +13,11 @@ from seg_transfer.evaluation._pairs import in_scenario, metric_kinds, validate_p
 
 NO_DATASET = ""
 
-_SHOWN = ("tau_w", "top1")
+_SUMMARIZED = ("tau_w", "top1")
 
 
 def leave_one_dataset_out(pairs: pd.DataFrame, *, scenario: str, metrics: Sequence[str] | None = None) -> pd.DataFrame:
-    """The mean measures of every metric when one dataset is left out, as source and as target.
+    """Compute the mean measures of every metric with one dataset left out, as source and as target.
 
     Args:
         pairs: One row per pair: source, target, miou, optionally n_target_classes, and a column per metric.
@@ -25,14 +25,14 @@ def leave_one_dataset_out(pairs: pd.DataFrame, *, scenario: str, metrics: Sequen
         metrics: As in `evaluate`.
 
     Returns:
-        One row per (left_out, metric), controls last; first those of all datasets, whose left_out is "". Columns:
+        One row per (left_out, metric), controls last. Rows with all datasets come first, with "" as left_out. Columns:
 
         * left_out: the dataset; metrics and controls that combine several pairs are computed without its pairs
         * metric, kind ("metric" or "control"), n_groups
-        * tau_w, top1: means over the groups, as `evaluate` gives them for the remaining pairs; NaN where there is no
-          group
-        * rank: place of a metric by tau_w among the metrics, 1 is best, equal ones share the smaller; missing for
-          controls and where tau_w is NaN
+        * tau_w, top1: means over the groups, as `evaluate` computes them for the remaining pairs; NaN where there is
+          no group
+        * rank: rank of a metric by tau_w among the metrics; 1 is the best, and equal values share the smaller rank.
+          Missing for controls and where tau_w is NaN.
 
     Raises:
         ResultsError: As in `evaluate`.
@@ -55,33 +55,33 @@ def leave_one_dataset_out(pairs: pd.DataFrame, *, scenario: str, metrics: Sequen
         rest = frame[(frame["source"] != dataset) & (frame["target"] != dataset)]
         values = _values(rest.reset_index(drop=True), scenario, names, len(kinds))
         means = weighted_means(np.ones((1, len(values))), values)[0]
-        shown = {name: means[:, MEASURES.index(name)] for name in _SHOWN}
+        columns = {name: means[:, MEASURES.index(name)] for name in _SUMMARIZED}
         rows += [
             {"left_out": dataset, "metric": metric, "kind": kind, "n_groups": len(values)}
-            | {name: float(column[place]) for name, column in shown.items()}
-            for place, (metric, kind) in enumerate(kinds.items())
+            | {name: float(column[index]) for name, column in columns.items()}
+            for index, (metric, kind) in enumerate(kinds.items())
         ]
     table = pd.DataFrame(rows)
-    of_metrics = table[table["kind"] == "metric"].groupby("left_out")["tau_w"]
-    return table.assign(rank=of_metrics.rank(method="min", ascending=False).astype("Int64"))
+    metric_taus = table[table["kind"] == "metric"].groupby("left_out")["tau_w"]
+    return table.assign(rank=metric_taus.rank(method="min", ascending=False).astype("Int64"))
 
 
 def leave_out_summary(left_out: pd.DataFrame) -> pd.DataFrame:
     """Summarize `leave_one_dataset_out`: one row per metric, controls last.
 
     Args:
-        left_out: What `leave_one_dataset_out` returns.
+        left_out: The table that `leave_one_dataset_out` returns.
 
     Returns:
         Columns:
 
         * metric, kind ("metric" or "control")
-        * of tau_w, top1 and rank, NAME, NAME_min and NAME_max: with all datasets, and the least and the largest with
-          one dataset left out
-        * n_left_out: datasets that were left out in turn
-        * n_first: with how many of them left out the metric is the best by tau_w, alone or with others
-        * n_best_changes: with how many of them left out other metrics are the best than with all datasets: one number
-          for the whole study, in every row
+        * NAME, NAME_min and NAME_max for tau_w, top1 and rank: the value with all datasets, and the smallest and
+          largest with one dataset left out
+        * n_left_out: number of datasets that were left out in turn
+        * n_first: for how many of them the metric is the best by tau_w, alone or tied
+        * n_best_changes: for how many of them the best metrics differ from those with all datasets; the same number in
+          every row
 
     Example:
         >>> pairs = pd.DataFrame({
@@ -100,10 +100,10 @@ def leave_out_summary(left_out: pd.DataFrame) -> pd.DataFrame:
     best = _best_metrics(everything.reset_index())
     changes = sum(_best_metrics(rows) != best for _, rows in others.groupby("left_out"))
     summary = everything[["kind"]].copy()
-    for name in (*_SHOWN, "rank"):
-        of_metric = others.groupby("metric")[name]
-        summary[name], summary[f"{name}_min"] = everything[name], of_metric.min()
-        summary[f"{name}_max"] = of_metric.max()
+    for name in (*_SUMMARIZED, "rank"):
+        by_metric = others.groupby("metric")[name]
+        summary[name], summary[f"{name}_min"] = everything[name], by_metric.min()
+        summary[f"{name}_max"] = by_metric.max()
     summary["n_left_out"] = len(datasets)
     summary["n_first"] = (others["rank"] == 1).fillna(False).groupby(others["metric"]).sum()
     summary["n_best_changes"] = changes
@@ -111,7 +111,7 @@ def leave_out_summary(left_out: pd.DataFrame) -> pd.DataFrame:
 
 
 def _values(frame: pd.DataFrame, scenario: str, names: Sequence[str], n_metrics: int) -> Array:
-    """(groups, metrics, measures); no group where no pair is left."""
+    """Return measures (groups, metrics, measures); zero groups where no pair is left."""
     if frame.empty:
         return np.zeros((0, n_metrics, len(MEASURES)))
     return values_of_groups(in_scenario(frame, scenario, names), scenario)

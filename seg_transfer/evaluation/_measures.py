@@ -10,25 +10,25 @@ MEASURES = ("top1", "tau_w", "rel_at_1", "kendall", "pearson")
 
 
 def measures(performance: Array, score: Array) -> dict[str, float]:
-    """Evaluation measures of one group of n >= 2 items.
+    """Compute the evaluation measures of one group of n >= 2 items.
 
     Args:
         performance: (n,) finite actual performance.
         score: (n,) finite scores, higher is better.
 
     Returns:
-        By name:
+        Name -> value:
 
-        * top1: chance in [0, 1] to pick an item of the best performance when a tie for the highest score is broken at
-          random: of k tied items each counts 1/k. Any of several equally best items is a hit.
+        * top1: probability in [0, 1] of choosing an item of the best performance when a tie for the highest score is
+          broken at random: each of k tied items counts 1/k. Any of several equally good best items is a hit.
         * tau_w: weighted Kendall tau in [-1, 1] (Vigna, "A weighted correlation index for rankings with ties", WWW
           2015): additive hyperbolic weights, mean of the two rankings
-        * rel_at_1: performance of the chosen item over the best, mean over the items tied for the highest score; in [0,
-          1], NaN unless the best performance is positive
+        * rel_at_1: performance of the chosen item divided by the best, averaged over the items tied for the highest
+          score; in [0, 1], NaN unless the best performance is positive
         * kendall: Kendall tau-b in [-1, 1]
         * pearson: correlation coefficient in [-1, 1]
 
-        The last two and tau_w are NaN where scores or performance are constant: nothing is ordered there.
+        tau_w, kendall and pearson are NaN where scores or performance are constant and nothing can be ordered.
 
     Example:
         >>> measures(np.array([0.2, 0.4, 0.5]), np.array([1.0, 3.0, 3.0]))["top1"]
@@ -47,28 +47,28 @@ def measures(performance: Array, score: Array) -> dict[str, float]:
 
 
 def _kendall(x: Array, y: Array) -> float:
-    # Not scipy's kendalltau: its significance test, which is not needed here, takes ten times as long as the value.
-    above = np.triu_indices(len(x), 1)
-    in_x, in_y = (_order(side[above[0]], side[above[1]]) for side in (x, y))
-    tau = (in_x @ in_y) / np.sqrt(in_x @ in_x) / np.sqrt(in_y @ in_y)
+    # scipy's kendalltau also computes a significance test, which takes ten times as long as the value.
+    first, second = np.triu_indices(len(x), 1)
+    x_signs, y_signs = (_order(values[first], values[second]) for values in (x, y))
+    tau = (x_signs @ y_signs) / np.sqrt(x_signs @ x_signs) / np.sqrt(y_signs @ y_signs)
     return float(np.clip(tau, -1, 1))
 
 
 def _order(first: Array, second: Array) -> Array:
-    """The signs of first - second, which itself may overflow."""
+    """Return the signs of first - second without computing the difference, which may overflow."""
     return np.greater(first, second).astype(np.float64) - np.less(first, second)
 
 
 def _pearson(x: Array, y: Array) -> float:
-    # Not scipy's pearsonr: it warns where scores are nearly constant, but a small spread is still a ranking.
+    # scipy's pearsonr warns where scores are nearly constant, but a small spread still ranks items.
     x, y = _direction(x), _direction(y)
     return float(np.clip(x @ y, -1, 1))
 
 
 def _direction(values: Array) -> Array:
-    """The deviations of unequal values from their mean, as a vector of length 1, for values of any size.
+    """Return the deviations of values, not all equal, from their mean, as a vector of length 1.
 
-    A power of two brings them below 1 first: it changes no digit, and squares neither overflow nor vanish.
+    A power of two first scales the values below 1. This changes no digit, and squares then neither overflow nor vanish.
     """
     scaled = np.ldexp(values, -np.frexp(np.abs(values).max())[1])
     deviations: Array = scaled - scaled.mean()

@@ -1,4 +1,4 @@
-"""How noisy fine-tuning itself is: the same pair with another seed, and the ranking by it."""
+"""How noisy fine-tuning itself is: how mIoU and the ranking by mIoU vary with the seed."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,33 +12,35 @@ from seg_transfer.evaluation._measures import Array, measures
 from seg_transfer.evaluation._pairs import SCENARIOS, SCRATCH, axes_of
 
 _MEASURES = ("top1", "tau_w")
-# Two-sided, 95 %.
+# Two-sided, at the 95 % level.
 _NORMAL_QUANTILE = 1.96
 
 
 def fine_tuning_noise(
     fine_tunings: pd.DataFrame, *, n_bootstrap: int = 2000, seed: int = 0, scenarios: Sequence[str] = SCENARIOS
 ) -> pd.DataFrame:
-    """What seeds change, and how well one fine-tuning per pair would rank: one row per scenario.
+    """Measure what seeds change, and how well one fine-tuning per pair would rank: one row per scenario.
 
-    A metric that reaches this tau_w ranks as well as fine-tuning everything once does.
+    A metric that reaches this tau_w ranks as well as fine-tuning every pair once.
 
     Args:
-        fine_tunings: One row per fine-tuning: source, target, seed, miou. Scratch is not ranked; only seeds count that
-            every other pair has.
+        fine_tunings: One row per fine-tuning: source, target, seed, miou. Scratch is not ranked. Only the seeds that
+            all other pairs have are used.
         n_bootstrap: As in `evaluate`.
-        seed: As in `evaluate`, whose draws of groups are these.
+        seed: As in `evaluate`; equal seeds draw the same groups.
         scenarios: As in `evaluate`.
 
     Returns:
-        No rows where the pairs have not at least two seeds in common, or no group has two items. Columns:
+        No rows where the pairs share fewer than two seeds, or where no group has two items. Columns:
 
-        * scenario, n_groups (of two items or more), n_seeds
+        * scenario, n_groups (with at least two items), n_seeds
         * sd: standard deviation of mIoU between seeds of a pair, pooled over pairs
-        * fraction_distinguishable: share in [0, 1] of rivals, two of a group, whose means over seeds differ by more
-          than 1.96 standard errors of the difference; the variance between seeds is that of all pairs of a target
-        * top1, tau_w: of a ranking by one seed against the mean of the other seeds, mean over seeds and groups
-        * of both, NAME_low and NAME_high: the 95 % percentile-bootstrap interval over groups
+        * fraction_distinguishable: share in [0, 1] of the rivals (any two items of a group) whose means over seeds
+          differ by more than 1.96 standard errors of the difference; the variance between seeds is pooled over all
+          pairs of a target
+        * top1, tau_w: measures of the ranking by one seed, compared with the mean of the other seeds; averaged over
+          seeds and groups
+        * NAME_low and NAME_high for both: the 95 % percentile-bootstrap interval over groups
 
     Example:
         >>> fine_tunings = pd.DataFrame({
@@ -52,16 +54,18 @@ def fine_tuning_noise(
     """
     by_seed = _by_seed(fine_tunings)
     rows = _rows(by_seed, scenarios, n_bootstrap, seed) if by_seed.shape[1] > 1 else ()
-    bounds = [f"{measure}{end}" for measure in _MEASURES for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows, columns=["scenario", "n_groups", "n_seeds", "sd", "fraction_distinguishable", *bounds])
+    measured = [f"{measure}{suffix}" for measure in _MEASURES for suffix in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["scenario", "n_groups", "n_seeds", "sd", "fraction_distinguishable", *measured])
 
 
 def chance_margins(fine_tunings: pd.DataFrame) -> dict[str, float]:
-    """By how much two pairs of a target differ in mIoU, means over seeds, by seeds alone: 1.96 standard errors, by
-    target.
+    """Compute how far seeds alone can move the mean mIoU of two pairs of a target apart.
 
     Args:
-        fine_tunings: As in `fine_tuning_noise`; the result is empty where that has no rows.
+        fine_tunings: As in `fine_tuning_noise`.
+
+    Returns:
+        Target -> 1.96 standard errors of the difference; empty where `fine_tuning_noise` has no rows.
     """
     by_seed = _by_seed(fine_tunings)
     if by_seed.shape[1] < 2:
@@ -71,36 +75,39 @@ def chance_margins(fine_tunings: pd.DataFrame) -> dict[str, float]:
 
 
 def _by_seed(fine_tunings: pd.DataFrame) -> pd.DataFrame:
-    """One row per pair of source and target, one column per seed that all of them have."""
+    """Return one row per pair of source and target, and one column per seed that all of them have."""
     ranked = fine_tunings[fine_tunings["source"] != SCRATCH]
     return ranked.pivot(index=["source", "target"], columns="seed", values="miou").dropna(axis="columns")
 
 
 def _variances_of_means(by_seed: pd.DataFrame) -> "pd.Series[float]":
-    """Of every pair, the variance of its mean over seeds, pooled over the pairs of its target.
+    """Return the variance of every pair's mean over seeds, pooled over the pairs of its target.
 
-    A target's images and classes decide how much seeds scatter: it differs between targets by far more than by chance.
+    How much seeds scatter depends on a target's images and classes, and differs between targets far more than by
+    chance.
     """
     variance = by_seed.var(axis="columns", ddof=1)
     return variance.groupby(level="target").transform("mean") / by_seed.shape[1]
 
 
 def _rows(by_seed: pd.DataFrame, scenarios: Sequence[str], n_bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
-    of_mean = _variances_of_means(by_seed)
+    variances = _variances_of_means(by_seed)
     shared = {"n_seeds": by_seed.shape[1], "sd": float(np.sqrt(by_seed.var(axis="columns", ddof=1).mean()))}
     for scenario in scenarios:
         members = by_seed.groupby(level=axes_of(scenario)[0])
         groups = [group for _, group in members if len(group) > 1]
         if not groups:
             continue
-        apart = np.concatenate([_distinguishable(group.mean(axis="columns"), of_mean[group.index]) for group in groups])
+        distinguishable = np.concatenate(
+            [_distinguishable(group.mean(axis="columns"), variances[group.index]) for group in groups]
+        )
         row: dict[str, Any] = {
             "scenario": scenario,
             "n_groups": len(groups),
             **shared,
-            "fraction_distinguishable": apart.mean(),
+            "fraction_distinguishable": distinguishable.mean(),
         }
-        values = np.array([_one_against_the_others(group.to_numpy(np.float64)) for group in groups])
+        values = np.array([_one_seed_against_the_others(group.to_numpy(np.float64)) for group in groups])
         means = weighted_means(np.ones((1, len(groups))), values)[0]
         low, high = percentile_intervals(weighted_means(bootstrap_draws(len(groups), n_bootstrap, seed), values))
         for column, measure in enumerate(_MEASURES):
@@ -110,20 +117,23 @@ def _rows(by_seed: pd.DataFrame, scenarios: Sequence[str], n_bootstrap: int, see
 
 
 def _distinguishable(means: "pd.Series[float]", variances: "pd.Series[float]") -> npt.NDArray[np.bool_]:
-    """Whether every two items differ by more than chance, from their means over seeds and the variances of these."""
+    """Return, for every two items, whether their means over seeds differ by more than chance."""
     value, variance = means.to_numpy(), variances.to_numpy()
     first, second = np.triu_indices(len(value), 1)
-    apart: npt.NDArray[np.bool_] = np.abs(value[first] - value[second]) > _NORMAL_QUANTILE * np.sqrt(
-        variance[first] + variance[second]
-    )
-    return apart
+    errors = np.sqrt(variance[first] + variance[second])
+    differ: npt.NDArray[np.bool_] = np.abs(value[first] - value[second]) > _NORMAL_QUANTILE * errors
+    return differ
 
 
-def _one_against_the_others(group: Array) -> Array:
-    """The measures of each seed's ranking against the mean of the other seeds, averaged over seeds; (items, seeds)."""
+def _one_seed_against_the_others(group: Array) -> Array:
+    """Compare each seed's ranking with the mean of the other seeds, and average the measures over seeds.
+
+    Args:
+        group: (items, seeds) mIoU.
+    """
     n_seeds = group.shape[1]
     others = (group.sum(axis=1, keepdims=True) - group) / (n_seeds - 1)
-    found = [measures(others[:, seed], group[:, seed]) for seed in range(n_seeds)]
-    values = np.array([[one[measure] for measure in _MEASURES] for one in found])
+    by_seed = [measures(others[:, seed], group[:, seed]) for seed in range(n_seeds)]
+    values = np.array([[measured[measure] for measure in _MEASURES] for measured in by_seed])
     means: Array = weighted_means(np.ones((1, n_seeds)), values)[0]
     return means

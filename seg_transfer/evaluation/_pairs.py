@@ -1,4 +1,4 @@
-"""The pairs that are judged: validated, in groups, with the scores that combine several of them."""
+"""The pairs to evaluate: validation, grouping, and the scores that combine several pairs."""
 
 import math
 from collections.abc import Sequence
@@ -23,46 +23,54 @@ _RANK_MEAN = "rank_mean"
 
 
 def validate_pairs(pairs: pd.DataFrame, metrics: Sequence[str] | None = None) -> tuple[pd.DataFrame, list[str]]:
-    """The pairs that are ranked, and the names of the metrics to judge.
+    """Validate pairs, and find the metrics to judge.
 
     Args:
         pairs: As in `evaluate`.
         metrics: As in `evaluate`.
 
     Returns:
-        The pairs without scratch, in the order of target and source, numbers as float64, and the names. `in_scenario`
-        makes them the frame of these metrics: a mean rank is still to be computed, of columns that need not be judged
-        themselves.
+        The pairs without scratch, sorted by target and source, with numbers as float64, and the names of the metrics.
+        `in_scenario` then computes the mean rank, whose parts need not be among the metrics, and keeps these metrics
+        alone.
+
+    Raises:
+        ResultsError: A column is missing or unknown, a pair is given twice or has its source as target, or a value is
+            not a finite number.
     """
     missing = [name for name in ("source", "target", "miou") if name not in pairs]
     if missing:
-        raise ResultsError(f"pairs: column {missing[0]!r} is missing among {', '.join(map(str, pairs))}; add it")
+        raise ResultsError(
+            f"pairs: column {missing[0]!r} is missing (the columns are {', '.join(map(str, pairs))}); add it"
+        )
     if pairs[["source", "target"]].isna().any(axis=None):
-        raise ResultsError("pairs: a row has no source or no target; every row needs both names")
+        raise ResultsError("pairs: a row has no source or no target; give both names in every row")
     names = _known_metrics(pairs) if metrics is None else _named_metrics(pairs, metrics)
     _reject_pairs(pairs, pairs.duplicated(["source", "target"]), "is given twice; keep one row per pair")
-    _reject_pairs(pairs, pairs["source"] == pairs["target"], "has itself as target; leave out such rows")
+    _reject_pairs(pairs, pairs["source"] == pairs["target"], "has the source as its target; leave out such rows")
     _finite(pairs[pairs["source"] == SCRATCH], "miou")
     frame = pairs[pairs["source"] != SCRATCH].reset_index(drop=True)
     if frame.empty:
-        raise ResultsError("pairs: no pair with a source model is left to rank; score and fine-tune some pairs first")
+        raise ResultsError("pairs: there is no pair with a source model to rank; score and fine-tune some pairs first")
     numbers = ["miou", *(["n_target_classes"] if "n_target_classes" in pairs else []), *_columns_of(pairs, names)]
     names_of_pairs = {name: frame[name] for name in ("source", "target")}
     frame = pd.DataFrame(names_of_pairs | {name: _finite(frame, name) for name in numbers})
     frame = frame.sort_values(["target", "source"], ignore_index=True)
     if "n_target_classes" in frame:
         varies = frame.groupby("target")["n_target_classes"].transform("nunique") > 1
-        _reject_pairs(frame, varies, "has another n_target_classes than a pair of the same target; correct one of them")
+        _reject_pairs(
+            frame, varies, "has a different n_target_classes than another pair of the same target; correct one of them"
+        )
     return frame, names
 
 
 def metric_columns(pairs: pd.DataFrame) -> list[str]:
-    """All columns that could be metrics, whatever their names: for ``metrics=``.
+    """List all columns that could be metrics, whatever their names, to pass them as ``metrics=``.
 
-    rank_mean is the last of them where its parts are columns and it is none itself.
+    rank_mean comes last where its parts are columns and rank_mean itself is not.
 
     Args:
-        pairs: As in `evaluate`, without other columns than metrics.
+        pairs: As in `evaluate`; all further columns must be metrics.
 
     Example:
         >>> metric_columns(pd.DataFrame(columns=["source", "target", "miou", "gbc", "nleep", "my_metric"]))
@@ -73,38 +81,38 @@ def metric_columns(pairs: pd.DataFrame) -> list[str]:
 
 
 def in_scenario(frame: pd.DataFrame, scenario: str, names: Sequence[str]) -> pd.DataFrame:
-    """Validated pairs with the columns of these metrics alone, the mean rank in the groups of a scenario among them."""
+    """Return validated pairs with the columns of these metrics alone; the mean rank is computed for the scenario."""
     head = [name for name in _NOT_METRICS if name in frame]
     return with_rank_mean(frame, scenario)[[*head, *names]]
 
 
 def axes_of(scenario: str) -> tuple[str, str]:
-    """The columns that name the group and the item of a scenario; raises ResultsError for an unknown one."""
+    """Return the columns that name the group and the item of a scenario; raises ResultsError for an unknown one."""
     if scenario not in GROUP_AND_ITEM:
         raise ResultsError(f"scenario {scenario!r} is unknown; choose one of {', '.join(SCENARIOS)}")
     return GROUP_AND_ITEM[scenario]
 
 
 def metrics_of(frame: pd.DataFrame) -> list[str]:
-    """The metrics of a frame of `in_scenario`, in the order of its columns."""
+    """Return the metrics of a frame from `in_scenario`, in the order of its columns."""
     return [str(name) for name in frame if name not in _NOT_METRICS]
 
 
 def metric_kinds(frame: pd.DataFrame, scenario: str) -> dict[str, str]:
-    """Metrics, then controls, each with its kind."""
+    """Return name -> kind ("metric" or "control"), metrics first."""
     controls = [*controls_of(frame, scenario), "random"]
     return dict.fromkeys(metrics_of(frame), "metric") | dict.fromkeys(controls, "control")
 
 
 def with_rank_mean(frame: pd.DataFrame, scenario: str) -> pd.DataFrame:
-    """The frame with the metric rank_mean, computed from the ranks of its parts in the groups of a scenario.
+    """Add the metric rank_mean, computed from the ranks of its parts in the groups of a scenario.
 
     Args:
         frame: One row per pair, with the columns source and target.
         scenario: "fixed_target" or "fixed_source".
 
     Returns:
-        The frame itself where rank_mean is a column or one of its parts is none.
+        A copy with the column rank_mean; the frame itself where it has that column, or lacks one of the parts.
 
     Example:
         >>> scores = {"gbc": [-1.0, -2.0, -3.0], "nleep": [-2.0, -1.0, -3.0]}
@@ -120,7 +128,7 @@ def with_rank_mean(frame: pd.DataFrame, scenario: str) -> pd.DataFrame:
 
 
 def controls_of(frame: pd.DataFrame, scenario: str) -> dict[str, "pd.Series[float]"]:
-    """The scores of the controls that have some; `random` has none."""
+    """Return control -> scores, for all controls but `random`, which has no scores."""
     controls = {}
     if scenario == "fixed_source" and "n_target_classes" in frame:
         controls["minus_n_classes"] = -frame["n_target_classes"]
@@ -128,10 +136,11 @@ def controls_of(frame: pd.DataFrame, scenario: str) -> dict[str, "pd.Series[floa
 
 
 def _mean_rank_elsewhere(frame: pd.DataFrame, group: str, item: str) -> "pd.Series[float]":
-    """Rivals that an item beats minus rivals that beat it, in all groups but its own, per comparison: in [-1, 1].
+    """Count the rivals an item beats minus those that beat it, in all other groups, per comparison: in [-1, 1].
 
-    That is the mean rank, expressed so that groups of unequal size can be added and an item that is nowhere else lies
-    in the middle (0). The sums are of whole numbers: equal means stay exactly equal in any order of addition.
+    This is the mean rank in a form in which groups of unequal size can be added, and in which an item without other
+    groups lies in the middle (0). The sums are of integers, so that equal means stay exactly equal in any order of
+    addition.
     """
     groups = frame.groupby(group)["miou"]
     size = groups.transform("size")
@@ -148,9 +157,7 @@ def _reject_pairs(pairs: pd.DataFrame, faulty: "pd.Series[bool]", message: str) 
 
 
 def _known_metrics(pairs: pd.DataFrame) -> list[str]:
-    """All columns that could be metrics, each of which must be a known one: otherwise a seed would be ranked like a
-    score.
-    """
+    """List all columns that could be metrics. Each must be a known one, or a seed would be ranked like a score."""
     names = metric_columns(pairs)
     unknown = [name for name in names if name not in METRICS]
     if {"metric", "score"} <= set(unknown):
@@ -172,26 +179,26 @@ def _named_metrics(pairs: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
     names = list(metrics)
     for name in names:
         if name in CONTROLS:
-            raise ResultsError(f"pairs: a metric is called {name!r}, which is the name of a control; rename the column")
+            raise ResultsError(f"pairs: metric {name!r} has the name of a control; rename the column")
         if name in _NOT_METRICS:
-            raise ResultsError(f"metrics: {name!r} is not a metric, but what every pair has beside them; leave it out")
+            raise ResultsError(f"metrics: {name!r} is a column of every pair, not a metric; leave it out")
         if names.count(name) > 1:
             raise ResultsError(f"metrics: {name!r} is named twice; name it once")
     for name in _columns_of(pairs, names):
         if name not in pairs:
-            raise ResultsError(f"pairs: metric {name!r} is no column among {', '.join(map(str, pairs))}; add it")
+            raise ResultsError(f"pairs: metric {name!r} is not among the columns {', '.join(map(str, pairs))}; add it")
     return names
 
 
 def _columns_of(pairs: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """The columns that metrics are read or computed from."""
-    made = _RANK_MEAN in names and _RANK_MEAN not in pairs
-    columns = [name for name in names if not (made and name == _RANK_MEAN)]
-    return [*dict.fromkeys([*columns, *(PARTS if made else ())])]
+    """List the columns that metrics are read or computed from."""
+    is_computed = _RANK_MEAN in names and _RANK_MEAN not in pairs
+    columns = [name for name in names if not (is_computed and name == _RANK_MEAN)]
+    return [*dict.fromkeys([*columns, *(PARTS if is_computed else ())])]
 
 
 def _finite(frame: pd.DataFrame, name: str) -> "pd.Series[float]":
-    """A column as float64, of any type of numbers; raises ResultsError for a value that is not finite."""
+    """Return a column of any numeric type as float64; raises ResultsError for a value that is not finite."""
     column = frame[name]
     if isinstance(column, pd.DataFrame):
         raise ResultsError(f"pairs: {column.shape[1]} columns are called {name!r}; keep one")
@@ -200,12 +207,16 @@ def _finite(frame: pd.DataFrame, name: str) -> "pd.Series[float]":
     faulty = numbers.isna() | (numbers.abs() == math.inf)
     if faulty.any():
         value = values[faulty].iloc[0]
-        _reject_pairs(frame, faulty, f"has {name} = {value!r}, not a finite number; redo the pair or drop its row")
+        _reject_pairs(
+            frame,
+            faulty,
+            f"has {name} = {value!r}, not a finite number; compute the pair again or drop its row",
+        )
     return numbers
 
 
 def _as_float(value: object) -> float:
-    """The number as float; NaN for what is no number, such as a truth value."""
+    """Convert a number to float; anything else, including a bool, becomes NaN."""
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
         return math.nan
     try:

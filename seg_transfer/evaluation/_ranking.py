@@ -20,26 +20,26 @@ from seg_transfer.metrics._rank_mean import PARTS
 from seg_transfer.observations.uncertainty import FirstPlace, first_place, first_place_by_mean_rank
 
 ScoreRow = Mapping[str, Any]
-"""A row of a file of scores: score, standard_error, replicates, seconds, n_images, n_observations."""
+"""A row of a score file: score, standard_error, replicates, seconds, n_images, n_observations."""
 
 
 @dataclass(frozen=True, repr=False)
 class Ranking:
     """Sources of one target, best first.
 
-    ``print(ranking)`` shows it as text, a notebook as HTML.
+    ``print(ranking)`` shows it as text, and a notebook as HTML.
 
     Attributes:
         target: Name of the dataset.
         metric: The metric that decides the order.
         table: One row per source: rank, source, score, standard_error, difference to the best and its paired
             standard error (difference_error), tied (for first), probability (of being the best, in [0, 1]), then
-            ``<metric>`` and ``<metric>_error`` of every metric that a combined metric consists of, and seconds.
+            ``<metric>`` and ``<metric>_error`` for every part of a combined metric, and seconds.
         skipped: Source that is not ranked -> the reason.
-        n_images: Images of the target that were used.
-        n_pixels: Pixels of these images that were used.
+        n_images: Number of images of the target that were used.
+        n_pixels: Number of pixels of these images that were used.
         of_images: Number of images the target has; more than n_images where a budget stopped early.
-        seconds: Wall time of the whole ranking, seconds.
+        seconds: Wall time of the whole ranking in seconds.
         run_folder: Folder that holds the scores; None where they were not kept.
         stability: Rankings on fewer images and other pixel samples, one per row; None where not requested.
         failed: The error of the sources or metrics that failed; None where nothing failed.
@@ -69,7 +69,7 @@ class Ranking:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Source -> its score by the metric that decides."""
+        """Source -> score by the metric that decides the order."""
         return {str(name): float(score) for name, score in zip(self.table["source"], self.table["score"], strict=True)}
 
     @property
@@ -84,7 +84,7 @@ class Ranking:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        """The same for a notebook."""
+        """The ranking as HTML for a notebook."""
         return ranking_html(self)
 
     def as_dict(self) -> dict[str, Any]:
@@ -116,13 +116,13 @@ def ranking_of(
 
     Args:
         target: Name of the dataset.
-        metric: The metric that decides, one of `seg_transfer.metrics.METRICS`.
-        rows: Source -> metric -> row of its file of scores. Every source has all metrics of `parts_of`.
+        metric: The metric that decides the order, one of `seg_transfer.metrics.METRICS`.
+        rows: Source -> metric -> row of its score file. Every source must have all metrics of `parts_of`.
         skipped: Source that is not ranked -> the reason.
         alpha: Level of the two-sided test that decides which sources are tied for first.
 
     Returns:
-        The ranking, best first; sources with equal scores share a rank and stand in alphabetical order.
+        The ranking, best first; sources with equal scores share a rank and are in alphabetical order.
 
     Example:
         >>> row = {"standard_error": None, "replicates": None, "seconds": 1.0, "n_images": 40, "n_observations": 4000}
@@ -149,12 +149,12 @@ def ranking_of(
     table["seconds"] = [max(rows[name][part]["seconds"] for part in parts) for name in names]
     table = table.sort_values(["score", "source"], ascending=[False, True], ignore_index=True)
     table.insert(0, "rank", table["score"].rank(ascending=False, method="min").astype(int))
-    one = rows[names[0]][parts[0]]
-    return Ranking(target, metric, table, dict(skipped), one["n_images"], one["n_observations"], one["n_images"])
+    row = rows[names[0]][parts[0]]
+    return Ranking(target, metric, table, dict(skipped), row["n_images"], row["n_observations"], row["n_images"])
 
 
 def parts_of(metric: str) -> tuple[str, ...]:
-    """The metrics that must be scored for a metric to decide.
+    """List the metrics whose scores a metric is computed from.
 
     Args:
         metric: One of `seg_transfer.metrics.METRICS`.
@@ -170,11 +170,11 @@ def parts_of(metric: str) -> tuple[str, ...]:
 
 
 def first_place_of(metric: str, rows: Mapping[str, Sequence[ScoreRow]], alpha: float = 0.05) -> FirstPlace:
-    """Determine which of n sources is first, and how certain that is.
+    """Find the best of n sources, and how certain it is.
 
     Args:
-        metric: The metric that decides.
-        rows: Metric of `parts_of` -> its n rows of scores, in the order of the sources.
+        metric: The metric that decides the order.
+        rows: Metric of `parts_of` -> its n score rows, in the order of the sources.
         alpha: Level of the two-sided test that decides which sources are tied for first.
 
     Returns:
@@ -185,19 +185,19 @@ def first_place_of(metric: str, rows: Mapping[str, Sequence[ScoreRow]], alpha: f
         >>> first_place_of("gbc", {"gbc": rows}).best
         1
     """
-    scores = {part: [row["score"] for row in of_part] for part, of_part in rows.items()}
-    replicates = {part: _replicates(of_part) for part, of_part in rows.items()}
+    scores = {part: [row["score"] for row in part_rows] for part, part_rows in rows.items()}
+    replicates = {part: _replicates(part_rows) for part, part_rows in rows.items()}
     if metric in rows:
         return first_place(scores[metric], replicates[metric], alpha=alpha)
     return first_place_by_mean_rank(scores, replicates, alpha=alpha)
 
 
 def _replicates(rows: Sequence[ScoreRow]) -> npt.NDArray[np.float64] | None:
-    """(n, m), NaN where one is missing; None where a source has none."""
-    found = [row["replicates"] if isinstance(row["replicates"], Sequence) else () for row in rows]
-    if not found[0] or len({len(one) for one in found}) > 1:
+    """Return replicates (n, m), NaN for missing ones; None where a source has none or their numbers differ."""
+    replicates = [row["replicates"] if isinstance(row["replicates"], Sequence) else () for row in rows]
+    if not replicates[0] or len({len(values) for values in replicates}) > 1:
         return None
-    return np.array(found, dtype=np.float64)
+    return np.array(replicates, dtype=np.float64)
 
 
 def _float_or_nan(value: float | None) -> float:

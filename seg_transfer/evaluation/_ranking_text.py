@@ -19,10 +19,10 @@ class TextTable:
     """A table whose cells are text.
 
     Attributes:
-        title: Its caption.
+        title: Caption.
         columns: Headings.
-        rows: Cells, as many per row as there are columns.
-        names: The heading of the column that holds names, which may be long.
+        rows: Rows of cells, one cell per column.
+        names: Heading of the column that holds names, which may be long.
     """
 
     title: str
@@ -32,13 +32,13 @@ class TextTable:
 
 
 def ranking_sentences(ranking: Ranking) -> list[str]:
-    """Describe a ranking in sentences: which source to fine-tune, how certain that is, the cost, what was skipped.
+    """Describe a ranking in sentences: which source to fine-tune, how certain that is, its cost, skipped sources.
 
     Args:
-        ranking: Of the sources of a target.
+        ranking: The ranked sources of a target.
 
     Returns:
-        One sentence or two per entry.
+        Entries of one or two sentences.
 
     Example:
         >>> from seg_transfer.evaluation import ranking_of
@@ -52,13 +52,13 @@ def ranking_sentences(ranking: Ranking) -> list[str]:
 
 
 def ranking_text_tables(ranking: Ranking) -> list[TextTable]:
-    """The ranking as a table of text and, where it was computed, its stability as another.
+    """Format the ranking as a text table, and its stability, where computed, as another.
 
     Args:
-        ranking: Of the sources of a target.
+        ranking: The ranked sources of a target.
 
     Returns:
-        One table or two.
+        One or two tables.
 
     Example:
         >>> from seg_transfer.evaluation import ranking_of
@@ -75,13 +75,13 @@ def ranking_text_tables(ranking: Ranking) -> list[TextTable]:
 
 
 def ranking_text(ranking: Ranking) -> str:
-    """The ranking as plain text: its tables, then its sentences."""
+    """Format the ranking as plain text: its tables, then its sentences."""
     tables = ["\n".join(_aligned(table)) for table in ranking_text_tables(ranking)]
     return "\n\n".join([*tables, "\n".join(ranking_sentences(ranking))])
 
 
 def ranking_html(ranking: Ranking) -> str:
-    """The ranking as an HTML fragment; names are escaped."""
+    """Format the ranking as an HTML fragment; names are escaped."""
     parts = [f"<p>{html.escape(line)}</p>" for line in ranking_sentences(ranking)]
     for table in ranking_text_tables(ranking):
         head = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
@@ -106,7 +106,7 @@ def with_error(value: float, error: float) -> str:
 
 
 def _aligned(table: TextTable) -> Iterator[str]:
-    """Lines in which the cells of a column begin at the same position."""
+    """Yield the lines of a table, with the cells of a column aligned."""
     lines = [table.columns, *table.rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(table.columns))]
     yield table.title
@@ -136,12 +136,12 @@ def _certainty(ranking: Ranking) -> str:
 
 
 def _images_needed(ranking: Ranking) -> str:
-    """How many images would separate the closest rival: standard errors fall with the square root of their number."""
+    """Say how many images would separate the closest rival: errors fall with the square root of their number."""
     rivals = ranking.table[ranking.table["tied"] & (ranking.table["source"] != ranking.best)]
-    if (rivals["difference"] <= 0).any():  # equal scores: more images may change them either way
+    if (rivals["difference"] <= 0).any():  # equal scores: more images could favor either source
         return ""
     needed = ranking.n_images * (1.96 * rivals["difference_error"] / rivals["difference"]) ** 2
-    if needed.max() <= ranking.n_images:  # mean ranks, which move in steps, can be tied beyond their standard errors
+    if needed.max() <= ranking.n_images:  # mean ranks move in steps, and can be tied beyond their standard errors
         return ""
     if needed.max() > 100 * ranking.n_images:
         return " No practical number of labeled images would distinguish them: use either."

@@ -1,14 +1,13 @@
-"""Whether the verdict on metrics holds when the set-up of the experiment varies.
+"""Whether a comparison of metrics holds when the setup of the experiment varies.
 
 Agostinelli et al., "How stable are Transferability Metrics evaluations?", ECCV 2022, section 4; here with fixed targets
-or with fixed sources. A set-up has three components: a group (one target), a pool of items (a subset of the sources;
-the target's own dataset drops out of it) and an evaluation measure. Its outcome is the ranking of the metrics by that
-measure. The stability to one component follows the authors' released code: the Kendall tau-b of the outcomes of two
-set-ups that differ in this component alone, averaged over all such two set-ups with the others fixed, and then over
-what the others can be. It lies in [-1, 1]: 1 where the verdict is always the same, 0 where rankings are as at random.
-Set-ups without an outcome (constant scores, fewer than two items, all metrics equal) do not count, and controls take no
-part. Where scores tie for the highest, Rel@1 is the mean over the tied ones, as everywhere here; the release takes the
-first.
+or with fixed sources. A setup has three components: a group (one target), a pool of items (a subset of the sources
+without the target's own dataset) and an evaluation measure. Its outcome is the ranking of the metrics by that measure.
+The stability to one component follows the authors' released code: the Kendall tau-b of the outcomes of two setups that
+differ in this component alone, averaged over all such pairs of setups with the other components fixed, and then over
+all values of the others. It lies in [-1, 1]: 1 if all setups agree, 0 if rankings are random. Setups without an outcome
+(constant scores, fewer than two items, all metrics equal) do not count, and controls are left out. Where scores tie for
+the highest, Rel@1 is the mean over the ties, as everywhere in this package; the release takes the first.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,8 +28,9 @@ RELEASED_MEASURES = ("tau_w", "kendall", "pearson", "rel_at_1")
 """The evaluation measures of the authors' release, in its order."""
 
 STABILITY_MEASURES = (*RELEASED_MEASURES, "top1", "spearman", "rel_at_3")
-"""Those of the release and three more. ``spearman`` is the correlation of ranks; ``rel_at_3`` the best performance of
-the three highest-scored items (all that tie for the third place count) over the best one; `measures` has the others."""
+"""The measures of the release and three more. ``spearman`` is the correlation of ranks. ``rel_at_3`` is the best
+performance among the three items with the highest scores (including all ties for third) divided by the best of all.
+`measures` describes the others."""
 
 ALL = ""
 
@@ -47,32 +47,35 @@ def setup_stability(
     names: Sequence[str] = STABILITY_MEASURES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Stability of the ranking of metrics over experimental set-ups.
+    """Measure how stable the ranking of metrics is over experimental setups.
 
-    A set-up is a group (one target), a pool of items (a subset of the sources) and an evaluation measure; its outcome
-    is the ranking of the metrics. The stability to one of the three is the mean Kendall tau-b, in [-1, 1], of the
-    outcomes of set-ups that differ in it alone (Agostinelli et al., ECCV 2022, section 4).
+    A setup is a group (one target), a pool of items (a subset of the sources) and an evaluation measure; its outcome is
+    the ranking of the metrics. The stability to one of the three is the mean Kendall tau-b, in [-1, 1], of the outcomes
+    of setups that differ in it alone (Agostinelli et al., ECCV 2022, section 4).
 
     Args:
         pairs: One row per pair: source, target, miou, optionally n_target_classes, and a column per metric.
-        scenario: Its groups, and the items that pools consist of.
+        scenario: "fixed_target" or "fixed_source": what groups are, and what items the pools consist of.
         metrics: As in `evaluate`.
-        subset_sizes: Numbers of items in a pool, each in 2 .. all items; the authors' release has 90 %, 15 of 17.
-        n_subsets: Pools of each size, drawn without repetition; where no more than these exist, all of them.
-        names: Evaluation measures, of `STABILITY_MEASURES`.
-        seed: Of the draw of pools.
+        subset_sizes: Numbers of items in a pool, each from 2 to the number of items; the authors' release uses 90 %,
+            15 of 17.
+        n_subsets: Number of pools of each size, drawn without repetition; if no more exist, all of them.
+        names: Evaluation measures, some or all of `STABILITY_MEASURES`.
+        seed: Seed of the draw of pools.
 
     Returns:
-        For every size one row over all metrics, whose first and second are "", then one per unordered pair. Columns:
+        For every size, one row for all metrics together, with "" as first and second, then one row per unordered pair
+        of metrics. Columns:
 
         * subset_size, n_subsets, first, second
-        * stability_group, stability_items, stability_measure: of a pair of metrics that of their order alone, the share
-          of two set-ups that agree minus that of those that do not
-        * n_setups: set-ups with an outcome for both metrics (for all metrics)
-        * first_better, equal, second_better: shares of these set-ups in [0, 1]; NaN in the row over all
+        * stability_group, stability_items, stability_measure: for a pair of metrics, the stability of their order: the
+          share of pairs of setups that agree minus the share of those that disagree
+        * n_setups: number of setups with an outcome for both metrics (or for all metrics)
+        * first_better, equal, second_better: shares of these setups in [0, 1]; NaN in the row for all metrics
 
     Raises:
-        ResultsError: As in `evaluate`, or fewer than two metrics, or a size or number of subsets outside its range.
+        ResultsError: As in `evaluate`, there are fewer than two metrics, or a size or number of subsets is out of
+            range.
 
     Example:
         >>> values = {"miou": [0.6, 0.4, 0.5], "gbc": [-1.0, -3.0, -2.0], "leep": [-3.0, -1.0, -2.0]}
@@ -85,7 +88,7 @@ def setup_stability(
     items = sorted(frame[axes_of(scenario)[1]].unique())
     _check_choice(metrics, names)
     pools = [_pools(items, size, n_subsets, seed) for size in subset_sizes]
-    return pd.DataFrame([row for one in pools for row in _rows_of_size(frame, scenario, one, metrics, names)])
+    return pd.DataFrame([row for subsets in pools for row in _rows_of_size(frame, scenario, subsets, metrics, names)])
 
 
 def _check_choice(metrics: Sequence[str], names: Sequence[str]) -> None:
@@ -94,24 +97,22 @@ def _check_choice(metrics: Sequence[str], names: Sequence[str]) -> None:
             f"evaluation measure {unknown[0]!r} is unknown; choose among {', '.join(STABILITY_MEASURES)}"
         )
     if len(metrics) < 2:
-        raise ResultsError(f"pairs: {len(metrics)} metric(s) to judge; a ranking of metrics needs two or more")
+        raise ResultsError(f"pairs: {len(metrics)} metric(s) to judge; give at least two to rank them")
 
 
 def _pools(items: Sequence[str], size: int, n_subsets: int, seed: int) -> list[tuple[str, ...]]:
-    """Different subsets of one size; which ones depends on the items, the size and the seed alone."""
+    """Draw different subsets of one size; they depend on the items, the size and the seed alone."""
     if not 2 <= size <= len(items):
-        raise ResultsError(
-            f"subset size {size}: a pool has 2 items or more, and {len(items)} are there; choose another"
-        )
+        raise ResultsError(f"subset size is {size}; choose a number from 2 to {len(items)}, the number of items")
     if n_subsets < 1:
-        raise ResultsError(f"n_subsets is {n_subsets}; draw 1 or more")
+        raise ResultsError(f"n_subsets is {n_subsets}; choose 1 or more")
     if comb(len(items), size) <= n_subsets:
         return list(combinations(items, size))
-    rng, found = np.random.default_rng([seed, size]), dict[tuple[str, ...], None]()
-    while len(found) < n_subsets:
-        places = np.sort(rng.choice(len(items), size, replace=False))
-        found[tuple(items[place] for place in places)] = None
-    return list(found)
+    rng, pools = np.random.default_rng([seed, size]), dict[tuple[str, ...], None]()
+    while len(pools) < n_subsets:
+        chosen = np.sort(rng.choice(len(items), size, replace=False))
+        pools[tuple(items[index] for index in chosen)] = None
+    return list(pools)
 
 
 def _rows_of_size(
@@ -121,7 +122,7 @@ def _rows_of_size(
     metrics: Sequence[str],
     names: Sequence[str],
 ) -> Iterator[dict[str, Any]]:
-    """The rows of the result for pools of one size."""
+    """Yield the rows of the result for pools of one size."""
     group, item = axes_of(scenario)
     parts = [frame[frame[item].isin(pool)].reset_index(drop=True) for pool in pools]
     outcomes = _outcomes(parts, scenario, sorted(frame[group].unique()), metrics, names)
@@ -136,22 +137,22 @@ def _outcomes(
     metrics: Sequence[str],
     names: Sequence[str],
 ) -> Array:
-    """(groups, pools, measures, metrics), NaN where nothing is ordered."""
+    """Return measures (groups, pools, measures, metrics), NaN where nothing can be ordered."""
     outcomes = np.full((len(groups), len(parts), len(names), len(metrics)), np.nan)
-    number = {group: place for place, group in enumerate(groups)}
+    index = {group: position for position, group in enumerate(groups)}
     for pool, part in enumerate(parts):
-        # Recomputed in every pool: ranks depend on the other items.
+        # The mean rank is recomputed in every pool, because ranks depend on the other items.
         for group, members in with_rank_mean(part, scenario).groupby(axes_of(scenario)[0]):
             if len(members) > 1:
-                outcomes[number[str(group)], pool] = _measured(members, metrics, names)
+                outcomes[index[str(group)], pool] = _measure_group(members, metrics, names)
     return outcomes
 
 
-def _measured(members: pd.DataFrame, metrics: Sequence[str], names: Sequence[str]) -> Array:
-    """(measures, metrics) of one group."""
+def _measure_group(members: pd.DataFrame, metrics: Sequence[str], names: Sequence[str]) -> Array:
+    """Return the measures of one group, (measures, metrics)."""
     performance = members["miou"].to_numpy()
-    found = [_all_measures(performance, members[metric].to_numpy()) for metric in metrics]
-    return np.array([[of_metric[name] for of_metric in found] for name in names])
+    by_metric = [_all_measures(performance, members[metric].to_numpy()) for metric in metrics]
+    return np.array([[values[name] for values in by_metric] for name in names])
 
 
 def _all_measures(performance: Array, score: Array) -> dict[str, float]:
@@ -164,30 +165,33 @@ def _all_measures(performance: Array, score: Array) -> dict[str, float]:
 def _rows(outcomes: Array, metrics: Sequence[str]) -> Iterator[dict[str, Any]]:
     every_two = list(combinations(range(len(metrics)), 2))
     order = np.stack([signs(outcomes[..., i] - outcomes[..., j]) for i, j in every_two], axis=-1)
-    n_whole = int(np.count_nonzero(~np.isnan(order).any(axis=-1)))
-    nothing = dict.fromkeys(("first_better", "equal", "second_better"), np.nan)
-    yield {"first": ALL, "second": ALL, **_stabilities(order), "n_setups": n_whole, **nothing}
-    for place, (i, j) in enumerate(every_two):
-        of_two = order[..., place]
-        decided = of_two[~np.isnan(of_two)]
-        shares = [float(np.mean(decided == sign)) if len(decided) else np.nan for sign in (1, 0, -1)]
-        named = dict(zip(nothing, shares, strict=True))
-        both = {"first": metrics[i], "second": metrics[j]}
-        yield {**both, **_stabilities(of_two[..., None]), "n_setups": len(decided), **named}
+    n_complete = int(np.count_nonzero(~np.isnan(order).any(axis=-1)))
+    no_shares = dict.fromkeys(("first_better", "equal", "second_better"), np.nan)
+    yield {"first": ALL, "second": ALL, **_stabilities(order), "n_setups": n_complete, **no_shares}
+    for position, (i, j) in enumerate(every_two):
+        pair_order = order[..., position]
+        decided = pair_order[~np.isnan(pair_order)]
+        values = [float(np.mean(decided == sign)) if len(decided) else np.nan for sign in (1, 0, -1)]
+        shares = dict(zip(no_shares, values, strict=True))
+        pair = {"first": metrics[i], "second": metrics[j]}
+        yield {**pair, **_stabilities(pair_order[..., None]), "n_setups": len(decided), **shares}
 
 
 def _stabilities(order: Array) -> dict[str, float]:
-    """The stability to each component, from the signs (groups, pools, measures, pairs of metrics) of differences."""
+    """Compute the stability to each component from the signs of differences (groups, pools, measures, metric pairs)."""
     return {f"stability_{name}": _stability(np.moveaxis(order, axis, -2)) for axis, name in enumerate(_VARIED)}
 
 
 def _stability(order: Array) -> float:
-    """Signs (..., varied, pairs of metrics) -> the mean Kendall tau-b of two of the varied, then over all else.
+    """Average Kendall tau-b over all pairs of values of the varied component, then over everything else.
 
     tau-b of two outcomes is the cosine of their signs; the sum of all cosines follows from the sum of unit vectors.
+
+    Args:
+        order: Signs (..., varied component, pairs of metrics).
     """
     length = np.linalg.norm(order, axis=-1, keepdims=True)
-    defined = length > 0  # NaN is not
+    defined = length > 0  # False for NaN
     units = np.divide(order, length, out=np.zeros_like(order), where=defined)
     n = defined.sum(axis=(-2, -1))
     sums = (units.sum(axis=-2) ** 2).sum(axis=-1) - n

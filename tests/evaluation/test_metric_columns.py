@@ -86,11 +86,11 @@ def test_scores_below_each_other_are_to_be_pivoted(pairs):
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
-        (["gbc"], "metric 'gbc' is no column among source, target, miou, leep, logme, random; add it"),
+        (["gbc"], "metric 'gbc' is not among the columns source, target, miou, leep, logme, random; add it"),
         (["leep", "leep"], "'leep' is named twice"),
-        (["leep", "random"], "a metric is called 'random', which is the name of a control"),
-        (["miou"], "'miou' is not a metric"),
-        (["rank_mean"], "metric 'gbc' is no column"),
+        (["leep", "random"], "metric 'random' has the name of a control"),
+        (["miou"], "'miou' is a column of every pair, not a metric"),
+        (["rank_mean"], "metric 'gbc' is not among the columns"),
     ],
 )
 def test_names_that_cannot_be_judged(pairs, metrics, message):
@@ -157,7 +157,9 @@ def test_what_is_no_finite_number_names_the_pair_the_column_and_the_value(pairs,
     column = pairs["leep"].astype(object)
     column.iat[3] = value
     source, target = pairs.loc[3, ["source", "target"]]
-    with pytest.raises(ResultsError, match=f"^pair {source} -> {target} has leep = {shown}, not a finite number; redo"):
+    with pytest.raises(
+        ResultsError, match=f"^pair {source} -> {target} has leep = {shown}, not a finite number; compute"
+    ):
         evaluate(pairs.assign(leep=column))
 
 

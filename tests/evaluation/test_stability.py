@@ -147,8 +147,8 @@ def test_setups_without_an_outcome_do_not_count(few):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"subset_sizes": [1]}, "subset size 1: a pool has 2 items or more, and 7 are there"),
-        ({"subset_sizes": [8]}, "subset size 8"),
+        ({"subset_sizes": [1]}, "subset size is 1; choose a number from 2 to 7"),
+        ({"subset_sizes": [8]}, "subset size is 8"),
         ({"subset_sizes": [3], "n_subsets": 0}, "n_subsets is 0"),
         ({"subset_sizes": [3], "scenario": "fixed_moon"}, "'fixed_moon' is unknown"),
     ],

@@ -4,7 +4,7 @@
 `score_all` scores a pair by several metrics of `METRICS`. Every metric is a function too, with its settings as
 arguments.
 
-A metric of your own is an ordinary function in an installed package of yours, which names it as an entry point:
+Your own metric is an ordinary function in your own installed package, which names it as an entry point:
 
     # my_package/contrast.py
     def contrast(observations: Observations, *, scale: float = 1.0) -> float: ...
@@ -16,7 +16,7 @@ A metric of your own is an ordinary function in an installed package of yours, w
     contrast = "my_package.contrast:METRIC"
 
 Studies, commands and tables then treat it like a built-in metric. In a notebook, `register` makes a metric known to
-the running process alone.
+the running process only.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,8 +32,8 @@ from seg_transfer.metrics._registry import Registry
 from seg_transfer.observations import Observations, image_groups
 
 # isort: off
-# The built-in metrics, one line each, in the order in which they are listed: of features, of probabilities, of the
-# source's own images, of other metrics.
+# The built-in metrics, one line each, in the order in which they are listed. They are computed from features, from
+# probabilities, from the source's own images, and from other metrics.
 from seg_transfer.metrics._gbc import METRIC as _GBC, gbc as gbc, log_negative_gbc as log_negative_gbc
 from seg_transfer.metrics._logme import METRIC as _LOGME, logme as logme
 from seg_transfer.metrics._h_score import METRIC as _H_SCORE, h_score as h_score
@@ -81,13 +81,13 @@ METRICS: Mapping[str, Metric] = _REGISTRY
 
 
 def register(metric: Metric) -> Metric:
-    """Make a metric of your own known to this process: `METRICS`, `score_all`, studies and tables then include it.
+    """Make your own metric known to this process: `METRICS`, `score_all`, studies and tables then include it.
 
-    Other processes do not know it: for commands, workers and clusters, name it as an entry point of a package.
+    Other processes do not know it. For commands, workers and clusters, name it as an entry point of a package.
 
     Args:
-        metric: With a name that no other metric has. The same metric may be registered again, and one that was defined
-            in a script or notebook replaces the one before it.
+        metric: A metric whose name no other metric has. The same metric may be registered again, and a metric defined
+            in a script or notebook replaces its earlier definition.
 
     Returns:
         The metric itself.
@@ -109,21 +109,21 @@ def register(metric: Metric) -> Metric:
 def score_all(
     observations: Observations, names: Iterable[str], standard_errors: bool | Literal["all"] = True
 ) -> dict[str, Score]:
-    """The scores of one pair by several metrics, with one pass over the features for all that they share.
+    """Score one pair by several metrics, which share one pass over the features.
 
-    Standard errors are those of the delete-a-group jackknife: the images present are assigned by rank to 10 groups (as
-    many as there are images, if fewer), and each group is left out in turn. Metrics made of sums over images are
-    recomputed for every group, where GBC keeps the PCA of the whole sample, and N-LEEP its PCA and mixture. The others
-    cost the whole computation once more for every group, and have a standard error only with ``"all"``. Without
-    ``image_index``, or with one image, there are none.
+    Standard errors come from the delete-a-group jackknife: the images are assigned by rank to 10 groups (or as many as
+    there are images, if fewer), and each group is left out in turn. Metrics made of sums over images are recomputed
+    without each group; GBC keeps the PCA of the whole sample, and N-LEEP its PCA and mixture. All others repeat the
+    whole computation for every group, and have a standard error only with ``"all"``. Without ``image_index``, or with
+    a single image, there are no standard errors.
 
     Args:
         observations: N observations of the pair.
-        names: Of metrics in METRICS.
+        names: Names of metrics in METRICS.
         standard_errors: False skips them; "all" computes them for every metric, whatever the cost.
 
     Returns:
-        A `Score` by name, in the order of the names.
+        Name -> `Score`, in the order of the names.
 
     Raises:
         ConfigError: A metric is unknown, or combines the scores of several pairs.
@@ -154,12 +154,12 @@ def _named(name: str) -> Metric:
 def _check_needs(metric: Metric, observations: Observations) -> None:
     if "scores" in metric.needs:
         raise ConfigError(
-            f"metric {metric.name} is made of the scores of several pairs: score its parts, and evaluate adds it"
+            f"metric {metric.name} combines the scores of several pairs: score its parts, and evaluate adds it"
         )
     for need in sorted(metric.needs):
         if getattr(observations, need) is None:
             raise ObservationsError(
-                f"metric {metric.name} needs {need}, and these observations have none: leave the metric out"
+                f"metric {metric.name} needs {need}, which these observations do not have: leave the metric out"
             )
 
 
@@ -174,14 +174,14 @@ def _score(metric: Metric, statistics: Statistics, all_standard_errors: bool) ->
         scores += [_score_without(metric, statistics, group) for group in statistics.left_out]
     return Score(
         overall_score(scores),
-        _jackknife([score for score in scores[1:] if score is not None]),
+        _jackknife([replicate for replicate in scores[1:] if replicate is not None]),
         tuple(scores[1:]),
         _note(metric, len(statistics.observations.labels)),
     )
 
 
 def _score_without(metric: Metric, statistics: Statistics, group: int) -> float | None:
-    """The score without one group, recomputed from its observations."""
+    """Recompute the score without one group; None where fewer than two classes are left."""
     if statistics.n_classes_without(group) < 2:
         return None
     kept = statistics.groups != group
@@ -194,7 +194,7 @@ def _note(metric: Metric, n: int) -> str:
 
 
 def _jackknife(replicates: list[float]) -> float | None:
-    """sqrt((m - 1) / m * sum of squared deviations of the m scores from their mean); None for fewer than two."""
+    """Return sqrt((m - 1) / m * sum of squared deviations of the m scores from their mean); None for fewer than two."""
     m = len(replicates)
     if m < 2:
         return None

@@ -1,4 +1,4 @@
-"""The parts of every metric: statistics first, the score second, and the score without each group of images."""
+"""What all metrics share: `Metric`, `Score`, the statistics of the observations, and checks of settings."""
 
 import importlib.util
 import inspect
@@ -15,7 +15,7 @@ from seg_transfer.observations import IntArray, Moments, MomentStatistics, Obser
 Setting = int | float | str | bool
 # The score of all observations, then the score without each group in turn: None where fewer than two classes are left.
 Scores = list[float | None]
-# Up to this size the second moments of every class are stored separately; they save the passes over single classes.
+# Up to this size, second moments are stored per class, which saves passes over single classes.
 CLASS_MOMENTS_BYTES = 128 << 20
 
 
@@ -24,17 +24,17 @@ class Metric:
     """A transferability metric: a function from observations to one number, higher is better.
 
     Attributes:
-        name: What studies, tables and commands call it.
-        needs: Names of the fields of `Observations` that must be there; "scores" for a metric that is made of other
+        name: The name in studies, tables and commands.
+        needs: Names of the fields of `Observations` that must be set; "scores" for a metric that combines other
             metrics' scores of several pairs.
-        range: Of the scores, as text.
-        cost: Of the computation, as text.
+        range: Range of the scores, as text.
+        cost: Cost of the computation, as text.
         reference: Where the metric comes from, as text.
         scores: The computation, called as ``scores(statistics, **settings)`` with `Statistics`.
-        settings: All that changes its value; they are part of content keys.
-        version: Of its code, part of content keys too: raise it whenever the code gives other values.
-        additive: Whether ``scores`` gives the score without each group of images too, from sums over images. If not,
-            it gives the score alone.
+        settings: Everything that changes its value; settings are part of content keys.
+        version: Version of its code, also part of content keys: raise it whenever the code gives other values.
+        additive: Whether ``scores`` also returns the score without each group of images, from sums over images.
+            Otherwise it returns the score alone.
         extra: The optional library that a built-in metric needs; the extra of the same name installs it.
     """
 
@@ -61,18 +61,19 @@ class Metric:
         cost: str = "",
         reference: str = "",
     ) -> "Metric":
-        """A metric whose score is what a plain function of `Observations` returns.
+        """Make a metric from a plain function of `Observations` that returns the score.
 
-        The parameters after the first are the settings of the metric, and their defaults the values. A standard error
-        costs one more call per group of images, and is computed only where ``score_all`` is asked for "all".
+        The parameters after the first are the settings of the metric, and their defaults are the values. A standard
+        error takes one more call per group of images; ``score_all`` computes it only with ``standard_errors="all"``.
 
         Args:
             function: Called as ``function(observations, **settings)``.
             needs: Names of the fields of `Observations`, besides the labels, that must not be None.
-            version: Raise it whenever the function gives other values: stored scores of other versions are stale.
-            name: The name of the function unless given.
-            range: Of the scores, as text, such as "[0, 1]".
-            cost: Of the computation, as text, such as "N D".
+            version: Version of the function. Raise it whenever the function gives other values: stored scores of
+                other versions are stale.
+            name: Name of the metric; by default that of the function.
+            range: Range of the scores, as text, such as "[0, 1]".
+            cost: Cost of the computation, as text, such as "N D".
             reference: Where the metric comes from, as text.
 
         Raises:
@@ -91,12 +92,12 @@ class Metric:
 
     @property
     def installed(self) -> bool:
-        """Whether the optional library that it needs is installed."""
+        """Whether the optional library that the metric needs is installed."""
         return not self.extra or importlib.util.find_spec(self.extra) is not None
 
     @property
     def package(self) -> str:
-        """The top-level package that its code is in."""
+        """The top-level package that contains the metric's code."""
         function = self.scores.function if isinstance(self.scores, _FunctionScores) else self.scores
         while isinstance(function, partial):
             function = function.func
@@ -104,14 +105,14 @@ class Metric:
 
     @property
     def key_parts(self) -> dict[str, object]:
-        """Its part in the content key of a score: settings, version and, of an external metric, its package."""
+        """The metric's part of a score's content key: settings, version and, for an external metric, its package."""
         package = {} if self.package == __name__.partition(".")[0] else {"package": self.package}
         return {"settings": dict(self.settings), "version": self.version, **package}
 
 
 @dataclass(frozen=True)
 class _FunctionScores:
-    """The score of all observations by a plain function of them."""
+    """Calls a plain function of the observations, and returns the score in the form that `Metric.scores` has."""
 
     function: Callable[..., float]
 
@@ -120,7 +121,7 @@ class _FunctionScores:
 
 
 def _settings_of(name: str, function: Callable[..., float]) -> dict[str, Setting]:
-    """The defaults of all parameters after the first."""
+    """Return the defaults of all parameters after the first."""
     parameters = list(inspect.signature(function).parameters.values())[1:]
     for parameter in parameters:
         if parameter.default is parameter.empty:
@@ -136,12 +137,12 @@ class Score:
     """One number for one pair, with its uncertainty.
 
     Attributes:
-        score: Higher is better.
-        standard_error: Delete-a-group jackknife over groups of images; None where it was not asked for or fewer than
+        score: The number; higher is better.
+        standard_error: Delete-a-group jackknife over groups of images; None where it was not requested or fewer than
             two groups can be left out.
-        replicates: The score without each group in turn, from which the standard error of a *difference* of two sources
-            follows; None for a group without which fewer than two classes are left.
-        note: What a reader of the number should know, such as on how many of the observations a model was fitted.
+        replicates: The score without each group in turn, from which the standard error of a *difference* between two
+            sources follows; None for a group without which fewer than two classes are left.
+        note: What a reader of the number should know, such as how many of the observations a model was fitted on.
     """
 
     score: float
@@ -152,11 +153,12 @@ class Score:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What the metrics of one pair share: observations, their groups, and moments that are computed on first use.
+    """What the metrics of one pair share: observations, their groups, and moments, which are computed on first use.
 
     Attributes:
         observations: N observations of the pair.
-        groups: (N,), the group of each observation, 0 .. n_groups - 1; one group where no standard errors are wanted.
+        groups: (N,), the group of each observation, 0 .. n_groups - 1; a single group where no standard errors are
+            requested.
     """
 
     observations: Observations
@@ -164,12 +166,12 @@ class Statistics:
 
     @classmethod
     def ungrouped(cls, observations: Observations) -> "Statistics":
-        """Statistics for a score alone."""
+        """Return statistics for a score without a standard error."""
         return cls(observations, np.zeros(len(observations.labels), dtype=np.int64))
 
     @cached_property
     def n_groups(self) -> int:
-        """Number of groups; all of 0 .. n_groups - 1 hold observations."""
+        """Number of groups; each of 0 .. n_groups - 1 has observations."""
         return int(self.groups.max()) + 1
 
     @property
@@ -178,12 +180,12 @@ class Statistics:
         return range(self.n_groups if self.n_groups > 1 else 0)
 
     def n_classes_without(self, group: int) -> int:
-        """The number of classes that are left without one group."""
+        """Count the classes that are left without one group."""
         return len(np.unique(self.observations.codes[self.groups != group]))
 
     @cached_property
     def class_moments(self) -> MomentStatistics | None:
-        """The moments of every class separately: only where there is one group and they need little memory."""
+        """The moments of every class separately; None where there are several groups or they need too much memory."""
         features, n_classes = self.observations.features, len(self.observations.classes)
         if features is None or self.n_groups > 1 or 8 * n_classes * features.shape[1] ** 2 > CLASS_MOMENTS_BYTES:
             return None
@@ -191,7 +193,7 @@ class Statistics:
 
     @cached_property
     def moments(self) -> MomentStatistics:
-        """The moments of every group, or those of every class."""
+        """The moments of every group; for a single group, those of every class where they are kept."""
         return self.class_moments or MomentStatistics.of(self.observations, self.groups)
 
     @cached_property
@@ -207,11 +209,11 @@ class Statistics:
 
 
 def scores_from_moments(statistics: Statistics, score: Callable[[Moments], float]) -> Scores:
-    """The scores of an additive metric that is a function of the moments alone.
+    """Compute the scores of an additive metric that is a function of the moments alone.
 
     Args:
-        statistics: Of the observations.
-        score: From the moments of some observations to their score.
+        statistics: Statistics of the observations.
+        score: Function from the moments of some observations to their score.
 
     Returns:
         The score of all observations, then the score without each group of images in turn; None for a group without
@@ -228,25 +230,25 @@ def scores_from_moments(statistics: Statistics, score: Callable[[Moments], float
 
 
 def overall_score(scores: Scores) -> float:
-    """The score of all observations, which is never None: they have two classes."""
+    """Return the score of all observations, which is never None: they have at least two classes."""
     assert scores[0] is not None
     return scores[0]
 
 
 def features_of(statistics: Statistics) -> npt.NDArray[np.generic]:
-    """The features; a metric that declares that it needs them always has them."""
+    """Return the features, for a metric that declares that it needs them."""
     assert statistics.observations.features is not None
     return statistics.observations.features
 
 
 def source_probs_of(statistics: Statistics) -> npt.NDArray[np.generic]:
-    """The source's probabilities; a metric that declares that it needs them always has them."""
+    """Return the source's probabilities, for a metric that declares that it needs them."""
     assert statistics.observations.source_probs is not None
     return statistics.observations.source_probs
 
 
 def source_images_of(observations: Observations) -> Observations:
-    """The observations of the source's own images, for a metric that declares that it needs them.
+    """Return the observations of the source's own images, for a metric that declares that it needs them.
 
     Raises:
         ObservationsError: They cannot be compared with the target's.
@@ -256,7 +258,7 @@ def source_images_of(observations: Observations) -> Observations:
     assert source is not None
     if source.features is None:
         raise ObservationsError(
-            "source_images have no features; the metric needs those of both sides: extract them too"
+            "source_images have no features; the metric needs features of both sides: extract them too"
         )
     if source.features.shape[1] != observations.features.shape[1]:
         raise ObservationsError(
@@ -269,18 +271,18 @@ def source_images_of(observations: Observations) -> Observations:
 def subsampled_features(
     observations: Observations, max_observations: int, seed: int
 ) -> tuple[npt.NDArray[np.generic], IntArray]:
-    """The features and class numbers of at most ``max_observations``, equally many from every image.
+    """Return the features and class numbers of at most ``max_observations``, equally many from every image.
 
     Raises:
-        ConfigError: So few observations cannot hold two classes.
+        ConfigError: ``max_observations`` is below 2, and cannot hold two classes.
     """
     check_setting(max_observations >= 2, "max_observations", max_observations, "2 or more")
-    chosen = observations.subsample(max_observations, seed)
-    assert chosen.features is not None
-    return chosen.features, chosen.codes
+    subsample = observations.subsample(max_observations, seed)
+    assert subsample.features is not None
+    return subsample.features, subsample.codes
 
 
-def check_setting(rule: bool, setting: str, value: object, allowed: str) -> None:
-    """Raises ConfigError for a metric setting outside its range."""
-    if not rule:
+def check_setting(is_valid: bool, setting: str, value: object, allowed: str) -> None:
+    """Raise ConfigError for a metric setting that is not valid; ``allowed`` completes "it must be"."""
+    if not is_valid:
         raise ConfigError(f"metric setting {setting} is {value!r}; it must be {allowed}")

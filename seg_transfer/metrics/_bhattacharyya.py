@@ -1,4 +1,4 @@
-"""Bhattacharyya distances of Gaussians: Pandy et al., CVPR 2022, eq. 1."""
+"""Bhattacharyya distances between Gaussians: Pandy et al., CVPR 2022, eq. 1."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -11,7 +11,7 @@ Covariance = Literal["diagonal", "spherical", "full"]
 
 
 def _diagonal_distances(means: FloatArray, variances: FloatArray) -> FloatArray:
-    """D_B of every pair i < j, eq. 1, for diagonal covariances."""
+    """Compute D_B, eq. 1, of every pair i < j for diagonal covariances."""
     logs = np.log(variances).sum(axis=1)
     distances = []
     for i in range(len(means) - 1):
@@ -22,7 +22,7 @@ def _diagonal_distances(means: FloatArray, variances: FloatArray) -> FloatArray:
 
 
 def _full_distances(means: FloatArray, covariances: FloatArray) -> FloatArray:
-    """D_B of every pair i < j, eq. 1, for full covariances."""
+    """Compute D_B, eq. 1, of every pair i < j for full covariances."""
     logs = _log_determinants(covariances)
     distances = []
     for i in range(len(means) - 1):

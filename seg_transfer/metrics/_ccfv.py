@@ -1,4 +1,4 @@
-"""CC-FV: classes that look alike from image to image, in features that are widely spread."""
+"""CC-FV: whether classes look alike from image to image, in features that are widely spread."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -16,8 +16,8 @@ from seg_transfer.observations import FloatArray, IntArray, Observations, random
 
 # Keeps the logarithm finite where features do not vary at all.
 SMALLEST = 1e-12
-# Largest assignment problem, in points of a side: the least common multiple of the two sides. Up to this size it takes
-# at most 15 ms and mostly far less than the linear program. The default settings stay below.
+# Largest assignment problem, in points per side: the least common multiple of the two sides. Up to this size it takes
+# at most 15 ms, and mostly far less than the linear program. The default settings stay below it.
 LARGEST_ASSIGNMENT = 400
 
 
@@ -30,19 +30,19 @@ def ccfv(
     pixels_per_class: int = 20,
     seed: int = 0,
 ) -> float:
-    """Class consistency and feature variety, log(F_v / C_cons), of the features before the classifier.
+    """Compute class consistency and feature variety, log(F_v / C_cons), of the features before the classifier.
 
     Yang et al., "Pick the Best Pre-trained Model: Towards Transferability Estimation for Medical Image Segmentation",
-    MICCAI 2023. C_cons is the mean, over all classes and all pairs of images that hold the class, of the Wasserstein
-    distance of the class's observations in one image from those in the other. F_v is the mean over images of 1 / E,
-    where E is the hyperspherical energy: the mean of 1 / |u - v| over pairs of different observations of the image,
-    each scaled to length 1.
+    MICCAI 2023. C_cons is the mean, over all classes and all pairs of images that contain the class, of the Wasserstein
+    distance between the class's observations in the two images. F_v is the mean over images of 1 / E, where E is the
+    hyperspherical energy: the mean of 1 / |u - v| over pairs of different observations of the image, each scaled to
+    length 1.
 
-    Choices where the paper leaves them open: images at even distances through the sample; of every class at most
-    ``pixels_per_class`` observations of an image, for both parts; the first Wasserstein distance, exact, with the
-    Euclidean distance; the energy as a mean, not a sum, so that images with few observations count alike. The paper
-    averages the same number over several layers of the decoder; an observation has one. An image whose observations all
-    have the same features has no variety.
+    Where the paper leaves choices open, this function uses images evenly spaced through the sample; at most
+    ``pixels_per_class`` observations per image and class, for both parts; the exact first Wasserstein distance with the
+    Euclidean distance; and the mean energy instead of the sum, so that images with few observations count alike. The
+    paper averages over several layers of the decoder; an observation has one layer. An image whose observations all
+    have the same features has a variety of 0.
 
     Args:
         features: (N, D).
@@ -50,18 +50,18 @@ def ccfv(
         image_index: (N,) integers, the image of each observation.
         max_images: At most this many images are used.
         pixels_per_class: At most this many observations of one image and class are used.
-        seed: Of their choice.
+        seed: Seed of the choice of observations.
 
     Returns:
         A number in (-inf, inf); higher is better. The scale of the features matters.
 
     Raises:
         ObservationsError: The features hold NaN or infinite values, there are fewer than two classes or observations,
-            or no class is in two images.
+            or no class occurs in two images.
         ConfigError: A setting is outside its range.
 
     Example:
-        Unit vectors sqrt(2) apart in both images, and every class at distance 2 from itself in the other image.
+        In both images unit vectors are sqrt(2) apart, and every class is at distance 2 from itself in the other image.
 
         >>> features = np.array([[1.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 3.0]])
         >>> score = ccfv(features, np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]))
@@ -75,28 +75,30 @@ def ccfv(
 def _scores(statistics: Statistics, *, max_images: int, pixels_per_class: int, seed: int) -> Scores:
     check_setting(max_images >= 2, "max_images", max_images, "2 or more")
     check_setting(pixels_per_class >= 1, "pixels_per_class", pixels_per_class, "1 or more")
-    x, codes, images = _chosen(statistics.observations, max_images, pixels_per_class, seed)
+    x, codes, images = _subsample(statistics.observations, max_images, pixels_per_class, seed)
     variety = float(np.mean([_variety(x[images == image]) for image in np.unique(images)]))
     distances = [
-        _wasserstein(one, other)
+        _wasserstein(first, second)
         for code in np.unique(codes)
-        for one, other in combinations(_by_image(x[codes == code], images[codes == code]), 2)
+        for first, second in combinations(_by_image(x[codes == code], images[codes == code]), 2)
     ]
     if not distances:
-        raise ObservationsError("no class is in two images; ccfv compares classes between images: sample more images")
+        raise ObservationsError(
+            "no class occurs in two images, and ccfv compares classes between images: sample more images"
+        )
     return [float(np.log(max(variety, SMALLEST)) - np.log(max(float(np.mean(distances)), SMALLEST)))]
 
 
-def _chosen(
+def _subsample(
     observations: Observations, max_images: int, pixels_per_class: int, seed: int
 ) -> tuple[FloatArray, IntArray, IntArray]:
-    """Features (n, D), class and image of the observations that are used."""
+    """Return features (n, D), class and image (n,) of the observations that are used."""
     assert observations.features is not None
     assert observations.image_index is not None
     present, images = np.unique(observations.image_index, return_inverse=True)
     used = np.unique(np.linspace(0, len(present) - 1, max_images).round())
-    _, place = random_order(images * len(observations.classes) + observations.codes, seed)
-    rows = np.flatnonzero(np.isin(images, used) & (place < pixels_per_class))
+    _, rank = random_order(images * len(observations.classes) + observations.codes, seed)
+    rows = np.flatnonzero(np.isin(images, used) & (rank < pixels_per_class))
     return observations.features[rows].astype(np.float64), observations.codes[rows], images[rows].astype(np.int64)
 
 
@@ -105,38 +107,39 @@ def _by_image(x: FloatArray, images: IntArray) -> Sequence[FloatArray]:
 
 
 def _variety(x: FloatArray) -> float:
-    """1 / the hyperspherical energy of one image's observations."""
+    """Return 1 / E for the observations of one image."""
     lengths = np.linalg.norm(x, axis=1, keepdims=True)
     distances = pdist(np.divide(x, lengths, out=np.zeros_like(x), where=lengths > 0))
-    apart = distances[distances > SMALLEST]
-    return float(1 / np.mean(1 / apart)) if len(apart) else 0.0
+    positive = distances[distances > SMALLEST]
+    return float(1 / np.mean(1 / positive)) if len(positive) else 0.0
 
 
-def _wasserstein(one: FloatArray, other: FloatArray) -> float:
-    """The first Wasserstein distance of two sets of points, all of a set of equal weight."""
-    cost = cdist(one, other)
-    size = int(np.lcm(len(one), len(other)))
+def _wasserstein(first: FloatArray, second: FloatArray) -> float:
+    """Compute the first Wasserstein distance between two sets of equally weighted points."""
+    cost = cdist(first, second)
+    size = int(np.lcm(len(first), len(second)))
     if size > LARGEST_ASSIGNMENT:
         return _transport_cost(cost)
-    # Repeated to a common number of points, so that an assignment is a coupling.
-    cost = cost.repeat(size // len(one), axis=0).repeat(size // len(other), axis=1)
+    # With all points repeated to a common number, an assignment is a coupling.
+    cost = cost.repeat(size // len(first), axis=0).repeat(size // len(second), axis=1)
     return float(cost[linear_sum_assignment(cost)].mean())
 
 
 def _transport_cost(cost: FloatArray) -> float:
-    """The least mean cost at which n points of equal weight are moved onto m, from the costs (n, m) of each pair."""
+    """Compute the least mean cost of moving n equally weighted points onto m, from the costs (n, m) of all pairs."""
     n, m = cost.shape
     pairs = np.arange(n * m)
-    # Sums over every row and every column of the masses, of which n m are moved: integers have no rounding errors.
-    places = np.concatenate([pairs // m, n + pairs % m]), np.tile(pairs, 2)
-    sums: Any = csr_array((np.ones(2 * n * m), places))
-    moved = np.concatenate([np.full(n, float(m)), np.full(m, float(n))])
+    # Constraints on the sums of every row and column of the masses. A total mass of n m keeps all of them integers,
+    # which have no rounding errors.
+    positions = np.concatenate([pairs // m, n + pairs % m]), np.tile(pairs, 2)
+    sums: Any = csr_array((np.ones(2 * n * m), positions))
+    masses = np.concatenate([np.full(n, float(m)), np.full(m, float(n))])
     scale: float = cost.max() or 1.0  # the solver's tolerances are absolute
     tight: Any = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
-    found = linprog(cost.ravel() / scale, A_eq=sums, b_eq=moved, method="highs", options=tight)
-    if found.status != 0 or found.fun is None:
-        raise ObservationsError(f"ccfv: no transport of {n} observations onto {m} was found: leave the metric out")
-    return float(found.fun * scale / (n * m))
+    result = linprog(cost.ravel() / scale, A_eq=sums, b_eq=masses, method="highs", options=tight)
+    if result.status != 0 or result.fun is None:
+        raise ObservationsError(f"metric ccfv found no transport of {n} observations onto {m}: leave the metric out")
+    return float(result.fun * scale / (n * m))
 
 
 METRIC = Metric(

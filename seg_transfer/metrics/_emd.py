@@ -26,19 +26,19 @@ def emd(
     *,
     gamma: float = 0.01,
 ) -> float:
-    """Domain similarity by the earth mover's distance, exp(-gamma EMD).
+    """Compute the domain similarity by the earth mover's distance, exp(-gamma EMD).
 
     Cui et al., "Large Scale Fine-Grained Categorization and Domain-Specific Transfer Learning", CVPR 2018. The distance
     is between the class means of the source's own images and those of the target, each weighted by its share of the
-    observations, at the cost of their Euclidean distance. The paper weights classes by their images; here observations
-    count, and a class-balanced pixel sample draws equally many from each class of an image.
+    observations; moving mass costs the Euclidean distance. The paper weights classes by their number of images. Here
+    observations count, and a class-balanced pixel sample draws equally many from each class of an image.
 
     Args:
         features: (N, D).
         labels: (N,) integers.
-        source_features: (N_s, D), of the source's own images seen through the source.
+        source_features: (N_s, D), features of the source's own images through the source.
         source_labels: (N_s,) integers, the source's classes.
-        gamma: > 0, in one over the units of the features.
+        gamma: Scale, > 0, in 1 / units of the features.
 
     Returns:
         A number in (0, 1]; higher is better.
@@ -49,7 +49,7 @@ def emd(
         ConfigError: A setting is outside its range.
 
     Example:
-        Both class means differ by 1: the score is exp(-0.01).
+        Both class means differ by 1, and the score is exp(-0.01).
 
         >>> features, labels = np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1])
         >>> round(emd(features, labels, features + 1, labels), 4)
@@ -61,15 +61,17 @@ def emd(
 
 def _scores(statistics: Statistics, *, gamma: float) -> Scores:
     check_setting(gamma > 0, "gamma", gamma, "above 0")
-    own = MomentStatistics.of(source_images_of(statistics.observations)).total()
-    return scores_from_moments(statistics, lambda moments: float(np.exp(-gamma * earth_movers_distance(moments, own))))
+    source = MomentStatistics.of(source_images_of(statistics.observations)).total()
+    return scores_from_moments(
+        statistics, lambda moments: float(np.exp(-gamma * earth_movers_distance(moments, source)))
+    )
 
 
 def earth_movers_distance(target: Moments, source: Moments) -> float:
-    """The least mean distance over which the source's class means are moved to the target's."""
+    """Compute the least mean distance of moving the source's class means onto the target's."""
     # Relative to a common point: a shift of both sides changes no distance, but a large one would cost precision.
-    means, own = target.class_offsets, source.class_offsets + (source.mean - target.mean)
-    return float(wasserstein_distance_nd(means, own, target.counts / target.n, source.counts / source.n))
+    means, source_means = target.class_offsets, source.class_offsets + (source.mean - target.mean)
+    return float(wasserstein_distance_nd(means, source_means, target.counts / target.n, source.counts / source.n))
 
 
 METRIC = Metric(

@@ -22,21 +22,22 @@ def gbc(
     variance_floor: float = 1e-4,
     ddof: int = 1,
 ) -> float:
-    """Gaussian Bhattacharyya coefficient.
+    """Compute the Gaussian Bhattacharyya coefficient.
 
-    Minus the sum over ordered pairs of different classes of exp(-D_B), with D_B the Bhattacharyya distance of the two
-    classes as Gaussians after a PCA: Pandy et al., "Transferability Estimation using Bhattacharyya Class Separability",
-    CVPR 2022, eq. 1-3.
+    This is minus the sum of exp(-D_B) over ordered pairs of different classes, where D_B is the Bhattacharyya distance
+    between the two classes as Gaussians after a PCA: Pandy et al., "Transferability Estimation using Bhattacharyya
+    Class Separability", CVPR 2022, eq. 1-3.
 
     Args:
         features: (N, D).
         labels: (N,) integers, C classes.
-        n_components: The PCA keeps min(n_components, D, N - 1) directions, not whitened; None: no PCA, the channels as
-            they are.
-        covariance: Of each class: "diagonal"; "spherical", the mean of the diagonal in all directions; "full".
-        variance_floor: The least variance in any direction (diagonal, spherical), or what is added to every eigenvalue
-            (full). A class with one observation has this variance.
-        ddof: Variances are divided by n_c - ddof: 1 is the paper's, 0 that of the authors' released code.
+        n_components: The PCA keeps min(n_components, D, N - 1) directions, not whitened. With None, there is no PCA
+            and the channels are used as they are.
+        covariance: Covariance of each class: "diagonal"; "spherical", with the mean of the diagonal in all directions;
+            or "full".
+        variance_floor: The least variance in any direction (diagonal, spherical), or the number added to every
+            eigenvalue (full). A class with one observation has this variance.
+        ddof: Variances are divided by n_c - ddof; 1 is the paper's choice, 0 that of the authors' released code.
 
     Returns:
         A number in [-C (C - 1), 0]; higher is better. Where it underflows to 0, `log_negative_gbc` still ranks.
@@ -73,7 +74,7 @@ def log_negative_gbc(
     variance_floor: float = 1e-4,
     ddof: int = 1,
 ) -> float:
-    """log(-GBC), *lower* is better: the ranking of `gbc` without underflow.
+    """Compute log(-GBC), where *lower* is better: the ranking of `gbc` without underflow.
 
     Args:
         features: (N, D).
@@ -92,7 +93,7 @@ def log_negative_gbc(
         ConfigError: A setting is outside its range.
 
     Example:
-        Classes 4000 apart: GBC is 0 in float64, its logarithm is not.
+        For classes that are 4000 apart, GBC is 0 in float64, but its logarithm is finite.
 
         >>> features, labels = np.array([[0.0], [2.0], [4000.0], [4002.0]]), np.array([0, 0, 1, 1])
         >>> gbc(features, labels)
@@ -112,8 +113,8 @@ class _Settings:
     ddof: int
 
     def __post_init__(self) -> None:
-        wanted, covariance = self.n_components, self.covariance
-        check_setting(wanted is None or wanted >= 1, "n_components", wanted, "1 or more, or None")
+        n, covariance = self.n_components, self.covariance
+        check_setting(n is None or n >= 1, "n_components", n, "1 or more, or None")
         check_setting(covariance in get_args(Covariance), "covariance", covariance, "diagonal, spherical or full")
         check_setting(self.variance_floor > 0, "variance_floor", self.variance_floor, "above 0")
         check_setting(self.ddof in (0, 1), "ddof", self.ddof, "0 or 1")
@@ -121,13 +122,13 @@ class _Settings:
 
 @dataclass(frozen=True, eq=False)
 class _Projected:
-    """Sums of z = W^T (x - mean of its class over the whole sample), for G groups, C classes, d directions.
+    """Sums of z = W^T (x - mean of its class in the whole sample), for G groups, C classes, d directions.
 
     Attributes:
         centers: (C, d), W^T (class mean - mean).
-        counts: (G, C).
-        sums: (G, C, d), of z.
-        squares: Of z^2, (G, C, d), or of z z^T, (G, C, d, d).
+        counts: (G, C), number of observations.
+        sums: (G, C, d), sums of z.
+        squares: Sums of z^2, (G, C, d), or of z z^T, (G, C, d, d).
     """
 
     centers: FloatArray
@@ -141,10 +142,10 @@ def _scores(statistics: Statistics, **settings: Any) -> Scores:
 
 
 def _log_scores(statistics: Statistics, settings: _Settings) -> Scores:
-    """log(-GBC) of all observations, and without each group.
+    """Compute log(-GBC) of all observations, and without each group.
 
-    The PCA of all observations is kept for every group: a tenth of the images changes it little, and leaving out a
-    group then needs no third pass.
+    The PCA of all observations is kept when a group is left out: a tenth of the images changes it little, and no third
+    pass is needed.
     """
     projected = _project(statistics, settings)
     samples: list[slice | list[int]] = [slice(None)]
@@ -162,23 +163,23 @@ def _project(statistics: Statistics, settings: _Settings) -> _Projected:
 
 
 def _project_moments(classes: tuple[Moments, ...], total: Moments, basis: FloatArray, full: bool) -> _Projected:
-    """One group, in which the sum of z over every class is zero."""
+    """Project the moments of the classes; the only group has a sum of z of zero in every class."""
     centers = total.class_offsets @ basis
     squares = np.stack([_scatter_along(basis, part, full) for part in classes])
     return _Projected(centers, total.counts[None], np.zeros((1, *centers.shape)), squares[None])
 
 
 def _scatter_along(basis: FloatArray, moments: Moments, full: bool) -> FloatArray:
-    """W^T (sum of (x - mean)(x - mean)^T) W, (d, d), or its diagonal, (d,)."""
-    image, mean = moments.second @ basis, (moments.mean - moments.shift) @ basis
+    """Compute W^T (sum of (x - mean)(x - mean)^T) W, (d, d), or its diagonal, (d,)."""
+    product, mean = moments.second @ basis, (moments.mean - moments.shift) @ basis
     if full:
-        return basis.T @ image - moments.n * np.outer(mean, mean)
-    diagonal: FloatArray = np.einsum("ij,ij->j", basis, image) - moments.n * mean**2
+        return basis.T @ product - moments.n * np.outer(mean, mean)
+    diagonal: FloatArray = np.einsum("ij,ij->j", basis, product) - moments.n * mean**2
     return diagonal
 
 
 def _project_observations(statistics: Statistics, basis: FloatArray, full: bool) -> _Projected:
-    """A second pass over the observations."""
+    """Project the observations, in a second pass over them."""
     observations, n_groups, width = statistics.observations, statistics.n_groups, basis.shape[1]
     mean, centers, n_classes = statistics.total.mean, statistics.total.class_offsets @ basis, len(observations.classes)
     keys = statistics.groups * n_classes + observations.codes
@@ -195,12 +196,12 @@ def _project_observations(statistics: Statistics, basis: FloatArray, full: bool)
     return _Projected(centers, counts, sums.reshape(*by_group, width), squares.reshape(*by_group, *squares.shape[1:]))
 
 
-def _directions(total: Moments, wanted: int | None) -> FloatArray:
-    """(D, d): eigenvectors of the d = min(wanted, D, N - 1) largest eigenvalues, or the axes."""
+def _directions(total: Moments, n_components: int | None) -> FloatArray:
+    """Return (D, d) the eigenvectors of the d = min(n_components, D, N - 1) largest eigenvalues; the axes for None."""
     width = len(total.mean)
-    if wanted is None:
+    if n_components is None:
         return np.eye(width)
-    first = max(width - min(wanted, total.n - 1), 0)
+    first = max(width - min(n_components, total.n - 1), 0)
     vectors: FloatArray = scipy.linalg.eigh(total.covariance, subset_by_index=[first, width - 1])[1]
     return vectors
 
@@ -229,7 +230,7 @@ def class_distances(
     variance_floor: float,
     ddof: int,
 ) -> FloatArray:
-    """D_B of every pair i < j of the classes present, (C (C - 1) / 2,), with the settings of `gbc`."""
+    """Compute D_B of every pair i < j of the classes present, (C (C - 1) / 2,), with the settings of `gbc`."""
     settings = _Settings(n_components, covariance, variance_floor, ddof)
     present = np.ones(len(statistics.observations.classes), dtype=np.bool_)
     return _distances(_project(statistics, settings), slice(None), present, settings)
@@ -238,15 +239,15 @@ def class_distances(
 def _distances(
     projected: _Projected, sample: slice | list[int], present: npt.NDArray[np.bool_], settings: _Settings
 ) -> FloatArray:
-    """D_B of every pair i < j of the classes that the sample holds."""
+    """Compute D_B of every pair i < j of the classes in the sample."""
     n = projected.counts[sample].sum(axis=0)[present, None].astype(np.float64)
     sums, squares = projected.sums[sample].sum(axis=0)[present], projected.squares[sample].sum(axis=0)[present]
     means = projected.centers[present] + sums / n
-    return DISTANCES[settings.covariance](means, _spreads(n, sums, squares, settings))
+    return DISTANCES[settings.covariance](means, _covariances(n, sums, squares, settings))
 
 
-def _spreads(n: FloatArray, sums: FloatArray, squares: FloatArray, settings: _Settings) -> FloatArray:
-    """Variances (C, d), or covariances (C, d, d), of the classes; n (C, 1)."""
+def _covariances(n: FloatArray, sums: FloatArray, squares: FloatArray, settings: _Settings) -> FloatArray:
+    """Compute variances (C, d), or covariances (C, d, d), of the classes with n (C, 1) observations."""
     divisor, floor = np.maximum(n - settings.ddof, 1.0), settings.variance_floor
     if settings.covariance == "full":
         scatter = squares - sums[:, :, None] * sums[:, None, :] / n[:, :, None]

@@ -11,10 +11,10 @@ from seg_transfer.observations import Moments, Observations
 
 
 def h_score(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
-    """H-score, tr(cov(f)^+ cov(E[f | y])).
+    """Compute the H-score, tr(cov(f)^+ cov(E[f | y])).
 
     Bao et al., "An Information-Theoretic Approach to Transferability in Task Transfer Learning", ICIP 2019. Both
-    covariances are divided by N. Channels that do not vary are dropped, the others scaled to unit variance.
+    covariances are divided by N. Channels that do not vary are dropped, and the others are scaled to unit variance.
 
     Args:
         features: (N, D).
@@ -28,7 +28,7 @@ def h_score(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) ->
             observations.
 
     Example:
-        Variance 5, of which (1 - 3)^2 = 4 lies between the class means 1 and 5.
+        The variance is 5, and (1 - 3)^2 = 4 of it lies between the class means 1 and 5.
 
         >>> round(h_score(np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1])), 12)
         0.8

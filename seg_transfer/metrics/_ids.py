@@ -12,16 +12,16 @@ from seg_transfer.observations import FloatArray, check_matrix
 
 
 def ids(image_embeddings: npt.NDArray[Any], source_image_embeddings: npt.NDArray[Any]) -> float:
-    """Image domain similarity: minus the mean distance from the target's images to the nearest source images.
+    """Compute image domain similarity: minus the mean distance from target images to the nearest source images.
 
     Mensink et al., "Factors of Influence for Transfer Learning across Diverse Appearance Domains and Task Types", TPAMI
-    2021. The distance is Euclidean. The paper embeds all images by one model that was trained on several sources. Here
-    an image's embedding is the mean of the given source's features over the whole image, so that scores of different
-    sources are in their own units. The more images the source has, the closer the nearest one is.
+    2021. The distance is Euclidean. The paper embeds all images with one model that was trained on several sources.
+    Here, an image's embedding is the mean of the given source's features over the whole image, so that scores of
+    different sources are in different units. The more images the source has, the closer the nearest one is.
 
     Args:
         image_embeddings: (M, D), one row per image of the target.
-        source_image_embeddings: (M_s, D), one row per image of the source, by the same model.
+        source_image_embeddings: (M_s, D), one row per image of the source, from the same model.
 
     Returns:
         A number in (-inf, 0], in the units of the features; higher is better.
@@ -33,11 +33,11 @@ def ids(image_embeddings: npt.NDArray[Any], source_image_embeddings: npt.NDArray
         >>> ids(np.array([[0.0, 0.0], [3.0, 4.0]]), np.array([[0.0, 1.0], [3.0, 0.0]]))
         -2.5
     """
-    return -float(nearest(image_embeddings, source_image_embeddings).mean())
+    return -float(nearest_distances(image_embeddings, source_image_embeddings).mean())
 
 
-def nearest(image_embeddings: npt.NDArray[Any], source_image_embeddings: npt.NDArray[Any]) -> FloatArray:
-    """(M,) the distance of every target image to the nearest source image."""
+def nearest_distances(image_embeddings: npt.NDArray[Any], source_image_embeddings: npt.NDArray[Any]) -> FloatArray:
+    """Return the distance (M,) from every target image to the nearest source image."""
     sides = {"image_embeddings": image_embeddings, "source_image_embeddings": source_image_embeddings}
     for name, values in sides.items():
         check_matrix(name, np.asarray(values), max(len(values), 1), "images")
@@ -58,13 +58,17 @@ def _scores(statistics: Statistics) -> Scores:
     assert observations.image_embeddings is not None
     assert source is not None
     if source.image_embeddings is None:
-        raise ObservationsError("source_images have no image_embeddings; ids needs those of both sides: extract them")
-    distances = nearest(observations.image_embeddings, source.image_embeddings)
+        raise ObservationsError(
+            "source_images have no image_embeddings; ids needs embeddings of both sides: extract them too"
+        )
+    distances = nearest_distances(observations.image_embeddings, source.image_embeddings)
     _, first = np.unique(observations.image_index, return_index=True)
     groups = statistics.groups[first]
-    without = [distances[groups != group] for group in statistics.left_out]
-    kept = [statistics.n_classes_without(group) > 1 for group in statistics.left_out]
-    return [-float(distances.mean()), *(-float(d.mean()) if k else None for d, k in zip(without, kept, strict=True))]
+    replicates = [
+        -float(distances[groups != group].mean()) if statistics.n_classes_without(group) > 1 else None
+        for group in statistics.left_out
+    ]
+    return [-float(distances.mean()), *replicates]
 
 
 METRIC = Metric(

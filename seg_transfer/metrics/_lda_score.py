@@ -14,12 +14,12 @@ ROUNDING = 1e-13
 
 
 def lda_score(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
-    """The trace criterion of Fisher's discriminant analysis, tr(S_w^+ S_b).
+    """Compute the trace criterion of Fisher's discriminant analysis, tr(S_w^+ S_b).
 
     Fukunaga, "Introduction to Statistical Pattern Recognition", 1990. S_w and S_b are the scatter within and between
-    the classes, both divided by N. The inverse is that of Moore and Penrose in the units of the features: a direction
-    in which no class varies counts nothing, even where it separates the classes perfectly (there are always such
-    directions when D > N - C).
+    the classes, both divided by N. The inverse is the Moore-Penrose inverse in the units of the features: a direction
+    in which no class varies does not count, even where it separates the classes perfectly (such directions always exist
+    when D > N - C).
 
     Args:
         features: (N, D).
@@ -33,7 +33,7 @@ def lda_score(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) 
             observations.
 
     Example:
-        Scatter 4 between the class means 1 and 5, and 1 within the classes.
+        The scatter is 4 between the class means 1 and 5, and 1 within the classes.
 
         >>> round(lda_score(np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1])), 9)
         4.0

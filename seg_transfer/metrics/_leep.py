@@ -1,4 +1,4 @@
-"""LEEP: log-likelihood of the target labels under the source's own classes."""
+"""LEEP: log-likelihood of the target labels given the source's classes."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,22 +13,22 @@ Blocks = Iterable[tuple[FloatArray, IntArray]]
 
 
 def leep(source_probs: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
-    """Log expected empirical prediction.
+    """Compute the log expected empirical prediction.
 
     Nguyen et al., "LEEP: A New Measure to Evaluate Transferability of Learned Representations", ICML 2020: 1/N sum_i
-    log sum_z P(y_i | z) p_i(z), with P(y | z) = J(y, z) / sum_y J(y, z) and J(y, z) the mean of p_i(z) over all
-    observations, those of other labels counted as zero. A source class z to which no observation gives any probability
-    contributes nothing.
+    log sum_z P(y_i | z) p_i(z), with P(y | z) = J(y, z) / sum_y J(y, z), where J(y, z) is the mean of p_i(z) over
+    all observations, with those of other labels counted as zero. A source class z to which no observation gives any
+    probability contributes nothing.
 
     Args:
-        source_probs: (N, C_s), rows non-negative with sum 1.
+        source_probs: (N, C_s), non-negative rows with sum 1.
         labels: (N,) integers.
 
     Returns:
         A number in (-inf, 0], in nats; higher is better.
 
     Raises:
-        ObservationsError: A row is no distribution, or there are fewer than two classes or observations.
+        ObservationsError: A row is not a distribution, or there are fewer than two classes or observations.
 
     Example:
         >>> leep(np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.array([3, 3, 8]))
@@ -42,12 +42,12 @@ def _scores(statistics: Statistics) -> Scores:
 
 
 def leep_scores(statistics: Statistics, probabilities: Callable[[IntArray], Blocks]) -> Scores:
-    """The score of all observations by any p_i(z), and the score without each group.
+    """Compute LEEP for any p_i(z): the score of all observations, and the score without each group.
 
     Args:
         statistics: Labels and groups of N observations.
-        probabilities: From a key (N,) of every observation to blocks of p_i(z), (n, Z), in the order of the keys, with
-            their keys.
+        probabilities: Function from keys (N,) of the observations to blocks of p_i(z), (n, Z), in the order of the
+            keys, with their keys.
     """
     joints = _joints(statistics, probabilities)
     samples = [joints.sum(axis=0), *(np.delete(joints, group, axis=0).sum(axis=0) for group in statistics.left_out)]
@@ -68,7 +68,7 @@ def _score(log_sum: float, n: int) -> float:
 
 
 def _joints(statistics: Statistics, probabilities: Callable[[IntArray], Blocks]) -> FloatArray:
-    """(n_groups, C, Z): per group, the sum of p_i(z) over the observations of each class."""
+    """Return sums of p_i(z), (n_groups, C, Z), over the observations of each group and class."""
     n_classes, joints = len(statistics.observations.classes), np.zeros((0, 0))
     for rows, keys in probabilities(statistics.groups * n_classes + statistics.observations.codes):
         if not joints.size:
@@ -78,7 +78,7 @@ def _joints(statistics: Statistics, probabilities: Callable[[IntArray], Blocks])
 
 
 def label_given_source(joint: FloatArray) -> FloatArray:
-    """P(y | z), (C, Z), from joint weights of any sum; zero for a source class without any."""
+    """Compute P(y | z), (C, Z), from joint weights of any sum; zero for a source class without weight."""
     mass = joint.sum(axis=0)
     conditional: FloatArray = np.divide(joint, mass, out=np.zeros_like(joint), where=mass > 0)
     return conditional
@@ -87,14 +87,15 @@ def label_given_source(joint: FloatArray) -> FloatArray:
 def _log_sums(
     statistics: Statistics, probabilities: Callable[[IntArray], Blocks], conditionals: FloatArray
 ) -> FloatArray:
-    """(n_groups, R): per group, the sum over its observations of log sum_z P(y_i | z) p_i(z), for R sets of P(y | z).
-
-    Minus infinity where a set was made without the only group that holds a class.
+    """Sum log sum_z P(y_i | z) p_i(z) over the observations of each group, for R sets of P(y | z).
 
     Args:
         statistics: Labels and groups.
         probabilities: As in `leep_scores`.
         conditionals: (C, R, Z), P(y | z).
+
+    Returns:
+        (n_groups, R); minus infinity where a set was computed without the only group that contains a class.
     """
     n_classes, n_sets, _ = conditionals.shape
     totals = np.zeros((n_classes * statistics.n_groups, n_sets))

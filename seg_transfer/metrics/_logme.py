@@ -1,4 +1,4 @@
-"""LogME: the evidence for a linear-Gaussian model of every class given the features."""
+"""LogME: the evidence for a linear Gaussian model of every class given the features."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -14,23 +14,24 @@ from seg_transfer.observations import FloatArray, Moments, Observations
 # The reference implementation's constant in both denominators: a Gamma prior exp(-1e-5 x / 2) on either precision. It
 # bounds the evidence of a class that the features fit without error.
 PRIOR_RATE = 1e-5
-# If the mean outweighs the scatter by this factor, squaring both into one matrix costs the scatter its precision.
+# If the mean outweighs the scatter by this factor, a single matrix of their squares would lose the scatter's precision.
 LARGE_OFFSET = 1e3
 
 
 def logme(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]], *, converged: bool = False) -> float:
-    """Mean over classes of the maximum log evidence per observation of a Bayesian linear model of the one-hot column.
+    """Compute the maximum log evidence per observation of a Bayesian linear model of each class, averaged over classes.
 
-    The model of class c is y_c = F w + noise, w ~ N(0, I / alpha), noise ~ N(0, I / beta), with F the raw features.
-    Alpha and beta maximize the evidence: You et al., "LogME: Practical Assessment of Pre-trained Models for Transfer
-    Learning", ICML 2021, by the fixed point of t = alpha / beta of the extended version, "Ranking and Tuning
-    Pre-trained Models", JMLR 2022.
+    The model of the one-hot column of class c is y_c = F w + noise, w ~ N(0, I / alpha), noise ~ N(0, I / beta), with
+    the raw features F. Alpha and beta maximize the evidence: You et al., "LogME: Practical Assessment of Pre-trained
+    Models for Transfer Learning", ICML 2021. They are computed by the fixed point of t = alpha / beta of the extended
+    version, "Ranking and Tuning Pre-trained Models", JMLR 2022.
 
     Args:
         features: (N, D).
         labels: (N,) integers.
-        converged: False: at most 11 steps, or until alpha / beta changes by less than 1e-3, and the evidence is that of
-            the last step's residual, as in the reference implementation. True: until it changes by less than 1e-10.
+        converged: If False, iterate for at most 11 steps or until alpha / beta changes by less than 1e-3, and take the
+            evidence from the last step's residual, as the reference implementation does. If True, iterate until it
+            changes by less than 1e-10.
 
     Returns:
         Any real number; higher is better.
@@ -53,9 +54,9 @@ class _Problem:
 
     Attributes:
         n: Number of observations.
-        eigenvalues: (K,), of F^T F, those above zero.
+        eigenvalues: (K,), positive eigenvalues of F^T F.
         fits: (C, K), squared length of each one-hot column along each left singular vector of F.
-        residuals: (C,), what no direction of the features explains.
+        residuals: (C,), squared length that no direction of the features explains.
     """
 
     n: int
@@ -77,7 +78,7 @@ def _score(moments: Moments, converged: bool) -> float:
 def _problem(moments: Moments) -> _Problem:
     raw = moments.about(np.zeros_like(moments.shift))
     eigenvalues, vectors, noise = _raw_spectrum(raw, moments)
-    # F^T F has at most N directions: any further ones above the noise are rounding.
+    # F^T F has at most N directions; any more above the noise come from rounding.
     kept = (eigenvalues > noise) & (np.arange(len(eigenvalues)) >= len(eigenvalues) - moments.n)
     eigenvalues = eigenvalues[kept]
     fits = (raw.sums @ vectors[:, kept]) ** 2 / eigenvalues
@@ -86,7 +87,7 @@ def _problem(moments: Moments) -> _Problem:
 
 
 def _raw_spectrum(raw: Moments, moments: Moments) -> tuple[FloatArray, FloatArray, float]:
-    """Eigenvalues of F^T F, ascending, their vectors as columns, and the size of an eigenvalue that is rounding."""
+    """Return eigenvalues of F^T F, ascending, eigenvectors as columns, and the size of a spurious eigenvalue."""
     n, mean, epsilon = moments.n, moments.mean, np.finfo(np.float64).eps
     scatter = n * moments.covariance
     if n * (mean @ mean) <= LARGE_OFFSET * np.trace(scatter):
@@ -101,22 +102,22 @@ def _raw_spectrum(raw: Moments, moments: Moments) -> tuple[FloatArray, FloatArra
 
 
 def _evidence(problem: _Problem, steps: int, tolerance: float) -> FloatArray:
-    """(C,) log evidence per observation; every class starts at alpha = beta = 1 and stops by itself."""
+    """Return the log evidence per observation (C,); every class starts at alpha = beta = 1 and stops separately."""
     ratios = np.ones(len(problem.residuals))
     evidence = np.empty_like(ratios)
-    moving = np.arange(len(ratios))
+    active = np.arange(len(ratios))
     for _ in range(steps):
-        ratio, evidence[moving] = _step(problem, moving, ratios[moving])
-        still = np.abs(ratio - ratios[moving]) > tolerance * ratios[moving]
-        ratios[moving] = ratio
-        moving = moving[still]
-        if not len(moving):
+        ratio, evidence[active] = _step(problem, active, ratios[active])
+        changes = np.abs(ratio - ratios[active]) > tolerance * ratios[active]
+        ratios[active] = ratio
+        active = active[changes]
+        if not len(active):
             break
     return evidence
 
 
 def _step(problem: _Problem, classes: npt.NDArray[np.int64], ratio: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """One step for some classes: the new alpha / beta, and the log evidence per observation at the new alpha, beta."""
+    """Take one step for some classes; returns the new alpha / beta and the log evidence per observation there."""
     n, eigenvalues, fits = problem.n, problem.eigenvalues, problem.fits[classes]
     sums = eigenvalues + ratio[:, None]
     kept, shrunk = eigenvalues / sums, ratio[:, None] / sums

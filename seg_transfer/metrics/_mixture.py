@@ -12,7 +12,7 @@ from seg_transfer.observations import FloatArray
 
 LLOYD_STEPS = 30
 EM_STEPS = 100
-# EM ends when a step adds less to the mean log-likelihood of an observation.
+# EM ends when a step adds less than this to the mean log-likelihood of an observation.
 TOLERANCE = 1e-3
 BLOCK_ROWS = 1024
 
@@ -33,10 +33,15 @@ class Mixture:
 
 
 def fit(z: FloatArray, n_components: int, floor: float, rng: np.random.Generator) -> Mixture:
-    """A mixture for z, (n, d), d small and z centered; ``floor`` is added to all variances of every component.
+    """Fit a mixture by EM, for at most 100 steps or until a step adds less than 1e-3 to the mean log-likelihood.
 
-    The start is a partition by at most 30 steps of k-means from a k-means++ start (Arthur and Vassilvitskii, 2007). EM
-    ends after 100 steps or when a step adds less than 1e-3 to the mean log-likelihood.
+    EM starts from a partition by at most 30 steps of k-means with a k-means++ start (Arthur and Vassilvitskii, 2007).
+
+    Args:
+        z: (n, d), centered, with a small d.
+        n_components: Number of components.
+        floor: Added to all variances of every component.
+        rng: Source of randomness for the start.
     """
     mixture, before = from_partition(z, _partition(z, n_components, rng), n_components, floor), -np.inf
     for _ in range(EM_STEPS):
@@ -48,7 +53,7 @@ def fit(z: FloatArray, n_components: int, floor: float, rng: np.random.Generator
 
 
 def step(mixture: Mixture, z: FloatArray, floor: float) -> tuple[Mixture, float]:
-    """One step of EM: the new mixture, and the mean log-likelihood of z under the old one."""
+    """Take one step of EM; returns the new mixture, and the mean log-likelihood of z under the old one."""
     expect = _expectation(mixture)
     likelihoods = []
 
@@ -61,21 +66,21 @@ def step(mixture: Mixture, z: FloatArray, floor: float) -> tuple[Mixture, float]
 
 
 def from_partition(z: FloatArray, parts: npt.NDArray[np.int64], n_components: int, floor: float) -> Mixture:
-    """The mixture of the parts as they are; ``parts``: (n,) in 0 .. n_components - 1."""
+    """Return the mixture with one component per part; ``parts`` is (n,) in 0 .. n_components - 1."""
     one_hot = np.eye(n_components)
     return _maximize(z, lambda rows, _: one_hot[parts[rows]], floor)
 
 
 def posterior(mixture: Mixture) -> Callable[[FloatArray], FloatArray]:
-    """A function from z, (n, d), to the probabilities of the components, (n, K)."""
+    """Return a function from z, (n, d), to the probabilities of the components, (n, K)."""
     expect = _expectation(mixture)
     return lambda z: expect(z, _squares(z))[0]
 
 
 def _expectation(mixture: Mixture) -> Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
-    """A function from z and its `_squares` to posterior (n, K) and log-likelihood (n,).
+    """Return a function from z and its `_squares` to posterior (n, K) and log-likelihood (n,).
 
-    The log density of a component is a polynomial in z, so that those of all components are one matrix product.
+    The log density of a component is a polynomial in z, so that one matrix product gives those of all components.
     """
     width = mixture.means.shape[1]
     upper = np.triu_indices(width)
@@ -106,7 +111,7 @@ def _posterior(
 
 
 def _maximize(z: FloatArray, responsibilities: Callable[[slice, FloatArray], FloatArray], floor: float) -> Mixture:
-    """The mixture that fits best, given responsibilities (rows, K) for any rows and their `_squares`."""
+    """Return the mixture that fits best, given responsibilities (rows, K) for any rows and their `_squares`."""
     width = z.shape[1]
     counts, sums, products = np.zeros(1), np.zeros((1, 1)), np.zeros((1, 1))
     for start in range(0, len(z), BLOCK_ROWS):
@@ -128,7 +133,7 @@ def _maximize(z: FloatArray, responsibilities: Callable[[slice, FloatArray], Flo
 
 
 def _squares(z: FloatArray) -> FloatArray:
-    """(n, d (d + 1) / 2): the products of every two channels."""
+    """Return the products of every two channels, (n, d (d + 1) / 2)."""
     upper = np.triu_indices(z.shape[1])
     return z[:, upper[0]] * z[:, upper[1]]
 
@@ -147,15 +152,17 @@ def _partition(z: FloatArray, n_parts: int, rng: np.random.Generator) -> npt.NDA
 
 
 def _kmeans_plus_plus(z: FloatArray, n_centers: int, rng: np.random.Generator) -> FloatArray:
-    """k-means++: every next center is a row, drawn by its squared distance to the centers before it."""
+    """Choose centers by k-means++: each is a row drawn with probability proportional to its squared distance to the
+    nearest earlier center.
+    """
     centers = np.empty((n_centers, z.shape[1]))
     distances = np.ones(len(z))
     for k in range(n_centers):
-        reached = np.cumsum(distances)
-        chosen = np.searchsorted(reached, rng.random() * reached[-1], side="right")
+        cumulative = np.cumsum(distances)
+        chosen = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
         centers[k] = z[min(int(chosen), len(z) - 1)]
-        to_centre = ((z - centers[k]) ** 2).sum(axis=1)
-        distances = to_centre if k == 0 else np.minimum(distances, to_centre)
+        to_center = ((z - centers[k]) ** 2).sum(axis=1)
+        distances = to_center if k == 0 else np.minimum(distances, to_center)
     return centers
 
 

@@ -11,20 +11,20 @@ from seg_transfer.observations import IntArray, Observations
 
 
 def nce(source_probs: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
-    """Negative conditional entropy, -H(Y | Z).
+    """Compute the negative conditional entropy, -H(Y | Z).
 
-    Tran et al., "Transferability and Hardness of Supervised Classification Tasks", ICCV 2019, with Z the class to which
+    Tran et al., "Transferability and Hardness of Supervised Classification Tasks", ICCV 2019. Z is the class to which
     the source gives the highest probability (the first of equal ones).
 
     Args:
-        source_probs: (N, C_s), rows non-negative with sum 1.
+        source_probs: (N, C_s), non-negative rows with sum 1.
         labels: (N,) integers, C classes.
 
     Returns:
         A number in [-log C, 0], in nats; higher is better.
 
     Raises:
-        ObservationsError: A row is no distribution, or there are fewer than two classes or observations.
+        ObservationsError: A row is not a distribution, or there are fewer than two classes or observations.
 
     Example:
         >>> nce(np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), np.array([3, 3, 8]))
@@ -34,9 +34,9 @@ def nce(source_probs: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) ->
 
 
 def negative_conditional_entropy(joint: npt.NDArray[Any]) -> float:
-    """-H(Y | Z) in nats for joint weights of any sum, (C, C_z)."""
-    lost = xlogy(joint, joint).sum() - xlogy(joint.sum(axis=0), joint.sum(axis=0)).sum()
-    return min(float(lost / joint.sum()), 0.0)
+    """Compute -H(Y | Z) in nats from joint weights of any sum, (C, C_z)."""
+    total = xlogy(joint, joint).sum() - xlogy(joint.sum(axis=0), joint.sum(axis=0)).sum()
+    return min(float(total / joint.sum()), 0.0)
 
 
 def _scores(statistics: Statistics) -> Scores:
@@ -50,7 +50,7 @@ def _score(joint: IntArray) -> float | None:
 
 
 def _joint_counts(statistics: Statistics) -> IntArray:
-    """(n_groups, C, C_s): per group, the observations of each label for which each source class is the highest."""
+    """Count observations by group, label and most probable source class, (n_groups, C, C_s)."""
     source_probs, observations = source_probs_of(statistics), statistics.observations
     shape = (statistics.n_groups, len(observations.classes), source_probs.shape[1])
     keys = np.ravel_multi_index((statistics.groups, observations.codes, source_probs.argmax(axis=1)), shape)

@@ -13,7 +13,7 @@ from seg_transfer.metrics._leep import Blocks, leep_scores
 from seg_transfer.observations import FloatArray, IntArray, Moments, Observations, keyed_blocks
 
 VARIANCE_KEPT = 0.8
-# A full covariance of more directions has more parameters than a component has observations.
+# A full covariance of more directions would have more parameters than a component has observations.
 MAX_DIRECTIONS = 64
 COMPONENTS_PER_CLASS = 5
 # Added to the variances of every component, relative to the mean variance of a direction.
@@ -27,22 +27,22 @@ def nleep(
     max_observations: int = 30_000,
     seed: int = 0,
 ) -> float:
-    """Gaussian LEEP: LEEP with the posteriors of a Gaussian mixture in place of the source's probabilities.
+    """Compute Gaussian LEEP: LEEP with the posterior of a Gaussian mixture in place of the source's probabilities.
 
-    Li et al., "Ranking Neural Checkpoints", CVPR 2021. A PCA keeps 80 % of the variance (64 directions at most), a
-    Gaussian mixture with full covariances and 5 components for every class is fitted to the projection, and the score
-    is the LEEP of its posterior probabilities.
+    Li et al., "Ranking Neural Checkpoints", CVPR 2021. A PCA keeps 80 % of the variance (at most 64 directions), a
+    Gaussian mixture with full covariances and 5 components per class is fitted to the projection, and the score is the
+    LEEP of its posterior probabilities.
 
-    The mixture is a local optimum that depends on its start: k-means from a seeded k-means++ start. It is fitted on
-    ``max_observations``, equally many from every image; the posterior is then computed for all. To the variances of
-    every component 1e-6 of the mean variance is added, so that the scale of the features does not matter. Standard
-    errors keep the projection and the mixture of the whole sample.
+    The mixture is a local optimum that depends on its start, k-means from a seeded k-means++ start. It is fitted on
+    ``max_observations``, equally many from every image; the posterior is then computed for all. The variances of every
+    component are increased by 1e-6 of the mean variance, a share, so that the scale of the features does not matter.
+    Standard errors keep the projection and the mixture of the whole sample.
 
     Args:
         features: (N, D).
         labels: (N,) integers, C classes.
-        max_observations: The mixture is fitted on at most this many.
-        seed: Of the start and of the choice of observations.
+        max_observations: The mixture is fitted on at most this many observations.
+        seed: Seed of the start and of the choice of observations.
 
     Returns:
         A number in (-inf, 0], in nats; higher is better.
@@ -65,14 +65,14 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
     observations, project = statistics.observations, projection(statistics.total)
     features, codes = subsampled_features(observations, max_observations, seed)
     z = np.concatenate([project(rows) for rows, _ in keyed_blocks(features, codes)])
-    # Sorted, so that the start depends on the observations and not on their order.
+    # Sort, so that the start depends on the observations and not on their order.
     z = z[np.argsort((z**2).sum(axis=1), kind="stable")]
     n_components = min(COMPONENTS_PER_CLASS * len(observations.classes), len(z))
     mixture = _mixture.fit(z, n_components, FLOOR, np.random.Generator(np.random.Philox(key=seed)))
     expect = _mixture.posterior(mixture)
 
     def probabilities(keys: IntArray) -> Blocks:
-        # Recomputed in each of the two sweeps: N x K numbers would not fit into memory.
+        # The probabilities are recomputed in each of the two passes, because N x K numbers would not fit into memory.
         blocks = keyed_blocks(features_of(statistics), keys)
         return ((expect(project(rows)), sorted_keys) for rows, sorted_keys in blocks)
 
@@ -80,7 +80,7 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
 
 
 def projection(moments: Moments) -> Callable[[FloatArray], FloatArray]:
-    """The PCA: a function from rows (n, D) to (n, d), centered, of unit mean variance."""
+    """Return the PCA, a function from rows (n, D) to centered rows (n, d) of unit mean variance."""
     variance, width = np.trace(moments.covariance), len(moments.mean)
     most = min(MAX_DIRECTIONS, width, moments.n - 1)
     values, vectors = scipy.linalg.eigh(moments.covariance, subset_by_index=[width - most, width - 1])

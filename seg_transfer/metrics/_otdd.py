@@ -20,21 +20,21 @@ def otdd(
     max_observations: int = 2000,
     seed: int = 0,
 ) -> float:
-    """Minus the optimal transport dataset distance.
+    """Compute minus the optimal transport dataset distance.
 
     Alvarez-Melis and Fusi, "Geometric Dataset Distances via Optimal Transport", NeurIPS 2020: the 2-Wasserstein
-    distance of the two sets of observations, where moving (x, y) to (x', y') costs ||x - x'||^2 + W^2(y, y'), W the
-    2-Wasserstein distance of the two classes as Gaussians. The coupling is exact, where the authors regularize it and
-    correct for that (debiased Sinkhorn). Means and covariances (divided by n_c) are those of the observations that are
-    used. Fewer observations are farther apart: compare scores of equally many.
+    distance between the two sets of observations, where moving (x, y) to (x', y') costs ||x - x'||^2 + W^2(y, y'), with
+    the 2-Wasserstein distance W between the two classes as Gaussians. The coupling is exact, whereas the authors
+    regularize it and correct for that (debiased Sinkhorn). Means and covariances (divided by n_c) are those of the
+    observations used. Fewer observations are farther apart, so compare scores from equal numbers of observations.
 
     Args:
         features: (N, D).
         labels: (N,) integers.
-        source_features: (N_s, D), of the source's own images seen through the source.
+        source_features: (N_s, D), features of the source's own images through the source.
         source_labels: (N_s,) integers, the source's classes.
-        max_observations: At most this many of either side are used, equally many from every image.
-        seed: Of the choice of observations.
+        max_observations: At most this many observations of either side are used, equally many from every image.
+        seed: Seed of the choice of observations.
 
     Returns:
         A number in (-inf, 0], in the units of the features; higher is better.
@@ -45,7 +45,7 @@ def otdd(
         ConfigError: A setting is outside its range, or POT is not installed (the extra ``ot``).
 
     Example:
-        Every observation and every class mean moves by 1: the cost is 1 + 1.
+        Every observation and every class mean moves by 1, at a cost of 1 + 1.
 
         >>> features, labels = np.array([[0.0], [2.0], [4.0], [6.0]]), np.array([0, 0, 1, 1])
         >>> round(otdd(features, labels, features + 1, labels) ** 2, 12)
@@ -59,12 +59,12 @@ def otdd(
 def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
     target, source = subsampled_pair(statistics.observations, max_observations, seed)
     (x, mean), (source_x, source_mean) = _centered(target), _centered(source)
-    between_labels = _label_costs(_gaussians(x, target.codes), _gaussians(source_x, source.codes))
+    label_costs = _label_costs(_gaussians(x, target.codes), _gaussians(source_x, source.codes))
     cost = cdist(x, source_x, "sqeuclidean")
-    cost += between_labels[np.ix_(target.codes, source.codes)]
+    cost += label_costs[np.ix_(target.codes, source.codes)]
     n, m = cost.shape
     plan = coupling("otdd", cost, np.full(n, float(m)), np.full(m, float(n)))
-    # A shift between the sides adds its square to every coupling's mean ||x - x'||^2, and to that of the class means.
+    # A shift between the sides adds its square to every coupling's mean ||x - x'||^2, and again by the class means.
     shift = 2 * ((mean - source_mean) ** 2).sum()
     return [-float(np.sqrt(np.vdot(plan, cost) / (n * m) + shift))]
 
@@ -78,13 +78,13 @@ def _centered(observations: Observations) -> tuple[FloatArray, FloatArray]:
 
 
 def _gaussians(x: FloatArray, codes: IntArray) -> list[tuple[FloatArray, FloatArray]]:
-    """Of every class the mean (D,) and a factor A, (k, D), k <= n_c, of the covariance A^T A."""
+    """Return the mean (D,) of every class and a factor A, (k, D), k <= n_c, of its covariance A^T A."""
     classes = [x[codes == code] for code in range(codes.max() + 1)]
     return [(rows.mean(axis=0), _factor(rows)) for rows in classes]
 
 
 def _factor(rows: FloatArray) -> FloatArray:
-    # The triangular factor has at most D rows; a class that covers most of the images has far more.
+    # The triangular factor has at most D rows, whereas a frequent class has far more.
     factor: FloatArray = np.linalg.qr((rows - rows.mean(axis=0)) / np.sqrt(len(rows)))[1]
     return factor
 
@@ -92,13 +92,13 @@ def _factor(rows: FloatArray) -> FloatArray:
 def _label_costs(
     target: list[tuple[FloatArray, FloatArray]], source: list[tuple[FloatArray, FloatArray]]
 ) -> FloatArray:
-    """(C, C_s) the squared 2-Wasserstein distances of the classes as Gaussians (Bures)."""
-    return np.array([[_squared_wasserstein(one, other) for other in source] for one in target])
+    """Return squared 2-Wasserstein distances (C, C_s) between the classes as Gaussians (Bures)."""
+    return np.array([[_squared_wasserstein(first, second) for second in source] for first in target])
 
 
-def _squared_wasserstein(one: tuple[FloatArray, FloatArray], other: tuple[FloatArray, FloatArray]) -> float:
-    """||m - m'||^2 + tr S + tr S' - 2 tr (S^1/2 S' S^1/2)^1/2, whose last trace is the nuclear norm of A A'^T."""
-    (mean, factor), (other_mean, other_factor) = one, other
+def _squared_wasserstein(first: tuple[FloatArray, FloatArray], second: tuple[FloatArray, FloatArray]) -> float:
+    """Compute ||m - m'||^2 + tr S + tr S' - 2 tr (S^1/2 S' S^1/2)^1/2; the last trace is the nuclear norm of A A'^T."""
+    (mean, factor), (other_mean, other_factor) = first, second
     common = np.linalg.norm(factor @ other_factor.T, "nuc")
     spread = (factor**2).sum() + (other_factor**2).sum() - 2 * common
     return float(((mean - other_mean) ** 2).sum() + max(spread, 0.0))

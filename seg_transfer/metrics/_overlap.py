@@ -1,4 +1,4 @@
-"""The summands of GBC: how much every two classes overlap, and which classes decide between two sources."""
+"""The terms of GBC: how much every two classes overlap, and which classes decide between two sources."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +18,10 @@ class ClassOverlaps:
     """How much the C classes of one pair overlap.
 
     Attributes:
-        classes: (C,) labels present, ascending.
-        counts: (C,) observations of each class.
+        classes: (C,) labels that occur, ascending.
+        counts: (C,) number of observations of each class.
         overlaps: (C, C) symmetric, the Bhattacharyya coefficient exp(-D_B) in [0, 1] of every two classes, 1 on the
-            diagonal; it underflows to 0 where D_B is above 745.
+            diagonal. It underflows to 0 where D_B is above 745.
     """
 
     classes: npt.NDArray[np.integer[Any]]
@@ -30,17 +30,17 @@ class ClassOverlaps:
 
     @property
     def gbc(self) -> float:
-        """Minus the sum of the overlaps of different classes, each pair counted twice: the score of `gbc`."""
+        """The score of `gbc`: minus the sum of the overlaps of different classes, with each pair counted twice."""
         return -2 * float(self.overlaps[np.triu_indices(len(self.classes), 1)].sum())
 
 
 @dataclass(frozen=True, eq=False)
 class GbcDifference:
-    """What the difference of two sources' GBC on one target consists of; positive values favor the first source.
+    """The difference of two sources' GBC on one target, split by class; positive values favor the first source.
 
     Attributes:
         classes: (C,) labels.
-        of_pairs: (C, C) symmetric, 0 on the diagonal: by how much less the two classes overlap in the first source. The
+        of_pairs: (C, C) symmetric, 0 on the diagonal: how much less the two classes overlap in the first source. The
             sum over all entries is GBC(first) - GBC(second).
     """
 
@@ -49,7 +49,7 @@ class GbcDifference:
 
     @property
     def of_classes(self) -> FloatArray:
-        """(C,) the part of every class: the row sums, for a GBC counts every pair once for each of its two classes."""
+        """(C,) the part of every class: the row sums, because GBC counts every pair once for each of its classes."""
         parts: FloatArray = self.of_pairs.sum(axis=1)
         return parts
 
@@ -68,9 +68,9 @@ def class_overlaps(
     variance_floor: float = 1e-4,
     ddof: int = 1,
 ) -> ClassOverlaps:
-    """The summands of GBC: exp(-D_B) of every two classes, Pandy et al., CVPR 2022, eq. 1-3.
+    """Compute the terms of GBC: exp(-D_B) of every two classes, Pandy et al., CVPR 2022, eq. 1-3.
 
-    Minus the sum of the overlaps of different classes, every pair counted twice, is `gbc` with the same arguments.
+    Minus the sum of the overlaps of different classes, with every pair counted twice, is `gbc` with the same arguments.
 
     Args:
         features: (N, D).
@@ -81,7 +81,7 @@ def class_overlaps(
         ddof: As in `gbc`.
 
     Returns:
-        The classes, how many observations each has, and their overlaps in [0, 1].
+        The classes, their numbers of observations, and their overlaps in [0, 1].
 
     Raises:
         ObservationsError: The features hold NaN or infinite values, or there are fewer than two classes or
@@ -103,14 +103,14 @@ def class_overlaps(
 
 
 def deciding_classes(first: ClassOverlaps, second: ClassOverlaps) -> GbcDifference:
-    """Which classes make the GBC of one source better than that of another on the same target.
+    """Find which classes make the GBC of one source better than that of another on the same target.
 
     Args:
         first: The overlaps in one source.
-        second: Those of the same pixel sample in another.
+        second: The overlaps of the same pixel sample in another source.
 
     Returns:
-        The difference of the two scores, split over pairs of classes and over classes.
+        The difference of the two scores, split by pair of classes and by class.
 
     Raises:
         ObservationsError: The two do not come from the same pixel sample.

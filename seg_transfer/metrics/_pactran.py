@@ -9,7 +9,8 @@ from seg_transfer.metrics import _logistic
 from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, subsampled_features
 from seg_transfer.observations import Observations
 
-# As in the release: prior variance of all weights of one class together, where the prior weighs one observation in N.
+# As in the release: the prior variance of all weights of one class together, for a prior with the weight of one of N
+# observations.
 PRIOR_VARIANCE = 100.0
 
 
@@ -20,26 +21,26 @@ def pactran(
     max_observations: int = 4000,
     seed: int = 0,
 ) -> float:
-    """PACTran with a Gaussian prior: minus a PAC-Bayesian bound on the error of a linear classifier.
+    """Compute PACTran with a Gaussian prior: minus a PAC-Bayesian bound on the error of a linear classifier.
 
     Ding et al., "PACTran: PAC-Bayesian Metrics for Estimating the Transferability of Pretrained Models to
-    Classification Tasks", ECCV 2022. The bound is the sum of L, the least value of the mean cross-entropy of a linear
-    classifier of the centered features plus |W|^2 / (2 N), and of the cost of the posterior's width, C D / (2 N) s^2
-    log(1 + N tr(H) / (C D)). Here s^2 = 100 / D, and H holds the second derivatives of the mean cross-entropy at the
-    minimum, those of the C intercepts included. Of the constants that the authors' release tries, these are the middle
-    ones; it uses 8000 observations.
+    Classification Tasks", ECCV 2022. The bound is the sum of two terms. The first is the least value of the mean
+    cross-entropy of a linear classifier of the centered features plus |W|^2 / (2 N). The second is the cost of the
+    posterior's width, C D / (2 N) s^2 log(1 + N tr(H) / (C D)), where s^2 = 100 / D and H contains the second
+    derivatives of the mean cross-entropy at the minimum, including those of the C intercepts. These constants are the
+    middle ones of those that the authors' release tries; the release uses 8000 observations.
 
-    The minimum is found to rounding, where the release stops early from a random start. One case does not converge: a
+    The minimum is exact to rounding, whereas the release stops early from a random start. One case does not converge: a
     classifier that separates the classes along directions of little variance, as can happen with an untrained network.
-    The bound is then that of the classifier after 4000 products with H, valid and slightly looser. For H the release
-    sums over the observations where the bound has their mean: its values are lower by nearly the same amount, 50 C / N
-    log N, for all sources of a target.
+    The bound is then that of the classifier after 4000 products with H, which is valid and slightly looser. For H, the
+    release sums over the observations where the bound has their mean: its values are lower by nearly the same amount,
+    50 C / N log N, for all sources of a target.
 
     Args:
         features: (N, D).
         labels: (N,) integers, C classes.
-        max_observations: At most this many are used, equally many from every image.
-        seed: Of the choice of observations.
+        max_observations: At most this many observations are used, equally many from every image.
+        seed: Seed of the choice of observations.
 
     Returns:
         A number in (-inf, 0]; higher is better. The scale of the features matters.
@@ -62,12 +63,12 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
     features, codes = subsampled_features(statistics.observations, max_observations, seed)
     x = features.astype(np.float64)
     x -= x.mean(axis=0)
-    found, n_classes = _logistic.fit(x, codes), int(codes.max()) + 1
+    fit, n_classes = _logistic.fit(x, codes), int(codes.max()) + 1
     n, n_weights = len(x), x.shape[1] * n_classes
-    # The sum of the diagonal of H: each class's p (1 - p) times the squares of the features, and 1 for the intercept.
-    curvature = (np.einsum("ij,ij->i", x, x) + 1) @ found.spreads.sum(axis=1) / n
+    # The trace of H: each class's p (1 - p) times the squared features, with 1 for the intercept.
+    curvature = (np.einsum("ij,ij->i", x, x) + 1) @ fit.variances.sum(axis=1) / n
     width = PRIOR_VARIANCE * n_classes / (2 * n) * np.log1p(n * curvature / n_weights)
-    return [-float(found.loss + width)]
+    return [-float(fit.loss + width)]
 
 
 METRIC = Metric(

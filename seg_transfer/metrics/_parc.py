@@ -21,20 +21,20 @@ def parc(
     max_observations: int = 2000,
     seed: int = 0,
 ) -> float:
-    """Pairwise annotation representation comparison.
+    """Compute the pairwise annotation representation comparison.
 
     Bolya, Mittapalli and Hoffman, "Scalable Diverse Model Selection for Accessible Transfer Learning", NeurIPS 2021:
-    the rank correlation (Spearman), over all pairs of observations, of the distance of their features with that of
-    their labels. The distance is 1 - the Pearson correlation of two rows, of features with every channel standardized,
-    and of one-hot labels: two labels are equal or not. A row without variance correlates with none. The authors'
-    release first reduces the features to 32 directions by a PCA where sources of different width are compared, and
-    multiplies by 100; neither is done here.
+    the rank correlation (Spearman), over all pairs of observations, between the distance of their features and that of
+    their labels. The distance is 1 minus the Pearson correlation of two rows: of features with every channel
+    standardized, and of one-hot labels, so that two labels are equal or not. A row without variance has correlation 0
+    with every other. The authors' release first reduces the features to 32 directions by a PCA where sources of
+    different width are compared, and multiplies by 100; neither is done here.
 
     Args:
         features: (N, D).
         labels: (N,) integers.
-        max_observations: At most this many are used, equally many from every image.
-        seed: Of the choice of observations.
+        max_observations: At most this many observations are used, equally many from every image.
+        seed: Seed of the choice of observations.
 
     Returns:
         A number in [-1, 1]; higher is better.
@@ -56,9 +56,9 @@ def parc(
 def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
     features, codes = subsampled_features(statistics.observations, max_observations, seed)
     rows = _standardized_rows(features.astype(np.float64))
-    one, other = np.triu_indices(len(rows), 1)
-    distances = np.round(1 - (rows @ rows.T)[one, other], DECIMALS)
-    differ = codes[one] != codes[other]
+    first, second = np.triu_indices(len(rows), 1)
+    distances = np.round(1 - (rows @ rows.T)[first, second], DECIMALS)
+    differ = codes[first] != codes[second]
     if differ.all() or distances.min() == distances.max():
         return [0.0]
     # Ranking a binary variable does not change its correlations.
@@ -66,7 +66,7 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
 
 
 def _standardized_rows(x: FloatArray) -> FloatArray:
-    """Rows whose products are Pearson correlations of the rows with standardized channels."""
+    """Scale rows so that their products are Pearson correlations of the rows with standardized channels."""
     mean, deviation = x.mean(axis=0), x.std(axis=0)
     varies = deviation > EPSILON * np.abs(mean)
     x = (x[:, varies] - mean[varies]) / deviation[varies]

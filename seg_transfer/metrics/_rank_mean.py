@@ -1,4 +1,4 @@
-"""Mean rank: where several metrics together rank each of several pairs."""
+"""Mean rank: the ranks that several metrics give each of several pairs, averaged."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,44 +12,43 @@ PARTS = ("gbc", "nleep")
 
 
 def rank_mean(*scores: npt.ArrayLike) -> FloatArray:
-    """Minus the mean rank of every item among n items that several metrics have scored (a Borda count).
+    """Compute minus the mean rank of every item among n items that several metrics scored (a Borda count).
 
     Rank 1 is the highest score of a metric; equal scores share the mean of their ranks. Only the order of the scores
-    counts, so metrics of any unit can be combined. No paper: GBC and N-LEEP, the default parts of the metric of this
-    name, measure different things, and on the published pairs their mean rank is at least as good as GBC by top-1 and
-    tau_w.
+    counts, so that metrics of any unit can be combined. This metric has no paper: its parts, GBC and N-LEEP, measure
+    different things, and on the published pairs their mean rank is at least as good as GBC by top-1 and tau_w.
 
     Args:
-        scores: (n,) of each metric, the same n items in the same order, higher is better.
+        scores: Scores (n,) of each metric for the same n items in the same order, higher is better.
 
     Returns:
         (n,) numbers in [-n, -1]; higher is better.
 
     Raises:
-        ObservationsError: There are no scores, or scores of different lengths or shapes, or NaN or infinite ones.
+        ObservationsError: There are no scores, their lengths or shapes differ, or a score is NaN or infinite.
 
     Example:
         >>> rank_mean([0.9, 0.5, 0.5], [-3, -1, -2])
         array([-2.  , -1.75, -2.25])
     """
-    arrays = [np.asarray(one, dtype=np.float64) for one in scores]
+    arrays = [np.asarray(values, dtype=np.float64) for values in scores]
     if not arrays:
-        raise ObservationsError("no scores are given; the mean rank needs those of one metric at least")
-    for number, one in enumerate(arrays):
-        if one.ndim != 1 or one.shape != arrays[0].shape:
+        raise ObservationsError("no scores are given; the mean rank needs the scores of at least one metric")
+    for number, values in enumerate(arrays):
+        if values.ndim != 1 or values.shape != arrays[0].shape:
             raise ObservationsError(
-                f"scores {number} have shape {one.shape}, scores 0 {arrays[0].shape}; give every metric's scores (n,) "
-                "of the same n items"
+                f"scores {number} have shape {values.shape}, scores 0 {arrays[0].shape}; give every metric's scores "
+                "(n,) of the same n items"
             )
-        if not np.isfinite(one).all():
-            place = int(np.argmin(np.isfinite(one)))
-            raise ObservationsError(f"scores {number} hold {one[place]} at {place}; every score must be finite")
-    mean_rank: FloatArray = np.mean([rankdata(-one) for one in arrays], axis=0)
+        if not np.isfinite(values).all():
+            index = int(np.argmin(np.isfinite(values)))
+            raise ObservationsError(f"scores {number} hold {values[index]} at {index}; every score must be finite")
+    mean_rank: FloatArray = np.mean([rankdata(-values) for values in arrays], axis=0)
     return -mean_rank
 
 
 def _scores(_statistics: Statistics, **_settings: Setting) -> Scores:
-    raise ConfigError(f"metric rank_mean is made of several pairs' scores: score its parts, {' and '.join(PARTS)}")
+    raise ConfigError(f"metric rank_mean combines the scores of several pairs: score its parts, {' and '.join(PARTS)}")
 
 
 METRIC = Metric(

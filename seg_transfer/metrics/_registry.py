@@ -12,7 +12,7 @@ from seg_transfer.metrics._base import Metric
 from seg_transfer.observations import Observations
 
 ENTRY_POINT_GROUP = "seg_transfer.metrics"
-# Columns of tables of pairs and of rankings, controls of the evaluation, and words of studies.
+# Columns of tables of pairs and rankings, controls of the evaluation, and keywords of studies.
 RESERVED_NAMES = frozenset(
     {
         "all",
@@ -73,13 +73,13 @@ class Registry(Mapping[str, Metric]):
         """Add an external metric; adding it again changes nothing.
 
         Raises:
-            ConfigError: It is not a metric, breaks a rule, or has the name of another one.
+            ConfigError: It is not a metric, breaks a rule, or has the name of another metric.
         """
         check_metric(metric)
         known = self._built_in.get(metric.name) or self._external.get(metric.name)
         if known == metric:
             return
-        # A notebook cell that runs again defines its metric again.
+        # Running a notebook cell again defines its metric again.
         if known is not None and not known.package == metric.package == "__main__":
             raise _refusal(metric, f"package {known.package} already has a metric of this name; rename one of them")
         self._external[metric.name] = metric
@@ -108,7 +108,7 @@ class Registry(Mapping[str, Metric]):
 
 
 def check_metric(metric: object) -> None:
-    """Raises ConfigError unless this is a metric that studies, tables and content keys can use."""
+    """Raise ConfigError unless this is a metric that studies, tables and content keys can use."""
     if not isinstance(metric, Metric):
         raise ConfigError(f"{metric!r} is a {type(metric).__name__}, not a Metric; build one with Metric.from_function")
     if not isinstance(metric.name, str) or not _NAME.fullmatch(metric.name):
@@ -116,7 +116,7 @@ def check_metric(metric: object) -> None:
     if metric.name in RESERVED_NAMES:
         raise _refusal(metric, f"the name is reserved (so are {', '.join(sorted(RESERVED_NAMES))}); rename it")
     if unknown := sorted(set(metric.needs) - set(_INPUTS)):
-        raise _refusal(metric, f"needs {unknown[0]!r}; choose among {', '.join(_INPUTS)}; labels are always there")
+        raise _refusal(metric, f"needs {unknown[0]!r}; choose among {', '.join(_INPUTS)}; labels are always available")
     if type(metric.version) is not int or metric.version < 1:
         raise _refusal(metric, f"version is {metric.version!r}; it must be a whole number of 1 or more")
     for name, value in metric.settings.items():
@@ -133,10 +133,11 @@ def _refusal(metric: Metric, reason: str) -> ConfigError:
 
 
 def _entry_points() -> list[EntryPoint]:
-    """The entry points of metrics, in an order that does not depend on the search path."""
+    """List the entry points of metrics, in an order that does not depend on the search path."""
     try:
-        found = entry_points(group=ENTRY_POINT_GROUP)
-        return sorted(found, key=lambda entry: (entry.dist.name if entry.dist else "", entry.name))
+        return sorted(
+            entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: (entry.dist.name if entry.dist else "", entry.name)
+        )
     except Exception as error:
         _logger.warning("metrics of other packages are left out: metadata cannot be read (%s)", reason_of(error))
         return []

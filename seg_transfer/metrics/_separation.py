@@ -1,4 +1,4 @@
-"""How much of one scatter matrix lies in the directions of another: the core of H-score and trace criterion."""
+"""How much of one scatter matrix lies in the directions of another: the core of H-score and LDA score."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,18 +8,18 @@ from scipy.linalg.lapack import dpocon, dpotrf
 from seg_transfer.observations import FloatArray, Moments
 
 EPSILON = float(np.finfo(np.float64).eps)
-# A matrix of unit diagonal whose inverse is larger than 1 / this may be singular up to rounding.
+# A matrix with unit diagonal whose reciprocal condition number is below this may be singular up to rounding.
 WELL_CONDITIONED = 1e-9
 
 
 def between_class_rows(moments: Moments) -> FloatArray:
-    """(C, D): sqrt(n_c / N) (mean of class c - mean), whose B^T B is the scatter between the classes."""
-    shares: FloatArray = np.sqrt(moments.counts / moments.n)[:, None] * moments.class_offsets
-    return shares
+    """Return the matrix B (C, D), sqrt(n_c / N) (mean of class c - mean); B^T B is the scatter between the classes."""
+    rows: FloatArray = np.sqrt(moments.counts / moments.n)[:, None] * moments.class_offsets
+    return rows
 
 
 def varying_channels(moments: Moments) -> npt.NDArray[np.bool_]:
-    """(D,) whether a channel varies by more than the rounding of its own mean."""
+    """Return, for every channel, whether it varies by more than the rounding of its mean, (D,)."""
     varies: npt.NDArray[np.bool_] = np.diag(moments.covariance) > (EPSILON * moments.mean) ** 2
     return varies
 
@@ -27,17 +27,17 @@ def varying_channels(moments: Moments) -> npt.NDArray[np.bool_]:
 def inverse_trace(
     scatter: FloatArray, rows: FloatArray, channels: npt.NDArray[np.bool_], rounding: float | None = None
 ) -> float:
-    """tr(scatter^+ B^T B) over some channels; 0 for none.
+    """Compute tr(scatter^+ B^T B) over some channels; 0 for no channel.
 
-    The pseudo-inverse matters where the scatter has no inverse. Then every channel is first scaled to unit scatter,
-    which changes nothing if B lies in the range of the scatter. Where it may not, ``rounding`` gives the size of an
-    eigenvalue that may be noise: the inverse is then that of Moore and Penrose in the units of the channels.
+    Where the scatter has no inverse, its pseudo-inverse is used. Every channel is first scaled to unit scatter, which
+    changes nothing if B lies in the range of the scatter. Where it may not, pass ``rounding``: the result then uses the
+    Moore-Penrose inverse in the units of the channels.
 
     Args:
         scatter: (D, D), symmetric, positive semi-definite to rounding.
         rows: (C, D), the matrix B.
-        channels: (D,), those with a positive diagonal that is more than rounding.
-        rounding: None: D eps times the largest eigenvalue.
+        channels: (D,), whether to use a channel; each must have a diagonal entry larger than rounding.
+        rounding: Size of an eigenvalue that may be noise; None means D eps times the largest eigenvalue.
     """
     if not channels.all():
         if not channels.any():

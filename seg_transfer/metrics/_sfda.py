@@ -15,27 +15,27 @@ from seg_transfer.observations import FloatArray, IntArray, Observations, add_by
 # As in the authors' release: shrinkage = exp(-5 * largest variance within the classes), at least 1e-10.
 STEEPNESS = 5.0
 LEAST_SHRINKAGE = 1e-10
-# Keeps the matrix regular where nothing varies at all.
+# Keeps the matrix invertible where nothing varies at all.
 TINY = 1e-100
 
 Blocks = Iterator[tuple[FloatArray, IntArray]]
-# From rows (n, D) to probabilities (n, C).
+# Function from rows (n, D) to probabilities (n, C).
 Classifier = Callable[[FloatArray], FloatArray]
 
 
 def sfda(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
-    """Self-challenging Fisher discriminant analysis.
+    """Compute the score of self-challenging Fisher discriminant analysis.
 
     Shao et al., "Not All Models Are Equal: Predicting Model Transferability in a Self-challenging Fisher Space", ECCV
-    2022. A regularized discriminant gives every observation the probability of its own class. Each observation is then
-    moved towards the mean of the other classes, the farther the less certain it was, and a second discriminant is
-    fitted to the result. The score is the mean probability that this one gives to the right class.
+    2022. A regularized discriminant gives every observation a probability of its true class. Each observation is then
+    moved toward the mean of the other classes, the farther the less certain it was, and a second discriminant is fitted
+    to the result. The score is the mean probability that the second discriminant gives to the true class.
 
-    The covariance within the classes is shrunk towards a multiple of the identity by exp(-5 s), s its largest
-    eigenvalue: exact here, where the authors' release approximates it by a power iteration. The paper averages the log
-    of the probability, the release the probability itself. Here it is the probability: it is bounded, and the published
-    numbers come from the release. Where the classes are well separated all scores are near 1, and their order says
-    little.
+    The covariance within the classes is shrunk toward a multiple of the identity by exp(-5 s), where s is its largest
+    eigenvalue. It is exact here, whereas the authors' release approximates it by power iteration. The paper averages
+    the log of the probability, the release the probability itself. This function averages the probability, because it
+    is bounded and the published numbers come from the release. Where the classes are well separated, all scores are
+    near 1 and their order says little.
 
     Args:
         features: (N, D).
@@ -63,20 +63,20 @@ def _scores(statistics: Statistics) -> Scores:
     within = total.covariance - rows.T @ rows
     shrinkage, rounding = _shrinkage(within), 4 * EPSILON * float(np.trace(total.covariance))
     first = _discriminant(means, within, shares, shrinkage, rounding)
-    # The weighted class means sum to zero: the mean of the other classes is on the other side of the center.
+    # The weighted class means sum to zero, so that the mean of the other classes lies on the other side of the center.
     others = -(shares / (1 - shares))[:, None] * means
 
-    def mixed() -> Blocks:
+    def moved() -> Blocks:
         for x, keys in keyed_blocks(features_of(statistics), codes):
             x -= total.mean
-            certainty = _own(softmax(first(x), axis=1), keys)[:, None]
+            certainty = _true_class(softmax(first(x), axis=1), keys)[:, None]
             x *= certainty
             x += (1 - certainty) * others[keys]
             yield x, keys
 
-    means, within = _means_and_within(mixed(), total.counts, means.shape[1])
+    means, within = _means_and_within(moved(), total.counts, means.shape[1])
     second = _discriminant(means, within, shares, shrinkage, rounding)
-    return [float(sum(_own(second(x), keys).sum() for x, keys in mixed()) / total.n)]
+    return [float(sum(_true_class(second(x), keys).sum() for x, keys in moved()) / total.n)]
 
 
 def _shrinkage(within: FloatArray) -> float:
@@ -88,7 +88,7 @@ def _shrinkage(within: FloatArray) -> float:
 def _discriminant(
     means: FloatArray, within: FloatArray, shares: FloatArray, shrinkage: float, rounding: float
 ) -> Classifier:
-    """Linear discriminant analysis with the classes' shares as priors. ``rounding``: what a variance of zero may be."""
+    """Fit a linear discriminant with the classes' shares as priors; ``rounding`` is the size of a variance of zero."""
     shrunk = (1 - shrinkage) * within
     shrunk[np.diag_indices_from(shrunk)] += shrinkage * np.trace(within) / len(within) + rounding + TINY
     directions = scipy.linalg.solve(shrunk, means.T, assume_a="pos")
@@ -96,14 +96,14 @@ def _discriminant(
     return lambda x: softmax(x @ directions + intercepts, axis=1)
 
 
-def _own(probabilities: FloatArray, keys: IntArray) -> FloatArray:
-    """(n,) the probability of every observation's own class."""
-    own: FloatArray = probabilities[np.arange(len(keys)), keys]
-    return own
+def _true_class(probabilities: FloatArray, codes: IntArray) -> FloatArray:
+    """Return the probability (n,) of every observation's true class."""
+    chosen: FloatArray = probabilities[np.arange(len(codes)), codes]
+    return chosen
 
 
 def _means_and_within(blocks: Blocks, counts: IntArray, width: int) -> tuple[FloatArray, FloatArray]:
-    """(C, D) class means and (D, D) covariance within the classes."""
+    """Compute class means (C, D) and the covariance (D, D) within the classes."""
     sums, second = np.zeros((len(counts), width)), np.zeros((width, width))
     for x, keys in blocks:
         add_by_key(sums, x, keys)

@@ -10,12 +10,12 @@ from seg_transfer.observations import BLOCK_ROWS, FloatArray, Observations
 
 
 def trans_rate(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]], *, eps: float = 1e-4) -> float:
-    """TransRate: R(Z) - R(Z | Y), the mutual information of features and labels measured by coding rates.
+    """Compute TransRate, R(Z) - R(Z | Y): the mutual information of features and labels measured by coding rates.
 
-    Huang et al., "Frustratingly Easy Transferability Estimation", ICML 2022. R(Z) = 1/2 logdet(I + Z^T Z / (n eps)) of
-    n rows; R(Z | Y) is the mean of the classes' rates, each class weighted by its share of the observations. All
-    features are centered by the mean of all. Public implementations differ: some weigh the classes equally, some scale
-    the features first.
+    Huang et al., "Frustratingly Easy Transferability Estimation", ICML 2022. R(Z) = 1/2 logdet(I + Z^T Z / (n eps)) for
+    n rows; R(Z | Y) is the mean of the classes' rates, with each class weighted by its share of the observations. All
+    features are centered by the overall mean. Public implementations differ: some weight the classes equally, some
+    scale the features first.
 
     Args:
         features: (N, D).
@@ -40,21 +40,22 @@ def trans_rate(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]],
 
 def _scores(statistics: Statistics, *, eps: float) -> Scores:
     check_setting(eps > 0, "eps", eps, "above 0")
-    whole, of_classes = coding_rates(statistics, eps)
+    total_rate, class_rates = coding_rates(statistics, eps)
     counts = statistics.total.counts
-    return [max(whole - float(counts @ of_classes / counts.sum()), 0.0)]
+    return [max(total_rate - float(counts @ class_rates / counts.sum()), 0.0)]
 
 
 def coding_rates(statistics: Statistics, eps: float) -> tuple[float, FloatArray]:
-    """R(Z), and R of every class, (C,).
+    """Compute R(Z), and R of every class, (C,).
 
-    The classes cost a second pass, one class after the other: their second moments together would not fit into memory.
+    The classes take a second pass, one class after the other, because the second moments of all classes would not fit
+    into memory.
     """
     features, total = features_of(statistics), statistics.total
     order = np.argsort(statistics.observations.codes, kind="stable")
     classes = np.split(order, np.cumsum(total.counts)[:-1])
-    of_classes = [_rate(_second_moment(features, rows, total.mean), eps) for rows in classes]
-    return _rate(total.covariance, eps), np.array(of_classes)
+    class_rates = [_rate(_second_moment(features, rows, total.mean), eps) for rows in classes]
+    return _rate(total.covariance, eps), np.array(class_rates)
 
 
 def _second_moment(features: npt.NDArray[Any], rows: npt.NDArray[np.int64], center: FloatArray) -> FloatArray:
@@ -68,7 +69,7 @@ def _second_moment(features: npt.NDArray[Any], rows: npt.NDArray[np.int64], cent
 
 
 def _rate(second_moment: FloatArray, eps: float) -> float:
-    """1/2 logdet(I + second_moment / eps)."""
+    """Compute 1/2 logdet(I + second_moment / eps)."""
     return float(np.linalg.slogdet(np.eye(len(second_moment)) + second_moment / eps)[1]) / 2
 
 

@@ -7,21 +7,27 @@ from seg_transfer.errors import ConfigError, ObservationsError
 from seg_transfer.metrics._base import check_setting, source_images_of
 from seg_transfer.observations import FloatArray, Observations
 
-# Two sides of 2000 observations need 70 000 pivots, sides of 4000 about three times as many.
+# Two sides of 2000 observations need 70 000 pivots; sides of 4000 need about three times as many.
 MAX_PIVOTS = 100_000_000
 
 
 def subsampled_pair(observations: Observations, max_observations: int, seed: int) -> tuple[Observations, Observations]:
-    """The target's observations and the source's own, at most ``max_observations`` of each."""
+    """Return at most ``max_observations`` of the target's observations, and as many of the source's own."""
     check_setting(max_observations >= 2, "max_observations", max_observations, "2 or more")
     source = source_images_of(observations)
     return observations.subsample(max_observations, seed), source.subsample(max_observations, seed)
 
 
 def coupling(metric: str, cost: FloatArray, target_mass: FloatArray, source_mass: FloatArray) -> FloatArray:
-    """(n, m) the masses moved between n target and m source points at the least total cost (n, m).
+    """Compute the masses (n, m) moved between n target and m source points at the least total cost.
 
-    Masses that are whole numbers, of equal sums, come back as whole numbers.
+    Integer masses of equal sums give integer results.
+
+    Args:
+        metric: Name of the metric, for messages.
+        cost: (n, m), cost of moving one unit of mass.
+        target_mass: (n,).
+        source_mass: (m,), with the same sum.
 
     Raises:
         ConfigError: POT is not installed.
@@ -30,7 +36,7 @@ def coupling(metric: str, cost: FloatArray, target_mass: FloatArray, source_mass
     emd = _solver(metric)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # The result code says the same.
-        # The solver starts from arcs of cost n (1 + largest cost), beside which costs far below 1 would lose precision.
+        # The solver starts from arcs of cost n (1 + largest cost). Costs far below 1 would lose precision beside them.
         plan, log = emd(
             target_mass, source_mass, cost / (cost.max() or 1.0), numItermax=MAX_PIVOTS, log=True, center_dual=False
         )
@@ -49,7 +55,7 @@ def _solver(metric: str) -> Any:
         from ot.lp import emd
     except ImportError as error:
         raise ConfigError(
-            f"metric {metric} needs POT, and it cannot be imported ({error}): "
+            f"metric {metric} needs POT, which cannot be imported ({error}): "
             "run pip install 'seg_transfer[ot]', or leave the metric out"
         ) from error
     return emd

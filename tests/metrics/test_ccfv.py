@@ -8,7 +8,7 @@ from scipy.stats import wasserstein_distance
 
 from seg_transfer.errors import ConfigError, ObservationsError
 from seg_transfer.metrics import ccfv
-from seg_transfer.metrics._ccfv import LARGEST_ASSIGNMENT, _chosen, _transport_cost, _wasserstein
+from seg_transfer.metrics._ccfv import LARGEST_ASSIGNMENT, _subsample, _transport_cost, _wasserstein
 
 
 def linear_program(one, other):
@@ -87,7 +87,7 @@ def test_classes_that_move_from_image_to_image_score_lower(world):
 
 def test_no_more_than_the_chosen_number_of_every_class_and_image(world):
     observations = world(2000, 4, 3, n_images=12)
-    x, codes, images = _chosen(observations, 5, 20, 0)
+    x, codes, images = _subsample(observations, 5, 20, 0)
     np.testing.assert_array_equal(np.unique(images), [0, 3, 6, 8, 11])
     counts = np.zeros((12, 3), int)
     np.add.at(counts, (images, codes), 1)
@@ -100,11 +100,11 @@ def test_no_more_than_the_chosen_number_of_every_class_and_image(world):
 
 def test_all_sources_keep_the_same_observations(world):
     observations = world(2000, 4, 3, n_images=12)
-    rows = [_chosen(o, 5, 20, 0)[2] for o in (observations, world(2000, 9, 3, n_images=12))]
+    rows = [_subsample(o, 5, 20, 0)[2] for o in (observations, world(2000, 9, 3, n_images=12))]
     np.testing.assert_array_equal(*rows)
     numbered = np.arange(2000.0)[:, None]
     kept = [
-        _chosen(type(observations)(numbered, observations.labels, image_index=observations.image_index), 5, 20, s)
+        _subsample(type(observations)(numbered, observations.labels, image_index=observations.image_index), 5, 20, s)
         for s in (0, 0, 1)
     ]
     np.testing.assert_array_equal(kept[0][0], kept[1][0])
@@ -127,7 +127,7 @@ def test_constant_features_score_zero():
 
 def test_a_class_in_two_images_is_needed():
     features = np.random.default_rng(0).normal(size=(6, 3))
-    with pytest.raises(ObservationsError, match="no class is in two images"):
+    with pytest.raises(ObservationsError, match="no class occurs in two images"):
         ccfv(features, np.array([0, 0, 0, 1, 1, 1]), np.array([5, 5, 5, 8, 8, 8]))
 
 

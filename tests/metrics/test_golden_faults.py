@@ -17,7 +17,7 @@ def gbc_spherical_log_once(case, params):
     settings = _gbc._Settings(params["pca"], "spherical", 1e-4, params["ddof"])
     projected = _gbc._project(statistics(case), settings)
     counts, squares = projected.counts[0, :, None].astype(float), projected.squares[0]
-    variances = _gbc._spreads(counts, np.zeros_like(squares), squares, settings)[:, 0]
+    variances = _gbc._covariances(counts, np.zeros_like(squares), squares, settings)[:, 0]
     means = projected.centers + projected.sums[0] / counts
     sums = variances[:, None] + variances
     shifts = ((means[:, None] - means) ** 2).sum(axis=2) / sums / 4

@@ -77,7 +77,7 @@ def test_probabilities_near_one_keep_the_digits_of_what_is_left():
     u = np.linspace(5, 15, 1_000_001)
     losses = np.log1p(np.exp(-2 * u)) + (u / 1e4) ** 2 / 2
     assert found.loss == pytest.approx(losses.min(), rel=1e-9)
-    assert found.spreads == pytest.approx(np.full((2, 2), np.exp(-2 * u[losses.argmin()])), rel=1e-4)
+    assert found.variances == pytest.approx(np.full((2, 2), np.exp(-2 * u[losses.argmin()])), rel=1e-4)
 
 
 def test_the_search_ends_where_no_minimum_is_in_reach(monkeypatch):

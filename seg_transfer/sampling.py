@@ -1,7 +1,7 @@
-"""Which pixels of a label map are used: inverse-frequency sampling without replacement, keyed by image.
+"""Choosing the pixels of a label map: inverse-frequency sampling without replacement, keyed by image.
 
-The random numbers come from a counter-based generator keyed by (seed, dataset, image id): a sample depends neither on
-the order of the images nor on the number of workers, the platform or the version of NumPy.
+The random numbers come from a counter-based generator keyed by (seed, dataset, image id): a sample does not
+depend on the order of the images, the number of workers, the platform or the version of NumPy.
 """
 
 import hashlib
@@ -29,17 +29,17 @@ def sample_pixels(
     seed: int = 0,
     ignore_value: int = 255,
 ) -> IntArray:
-    """Sample pixels of one label map, rare classes as likely as frequent ones.
+    """Sample pixels of one label map such that rare classes are as likely as frequent ones.
 
-    Successive sampling without replacement: each draw picks one of the pixels left with probability proportional to ``1
-    / class_counts[label]``. It is done as an exponential race, which has exactly this distribution (Efraimidis and
+    Sampling is successive and without replacement: each draw picks one of the remaining pixels, with probability
+    proportional to ``1 / class_counts[label]``. An exponential race has exactly this distribution (Efraimidis and
     Spirakis, "Weighted random sampling with a reservoir", 2006): pixel i arrives at time E_i / w_i with E_i
     exponential, and the first ``n_pixels`` arrivals are the sample.
 
     Args:
         labels: (H, W) integers.
-        n_pixels: Number of pixels; where only this many or fewer are labeled, all of them are sampled.
-        class_counts: (n_classes,) pixels per label over the whole low-shot subset; None: the counts of this image.
+        n_pixels: Number of pixels. If no more than this many are labeled, all of them are sampled.
+        class_counts: (n_classes,) pixels per label over the whole low-shot split; None uses the counts of this image.
         dataset: Name of the dataset, part of the key of the random numbers.
         image_id: Name of the image, part of the key and of error messages.
         seed: Part of the key.
@@ -78,11 +78,11 @@ def draw_pixel_sample(
     seed: int = 0,
     ignore_value: int = 255,
 ) -> PixelSample:
-    """The pixel sample of a target: `sample_pixels` on each of its images in turn.
+    """Draw the pixel sample of a target: `sample_pixels` on each of its images in turn.
 
     Args:
         label_maps: Pairs of image id and label map (H, W).
-        n_pixels: Per image, as in `sample_pixels`.
+        n_pixels: Number of pixels per image, as in `sample_pixels`.
         class_counts: As in `sample_pixels`.
         dataset: As in `sample_pixels`.
         seed: As in `sample_pixels`.
@@ -116,7 +116,7 @@ def draw_pixel_sample(
         positions.append(np.stack((np.full(len(pixels), number), *np.divmod(pixels, labels.shape[1]))).astype(np.int32))
         values.append(labels.reshape(-1)[pixels])
     if not ids:
-        raise ObservationsError(f"dataset {dataset!r} has no label map to sample; list at least one image")
+        raise ObservationsError(f"dataset {dataset!r} has no label map to sample from; list at least one image")
     index, rows, columns = np.concatenate(positions, axis=1)
     return PixelSample(tuple(ids), np.array(sizes, dtype=np.int32), index, rows, columns, np.concatenate(values))
 
@@ -127,13 +127,13 @@ def class_counts(label_maps: Iterable[LabelMap], n_classes: int, ignore_value: i
     Args:
         label_maps: (H, W) integers each.
         n_classes: Labels are 0 .. n_classes - 1, or ``ignore_value``.
-        ignore_value: Not counted.
+        ignore_value: Pixels with this label are not counted.
 
     Returns:
-        (n_classes,) pixels of each class.
+        (n_classes,) number of pixels of each class.
 
     Raises:
-        ObservationsError: A map holds another label.
+        ObservationsError: A map holds any other label.
 
     Example:
         >>> class_counts([np.array([[0, 2], [2, 255]])], n_classes=3)
@@ -154,14 +154,14 @@ def class_counts(label_maps: Iterable[LabelMap], n_classes: int, ignore_value: i
 
 
 def nearest_resize_labels(labels: LabelMap, grid_shape: tuple[int, int]) -> LabelMap:
-    """Resize a label map (H, W) to a grid (h, w): cell i takes source index floor((i + 0.5) * H / h), columns alike.
+    """Resize a label map (H, W) to a grid (h, w): row i takes row floor((i + 0.5) * H / h), and likewise columns.
 
     Args:
         labels: (H, W) integers.
         grid_shape: (h, w).
 
     Returns:
-        (h, w) labels, of the dtype of the map.
+        (h, w) labels, in the dtype of the map.
 
     Example:
         >>> nearest_resize_labels(np.array([[0, 1, 2, 3]]), (1, 2))
@@ -174,12 +174,12 @@ def nearest_resize_labels(labels: LabelMap, grid_shape: tuple[int, int]) -> Labe
 
 
 def keyed_words(key: Sequence[int | str], n: int) -> npt.NDArray[np.uint64]:
-    """Random 64-bit words that depend on the key alone.
+    """Return random 64-bit words that depend on the key alone.
 
     They are raw words of the Philox generator, the same in all versions of NumPy and on all platforms.
 
     Args:
-        key: Numbers and texts.
+        key: Numbers and strings.
         n: Number of words.
 
     Returns:
@@ -198,13 +198,14 @@ def keyed_words(key: Sequence[int | str], n: int) -> npt.NDArray[np.uint64]:
 def _inverse_weights(
     values: LabelMap, class_counts: npt.NDArray[np.integer[Any]] | None, image_id: str
 ) -> npt.NDArray[np.float64]:
+    """Return the pixel count of every pixel's label; raises ObservationsError for a label that is not counted."""
     if not len(values):
         return np.empty(0)
     if values.min() < 0:
         raise ObservationsError(f"label map {image_id} holds label {values.min()}; labels are class numbers from 0")
-    own_counts = np.bincount(values)
-    counts = own_counts if class_counts is None else class_counts
-    present = np.flatnonzero(own_counts)
+    image_counts = np.bincount(values)
+    counts = image_counts if class_counts is None else class_counts
+    present = np.flatnonzero(image_counts)
     counted = present < len(counts)
     counted[counted] = counts[present[counted]] > 0
     if not counted.all():
@@ -216,7 +217,7 @@ def _inverse_weights(
 
 
 def _exponentials(n: int, seed: int, dataset: str, image_id: str) -> npt.NDArray[np.float64]:
-    """-log(1 - u) for 53-bit uniforms u in [0, 1)."""
+    """Draw exponential variates -log(1 - u) from 53-bit uniforms u in [0, 1)."""
     words = keyed_words([int(seed), dataset, image_id], n)
     words >>= np.uint64(11)
     values = words.astype(np.float64)

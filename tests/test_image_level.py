@@ -125,7 +125,7 @@ def test_the_number_of_classes_does_not_choose_them():
     [{"low": -0.1}, {"high": 1.1}, {"low": 0.6, "high": 0.5}, {"high": 0.1}, {"low": 0.21, "high": 0.29}],
 )
 def test_a_range_without_a_number_of_classes_is_refused(wrong):
-    with pytest.raises(ConfigError, match="of 10 classes hold no number of classes"):
+    with pytest.raises(ConfigError, match="of 10 classes leave no number of classes"):
         class_subsets(10, **wrong)
 
 
@@ -237,7 +237,7 @@ def test_an_accuracy_that_is_no_fraction_is_refused(value):
 
 def test_sources_must_see_the_same_images():
     shuffled = replace(SOURCES["far"], labels=SOURCES["far"].labels[::-1])
-    with pytest.raises(ObservationsError, match="source far has other labels than near"):
+    with pytest.raises(ObservationsError, match="source far has different labels than source near"):
         class_subset_study(SOURCES | {"far": shuffled}, SUBSETS, accuracy, ["gbc"])
 
 

@@ -15,15 +15,15 @@ BLOCK_ROWS = 1024
 
 
 def keyed_blocks(matrix: npt.NDArray[Any], keys: IntArray) -> Iterator[tuple[FloatArray, IntArray]]:
-    """Blocks of rows as float64, in the order of their keys.
+    """Iterate over the rows of a matrix in blocks of float64, in the order of their keys.
 
     Args:
-        matrix: (N, D) numbers of any dtype; not modified.
+        matrix: (N, D) numbers of any dtype; it is not modified.
         keys: (N,) integers.
 
     Yields:
-        Some rows (n, D) and their keys (n,), sorted through all blocks. The rows may be changed in place; each block
-        overwrites the one before.
+        Rows (n, D) and their keys (n,). The keys ascend over all blocks. The caller may change the rows in place; each
+        block overwrites the previous one.
 
     Example:
         >>> for rows, keys in keyed_blocks(np.array([[1.0], [2.0], [3.0]]), np.array([5, 4, 5])):
@@ -46,7 +46,7 @@ def add_by_key(totals: FloatArray, rows: FloatArray, keys: IntArray) -> None:
     Args:
         totals: (K, D), changed in place.
         rows: (n, D).
-        keys: (n,) integers 0 .. K - 1, sorted.
+        keys: (n,) integers 0 .. K - 1, ascending.
 
     Example:
         >>> totals = np.zeros((3, 1))

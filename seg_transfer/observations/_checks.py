@@ -1,4 +1,4 @@
-"""Checks of arrays: each raises ObservationsError in one line that names the array, the place and the rule."""
+"""Checks of arrays: each raises ObservationsError in one line that names the array, the position and the rule."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ PROBABILITY_TOLERANCE = 1e-3
 def check_integers(name: str, values: npt.NDArray[Any]) -> None:
     if values.ndim != 1 or values.dtype.kind not in "iu":
         raise ObservationsError(
-            f"{name} has shape {values.shape} and dtype {values.dtype}; it must be one row of integers (N,)"
+            f"{name} has shape {values.shape} and dtype {values.dtype}; it must be a 1-D array of integers (N,)"
         )
 
 
@@ -29,16 +29,16 @@ def check_length(name: str, values: npt.NDArray[Any], length: int) -> None:
 def check_range(name: str, values: npt.NDArray[Any], end: int | npt.NDArray[Any]) -> None:
     outside = np.flatnonzero((values < 0) | (values >= end))
     if len(outside):
-        place = outside[0]
-        limit = np.broadcast_to(end, values.shape)[place]
-        raise ObservationsError(f"{name}[{place}] is {values[place]}; it must lie in 0 .. {limit - 1}")
+        position = outside[0]
+        limit = np.broadcast_to(end, values.shape)[position]
+        raise ObservationsError(f"{name}[{position}] is {values[position]}; it must lie in 0 .. {limit - 1}")
 
 
 def check_two_classes(classes: npt.NDArray[Any], n_observations: int) -> None:
     if len(classes) < 2:
         raise ObservationsError(
             f"labels hold {len(classes)} class(es) in {n_observations} observation(s); "
-            "a metric needs two classes and two observations at least: sample more images"
+            "a metric needs at least two classes and two observations: sample more images"
         )
 
 
@@ -46,13 +46,13 @@ def check_matrix(name: str, values: npt.NDArray[Any], length: int, rows: str = "
     """Check that values are a matrix of finite real numbers.
 
     Args:
-        name: What the error calls them.
-        values: Must have shape (length, > 0).
+        name: Name of the array in the error.
+        values: The array; its shape must be (length, > 0).
         length: Number of rows.
-        rows: What the error calls the rows.
+        rows: Name of the rows in the error.
 
     Raises:
-        ObservationsError: The shape or dtype is another, or a value is NaN, infinite or beyond 1e70 in size.
+        ObservationsError: The shape or dtype is wrong, or a value is NaN, infinite or beyond 1e70 in magnitude.
 
     Example:
         >>> check_matrix("features", np.array([[0.0], [np.nan]]), 2)  # doctest: +ELLIPSIS
@@ -69,7 +69,7 @@ def check_matrix(name: str, values: npt.NDArray[Any], length: int, rows: str = "
             row, column = np.argwhere(~(np.abs(block.astype(np.float64)) < LARGEST_FEATURE))[0]
             raise ObservationsError(
                 f"{name}[{start + row}, {column}] is {block[row, column]}; every value must be finite and below "
-                f"{LARGEST_FEATURE:g} in size: leave that image out or fix its source"
+                f"{LARGEST_FEATURE:g} in magnitude: leave that image out or fix its source"
             )
 
 
@@ -88,5 +88,5 @@ def check_distributions(source_probs: npt.NDArray[Any]) -> None:
             row = int(np.argmax(wrong))
             raise ObservationsError(
                 f"source_probs[{start + row}] sums to {sums[row]:.6g} with smallest value {block[row].min():.6g}; "
-                "a row must be non-negative and sum to 1: pass probabilities, not scores"
+                "a row must be non-negative and sum to 1: pass probabilities, not logits"
             )

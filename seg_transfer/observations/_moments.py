@@ -21,15 +21,15 @@ from seg_transfer.observations._observations import Observations
 class Moments:
     """Counts, class sums and second moment of some observations, in float64, about the point ``shift``.
 
-    With z = x - shift:
+    Below, z = x - shift.
 
     Attributes:
         classes: (C,) labels.
-        shift: (D,).
+        shift: (D,) the point that the moments are taken about.
         counts: (C,) observations of each class.
-        sums: (C, D), of z for every class.
-        second: (D, D), the sum of z z^T over all classes.
-        third: (D,), the sum of |z|^2 z. With ``fourth`` it says how far the products z z^T scatter about their mean.
+        sums: (C, D) the sum of z over each class.
+        second: (D, D) the sum of z z^T over all classes.
+        third: (D,) the sum of |z|^2 z. With ``fourth`` it says how far the products z z^T scatter about their mean.
         fourth: The sum of |z|^4.
     """
 
@@ -42,8 +42,8 @@ class Moments:
     fourth: float
 
     def __add__(self, other: Moments) -> Moments:
-        """The moments of both together, about the shift of the left one."""
-        return _together([self, other], self.shift)
+        """Combine the moments of both, about the shift of the left operand."""
+        return _combine([self, other], self.shift)
 
     @property
     def n(self) -> int:
@@ -57,7 +57,7 @@ class Moments:
 
     @property
     def class_offsets(self) -> FloatArray:
-        """(C, D) mean of each class minus the mean of all; every class must be present."""
+        """(C, D) mean of each class minus the overall mean; every class must be present."""
         return self.sums / self.counts[:, None] - self._mean_from_shift
 
     @cached_property
@@ -67,11 +67,11 @@ class Moments:
         return self.second / self.n - np.outer(mean, mean)
 
     def about(self, shift: FloatArray) -> Moments:
-        """The moments of the same observations about another point."""
-        return _together([self], shift)
+        """Return the moments of the same observations about another point."""
+        return _combine([self], shift)
 
     def present(self) -> Moments:
-        """The same moments without the classes that have no observation."""
+        """Return the same moments without the classes that have no observation."""
         kept = self.counts > 0
         return replace(self, classes=self.classes[kept], counts=self.counts[kept], sums=self.sums[kept])
 
@@ -87,16 +87,18 @@ class Moments:
 
     def _third_and_fourth(self, step: FloatArray) -> tuple[FloatArray, float]:
         """The sums of |z + step|^2 (z + step) and of |z + step|^4."""
-        sums, square, turned = self.sums.sum(axis=0), step @ step, self.second @ step
+        sums, square, product = self.sums.sum(axis=0), step @ step, self.second @ step
         doubled = 2 * np.trace(self.second) + self.n * square
-        third = self.third + 2 * turned + square * sums + (doubled / 2 + 2 * (sums @ step) + self.n * square / 2) * step
-        fourth = self.fourth + 4 * (self.third + turned + square * sums) @ step + doubled * square
+        third = (
+            self.third + 2 * product + square * sums + (doubled / 2 + 2 * (sums @ step) + self.n * square / 2) * step
+        )
+        fourth = self.fourth + 4 * (self.third + product + square * sums) @ step + doubled * square
         return third, float(fourth)
 
 
 @dataclass(frozen=True, eq=False)
 class MomentStatistics:
-    """The moments of every group of images: all that LogME, the H-score and the PCA of GBC need of N x D features.
+    """The moments of every group of images: all that LogME, the H-score and the PCA of GBC need from N x D features.
 
     Attributes:
         groups: One `Moments` per group, with the same classes; a class may be absent from a group.
@@ -106,11 +108,11 @@ class MomentStatistics:
 
     @classmethod
     def of(cls, observations: Observations, groups: IntArray | None = None) -> MomentStatistics:
-        """The moments of every group, from one pass over the features in blocks.
+        """Compute the moments of every group in one pass over the features, in blocks.
 
         Args:
             observations: N observations with features.
-            groups: (N,) numbers 0 .. n_groups - 1; None: one group.
+            groups: (N,) integers 0 .. n_groups - 1; None puts all observations into one group.
 
         Raises:
             ObservationsError: The observations have no features.
@@ -121,7 +123,7 @@ class MomentStatistics:
             >>> total.classes, total.counts, total.mean
             (array([3, 8]), array([1, 2]), array([3.]))
         """
-        features = _features_of(observations)
+        features = _require_features(observations)
         if groups is None:
             groups = np.zeros(len(observations.labels), dtype=np.int64)
         shift = _typical_row(features)
@@ -129,25 +131,25 @@ class MomentStatistics:
 
     @classmethod
     def of_classes(cls, observations: Observations) -> MomentStatistics:
-        """The moments of every class as a group, each about a point of its own: classes may lie far apart."""
-        features, codes = _features_of(observations), observations.codes
+        """Compute the moments of every class as a group, each about its own point: classes may lie far apart."""
+        features, codes = _require_features(observations), observations.codes
         shifts = [_typical_row(features[np.flatnonzero(codes == code)[:64]]) for code in range(codes.max() + 1)]
         return _accumulate(features, observations, codes, shifts)
 
     def total(self) -> Moments:
-        """The moments of all groups together."""
-        return _together(self.groups, self.groups[0].shift)
+        """Combine the moments of all groups."""
+        return _combine(self.groups, self.groups[0].shift)
 
     def without(self, group: int) -> Moments:
-        """The moments of all groups but one, without the classes that only this group has."""
+        """Combine the moments of all groups but one, without the classes that only that group has."""
         others = self.groups[:group] + self.groups[group + 1 :]
-        return _together(others, others[0].shift).present()
+        return _combine(others, others[0].shift).present()
 
     def merge(self, other: MomentStatistics) -> MomentStatistics:
-        """The moments of both, group by group, for workers that share the images of a target.
+        """Add the moments group by group, for workers that share the images of a target.
 
         Args:
-            other: Of other observations, with the same number of groups.
+            other: Moments of other observations, with the same number of groups.
 
         Raises:
             ObservationsError: The numbers of groups differ.
@@ -160,19 +162,19 @@ class MomentStatistics:
         return MomentStatistics(tuple(map(add, self.groups, other.groups)))
 
 
-def _together(parts: Sequence[Moments], shift: FloatArray) -> Moments:
-    """The moments of all parts together, about one point."""
+def _combine(parts: Sequence[Moments], shift: FloatArray) -> Moments:
+    """Combine the moments of all parts, about one point."""
     classes = reduce(np.union1d, [part.classes for part in parts])
     counts, sums = np.zeros(len(classes), np.int64), np.zeros((len(classes), len(shift)))
     second, third, fourth = np.zeros_like(parts[0].second), np.zeros(len(shift)), 0.0
     steps = np.stack([part.shift - shift for part in parts])
     for part, step in zip(parts, steps, strict=True):
-        places = np.searchsorted(classes, part.classes)
+        positions = np.searchsorted(classes, part.classes)
         second += part.second
-        counts[places] += part.counts
-        sums[places] += part.sums + part.counts[:, None] * step
-        moved_third, moved_fourth = part._third_and_fourth(step)
-        third, fourth = third + moved_third, fourth + moved_fourth
+        counts[positions] += part.counts
+        sums[positions] += part.sums + part.counts[:, None] * step
+        shifted_third, shifted_fourth = part._third_and_fourth(step)
+        third, fourth = third + shifted_third, fourth + shifted_fourth
     if steps.any():
         totals = np.stack([part.sums.sum(axis=0) + part.n / 2 * step for part, step in zip(parts, steps, strict=True)])
         half = totals.T @ steps
@@ -180,7 +182,7 @@ def _together(parts: Sequence[Moments], shift: FloatArray) -> Moments:
     return Moments(classes, shift, counts, sums, second, third, fourth)
 
 
-def _features_of(observations: Observations) -> npt.NDArray[Any]:
+def _require_features(observations: Observations) -> npt.NDArray[Any]:
     if observations.features is None:
         raise ObservationsError("features are missing; moments need the features of every observation")
     return observations.features
@@ -209,20 +211,20 @@ def _accumulate(
     parts = zip(shifts, counts, sums.reshape(n_groups, n_classes, width), seconds, thirds, fourths, strict=True)
     return MomentStatistics(
         tuple(
-            Moments(classes, shift, count, total, _mirrored(second), third, float(fourth))
+            Moments(classes, shift, count, total, _symmetrize(second), third, float(fourth))
             for shift, count, total, second, third, fourth in parts
         )
     )
 
 
 def _typical_row(features: npt.NDArray[Any]) -> FloatArray:
-    """Mean of the first rows: close enough to all of them for sums of squares to keep their digits."""
+    """Return the mean of the first rows: close enough to all rows that sums of squares keep their precision."""
     mean: FloatArray = features[:1024].astype(np.float64).mean(axis=0)
     return mean
 
 
-def _mirrored(upper: FloatArray) -> FloatArray:
-    """Fill the lower triangle, in place."""
+def _symmetrize(upper: FloatArray) -> FloatArray:
+    """Copy the upper triangle to the lower one, in place."""
     for row in range(len(upper) - 1):
         upper[row + 1 :, row] = upper[row, row + 1 :]
     return upper

@@ -29,16 +29,16 @@ class Observations:
     Attributes:
         features: (N, D) real numbers of any dtype and memory order, never copied whole and never modified; None for a
             source that gives probabilities only.
-        labels: (N,) integers, contiguous or not.
+        labels: (N,) integers, not necessarily contiguous.
         source_probs: (N, C_s), non-negative, rows sum to 1 within 1e-3.
         image_index: (N,) integers, the image of each observation.
-        image_embeddings: (M, D), one vector per whole image, in the order of the M different numbers in
+        image_embeddings: (M, D), one vector per whole image, in ascending order of the M distinct values of
             ``image_index``.
         source_images: The observations of the source's own images, seen through the same source.
 
     Raises:
-        ObservationsError: Values are NaN or infinite, lengths differ, a row of ``source_probs`` is no distribution, or
-            there are fewer than two classes or two observations.
+        ObservationsError: Values are NaN or infinite, lengths differ, a row of ``source_probs`` is not a distribution,
+            or there are fewer than two classes or two observations.
 
     Example:
         >>> observations = Observations(features=np.eye(3), labels=np.array([7, 2, 7]))
@@ -71,11 +71,13 @@ class Observations:
             check_length("image_index", self.image_index, len(self.labels))
         if self.image_embeddings is not None:
             if self.image_index is None:
-                raise ObservationsError("image_embeddings without image_index; say which image each observation is of")
+                raise ObservationsError(
+                    "image_embeddings are given without image_index; say which image each observation comes from"
+                )
             check_matrix("image_embeddings", self.image_embeddings, len(np.unique(self.image_index)), "images")
 
     def subset(self, rows: npt.NDArray[Any]) -> Observations:
-        """Some of the observations, with the embeddings of their images.
+        """Select some of the observations, with the embeddings of their images.
 
         Args:
             rows: A mask (N,), or positions in ascending order.
@@ -101,14 +103,14 @@ class Observations:
         )
 
     def subsample(self, n: int, seed: int) -> Observations:
-        """At most ``n`` of the observations, equally many from every image; all if there are no more than n.
+        """Select at most ``n`` observations, equally many from every image; all of them where there are no more than n.
 
         The choice depends on their positions, their images and the seed alone: all sources of a target keep the same
         pixels.
 
         Args:
             n: Number of observations to keep.
-            seed: Of the choice.
+            seed: Seed of the choice.
 
         Example:
             >>> images = np.array([0, 0, 0, 0, 1, 1])
@@ -119,12 +121,12 @@ class Observations:
         if n >= len(self.labels):
             return self
         images = np.zeros(len(self.labels), np.int64) if self.image_index is None else self.image_index
-        priority, place_in_image = random_order(images, seed)
-        return self.subset(np.sort(np.lexsort((priority, place_in_image))[:n]))
+        priority, rank_in_image = random_order(images, seed)
+        return self.subset(np.sort(np.lexsort((priority, rank_in_image))[:n]))
 
     @property
     def classes(self) -> npt.NDArray[np.integer[Any]]:
-        """(C,) the labels present, ascending."""
+        """(C,) the labels that occur, ascending."""
         return self._classes_and_codes[0]
 
     @property
@@ -139,7 +141,7 @@ class Observations:
 
 
 def image_groups(image_index: npt.NDArray[np.integer[Any]]) -> IntArray:
-    """The jackknife group of every observation: the rank of its image among the images present, modulo 10.
+    """Return the jackknife group of every observation: the rank of its image among those that occur, modulo 10.
 
     The same images give the same groups for every source, so that differences between sources are paired.
 
@@ -158,25 +160,25 @@ def image_groups(image_index: npt.NDArray[np.integer[Any]]) -> IntArray:
 
 
 def random_order(keys: npt.NDArray[np.integer[Any]], seed: int) -> tuple[npt.NDArray[np.uint64], IntArray]:
-    """Random numbers for every row, and the place of every row among those of its key in the order of these numbers.
+    """Draw a random number for every row, and rank the rows that share a key by these numbers.
 
     Both depend on the positions of the rows, the keys and the seed alone.
 
     Args:
         keys: (N,) integers.
-        seed: Of the random numbers.
+        seed: Seed of the random numbers.
 
     Returns:
-        (N,) random numbers, and (N,) places that count from 0 within each key.
+        (N,) random numbers, and (N,) ranks that count from 0 within each key.
 
     Example:
-        >>> _, place = random_order(np.array([4, 4, 9, 4]), seed=0)
-        >>> sorted(place[[0, 1, 3]].tolist()), int(place[2])
+        >>> _, rank = random_order(np.array([4, 4, 9, 4]), seed=0)
+        >>> sorted(rank[[0, 1, 3]].tolist()), int(rank[2])
         ([0, 1, 2], 0)
     """
     priority = np.random.Philox(key=seed).random_raw(len(keys))
     order = np.lexsort((priority, keys))
     _, starts, key = np.unique(keys[order], return_index=True, return_inverse=True)
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order)) - starts[key]
-    return priority, place
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order)) - starts[key]
+    return priority, rank

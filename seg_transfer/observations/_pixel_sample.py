@@ -17,12 +17,12 @@ class PixelSample:
     The center of a pixel, in fractions of the image, is ``((row + 0.5) / height, (column + 0.5) / width)``.
 
     Attributes:
-        image_ids: One per image.
+        image_ids: One unique id per image.
         image_sizes: (n_images, 2) int32, height and width of the map that the pixels were drawn from.
         image_index: (N,) int32, the image of each pixel.
-        rows: (N,) int32.
-        columns: (N,) int32.
-        labels: (N,) integers.
+        rows: (N,) int32, the row of each pixel.
+        columns: (N,) int32, the column of each pixel.
+        labels: (N,) integers, the label of each pixel.
 
     Raises:
         ObservationsError: Lengths differ, an image id is repeated, or a pixel lies outside its image.
@@ -44,10 +44,11 @@ class PixelSample:
             check_length(name, getattr(self, name), len(self.labels))
         if self.image_sizes.shape != (len(self.image_ids), 2):
             raise ObservationsError(
-                f"image_sizes has shape {self.image_sizes.shape}; {len(self.image_ids)} images need (n_images, 2)"
+                f"image_sizes has shape {self.image_sizes.shape}; {len(self.image_ids)} images need shape "
+                f"({len(self.image_ids)}, 2)"
             )
         if len(set(self.image_ids)) != len(self.image_ids):
-            raise ObservationsError("image_ids holds an image twice; every image of a pixel sample has its own id")
+            raise ObservationsError("image_ids has an id twice; give every image of a pixel sample its own id")
         self._check_positions()
 
     def __len__(self) -> int:

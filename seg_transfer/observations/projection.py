@@ -1,8 +1,8 @@
-"""Maps of observations in two dimensions, as in figure 4 of Pandy et al., CVPR 2022.
+"""Two-dimensional maps of observations, as in figure 4 of Pandy et al., CVPR 2022.
 
-Every map is fitted on features of its own. Features before and after fine-tuning lie in two spaces, in which the same
-directions mean nothing: two maps of the same pixels are made separately, and one is then aligned with the other, which
-keeps all its distances (`procrustes_align`).
+Every map is fitted on its own features. Features before and after fine-tuning lie in different spaces, whose directions
+cannot be compared. Two maps of the same pixels are therefore fitted separately, and one is then aligned with the other;
+this keeps all its distances (`procrustes_align`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from seg_transfer.observations import FloatArray, IntArray, random_order
 
 @dataclass(frozen=True, eq=False)
 class PlaneProjection:
-    """The two principal directions of some features.
+    """Projection of features onto their two principal directions.
 
     Attributes:
-        mean: (D,).
-        directions: (D, 2), orthonormal, the first explains more; in each the entry of the largest size is positive.
-        explained: (2,) share of the variance of the features along each, in [0, 1].
+        mean: (D,) the mean of the features.
+        directions: (D, 2), orthonormal; the first explains more variance. The entry of largest magnitude of each is
+            positive.
+        explained: (2,) share of the features' variance along each direction, in [0, 1].
     """
 
     mean: FloatArray
@@ -43,7 +44,7 @@ class PlaneProjection:
             (N, 2).
 
         Raises:
-            ObservationsError: The features have another shape than those of the fit.
+            ObservationsError: The features do not have the number of channels that the projection was fitted on.
         """
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             raise ObservationsError(
@@ -54,30 +55,30 @@ class PlaneProjection:
 
 
 def class_balanced_rows(labels: npt.NDArray[np.integer[Any]], n: int = 2000, seed: int = 0) -> IntArray:
-    """Up to n rows, ascending: equally many of every class, or all of a class that has fewer.
+    """Choose up to n rows: equally many of every class, or all of a class that has fewer.
 
     The choice depends on the labels and the seed alone: all sources of a target show the same pixels.
 
     Args:
         labels: (N,) integers.
         n: Number of rows to choose.
-        seed: Of the choice.
+        seed: Seed of the choice.
 
     Returns:
-        (min(n, N),) positions.
+        (min(n, N),) positions, ascending.
 
     Example:
         >>> labels = np.array([0, 0, 0, 0, 0, 7])
         >>> labels[class_balanced_rows(labels, 2)].tolist()
         [0, 7]
     """
-    priority, place_in_class = random_order(labels, seed)
-    rows: IntArray = np.sort(np.lexsort((priority, place_in_class))[:n])
+    priority, rank_in_class = random_order(labels, seed)
+    rows: IntArray = np.sort(np.lexsort((priority, rank_in_class))[:n])
     return rows
 
 
 def fit_plane(features: npt.NDArray[Any]) -> PlaneProjection:
-    """The two directions of the largest variance.
+    """Fit a projection onto the two directions of largest variance.
 
     Args:
         features: (N, D); where D is 1, the second direction is zero.
@@ -91,7 +92,9 @@ def fit_plane(features: npt.NDArray[Any]) -> PlaneProjection:
         ([[1.0, 0.0], [0.0, 1.0]], [0.9, 0.1])
     """
     if features.ndim != 2 or len(features) < 2:
-        raise ObservationsError(f"features have shape {features.shape}; a map needs two observations (N, D) or more")
+        raise ObservationsError(
+            f"features have shape {features.shape}; a map needs features (N, D) of at least two observations"
+        )
     rows = features.astype(np.float64)
     mean = rows.mean(axis=0)
     _, singular, right = scipy.linalg.svd(rows - mean, full_matrices=False)
@@ -104,7 +107,7 @@ def fit_plane(features: npt.NDArray[Any]) -> PlaneProjection:
 
 
 def umap_installed() -> bool:
-    """Whether the optional library umap-learn is installed (the extra ``umap``).
+    """Return whether the optional library umap-learn is installed (the extra ``umap``).
 
     Example:
         >>> umap_installed() in (True, False)
@@ -114,14 +117,14 @@ def umap_installed() -> bool:
 
 
 def umap_points(features: npt.NDArray[Any], seed: int = 0) -> FloatArray:
-    """A UMAP of the features, with the library's defaults and a seed.
+    """Compute a UMAP of the features, with the library's defaults and a seed.
 
     Args:
         features: (N, D).
-        seed: Of the optimization.
+        seed: Seed of the optimization.
 
     Returns:
-        (N, 2).
+        (N, 2) coordinates.
 
     Raises:
         ConfigError: The extra ``umap`` is not installed.
@@ -131,32 +134,32 @@ def umap_points(features: npt.NDArray[Any], seed: int = 0) -> FloatArray:
         (100, 2)
     """
     if not umap_installed():
-        raise ConfigError("a UMAP needs a library that is not installed: pip install 'seg_transfer[umap]'")
+        raise ConfigError("umap-learn is not installed, and a UMAP needs it: pip install 'seg_transfer[umap]'")
     import umap
 
-    # With a seed the library runs one job only, and warns unless that is requested.
+    # With a seed the library runs only one job, and warns unless one job is requested.
     reducer = umap.UMAP(n_components=2, random_state=seed, n_jobs=1)
     points: FloatArray = np.asarray(reducer.fit_transform(features.astype(np.float32)), dtype=np.float64)
     return points
 
 
 def procrustes_align(points: FloatArray, reference: FloatArray) -> FloatArray:
-    """Move, rotate and perhaps mirror points to lie as close as possible to a reference.
+    """Move, rotate and, if it helps, mirror points so that they lie as close as possible to a reference.
 
-    Orthogonal Procrustes analysis without scaling: all distances between the points stay as they are.
+    This is orthogonal Procrustes analysis without scaling: all distances between the points are kept.
 
     Args:
         points: (N, 2).
         reference: (N, 2), of the same observations.
 
     Returns:
-        (N, 2).
+        (N, 2) aligned points.
 
     Raises:
         ObservationsError: The shapes differ.
 
     Example:
-        A triangle that is rotated by 90 degrees and moved comes back.
+        A rotated and moved triangle is aligned with the original.
 
         >>> triangle = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
         >>> moved = triangle @ np.array([[0.0, 1.0], [-1.0, 0.0]]) + 5
@@ -164,8 +167,10 @@ def procrustes_align(points: FloatArray, reference: FloatArray) -> FloatArray:
         True
     """
     if points.shape != reference.shape:
-        raise ObservationsError(f"maps of shape {points.shape} and {reference.shape} do not show the same observations")
+        raise ObservationsError(
+            f"maps have shapes {points.shape} and {reference.shape}; they must show the same observations"
+        )
     centered = points - points.mean(axis=0)
-    turn, _ = scipy.linalg.orthogonal_procrustes(centered, reference - reference.mean(axis=0))
-    turned: FloatArray = centered @ turn + reference.mean(axis=0)
-    return turned
+    rotation, _ = scipy.linalg.orthogonal_procrustes(centered, reference - reference.mean(axis=0))
+    aligned: FloatArray = centered @ rotation + reference.mean(axis=0)
+    return aligned

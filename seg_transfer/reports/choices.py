@@ -102,7 +102,7 @@ def _tie(metric: str, members: pd.DataFrame, parts: Sequence[str]) -> Tie:
     rows = {part: _row_dicts(complete[complete["metric"] == part]) for part in parts}
     first = first_place_of(metric, rows)
     tied = tuple(name for number, name in enumerate(names) if first.tied[number] and first.difference[number] > 0)
-    return Tie(tied if first.known else None, dict(zip(names, first.probability.tolist(), strict=True)))
+    return Tie(tied if first.has_uncertainty else None, dict(zip(names, first.probability.tolist(), strict=True)))
 
 
 def _row_dicts(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -159,7 +159,7 @@ class TestSubset:
     @pytest.mark.parametrize(
         ("changed", "message"),
         [
-            ({"image_index": None}, "image_embeddings without image_index"),
+            ({"image_index": None}, "image_embeddings are given without image_index"),
             ({"image_embeddings": np.eye(2)}, r"image_embeddings has shape \(2, 2\); 3 images need"),
             ({"image_embeddings": np.full((3, 2), np.nan)}, r"image_embeddings\[0, 0\] is nan"),
         ],

@@ -82,7 +82,7 @@ def test_alignment_keeps_distances(features):
     turned = procrustes_align(other, points)
     lengths = [np.linalg.norm(one[:-1] - one[1:], axis=1) for one in (other, turned)]
     np.testing.assert_allclose(lengths[0], lengths[1], rtol=1e-9)
-    with pytest.raises(ObservationsError, match="do not show the same observations"):
+    with pytest.raises(ObservationsError, match="must show the same observations"):
         procrustes_align(points[:-1], points)
 
 

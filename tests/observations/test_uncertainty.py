@@ -88,7 +88,7 @@ def test_a_group_that_one_source_lacks_counts_for_none():
 @pytest.mark.parametrize("replicates", [None, np.full((3, 2), np.nan), np.ones((3, 1))])
 def test_without_replicates_nothing_is_known(replicates):
     place = first_place([1.0, 3.0, 3.0], replicates)
-    assert (place.best, place.known) == (1, False)
+    assert (place.best, place.has_uncertainty) == (1, False)
     assert place.tied.tolist() == [False, True, True]
     assert np.isnan([place.standard_error, place.difference_error, place.probability]).all()
 
@@ -139,7 +139,7 @@ def test_the_mean_rank_of_one_metric_ties_the_same_sources():
 def test_a_metric_without_replicates_leaves_the_mean_rank_unknown():
     scores, replicates = means_without_each(images())
     place = first_place_by_mean_rank({"a": scores, "b": scores}, {"a": replicates, "b": None})
-    assert not place.known
+    assert not place.has_uncertainty
     assert place.tied.tolist() == [False, False, False, True]
 
 

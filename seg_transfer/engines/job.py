@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,16 @@ class Job:
         """The selected items, including finished ones."""
         return self.stage.selected(self.run, self.selection)
 
+    def resolved(self) -> Job:
+        """The same job with absolute paths, for processes with other working directories."""
+        run = replace(self.run, data_root=self.run.data_root.resolve(), folder=self.run.folder.resolve())
+        return replace(self, run=run, study_file=find("study", self.study_file).resolve())
+
     def command_line(self, engine: str = "") -> list[str]:
-        """Return the arguments of `seg-transfer` that run this job in another process, from any working directory."""
+        """Return the arguments of `seg-transfer` that run this job in another process.
+
+        Paths are as they were given: hashes of files are cached under these paths, and messages name them.
+        """
         return [
             self.stage.command,
             *location_args(self.study_file, self.run),
@@ -54,10 +62,8 @@ class Job:
 
 
 def location_args(study_file: Path, run: Run) -> list[str]:
-    """Return the arguments that locate the study, the data and the run folder from any working directory."""
-    data_root, folder = str(run.data_root.resolve()), str(run.folder.resolve())
-    study = find("study", study_file).resolve()
-    return [str(study), "--data-root", data_root, "--run-folder", folder]
+    """Return the arguments that locate the study, the data and the run folder."""
+    return [str(study_file), "--data-root", str(run.data_root), "--run-folder", str(run.folder)]
 
 
 def _selection_args(selection: Selection) -> Iterator[str]:

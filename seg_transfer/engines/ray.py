@@ -22,15 +22,13 @@ def run(job: Job) -> None:
         ConfigError: Ray is not installed, there is no cluster, or the study lacks a field that the stage needs.
         IncompleteError: Items failed; the reasons were logged.
     """
-    # Working directories differ between nodes.
-    run = replace(job.run, data_root=job.run.data_root.resolve(), folder=job.run.folder.resolve())
-    job = replace(job, run=run)
+    job = job.resolved()  # working directories differ between nodes
     groups: dict[str, list[Item]] = {}
     for item in job.items:
         groups.setdefault(job.stage.task_name(item), []).append(item)
     run_on_ray(
         partial(_missing_tasks, job, groups),
-        run.leases,
+        job.run.leases,
         job.stage.command,
         n_cpus=job.threads or 1,
         n_processes=job.processes,

@@ -163,6 +163,7 @@ def submit(script: str, job: Job) -> str:
 
 def check_command(job: Job) -> str:
     """Return the command to run after the array has ended, because a completed task does not prove a valid result."""
+    job = job.resolved()
     return shlex.join(["seg-transfer", "plan", *location_args(job.study_file, job.run), "--check"])
 
 
@@ -203,7 +204,7 @@ def _command(job: Job, tasks: int, resources: Resources) -> str:
     settings = job.settings
     if job.stage.trains and resources.gpus:
         settings = replace(settings, workers=cpus - 1)
-    arguments = replace(job, settings=settings, threads=cpus).command_line("here")
+    arguments = replace(job.resolved(), settings=settings, threads=cpus).command_line("here")
     line = shlex.join(launch_command([*arguments, "--shard"], processes))
     return f'{line} "$SLURM_ARRAY_TASK_ID/{tasks}"'
 

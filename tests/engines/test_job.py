@@ -29,6 +29,25 @@ def options(job: Job) -> list[str]:
     return rest[4:]
 
 
+def test_paths_are_as_given_or_resolved_for_other_working_directories(job, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("data")
+    given = replace(
+        job, study_file=Path("study.yaml"), run=replace(job.run, data_root=Path("link"), folder=Path("run"))
+    )
+    location = ["study.yaml", "--data-root", "link", "--run-folder", "run"]
+    assert given.command_line() == ["score-pairs", *location]
+    assert given.resolved().command_line() == job.command_line()
+
+
+def test_a_shipped_study_is_found_from_other_working_directories(job):
+    named = replace(job, study_file=Path("real7"))
+    assert named.command_line()[1] == "real7"
+    assert Path(named.resolved().command_line()[1]).name == "real7.yaml"
+    assert Path(named.resolved().command_line()[1]).is_file()
+
+
 def test_defaults_are_left_out(job):
     assert options(job) == []
 

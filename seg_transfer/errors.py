@@ -24,7 +24,7 @@ class ConfigError(SegTransferError):
 
 
 class DataError(SegTransferError):
-    """An image or label file is missing, unreadable, or holds what the manifest does not allow. Exit code 4."""
+    """An image or label file is missing, unreadable, or violates the manifest. Exit code 4."""
 
     exit_code = 4
 

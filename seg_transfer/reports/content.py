@@ -201,7 +201,7 @@ def _columns_with_values(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ranking_table(ranking: pd.DataFrame, scenario: str, metric: str) -> Table:
-    """Make a table of the rankings by every metric, of which the page shows the ranking by one metric."""
+    """Make a table of the rankings by every metric; the page shows only the ranking by `metric`."""
     page = _columns_with_values(ranking[ranking["metric"] == metric].drop(columns="metric"))
     return Table(scenario, _TITLES[scenario], ranking, page=page, page_title=f"{_TITLES[scenario]} by {metric}")
 

@@ -27,8 +27,8 @@ _NEEDS = {
 }
 _SE = {"yes": "yes", "on request": "ask", "no": "no"}
 _METRICS_LEGEND = (
-    "N observations with D features, of which a metric uses n and d; C target classes, C_s source classes; M target "
-    "images, M_s source images.",
+    "N observations with D features (a metric may use only n and d of them); C target classes, C_s source classes; "
+    "M target images, M_s source images.",
     'Standard error, SE: yes, or "ask": ten times the cost of the score, score_all(..., standard_errors="all").',
     "Metrics with the extra ot need pip install 'seg_transfer[ot]'. Without it, a study skips them.",
 )

@@ -58,7 +58,11 @@ SCORES = described_schema(
             pa.list_(pa.float64()),
             "the score without each group of images, the same for all sources",
         ),
-        ("note", pa.string(), "what a reader of the score should know, such as on how many pixels a model was fitted"),
+        (
+            "note",
+            pa.string(),
+            "remark on how the score was computed, such as the number of pixels that a model was fitted on",
+        ),
         ("n_observations", pa.int64(), "pixels"),
         ("n_images", pa.int32(), "images of the low-shot train split"),
         ("n_classes", pa.int32(), "target classes among the pixels"),

@@ -27,18 +27,18 @@ def extract(
     """Observe a pixel sample through a source, with one forward pass per batch of images.
 
     Features and class scores are read at the centers of the sampled pixels by bilinear interpolation
-    (``align_corners=False``) from the network's own maps; neither map is ever enlarged.
+    (``align_corners=False``) from the network's own maps; the maps are never enlarged.
 
     Args:
         source: The network.
-        images: All images of the sample, in any order; an index refers to `sample.image_ids`.
+        images: All images of the sample, in any order; their indices refer to `sample.image_ids`.
         sample: N pixels.
-        mean, std: Normalise the images by these (RGB, fractions of 255) instead of by the source's own.
+        mean, std: Normalize the images by these (RGB, fractions of 255) instead of the source's own.
 
     Returns:
-        features float32 (N, D) and source_probs float32 (N, C_s), in the order of the sample; image_embeddings float32
-        (M, D), the mean of the whole feature map of every image that has a pixel in the sample. For a source that gives
-        scores only, features and image_embeddings are None.
+        Observations with features float32 (N, D) and source_probs float32 (N, C_s), in the order of the sample, and
+        image_embeddings float32 (M, D), the mean of the whole feature map of every image with a pixel in the sample.
+        For a source that has only scores, features and image_embeddings are None.
 
     Raises:
         ConfigError: The network fails on images of this size.
@@ -69,12 +69,12 @@ def extract(
 
 
 def pixel_centers(sample: PixelSample, image: int, rows: npt.NDArray[np.int64]) -> Tensor:
-    """Centers of sampled pixels of one image.
+    """Compute the centers of sampled pixels of one image.
 
     Args:
         sample: The pixel sample.
         image: Index of the image.
-        rows: Which of the sample's N pixels, all of this image.
+        rows: Positions of pixels in the sample, all of this image.
 
     Returns:
         float32 (n, 2) as (x, y), where the image spans [-1, 1] in both directions.
@@ -86,7 +86,7 @@ def pixel_centers(sample: PixelSample, image: int, rows: npt.NDArray[np.int64]) 
 
 
 def interpolate_at(feature_map: Tensor, points: Tensor) -> Tensor:
-    """Interpolate a map bilinearly at points; beyond the outermost centers the map continues with its border values.
+    """Interpolate a map bilinearly at points; beyond the outermost centers, the map continues with its border values.
 
     Args:
         feature_map: float32 (D, h, w).
@@ -101,7 +101,7 @@ def interpolate_at(feature_map: Tensor, points: Tensor) -> Tensor:
 
 
 def _rows_of_image(sample: PixelSample) -> list[npt.NDArray[np.int64]]:
-    """For every image, the positions of its pixels in the sample."""
+    """Return, for every image, the positions of its pixels in the sample."""
     order = np.argsort(sample.image_index, kind="stable")
     counts = np.bincount(sample.image_index, minlength=len(sample.image_ids))
     return np.split(order, np.cumsum(counts)[:-1])

@@ -1,4 +1,4 @@
-"""The images of a target as networks take them: resized, in batches of one size, decoded while the network runs."""
+"""The images of a target as networks take them: resized, in batches of one size, and decoded while the network runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class ImageBatch(NamedTuple):
-    """`pixels` uint8 (B, 3, H, W) of the images with these `indices` into the target's records."""
+    """Images of one size: `pixels`, uint8 (B, 3, H, W), and their `indices` into the target's records."""
 
     indices: tuple[int, ...]
     pixels: Pixels
@@ -27,10 +27,10 @@ class TargetImages:
     """Batches of a target's images, each image decoded once for all the sources that are scored on it.
 
     Args:
-        records: The images, in the order that their indices refer to.
-        short_side: Images are resized so that the shorter side has this many pixels, aspect kept.
-        batch_size: Images of one size are batched up to this number.
-        memory_bytes: Decoded images are kept up to this many bytes; the others are decoded again for each source.
+        records: The images, in the order that indices refer to.
+        short_side: Images are resized so that the shorter side has this many pixels; the aspect ratio is kept.
+        batch_size: Maximum number of images per batch; all have one size.
+        memory_bytes: Up to this many bytes of decoded images are kept; all others are decoded again for each source.
     """
 
     def __init__(

@@ -15,22 +15,22 @@ from seg_transfer.observations import Observations
 from seg_transfer.store.atomic import replaced_atomically
 
 _KEY = b"content_key"
-# Set in the first row of each image; null in the others.
+# Set in the first row of each image, and null in the others.
 _EMBEDDING = "image_embedding"
 
 
 def to_float16(observations: Observations) -> Observations:
-    """Round features, probabilities and embeddings to float16, as the feature store returns them.
+    """Round features, probabilities and embeddings to float16, as the feature store does.
 
     Raises:
         ResultsError: A feature is beyond float16's range of 65504.
     """
     with np.errstate(over="ignore"):
-        features = _present(observations.features).astype(np.float16)
-        embeddings = _present(observations.image_embeddings).astype(np.float16)
+        features = _require(observations.features).astype(np.float16)
+        embeddings = _require(observations.image_embeddings).astype(np.float16)
     if not (np.isfinite(features).all() and np.isfinite(embeddings).all()):
         raise ResultsError("a feature exceeds 65504, the range of float16; score this study with keep_features: false")
-    probabilities = _present(observations.source_probs).astype(np.float16)
+    probabilities = _require(observations.source_probs).astype(np.float16)
     return Observations(features, observations.labels, probabilities, observations.image_index, embeddings)
 
 
@@ -38,15 +38,15 @@ def write_features(file: Path, observations: Observations, content_key: str) -> 
     """Store observations atomically.
 
     Args:
-        file: Parquet file, replaced where it exists.
-        observations: Of `to_float16`, with the pixels of each image together and images in ascending order.
-        content_key: Key of all that decides them.
+        file: Parquet file, replaced if it exists.
+        observations: What `to_float16` returned, with the pixels of each image together and images in ascending order.
+        content_key: Key of everything that decides the observations.
 
     Raises:
         ResultsError: The observations have no features, probabilities, image index or embeddings.
     """
-    features, probabilities = _present(observations.features), _present(observations.source_probs)
-    image_index, embeddings = _present(observations.image_index), _present(observations.image_embeddings)
+    features, probabilities = _require(observations.features), _require(observations.source_probs)
+    image_index, embeddings = _require(observations.image_index), _require(observations.image_embeddings)
     schema = pa.schema(
         [
             pa.field("image_index", pa.int32()),
@@ -76,11 +76,11 @@ def read_features(file: Path, content_key: str) -> Observations | None:
     """Read stored observations.
 
     Args:
-        file: What `write_features` wrote.
+        file: A file that `write_features` wrote.
         content_key: The key that the observations must have.
 
     Returns:
-        The observations in float16; None where there is no file, or one with another key.
+        The observations in float16; None if there is no file, or its key differs.
 
     Raises:
         ResultsError: The file is damaged.
@@ -97,15 +97,15 @@ def read_features(file: Path, content_key: str) -> Observations | None:
         reason = str(error).splitlines()[0]
         raise ResultsError(f"{file}: damaged feature file ({reason}); delete it and run the command again") from error
     return Observations(
-        features=_as_halves(columns["features"]),
+        features=_as_float16(columns["features"]),
         labels=columns["label"].to_numpy(),
-        source_probs=_as_halves(columns["source_probs"]),
+        source_probs=_as_float16(columns["source_probs"]),
         image_index=columns["image_index"].to_numpy(),
-        image_embeddings=_as_halves(columns[_EMBEDDING].drop_null()),
+        image_embeddings=_as_float16(columns[_EMBEDDING].drop_null()),
     )
 
 
-def _present(array: npt.NDArray[np.generic] | None) -> npt.NDArray[np.generic]:
+def _require(array: npt.NDArray[np.generic] | None) -> npt.NDArray[np.generic]:
     if array is None:
         raise ResultsError(
             "the feature store needs observations with features, probabilities, image index and embeddings"
@@ -119,7 +119,7 @@ def _as_binary(rows: npt.NDArray[np.generic]) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(width), len(rows), [None, buffer])
 
 
-def _as_halves(column: pa.ChunkedArray) -> npt.NDArray[np.float16]:
+def _as_float16(column: pa.ChunkedArray) -> npt.NDArray[np.float16]:
     combined = column.combine_chunks()
     width = combined.type.byte_width
     data = np.frombuffer(combined.buffers()[1], np.float16, count=len(combined) * width // 2)

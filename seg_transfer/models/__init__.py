@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from seg_transfer.models.outputs import FeatureMaps
     from seg_transfer.models.source_model import SourceModel, load_source_model
 
-_HOMES = {
+_MODULES = {
     "FeatureMaps": "outputs",
     "SourceModel": "source_model",
     "load_checkpoint": "checkpoints",
@@ -18,7 +18,7 @@ __all__ = ["FeatureMaps", "SourceModel", "load_checkpoint", "load_source_model"]
 
 
 def __getattr__(name: str) -> object:
-    """Import torch only when one of the public names is used: configs are read without it."""
-    if name not in _HOMES:
+    """Import a public name, and with it torch, when it is first used: configs are read without torch."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

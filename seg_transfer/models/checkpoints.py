@@ -54,17 +54,17 @@ def read_plain_pickle(file: Path) -> object:
         with warnings.catch_warnings():
             # torch warns of an unusual pickle protocol in many lines; the file is read anyway, or refused below.
             warnings.simplefilter("ignore")
-            # Passed explicitly: where it is omitted, TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD would override the default.
+            # Passed explicitly, because TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD would override the default.
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
         reason = reason.partition(" Please use")[0]  # torch's advice is to trust the file
         raise CheckpointError(
-            f"{file}: refused, it is damaged or holds Python objects beside tensors, which could run code "
+            f"{file}: refused: it is damaged or holds Python objects other than tensors, which could run code "
             f"({reason.strip() or type(error).__name__}); save it as a plain state dict or as safetensors"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = reason_of(error).partition(". ")[0]  # the advice that follows is to load it as code
+        reason = reason_of(error).partition(". ")[0]  # torch goes on to advise loading it as code
         raise CheckpointError(f"{file}: not a readable checkpoint ({reason}); copy it again") from error
 
 
@@ -81,22 +81,22 @@ def load_exactly(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
     Args:
         network: Changed in place.
         state: Parameter name -> tensor.
-        origin: Where the weights are from, for messages.
+        origin: Where the weights come from, for messages.
 
     Raises:
-        CheckpointError: A parameter is missing, unknown, or of another shape; the message names the first one.
+        CheckpointError: A parameter is missing, unknown, or has the wrong shape; the message names the first one.
     """
     expected = network.state_dict()
     missing = [name for name in expected if name not in state and not name.endswith(".num_batches_tracked")]
     unknown = [name for name in state if name not in expected]
-    for names, what in ((missing, "lacks"), (unknown, "has unknown")):
+    for names, verb in ((missing, "lacks"), (unknown, "has unknown")):
         if names:
-            raise CheckpointError(f"{origin}: {what} parameter {names[0]}; name weights of this network")
+            raise CheckpointError(f"{origin}: {verb} parameter {names[0]}; name weights of this network")
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:
-            found, wanted = tuple(tensor.shape), tuple(expected[name].shape)
+            shape, expected_shape = tuple(tensor.shape), tuple(expected[name].shape)
             raise CheckpointError(
-                f"{origin}: {name} has shape {found}, in the network {wanted}; name weights of this network"
+                f"{origin}: {name} has shape {shape}, in the network {expected_shape}; name weights of this network"
             )
     network.load_state_dict(dict(state), strict=False)
 

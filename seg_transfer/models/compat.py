@@ -1,4 +1,4 @@
-"""Importing mmsegmentation quietly, beside any mmcv, and the error where it is not installed.
+"""Importing mmsegmentation quietly, with any mmcv, and the error where it is not installed.
 
 mmsegmentation is optional, and comes from several distributions: mmsegmentation with mmcv or mmcv-lite, or the forks
 onedl-mmsegmentation and onedl-mmcv, whose packages have the same names. Nothing here depends on their versions.
@@ -6,7 +6,7 @@ onedl-mmsegmentation and onedl-mmcv, whose packages have the same names. Nothing
 mmsegmentation 1.2 imports two compiled operators of mmcv unconditionally, although none of the models here use them,
 and mmcv-lite, like onedl-mmcv where it was built without torch, has no compiled operators. While ``mmcv.ops`` is
 imported, a stand-in takes the place of the missing extension; it is removed at once, because a module without a spec
-left in ``sys.modules`` breaks mmengine's Runner. Where the real operators exist nothing is replaced.
+left in ``sys.modules`` breaks mmengine's Runner. Where the real operators exist, nothing is replaced.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from typing import Any
 
 from seg_transfer.errors import ConfigError, reason_of
 
-# Packages -> the distribution that a message names.
+# Package -> the distribution that messages name.
 _PACKAGES = {"mmseg": "mmsegmentation", "mmcv": "mmcv", "mmengine": "mmengine"}
 _EXTENSION = "mmcv._ext"
 
 
 class _MissingOperators(types.ModuleType):
-    """Stub of ``mmcv._ext``: has every operator by name, runs none."""
+    """Stub of ``mmcv._ext``: it has every operator by name, and runs none."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -45,17 +45,17 @@ class _MissingOperators(types.ModuleType):
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the deprecation warnings of mmseg's and mmcv's own code on import and when a network is built."""
+    """Silence the deprecation warnings of mmseg's and mmcv's own code on import and when networks are built."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def import_mmseg(needed_by: str = "model config") -> None:
-    """Make ``mmseg.models`` importable and its registry filled. Takes seconds the first time; call it late.
+    """Import ``mmseg.models``, which fills its registry. This takes seconds the first time, so call it late.
 
     Args:
-        needed_by: What needs it, a file or a source: the message of an error begins with it.
+        needed_by: The file or source that needs it; error messages begin with it.
 
     Raises:
         ConfigError: mmsegmentation is not installed, or refuses the installed mmcv or mmengine.
@@ -63,7 +63,7 @@ def import_mmseg(needed_by: str = "model config") -> None:
     require_mmseg(needed_by)
     try:
         _import()
-    except (ImportError, AssertionError) as error:  # mmseg asserts the versions that it works with
+    except (ImportError, AssertionError) as error:  # mmseg asserts the versions it works with
         raise ConfigError(
             f"{needed_by}: mmsegmentation cannot be imported ({reason_of(error)}); install versions of mmsegmentation, "
             "mmcv and mmengine that belong together"

@@ -24,47 +24,63 @@ ModelConfig = dict[str, Any]
 RGB = tuple[float, float, float]
 
 _HEADS = ("decode_head", "auxiliary_head")
-# Functions that a config may call and still be the same every time its files are read.
-_PURE = {"dict", "list", "tuple", "set", "range", "len", "min", "max", "sum", "abs", "round", "sorted", "zip", "int"}
-_PURE |= {"float", "str", "bool", "enumerate"}
-_CHANGING = re.compile(r"\{\{\s*\$|custom_imports")
-_WHOLE = "dump the whole config (mmengine's Config.dump), or name the .py config, which is announced before it is run"
-# Fields that make mmseg read a file of the config's choice. They are dropped: the weights come from the checkpoint, and
+# Functions that a config may call and still give the same result every time it is read.
+_PURE_FUNCTIONS = {
+    "dict",
+    "list",
+    "tuple",
+    "set",
+    "range",
+    "len",
+    "min",
+    "max",
+    "sum",
+    "abs",
+    "round",
+    "sorted",
+    "zip",
+    "int",
+}
+_PURE_FUNCTIONS |= {"float", "str", "bool", "enumerate"}
+_IMPURE_TEXT = re.compile(r"\{\{\s*\$|custom_imports")
+_COMPLETE = "dump the whole config (mmengine's Config.dump), or name the .py config, which is announced before it runs"
+# Fields that make mmseg read a file that the config chooses. They are dropped: weights come from the checkpoint, and
 # class weights belong to the config's own training.
-_FILES = ("checkpoint_path", "class_weight")
-_INITIAL = ("init_cfg", "override")
+_FILE_FIELDS = ("checkpoint_path", "class_weight")
+_INITIALIZATION_FIELDS = ("init_cfg", "override")
 
 
 def read_model_config(path: str | Path, *, memo: Path | None = None) -> ModelConfig:
     """Read the ``model`` entry of an mmseg config (.py, .json, .yaml) as a plain dict.
 
-    A .py config is code and is run: read only a file that the user named and trusts. JSON and YAML are data.
+    A .py config is code, and reading it runs it: read only files that the user named and trusts. JSON and YAML are
+    data.
 
     Args:
         path: The config file.
-        memo: Folder of results kept between processes. With it a .py config is run only if it or a config it is based
-            on has changed, or if its result may differ every time.
+        memo: Folder of results kept between processes. With it, a .py config runs only if it or one of its base
+            configs has changed, or if its result may differ every time.
 
     Raises:
-        ConfigError: There is no such file, or it holds no segmentor.
+        ConfigError: There is no such file, or it contains no segmentor.
     """
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"{file}: no such model config; check the path in the study")
     if file.suffix != ".py":
         return _segmentor(_read_data(file), str(file))
-    model = _recalled(file, memo) if memo else None
+    model = _read_memo(file, memo) if memo else None
     return _segmentor(_run(file, memo) if model is None else model, str(file))
 
 
 def code_configs_among(configs: Iterable[Path]) -> list[Path]:
-    """The model configs that are Python code from elsewhere: reading one runs it."""
-    own = shipped("configs").resolve()
-    return sorted(path for path in configs if path.suffix == ".py" and not path.is_relative_to(own))
+    """List the model configs that are Python code from outside this package: reading one runs it."""
+    shipped_configs = shipped("configs").resolve()
+    return sorted(path for path in configs if path.suffix == ".py" and not path.is_relative_to(shipped_configs))
 
 
 def _segmentor(model: object, origin: str) -> ModelConfig:
-    """The config of a segmentor, from wherever it is, in portable form."""
+    """Check that a model is the config of a segmentor, and return it in portable form."""
     if not isinstance(model, dict) or "decode_head" not in model or "backbone" not in model:
         raise ConfigError(f"{origin}: field model must be an mmseg segmentor with backbone and decode_head; correct it")
     try:
@@ -74,7 +90,7 @@ def _segmentor(model: object, origin: str) -> ModelConfig:
 
 
 def _read_data(file: Path) -> object:
-    """The ``model`` entry of a JSON or YAML config, which no other config is read for."""
+    """Read the ``model`` entry of a JSON or YAML config, which must have no base config."""
     if file.suffix == ".json":
         config: object = read_json(file)
     elif file.suffix in (".yaml", ".yml"):
@@ -84,7 +100,7 @@ def _read_data(file: Path) -> object:
     if not isinstance(config, dict):
         raise ConfigError(f"{file}: holds a {type(config).__name__}, a mapping is expected; correct it")
     if "_base_" in config:
-        raise ConfigError(f"{file}: field _base_: {config['_base_']!r:.80}: must not be there; {_WHOLE}")
+        raise ConfigError(f"{file}: field _base_: {config['_base_']!r:.80}: must not be there; {_COMPLETE}")
     return config.get("model")
 
 
@@ -97,27 +113,27 @@ def _run(file: Path, memo: Path | None) -> Any:
     began = time.time_ns()
     try:
         config = Config.fromfile(file).to_dict()
-        files = list(dict.fromkeys(_files_of(file))) if memo else []
+        files = list(dict.fromkeys(_with_bases(file))) if memo else []
     except Exception as error:  # a config is arbitrary code and fails in arbitrary ways
         raise ConfigError(f"{file}: not a readable mmengine config ({reason_of(error)}); fix the config") from error
     model = with_registered_names(config.get("model"))
-    versions = {str(one.absolute()): version_of(one) for one in files}
-    if memo and all(is_settled(one, began) for one in versions.values()) and all(map(_is_plain, files)):
+    versions = {str(path.absolute()): version_of(path) for path in files}
+    if memo and all(is_settled(version, began) for version in versions.values()) and all(map(_is_pure, files)):
         save_cached(_memo_file(file, memo), {"reader": _reader(), "files": versions, "model": model})
     return model
 
 
-def _recalled(file: Path, memo: Path) -> Any:
-    """What was read last time, where every file that it was read from is unchanged; else None."""
-    kept = load_cached(_memo_file(file, memo))
-    files = kept.get("files")
-    if kept.get("reader") != _reader() or not isinstance(files, dict) or not files:
+def _read_memo(file: Path, memo: Path) -> Any:
+    """Return the model that was read last time if every file it was read from is unchanged; otherwise None."""
+    cached = load_cached(_memo_file(file, memo))
+    files = cached.get("files")
+    if cached.get("reader") != _reader() or not isinstance(files, dict) or not files:
         return None
     try:
-        same = all(version_of(Path(name)) == version for name, version in files.items())
+        is_unchanged = all(version_of(Path(name)) == version for name, version in files.items())
     except OSError:
         return None
-    return kept.get("model") if same else None
+    return cached.get("model") if is_unchanged else None
 
 
 def _memo_file(file: Path, memo: Path) -> Path:
@@ -128,41 +144,41 @@ def _reader() -> str:
     return f"mmengine {installed_version('mmengine', 'mmengine')}"
 
 
-def _files_of(file: Path) -> Iterator[Path]:
-    """A config and all that it is based on."""
+def _with_bases(file: Path) -> Iterator[Path]:
+    """Yield a config and all its base configs."""
     from mmengine import Config
 
     yield file
     for base in Config._get_base_files(str(file)):
-        yield from _files_of(Path(Config._get_cfg_path(base, str(file))[0]))
+        yield from _with_bases(Path(Config._get_cfg_path(base, str(file))[0]))
 
 
-def _is_plain(file: Path) -> bool:
-    """Whether a config gives the same result every time: it reads no environment, imports nothing and opens no file."""
+def _is_pure(file: Path) -> bool:
+    """Return whether a config gives the same result every time: it reads no environment variables, imports or files."""
     text = file.read_text(encoding="utf-8")
-    if _CHANGING.search(text):
+    if _IMPURE_TEXT.search(text):
         return False
     nodes = list(ast.walk(ast.parse(text))) if file.suffix == ".py" else []
     called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
-    return called <= _PURE and not any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes)
+    return called <= _PURE_FUNCTIONS and not any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes)
 
 
 def portable(model: Mapping[str, Any]) -> ModelConfig:
-    """The same network without what depends on the machine: no downloads of weights, BN for SyncBN, plain JSON types.
+    """Return the same network independent of the machine: no downloads of weights, BN for SyncBN, plain JSON types.
 
-    A training in several processes on CUDA turns BN into SyncBN again.
+    Training in several processes on CUDA turns BN into SyncBN again.
     """
     plain: ModelConfig = json.loads(json.dumps(_portable(model)))
     preprocessor = plain.get("data_preprocessor")
     if isinstance(preprocessor, dict):
-        # Padding to the crop size of the config's own training would add borders that the images here do not have.
+        # Padding to the crop size of the config's own training would add borders to the images here.
         preprocessor.pop("size", None)
         preprocessor["size_divisor"] = 1
     return plain
 
 
 def _portable(value: Any, key: object = None) -> Any:
-    """The value of a key; an item of a list has the key of the list."""
+    """Return the portable value of a key; the items of a list have the key of the list."""
     if isinstance(value, Mapping):
         kept = {name: _portable(item, name) for name, item in value.items() if not _reads_a_file(item, name)}
         name = _last_part(kept.get("type"))
@@ -175,10 +191,12 @@ def _portable(value: Any, key: object = None) -> Any:
 
 
 def _reads_a_file(value: Any, key: object) -> bool:
-    """Whether mmseg reads a file, or downloads it, for this part of a config."""
+    """Return whether mmseg reads or downloads a file for this part of a config."""
     if isinstance(value, Mapping):
-        return _last_part(value.get("type")).startswith("Pretrained") or (key in _INITIAL and "checkpoint" in value)
-    return key == "pretrained" or (key in _FILES and isinstance(value, str))
+        return _last_part(value.get("type")).startswith("Pretrained") or (
+            key in _INITIALIZATION_FIELDS and "checkpoint" in value
+        )
+    return key == "pretrained" or (key in _FILE_FIELDS and isinstance(value, str))
 
 
 def _last_part(name: object) -> str:
@@ -186,24 +204,24 @@ def _last_part(name: object) -> str:
 
 
 def heads(model: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every head of a model config, main ones first; a cascade has several."""
+    """Yield every head of a model config, main heads first; a cascade has several of them."""
     for key in _HEADS:
         entry = model.get(key)
         yield from [entry] if isinstance(entry, dict) else entry or []
 
 
 def n_classes_of(model: Mapping[str, Any]) -> int:
-    """How many classes the config's last main head scores."""
+    """Return the number of classes of the config's last main head."""
     entry = model["decode_head"]
     return int((entry[-1] if isinstance(entry, list) else entry)["num_classes"])
 
 
 def with_classes(model: ModelConfig, n_classes: int) -> ModelConfig:
-    """The same network with another number of classes.
+    """Return the config of the same network with another number of classes.
 
     Args:
         model: The ``model`` entry of an mmseg config.
-        n_classes: Of every head.
+        n_classes: Number of classes of every head.
 
     Returns:
         A copy, without class weights in its losses, which belong to the old classes.
@@ -222,7 +240,7 @@ def with_classes(model: ModelConfig, n_classes: int) -> ModelConfig:
 def with_normalization(
     model: ModelConfig, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> ModelConfig:
-    """The same network with another normalization of images.
+    """Return the config of the same network with another normalization of images.
 
     Args:
         model: The ``model`` entry of an mmseg config.
@@ -241,7 +259,7 @@ def with_normalization(
 
 
 def source_key(config: str | Path, checkpoint: str | Path | None = None, *, memo: Path | None = None) -> Key:
-    """Key of a source's config and weights, without loading it: equal keys mean equal feature maps.
+    """Compute the key of a source's config and weights without loading it: equal keys mean equal feature maps.
 
     Args:
         config, checkpoint: As for `load_source_model`.
@@ -249,14 +267,14 @@ def source_key(config: str | Path, checkpoint: str | Path | None = None, *, memo
 
     Raises:
         ConfigError: The config cannot be read.
-        CheckpointError: The weights are missing, or are not those that ``source.json`` describes.
+        CheckpointError: The weights are missing, or differ from those that ``source.json`` describes.
     """
     model, weights = resolve(config, checkpoint, memo=memo)
     if weights is not None and not weights.is_file():
         raise CheckpointError(f"{weights}: no such checkpoint file; check the path in the study")
     sha256 = weights and sha256_of_file(weights, memo)
     if checkpoint is None and Path(config).name == FILE_NAME and read_source_card(Path(config)).sha256 != sha256:
-        raise CheckpointError(f"{weights}: its bytes are not those that {config} describes; train the source again")
+        raise CheckpointError(f"{weights}: its contents differ from what {config} describes; train the source again")
     return content_key(model=model, weights=sha256)
 
 
@@ -270,7 +288,7 @@ def resolve(
         memo: As for `read_model_config`.
 
     Returns:
-        The ``model`` dict without auxiliary heads, and the file of weights; None for random weights.
+        The ``model`` dict without auxiliary heads, and the weights file; None for random weights.
 
     Raises:
         ConfigError: The config cannot be read.
@@ -288,5 +306,5 @@ def resolve(
 
 
 def origin_of(config: str | Path | ModelConfig) -> str:
-    """Where a config is from, as messages name it."""
+    """Say where a config comes from, for messages."""
     return "model config" if isinstance(config, dict) else str(config)

@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 StrictRGB = tuple[Number, Number, Number]
-"""Three numbers of a study or bank: finite, and no text that looks like a number."""
+"""Three numbers in a study or bank: finite, and not strings that look like numbers."""
 
 
 class SourceEntry(BaseModel):
-    """A source that the study trains on its dataset; base class of every kind of model that exists already.
+    """A source that the study trains on its dataset; base class of the kinds of existing models.
 
     A kind of model is a subclass in `seg_transfer.models.adapters`, whose docstring says how to write one.
 
     Attributes:
-        name: Its name in tables and folders.
-        dataset: What it was trained on; no pair is made of a source and that same target.
-        scores_only: Use the class probabilities that the network answers, and no features: for a network that does not
-            end in a linear classifier. Metrics that need features are not computed for it.
+        name: Name of the source in tables and folders.
+        dataset: The dataset it was trained on; the source is never paired with that dataset as target.
+        scores_only: Use only the class probabilities that the network outputs, and no features, for a network that
+            does not end in a linear classifier. Metrics that need features are not computed for it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,15 +47,15 @@ class SourceEntry(BaseModel):
     kind: ClassVar[str] = "study"
     """Name of the kind of model in messages and content keys; "study" where the study trains the source."""
     marker: ClassVar[str] = ""
-    """The field that makes an entry one of this kind."""
+    """The field that marks an entry as this kind."""
     supports_scores_only: ClassVar[bool] = False
     """Whether an entry of this kind may have ``scores_only``."""
     libraries: ClassVar[tuple[Library, ...]] = (MMSEGMENTATION,)
-    """Libraries that have the networks of this kind; torch and Pillow count for every kind."""
+    """Libraries that provide the networks of this kind; torch and Pillow count for every kind."""
     folder_hint: ClassVar[str] = ""
-    """What a folder with a model of this kind holds, for messages; "" where folders are not searched for one."""
+    """What a folder with a model of this kind contains, for messages; "" if folders are not searched for this kind."""
     stray_fields: ClassVar[Mapping[str, str]] = {}
-    """Field of this kind -> what a message says where it stands in an entry without the marker."""
+    """Field of this kind -> what a message says if an entry has it without the marker."""
 
     name: Name
     dataset: str
@@ -65,27 +65,27 @@ class SourceEntry(BaseModel):
     def _scores_only_where_supported(self) -> Self:
         if self.scores_only and not self.supports_scores_only:
             raise ValueError(
-                f"source {self.name!r}: field scores_only has no meaning of a {self.kind} source; remove it"
+                f"source {self.name!r}: field scores_only has no meaning for a {self.kind} source; remove it"
             )
         return self
 
     @model_serializer(mode="wrap")
     def _given_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without fields that are not set."""
+        """Leave out fields that are not set."""
         return {field: value for field, value in dump(self).items() if value is not None and value is not False}
 
     @classmethod
     def fields_in_folder(cls, folder: Path) -> dict[str, Any] | None:
-        """Fields of an entry for the model in a folder, without its name; None where there is none of this kind.
+        """Return the fields of an entry, except its name, for the model in a folder; None if it has none of this kind.
 
         Raises:
-            ConfigError: There is one, and its description is unreadable.
-            CheckpointError: There is one, and its weights are missing.
+            ConfigError: The description of the model is unreadable.
+            CheckpointError: The weights of the model are missing.
         """
         return None
 
     def key(self, *, memo: Path | None = None) -> Key:
-        """Content key of all that decides what the source sees: equal keys mean equal feature maps and scores.
+        """Compute the content key of all that decides the source's outputs: equal keys mean equal features and scores.
 
         Nothing is loaded, and torch is not imported.
 
@@ -101,7 +101,7 @@ class SourceEntry(BaseModel):
     def load(self, *, device: str = "cpu") -> SourceModel:
         """Load the model onto a torch device.
 
-        Loading checks that the scores before which features are read are the network's answer.
+        Loading checks that the layer before which features are read computes the network's output.
 
         Raises:
             ConfigError: The model cannot be built, its library is missing, or its features cannot be read.
@@ -110,36 +110,36 @@ class SourceEntry(BaseModel):
         raise self._untrained()
 
     def code(self) -> list[str]:
-        """Python code from elsewhere that loading the source runs, as messages name it."""
+        """List the Python code from outside this package that loading the source runs, as messages name it."""
         return []
 
     def network(self, *, memo: Path | None = None) -> ModelConfig | None:
-        """The mmseg config of a network that can be fine-tuned here; None for a source that can only be scored."""
+        """Return the mmseg config of a network that can be fine-tuned; None for a source that can only be scored."""
         return None
 
     @property
     def network_name(self) -> str | None:
-        """What the model card says of the network: the value of the marker field, of a path the last part."""
+        """The name of the network in the model card: the value of the marker field; for a path, its last part."""
         return Path(str(getattr(self, self.marker))).name if self.marker else None
 
     @property
     def config_file(self) -> Path | None:
-        """The mmseg config that the network is built from, where it is built from one."""
+        """The mmseg config that the network is built from, if any."""
         return None
 
     @property
     def weights_file(self) -> Path | None:
-        """The file of weights that the entry names."""
+        """The weights file that the entry names, if any."""
         return None
 
     @property
     def known_dataset(self) -> str | None:
-        """The dataset that the model itself says it was trained on; raises CheckpointError where it is damaged."""
+        """The dataset that the model's own description names; raises CheckpointError if that is damaged."""
         return None
 
     def _untrained(self) -> ConfigError:
         return ConfigError(
-            f"source {self.name}: a study trains it, and it has no weights of its own; train it, and name its "
+            f"source {self.name}: the study trains it, so it has no weights yet; train it, and name its "
             "source.json as config"
         )
 
@@ -148,19 +148,19 @@ def check_normalization(name: str, mean: RGB | None, std: RGB | None, *, input_s
     """Check that mean and std fit the unit of the pixel values.
 
     Args:
-        name: Of the source, for the message.
+        name: Name of the source, for the message.
         mean, std: RGB, or None where they are not given.
         input_scale: What a pixel value of 255 becomes before mean and std are applied, 1 or 255.
 
     Raises:
-        ValueError: They do not; as validators of pydantic raise it.
+        ValueError: They do not fit; pydantic reports it as a validation error.
     """
-    # A mean of fractions beside values up to 255 would leave the images as they are.
+    # Subtracting a mean given in fractions from values up to 255 would leave the images almost unchanged.
     if mean and not (
         all(0 <= value <= input_scale for value in mean) and (input_scale == 1 or max(mean) == 0 or max(mean) > 1)
     ):
         raise ValueError(
-            f"source {name!r}: field mean: {list(mean)}: with input_scale {input_scale} it must be of values "
+            f"source {name!r}: field mean: {list(mean)}: with input_scale {input_scale} the values must be "
             f"from 0 to {input_scale}; correct one of them"
         )
     if std and not all(value > 0 for value in std):
@@ -168,11 +168,11 @@ def check_normalization(name: str, mean: RGB | None, std: RGB | None, *, input_s
 
 
 def absolute_paths(value: Any, folder: Path) -> Any:
-    """The same plain data with every path made absolute.
+    """Return the same plain data with every path made absolute.
 
     Args:
         value: Mappings, lists and tuples of anything.
-        folder: What relative paths are relative to.
+        folder: The folder that relative paths are relative to.
 
     Example:
         >>> absolute_paths({"weights": Path("w.pth"), "name": "web"}, Path("/models"))["weights"].as_posix()

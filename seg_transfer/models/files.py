@@ -1,4 +1,4 @@
-"""Files of weights as content keys see them, without torch."""
+"""Hashes of weights files for content keys, without torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from seg_transfer.store.content_key import sha256_of_file
 
 
 def sha256_of_weights(file: Path, memo: Path | None = None) -> str:
-    """Hex sha256 of a file of weights.
+    """Compute the hex sha256 of a weights file.
 
     Args:
         file: The weights.

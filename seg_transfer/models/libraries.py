@@ -1,4 +1,4 @@
-"""Versions of the libraries that features depend on, from the installed distributions; nothing is imported."""
+"""Versions of the libraries that features depend on, read from the installed distributions without importing them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Library(NamedTuple):
-    """A library whose version belongs to the key of features: its `distribution`, and the `package` one imports."""
+    """A library whose version is part of the key of features: its `distribution`, and the `package` to import."""
 
     distribution: str
     package: str
@@ -21,26 +21,26 @@ _PILLOW = Library("Pillow", "PIL")
 
 
 def library_versions(libraries: Iterable[Library]) -> dict[str, str]:
-    """Versions of torch (major and minor version only), Pillow, and these libraries, from which features come.
+    """Return the versions of torch (major and minor only), Pillow, and the given libraries.
 
     Builds of one version count as one: "2.13.0+cpu" is 2.13.
 
     Args:
-        libraries: Those of a source's entry.
+        libraries: The libraries of a source's entry.
 
     Returns:
         Distribution -> version, "not installed" where it is not.
     """
-    found = {name: installed_version(name, package) for name, package in [_PILLOW, *libraries]}
-    return {"torch": ".".join(installed_version("torch", "torch").split(".")[:2]), **found}
+    versions = {name: installed_version(name, package) for name, package in [_PILLOW, *libraries]}
+    return {"torch": ".".join(installed_version("torch", "torch").split(".")[:2]), **versions}
 
 
 @cache
 def installed_version(distribution: str, package: str) -> str:
-    """Public version of a distribution, or of another that provides the same package; "not installed" without any."""
+    """Return the public version of a distribution, or of another one with the same package; else "not installed"."""
     try:
         return version(distribution).partition("+")[0]
     except PackageNotFoundError:
-        # A fork has another name. Searching all distributions is slow, so only where the package exists.
+        # A fork has another name. Searching all distributions is slow, so search only if the package exists.
         providers = packages_distributions().get(package, []) if PathFinder.find_spec(package) else []
         return version(providers[0]).partition("+")[0] if providers else "not installed"

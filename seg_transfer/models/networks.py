@@ -19,15 +19,15 @@ _CLASSIFIER = "conv_seg"
 def build_network(model: ModelConfig, *, seed: int, origin: str = "model config") -> nn.Module:
     """Build an mmseg segmentor with randomly initialized weights that depend on `seed` alone.
 
-    The config may be untrusted: it names what is registered, and cannot read files, download or run anything.
+    The config may be untrusted: it can only name registered classes, and cannot read files, download or run anything.
 
     Args:
         model: The ``model`` entry of an mmseg config.
-        seed: Of the weights.
-        origin: Where the config is from, for messages.
+        seed: Seed of the weights.
+        origin: Where the config comes from, for messages.
 
     Raises:
-        ConfigError: It cannot be built, or names anything else; the message begins with `origin`.
+        ConfigError: It cannot be built, or names anything that is not registered; the message begins with `origin`.
     """
     named = registered(model, origin)
     from mmengine import ConfigDict
@@ -44,18 +44,18 @@ def build_network(model: ModelConfig, *, seed: int, origin: str = "model config"
         except Exception as error:  # the registry raises whatever a constructor raises
             raise ConfigError(
                 f"{origin}: field model: {named.get('type')} cannot be built ({reason_of(error)}); correct it, or "
-                "bring the network by a factory"
+                "provide the network by a factory"
             ) from error
     return network
 
 
 def to_device(network: nn.Module, device: str) -> nn.Module:
-    """Move a network to a device, in the memory layout in which convolutions are fastest."""
+    """Move a network to a device, in the memory layout that makes convolutions fastest."""
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def classifier_name(network: nn.Module) -> str:
-    """Dotted name of the last main head's 1x1 classifier layer; raises ConfigError where it has none."""
+    """Return the dotted name of the last main head's 1x1 classifier layer; raises ConfigError if it has none."""
     head = network.get_submodule("decode_head")
     prefix = f"decode_head.{len(head) - 1}" if isinstance(head, nn.ModuleList) else "decode_head"
     name = f"{prefix}.{_CLASSIFIER}"
@@ -73,33 +73,36 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
     Args:
         network: An mmseg segmentor, changed in place.
         state: Parameter name -> tensor.
-        origin: Where the weights are from, for messages.
+        origin: Where the weights come from, for messages.
 
     Raises:
-        CheckpointError: A parameter is missing, unknown, or of another shape; the message names the first one.
+        CheckpointError: A parameter is missing, unknown, or has the wrong shape; the message names the first one.
     """
-    _load_where(network, state, origin, lambda name: not name.startswith("auxiliary_head."))
+    _load_selected(network, state, origin, lambda name: not name.startswith("auxiliary_head."))
 
 
 def load_weights_except_classifiers(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     """Load all weights except those of the classifier layers, which keep their new initialization for new classes.
 
-    Args and errors as for `load_weights`; the sizes of the classifiers may differ.
+    Arguments and errors are those of `load_weights`; the sizes of the classifiers may differ.
     """
-    _load_where(network, state, origin, lambda name: not _is_classifier(name))
+    _load_selected(network, state, origin, lambda name: not _is_classifier(name))
 
 
-def _load_where(network: nn.Module, state: Mapping[str, Tensor], origin: str, wanted: Callable[[str], bool]) -> None:
-    """Load the parameters whose names are wanted; network and state must have the same ones."""
-    some = {name: tensor for name, tensor in state.items() if wanted(name)}
-    _check_fit(some, {name: tensor for name, tensor in network.state_dict().items() if wanted(name)}, origin)
-    network.load_state_dict(some, strict=False)
+def _load_selected(
+    network: nn.Module, state: Mapping[str, Tensor], origin: str, is_selected: Callable[[str], bool]
+) -> None:
+    """Load the selected parameters; network and state must have the same ones."""
+    selected = {name: tensor for name, tensor in state.items() if is_selected(name)}
+    _check_fit(selected, {name: tensor for name, tensor in network.state_dict().items() if is_selected(name)}, origin)
+    network.load_state_dict(selected, strict=False)
 
 
 def load_backbone(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load backbone weights from an ImageNet checkpoint: with or without the prefix, with another head.
+    """Load backbone weights from an ImageNet checkpoint, with or without the prefix ``backbone.``.
 
-    Args and errors as for `load_weights`; parameters that the backbone does not have are ignored.
+    Arguments and errors are those of `load_weights`; parameters that the backbone lacks, such as the head's, are
+    ignored.
     """
     prefix = "backbone."
     backbone = network.get_submodule("backbone")
@@ -119,13 +122,15 @@ def _check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], orig
         if name not in state:
             raise CheckpointError(f"{origin}: lacks parameter {name}; name the config that the checkpoint belongs to")
         if state[name].shape != tensor.shape:
-            found, wanted = tuple(state[name].shape), tuple(tensor.shape)
+            shape, expected_shape = tuple(state[name].shape), tuple(tensor.shape)
             if _is_classifier(name):
                 raise CheckpointError(
-                    f"{origin}: classifier has {found[0]} classes where its config has {wanted[0]}; "
+                    f"{origin}: classifier has {shape[0]} classes, but its config has {expected_shape[0]}; "
                     "correct num_classes or name the right checkpoint"
                 )
-            raise CheckpointError(f"{origin}: {name} has shape {found}, its config needs {wanted}; name its own config")
+            raise CheckpointError(
+                f"{origin}: {name} has shape {shape}, its config needs {expected_shape}; name its own config"
+            )
     unknown = sorted(state.keys() - expected.keys())
     if unknown:
         raise CheckpointError(

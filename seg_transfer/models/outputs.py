@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seg_transfer.errors import ConfigError, SegTransferError, is_out_of_memory, reason_of
 from seg_transfer.models.precision import plain_float32
 
-# Relative to the largest score. The network resizes its scores on its own device, and the check resizes them again.
+# Relative to the largest score. The network may resize its scores on its own device, and the check resizes them again.
 _TOLERANCE = 1e-4
 
 
@@ -21,7 +21,7 @@ class FeatureMaps(NamedTuple):
 
     Attributes:
         features: float32 (B, D, h, w); None where only scores are available.
-        scores: float32 (B, C_s, h, w); their softmax are the class probabilities.
+        scores: float32 (B, C_s, h, w), logits whose softmax gives the class probabilities.
     """
 
     features: Tensor | None
@@ -57,18 +57,18 @@ def run_network(network: nn.Module, images: Tensor) -> object:
 
 
 def run_with_hook(network: nn.Module, classifier: nn.Module, images: Tensor) -> tuple[FeatureMaps, object]:
-    """Run a network as `run_network`, and record the input and the output of its classifier.
+    """Run a network as `run_network` does, and record the input and output of its classifier.
 
     Args:
         network: In evaluation mode.
-        classifier: A linear or 1x1 layer of it.
+        classifier: A linear or 1x1 layer of the network.
         images: As for `run_network`.
 
     Returns:
-        Input and output of the classifier, channels first, and the output of the network.
+        The input and output of the classifier, channels first, and the output of the network.
 
     Raises:
-        ConfigError: The network fails, or does not use this layer.
+        ConfigError: The network fails, or does not use its classifier.
     """
     calls: list[tuple[Any, Any]] = []
 
@@ -89,7 +89,7 @@ def run_with_hook(network: nn.Module, classifier: nn.Module, images: Tensor) -> 
 
 
 def score_maps(output: object) -> list[Tensor]:
-    """The tensors (B, C, h, w) in a network's output: itself, its items, its fields, or its attribute ``logits``."""
+    """List the tensors (B, C, h, w) in a network's output: itself, its items or values, or its attribute ``logits``."""
     parts: list[object] = [output]
     if isinstance(output, Mapping):
         parts = list(output.values())
@@ -101,12 +101,12 @@ def score_maps(output: object) -> list[Tensor]:
 
 
 def single_score_map(network: nn.Module, output: object, n_classes: int | None = None) -> Tensor:
-    """The one score map in a network's output.
+    """Return the only score map in a network's output.
 
     Args:
-        network: For the message.
-        output: Of `run_network`.
-        n_classes: Consider maps of this many classes only.
+        network: The network, for the message.
+        output: What `run_network` returned.
+        n_classes: Consider only maps of this many classes.
 
     Returns:
         (B, C_s, h, w).
@@ -114,27 +114,27 @@ def single_score_map(network: nn.Module, output: object, n_classes: int | None =
     Raises:
         ConfigError: There is none, or there are several.
     """
-    found = [scores for scores in score_maps(output) if n_classes in (None, scores.shape[1])]
-    if len(found) != 1:
+    maps = [scores for scores in score_maps(output) if n_classes in (None, scores.shape[1])]
+    if len(maps) != 1:
         classes = "" if n_classes is None else f" of {n_classes} classes"
         raise ConfigError(
-            f"network {type(network).__name__}: returns {len(found)} score maps (B, C, h, w){classes}, "
-            "one is expected; let a factory return a network that returns one"
+            f"network {type(network).__name__}: returns {len(maps)} score maps (B, C, h, w){classes}, "
+            "one is expected; provide, by a factory, a network that returns one"
         )
-    return found[0]
+    return maps[0]
 
 
 def matches_output(scores: Tensor, output: Tensor) -> bool:
-    """Whether an output (B, C, H, W) equals these scores (B, C, h, w), or these resized bilinearly."""
+    """Return whether an output (B, C, H, W) equals scores (B, C, h, w), as they are or resized bilinearly."""
     if output.shape[:2] != scores.shape[:2]:
         return False
     if output.shape == scores.shape:
         return torch.equal(output, scores)
     size, tolerance = tuple(output.shape[2:]), _TOLERANCE * float(output.abs().max())
     resized = [F.interpolate(scores, size=size, mode="bilinear", align_corners=align) for align in (False, True)]
-    return any(float((one - output).abs().max()) <= tolerance for one in resized)
+    return any(float((candidate - output).abs().max()) <= tolerance for candidate in resized)
 
 
 def is_distribution(scores: Tensor) -> bool:
-    """Whether scores (B, C, h, w) are probabilities already: nonnegative, and of sum 1 at every place."""
+    """Return whether scores (B, C, h, w) are already probabilities: nonnegative, with sum 1 at every position."""
     return bool((scores >= 0).all()) and bool(((scores.float().sum(dim=1) - 1).abs() < 1e-3).all())

@@ -1,4 +1,4 @@
-"""Networks of float32 compute in float32, on every device."""
+"""Makes float32 networks compute in float32 on every device."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 
 @contextlib.contextmanager
 def plain_float32() -> Iterator[None]:
-    """Disable TF32 (10 bits of mantissa) and bfloat16 in place of float32, and restore the settings afterwards.
+    """Disable the use of TF32 (10 bits of mantissa) and bfloat16 for float32; restores the settings afterward.
 
-    By default CUDA convolves in TF32, and a model's code may have enabled more. torch has two sets of settings and
+    By default, CUDA convolves in TF32, and a model's code may enable more. torch has two sets of settings and
     raises an error where they disagree, so both are set.
     """
     newer = [(switch, switch.fp32_precision) for switch in _switches()]
@@ -35,7 +35,7 @@ def plain_float32() -> Iterator[None]:
 
 
 def _switches() -> list[Any]:
-    """The newer settings, one for each kind of operation; an older one covers several of them."""
+    """List the newer settings, one per kind of operation; an older setting covers several of them."""
     cuda: Any = torch.backends.cuda
     cudnn: Any = torch.backends.cudnn
     mkldnn: Any = torch.backends.mkldnn

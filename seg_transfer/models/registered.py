@@ -1,6 +1,6 @@
-"""Names in model configs: only those in mmsegmentation's registries.
+"""Names in model configs are restricted to those in mmsegmentation's registries.
 
-A registry of mmengine imports a name that it does not have: it would run ``subprocess.run`` if a config names that as a
+A registry of mmengine imports names that it does not have: it would call ``subprocess.run`` if a config named that as a
 type.
 """
 
@@ -17,65 +17,66 @@ from typing import Any
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.compat import import_mmseg
 
-# Networks that must open files and import classes of their config's choice.
+# Networks that open files and import classes that their config chooses.
 _REFUSED = {"VPD"}
 _RULE = (
-    "only what mmsegmentation's registries hold is built; choose such a name, import what registers yours in a .py "
-    "config, or bring the network by a factory: both are announced before they are run"
+    "only classes in mmsegmentation's registries are built; choose a registered name, import the module that registers "
+    "yours in a .py config, or provide the network by a factory: both are announced before they run"
 )
 _NAMES = ("type", "_scope_")
-# Scopes whose names need no prefix: a network is built in the scope of mmseg, whose registry falls back to mmengine's.
+# Scopes whose names need no prefix: networks are built in the scope mmseg, whose registry falls back to mmengine's.
 _PLAIN = {"mmseg", "mmengine"}
 
 
 def registered(model: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """Replace every ``type`` in a model config, at every depth, by the name under which its class is registered.
 
-    Dotted names, as lazily imported configs have them, are replaced too; nothing is imported.
+    This includes dotted names, which lazily imported configs have; nothing is imported.
 
     Args:
         model: The ``model`` entry of an mmseg config.
-        origin: Where it is from, for messages.
+        origin: Where the config comes from, for messages.
 
     Raises:
-        ConfigError: A type is not registered; the message begins with `origin`, the file that the config is from.
+        ConfigError: A type is not registered; the message begins with `origin`.
     """
-    whole: dict[str, Any] = _renamed(model, "model", partial(_registered_name, origin, *_registered_names(origin)))
-    return whole
+    renamed: dict[str, Any] = _rename(model, "model", partial(_registered_name, origin, *_registered_names(origin)))
+    return renamed
 
 
 def with_registered_names(model: Any) -> Any:
-    """As `registered`, but a type that is not registered stays as it is."""
+    """Do the same as `registered`, but keep types that are not registered."""
     known, classes = _registered_names("model config")
-    return _renamed(model, "model", lambda name, _field: _found(known, classes, name) or name)
+    return _rename(model, "model", lambda name, _field: _look_up(known, classes, name) or name)
 
 
-def _renamed(value: Any, field: str, rename: Callable[[Any, str], Any]) -> Any:
+def _rename(value: Any, field: str, new_name: Callable[[Any, str], Any]) -> Any:
+    """Replace the names in a config at every depth; ``new_name`` takes a name and the field it is in."""
     if isinstance(value, list | tuple):
-        return [_renamed(item, f"{field}.{place}", rename) for place, item in enumerate(value)]
+        return [_rename(item, f"{field}.{index}", new_name) for index, item in enumerate(value)]
     if not isinstance(value, Mapping):
         return value
     return {
-        key: (rename if key in _NAMES else partial(_renamed, rename=rename))(item, f"{field}.{key}")
+        key: (new_name if key in _NAMES else partial(_rename, new_name=new_name))(item, f"{field}.{key}")
         for key, item in value.items()
     }
 
 
 def _registered_name(origin: str, known: set[str], classes: dict[tuple[str, str], str], name: Any, field: str) -> str:
-    found = _found(known, classes, name)
-    if found is None or found.rpartition(".")[2] in _REFUSED:
+    registered_as = _look_up(known, classes, name)
+    if registered_as is None or registered_as.rpartition(".")[2] in _REFUSED:
         raise ConfigError(f"{origin}: field {field}: {name!r:.80}: {_RULE}")
-    return found
+    return registered_as
 
 
-def _found(known: set[str], classes: dict[tuple[str, str], str], name: Any) -> str | None:
+def _look_up(known: set[str], classes: dict[tuple[str, str], str], name: Any) -> str | None:
     if not isinstance(name, str) or name in known:
         return name if isinstance(name, str) else None
     return classes.get((name.partition(".")[0], name.rpartition(".")[2]))
 
 
 def _registered_names(origin: str) -> tuple[set[str], dict[tuple[str, str], str]]:
-    """Every name in the registries that are loaded; and the name of each class, by its package and its own name."""
+    """Return all names in the loaded registries, and the registered name of each class by package and class name."""
     import_mmseg(origin)
     import mmengine.registry
 
@@ -87,29 +88,29 @@ def _registered_names(origin: str) -> tuple[set[str], dict[tuple[str, str], str]
                 with_scope = f"{registry.scope}.{name}"
                 known |= {with_scope, registry.scope, *([name] if registry.scope in _PLAIN else [])}
                 package = str(getattr(registered_class, "__module__", "")).partition(".")[0]
-                own_name = str(getattr(registered_class, "__qualname__", ""))
-                classes.setdefault((package, own_name), name if registry.scope in _PLAIN else with_scope)
+                class_name = str(getattr(registered_class, "__qualname__", ""))
+                classes.setdefault((package, class_name), name if registry.scope in _PLAIN else with_scope)
     return known, classes
 
 
 @contextlib.contextmanager
 def only_registered() -> Iterator[None]:
-    """Within the context registries find only what they have, and import nothing."""
+    """Within the context, registries find only what they contain, and import nothing."""
     import_mmseg()
     registry: Any = import_module("mmengine.registry.registry")
     before = registry.get_object_from_string, registry.import_module
-    registry.get_object_from_string, registry.import_module = _nothing, _loaded
+    registry.get_object_from_string, registry.import_module = _find_nothing, _only_loaded
     try:
         yield
     finally:
         registry.get_object_from_string, registry.import_module = before
 
 
-def _nothing(_name: str) -> None:
+def _find_nothing(_name: str) -> None:
     return None
 
 
-def _loaded(name: str) -> ModuleType:
+def _only_loaded(name: str) -> ModuleType:
     if name not in sys.modules:
         raise ImportError(f"{name} is not loaded")
     return sys.modules[name]

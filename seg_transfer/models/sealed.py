@@ -1,9 +1,9 @@
 """Building networks from untrusted configs without access to processes, the network or other files.
 
 A config is data, but the libraries that build networks from it can do many things with its values: load files, download
-weights, import modules, start programs. This module blocks these, whatever a config contains.
+weights, import modules, start programs. This module blocks all of this, whatever a config contains.
 
-It is no sandbox for code: only code of the installed libraries runs here, none of unknown origin.
+It is not a sandbox for code: only code of the installed libraries runs in it, and none of unknown origin.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _is_sealed: ContextVar[bool] = ContextVar("is_sealed", default=False)
 
 @contextlib.contextmanager
 def sealed() -> Iterator[None]:
-    """Within the context this thread cannot start processes, use the network, or open files but installed modules.
+    """Within the context, this thread cannot start processes, use the network, or open files except installed ones.
 
-    An attempt raises PermissionError, which the library may turn into an error of its own.
+    An attempt raises PermissionError, which the library may turn into its own error.
     """
     _watch()
-    installation()  # computed before: that opens files
+    installation()  # computed before sealing, because it opens files
     token = _is_sealed.set(True)
     try:
         yield
@@ -43,24 +43,24 @@ def sealed() -> Iterator[None]:
 
 @cache
 def _watch() -> None:
-    """Add an audit hook, which Python calls before each such event. It cannot be removed, so it is added once."""
+    """Add an audit hook, which Python calls before each such event. It cannot be removed, so add it only once."""
     sys.addaudithook(_refuse)
 
 
 @cache
 def installation() -> tuple[str, ...]:
-    """The folders of Python and of the libraries, each with a trailing separator."""
-    places = [sys.prefix, sys.base_prefix, *filter(_holds_distributions, sys.path), *map(_folder_of, _LIBRARIES)]
-    return tuple({os.path.realpath(place) + os.sep for place in places if place})
+    """Return the folders of Python and of the libraries, each with a trailing separator."""
+    folders = [sys.prefix, sys.base_prefix, *filter(_has_distributions, sys.path), *map(_folder_of, _LIBRARIES)]
+    return tuple({os.path.realpath(folder) + os.sep for folder in folders if folder})
 
 
-def _holds_distributions(place: str) -> bool:
-    """Whether pip installed something there, such as in the user's site folder or one on PYTHONPATH."""
-    return bool(place) and any(Path(place).glob("*.dist-info"))
+def _has_distributions(folder: str) -> bool:
+    """Return whether pip installed anything in a folder, such as the user's site folder or one on PYTHONPATH."""
+    return bool(folder) and any(Path(folder).glob("*.dist-info"))
 
 
 def _folder_of(library: str) -> str:
-    """The folder of a library, which may be a checkout; "" where it is not installed."""
+    """Return the folder of a library, which may be a checkout; "" if it is not installed."""
     try:
         spec = importlib.util.find_spec(library)
     except ValueError:  # a module without a spec
@@ -76,11 +76,11 @@ def _refuse(event: str, details: tuple[Any, ...]) -> None:
     if event.startswith(_NETWORK):
         raise PermissionError("a config must not download anything")
     if event == "open" and not _may_open(*details):
-        raise PermissionError(f"a config must not have the file {os.fsdecode(details[0])} opened")
+        raise PermissionError(f"a config must not open the file {os.fsdecode(details[0])}")
 
 
 def _may_open(path: object, _mode: str | None, flags: int) -> bool:
-    """Whether a file is part of the installation, open already, or new, such as a temporary one."""
+    """Return whether a file is part of the installation, already open, or new, such as a temporary one."""
     if not isinstance(path, str | bytes | os.PathLike) or flags & os.O_EXCL:
         return True
     return os.path.realpath(os.fsdecode(path)).startswith(installation())

@@ -1,7 +1,7 @@
 """Training images: random scale, crop and flip, each drawn from a generator keyed by the number of the sample.
 
-Sample k of a run is the same crop in every order, process and resumed run. So a resumed run continues without reading
-earlier samples again, and ends with the same weights.
+Sample k of a run is the same crop in any order, in any process and after resuming. A resumed run therefore continues
+without reading earlier samples again, and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _Pixels = npt.NDArray[np.uint8]
 
 
 class TrainingCrops(Dataset[dict[str, Any]]):
-    """Sample number -> one crop as mmseg takes it: uint8 BGR `inputs` (3, h, w) and a `data_samples` with its labels.
+    """Sample number -> crop as mmseg takes it: uint8 BGR `inputs` (3, h, w), and `data_samples` with its labels.
 
-    Every epoch contains each record once, in an order of its own.
+    Every epoch contains each record once, in its own order.
 
     Args:
         records: The training images and their labels.
         manifest: Their dataset.
         schedule: Batch size, steps and augmentation.
-        seed: Of order and augmentation.
+        seed: Seed of order and augmentation.
     """
 
     def __init__(self, records: list[Record], manifest: DatasetManifest, schedule: Schedule, seed: int) -> None:
@@ -71,7 +71,7 @@ def random_crop(
         generator: Source of randomness.
 
     Returns:
-        Image (h, w, 3) and labels (h, w); beyond the edge of the image pixels are black and ignored.
+        Image (h, w, 3) and labels (h, w). Pixels beyond the edge of the image are black and ignored.
     """
     low, high = (math.log(bound) for bound in schedule.scale_range)
     factor = math.exp(generator.uniform(low, high)) * min(size) / min(label.shape)
@@ -79,7 +79,7 @@ def random_crop(
     top, left = (int(generator.integers(0, max(0, s - c) + 1)) for s, c in zip(scaled, size, strict=True))
     flip = generator.random() < schedule.flip_probability
 
-    # The window is cut from the original and resized in one step: pixels outside the crop are never resized.
+    # The window is cut from the original and resized in one step, so that pixels outside the crop are never resized.
     shown = [min(s, c) for s, c in zip(scaled, size, strict=True)]
     down, across = (full / s for full, s in zip(label.shape, scaled, strict=True))
     box = (left * across, top * down, (left + shown[1]) * across, (top + shown[0]) * down)

@@ -1,4 +1,4 @@
-"""mIoU of a network on an eval split."""
+"""Measuring the mIoU of a network on an eval split."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def evaluate_on(source: SourceModel, records: Sequence[Record], manifest: Datase
     """Measure mIoU: predict every image and compare with its label map at the label map's own resolution.
 
     The image is resized so that its shorter side is the crop size's shorter side; the class scores are enlarged
-    bilinearly to the size of the label map before the best class is taken. Label 255 is never counted. Processes that
-    train together share the images, and each returns the whole result.
+    bilinearly to the size of the label map before the argmax. Label 255 is never counted. Processes that train together
+    share the images, and each returns the whole result.
 
     Args:
         source: The network.
@@ -38,7 +38,7 @@ def evaluate_on(source: SourceModel, records: Sequence[Record], manifest: Datase
 
     Raises:
         DataError: No pixel of the split has a label, or a file is unreadable.
-        ComputationError: The network gives scores that are not finite.
+        ComputationError: The network returns scores that are not finite.
     """
     counts = np.zeros((source.n_classes, source.n_classes), np.int64)
     short_side = min(manifest.crop_size)
@@ -68,7 +68,7 @@ def predict(source: SourceModel, image: _Pixels, size: tuple[int, ...]) -> npt.N
         Class indices, int64 (H, W).
 
     Raises:
-        ComputationError: The network gives scores that are not finite.
+        ComputationError: The network returns scores that are not finite.
     """
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
     scores = source.feature_maps(pixels).scores

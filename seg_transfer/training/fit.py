@@ -31,17 +31,17 @@ def fit(
     n_workers: int = 0,
     progress: Progress = lambda _step, _steps: None,
 ) -> nn.Module:
-    """Train `network` on `crops` and return it; a run that was killed continues from its last checkpoint.
+    """Train `network` on `crops` and return it; a killed run continues from its last checkpoint.
 
-    The resumed run ends with the same weights as an undisturbed one on the same kind of device. Under torchrun each
+    The resumed run ends with the same weights as an uninterrupted one on the same kind of device. Under torchrun each
     process computes its share of every batch.
 
     Args:
         network: An mmseg segmentor, initialized as training should start.
         crops: The samples, with their schedule and seed.
-        work_dir: Folder for the checkpoint to resume from; its content belongs to exactly this training.
-        n_workers: Processes that read images beside the training.
-        progress: Called with the finished steps and all steps.
+        work_dir: Folder for the checkpoint to resume from; nothing but this training may use it.
+        n_workers: Number of processes that read images during training.
+        progress: Called with the number of finished steps and of all steps.
 
     Raises:
         ConfigError: mmsegmentation is not installed.
@@ -76,16 +76,16 @@ def fit(
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Raise what processes that read images raised, as if this process had raised it."""
+    """Raise the errors of processes that read images as if this process had raised them."""
     try:
         yield
     except SegTransferError as error:
-        # The message begins with that process's traceback; the reason is its last line.
+        # The message begins with the other process's traceback; the reason is its last line.
         kind = type(error)
         raise kind(str(error).rpartition(f"{kind.__name__}: ")[2].strip()) from error
     except RuntimeError as error:
         if "DataLoader worker" in str(error) and "Caught" not in str(error):
-            # As where this process itself is killed: a fault of the machine and not of the item.
+            # As when this process itself is killed, this is a fault of the machine and not of the item.
             raise ChildProcessError(f"a process that reads images was killed ({str(error).splitlines()[0]})") from error
         raise
 
@@ -96,9 +96,7 @@ def _step_of(resume_file: Path) -> int:
     try:
         content: Any = read_plain_pickle(resume_file)
     except CheckpointError as error:
-        raise CheckpointError(
-            f"{resume_file}: damaged; delete it, and the training starts from the beginning"
-        ) from error
+        raise CheckpointError(f"{resume_file}: damaged; delete it to start the training from the beginning") from error
     return int(content["meta"]["iter"])
 
 
@@ -106,7 +104,7 @@ def _loader(crops: TrainingCrops, start: int, n_workers: int, *, pin_memory: boo
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
     total = crops.schedule.batch_size
     if total % world:
-        raise TrainingError(f"batch_size {total} cannot be shared by {world} processes; choose a multiple")
+        raise TrainingError(f"batch_size {total} cannot be shared by {world} processes; choose a multiple of {world}")
     share = total // world
     batches = [
         list(range(step * total + rank * share, step * total + (rank + 1) * share))
@@ -116,18 +114,18 @@ def _loader(crops: TrainingCrops, start: int, n_workers: int, *, pin_memory: boo
         crops,
         batch_sampler=batches,
         num_workers=n_workers,
-        collate_fn=_listed,
+        collate_fn=_collate,
         pin_memory=pin_memory,
         persistent_workers=n_workers > 0,
     )
 
 
-def _listed(samples: list[dict[str, Any]]) -> dict[str, list[Any]]:
+def _collate(samples: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return {key: [sample[key] for sample in samples] for key in samples[0]}
 
 
 def get_device() -> str:
-    """The kind of device that mmengine trains on here, such as "cuda" or "cpu"."""
+    """Return the kind of device that mmengine trains on here, such as "cuda" or "cpu"."""
     require_mmseg("training")
     with quiet():
         from mmengine import device
@@ -136,7 +134,7 @@ def get_device() -> str:
 
 
 def arithmetic_here(schedule: Schedule) -> Arithmetic:
-    """The arithmetic that a training with this schedule uses on this machine."""
+    """Return the arithmetic that training with this schedule uses on this machine."""
     if not schedule.mixed_precision:
         return "float32"
     if get_device() != "cpu":
@@ -145,5 +143,5 @@ def arithmetic_here(schedule: Schedule) -> Arithmetic:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether this CPU has matrix units for bfloat16 (AMX); on others bfloat16 is slower than float32."""
+    """Return whether this CPU has matrix units for bfloat16 (AMX); without them, bfloat16 is slower than float32."""
     return bool(torch.cpu._is_amx_tile_supported())

@@ -12,13 +12,13 @@ from seg_transfer.data.fields import IGNORE
 
 @dataclass(frozen=True, slots=True)
 class SegmentationQuality:
-    """How well predictions fit the labels of an eval split.
+    """How well predictions match the labels of an eval split.
 
     Attributes:
         miou: Mean IoU over the classes that occur in the labels, a fraction in [0, 1], unrounded.
-        class_iou: IoU per class of the dataset; None for a class that no label shows.
-        absent: Indices of those classes; they are left out of the mean.
-        n_images: Images evaluated.
+        class_iou: IoU per class of the dataset; None for a class that does not occur in the labels.
+        absent: Indices of the classes that do not occur; they are left out of the mean.
+        n_images: Number of images evaluated.
     """
 
     miou: float
@@ -33,9 +33,9 @@ def confusion_counts(
     """Count pixels by label and prediction.
 
     Args:
-        labels: Class indices of any shape; 255 is left out.
-        predictions: Class indices of the same shape.
-        n_classes: Classes of the dataset.
+        labels: Class indices in any shape; 255 is left out.
+        predictions: Class indices in the same shape.
+        n_classes: Number of classes of the dataset.
 
     Returns:
         int64 (n_classes, n_classes), labels in rows, predictions in columns.
@@ -46,23 +46,23 @@ def confusion_counts(
                [1, 1]])
     """
     known = labels != IGNORE
-    # int64 first: a uint8 product would wrap.
+    # Convert first, because a uint8 product would wrap.
     pairs = labels[known].astype(np.int64) * n_classes + predictions[known]
     return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
 def segmentation_quality(counts: npt.NDArray[np.int64], n_images: int) -> SegmentationQuality:
-    """IoU per class and their mean, from confusion counts.
+    """Compute the IoU per class and their mean from confusion counts.
 
     Args:
         counts: int64 (C, C) of all images, labels in rows, predictions in columns.
-        n_images: Images that were counted.
+        n_images: Number of images that were counted.
 
     Example:
-        >>> found = segmentation_quality(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]]), n_images=1)
-        >>> found.class_iou, found.absent
+        >>> quality = segmentation_quality(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]]), n_images=1)
+        >>> quality.class_iou, quality.absent
         ((0.75, 0.6666666666666666, None), (2,))
-        >>> found.miou
+        >>> quality.miou
         0.7083333333333333
     """
     intersection = np.diag(counts)

@@ -1,8 +1,8 @@
 """The processes of one training: torchrun starts several, and each computes its share of every batch.
 
 They exchange tensors through the process group, which aborts a process that waits too long for another one, and text
-through torchrun's key-value store, where a process can wait as long as it must. Whatever may take long is therefore
-waited for in the store, before the group is used.
+through torchrun's key-value store, in which a process can wait as long as necessary. Processes therefore wait in the
+store for anything that may take long, before they use the group.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from torch.distributed.rendezvous import rendezvous
 
 # Seconds that a process waits for the others in one operation of the group before it gives up.
 GROUP_SECONDS = float(os.environ.get("SEG_TRANSFER_GROUP_SECONDS", "1800"))
-# Seconds that a failed process waits for the others to report. One that has not reported by then never will: it is
-# waiting in an operation of the group for the process that failed.
+# Seconds that a failed process waits for the others to report. A process that has not reported by then never will: it
+# waits in an operation of the group for the process that failed.
 REPORT_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 
-# Every process numbers its barriers in the same order. One that misses a barrier has failed and reaches no later one.
+# All processes number their barriers in the same order. A process that misses one has failed and reaches no later one.
 _barriers = count()
 _store: Store | None = None
 
@@ -37,7 +37,7 @@ class BrokenGroupError(Exception):
     """The processes cannot continue together: this one failed on its part of an item while others wait in the group.
 
     Attributes:
-        first: Whether this process failed first. Where others failed too, theirs may be a consequence.
+        first: Whether this process failed first. Later failures of others may be a consequence.
     """
 
     def __init__(self, *, first: bool) -> None:
@@ -63,21 +63,21 @@ def start_distributed() -> None:
 
 
 def _leave_group() -> None:
-    """End gloo's threads before Python ends: one that releases a tensor later would abort the process.
+    """End gloo's threads before Python exits: a thread that releases a tensor later would abort the process.
 
-    They end with the last reference to the group, and a trained network holds one.
+    They end with the last reference to the group, and a trained network holds such a reference.
     """
     gc.collect()
     distributed.destroy_process_group()
 
 
 def is_main_process() -> bool:
-    """Whether this is the one process that writes files and prints."""
+    """Return whether this is the only process that writes files and prints."""
     return rank_and_size()[0] == 0
 
 
 def rank_and_size() -> tuple[int, int]:
-    """The rank of this process among those that train together, and their number."""
+    """Return the rank of this process among those that train together, and their number."""
     if not distributed.is_initialized():
         return 0, 1
     return distributed.get_rank(), distributed.get_world_size()
@@ -105,16 +105,16 @@ def broadcast_from_main(value: int | None) -> int | None:
 
 
 def gather_in_main(report: str, *, failed: bool, broken: bool = False) -> list[str]:
-    """Collect a report of every process in the main one, which waits for the others.
+    """Collect a report from every process in the main process, which waits for the others.
 
     Args:
-        report: Text of this process.
+        report: Report of this process.
         failed: Whether its part of the work failed, so that others may wait for it in the group forever.
-        broken: Whether the group cannot be used after the failure, such as one in an operation of the group.
+        broken: Whether the failure left the group unusable, such as a failure in an operation of the group.
 
     Returns:
-        In the main process the reports of all, those of failed processes in the order of the failures; in every other
-        process its own report alone.
+        In the main process, the reports of all, with those of failed processes in the order of the failures; in any other
+        process, its own report alone.
 
     Raises:
         BrokenGroupError: This process failed, and the others did not report within `REPORT_SECONDS`, or one of them
@@ -137,13 +137,13 @@ def gather_in_main(report: str, *, failed: bool, broken: bool = False) -> list[s
 
 
 def wait_for_all() -> None:
-    """Wait until all processes get here, however long it takes: in the next operation of the group none will wait."""
+    """Wait until all processes get here, however long it takes, so that none waits in the next operation."""
     if _store is not None:
         _barrier(_store, *rank_and_size())
 
 
 def sum_over_processes(counts: Tensor) -> Tensor:
-    """Return the sum of `counts` over all processes, in each of them, however late one of them gets here."""
+    """Return the sum of `counts` over all processes, in every process, however late one of them gets here."""
     if _store is None:
         return counts
     wait_for_all()
@@ -153,7 +153,7 @@ def sum_over_processes(counts: Tensor) -> Tensor:
 
 
 def copy_buffers_from_main(network: nn.Module) -> None:
-    """Give a network that was trained together the main process's running statistics, in every process."""
+    """Copy the main process's running statistics into the network of every process that trained it."""
     if distributed.is_initialized():
         for buffer in network.buffers():
             distributed.broadcast(buffer, 0)
@@ -167,7 +167,7 @@ def _barrier(store: Store, rank: int, size: int) -> None:
 
 
 def _read(store: Store, key: str) -> str:
-    """The value of a key; waits until another process sets it."""
+    """Return the value of a key, after waiting until a process sets it."""
     while not store.check([key]):
         time.sleep(_POLL_SECONDS)
     return str(store.get(key), "utf-8")

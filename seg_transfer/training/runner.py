@@ -1,6 +1,6 @@
-"""What mmengine's Runner is given to train a network: its loop, hooks, optimizer and checkpoints.
+"""The parts of mmengine's Runner that train a network: loop, hooks, optimizer and checkpoints.
 
-The one module of training that imports mmengine, which is optional: import it late.
+This is the only module of training that imports mmengine, which is optional, at the top: import it late.
 """
 
 from __future__ import annotations
@@ -45,28 +45,28 @@ def make_runner(
     resume: bool,
     progress: Progress,
 ) -> Runner:
-    """The Runner of one training.
+    """Make the Runner of one training.
 
     Args:
-        network: Already on its device.
-        loader: Begins with the batch of the first step that is yet to be taken.
-        schedule: Of the training.
-        seed: Of the training's random numbers.
-        arithmetic: What the forward pass and the gradients are computed in.
+        network: The network, already on its device.
+        loader: Batches, beginning with that of the first remaining step.
+        schedule: Schedule of the training.
+        seed: Seed of the training's random numbers.
+        arithmetic: Arithmetic of the forward pass and the gradients.
         resume_file: The checkpoint that the training overwrites and resumes from.
-        resume: Continue from that checkpoint.
-        progress: Called with the finished steps and all steps.
+        resume: Whether to continue from that checkpoint.
+        progress: Called with the number of finished steps and of all steps.
     """
     work_dir, interval = resume_file.parent, schedule.checkpoint_every
     return Runner(
-        model=_wrapped(network),
+        model=_wrap_for_processes(network),
         work_dir=str(work_dir),
         train_dataloader=loader,
         train_cfg={"type": _StepLoop},
         optim_wrapper=_optimizer(network, schedule, arithmetic),
-        param_scheduler=_decay(schedule),
+        param_scheduler=_learning_rate_schedule(schedule),
         default_hooks={"logger": None, "checkpoint": None, "runtime_info": None, "timer": None, "sampler_seed": None},
-        custom_hooks=[_FiniteLoss(interval), _ResumePoint(resume_file, interval), _Tick(progress)],
+        custom_hooks=[_RequireFiniteLoss(interval), _SaveCheckpoint(resume_file, interval), _ReportProgress(progress)],
         load_from=f"{_RESUME_PREFIX}{resume_file}" if resume else None,
         resume=resume,
         launcher="pytorch" if distributed.is_initialized() else "none",
@@ -79,7 +79,7 @@ def make_runner(
 
 
 class _StepLoop(BaseLoop):  # type: ignore[misc]
-    """One step per batch of a loader that already begins where the resumed run stopped."""
+    """Takes one step per batch of a loader that already begins where the resumed run stopped."""
 
     def __init__(self, runner: Runner, dataloader: DataLoader[Any]) -> None:
         super().__init__(runner, dataloader)
@@ -114,8 +114,8 @@ class _StepLoop(BaseLoop):  # type: ignore[misc]
         return model
 
 
-class _FiniteLoss(Hook):  # type: ignore[misc]
-    """Stops a diverged training before its weights are saved; checked rarely, because that waits for the device."""
+class _RequireFiniteLoss(Hook):  # type: ignore[misc]
+    """Stops a diverged training before its weights are saved; checks rarely, because a check waits for the device."""
 
     priority = "VERY_LOW"
 
@@ -129,8 +129,8 @@ class _FiniteLoss(Hook):  # type: ignore[misc]
             )
 
 
-class _ResumePoint(Hook):  # type: ignore[misc]
-    """Overwrites one checkpoint, atomically."""
+class _SaveCheckpoint(Hook):  # type: ignore[misc]
+    """Overwrites the checkpoint to resume from, atomically."""
 
     priority = "LOWEST"
 
@@ -139,13 +139,13 @@ class _ResumePoint(Hook):  # type: ignore[misc]
         self.interval = interval
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any, outputs: Any) -> None:
-        # Also after the last step: the evaluation that follows may fail, and must not cost the training.
+        # Also save after the last step: if the following evaluation fails, the training must not be lost.
         if _is_due(runner, batch_idx, self.interval) and is_main_process():
             with replaced_atomically(self.file) as temporary:
                 runner.save_checkpoint(str(temporary.parent), temporary.name, by_epoch=False)
 
 
-class _Tick(Hook):  # type: ignore[misc]
+class _ReportProgress(Hook):  # type: ignore[misc]
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
 
@@ -160,18 +160,18 @@ def _is_due(runner: Runner, batch_idx: int, interval: int) -> bool:
 def _finite_everywhere(loss: Tensor) -> bool:
     finite = torch.isfinite(loss.detach()).float()
     if distributed.is_initialized():
-        # All processes stop together; otherwise the others would wait for this one forever.
+        # All processes stop together, because the others would wait for this one forever.
         distributed.all_reduce(finite, distributed.ReduceOp.MIN)
     return bool(finite)
 
 
 @CheckpointLoader.register_scheme(prefixes=(_RESUME_PREFIX,))  # type: ignore[untyped-decorator]
 def _read_resume_file(filename: str, map_location: object = None, logger: object = None) -> object:
-    """mmengine's own reader leaves `weights_only` to the environment; this one does not."""
+    """Read a checkpoint safely; mmengine's own reader leaves `weights_only` to the environment."""
     return read_plain_pickle(Path(filename.removeprefix(_RESUME_PREFIX)))
 
 
-def _wrapped(network: nn.Module) -> nn.Module:
+def _wrap_for_processes(network: nn.Module) -> nn.Module:
     if not distributed.is_initialized():
         return network
     if get_device() == "cpu":
@@ -202,7 +202,7 @@ class _BFloat16(OptimWrapper):  # type: ignore[misc]
             yield
 
 
-def _decay(schedule: Schedule) -> list[dict[str, Any]]:
+def _learning_rate_schedule(schedule: Schedule) -> list[dict[str, Any]]:
     decay = {"type": PolyLR, "power": schedule.power, "eta_min": 0, "end": schedule.steps, "by_epoch": False}
     if not schedule.warmup_steps:
         return [decay]

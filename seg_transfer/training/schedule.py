@@ -1,4 +1,4 @@
-"""Training schedules: how a network is trained, as validated numbers."""
+"""Training schedules: the validated numbers that say how a network is trained."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class Schedule(BaseModel):
     """SGD with linear warm-up and polynomial decay over random scaled, cropped and flipped images.
 
     Attributes:
-        steps: Optimisation steps.
+        steps: Number of optimization steps.
         batch_size: Images per step, over all processes together.
-        learning_rate, momentum, weight_decay: Of SGD.
+        learning_rate, momentum, weight_decay: Parameters of SGD.
         power: The learning rate at step t is learning_rate * (1 - t / steps) ** power.
         warmup_steps: Steps over which the learning rate rises linearly from a thousandth.
         scale_range: Lowest and highest factor on the image size at which the shorter side has the crop's shorter
             side; drawn log-uniformly.
-        flip_probability: Of a horizontal flip.
-        crop_size: Height and width of a training crop in pixels; None takes the manifest's.
-        checkpoint_every: Steps between two points that a killed run resumes from.
-        mixed_precision: Train in float16 with loss scaling on CUDA, in bfloat16 on a CPU with matrix units for it
-            (AMX); every other CPU trains in float32.
+        flip_probability: Probability of a horizontal flip.
+        crop_size: Height and width of a training crop in pixels; None means the manifest's.
+        checkpoint_every: Steps between checkpoints, from which a killed run resumes.
+        mixed_precision: Train in float16 with loss scaling on CUDA, and in bfloat16 on CPUs with matrix units for it
+            (AMX); all other CPUs train in float32.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,10 +56,10 @@ class Schedule(BaseModel):
     @classmethod
     def _lowest_first(cls, value: tuple[float, float]) -> tuple[float, float]:
         if value[0] > value[1]:
-            raise ValueError("the lowest factor comes first; swap the two")
+            raise ValueError("the lowest factor must come first; swap the two")
         return value
 
     @property
     def arithmetics(self) -> tuple[Arithmetic, ...]:
-        """Arithmetics that a training may use; which one it is depends on the machine."""
+        """Arithmetics that training may use; the machine determines which one."""
         return ("float32", "float16", "bfloat16") if self.mixed_precision else ("float32",)

@@ -171,7 +171,7 @@ def to_other(file):
         (
             Path("fine_tuned/day_street", TARGET, "0/weights.safetensors"),
             damaged,
-            "its bytes are not those that",
+            "its contents differ from what",
         ),
         (
             Path("fine_tuned/day_street", TARGET, "0/source.json"),

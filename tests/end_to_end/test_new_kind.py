@@ -97,9 +97,9 @@ def test_messages_name_the_new_kind(folder):
         read_sources({"name": "a"})
     with pytest.raises(ConfigError, match=r"a source\.json, a transformers config\.json or a palette\.json"):
         read_sources(folder / "world")
-    with pytest.raises(ConfigError, match="source 'a' has timm and palette, which are two kinds of model"):
+    with pytest.raises(ConfigError, match="source 'a' has timm and palette, which mark different kinds of model"):
         read_sources({"name": "a", "timm": "hrnet_w18", "palette": "p.json"})
-    with pytest.raises(ConfigError, match="source 'a': field weights has no meaning of a palette source; remove it"):
+    with pytest.raises(ConfigError, match="source 'a': field weights has no meaning for a palette source; remove it"):
         read_sources({"name": "a", "weights": "w.pth", "palette": "p.json"})
     run = open_run(folder / "study.yaml", folder / "world", folder / "run")
     with pytest.raises(ConfigError, match="source warm: is a palette model and cannot be fine-tuned here, only scored"):

@@ -65,7 +65,11 @@ def test_a_dry_run_times_the_networks_themselves(own_copy):
         ({"classifier": "absent"}, 3, "has no layer 'absent'; its last ones are stem, head"),
         ({"weights": "absent.pth"}, 5, "absent.pth: no such checkpoint file"),
         ({"weights": "Dictionary.safetensors"}, 5, "Dictionary.safetensors: lacks parameter head.weight"),
-        ({"transformers": "hub"}, 3, "source 'tokens' has transformers and factory, which are two kinds of model"),
+        (
+            {"transformers": "hub"},
+            3,
+            "source 'tokens' has transformers and factory, which mark different kinds of model",
+        ),
     ],
 )
 def test_a_wrong_entry_ends_in_one_line(own_copy, fields, code, reported):

@@ -158,7 +158,7 @@ def test_weights_that_are_not_those_of_their_card_are_reported_once(copy, lines)
     file = copy.run / "sources/day_street/weights.safetensors"
     file.write_bytes(flipped(file.read_bytes(), -1))
     (line,) = lines()
-    assert line.startswith(f"{file}: its bytes are not those that {file.parent / FILE_NAME} describes")
+    assert line.startswith(f"{file}: its contents differ from what {file.parent / FILE_NAME} describes")
 
 
 def test_hashes_cached_by_earlier_commands_are_not_trusted(copy, lines, invoke, monkeypatch):

@@ -68,7 +68,7 @@ def test_other_weights_of_a_source_recompute_its_pairs_and_nothing_else(finished
     tensors = load_file(weights)
     tensors["backbone.conv1.weight"] = tensors["backbone.conv1.weight"] * np.float32(1.5)
     save_file(tensors, weights)
-    assert "its bytes are not those that" in workspace.call("score-pairs", "--source", "day_street").reason(5)
+    assert "its contents differ from what" in workspace.call("score-pairs", "--source", "day_street").reason(5)
     card = weights.parent / "source.json"
     fields = json.loads(card.read_text())
     card.write_text(json.dumps({**fields, "sha256": sha256_of_file(weights)}))

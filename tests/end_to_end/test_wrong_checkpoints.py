@@ -40,7 +40,7 @@ def test_a_checkpoint_of_another_class_count_is_named_with_both_counts(workspace
     bring(workspace, weights)
     line = workspace.call("score-pairs").reason(5)
     assert line == (
-        f"web -> cells_dark: {weights}: classifier has 8 classes where its config has 19; "
+        f"web -> cells_dark: {weights}: classifier has 8 classes, but its config has 19; "
         "correct num_classes or name the right checkpoint"
     )
     assert scored_sources(workspace) == {"day_street"}

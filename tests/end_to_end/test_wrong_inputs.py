@@ -169,7 +169,7 @@ def test_two_kinds_of_reasons_are_both_reported_and_end_with_the_code_for_severa
     *reasons, summary = ended.err.splitlines()
     assert len(reasons) == 2
     assert "train_0001.png: cannot be decoded" in ended.err
-    assert "cells_dark/weights.safetensors: its bytes are not those that" in ended.err
+    assert "cells_dark/weights.safetensors: its contents differ from what" in ended.err
     assert "all others are finished and kept" in summary
     assert {(row["source"], row["target"]) for row in workspace.rows("scores")} == {("dusk_street", "day_street")}
 

@@ -66,7 +66,7 @@ def test_a_source_that_the_study_trains():
     found = entry()
     assert (type(found), found.kind, found.code(), found.network()) == (SourceEntry, "study", [], None)
     for work in (found.key, found.load):
-        with pytest.raises(ConfigError, match="source web: a study trains it, and it has no weights of its own"):
+        with pytest.raises(ConfigError, match="source web: the study trains it, so it has no weights yet"):
             work()
 
 
@@ -93,15 +93,18 @@ def without(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("fields", "excerpt"),
     [
-        ({**MMSEG, "transformers": "hub"}, "has config and transformers, which are two kinds of model; keep one"),
-        ({**TIMM, "factory": "a:b"}, "has timm and factory, which are two kinds of model; keep one"),
+        (
+            {**MMSEG, "transformers": "hub"},
+            "has config and transformers, which mark different kinds of model; keep one",
+        ),
+        ({**TIMM, "factory": "a:b"}, "has timm and factory, which mark different kinds of model; keep one"),
         ({"weights": "w.pth"}, "field weights has no meaning without one of config, transformers, timm and factory"),
         ({"scores_only": True}, "field scores_only has no meaning without one of"),
-        ({**MMSEG, "weights": "w.pth"}, "field weights has no meaning of a mmseg source; remove it"),
-        ({**MMSEG, "mean": HALF}, "field mean has no meaning of a mmseg source; remove it"),
-        ({"transformers": "hub", "classifier": "x"}, "field classifier has no meaning of a transformers source"),
-        ({**TIMM, "scores_only": True}, "field scores_only has no meaning of a timm source; remove it"),
-        ({**TIMM, "channel_order": "bgr"}, "field channel_order has no meaning of a timm source; remove it"),
+        ({**MMSEG, "weights": "w.pth"}, "field weights has no meaning for a mmseg source; remove it"),
+        ({**MMSEG, "mean": HALF}, "field mean has no meaning for a mmseg source; remove it"),
+        ({"transformers": "hub", "classifier": "x"}, "field classifier has no meaning for a transformers source"),
+        ({**TIMM, "scores_only": True}, "field scores_only has no meaning for a timm source; remove it"),
+        ({**TIMM, "channel_order": "bgr"}, "field channel_order has no meaning for a timm source; remove it"),
         ({"timm": "hrnet_w48"}, "field weights is missing; a timm source needs it"),
         (without("weights"), "field weights is missing; a factory source needs it"),
         (without("mean"), "field mean is missing; a factory source needs it"),
@@ -110,13 +113,16 @@ def without(name: str) -> dict[str, Any]:
         ({**FACTORY, "factory": "../nets:build"}, "field factory: '../nets:build': must be package.module:function"),
         ({**FACTORY, "factory": "nets.build"}, "field factory: 'nets.build': must be package.module:function"),
         ({**FACTORY, "factory": "a:b\nc"}, "must be package.module:function"),
-        ({**FACTORY, "mean": [124, 116, 104]}, "field mean: [124.0, 116.0, 104.0]: with input_scale 1 it must be"),
-        ({**FACTORY, "input_scale": 255}, "field mean: [0.5, 0.4, 0.3]: with input_scale 255 it must be of values"),
+        (
+            {**FACTORY, "mean": [124, 116, 104]},
+            "field mean: [124.0, 116.0, 104.0]: with input_scale 1 the values must be",
+        ),
+        ({**FACTORY, "input_scale": 255}, "field mean: [0.5, 0.4, 0.3]: with input_scale 255 the values must be"),
         (
             {**FACTORY, "mean": [300, 1, 1], "input_scale": 255},
-            "with input_scale 255 it must be of values from 0 to 255",
+            "with input_scale 255 the values must be from 0 to 255",
         ),
-        ({**FACTORY, "mean": [-0.1, 0, 0]}, "field mean: [-0.1, 0.0, 0.0]: with input_scale 1 it must be"),
+        ({**FACTORY, "mean": [-0.1, 0, 0]}, "field mean: [-0.1, 0.0, 0.0]: with input_scale 1 the values must be"),
         ({**FACTORY, "std": [0, 1, 1]}, "field std: [0.0, 1.0, 1.0]: must be positive; correct it"),
         ({**TIMM, "std": [0.1, -1, 1]}, "field std: [0.1, -1.0, 1.0]: must be positive; correct it"),
     ],

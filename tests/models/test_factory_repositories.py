@@ -60,8 +60,8 @@ def test_code_outside_the_folder_is_refused_unless_the_folder_holds_both(tmp_pat
     with pytest.raises(ConfigError) as caught:
         source.load()
     assert str(caught.value) == (
-        f"factory model:build: imports {shared}, whose changes would not be noticed: only modules in "
-        f"{source.factory_folder} and installed ones are tracked; name a factory_folder that holds all of its code"
+        f"factory model:build: imports {shared}, whose changes would go unnoticed: only modules in "
+        f"{source.factory_folder} and installed ones are tracked; name a factory_folder that contains all of its code"
     )
     assert (sys.path, "blocks" in sys.modules, "model" in sys.modules) == (before, False, False)
     both = factory_entry("repository.model:build", tmp_path, source.weights, "1")

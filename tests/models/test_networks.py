@@ -158,7 +158,10 @@ def test_a_missing_config(tmp_path):
 @pytest.mark.parametrize(
     ("change", "excerpt"),
     [
-        ({"type": "NoSuchSegmentor"}, "model config: field model.type: 'NoSuchSegmentor': only what mmsegmentation's "),
+        (
+            {"type": "NoSuchSegmentor"},
+            "model config: field model.type: 'NoSuchSegmentor': only classes in mmsegmentation's ",
+        ),
         (
             {"decode_head": {"type": "FCNHead", "in_channels": 3, "colour": "red"}},
             "model config: field model: EncoderDecoder cannot be built (",
@@ -218,7 +221,7 @@ def test_another_number_of_classes_is_named(tiny, network):
     with pytest.raises(CheckpointError) as caught:
         load_weights(network, state, "net.pth")
     assert message_of(caught) == (
-        "net.pth: classifier has 21 classes where its config has 5; correct num_classes or name the right checkpoint"
+        "net.pth: classifier has 21 classes, but its config has 5; correct num_classes or name the right checkpoint"
     )
 
 

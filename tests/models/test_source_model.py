@@ -137,7 +137,7 @@ def test_a_network_without_normalization_takes_the_bytes(model):
 
 
 def test_a_normalization_of_other_than_three_channels_is_refused(model):
-    with pytest.raises(ConfigError, match="data_preprocessor: mean and std must be of three channels"):
+    with pytest.raises(ConfigError, match="data_preprocessor: mean and std must have three channels"):
         load_source_model({**model, "data_preprocessor": {"type": "SegDataPreProcessor", "mean": [1], "std": [1]}})
 
 

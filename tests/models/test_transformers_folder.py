@@ -37,7 +37,7 @@ def test_a_model_of_masks_is_refused(tmp_path, library):
     written(tmp_path, library)
     with quiet():
         library.Mask2FormerConfig().save_pretrained(tmp_path)
-    assert "mask2former has no model that answers with one logit per pixel and class" in refusal(tmp_path)
+    assert "mask2former has no model that outputs one logit per pixel and class" in refusal(tmp_path)
 
 
 def test_code_in_a_folder_is_not_run(tmp_path, library, monkeypatch):

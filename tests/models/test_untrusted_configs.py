@@ -175,11 +175,11 @@ def test_names_in_other_fields_find_nothing_and_import_nothing(tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("do", "excerpt"),
     [
-        (lambda file: file.read_text(), "must not have the file"),
-        (lambda file: file.write_text("x"), "must not have the file"),
-        (lambda file: os.open(file, os.O_RDONLY), "must not have the file"),
-        (lambda file: os.open(bytes(file), os.O_RDONLY), "must not have the file"),
-        (lambda file: torch.load(file, weights_only=True), "must not have the file"),
+        (lambda file: file.read_text(), "must not open the file"),
+        (lambda file: file.write_text("x"), "must not open the file"),
+        (lambda file: os.open(file, os.O_RDONLY), "must not open the file"),
+        (lambda file: os.open(bytes(file), os.O_RDONLY), "must not open the file"),
+        (lambda file: torch.load(file, weights_only=True), "must not open the file"),
         (lambda _: subprocess.run(["true"]), "must not start a process"),
         (lambda _: os.system("true"), "must not start a process"),
         (lambda _: os.execv("/bin/true", ["true"]), "must not start a process"),

@@ -17,7 +17,7 @@ def test_the_shipped_schedules_are_valid(name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "excerpt"),
     [
-        ({"scale_range": [2.0, 0.5]}, "scale_range.*lowest factor comes first"),
+        ({"scale_range": [2.0, 0.5]}, "scale_range.*lowest factor must come first"),
         ({"learning_rate": 0}, "learning_rate: 0"),
         ({"flip_probability": 1.5}, "flip_probability: 1.5"),
         ({"epochs": 3}, "epochs: 3: unknown field"),

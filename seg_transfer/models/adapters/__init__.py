@@ -1,19 +1,19 @@
-"""Kinds of models that exist already, one file each.
+"""Kinds of existing models, one file each.
 
 How to add a kind of model:
 
-1. Write ``adapters/KIND.py``, named like its kind, with a subclass of `SourceEntry`. It declares
+1. Write ``adapters/KIND.py``, named after its kind, with a subclass of `SourceEntry`. It declares
 
    * ``kind``, its name in messages and content keys, and ``marker``, the field that only entries of this kind have;
-   * the fields of its entry in YAML, as fields of pydantic, with validators for rules between them. A validator raises
+   * the fields of its YAML entry, as pydantic fields, with validators for the rules between them. A validator raises
      ``ValueError`` with one line that names source, field, value, rule and what to do;
    * ``libraries``, whose versions are part of the key of features, besides those of torch and Pillow;
-   * ``key``, the content key of all that decides what the model sees: contents of files, never their names. It must
-     not import torch: a study is read, planned and checked without it;
+   * ``key``, the content key of everything that decides the model's outputs: contents of files, never their names.
+     It must not import torch, because a study is read, planned and checked without it;
    * ``load``, which imports what it needs inside the function, builds the network, and returns a `SourceModel`, with
      `source_of` for any network that ends in a linear or 1x1 layer, or with `source_of_scores`.
 
-   Where it applies, it also overrides ``code`` (loading runs code from elsewhere), ``supports_scores_only``,
+   Where needed, it also overrides ``code`` (loading runs code from outside this package), ``supports_scores_only``,
    ``weights_file``, and ``fields_in_folder`` with ``folder_hint`` (a folder of models is searched for this kind).
 
    The module names the class ``ENTRY``.
@@ -21,7 +21,7 @@ How to add a kind of model:
 2. Add its name to the list below.
 
 Studies, banks, plans, reports and messages take everything they say about kinds from `ADAPTERS`. A longer kind keeps
-the code that needs its library in a private module beside its own, as ``_timm_network.py``. Only networks of
+the code that needs its library in a private module next to its own, such as ``_timm_network.py``. Only networks of
 mmsegmentation can be fine-tuned here; every other kind is scored.
 
 Example:

@@ -1,4 +1,4 @@
-"""Finding the source files of a factory without running it: a content key must change with the code."""
+"""Finding the source files of a factory without running it, so that its content key changes with the code."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from seg_transfer.store.content_key import sha256_of_file
 FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)", re.ASCII)
 """``package.module:function``."""
 
-# May match more than needed; the cost is at most a score that is computed again.
-_OTHER_MEANS = re.compile(
+# May match more than needed, which at most costs a score that is computed again.
+_DYNAMIC_IMPORTS = re.compile(
     rb"\bsys\s*\.\s*path\b|\bfrom\s+sys\s+import\b|\bimport\s+sys\s+as\b|\bsite\b|__import__|__path__|"
     rb"\bimportlib\b|\bimp\b|\brunpy\b|\bpkgutil\b|\bexec\b|\bexecfile\b"
 )
@@ -26,7 +26,7 @@ _SUFFIXES = tuple(suffix for suffix in all_suffixes() if suffix not in BYTECODE_
 
 
 def parts_of(factory: str) -> tuple[str, str]:
-    """Module and function of ``package.module:function``; raises ConfigError for any other text."""
+    """Split ``package.module:function`` into module and function; raises ConfigError for any other text."""
     match = FACTORY.fullmatch(factory)
     if match is None:
         raise ConfigError(f"factory {factory!r}: must be package.module:function, such as nets.unet:build; correct it")
@@ -34,31 +34,31 @@ def parts_of(factory: str) -> tuple[str, str]:
 
 
 def spec_of(module: str, folder: Path) -> ModuleSpec | None:
-    """Find a module in `folder`, or else among the installed ones; None where there is none. Runs no code.
+    """Find a module in `folder`, or else among the installed ones; None if there is none. Runs no code.
 
-    Only files count, not what this process has imported so far.
+    Only files count, not modules that this process has already imported.
     """
     top, *rest = module.split(".")
-    own = None if top in sys.stdlib_module_names else PathFinder.find_spec(top, [str(folder)])
-    # A folder without __init__.py is a package only where no other module has its name.
-    spec = own if own and own.has_location else _installed(top) or own
+    local = None if top in sys.stdlib_module_names else PathFinder.find_spec(top, [str(folder)])
+    # A folder without __init__.py is a package only if no other module has its name.
+    spec = local if local and local.has_location else _installed(top) or local
     for part in rest:
-        places = spec.submodule_search_locations if spec else None
-        # By its last name, because its package is not loaded.
-        spec = PathFinder.find_spec(part, list(places)) if places else None
+        locations = spec.submodule_search_locations if spec else None
+        # Searched by the last part of its name, because its package is not loaded.
+        spec = PathFinder.find_spec(part, list(locations)) if locations else None
     return spec
 
 
 def _installed(top: str) -> ModuleSpec | None:
-    """As importlib.util.find_spec, which looks at the loaded modules first."""
-    found = (finder.find_spec(top, None) for finder in sys.meta_path)
-    return next((spec for spec in found if spec is not None), None)
+    """Find an installed module as importlib.util.find_spec does, but ignore the loaded modules."""
+    specs = (finder.find_spec(top, None) for finder in sys.meta_path)
+    return next((spec for spec in specs if spec is not None), None)
 
 
 def digest_of_code(factory: str, folder: Path, memo: Path | None = None) -> str:
-    """Digest of a factory's module and of all that it imports, directly or not, from `folder` or its own package.
+    """Hash a factory's module and everything it imports, directly or indirectly, from `folder` or its own package.
 
-    Where import statements do not tell, because code in `folder` changes ``sys.path`` or imports by other means, every
+    Import statements do not tell everything if code in `folder` changes ``sys.path`` or imports dynamically. Then every
     module in `folder` and below counts. Imports from elsewhere, such as other installed libraries, do not count.
 
     Args:
@@ -75,49 +75,49 @@ def digest_of_code(factory: str, folder: Path, memo: Path | None = None) -> str:
     module, _ = parts_of(factory)
     if spec_of(module, folder) is None:
         raise ConfigError(f"factory {factory}: no module {module} in {folder} or installed; correct one of them")
-    found = source_files(factory, folder)
-    lines = (f"{name} {sha256_of_file(file, memo)}" for name, file in sorted(found.items()))
+    files = source_files(factory, folder)
+    lines = (f"{name} {sha256_of_file(file, memo)}" for name, file in sorted(files.items()))
     return hashlib.sha256("\n".join((module, *lines)).encode()).hexdigest()
 
 
 def source_files(factory: str, folder: Path) -> dict[str, Path]:
-    """Every file that counts, by the name of its module or, where that depends on running code, by its path."""
-    found = dict(_sources(parts_of(factory)[0], folder))
-    if any(_is_in(file, folder) and _imports_by_other_means(file) for file in found.values()):
-        found |= {str(file.relative_to(folder)): file for file in _modules_below(folder)}
-    return found
+    """Return module name -> file for every file that counts; path -> file if the name depends on running code."""
+    files = dict(_sources(parts_of(factory)[0], folder))
+    if any(_is_in(file, folder) and _imports_dynamically(file) for file in files.values()):
+        files |= {str(file.relative_to(folder)): file for file in _modules_below(folder)}
+    return files
 
 
 def own_names(factory: str, folder: Path) -> set[str]:
-    """Names of the modules and packages directly in `folder` that a factory is in, or imports."""
+    """List the modules and packages directly in `folder` that contain a factory, or that it imports."""
     files = (file.relative_to(folder) for _, file in _sources(parts_of(factory)[0], folder) if _is_in(file, folder))
     return {file.parts[0].removesuffix(".py") for file in files}
 
 
-def _imports_by_other_means(file: Path) -> bool:
-    return file.suffix == ".py" and _OTHER_MEANS.search(file.read_bytes()) is not None
+def _imports_dynamically(file: Path) -> bool:
+    return file.suffix == ".py" and _DYNAMIC_IMPORTS.search(file.read_bytes()) is not None
 
 
 def _modules_below(folder: Path) -> Iterator[Path]:
-    """Every module's file in a folder and below, but for hidden folders and environments."""
-    for place, folders, files in os.walk(folder):
-        yield from (Path(place, name) for name in files if name.endswith(_SUFFIXES))
+    """Yield the files of all modules in a folder and below, except in hidden folders and environments."""
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent, name) for name in files if name.endswith(_SUFFIXES))
         folders[:] = [
-            name for name in folders if not name.startswith((".", "__pycache__")) and not _is_environment(place, name)
+            name for name in folders if not name.startswith((".", "__pycache__")) and not _is_environment(parent, name)
         ]
 
 
-def _is_environment(place: str, name: str) -> bool:
-    return Path(place, name, "pyvenv.cfg").exists()
+def _is_environment(parent: str, name: str) -> bool:
+    return Path(parent, name, "pyvenv.cfg").exists()
 
 
 def _is_in(file: Path, folder: Path) -> bool:
-    """Whether a module's file can be reached from a folder by its name; an environment below it is no package of it."""
+    """Return whether a module's file can be imported from a folder by name; environments below it do not count."""
     return file.is_relative_to(folder) and all(part.isidentifier() for part in file.relative_to(folder).parts[:-1])
 
 
 def _sources(module: str, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Every module that counts with its file, as far as import statements tell."""
+    """Yield every module that counts, as far as import statements tell, with its file."""
     top, seen, waiting = module.split(".")[0], set[str](), [module]
     while waiting:
         name = waiting.pop()
@@ -139,7 +139,7 @@ def _sources(module: str, folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _imported(file: Path, package: str) -> Iterator[str]:
-    """Every name that an import statement in a file may mean a module by."""
+    """Yield every name in the import statements of a file that may be a module."""
     try:
         nodes = list(ast.walk(ast.parse(file.read_bytes())))
     except (SyntaxError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Running a factory: its modules are importable while it runs, and unloaded afterwards."""
+"""Running a factory: its modules can be imported while it runs, and are unloaded afterward."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def load_factory(
         factory: ``package.module:function``.
         folder: Where its module is looked for first.
         weights: File of the network's state dict.
-        classifier: Dotted name of the network's last linear or 1x1 layer; "" to read scores only.
-        mean, std: Of the images that the network takes, RGB, fractions of 255.
+        classifier: Dotted name of the network's last linear or 1x1 layer; "" to read only scores.
+        mean, std: Mean and std of the images that the network takes, RGB, fractions of 255.
         channel_order: "rgb" or "bgr".
         device: A torch device.
 
     Raises:
-        ConfigError: The factory fails or returns no network, or the network does not end in its classifier.
+        ConfigError: The factory fails or does not return a network, or the network does not end in its classifier.
         CheckpointError: The weights are missing, unsafe, or those of another network.
     """
     state = load_checkpoint(weights)
@@ -64,7 +64,7 @@ def call_factory(factory: str, folder: Path) -> nn.Module:
         folder: Where its module is looked for first.
 
     Raises:
-        ConfigError: It fails, or returns no network.
+        ConfigError: It fails, or does not return a network.
     """
     module, function = parts_of(factory)
     try:
@@ -84,64 +84,64 @@ def call_factory(factory: str, folder: Path) -> nn.Module:
 
 @contextlib.contextmanager
 def _importable(factory: str, folder: Path) -> Iterator[None]:
-    """Within the context the modules beside a factory can be imported; nothing is written beside them.
+    """Within the context, the modules next to a factory can be imported, and no bytecode is written.
 
-    Afterwards these modules are unloaded, because those of another study may have the same names, and ``sys.path`` is
+    Afterward these modules are unloaded, because modules of another study may have the same names, and ``sys.path`` is
     restored.
 
     Raises:
-        ConfigError: Code was imported that the key of the factory's code does not cover.
+        ConfigError: Code was imported that the factory's content key does not cover.
     """
     files = {file.resolve() for file in source_files(factory, folder).values()}
     own = own_names(factory, folder) - {_THIS_PACKAGE}
     others = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in own}
-    # Modules found only after the code has changed sys.path may share names with modules of another study, too.
+    # Modules found only after the code changes sys.path may also share names with modules of another study.
     below = {part.removesuffix(".py") for file in files for part in file.parts}
     others |= {
         name: module for name, module in sys.modules.items() if name.partition(".")[0] in below and _is_loose(module)
     }
     _unload(others)
-    before, path, places, writes_bytecode = dict(sys.modules), sys.path, list(sys.path), sys.dont_write_bytecode
-    finder = _BesideFactory(folder, set(places))
+    modules, path, entries, no_bytecode = dict(sys.modules), sys.path, list(sys.path), sys.dont_write_bytecode
+    finder = _RelativePathFinder(folder, set(entries))
     sys.path.insert(0, str(folder))
     sys.meta_path.insert(0, finder)
     sys.dont_write_bytecode = True
     try:
         yield
-        _check_covered(factory, folder, files, [sys.modules[name] for name in sys.modules.keys() - before.keys()])
+        _check_covered(factory, folder, files, [sys.modules[name] for name in sys.modules.keys() - modules.keys()])
     finally:
-        sys.dont_write_bytecode = writes_bytecode
+        sys.dont_write_bytecode = no_bytecode
         sys.meta_path.remove(finder)
-        sys.path, sys.path[:] = path, places  # code may have replaced the list, or its items
-        new = sys.modules.keys() - before.keys()
+        sys.path, sys.path[:] = path, entries  # code may have replaced the list, or its items
+        new = sys.modules.keys() - modules.keys()
         loose = {name.partition(".")[0] for name in new if _is_loose(sys.modules[name])}
         _unload([name for name in new if name.partition(".")[0] in own | loose])
         sys.modules.update(others)
 
 
-class _BesideFactory(MetaPathFinder):
+class _RelativePathFinder(MetaPathFinder):
     """Resolves relative paths that a factory's code adds to ``sys.path`` against the factory's folder."""
 
     def __init__(self, folder: Path, known: set[str]) -> None:
         self.folder, self.known = folder, known
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Find a top-level module in one of them; None where there is none."""
-        added = [place for place in sys.path if place not in self.known and not Path(place).is_absolute()]
-        return None if path else PathFinder.find_spec(name, [str(self.folder / place) for place in added])
+        """Find a top-level module on one of these paths; None if there is none."""
+        added = [entry for entry in sys.path if entry not in self.known and not Path(entry).is_absolute()]
+        return None if path else PathFinder.find_spec(name, [str(self.folder / entry) for entry in added])
 
 
 def _check_covered(factory: str, folder: Path, known: set[Path], loaded: Iterable[ModuleType]) -> None:
-    unseen = sorted({str(_file_of(module)) for module in loaded if _is_loose(module)} - set(map(str, known)))
-    if unseen:
+    untracked = sorted({str(_file_of(module)) for module in loaded if _is_loose(module)} - set(map(str, known)))
+    if untracked:
         raise ConfigError(
-            f"factory {factory}: imports {unseen[0]}, whose changes would not be noticed: only modules in {folder} and "
-            "installed ones are tracked; name a factory_folder that holds all of its code"
+            f"factory {factory}: imports {untracked[0]}, whose changes would go unnoticed: only modules in {folder} "
+            "and installed ones are tracked; name a factory_folder that contains all of its code"
         )
 
 
 def _is_loose(module: ModuleType) -> bool:
-    """Whether a module is neither part of Python nor of an installed library."""
+    """Return whether a module is part of neither Python nor an installed library."""
     file = _file_of(module)
     return file is not None and not str(file).startswith(installation())
 
@@ -152,6 +152,6 @@ def _unload(names: Iterable[str]) -> None:
 
 
 def _file_of(module: object) -> Path | None:
-    """The file of a module; some libraries put other objects into ``sys.modules``."""
+    """Return the file of a module, if any; some libraries put other objects into ``sys.modules``."""
     file = getattr(module, "__dict__", {}).get("__file__")
     return Path(file).resolve() if isinstance(file, str) else None

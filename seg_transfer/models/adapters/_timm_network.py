@@ -1,4 +1,4 @@
-"""Building an HRNet of timm with a linear head: four branches, concatenated, and one 1x1 convolution."""
+"""Building an HRNet of timm with a linear head: one 1x1 convolution on the four concatenated branches."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _BRANCHES = (1, 2, 3, 4)
 
 
 class HRNetWithLinearHead(nn.Module):
-    """The branches of a timm HRNet, enlarged to the first one's size and concatenated, and a 1x1 classifier.
+    """The branches of a timm HRNet, enlarged to the size of the first and concatenated, and a 1x1 classifier.
 
-    timm's branches fit together for sides that are multiples of 32 only: images of other sizes are resized bilinearly
+    timm's branches fit together only for sides that are multiples of 32. Images of other sizes are resized bilinearly
     to the nearest such size, which changes a side by at most 16 pixels.
 
     Its state dict has ``backbone.*``, the names of timm, and ``classifier.weight`` (C, D, 1, 1), ``classifier.bias``.
@@ -38,24 +38,24 @@ class HRNetWithLinearHead(nn.Module):
         self.classifier = nn.Conv2d(n_features, n_classes, kernel_size=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class scores (B, C, H / 4, W / 4) of normalized images (B, 3, H, W)."""
+        """Compute class scores (B, C, H / 4, W / 4) of normalized images (B, 3, H, W)."""
         fitting = [max(_MULTIPLE, round(side / _MULTIPLE) * _MULTIPLE) for side in images.shape[2:]]
         if fitting != list(images.shape[2:]):
             images = F.interpolate(images, size=fitting, mode="bilinear", align_corners=False, antialias=True)
         branches = self.backbone(images)
         size = branches[0].shape[2:]
-        resized = [F.interpolate(one, size=size, mode="bilinear", align_corners=False) for one in branches[1:]]
+        resized = [F.interpolate(branch, size=size, mode="bilinear", align_corners=False) for branch in branches[1:]]
         scores: Tensor = self.classifier(torch.cat([branches[0], *resized], dim=1))
         return scores
 
 
 def load_timm(model: str, weights: Path, mean: RGB, std: RGB, *, device: str) -> SourceModel:
-    """Load an HRNet of timm with a linear head; the number of classes is that of its weights. Downloads nothing.
+    """Load an HRNet of timm with a linear head; its weights determine the number of classes. Downloads nothing.
 
     Args:
-        model: Its name in timm.
+        model: Name of the network in timm.
         weights: File of its state dict.
-        mean, std: Of the images that it takes, RGB, fractions of 255.
+        mean, std: Mean and std of the images that it takes, RGB, fractions of 255.
         device: A torch device.
 
     Raises:
@@ -81,12 +81,12 @@ def _backbone(model: str) -> nn.Module:
             timm: Any = import_module("timm")
     except ImportError as error:
         raise ConfigError(
-            f"timm {model}: timm cannot be imported ({error}); pip install 'seg_transfer[timm]', beside a torchvision "
+            f"timm {model}: timm cannot be imported ({error}); pip install 'seg_transfer[timm]', and a torchvision "
             "that fits the installed torch"
         ) from error
     try:
         with quiet(), sealed(), torch.random.fork_rng():
-            # By default timm gives branches that are widened for classification, and the stem before them.
+            # By default, timm returns branches that are widened for classification, and the stem before them.
             backbone: nn.Module = timm.create_model(
                 model, pretrained=False, features_only=True, feature_location="", out_indices=_BRANCHES
             )

@@ -22,10 +22,10 @@ class TransformersFolder:
     """The model in a folder.
 
     Attributes:
-        config: ``config.json``.
-        weights: Files with the weights, several where they are sharded.
+        config: Contents of ``config.json``.
+        weights: Files with the weights; several if they are sharded.
         mean, std: RGB, fractions of 255.
-        channel_order: The order in which the network takes the channels, "rgb" or "bgr".
+        channel_order: Channel order of the images that the network takes, "rgb" or "bgr".
     """
 
     config: dict[str, Any]
@@ -38,21 +38,21 @@ class TransformersFolder:
 def read_folder(folder: Path, mean: RGB | None = None, std: RGB | None = None) -> TransformersFolder:
     """Read a folder that ``save_pretrained`` wrote.
 
-    Images are normalized as ``preprocessor_config.json`` says: multiplied by ``rescale_factor`` where it rescales, then
-    by ``image_mean`` and ``image_std`` where it normalizes, in BGR where it flips the order of the channels.
+    Images are normalized as ``preprocessor_config.json`` says: multiplied by ``rescale_factor`` if it rescales, then
+    normalized by ``image_mean`` and ``image_std`` if it normalizes, in BGR if it flips the channels.
 
     Args:
         folder: The folder.
-        mean, std: RGB, fractions of 255; where given, they replace those of the preprocessor.
+        mean, std: RGB, fractions of 255; if given, they replace those of the preprocessor.
 
     Raises:
-        ConfigError: A JSON file is missing or unreadable, or the normalization is not known.
+        ConfigError: A JSON file is missing or unreadable, or the normalization is unknown.
         CheckpointError: There are no weights.
     """
     config = read_json(folder / CONFIG)
     if config.get("quantization_config"):
         raise ConfigError(
-            f"{folder / CONFIG}: field quantization_config: quantized weights are not read; save the model without"
+            f"{folder / CONFIG}: field quantization_config: quantized weights are not read; save the model without them"
         )
     weights = _weights_files(folder)
     preprocessor = read_json(folder / _PREPROCESSOR) if (folder / _PREPROCESSOR).exists() else {}
@@ -60,7 +60,7 @@ def read_folder(folder: Path, mean: RGB | None = None, std: RGB | None = None) -
         raise ConfigError(f"{folder}: has no {_PREPROCESSOR}; give the source's mean and std (RGB, fractions of 255)")
     own_mean, own_std = _normalization(folder / _PREPROCESSOR, preprocessor)
     order = "bgr" if preprocessor.get("do_flip_channel_order") is True else "rgb"
-    if order == "bgr":  # the numbers of such a preprocessor are in the order after the flip
+    if order == "bgr":  # such a preprocessor has mean and std in the flipped order
         own_mean, own_std = (own_mean[2], own_mean[1], own_mean[0]), (own_std[2], own_std[1], own_std[0])
     return TransformersFolder(config, weights, mean or own_mean, std or own_std, order)
 
@@ -84,17 +84,17 @@ def _shards(index: Path) -> tuple[Path, ...]:
 
 
 def _normalization(file: Path, preprocessor: dict[str, Any]) -> tuple[RGB, RGB]:
-    """Mean and std in fractions of 255: the network takes (pixel * factor - mean) / std."""
+    """Return mean and std in fractions of 255, given that the network takes (pixel * factor - mean) / std."""
     factor = preprocessor.get("rescale_factor", 1 / 255) if preprocessor.get("do_rescale", True) is True else 1.0
     normalizes = preprocessor.get("do_normalize", "image_mean" in preprocessor) is True
     mean: Any = preprocessor.get("image_mean") if normalizes else [0.0, 0.0, 0.0]
     std: Any = preprocessor.get("image_std") if normalizes else [1.0, 1.0, 1.0]
     for field, value, n in (("rescale_factor", [factor], 1), ("image_mean", mean, 3), ("image_std", std, 3)):
-        # bool is an int; and a preprocessor that normalizes without saying how has None
-        numbers = isinstance(value, list) and all(type(one) in (int, float) for one in value)
+        # A bool is an int, and the value is None if the preprocessor normalizes without saying how.
+        numbers = isinstance(value, list) and all(type(number) in (int, float) for number in value)
         if not numbers or len(value) != n:
             raise ConfigError(f"{file}: field {field}: {value!r}: must be {n} number(s); correct it")
     if factor <= 0 or min(std) <= 0:
-        raise ConfigError(f"{file}: rescale_factor and image_std must be positive; correct it")
+        raise ConfigError(f"{file}: rescale_factor and image_std must be positive; correct them")
     full = 255 * factor
     return (mean[0] / full, mean[1] / full, mean[2] / full), (std[0] / full, std[1] / full, std[2] / full)

@@ -1,4 +1,4 @@
-"""Any PyTorch network: a function of the user's own code builds it, a file has its weights."""
+"""Any PyTorch network: a function in the user's code builds it, and a file has its weights."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class FactoryEntry(SourceEntry):
 
     Attributes:
         factory: ``package.module:function``, which returns a ``torch.nn.Module`` when called without arguments.
-        factory_folder: Where that module is looked for, before the installed ones; by default beside the YAML file.
+        factory_folder: The folder searched for that module before the installed ones; by default that of the YAML file.
         classifier: Dotted name of the network's last linear or 1x1 layer; not needed with ``scores_only``.
         weights: A state dict (safetensors, or ``torch.save``) with exactly the network's parameters.
-        mean, std: RGB. A pixel value p of 0 .. 255 enters the network as (p * input_scale / 255 - mean) / std; with
-            an ``input_scale`` of 1, the default, they are fractions of 255.
-        channel_order: The order in which the network takes the channels; ``rgb`` by default.
+        mean, std: RGB. The network takes a pixel value p of 0 .. 255 as (p * input_scale / 255 - mean) / std. With an
+            ``input_scale`` of 1, the default, they are fractions of 255.
+        channel_order: Channel order of the images that the network takes; ``rgb`` by default.
         input_scale: What a pixel value of 255 becomes before mean and std are applied: 1 or 255.
     """
 
@@ -38,7 +38,7 @@ class FactoryEntry(SourceEntry):
     libraries: ClassVar[tuple[Library, ...]] = ()
 
     factory: str
-    # "." becomes the folder of the file that names the factory, as every relative path of a study or bank.
+    # "." becomes the folder of the file that names the factory, like every relative path in a study or bank.
     factory_folder: Path = Path()
     classifier: Annotated[str, Field(min_length=1)] | None = None
     weights: Path
@@ -73,7 +73,7 @@ class FactoryEntry(SourceEntry):
         return (red / scale, green / scale, blue / scale), (red_std / scale, green_std / scale, blue_std / scale)
 
     def key(self, *, memo: Path | None = None) -> Key:
-        """Key of the weights and of the source text of the factory's module and of all that it imports from its own."""
+        """Compute the key of the weights and of the code: the factory's module and all that it imports from its own."""
         mean, std = self.normalization
         return content_key(
             kind=self.kind,
@@ -104,17 +104,17 @@ class FactoryEntry(SourceEntry):
         )
 
     def code(self) -> list[str]:
-        """The factory and where it is looked for."""
+        """Name the factory and the folder it is looked for in."""
         return [f"factory {self.factory} (looked for in {self.factory_folder})"]
 
     @property
     def weights_file(self) -> Path:
-        """The file of weights."""
+        """The weights file."""
         return self.weights
 
     @property
     def _layer(self) -> str:
-        """The classifier that features are read before; "" where only scores are read."""
+        """The classifier before which features are read; "" if only scores are read."""
         return "" if self.scores_only else self.classifier or ""
 
 

@@ -1,4 +1,4 @@
-"""Networks of mmsegmentation, from a config and a checkpoint, or from a ``source.json`` that a training wrote."""
+"""Networks of mmsegmentation, from a config and a checkpoint, or from a ``source.json`` written by training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MmsegEntry(SourceEntry):
 
     Attributes:
         config: mmseg model config of the checkpoint, or a ``source.json``.
-        checkpoint: Its weights; those beside a ``source.json`` by default.
+        checkpoint: Its weights; by default those beside a ``source.json``.
     """
 
     kind: ClassVar[str] = "mmseg"
@@ -45,17 +45,17 @@ class MmsegEntry(SourceEntry):
 
     @classmethod
     def fields_in_folder(cls, folder: Path) -> dict[str, Any] | None:
-        """The ``source.json`` in a folder, where it and its weights are readable."""
+        """Find a ``source.json`` in a folder, and check that it and its weights are readable."""
         card = folder / FILE_NAME
         if not card.exists():
             return None
         weights = read_source_card(card).weights_file(folder)
         if not weights.is_file():
-            raise CheckpointError(f"{weights}: no such checkpoint file, though {card} names it; copy it there")
+            raise CheckpointError(f"{weights}: no such checkpoint file, although {card} names it; copy it there")
         return {"config": card}
 
     def key(self, *, memo: Path | None = None) -> Key:
-        """Key of the config and the weights."""
+        """Compute the key of the config and the weights."""
         key = source_key(self.config, self.checkpoint, memo=memo)
         if not self.scores_only:
             return key
@@ -68,11 +68,11 @@ class MmsegEntry(SourceEntry):
         return load_source_model(self.config, self.checkpoint, device=device, scores_only=self.scores_only)
 
     def code(self) -> list[str]:
-        """The config, where it is a Python file from elsewhere."""
+        """Name the config if it is a Python file from outside this package."""
         return [str(path) for path in code_configs_among([self.config])]
 
     def network(self, *, memo: Path | None = None) -> ModelConfig | None:
-        """The config without auxiliary heads; None where only scores are read."""
+        """Return the config without auxiliary heads; None if only scores are read."""
         return None if self.scores_only else resolve(self.config, self.checkpoint, memo=memo)[0]
 
     @property
@@ -82,7 +82,7 @@ class MmsegEntry(SourceEntry):
 
     @property
     def weights_file(self) -> Path | None:
-        """The checkpoint, where the entry names one."""
+        """The checkpoint, if the entry names one."""
         return self.checkpoint
 
     @property

@@ -16,7 +16,7 @@ from seg_transfer.store.content_key import Key, content_key
 if TYPE_CHECKING:
     from seg_transfer.models.source_model import SourceModel
 
-# What timm's HRNets were trained with.
+# The normalization that timm's HRNets were trained with.
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -24,9 +24,9 @@ class TimmEntry(SourceEntry):
     """An HRNet of timm with one linear layer on its concatenated branches (see `adapters._timm_network`).
 
     Attributes:
-        timm: Its name in timm, such as ``hrnet_w48``.
+        timm: Name of the network in timm, such as ``hrnet_w48``.
         weights: State dict (safetensors, or ``torch.save``) with names ``backbone.*`` and ``classifier.*``.
-        mean, std: RGB, fractions of 255; those of ImageNet by default.
+        mean, std: RGB, fractions of 255; by default those of ImageNet.
     """
 
     kind: ClassVar[str] = "timm"
@@ -49,19 +49,19 @@ class TimmEntry(SourceEntry):
         return self.mean or _IMAGENET_MEAN, self.std or _IMAGENET_STD
 
     def key(self, *, memo: Path | None = None) -> Key:
-        """Key of the name, the weights and the normalization."""
+        """Compute the key of the name, the weights and the normalization."""
         weights, (mean, std) = sha256_of_weights(self.weights, memo), self.normalization
         return content_key(kind=self.kind, model=self.timm, weights=weights, mean=mean, std=std)
 
     def load(self, *, device: str = "cpu") -> SourceModel:
-        """Load the network; the number of classes is that of its weights. Downloads nothing."""
+        """Load the network; its weights determine the number of classes. Downloads nothing."""
         from seg_transfer.models.adapters._timm_network import load_timm
 
         return load_timm(self.timm, self.weights, *self.normalization, device=device)
 
     @property
     def weights_file(self) -> Path:
-        """The file of weights."""
+        """The weights file."""
         return self.weights
 
 

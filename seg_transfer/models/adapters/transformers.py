@@ -1,4 +1,4 @@
-"""Networks of the transformers library that answer with logits per pixel, from a local folder."""
+"""Networks of the transformers library that output logits per pixel, from a local folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TransformersEntry(SourceEntry):
-    """What ``AutoModelForSemanticSegmentation`` knows: SegFormer, UPerNet, DPT, BEiT, MobileViT, MobileNetV2, ...
+    """A model of ``AutoModelForSemanticSegmentation``: SegFormer, UPerNet, DPT, BEiT, MobileViT, MobileNetV2, ...
 
     Attributes:
         transformers: A folder that ``save_pretrained`` wrote.
@@ -42,22 +42,22 @@ class TransformersEntry(SourceEntry):
 
     @classmethod
     def fields_in_folder(cls, folder: Path) -> dict[str, Any] | None:
-        """A folder with a ``config.json``, where it and the files it needs are readable."""
+        """Find a ``config.json`` in a folder, and check that it and the files it needs are readable."""
         if not (folder / CONFIG).exists():
             return None
         read_folder(folder)
         return {"transformers": folder}
 
     def key(self, *, memo: Path | None = None) -> Key:
-        """Key of the config, the weights and the normalization of the folder."""
-        found = read_folder(self.transformers, self.mean, self.std)
+        """Compute the key of the folder's config, weights and normalization."""
+        contents = read_folder(self.transformers, self.mean, self.std)
         return content_key(
             kind=self.kind,
-            model=found.config,
-            weights=[sha256_of_weights(file, memo) for file in found.weights],
-            mean=found.mean,
-            std=found.std,
-            channel_order=found.channel_order,
+            model=contents.config,
+            weights=[sha256_of_weights(file, memo) for file in contents.weights],
+            mean=contents.mean,
+            std=contents.std,
+            channel_order=contents.channel_order,
             scores_only=self.scores_only,
         )
 
@@ -65,8 +65,8 @@ class TransformersEntry(SourceEntry):
         """Load the network. Downloads nothing, and runs no code of the folder."""
         from seg_transfer.models.adapters._transformers_network import load_transformers
 
-        found = read_folder(self.transformers, self.mean, self.std)
-        return load_transformers(self.transformers, found, device=device, scores_only=self.scores_only)
+        contents = read_folder(self.transformers, self.mean, self.std)
+        return load_transformers(self.transformers, contents, device=device, scores_only=self.scores_only)
 
 
 ENTRY = TransformersEntry

@@ -2,8 +2,8 @@
 
     python scripts/ablations.py STUDY --data-root DATA --run-folder RUN --out FOLDER
 
-Writes one Parquet file per table, and prints tau_w and top-1 of every setting, and its gain in tau_w over the study's
-own setting with a paired 95 % interval. An interrupted run is resumed.
+Writes one Parquet file per table. Prints tau_w and top-1 of every setting, and its gain in tau_w over the study's
+setting with a paired 95 % interval. An interrupted run is resumed.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def show(title: str, rows: object) -> None:
         ]
         for row in rows.to_dict("records")  # type: ignore[attr-defined]
     ]
-    columns = ["setting", "metric", "top-1", "tau_w", "95 % interval", "gained", "paired interval"]
+    columns = ["setting", "metric", "top-1", "tau_w", "95 % interval", "gain", "paired interval"]
     plain_console().print(plain_table(title, columns, body, "setting"))
 
 

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         records = _images(Path(folder), options.images)
         decoded = list(_target_images(records, options))
         sample = _sample(records)
-        bare, extraction = _in_turn(
+        bare, extraction = _time_alternately(
             [lambda: _forward(source, decoded), lambda: extract(source, _target_images(records, options), sample)],
             options.repeats,
         )
@@ -55,7 +55,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", type=_positive, default=12, metavar="N", help="number of images (12)")
     parser.add_argument("--size", type=_positive, default=512, metavar="SHORT_SIDE", help="shorter side, pixels (512)")
     parser.add_argument("--batch-size", type=_positive, default=1, metavar="N", help="images per forward pass (1)")
-    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of PyTorch (its own choice)")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of PyTorch (PyTorch's default)")
     parser.add_argument("--repeats", type=_positive, default=5, metavar="N", help="measurements of each kind (5)")
     return parser.parse_args(arguments)
 
@@ -67,7 +67,7 @@ def _positive(text: str) -> int:
 
 
 def _images(folder: Path, count: int) -> list[Record]:
-    """JPEG images of coarse shapes with fine noise, which compress about as well as photographs."""
+    """Write JPEG images of coarse shapes with fine noise, which compress about as well as photographs."""
     generator = np.random.default_rng(0)
     records = []
     for number in range(count):
@@ -103,15 +103,15 @@ def _forward(source: SourceModel, batches: Sequence[ImageBatch]) -> None:
         source.feature_maps(torch.from_numpy(batch.pixels))
 
 
-def _in_turn(works: Sequence[Callable[[], object]], repeats: int) -> list[list[float]]:
-    """Seconds of each function, measured `repeats` times alternately, so that a busy machine slows all equally."""
+def _time_alternately(works: Sequence[Callable[[], object]], repeats: int) -> list[list[float]]:
+    """Time each function `repeats` times, alternately, so that a busy machine slows all equally; returns seconds."""
     seconds: list[list[float]] = [[] for _ in works]
     for repeat in range(repeats + 1):
-        for work, found in zip(works, seconds, strict=True):
+        for work, times in zip(works, seconds, strict=True):
             began = time.perf_counter()
             work()
             if repeat:  # the first round warms up
-                found.append(time.perf_counter() - began)
+                times.append(time.perf_counter() - began)
     return seconds
 
 

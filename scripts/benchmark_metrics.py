@@ -2,7 +2,7 @@
 
 The floor is one symmetric rank-k update (BLAS dsyrk) of the same N x D matrix in float64: no metric that uses all
 second moments can be faster. Every case runs in a process of its own, on one thread, on synthetic observations: float32
-features with correlated channels, unbalanced classes off the origin, 1000 pixels per image. Memory is the peak
+features with correlated channels, unbalanced classes away from the origin, 1000 pixels per image. Memory is the peak
 beyond the input, with libraries loaded. The textbook versions use the defaults of scikit-learn and NumPy.
 
 Examples:
@@ -57,8 +57,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--classes", type=int, nargs="+", default=[20, 150], metavar="C", help="target (20 150)")
     parser.add_argument("--features", type=int, default=720, metavar="D", help="channels (720)")
     parser.add_argument("--source-classes", type=int, default=150, metavar="C", help="source classes (150)")
-    parser.add_argument("--metrics", nargs="+", default=[], metavar="NAME", help="besides the six fast ones (all)")
-    parser.add_argument("--repeats", type=int, default=3, help="of the floor and the six fast metrics; medians (3)")
+    parser.add_argument(
+        "--metrics", nargs="+", default=[], metavar="NAME", help="metrics besides the six fast ones (all)"
+    )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=3,
+        help="runs of the floor and the six fast metrics, of which medians are shown (3)",
+    )
     parser.add_argument("--no-textbook", dest="textbook", action="store_false", help="leave out the textbook versions")
     parser.add_argument("--pairs", type=int, default=0, metavar="N", help="score N pairs of the paper's sizes instead")
     parser.add_argument("--case", action="store_true", help=argparse.SUPPRESS)
@@ -75,16 +82,16 @@ def synthetic(n: int, width: int, n_classes: int, n_source_classes: int, seed: i
     features, probs = np.empty((n, width), np.float32), np.empty((n, n_source_classes), np.float32)
     for start in range(0, n, PIXELS_PER_IMAGE):
         rows = slice(start, start + PIXELS_PER_IMAGE)
-        held = labels[rows]
-        noise = rng.normal(size=(2, len(held), width))
-        features[rows] = noise[0] @ mixing + 0.02 * noise[1] + means[held]
-        logits = 2 * likely[held] + rng.normal(size=(len(held), n_source_classes))
+        drawn = labels[rows]
+        noise = rng.normal(size=(2, len(drawn), width))
+        features[rows] = noise[0] @ mixing + 0.02 * noise[1] + means[drawn]
+        logits = 2 * likely[drawn] + rng.normal(size=(len(drawn), n_source_classes))
         probs[rows] = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     return Observations(features, labels, probs, np.arange(n) // PIXELS_PER_IMAGE)
 
 
 def with_source_images(observations: Observations, n_source_classes: int) -> Observations:
-    """Image embeddings, and observations of the source's own images, where a metric needs them."""
+    """Add image embeddings and observations of the source's own images, for the metrics that need them."""
     features, index = observations.features, observations.image_index
     assert features is not None
     assert index is not None
@@ -97,21 +104,21 @@ def with_source_images(observations: Observations, n_source_classes: int) -> Obs
 
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
-    """One case, in this process."""
+    """Measure one case in this process."""
     n, n_classes = options.observations[0], options.classes[0]
     observations = synthetic(n, options.features, n_classes, options.source_classes)
     assert observations.features is not None
-    found: dict[str, Any] = {"n": n, "n_classes": n_classes, "features": options.features}
-    found["floor"] = float(np.median([_floor(observations.features) for _ in range(options.repeats)]))
+    results: dict[str, Any] = {"n": n, "n_classes": n_classes, "features": options.features}
+    results["floor"] = float(np.median([_floor(observations.features) for _ in range(options.repeats)]))
     for label, errors in (("together", False), ("with_errors", True)):
         runs = [_timed(lambda: score_all(observations, TOGETHER, errors)) for _ in range(options.repeats)]  # noqa: B023
-        found[label] = {"seconds": float(np.median([run[0] for run in runs])), "mb": runs[0][1]}
+        results[label] = {"seconds": float(np.median([run[0] for run in runs])), "mb": runs[0][1]}
     statistics = Statistics.ungrouped(observations)
-    found["pass"] = dict(zip(("seconds", "mb"), _timed(lambda: statistics.total), strict=True))
+    results["pass"] = dict(zip(("seconds", "mb"), _timed(lambda: statistics.total), strict=True))
     statistics = Statistics.ungrouped(with_source_images(observations, options.source_classes))
     _ = statistics.total
-    found["metrics"] = {name: _one_metric(name, statistics, options.textbook) for name in _chosen(options)}
-    return found
+    results["metrics"] = {name: _one_metric(name, statistics, options.textbook) for name in _chosen(options)}
+    return results
 
 
 def _chosen(options: argparse.Namespace) -> list[str]:
@@ -120,21 +127,21 @@ def _chosen(options: argparse.Namespace) -> list[str]:
 
 
 def _one_metric(name: str, statistics: Statistics, textbook: bool) -> dict[str, Any]:
-    """Score, time and memory of one metric, beyond the shared pass."""
+    """Measure score, time and memory of one metric, beyond the shared pass."""
     metric, scores = METRICS[name], []
     if metric.extra:
         importlib.import_module(metric.extra)
     seconds, megabytes = _timed(lambda: scores.extend(metric.scores(statistics, **metric.settings)))
-    found = {"score": scores[0], "seconds": seconds, "mb": megabytes}
+    results = {"score": scores[0], "seconds": seconds, "mb": megabytes}
     if textbook and name in TEXTBOOK:
         values = []
-        found["textbook_seconds"] = _timed(lambda: values.append(textbook_score(name, statistics.observations)))[0]
-        found["difference"] = abs(values[0] - scores[0]) / abs(scores[0])
-    return found
+        results["textbook_seconds"] = _timed(lambda: values.append(textbook_score(name, statistics.observations)))[0]
+        results["difference"] = abs(values[0] - scores[0]) / abs(scores[0])
+    return results
 
 
 def _floor(features: np.ndarray) -> float:
-    """Seconds for one rank-k update; float64 blocks are laid out before the clock starts."""
+    """Measure the seconds for one rank-k update; the float64 copy is made before the clock starts."""
     matrix = features.astype(np.float64)
     began = time.process_time()
     dsyrk(1.0, matrix.T)
@@ -142,7 +149,7 @@ def _floor(features: np.ndarray) -> float:
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, float | None]:
-    """CPU seconds, and peak megabytes beyond those at the start (Linux only)."""
+    """Measure CPU seconds, and peak megabytes beyond those at the start (Linux only)."""
     before = _reset_peak()
     began = time.process_time()
     work()
@@ -173,21 +180,21 @@ def _in_own_process(options: argparse.Namespace, n: int, n_classes: int) -> dict
     words += ["--repeats", str(options.repeats), *([] if options.textbook else ["--no-textbook"])]
     words += ["--metrics", *options.metrics] if options.metrics else []
     run = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(run.stdout)
-    return found
+    results: dict[str, Any] = json.loads(run.stdout)
+    return results
 
 
-def _report(found: dict[str, Any]) -> None:
-    floor, metrics = found["floor"], found["metrics"]
-    print(f"\nN = {found['n']}, D = {found['features']}, C = {found['n_classes']}; CPU seconds, one thread")
+def _report(results: dict[str, Any]) -> None:
+    floor, metrics = results["floor"], results["metrics"]
+    print(f"\nN = {results['n']}, D = {results['features']}, C = {results['n_classes']}; CPU seconds, one thread")
     print(f"{'':26}{'seconds':>9}{'x floor':>9}{'MB':>7}{'textbook':>10}{'times':>7}  difference")
     print(f"{'floor (dsyrk)':26}{floor:9.2f}{1:9.2f}")
-    rows = {"shared pass": found["pass"], **{f"+ {name}": entry for name, entry in metrics.items()}}
+    rows = {"shared pass": results["pass"], **{f"+ {name}": entry for name, entry in metrics.items()}}
     textbooks = [metrics[name].get("textbook_seconds") for name in TOGETHER]
-    rows["the first six, one pass"] = found["together"]
+    rows["the first six, one pass"] = results["together"]
     if None not in textbooks:
         rows["the first six, one pass"]["textbook_seconds"] = sum(textbooks)
-    rows["... with standard errors"] = found["with_errors"]
+    rows["... with standard errors"] = results["with_errors"]
     for label, entry in rows.items():
         line = f"{label:26}{entry['seconds']:9.2f}{entry['seconds'] / floor:9.2f}"
         line += f"{entry['mb']:7.0f}" if entry["mb"] is not None else f"{'-':>7}"

@@ -1,4 +1,4 @@
-"""Builds the API reference with pdoc into a folder. A warning, or a reference that leads nowhere, is an error."""
+"""Builds the API reference with pdoc into a folder. Warnings and broken references are errors."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ import seg_transfer
 NOT_IMPORTED = {"seg_transfer.__main__"}
 LINK = re.compile(r'href="([^":]*\.html)?(?:#([^"]+))?"')
 ANCHOR = re.compile(r'\sid="([^"]+)"')
-# A private base class has no place to lead to.
+# A private base class has no page to link to.
 LINK_TO_PRIVATE = re.compile(r'<a href="#_[^"]*">(.*?)</a>')
-# Only pandas' stubs give its classes parameters.
+# pandas' classes are generic in its stubs only.
 PANDAS_GENERIC = re.compile(r"type annotation pd\.\w+\[.*is not subscriptable$")
-# pdoc makes a link of every name in backticks that it knows.
+# pdoc turns every name in backticks that it knows into a link.
 UNKNOWN_NAME = re.compile(r"<code>(seg_transfer(?:\.\w+)+)(?:\(\))?</code>")
 
 
 def public_modules() -> list[str]:
-    """Import every module, and put the names that a package imports late where pdoc looks for them."""
+    """Import every module and its lazily imported names, and return the names of the public modules."""
     names = [seg_transfer.__name__]
     names += [found.name for found in pkgutil.walk_packages(seg_transfer.__path__, "seg_transfer.")]
     names = [name for name in names if name not in NOT_IMPORTED]
@@ -43,20 +43,20 @@ def public_modules() -> list[str]:
 
 
 def resolve_named_tuples(module: ModuleType) -> None:
-    """Their constructors have annotations as text and forget the module in which that means something."""
+    """Resolve the annotations of named tuples' constructors, which are text without a module to resolve it in."""
     for item in vars(module).values():
         if isinstance(item, type) and issubclass(item, tuple) and hasattr(item, "_fields"):
             item.__new__.__annotations__ = get_type_hints(item)
 
 
 def render(names: list[str], folder: Path) -> list[str]:
-    """Write a page of every module and their index; returns pdoc's warnings."""
+    """Write a page for every module, and an index; returns pdoc's warnings."""
     pdoc.render.configure(docformat="google", footer_text=f"seg_transfer {seg_transfer.__version__}")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         modules = {name: pdoc.doc.Module.from_name(name) for name in names}
         for name, module in modules.items():
-            # By itself pdoc leaves out the modules of a package that has `__all__`.
+            # By default, pdoc leaves out the modules of a package that has `__all__`.
             module.submodules = [other for other in modules.values() if other.fullname.rpartition(".")[0] == name]
             page = page_of(name, folder)
             page.parent.mkdir(parents=True, exist_ok=True)
@@ -73,21 +73,21 @@ def page_of(module: str, folder: Path) -> Path:
 
 
 def broken_references(files: Iterable[Path]) -> Iterator[str]:
-    """Links of these pages to pages or places that are not among them, and names of this package that are none."""
+    """Yield links from these pages to missing pages or anchors, and names of this package that do not exist."""
     pages = {page.resolve(): page.read_text(encoding="utf-8") for page in files}
     anchors = {page: set(ANCHOR.findall(text)) for page, text in pages.items()}
     for page, text in pages.items():
         for file, anchor in set(LINK.findall(text)):
             target = (page.parent / file).resolve() if file else page
             if target not in pages or (anchor and anchor not in anchors[target]):
-                yield f"{page.name}: a link to {file}#{anchor}, which is not there"
+                yield f"{page.name}: a link to {file}#{anchor}, which does not exist"
         for name in set(UNKNOWN_NAME.findall(text)):
-            yield f"{page.name}: `{name}` is no name of the package"
+            yield f"{page.name}: `{name}` is not a name of the package"
 
 
 def main(folder: Path) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # those of other libraries, when they are imported
+        warnings.simplefilter("ignore")  # warnings of other libraries when they are imported
         names = public_modules()
     problems = render(names, folder)
     problems += broken_references([page_of(name, folder) for name in names])

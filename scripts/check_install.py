@@ -1,7 +1,7 @@
 """Runs the installed command from an empty folder, as after `pip install`; test_install.sh calls it.
 
-With `mmseg` as its argument, mmsegmentation is installed, or a fork of it: its networks are ranked and trained. With
-`plain` it is not: what needs it must say so in one line, and all else must work.
+The argument `mmseg` means that mmsegmentation or a fork of it is installed: its networks are ranked and trained. The
+argument `plain` means that it is not: commands that need it must say so in one line, and all others must work.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FACTORY = {"dataset": "web", "factory": "nets:Tiny", "classifier": "2", "mean": 
 
 
 def call(*words: str, code: int = 0) -> str:
-    """What a command prints; it must end with this exit code."""
+    """Run a command, which must exit with this code, and return its output."""
     command = [str(Path(sys.executable).with_name("seg-transfer")), *words]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == code, f"{words} ended with {ended.returncode}:\n{ended.stdout}{ended.stderr}"
@@ -44,7 +44,7 @@ def call(*words: str, code: int = 0) -> str:
 
 
 def write_images(folder: Path) -> None:
-    """Four images of three classes, and their label maps."""
+    """Write four images of three classes, and their label maps."""
     random = np.random.default_rng(0)
     for kind in ("images", "labels"):
         (folder / kind).mkdir()
@@ -58,7 +58,7 @@ def write_images(folder: Path) -> None:
 
 
 def write_factory_bank(folder: Path) -> None:
-    """Two networks of a module of the user's own."""
+    """Write a bank of two networks that are built by a user's module."""
     (folder / "nets.py").write_text(NETWORK)
     sources = []
     for seed in (0, 1):
@@ -70,7 +70,7 @@ def write_factory_bank(folder: Path) -> None:
 
 
 def write_study(folder: Path) -> None:
-    """A study that trains mmsegmentation's networks for two steps, from names of shipped files."""
+    """Write a study that trains mmsegmentation's networks for two steps, and names shipped files."""
     from seg_transfer.demo.world import build_world
 
     build_world(folder / "world", n_train=3, n_source_train=2, n_eval=1)
@@ -88,7 +88,7 @@ def write_study(folder: Path) -> None:
 
 
 def check_everywhere(data: list[str]) -> None:
-    """What needs no mmsegmentation."""
+    """Check commands that do not need mmsegmentation."""
     assert call("--version").strip() == version("seg_transfer") == seg_transfer.__version__
     assert "gbc" in call("metrics")
     assert len(json.loads(call("plan", "paper_272", "--json"))["absent_datasets"]) == 17
@@ -99,7 +99,7 @@ def check_everywhere(data: list[str]) -> None:
 
 
 def check_mmseg(data: list[str]) -> None:
-    """A network of mmsegmentation is trained, fine-tuned, scored and ranked."""
+    """Check that a network of mmsegmentation is trained, fine-tuned, scored and ranked."""
     study = ["study.yaml", "--data-root", "world"]
     for stage in ("train-sources", "score-pairs", "finetune-pairs"):
         call(stage, *study)
@@ -109,7 +109,7 @@ def check_mmseg(data: list[str]) -> None:
 
 
 def check_plain(data: list[str]) -> None:
-    """What needs mmsegmentation says so, and stops nothing else."""
+    """Check that commands that need mmsegmentation say so."""
     config = shipped("configs/models/hrnetv2_tiny.py")
     Path("tiny0.pth").rename("other.pth")
     Path("tiny0.pth").symlink_to("other.pth")

@@ -2,7 +2,7 @@
 
     python scripts/demo_answer.py runs/demo
 
-Prints the result; the exit code is 1 where a target has another answer.
+Prints the result; the exit code is 1 if any target has another answer.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def wrong_answers(pairs: pd.DataFrame) -> list[str]:
-    """One line per target whose best source, or GBC's choice, is not the one of its family."""
+    """List one line per target whose best source, or GBC's choice, is not the source of its family."""
     groups = evaluate_groups(pairs, scenarios=["fixed_target"])
     found = groups[groups["metric"] == "gbc"].set_index("group")
     lines = []

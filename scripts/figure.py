@@ -1,4 +1,4 @@
-"""Draw the figure of the README from the published results: what the scores say, and what fine-tuning then gave.
+"""Draw the figure of the README from the published results: the scores, and the results of fine-tuning.
 
     python scripts/figure.py .github/figure.svg
 
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def figure() -> str:
-    """The SVG."""
+    """Draw the SVG."""
     sources, scratch, n_images = published()
     height = TOP + ROW * len(sources) + 52
     parts = [*headings(n_images), *score_panel(sources), *miou_panel(sources, scratch)]
@@ -66,7 +66,7 @@ def figure() -> str:
 
 
 def published() -> tuple[list[Source], float, int]:
-    """The sources of the target, highest score first; the mIoU from scratch; the number of images scored."""
+    """Return the sources of the target, highest score first; the mIoU from scratch; the number of images scored."""
     results = read_run(shipped(RUN))
     scores = results.scores[(results.scores["target"] == TARGET) & (results.scores["metric"] == METRIC)]
     miou = results.miou[results.miou["target"] == TARGET].set_index("source")["miou"]
@@ -96,7 +96,7 @@ def headings(n_images: int) -> list[str]:
 
 
 def score_panel(sources: list[Source]) -> list[str]:
-    """Names, scores with whiskers, and the probability of being the best."""
+    """Draw names, scores with whiskers, and the probability of being the best."""
     low, high = min(row.score - row.error for row in sources), max(row.score + row.error for row in sources)
 
     def x(score: float) -> float:
@@ -117,7 +117,7 @@ def score_panel(sources: list[Source]) -> list[str]:
 
 
 def miou_panel(sources: list[Source], scratch: float) -> list[str]:
-    """Bars of mIoU, and the line of a network that starts from no source."""
+    """Draw bars of mIoU, and a line for fine-tuning from scratch."""
     highest = max(row.miou for row in sources)
 
     def x(miou: float) -> float:

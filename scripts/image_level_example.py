@@ -37,7 +37,7 @@ Task = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def tasks(seed: int) -> dict[str, Task]:
-    """Name -> images (N, 8, 8) and digits (N,) to the images and labels that a source learns from."""
+    """Return name -> function from images (N, 8, 8) and digits (N,) to the images and labels a source learns from."""
     rng = np.random.default_rng(seed)
     order, labels = rng.permutation(SIDE * SIDE), rng.integers(0, 10, 10_000)
     return {
@@ -100,9 +100,9 @@ def run(arguments: argparse.Namespace) -> None:
     console = plain_console()
     everything = study([np.arange(10)])
     console.print(f"All ten classes, {arguments.shots} labeled images of each, {len(rest)} to evaluate on:\n")
-    one = {"metrics": JUDGED, "scenarios": ["fixed_target"]}
-    render(ranking_tables(everything, performance="accuracy", **one), console)
-    render(evaluation_tables(evaluate(everything, **one)), console)
+    options = {"metrics": JUDGED, "scenarios": ["fixed_target"]}
+    render(ranking_tables(everything, performance="accuracy", **options), console)
+    render(evaluation_tables(evaluate(everything, **options)), console)
     pairs = study(class_subsets(10, n_draws=arguments.draws, seed=arguments.seed))
     console.print(f"{pairs['target'].nunique()} different targets among {arguments.draws} draws of 2 to 10 classes:\n")
     render(evaluation_tables(evaluate(pairs, metrics=JUDGED)), console)
@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def few_shot(labels: np.ndarray, shots: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the first ``shots`` images of every class, and of all others."""
+    """Return the indices of the first ``shots`` images of every class, and of all others."""
     few = np.sort(np.concatenate([np.flatnonzero(labels == label)[:shots] for label in np.unique(labels)]))
     return few, np.setdiff1d(np.arange(len(labels)), few)
 
@@ -146,7 +146,7 @@ def fine_tune(
     n_classes: int,
     arguments: argparse.Namespace,
 ) -> list[torch.Tensor]:
-    """The stacked weights of every network under the same new head, after training the head or all layers of each."""
+    """Train the same new head, or all layers, of every network; returns the weights, stacked over networks."""
     head = new_network(n_classes, arguments.seed)[-1].state_dict()
     states = [{**network[:-1].state_dict(), **head} for network in networks.values()]
     weights = [torch.stack([state[name] for state in states]) for name in states[0]]
@@ -161,7 +161,7 @@ def fine_tune(
 
 
 def forward(weights: list[torch.Tensor], images: torch.Tensor) -> torch.Tensor:
-    """Images (N, 64) -> scores (networks, N, classes); weights and biases of the layers in turn, stacked."""
+    """Compute scores (networks, N, classes) of images (N, 64) with the stacked weights and biases of the layers."""
     values = images.expand(len(weights[0]), -1, -1)
     for number in range(0, len(weights), 2):
         values = torch.baddbmm(weights[number + 1][:, None], values.relu() if number else values, weights[number].mT)

@@ -2,8 +2,8 @@
 
     python scripts/known_answer.py runs/demo --seeds 20
 
-For every seed, which chooses the images and the pixels, every target is ranked on 3, 6, 12 and 24 of its images.
-Needs a finished demo. An interrupted run is resumed.
+For every seed, which chooses the images and pixels, sources are ranked for every target on 3, 6, 12 and 24 of its
+images. Needs a finished demo. An interrupted run is resumed.
 """
 
 import argparse

@@ -43,11 +43,11 @@ def share(run: Path, folder: Path) -> None:
 
 
 def without_paths(value: Any) -> Any:
-    """The same data, with every absolute path replaced by its last part."""
+    """Return the same data with every absolute path replaced by its last part."""
     if isinstance(value, dict):
-        return {name: without_paths(one) for name, one in value.items()}
+        return {name: without_paths(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [without_paths(one) for one in value]
+        return [without_paths(item) for item in value]
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 

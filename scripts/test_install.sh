@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs the wheel in new environments and runs it there from an empty folder: with no mmsegmentation (plain), with our
-# own choice of it (mmseg), and beside a fork of it (onedl), which must stay as it is. Takes some minutes for each, and
-# downloads. Arguments: which of the three; all without any. PYTHON=... chooses the interpreter.
+# Installs the wheel in new environments and runs it there from an empty folder: without mmsegmentation (plain), with the
+# extra that installs it (mmseg), and beside a fork of it (onedl), which must stay unchanged. Each takes some minutes and
+# downloads packages. Arguments choose among the three; without any, all run. PYTHON=... chooses the interpreter.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 checkout=$PWD
@@ -13,7 +13,7 @@ python=${PYTHON:-python3.11}
 wheel=$(echo "$folder"/seg_transfer-*.whl)
 versions=$checkout/scripts/constraints.txt
 
-# What pip may install, and in which version, in the environment of this test.
+# Installs packages in the tested versions into the environment of this test.
 install() {
     "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --constraint "$versions" "$@"
 }
@@ -29,7 +29,7 @@ check() {
 
 try_plain() {
     install "$wheel"
-    [ -z "$(installed)" ] || { echo "these were installed, although nobody asked for them: $(installed)"; return 1; }
+    [ -z "$(installed)" ] || { echo "these packages were installed without being requested: $(installed)"; return 1; }
     check plain
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what tests/end_to_end/test_slurm.py and test_report_browser.py need, from Debian or Ubuntu. Only for a machine
-# that is there for the tests: test.sh does not call it, and a test is skipped where its programs are absent.
+# Installs what tests/end_to_end/test_slurm.py and test_report_browser.py need, from Debian or Ubuntu. Meant for
+# machines that only run tests: test.sh does not call it, and a test is skipped if its programs are missing.
 set -euo pipefail
 
 lacks() {
@@ -14,7 +14,7 @@ install() {
     what=$1
     shift
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-        echo "$what is not installed, for that takes root and apt-get; its test is skipped" >&2
+        echo "$what is not installed, because that needs root and apt-get; its test is skipped" >&2
         return
     fi
     export DEBIAN_FRONTEND=noninteractive

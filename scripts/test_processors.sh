@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Runs the numeric tests as other processors would, as far as one machine can imitate them, in several orders, and prints
-# a line for each set-up. Two set-ups of one thread run at the same time. --fast: two or three set-ups, metrics alone.
-# --demo: the demo in each set-up too, and whether its answer is the known one. All other arguments go to pytest.
+# a line for each setup. Two setups of one thread run at the same time. --fast: two or three setups, metrics alone.
+# --demo: also runs the demo in each setup and checks its known answer. All other arguments go to pytest.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
-# Numeric are the tests of what BLAS, LAPACK, torch or oneDNN computed: all of the metrics, and the files of others that
-# compare with a tolerance. The other folders compare texts, files and whole numbers, or, in evaluation, means and ranks.
+# Numeric tests check what BLAS, LAPACK, torch or oneDNN computed: all tests of metrics, and those other files that
+# compare with a tolerance. All other folders compare text, files and integers, or, in evaluation, means and ranks.
 metrics=(tests/observations/test_{observations,projection}.py tests/metrics/test_*.py)
 others=(tests/observations/test_uncertainty.py tests/test_image_level.py tests/{features,training,models}/test_*.py)
 tolerances='approx|allclose|isclose|assert_close'
 
-# NAME THREADS ORDER VARIABLES. The variables ask; the table says what is in use.
+# NAME THREADS ORDER VARIABLES. The variables are requests; the printed line says what is in use.
 sse="ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 NPY_DISABLE_CPU_FEATURES=X86_V3,X86_V4"
 fast=(
     "as_it_is 2 reversed"
@@ -28,7 +28,7 @@ more=(
     "oldest_threads 2 6 OPENBLAS_CORETYPE=Prescott $sse"
 )
 
-# Says what computes; ends by SIGILL where the processor lacks the instructions.
+# Prints the kernels in use; ends with SIGILL if the processor lacks the instructions.
 probe='
 import numpy, scipy.linalg, threadpoolctl, torch
 matrix = numpy.random.default_rng(0).normal(size=(200, 200))
@@ -40,7 +40,7 @@ simd = numpy.show_config(mode="dicts")["SIMD Extensions"]
 numpy_uses, torch_uses = (simd.get("found") or simd["baseline"])[-1], torch.backends.cpu.get_cpu_capability()
 print("BLAS", *blas, "NumPy", numpy_uses, "torch", torch_uses, "threads", torch.get_num_threads())'
 
-# The set-up's line, and what failed; the exit code says whether anything did.
+# Prints the setup's line and what failed; the exit code says whether anything failed.
 try_setup() {
     read -r name threads order variables <<<"$1"
     logs=$all_logs/$name
@@ -92,7 +92,7 @@ tests+=("${metrics[@]}")
 all_logs=$(mktemp -d)
 trap 'rm -rf "$all_logs"' EXIT
 
-# A set-up's lines are printed together when it has ended.
+# The lines of a setup are printed together when it has finished.
 report_setup() {
     shown=$(try_setup "$1" 2>&1) || touch "$all_logs/failed"
     echo "$shown"

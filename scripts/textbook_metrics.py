@@ -1,4 +1,4 @@
-"""Textbook versions of metrics, which `benchmark_metrics.py` compares with: formulas as published, in plain NumPy."""
+"""Textbook versions of metrics for the comparison in `benchmark_metrics.py`: published formulas in plain NumPy."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from seg_transfer.observations import Observations
 
 
 def textbook_score(name: str, observations: Observations) -> float:
-    """The score of a metric by its textbook version."""
+    """Compute the score of a metric by its textbook version."""
     assert observations.features is not None
     assert observations.source_probs is not None
     labels = np.unique(observations.labels, return_inverse=True)[1]

@@ -1,4 +1,4 @@
-"""A tiny HRNetV2: four equally wide branches, the same classifier, 64 channels at stride 4: for demonstrations."""
+"""A tiny HRNetV2 for demonstrations: four equally wide branches, the same classifier, 64 channels at stride 4."""
 
 _base_ = "hrnetv2_w48.py"
 

@@ -1,4 +1,4 @@
-"""HRNetV2-W18-small (version 2), same linear classifier, 270 channels at stride 4: for machines without a GPU."""
+"""HRNetV2-W18-small (version 2) for machines without a GPU: the same linear classifier, 270 channels at stride 4."""
 
 _base_ = "hrnetv2_w48.py"
 

@@ -25,36 +25,20 @@ RGB = tuple[float, float, float]
 
 _HEADS = ("decode_head", "auxiliary_head")
 # Functions that a config may call and still give the same result every time it is read.
-_PURE_FUNCTIONS = {
-    "dict",
-    "list",
-    "tuple",
-    "set",
-    "range",
-    "len",
-    "min",
-    "max",
-    "sum",
-    "abs",
-    "round",
-    "sorted",
-    "zip",
-    "int",
-}
-_PURE_FUNCTIONS |= {"float", "str", "bool", "enumerate"}
+_PURE_FUNCTIONS = {"dict", "list", "tuple", "set", "range", "len", "min", "max", "sum", "abs", "round", "sorted", "zip"}
+_PURE_FUNCTIONS |= {"int", "float", "str", "bool", "enumerate"}
 _IMPURE_TEXT = re.compile(r"\{\{\s*\$|custom_imports")
 _COMPLETE = "dump the whole config (mmengine's Config.dump), or name the .py config, which is announced before it runs"
 # Fields that make mmseg read a file that the config chooses. They are dropped: weights come from the checkpoint, and
 # class weights belong to the config's own training.
 _FILE_FIELDS = ("checkpoint_path", "class_weight")
-_INITIALIZATION_FIELDS = ("init_cfg", "override")
+_INIT_FIELDS = ("init_cfg", "override")
 
 
 def read_model_config(path: str | Path, *, memo: Path | None = None) -> ModelConfig:
     """Read the ``model`` entry of an mmseg config (.py, .json, .yaml) as a plain dict.
 
-    A .py config is code, and reading it runs it: read only files that the user named and trusts. JSON and YAML are
-    data.
+    A .py config is code and runs: read only a file that the user named and trusts. JSON and YAML are data.
 
     Args:
         path: The config file.
@@ -193,9 +177,7 @@ def _portable(value: Any, key: object = None) -> Any:
 def _reads_a_file(value: Any, key: object) -> bool:
     """Return whether mmseg reads or downloads a file for this part of a config."""
     if isinstance(value, Mapping):
-        return _last_part(value.get("type")).startswith("Pretrained") or (
-            key in _INITIALIZATION_FIELDS and "checkpoint" in value
-        )
+        return _last_part(value.get("type")).startswith("Pretrained") or (key in _INIT_FIELDS and "checkpoint" in value)
     return key == "pretrained" or (key in _FILE_FIELDS and isinstance(value, str))
 
 

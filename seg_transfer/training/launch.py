@@ -74,8 +74,8 @@ def exit_code(failures: Mapping[int, _Failure]) -> int:
 
     Returns:
         `RESTART_CODE` if a process exited with it. Otherwise 128 + the signal if one was killed, because the others
-        fail as a consequence. Otherwise the highest code. torchrun stops the others with SIGTERM, which counts only if there
-        is no other reason.
+        fail as a consequence. Otherwise the highest code. torchrun stops the others with SIGTERM, which counts
+        only if there is no other reason.
     """
     codes = [failure.exitcode for failure in failures.values()]
     causes = [code for code in codes if code != -signal.SIGTERM] or codes

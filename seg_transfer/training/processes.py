@@ -113,7 +113,7 @@ def gather_in_main(report: str, *, failed: bool, broken: bool = False) -> list[s
         broken: Whether the failure left the group unusable, such as a failure in an operation of the group.
 
     Returns:
-        In the main process, the reports of all, with those of failed processes in the order of the failures; in any other
+        In the main process, all reports, with those of failed processes in the order of the failures. In any other
         process, its own report alone.
 
     Raises:

@@ -178,7 +178,7 @@ def test_hashes_cached_by_earlier_commands_are_not_trusted(copy, lines, invoke, 
 @pytest.mark.parametrize(
     ("field", "value", "reported"),
     [
-        ("source", "dusk_street", "field source is 'dusk_street' in the folder of 'day_street'"),
+        ("source", "dusk_street", "field source is 'dusk_street', but the folder is 'day_street'"),
         ("miou", 1.25, "field miou is 1.25; it must be a fraction in [0, 1]"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Functions of the evaluation for frames whose other columns are all metrics, whatever a test calls them."""
+"""Evaluation functions for frames whose other columns are all metrics, whatever a test calls them."""
 
 from functools import wraps
 
@@ -6,10 +6,10 @@ from seg_transfer.evaluation import metric_columns
 
 
 def on_all_columns(function):
-    """The function with every metric of the pairs named, unless it is reported which."""
+    """Wrap a function so that it judges all metric columns of the pairs, unless the caller names metrics."""
 
     @wraps(function)
-    def called(pairs, *arguments, **options):
+    def wrapper(pairs, *arguments, **options):
         return function(pairs, *arguments, **{"metrics": metric_columns(pairs), **options})
 
-    return called
+    return wrapper

@@ -13,39 +13,39 @@ from seg_transfer.demo.world import build_world
 from seg_transfer.reports.inputs import published_input
 from seg_transfer.reports.report import write_report
 
-# A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+# A shell that runs the tests in the background makes them and their child processes ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says more of the machine than of the code.
+# How long an example takes says more about the machine than about the code.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is a minute later than when the test's files were written: no file system's clock leaves their order open."""
+    """Move the clock one minute ahead of the test's files, so that no file system's clock leaves their order open."""
     now = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: now() + 60_000_000_000)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--order", metavar="reversed|SEED", help="run the tests backwards, or shuffled by this number")
+    parser.addoption("--order", metavar="reversed|SEED", help="run the tests backward, or shuffled with this seed")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Modules stay whole: what they share would be made again and again."""
+    """Reorder the tests but keep modules together, because their shared fixtures would be built again and again."""
     order = config.getoption("order")
     if order == "reversed":
         items.reverse()
     elif order is not None:
-        chance = random.Random(int(order))
-        places: defaultdict[Path, float] = defaultdict(chance.random)
-        items.sort(key=lambda item: (places[item.path], chance.random()))
+        rng = random.Random(int(order))
+        positions: defaultdict[Path, float] = defaultdict(rng.random)
+        items.sort(key=lambda item: (positions[item.path], rng.random()))
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of the seven small real datasets; the test is skipped where there is none."""
+    """The folder of the seven small real datasets; without it, the test is skipped."""
     beside_checkout = Path(__file__).resolve().parents[2] / "shared" / "datasets"
     folder = Path(os.environ.get("SEG_TRANSFER_DATA") or beside_checkout)
     if not folder.is_dir():
@@ -71,7 +71,7 @@ def published_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a report in which every text from outside wants to be code; tests only read it."""
+    """The folder of a report in which every text from outside tries to inject code; tests only read it."""
     folder = tmp_path_factory.mktemp("hostile_report")
     write_report(hostile_input(), folder)
     return folder

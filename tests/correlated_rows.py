@@ -1,4 +1,4 @@
-"""Rows as features are: correlated channels, classes of unequal size, and means far from zero if wanted."""
+"""Rows that resemble features: correlated channels, classes of unequal size, and means far from zero on request."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A stage as its author would write it: one module. It counts the images of every target."""
+"""A stage in one module, as its author would write it. It counts the images of every target."""
 
 import json
 from collections.abc import Iterator, Sequence

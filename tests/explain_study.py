@@ -1,4 +1,4 @@
-"""What the tests of `explain` name and change: one target, two sources, kept weights."""
+"""What the tests of `explain` share: one target, two sources, and keeping the weights."""
 
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ ONE = ("--source", "day_street", "--target", TARGET)
 
 
 def keep_weights(workspace: Any, **fields: Any) -> None:
-    """Keep the weights of fine-tunings, and change other fields of them."""
+    """Make the study keep the weights of fine-tunings, and change other fine-tuning fields."""
     workspace.change(fine_tuning=workspace.study_fields()["fine_tuning"] | {"keep_weights": True} | fields)
 
 
 def checked(workspace: Any, invoke: Any) -> Any:
-    """How `plan --check` ends."""
+    """Run `plan --check` on a workspace."""
     return invoke("plan", *workspace.place(), "--check")

@@ -1,7 +1,7 @@
-"""Commands in processes that are forked from one which has loaded everything: a hundred of them start in seconds.
+"""Commands in processes forked from one that has loaded everything, so that a hundred of them start in seconds.
 
-`python forked.py` reads requests, one JSON object per line: {"start": words, "log": file} answers with the number of a
-process, {"wait": number} with its status: the exit code, or minus the signal that killed it.
+`python forked.py` reads requests, one JSON object per line: {"start": words, "log": file} returns a process
+id, and {"wait": id} returns its status: the exit code, or minus the signal that killed it.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any, Self
 
 
 class Forker:
-    """Starts commands of seg-transfer, each in a process of its own."""
+    """Starts seg-transfer commands, each in its own process."""
 
     def __init__(self, **environment: str) -> None:
         self._server = subprocess.Popen(

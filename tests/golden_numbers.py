@@ -1,4 +1,4 @@
-"""The numbers of tests/golden/metrics.json, which says where they come from, and their inputs."""
+"""The numbers in tests/golden/metrics.json, which says where they come from, and their inputs."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The corpus: what each malicious file is given to, and how that must end."""
+"""The corpus of malicious files: the command that reads each file, and how it must end."""
 
 from hostile_files import (
     ESCAPES,

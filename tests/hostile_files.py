@@ -1,7 +1,7 @@
-"""Cards, configs, checkpoints and other files that want to run code, fetch, read elsewhere, hang or fool a terminal.
+"""Cards, configs, checkpoints and other files that try to run code, download, read files, hang or fool a terminal.
 
-Every case is written by a small function into a folder of its own, HERE. Its payload would leave the file HERE/marker,
-or open what lies in the folder `secret`. The common files are those of `write_common`.
+A small function writes every case into its own folder, HERE. Its payload would create the file HERE/marker, or open a
+file in the folder `secret`. `write_common` writes the common files.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ BANK = ("rank", "HERE/bank", *PLACE)
 
 
 class Case(NamedTuple):
-    """What is written into a folder, the command on it, how that must end, and a part of its one line."""
+    """What is written into a folder, the command that reads it, its exit code, and a part of its one-line message."""
 
     name: str
     write: Callable[[Path], None]
@@ -45,7 +45,7 @@ class Case(NamedTuple):
 
 
 class Harm:
-    """Unpickling it leaves the marker."""
+    """Creates the marker when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -55,7 +55,7 @@ class Harm:
 
 
 def write_common(root: Path) -> None:
-    """A target, a module that must not be imported, secrets, and a harmless card with its weights."""
+    """Write a target, a module that must not be imported, secrets, and a harmless model with its weights."""
     build_world(root / "world", n_train=2, n_source_train=2, n_eval=1, size=(48, 64))
     (root / "cwd").mkdir()
     text = (
@@ -84,24 +84,24 @@ def put_weights(folder: Path, root: Path) -> None:
 
 
 def filled(value: Any, here: Path) -> Any:
-    """The same with the places that a payload names."""
+    """Fill in the paths that a payload names."""
     text = json.dumps(value).replace("HERE", str(here)).replace("SECRET", str(here.parent / "secret"))
     return json.loads(text)
 
 
 def changed(model: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A model config with other values at dotted places."""
-    for place, value in changes.items():
-        *folders, last = place.split(".")
+    """Change values of a model config at dotted paths."""
+    for path, value in changes.items():
+        *parents, last = path.split(".")
         inner: Any = model
-        for folder in folders:
-            inner = inner[int(folder) if isinstance(inner, list) else folder]
+        for parent in parents:
+            inner = inner[int(parent) if isinstance(inner, list) else parent]
         inner[last] = value
     return model
 
 
 def put_card(folder: Path, root: Path, model: Any, **fields: Any) -> None:
-    """A source of a model bank: a card and weights."""
+    """Write a source of a model bank: a card and weights."""
     put_weights(folder, root)
     card = {
         **{"source": "evil", "dataset": "elsewhere", "classes": ["a", "b", "c"], "config": "x.py", "model": model},
@@ -114,11 +114,11 @@ def put_card(folder: Path, root: Path, model: Any, **fields: Any) -> None:
 
 
 def card_with(**changes: Any) -> Callable[[Path], None]:
-    """A bank whose only source has a card with these values; ``__`` stands for the dot in a place."""
-    places = {place.replace("__", "."): value for place, value in changes.items()}
+    """Make a bank whose only source has a card with these values; ``__`` stands for the dot in a path."""
+    values = {path.replace("__", "."): value for path, value in changes.items()}
 
     def write(here: Path) -> None:
-        put_card(here / "bank/evil", here.parent, changed(good_model(here), filled(places, here)))
+        put_card(here / "bank/evil", here.parent, changed(good_model(here), filled(values, here)))
 
     return write
 
@@ -145,7 +145,7 @@ def weights_as(name: str, put: Callable[[Path, Path], None]) -> Callable[[Path],
 
 
 def zip_bomb(file: Path, _here: Path) -> None:
-    """A file of 64 kB that unfolds to 64 MB where its header speaks of 16 bytes."""
+    """Write a file of 64 kB that expands to 64 MB although its header says 16 bytes."""
     saved = io.BytesIO()
     torch.save({"weight": torch.zeros(4)}, saved)
     with zipfile.ZipFile(saved) as small, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as large:
@@ -167,7 +167,7 @@ def torch_script(file: Path, _here: Path) -> None:
 
 
 def transformers_folder(config: dict[str, Any], **files: str) -> Callable[[Path], None]:
-    """A bank with a folder of the transformers library; other files by name, with ``__`` for the dot."""
+    """Make a bank with a transformers folder; further files are keyword arguments, with ``__`` for the dot."""
 
     def write(here: Path) -> None:
         folder = here / "bank/evil"
@@ -205,7 +205,7 @@ def text_of(name: str, text: str) -> Callable[[Path], None]:
 
 
 def images_with(name: str, content: bytes) -> Callable[[Path], None]:
-    """Folders of images and label maps of which one image is this."""
+    """Make folders of images and label maps whose only image has this content."""
 
     def write(here: Path) -> None:
         for folder, file in (("images", name), ("labels", name)):
@@ -231,7 +231,7 @@ def nested(n: int = 100_000) -> str:
 
 
 def png_of(width: int, height: int) -> bytes:
-    """The beginning of a PNG that says that it is this large."""
+    """Return the beginning of a PNG that claims this size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -215,7 +215,7 @@ TRANSFORMERS = [
     ),
 ]
 
-# A part of a config that has a file read: it is dropped, and the source is ranked.
+# Parts of a config that would make mmseg read a file: they are dropped, and the source is ranked.
 _PRETRAINED = {"type": "Pretrained", "checkpoint": "SECRET/weights.pkl"}
 DROPPED = {
     "pretrained": {"pretrained": "SECRET/weights.pkl"},

@@ -1,6 +1,6 @@
-"""Runs the whole corpus in one process, watched: python hostile_run.py FOLDER prints what came of each case as JSON.
+"""Runs the whole corpus in one monitored process: python hostile_run.py FOLDER prints the results as JSON.
 
-First it is shown that the payloads are malicious: without this project's care each of them does what it wants.
+It first proves that the payloads are malicious: without this project's protections, each of them does its harm.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ _watched: list[Path] = []
 
 
 def watch(event: str, details: tuple[Any, ...]) -> None:
-    """Note what no case may do."""
+    """Record events that no case may cause."""
     if not _watched:
         return
     if event.startswith((*_EVENTS, *_NETWORK)):
@@ -39,7 +39,7 @@ def watch(event: str, details: tuple[Any, ...]) -> None:
     elif event == "import" and str(details[0]).startswith((EVIL, "evil_scope")):
         _seen.append(f"import {details[0]}")
     elif event == "open" and isinstance(details[0], str | os.PathLike):
-        file = Path(os.path.abspath(details[0]))  # noqa: PTH100  a link is to be seen as what it is
+        file = Path(os.path.abspath(details[0]))  # noqa: PTH100  links must not be resolved
         if file.is_relative_to(_watched[0] / "secret"):
             _seen.append(f"open {file}")
 
@@ -109,7 +109,7 @@ def _swin(root: Path) -> None:
         SwinTransformer(**sizes, init_cfg=checkpoint).init_weights()
 
 
-# What is done where nobody takes care, and its marker, or a part of what is noted.
+# What happens without protection, and its marker or a part of the recorded event.
 PROOFS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a type is run": (lambda root: _built(root, type="subprocess.run", args=["touch", str(root / "ran")]), "ran"),
     "a type is imported": (lambda root: _built(root, type=EVIL), "imported"),
@@ -129,7 +129,7 @@ PROOFS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 def _proven(root: Path) -> dict[str, bool]:
-    """Whether each payload does its harm where nobody takes care."""
+    """Return whether each payload does its harm without protection."""
     found = {}
     for name, (do, marker) in PROOFS.items():
         _seen.clear()
@@ -139,7 +139,7 @@ def _proven(root: Path) -> dict[str, bool]:
             do(root)
         _watched.clear()
         found[name] = (root / marker).exists() if marker in MARKERS else any(marker in event for event in _seen)
-        for path in (root / one for one in MARKERS):
+        for path in (root / marker_name for marker_name in MARKERS):
             path.unlink(missing_ok=True)
         for module in [module for module in sys.modules if module.startswith((EVIL, "evil_scope"))]:
             del sys.modules[module]
@@ -147,7 +147,7 @@ def _proven(root: Path) -> dict[str, bool]:
 
 
 def run(root: Path, only: Sequence[str] = ()) -> dict[str, Any]:
-    """Write and run everything below a folder; `only` some cases by name."""
+    """Write and run all cases below a folder, or `only` those with the given names."""
     write_common(root)
     os.chdir(root / "cwd")
     sys.path.insert(0, str(root / "cwd"))

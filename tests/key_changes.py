@@ -20,7 +20,7 @@ from seg_transfer.training.schedule import Schedule
 
 Change = Callable[[Any, pytest.MonkeyPatch], None]
 WEB = "web -> dusk_street"
-TRIAL = "web -> dusk_street, seed 0"
+FINE_TUNING = "web -> dusk_street, seed 0"
 
 
 def study(**fields: Any) -> Change:
@@ -68,7 +68,7 @@ def split_as(dataset: str, field: str, split: str, **more: Any) -> Change:
 
 
 def pixel(dataset: str, split: str) -> Change:
-    """Another pixel in one image of a split."""
+    """Change a pixel in one image of a split."""
 
     def change(workspace: Any, _: Any) -> None:
         file = sorted((workspace.world / dataset / split).rglob("*.*"))[0]
@@ -80,7 +80,7 @@ def pixel(dataset: str, split: str) -> Change:
 
 
 def image_weights(workspace: Any, _: Any) -> None:
-    """Bytes that stand for ImageNet weights: nothing is trained here."""
+    """Name a file in place of ImageNet weights; nothing is trained here."""
     file = workspace.study.parent / "imagenet.pth"
     file.write_bytes(b"weights")
     study(source_training={"init_checkpoint": file.name})(workspace, _)
@@ -118,7 +118,7 @@ def feature_arithmetic(_: Any, patch: pytest.MonkeyPatch) -> None:
 
 
 def float32_only(_: Any, patch: pytest.MonkeyPatch) -> None:
-    """The networks were trained in bfloat16."""
+    """Allow only float32; the networks were trained in bfloat16."""
     patch.setattr(Schedule, "arithmetics", ("float32",))
 
 
@@ -134,7 +134,7 @@ def own_config(part: str) -> Change:
 
 
 def study_config(part: str) -> Change:
-    """The study's own network, with another value in one of its parts."""
+    """Change a value in one part of the study's own network."""
 
     def change(workspace: Any, _: Any) -> None:
         card = json.loads((workspace.run / "sources/day_street" / FILE_NAME).read_text())
@@ -177,7 +177,7 @@ MODEL = ("type", "backbone", "decode_head", "train_cfg", "test_cfg", "data_prepr
 
 
 def manifest_changes(dataset: str) -> dict[str, Change]:
-    """Every field of a manifest that decides a number, but for its name: that of another dataset."""
+    """Change every field of a manifest that decides a number, except its name, which would mean another dataset."""
     return {
         "classes": renamed_classes(dataset),
         "labels": manifest_labels(dataset),
@@ -255,10 +255,10 @@ FINE_TUNE = {
     "eval": pixel("dusk_street", "eval"),
     **VERSION,
 }
-# These parts tell items and rows apart: with another value there is another item, and this one is not stale.
+# These parts identify items and rows: another value means another item, and does not make this one stale.
 IDENTITY = {"metric", "manifest.name", "observations.sample.manifest.name", "source_images.0.manifest.name"}
 CHANGES = {"train": TRAIN, "sample": {**SAMPLE, **VERSION}, "score": SCORE, "finetune": FINE_TUNE}
-NAMES = {"train": "source day_street", "sample": "sample of dusk_street", "score": WEB, "finetune": TRIAL}
+NAMES = {"train": "source day_street", "sample": "sample of dusk_street", "score": WEB, "finetune": FINE_TUNING}
 CASES = [(kind, part) for kind, changes in CHANGES.items() for part in changes]
 REPORTED = {
     ("train", "arithmetic"): "arithmetic: bfloat16 -> float32",
@@ -279,7 +279,7 @@ REPORTED = {
 
 
 def reported(kind: str, part: str) -> str:
-    """How the reason begins that names a part."""
+    """Return the beginning of the reason that names a part."""
     for prefix in ("observations.source.", "start."):
         if part.startswith(prefix):
             return f"{part.removeprefix(prefix)} of source web"

@@ -1,4 +1,4 @@
-"""What a process leaves behind that is gone."""
+"""What a process that no longer exists leaves behind."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from seg_transfer.store.processes import identity
 
 
 def gone_identity() -> str:
-    """A process of this machine that is gone: its number is above all that a kernel gives."""
+    """Identify a process of this machine that does not exist: its id is larger than any a kernel assigns."""
     machine, _, start = identity().split("-")
     return f"{machine}-999999999-{start}"
 
 
 def temporary_of(process: str, path: Path) -> Path:
-    """The temporary path beside another that a process would have taken."""
+    """Return the temporary path for another path that a process would have used."""
     own = temporary_path(path)
     return own.with_name(own.name.replace(identity(), process))

@@ -1,7 +1,7 @@
-"""What every metric must keep. Each check takes the name of a metric in METRICS and fails with an AssertionError.
+"""Rules for every metric. Each check takes the name of a metric in METRICS and fails with an AssertionError.
 
-PROPERTIES declares one line per metric: the bounds of its score, and what leaves it unchanged. What is not declared
-must change the score, so that a declaration cannot be forgotten.
+PROPERTIES has one line per metric: the bounds of its score, and the changes that leave it the same. Changes that are
+not declared must change the score, so that no declaration can be forgotten.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Matrix = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Properties:
-    """``lowest(C)`` and ``highest(C, D)`` bound the score; ``unchanged_by`` lists what leaves it as it is.
+    """``lowest(C)`` and ``highest(C, D)`` bound the score; ``unchanged_by`` lists changes that leave it the same.
 
     ``separation``: a better separated target scores higher, and shuffled labels lower.
     """
@@ -75,7 +75,7 @@ def same(one: Score, other: Score, rtol: float = 1e-10) -> bool:
 
 
 def reordered(observations: Observations, rows: np.ndarray) -> Observations:
-    """Rows in any order, which must hold every image."""
+    """Select rows in any order; they must include every image."""
     return replace(
         observations,
         features=observations.features[rows],
@@ -86,7 +86,7 @@ def reordered(observations: Observations, rows: np.ndarray) -> Observations:
 
 
 def moved(observations: Observations, move: Matrix) -> Observations:
-    """Another network: all that comes from its features is moved, in target and source."""
+    """Imitate another network: transform everything that comes from features, in target and source."""
     source = observations.source_images
     return replace(
         observations,
@@ -111,7 +111,7 @@ def check_order(name: str, world: World) -> None:
 
 
 def check_names(name: str, world: World) -> None:
-    """What labels and images are called."""
+    """The names of labels and images do not matter."""
     observations = world()
     renamed = replace(
         observations,
@@ -122,7 +122,7 @@ def check_names(name: str, world: World) -> None:
 
 
 def check_storage(name: str, world: World) -> None:
-    """Dtype and memory order of features, and that they may be read-only."""
+    """Dtype and memory order of features do not matter, and they may be read-only."""
     observations = world()
     for kind in (np.float16, np.float32, np.float64, np.longdouble):
         for order in ("C", "F"):
@@ -168,7 +168,7 @@ def check_separation(name: str, world: World) -> None:
 
 def check_jackknife(name: str, world: World) -> None:
     """Replicates and standard errors are those of leaving out each group by hand."""
-    if name in ("gbc", "nleep"):  # keep the PCA and the mixture of the whole sample: tested for themselves
+    if name in ("gbc", "nleep"):  # they keep the PCA and the mixture of the whole sample, and are tested separately
         return
     for n_images in (23, 10, 4):
         observations = world(n_images=n_images)
@@ -184,7 +184,7 @@ def check_jackknife(name: str, world: World) -> None:
 
 
 def check_no_groups(name: str, world: World) -> None:
-    """No standard error without two groups of images."""
+    """There is no standard error without two groups of images."""
     observations = world()
     one_image = replace(
         observations, image_index=np.full_like(observations.labels, 9), image_embeddings=np.ones((1, 10))
@@ -199,7 +199,7 @@ def check_no_groups(name: str, world: World) -> None:
 
 
 def check_lost_classes(name: str, world: World) -> None:
-    """A class of one group counts only where that group does, and one class alone makes no replicate."""
+    """A class that only one group has is absent without that group, and a single class gives no replicate."""
     observations = world(n_classes=3)
     groups, labels = observations.image_index % 10, observations.labels.copy()
     labels[(labels == 2) & (groups != 4)] = 1
@@ -245,7 +245,7 @@ def check_refusals(name: str, world: World) -> None:
 
 
 def arguments_of(name: str, observations: Observations) -> dict[str, np.ndarray]:
-    """What the public function of a metric takes of observations."""
+    """Return the arguments of a metric's public function, from observations."""
     needs, source = metrics.METRICS[name].needs, observations.source_images
     data = {field: getattr(observations, field) for field in ("features", "source_probs", "image_embeddings")}
     arguments = {field: values for field, values in data.items() if field in needs}

@@ -1,8 +1,7 @@
 """The values of every metric on committed inputs, with the version that the metric declares.
 
-A content key of a score has the metric's version in it: code that gives other values under the same version would let
-old scores pass for new ones. When a change of values is meant, raise the version in the metric's file and record the
-new values::
+The content key of a score contains the metric's version: if code gave other values under the same version, old scores
+would pass as new ones. To change values on purpose, raise the version in the metric's file and record the new values::
 
     python tests/metric_versions.py
 """
@@ -45,7 +44,7 @@ def observations() -> dict[str, Observations]:
 
 
 def values_of(metric: Metric, inputs: Mapping[str, Observations]) -> Values:
-    """Scores, with standard errors where there are any, under the metric's settings and under small ones."""
+    """Compute scores, with standard errors if any, with the metric's settings and with small ones."""
     if "scores" in metric.needs:
         return {"pairs": getattr(metrics, metric.name)(*_SCORES_OF_PAIRS).tolist()}
     small = {name: value for name, value in _SMALL.items() if name in metric.settings}
@@ -62,7 +61,7 @@ def _numbers(metric: Metric, given: Observations) -> list[float]:
 
 
 def fault(metric: Metric, values: Values, recorded: Mapping[str, Any]) -> str:
-    """What is wrong with the version of a metric that has these values now; "" where nothing is."""
+    """Say what is wrong with the version of a metric that now has these values; "" if nothing is."""
     known = recorded.get(metric.name)
     if known is None or known["version"] != metric.version:
         was = f"version {known['version']}" if known else "nothing"
@@ -76,7 +75,7 @@ def fault(metric: Metric, values: Values, recorded: Mapping[str, Any]) -> str:
 
 
 def record(chosen: Iterable[Metric], file: Path) -> list[str]:
-    """Record the values of metrics with a new version, and forget those that are no more; returns what is refused."""
+    """Record the values of metrics with a new version, drop metrics that no longer exist, and return the refusals."""
     recorded = json.loads(file.read_text()) if file.exists() else {}
     inputs, kept, refused = observations(), {}, []
     for metric in chosen:

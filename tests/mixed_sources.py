@@ -1,4 +1,4 @@
-"""Three factories and a SegFormer as sources of a study: their entries, their files, and changes of an entry."""
+"""Three factories and a SegFormer as sources of a study: their entries, their files, and changes to an entry."""
 
 import json
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def write_segformer(folder: Path) -> None:
 
 
 def write_sources(folder: Path) -> None:
-    """The files that the entries name."""
+    """Write the files that the entries name."""
     for network in NETS.values():
         write_net(folder, network)
     write_segformer(folder / "hub")

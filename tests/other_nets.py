@@ -1,6 +1,6 @@
-"""Source text of small networks that are none of mmsegmentation's, for factories in tests, and their weights.
+"""Source text and weights of small networks that do not come from mmsegmentation, for factories in tests.
 
-One kind is cloned research code, which puts a folder of its own on ``sys.path`` and imports from there.
+One of them imitates cloned research code, which adds one of its folders to ``sys.path`` and imports from there.
 """
 
 from pathlib import Path
@@ -158,13 +158,13 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
 
 
 def factory_entry(factory: str, folder: Path, weights: Path, classifier: str | None, **fields: Any) -> FactoryEntry:
-    """A factory's network as a source."""
+    """Make an entry for a factory's network."""
     own = {"factory": factory, "factory_folder": folder, "classifier": classifier, "weights": weights}
     return FactoryEntry(name="net", dataset="elsewhere", **{"mean": MEAN, "std": STD, **own, **fields})
 
 
 def write_net(folder: Path, network: str, seed: int = 0) -> nn.Module:
-    """``nets.py`` in a folder, and the weights of one of its networks beside it."""
+    """Write ``nets.py`` into a folder, and the weights of one of its networks beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "nets.py").write_text(NETS)
     net = call_factory(f"nets:{network}", folder).eval()
@@ -195,7 +195,7 @@ WAYS = {
 
 
 def repository(folder: Path, channels: int, way: str = "absolute") -> FactoryEntry:
-    """A repository whose network has this many channels; `way` is how it makes its modules known."""
+    """Write a repository whose network has this many channels; `way` is how it makes its modules importable."""
     for name, text in {**REPOSITORY, "model.py": WAYS[way] + BUILD}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text.replace("{channels}", str(channels)))

@@ -28,7 +28,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def tables(page: Path) -> list[tuple[str, Table]]:
-    """The tables of a page: the heading row, its cells joined by blanks, and the rows; without emphasis."""
+    """List the tables of a page: the heading row, with its cells joined by spaces, and the rows, without emphasis."""
     found: list[tuple[str, Table]] = []
     inside = False
     for line in page.read_text().splitlines():
@@ -42,11 +42,11 @@ def tables(page: Path) -> list[tuple[str, Table]]:
 
 
 def table(page: Path, *labels: str) -> Table:
-    """The only table of a page that has rows with all these labels."""
+    """Return the only table of a page that has rows with all these labels."""
     return table_with_heading(page, *labels)[1]
 
 
 def table_with_heading(page: Path, *labels: str) -> tuple[str, Table]:
-    """The same table after its heading row."""
-    (one,) = (found for found in tables(page) if set(labels) <= found[1].keys())
-    return one
+    """Return the heading row and the only table of a page that has rows with all these labels."""
+    (matching,) = (item for item in tables(page) if set(labels) <= item[1].keys())
+    return matching

@@ -7,7 +7,7 @@ import pandas as pd
 
 
 def pairs_of(miou, **scores):
-    """Pairs of a square table miou[source][target]; the diagonal is left out."""
+    """Make pairs from a square table miou[source][target]; the diagonal is left out."""
     names = [f"d{i}" for i in range(len(miou))]
     rows = [
         {"source": s, "target": t, "miou": miou[i][j], **{name: score[i][j] for name, score in scores.items()}}
@@ -18,7 +18,7 @@ def pairs_of(miou, **scores):
 
 
 def random_pairs(n=6, seed=0):
-    """Correlated, unbalanced, off-center: good sources, hard targets, scores of very different scale."""
+    """Make pairs with good sources, hard targets, and scores of very different scale."""
     rng = np.random.default_rng(seed)
     miou = 0.3 + 0.1 * rng.random((n, 1)) + 0.2 * rng.random((1, n)) ** 2 + 0.05 * rng.random((n, n))
     near, far = -900 + 300 * miou + 5 * rng.standard_normal((n, n)), 1e-6 * rng.standard_normal((n, n))

@@ -1,4 +1,4 @@
-"""A kind of model as someone else would write it: one file. Its network scores a pixel by its color alone."""
+"""A kind of model in one file, as someone else would write it. Its network scores a pixel by its color alone."""
 
 import json
 from pathlib import Path

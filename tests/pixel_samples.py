@@ -1,4 +1,4 @@
-"""Pixel samples of one target, their comparison, and changes of the target's label maps."""
+"""Pixel samples of one target, their comparison, and changes to the target's label maps."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""ReportInput for reports: small worlds whose numbers are known, with names that want to be code."""
+"""Inputs for reports: small studies with known numbers, and with names that try to inject code."""
 
 from html.parser import HTMLParser
 
@@ -12,12 +12,12 @@ OTHERS = ('=HYPERLINK("http://evil.example")', "a|b`c", "$x_y$", "{{ 7*7 }}", "'
 
 
 def names(n: int) -> list[str]:
-    """Names of datasets: the first ones are hostile."""
+    """Return names of datasets, the first of which are hostile."""
     return [ATTACK, *OTHERS, *(f"dataset_{number:02d}" for number in range(n))][:n]
 
 
 def pairs_of(datasets: list[str], metrics: list[str], seed: int = 0) -> pd.DataFrame:
-    """Every pair of different datasets; scores follow mIoU with noise, the spread of targets is unequal."""
+    """Make all pairs of different datasets; scores follow mIoU with noise, and targets differ in spread."""
     rng = np.random.default_rng(seed)
     rows = []
     for place, target in enumerate(datasets):
@@ -33,7 +33,7 @@ def pairs_of(datasets: list[str], metrics: list[str], seed: int = 0) -> pd.DataF
 
 
 def scores_of(pairs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
-    """The long form that a run folder has."""
+    """Return scores in the long form of a run folder."""
     long = pairs.melt(["source", "target"], metrics, "metric", "score")
     return long.assign(
         standard_error=0.125,
@@ -49,7 +49,7 @@ def scores_of(pairs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
 
 
 def hostile_input(n: int = 5, metrics: tuple[str, ...] = ("gbc", "nleep", ATTACK)) -> ReportInput:
-    """A whole study in which every text that comes from outside is hostile."""
+    """Make a whole study in which every text that comes from outside is hostile."""
     datasets, every = names(n), list(metrics)
     pairs = pairs_of(datasets, every)
     scratch = pd.DataFrame({"source": "scratch", "target": datasets, "miou": 0.01})
@@ -78,7 +78,7 @@ def hostile_input(n: int = 5, metrics: tuple[str, ...] = ("gbc", "nleep", ATTACK
 
 
 def explanation(source: str, target: str) -> Explanation:
-    """Three classes, one of them hostile, and a map of 60 pixels."""
+    """Make an explanation with three classes, one of them hostile, and a map of 60 pixels."""
     classes = ["road", ATTACK, "sky"]
     overlaps = [("road", ATTACK, 0.75), ("road", "sky", 0.125), (ATTACK, "sky", 0.5)]
     rng = np.random.default_rng(0)
@@ -94,7 +94,7 @@ def explanation(source: str, target: str) -> Explanation:
 
 
 class Parsed(HTMLParser):
-    """A page as a browser takes it apart: elements with attributes, and texts below each kind of element."""
+    """A page as a browser parses it: elements with attributes, and the texts in each kind of element."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class Parsed(HTMLParser):
 
 
 def table_rows(page: str, name: str) -> list[list[str]]:
-    """The cells of a table of a page; of a number its exact value."""
+    """Return the cells of a table of a page; numbers with their exact value."""
     parser = _Cells(f"table-{name}")
     parser.feed(page)
     parser.close()

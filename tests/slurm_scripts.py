@@ -1,4 +1,4 @@
-"""Batch scripts of a run's stages, and stand-ins of commands."""
+"""Batch scripts for the stages of a run, and stand-ins for commands."""
 
 from pathlib import Path
 

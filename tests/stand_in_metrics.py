@@ -11,7 +11,11 @@ from seg_transfer.observations import Observations
 
 
 def metrics_with_stand_ins(observed: list[Observations]) -> dict[str, Metric]:
-    """All metrics and own (source images), pooled (embeddings), thin (a note) and faulty; what own saw is appended."""
+    """Return all metrics and four stand-ins: own (source images), pooled (embeddings), thin (a note), and faulty.
+
+    Args:
+        observed: The observations that own sees are appended to this list.
+    """
 
     def own(statistics: Any) -> list[float]:
         observed.append(statistics.observations)

@@ -24,11 +24,11 @@ def broken_references() -> Callable[[Iterable[Path]], Iterator[str]]:
     [
         ('<a href="other.html">x</a> <a href="other.html#there">x</a> <a href="#here">x</a>', []),
         ('<a href="https://example.org/x.html#y">x</a> <code>seg_transfer</code> <code>other.name</code>', []),
-        ('<a href="gone.html">x</a>', ["page.html: a link to gone.html#, which is not there"]),
-        ('<a href="other.html#gone">x</a>', ["page.html: a link to other.html#gone, which is not there"]),
-        ('<a href="#gone">x</a>', ["page.html: a link to #gone, which is not there"]),
-        ("<code>seg_transfer.gone</code>", ["page.html: `seg_transfer.gone` is no name of the package"]),
-        ("<code>seg_transfer.gone.too()</code>", ["page.html: `seg_transfer.gone.too` is no name of the package"]),
+        ('<a href="gone.html">x</a>', ["page.html: a link to gone.html#, which does not exist"]),
+        ('<a href="other.html#gone">x</a>', ["page.html: a link to other.html#gone, which does not exist"]),
+        ('<a href="#gone">x</a>', ["page.html: a link to #gone, which does not exist"]),
+        ("<code>seg_transfer.gone</code>", ["page.html: `seg_transfer.gone` is not a name of the package"]),
+        ("<code>seg_transfer.gone.too()</code>", ["page.html: `seg_transfer.gone.too` is not a name of the package"]),
     ],
 )
 def test_a_reference_that_leads_nowhere_is_found(broken_references, tmp_path, text, reported):

@@ -16,7 +16,7 @@ METRIC = Metric.from_function(contrast, needs={"features"}, version=VERSION, ran
 
 
 def install(folder: Path, name: str, code: str, metrics: Mapping[str, str]) -> None:
-    """A distribution whose module of this name holds the code; ``metrics``: attribute of the module by entry point."""
+    """Write a distribution with one module of this name; ``metrics`` maps an entry point to a module attribute."""
     (folder / f"{name}.py").write_text(code)
     metadata = folder / f"{name}-1.0.dist-info"
     metadata.mkdir(exist_ok=True)

@@ -87,7 +87,7 @@ def dpt(library: Any) -> Any:
 
 
 def written(folder: Path, library: Any, make: Callable[[Any], Any] = segformer, **changes: Any) -> Any:
-    """A folder with a network of random weights, and the network."""
+    """Write a folder with a network of random weights, and return the network."""
     with quiet(), torch.random.fork_rng():
         torch.manual_seed(4)
         network = make(library).eval()

@@ -45,8 +45,7 @@ def compare_metrics(
         seed: Seed of the draws.
 
     Returns:
-        One row per pair of metrics; ``first`` comes before ``second`` in the order of the metrics, controls last.
-        Columns:
+        ``first`` comes before ``second`` in the order of the metrics, controls last. Columns:
 
         * first, second, measure
         * n_groups: number of groups in which the measure is defined for both; only these count below

@@ -57,8 +57,7 @@ def setup_stability(
         pairs: One row per pair: source, target, miou, optionally n_target_classes, and a column per metric.
         scenario: "fixed_target" or "fixed_source": what groups are, and what items the pools consist of.
         metrics: As in `evaluate`.
-        subset_sizes: Numbers of items in a pool, each from 2 to the number of items; the authors' release uses 90 %,
-            15 of 17.
+        subset_sizes: Numbers of items in a pool, each 2 or more; the authors' release uses 90 %, 15 of 17.
         n_subsets: Number of pools of each size, drawn without repetition; if no more exist, all of them.
         names: Evaluation measures, some or all of `STABILITY_MEASURES`.
         seed: Seed of the draw of pools.
@@ -74,8 +73,7 @@ def setup_stability(
         * first_better, equal, second_better: shares of these setups in [0, 1]; NaN in the row for all metrics
 
     Raises:
-        ResultsError: As in `evaluate`, there are fewer than two metrics, or a size or number of subsets is out of
-            range.
+        ResultsError: As in `evaluate`, there are fewer than two metrics, or a number of items or subsets is wrong.
 
     Example:
         >>> values = {"miou": [0.6, 0.4, 0.5], "gbc": [-1.0, -3.0, -2.0], "leep": [-3.0, -1.0, -2.0]}

@@ -43,8 +43,7 @@ def otce(
         seed: Seed of the choice of observations.
 
     Returns:
-        A number in [-log C, 0], in nats; higher is better. Shifting either side, or multiplying it by a positive
-        factor, changes nothing.
+        A number in [-log C, 0], in nats; higher is better. Shifting or positively scaling either side changes nothing.
 
     Raises:
         ObservationsError: Features hold NaN or infinite values, there are fewer than two classes or observations, or

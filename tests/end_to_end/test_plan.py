@@ -15,7 +15,7 @@ from key_changes import (
     CHANGES,
     IDENTITY,
     NAMES,
-    TRIAL,
+    FINE_TUNING,
     WEB,
     image_weights,
     pixel,
@@ -105,7 +105,7 @@ def test_a_changed_part_makes_its_item_stale_and_is_named(copy, invoke, monkeypa
 def test_reasons_show_the_old_and_the_new_value(copy, invoke, monkeypatch):
     schedule("fine_tuning", "steps", 800)(copy, monkeypatch)
     items = planned(copy, invoke)
-    assert items["finetune", TRIAL]["reasons"] == ["schedule.steps: 4 -> 800"]
+    assert items["finetune", FINE_TUNING]["reasons"] == ["schedule.steps: 4 -> 800"]
     assert {item["state"] for (kind, _), item in items.items() if kind != "finetune"} == {"done"}
 
 
@@ -134,7 +134,7 @@ def test_another_seed_or_metric_is_missing_and_not_stale(copy, invoke, monkeypat
     copy.change(metrics=["gbc", "leep", "ids", "h_score"])
     items = planned(copy, invoke)
     assert items["finetune", "web -> dusk_street, seed 1"]["state"] == "missing"
-    assert items["finetune", TRIAL]["state"] == "done"
+    assert items["finetune", FINE_TUNING]["state"] == "done"
     assert (items["score", WEB]["state"], items["score", WEB]["reasons"]) == ("missing", ["no score of h_score"])
 
 
@@ -175,7 +175,7 @@ def test_without_parts_a_result_is_done_or_of_an_earlier_version(copy, invoke, m
     assert {item["state"] for item in planned(copy, invoke).values()} == {"done"}
     setting(normalisation="target")(copy, monkeypatch)
     items = planned(copy, invoke)
-    for key in (("score", WEB), ("finetune", TRIAL)):
+    for key in (("score", WEB), ("finetune", FINE_TUNING)):
         assert (items[key]["state"], items[key]["reasons"]) == ("stale", [EARLIER_VERSION])
 
 

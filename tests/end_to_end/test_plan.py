@@ -13,9 +13,9 @@ import pytest
 from key_changes import (
     CASES,
     CHANGES,
+    FINE_TUNING,
     IDENTITY,
     NAMES,
-    FINE_TUNING,
     WEB,
     image_weights,
     pixel,

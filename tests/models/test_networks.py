@@ -158,10 +158,7 @@ def test_a_missing_config(tmp_path):
 @pytest.mark.parametrize(
     ("change", "excerpt"),
     [
-        (
-            {"type": "NoSuchSegmentor"},
-            "model config: field model.type: 'NoSuchSegmentor': only classes in mmsegmentation's ",
-        ),
+        ({"type": "NoSuchSegmentor"}, "model config: field model.type: 'NoSuchSegmentor': only classes in "),
         (
             {"decode_head": {"type": "FCNHead", "in_channels": 3, "colour": "red"}},
             "model config: field model: EncoderDecoder cannot be built (",

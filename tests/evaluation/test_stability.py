@@ -1,4 +1,4 @@
-"""Stability of verdicts over set-ups: against the definition written as loops, and verdicts that are planted."""
+"""Stability of verdicts over setups: against the definition written as loops, and verdicts that are planted."""
 
 from itertools import combinations, product
 

@@ -6,10 +6,11 @@ import pytest
 import yaml
 
 from seg_transfer.data.manifest import load_manifest
-from seg_transfer.engines.job import location_args
+from seg_transfer.engines.job import Job
 from seg_transfer.errors import ConfigError
 from seg_transfer.resources import Kind, find, resolve_name, shipped, shipped_files
 from seg_transfer.selection.rank import target_manifest
+from seg_transfer.stages import STAGES
 from seg_transfer.study.definition import load_study
 from seg_transfer.study.run import open_run
 
@@ -77,9 +78,9 @@ def test_studies_and_manifests_are_loaded_by_name() -> None:
     assert target_manifest("small/camvid", Path())[0].crop_size == (144, 144)
 
 
-def test_another_process_is_given_the_file_and_not_the_name() -> None:
-    file = Path("real7")
-    assert location_args(file, open_run(file, Path()))[0] == str(shipped("configs/studies/real7.yaml").resolve())
+def test_a_process_in_another_folder_is_given_the_file_and_not_the_name() -> None:
+    job = Job(STAGES["score"], open_run(Path("real7"), Path()), Path("real7")).resolved()
+    assert job.command_line()[1] == str(shipped("configs/studies/real7.yaml").resolve())
 
 
 def test_a_study_of_a_user_names_shipped_files(empty_folder: Path) -> None:

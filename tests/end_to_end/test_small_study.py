@@ -223,7 +223,7 @@ def test_every_seed_of_fine_tuning_is_a_row_and_a_seed_given_up_does_not_count(f
     assert workspace.call("score-pairs").code == 0
     ended = invoke("evaluate", workspace.run)
     assert ended.code == 7
-    assert "no pair has all scores and a performance" in ended.err
+    assert "no pair has all scores and an actual performance" in ended.err
 
 
 def test_a_study_without_scratch_fine_tunes_sources_alone(trained, copy_of):

@@ -85,7 +85,8 @@ def _store(
     rows |= _rows_of_uninstalled_metrics(run.scores_file(entry.name, target), key)
     origin = run.origin("scores", target, context.source_key(entry)) | source_images_origin(run.resolved, entry.dataset)
     origin |= parts_entry({name: row["content_key"].parts for name, row in rows.items()})
-    write_rows(run.scores_file(entry.name, target), SCORES, sorted(rows.values(), key=_row_order), origin)
+    names = [*filter(rows.__contains__, METRICS), *sorted(rows.keys() - METRICS.keys())]  # in the order of METRICS
+    write_rows(run.scores_file(entry.name, target), SCORES, [rows[name] for name in names], origin)
     shown = ", ".join(f"{name} {score.score:.4g}" for name, score in scores.items())
     _logger.info("%s: %s (%s)", pair_label(item), shown, "; ".join([f"{seconds:.1f} s", *_notes(scores)]))
 
@@ -103,12 +104,6 @@ def _rows_of_uninstalled_metrics(file: Path, observations: Key) -> dict[str, dic
         for name, (row, row_parts) in by_metric.items()
         if observation_parts <= row_parts.items()
     }
-
-
-def _row_order(row: Mapping[str, Any]) -> tuple[int, str]:
-    """Return a sort key: rows are in the order of METRICS, and rows of other metrics follow."""
-    names = list(METRICS)
-    return (names.index(row["metric"]) if row["metric"] in names else len(names), row["metric"])
 
 
 def _notes(scores: Mapping[str, Score]) -> list[str]:

@@ -1,21 +1,17 @@
 """Any mmseg network as a source: its features are what its class scores are a linear function of."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_source import MEAN, STD, images, message_of
 from torch import Tensor
 
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.compat import import_mmseg
-from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
+from seg_transfer.models.configs import with_normalization
 from seg_transfer.models.source_model import SourceModel, load_source_model, verify_classifier_output
-from seg_transfer.resources import shipped
-
-TINY = shipped("configs/models/hrnetv2_tiny.py")
-MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
 
 
 def mmseg_config(name: str) -> Path:
@@ -25,33 +21,10 @@ def mmseg_config(name: str) -> Path:
     return Path(mmseg.__file__).parent / ".mim" / "configs" / name
 
 
-def images(n: int = 2, height: int = 48, width: int = 72, seed: int = 0) -> Tensor:
-    """Smooth colors that differ between images, places and channels."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(n, 3, 5, 7, generator=generator)
-    coarse[:, 2] *= 0.3
-    return (F.interpolate(coarse, size=(height, width), mode="bilinear") * 255).to(torch.uint8)
-
-
-@pytest.fixture(scope="module")
-def model() -> dict[str, Any]:
-    return with_normalization(with_classes(read_model_config(TINY), 5), MEAN, STD)
-
-
-@pytest.fixture(scope="module")
-def source(model: dict[str, Any]) -> SourceModel:
-    return load_source_model(model)
-
-
 def classified(source: SourceModel, features: Tensor) -> Tensor:
     """W f + b at every position, in float64."""
     weight, bias = source.classifier.weight[:, :, 0, 0].double(), source.classifier.bias.double()
     return torch.einsum("cd,bdhw->bchw", weight, features.double()) + bias[:, None, None]
-
-
-def message_of(error: pytest.ExceptionInfo[Exception]) -> str:
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 # Feature maps

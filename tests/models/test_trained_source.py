@@ -8,43 +8,17 @@ from typing import Any
 import mmengine
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from source_cards import source_card
+from tiny_source import TINY, images, message_of
 
 from seg_transfer.errors import CheckpointError
 from seg_transfer.models.checkpoints import save_weights
-from seg_transfer.models.configs import read_model_config, source_key, with_classes, with_normalization
+from seg_transfer.models.configs import source_key
 from seg_transfer.models.networks import build_network
-from seg_transfer.models.source_model import SourceModel, load_source_model
+from seg_transfer.models.source_model import load_source_model
 from seg_transfer.resources import shipped
 from seg_transfer.store.content_key import sha256_of_file
-from seg_transfer.store.source_card import FILE_NAME, SourceCard, write_source_card
-
-TINY = shipped("configs/models/hrnetv2_tiny.py")
-MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
-
-
-def images(n: int = 2, height: int = 48, width: int = 72, seed: int = 0) -> Tensor:
-    """Smooth colors that differ between images, places and channels."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(n, 3, 5, 7, generator=generator)
-    coarse[:, 2] *= 0.3
-    return (F.interpolate(coarse, size=(height, width), mode="bilinear") * 255).to(torch.uint8)
-
-
-@pytest.fixture(scope="module")
-def model() -> dict[str, Any]:
-    return with_normalization(with_classes(read_model_config(TINY), 5), MEAN, STD)
-
-
-@pytest.fixture(scope="module")
-def source(model: dict[str, Any]) -> SourceModel:
-    return load_source_model(model)
-
-
-def message_of(error: pytest.ExceptionInfo[Exception]) -> str:
-    assert "\n" not in str(error.value)
-    return str(error.value)
+from seg_transfer.store.source_card import FILE_NAME, write_source_card
 
 
 @pytest.fixture
@@ -52,28 +26,8 @@ def trained(model: dict[str, Any], tmp_path: Path) -> Path:
     """The folder of a trained source: its card and weights of seed 7."""
     folder = tmp_path / "camvid"
     save_weights(build_network(model, seed=7).state_dict(), folder / "weights.safetensors")
-    card = SourceCard(
-        source="camvid",
-        dataset="camvid",
-        classes=("a", "b", "c", "d", "e"),
-        config="hrnetv2_tiny.py",
-        model=model,
-        weights="weights.safetensors",
-        sha256=sha256_of_file(folder / "weights.safetensors"),
-        initialisation="random",
-        seed=7,
-        steps=0,
-        schedule={},
-        n_train_images=1,
-        miou=0.5,
-        class_iou=(0.5,) * 5,
-        absent_classes=(),
-        n_eval_images=1,
-        seconds=0.0,
-        content_key="k",
-        seg_transfer_version="0",
-        created_utc="2024-01-01T00:00:00+00:00",
-    )
+    sha256 = sha256_of_file(folder / "weights.safetensors")
+    card = source_card("camvid", classes=("a", "b", "c", "d", "e"), model=model, sha256=sha256, seed=7)
     write_source_card(card, folder)
     return folder
 

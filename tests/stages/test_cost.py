@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from source_cards import source_card
 
 from seg_transfer.demo.domains import DOMAINS
 from seg_transfer.demo.world import build_world
@@ -11,7 +12,7 @@ from seg_transfer.stages import STAGES, probe, score
 from seg_transfer.stages.base import Item, Stage
 from seg_transfer.stages.cost import Missing, missing_costs
 from seg_transfer.stages.probe import Probe
-from seg_transfer.store.source_card import SourceCard, write_source_card
+from seg_transfer.store.source_card import write_source_card
 from seg_transfer.store.tables import PERFORMANCE, SCORES, write_rows
 from seg_transfer.study.run import Run, open_run
 
@@ -60,29 +61,8 @@ def keyless(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_card(run: Run, name: str, seconds: float) -> None:
-    card = SourceCard(
-        source=name,
-        dataset=name,
-        classes=DOMAINS[name].classes,
-        config="tiny.py",
-        model={},
-        weights="weights.safetensors",
-        sha256="0",
-        initialisation="random",
-        seed=0,
-        steps=1,
-        schedule={},
-        n_train_images=1,
-        miou=0.5,
-        class_iou=(0.5,),
-        absent_classes=(),
-        n_eval_images=1,
-        seconds=seconds,
-        content_key="of other settings",
-        seg_transfer_version="0",
-        created_utc="",
-    )
-    write_source_card(card, run.source_folder(name))
+    fields = {"classes": DOMAINS[name].classes, "seconds": seconds, "content_key": "of other settings"}
+    write_source_card(source_card(name, **fields), run.source_folder(name))
 
 
 # By a forward pass

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import yaml
+from source_cards import source_card
 
 from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.models.adapters.transformers import TransformersEntry
-from seg_transfer.store.source_card import FILE_NAME, SourceCard, write_source_card
+from seg_transfer.store.source_card import FILE_NAME, write_source_card
 from seg_transfer.study.bank import read_sources
 
 HUB = {"do_normalize": True, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2]}
@@ -19,29 +20,7 @@ def write_card(folder: Path, dataset: str) -> None:
     """A source that was trained by a study; its weights are not looked into here."""
     folder.mkdir(parents=True)
     (folder / "weights.safetensors").write_bytes(b"w")
-    card = SourceCard(
-        source=folder.name,
-        dataset=dataset,
-        classes=("a", "b"),
-        config="c.py",
-        model={},
-        weights="weights.safetensors",
-        sha256="0",
-        initialisation="random",
-        seed=0,
-        steps=1,
-        schedule={},
-        n_train_images=1,
-        miou=0.5,
-        class_iou=(0.5, 0.5),
-        absent_classes=(),
-        n_eval_images=1,
-        seconds=1.0,
-        content_key="k",
-        seg_transfer_version="0",
-        created_utc="2024-01-01T00:00:00+00:00",
-    )
-    write_source_card(card, folder)
+    write_source_card(source_card(folder.name, dataset=dataset), folder)
 
 
 def write_hub(folder: Path) -> None:

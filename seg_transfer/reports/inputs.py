@@ -21,7 +21,6 @@ from seg_transfer.store.published import load_published, published_facts
 from seg_transfer.store.run_results import RunResults, read_run
 from seg_transfer.store.tables import ranking_file
 
-SCORE_COLUMNS = ("source", "target", "metric", "score")
 _STABILITY_COLUMNS = ("n_images", "seed", "winner", "tau_w_to_full", "n_tied")
 
 

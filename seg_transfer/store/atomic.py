@@ -55,6 +55,13 @@ def write_text(file: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def create_folder(folder: Path) -> None:
+    """Create a folder and its parents, even while other processes remove empty parents."""
+    while not folder.is_dir():
+        with contextlib.suppress(FileNotFoundError):  # a parent was removed after this process had found or created it
+            folder.mkdir(parents=True, exist_ok=True)
+
+
 def temporary_path(path: Path) -> Path:
     """Return a path in the same folder that no other process uses and whose name identifies this process."""
     return path.with_name(f".{path.name}.{identity()}.{uuid.uuid4().hex}.part")

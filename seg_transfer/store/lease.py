@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from seg_transfer.store.atomic import entries, temporary_path
+from seg_transfer.store.atomic import create_folder, entries, temporary_path
 from seg_transfer.store.processes import identity, is_running
 
 # Seconds without renewal after which a lease expires; increase this for a slow file system.
@@ -195,9 +195,7 @@ def _try_acquire(path: Path, session: str) -> Lease | None:
 def _try_create(path: Path, holder: Holder) -> bool:
     """Create a lease; returns False if another process has created it first."""
     temporary = temporary_path(path)
-    while not temporary.exists():
-        with contextlib.suppress(FileNotFoundError):  # another process released a lease and removed the empty parent
-            temporary.mkdir(parents=True)
+    create_folder(temporary)
     (temporary / _HOLDER).write_text(json.dumps(asdict(holder)))
     try:
         temporary.rename(path)

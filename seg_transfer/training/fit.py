@@ -15,6 +15,7 @@ from seg_transfer.errors import CheckpointError, SegTransferError, TrainingError
 from seg_transfer.models.checkpoints import read_plain_pickle
 from seg_transfer.models.compat import quiet, require_mmseg
 from seg_transfer.models.networks import to_device
+from seg_transfer.store.atomic import create_folder
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.processes import copy_buffers_from_main, wait_for_all
 from seg_transfer.training.schedule import Arithmetic, Schedule
@@ -58,6 +59,7 @@ def fit(
     on_cuda = get_device() != "cpu"
     to_device(network, get_device())
     wait_for_all()
+    create_folder(work_dir)
     runner = make_runner(
         network,
         _loader(crops, start, n_workers, pin_memory=on_cuda),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from leftovers import gone_identity, temporary_of
 
-from seg_transfer.store.atomic import is_temporary, replaced_atomically, sweep, temporary_path, write_text
+from seg_transfer.store.atomic import create_folder, is_temporary, replaced_atomically, sweep, temporary_path, write_text
 from seg_transfer.store.processes import identity
 
 DIES_HALFWAY = """
@@ -111,6 +111,30 @@ def test_two_writers_of_one_file_do_not_share_a_temporary_file(tmp_path):
         second.write_text("second")
     assert file.read_text() == "first"
     assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_is_created_although_its_empty_parents_are_removed_meanwhile(tmp_path, monkeypatch):
+    folder, mkdir, removed = tmp_path / "source" / "target" / "seed_0", os.mkdir, []
+
+    def mkdir_after_removal(path, *args, **kwargs):
+        if Path(path) == folder and (tmp_path / "source" / "target").exists() and len(removed) < 2:
+            os.removedirs(tmp_path / "source" / "target")
+            tmp_path.mkdir(exist_ok=True)
+            removed.append(path)
+        mkdir(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "mkdir", mkdir_after_removal)
+    create_folder(folder)
+    assert folder.is_dir()
+    assert len(removed) == 2
+
+
+def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path):
+    (tmp_path / "source").write_text("")
+    with pytest.raises(FileExistsError):
+        create_folder(tmp_path / "source")
+    with pytest.raises(NotADirectoryError):
+        create_folder(tmp_path / "source" / "target")
 
 
 def test_text_is_utf8(tmp_path):

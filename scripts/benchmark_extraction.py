@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from seg_transfer.data.records import Record
+from seg_transfer.data.record import Record
 from seg_transfer.features.extract import extract
 from seg_transfer.features.images import ImageBatch, TargetImages
 from seg_transfer.models.configs import read_model_config, with_classes, with_normalization

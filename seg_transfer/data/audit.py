@@ -14,7 +14,8 @@ import numpy.typing as npt
 from seg_transfer.data.fields import IGNORE
 from seg_transfer.data.images import read_image, read_label, read_pair
 from seg_transfer.data.manifest import DatasetManifest, SplitName
-from seg_transfer.data.records import Record, find_records, low_shot_subset
+from seg_transfer.data.record import Record
+from seg_transfer.data.records import find_records, low_shot_subset
 from seg_transfer.errors import DataError
 
 Counts = npt.NDArray[np.int64]
@@ -204,7 +205,7 @@ def _read_one(record: Record, manifest: DatasetManifest) -> tuple[SplitAudit | N
 def _problems_of_files(record: Record, manifest: DatasetManifest) -> list[str]:
     """Return the problems of both files of a pair."""
     problems = []
-    for read in (partial(read_image, record.image), partial(read_label, record.label, manifest)):
+    for read in (partial(read_image, record), partial(read_label, record, manifest)):
         try:
             read()
         except DataError as error:

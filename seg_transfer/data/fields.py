@@ -39,12 +39,16 @@ class Block(BaseModel):
     """A frozen block of a manifest, which accepts no unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    # Fields that are omitted from dumps, and hence from content keys, while they are empty.
+    # Fields that are omitted from dumps, and hence from content keys, while they have their default.
     optional: ClassVar[frozenset[str]] = frozenset()
 
     @model_serializer(mode="wrap")
-    def _without_empty_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in dump(self).items() if value or name not in self.optional}
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if not self._is_omitted(name)}
+
+    def _is_omitted(self, name: str) -> bool:
+        default = type(self).model_fields[name].get_default(call_default_factory=True)
+        return name in self.optional and getattr(self, name) == default
 
 
 def stays_inside(path: str) -> bool:

@@ -14,8 +14,8 @@ import numpy as np
 from seg_transfer.data.decoding import detect_encoding, read_raw_values
 from seg_transfer.data.encodings import ValueLabels
 from seg_transfer.data.fields import IGNORE
-from seg_transfer.data.images import read_size
 from seg_transfer.data.manifest import MAX_CLASSES, SCRATCH, DatasetManifest, Split
+from seg_transfer.data.rgb import read_size
 from seg_transfer.errors import ConfigError, DataError
 
 # Larger images take time and add little information; users can change this in the manifest that is written.

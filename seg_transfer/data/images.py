@@ -1,4 +1,4 @@
-"""Decodes and resizes images and label maps.
+"""Decodes the images and label maps of records.
 
 EXIF orientation is not applied: label maps refer to the stored pixels and have no orientation, so a rotated image
 would no longer match its label map.
@@ -10,17 +10,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from seg_transfer.data.decoding import SIXTEEN_BIT_MODES, open_image
 from seg_transfer.data.fields import IGNORE
 from seg_transfer.data.manifest import DatasetManifest
-from seg_transfer.data.records import Record
+from seg_transfer.data.record import Record
+from seg_transfer.data.rgb import read_rgb, read_size
 from seg_transfer.errors import DataError
 
 
-def read_image(path: Path) -> npt.NDArray[np.uint8]:
-    """Decode an image to RGB.
-
-    Alpha is dropped without blending, and 16-bit gray is reduced to its high byte.
+def read_image(record: Record) -> npt.NDArray[np.uint8]:
+    """Decode the image of a record to RGB, as its ``reading`` says.
 
     Returns:
         (H, W, 3), 0 to 255.
@@ -28,22 +26,19 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: The file is missing, truncated or of an unknown format.
     """
-    with open_image(path) as image:
-        if image.mode in SIXTEEN_BIT_MODES:
-            gray = (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)
-            return np.repeat(gray[..., None], 3, axis=2)
-        if image.mode == "F":
-            raise DataError(f"{path}: floating-point pixels have no agreed range; store the image with 8 or 16 bits")
-        # Pillow warns when a palette with transparency is converted to RGB directly.
-        is_opaque = "transparency" not in image.info
-        return np.array(image.convert("RGB") if is_opaque else image.convert("RGBA").convert("RGB"))
+    return read_rgb(record.image)
 
 
-def read_label(path: Path, manifest: DatasetManifest) -> npt.NDArray[np.uint8]:
+def image_size(record: Record) -> tuple[int, int]:
+    """Return (height, width), in pixels, of what `read_image` returns, from the header of the file."""
+    return read_size(record.image)
+
+
+def read_label(record: Record, manifest: DatasetManifest) -> npt.NDArray[np.uint8]:
     """Decode a label map to class indices.
 
     Args:
-        path: The file.
+        record: The record.
         manifest: Manifest of its dataset, which describes the encoding.
 
     Returns:
@@ -53,7 +48,7 @@ def read_label(path: Path, manifest: DatasetManifest) -> npt.NDArray[np.uint8]:
         DataError: The file cannot be read, or holds a value that the manifest neither lists nor ignores; the message
             names the value, and the row and column (from 0) of its first pixel.
     """
-    raw = manifest.labels.read_raw(path)
+    raw = manifest.labels.read_raw(record)
     classes = manifest.raw_classes()
     known = np.array(sorted(classes))
     index = np.array([classes[value] for value in known.tolist()], np.uint8)
@@ -64,14 +59,14 @@ def read_label(path: Path, manifest: DatasetManifest) -> npt.NDArray[np.uint8]:
     nearest = np.searchsorted(known, runs).clip(max=len(known) - 1)
     listed = known[nearest] == runs
     if manifest.labels.unlisted == "error" and not listed.all():
-        raise _unlisted_value(path, raw, int(starts[listed.argmin()]), manifest)
+        raise _unlisted_value(record.label, raw, int(starts[listed.argmin()]), manifest)
     label = np.repeat(np.where(listed, index[nearest], np.uint8(IGNORE)), np.diff(starts, append=flat.size))
     return label.reshape(raw.shape)
 
 
 def read_pair(record: Record, manifest: DatasetManifest) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Decode the image (H, W, 3) and label map (H, W) of a record; raises DataError if their sizes differ."""
-    image, label = read_image(record.image), read_label(record.label, manifest)
+    image, label = read_image(record), read_label(record, manifest)
     if image.shape[:2] != label.shape:
         sizes = [" x ".join(map(str, size)) for size in (image.shape[:2], label.shape)]
         raise DataError(
@@ -79,12 +74,6 @@ def read_pair(record: Record, manifest: DatasetManifest) -> tuple[npt.NDArray[np
             "a label map needs one value per pixel: replace one of the files or exclude both"
         )
     return image, label
-
-
-def read_size(path: Path) -> tuple[int, int]:
-    """Read (height, width), in pixels, from the header of an image file."""
-    with open_image(path) as image:
-        return image.height, image.width
 
 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:

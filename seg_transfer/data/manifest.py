@@ -28,6 +28,7 @@ from seg_transfer.data.fields import (
     Text,
     refuse_duplicates,
 )
+from seg_transfer.data.record import ImageReading
 from seg_transfer.data.validation import load_yaml
 from seg_transfer.errors import ConfigError
 from seg_transfer.resources import find
@@ -121,6 +122,7 @@ class DatasetManifest(Block):
         domain: Its domain, such as "driving".
         classes: Class names, in the order of class indices.
         labels: Encoding of its label maps.
+        images: How its images are read.
         root: Its folder, relative to the data root; all other paths are relative to it.
         train: Files of the train split.
         eval: Files of the eval split; None if no network is evaluated on the dataset.
@@ -137,11 +139,14 @@ class DatasetManifest(Block):
         notes: Remarks.
     """
 
+    optional: ClassVar[frozenset[str]] = frozenset({"images"})
+
     name: Annotated[str, AfterValidator(_is_name)]
     title: Text
     domain: Text
     classes: Annotated[tuple[Text, ...], Field(min_length=2, max_length=MAX_CLASSES)]
     labels: Labels
+    images: ImageReading = ImageReading()
     root: InsidePath
     train: Split
     eval: Split | None = None

@@ -1,38 +1,22 @@
-"""The records of a dataset, which are pairs of an image file and a label file, and its low-shot subset."""
+"""Finds the records of a dataset, and chooses its low-shot subset."""
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import regex
 
 from seg_transfer.data.fields import stays_inside
 from seg_transfer.data.manifest import DatasetManifest, Pairing, Split, SplitName
+from seg_transfer.data.record import Record
 from seg_transfer.errors import ConfigError, DataError
 
 PairKey = tuple[str | None, ...]
 
 # In CPU seconds. An expression that takes longer than microseconds for one path can take years for another.
 _SEARCH_TIMEOUT = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One image and its label map.
-
-    Attributes:
-        image_id: Path of the image below the root of the dataset, without suffix.
-        image: Image file.
-        label: Label file.
-        companion: Another file that is needed to read the label map, such as the JSON file of panoptic label maps.
-    """
-
-    image_id: str
-    image: Path
-    label: Path
-    companion: Path | None = None
 
 
 def list_records(manifest: DatasetManifest, data_root: Path, split: SplitName) -> list[Record]:
@@ -97,7 +81,10 @@ def find_records(manifest: DatasetManifest, data_root: Path, split: SplitName) -
         pairs, problems = _globbed_pairs(root, wanted, manifest.pairing)
     records, more = _to_records(root, pairs)
     problems += more
-    records = [replace(record, companion=manifest.labels.companion(record.label)) for record in records]
+    records = [
+        replace(record, companion=manifest.labels.companion(record.label), reading=manifest.images)
+        for record in records
+    ]
     companions = {record.companion.relative_to(root).as_posix() for record in records if record.companion}
     problems += [problem for path in sorted(companions) if (problem := _path_problem(root, path))]
     if wanted.count not in (None, len(records)):

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from seg_transfer.data.images import read_image
+from seg_transfer.data.rgb import read_rgb
 from seg_transfer.errors import DataError
 
 _Pixels = npt.NDArray[np.uint8]
@@ -124,7 +124,7 @@ def _name_in(pattern: str, file: Path, folder: Path) -> str:
 
 
 def _cut_image(part: _Part, folder: Path, name: str) -> int:
-    image, label = (read_image(folder / pattern.format(name)) for pattern in (part.image, part.label))
+    image, label = (read_rgb(folder / pattern.format(name)) for pattern in (part.image, part.label))
     if image.shape != label.shape:
         sizes = [" x ".join(map(str, pixels.shape[:2])) for pixels in (label, image)]
         raise DataError(

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from seg_transfer.data.images import read_image, read_size, resize_to_short_side, short_side_size
+from seg_transfer.data.images import image_size, read_image, resize_to_short_side, short_side_size
 from seg_transfer.data.prefetch import prefetch
-from seg_transfer.data.records import Record
+from seg_transfer.data.record import Record
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -38,7 +38,7 @@ class TargetImages:
     ) -> None:
         self._records = records
         self._short_side = short_side
-        sizes = [short_side_size(*read_size(record.image), short_side) for record in records]
+        sizes = [short_side_size(*image_size(record), short_side) for record in records]
         self._plan = list(_batches_of_one_size(sizes, batch_size))
         self._kept: dict[tuple[int, ...], ImageBatch] = {}
         self._free_bytes = memory_bytes
@@ -52,7 +52,7 @@ class TargetImages:
         return self._kept.get(indices) or ImageBatch(indices, np.stack([self._decoded(i) for i in indices]))
 
     def _decoded(self, index: int) -> Pixels:
-        image = resize_to_short_side(read_image(self._records[index].image), self._short_side)
+        image = resize_to_short_side(read_image(self._records[index]), self._short_side)
         return np.ascontiguousarray(image.transpose(2, 0, 1))
 
     def _keep(self, batch: ImageBatch) -> None:

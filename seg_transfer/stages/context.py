@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
-from seg_transfer.data.records import Record
+from seg_transfer.data.record import Record
 from seg_transfer.errors import SegTransferError
 from seg_transfer.features.extract import extract
 from seg_transfer.features.images import TargetImages

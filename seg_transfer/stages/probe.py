@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from seg_transfer.data.images import read_label, read_size, short_side_size
-from seg_transfer.data.records import Record
+from seg_transfer.data.images import image_size, read_label, short_side_size
+from seg_transfer.data.record import Record
 from seg_transfer.models.configs import ModelConfig
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.networks import build_network, to_device
@@ -69,13 +69,13 @@ class Probe:
 
     def images(self, network: Network, dataset: str, records: Sequence[Record]) -> float:
         """Estimate the seconds for a forward pass of every image, assuming that all have the size of the first."""
-        size = short_side_size(*read_size(records[0].image), min(self.run.manifests[dataset].crop_size))
+        size = short_side_size(*image_size(records[0]), min(self.run.manifests[dataset].crop_size))
         return len(records) * self.forward(network, size)
 
     def label_maps(self, dataset: str) -> float:
         """Estimate the seconds to read all label maps of a low-shot split, from the time that the first one takes."""
         records, manifest = self.run.low_shot(dataset), self.run.manifests[dataset]
-        return len(records) * _seconds(lambda: read_label(records[0].label, manifest))
+        return len(records) * _seconds(lambda: read_label(records[0], manifest))
 
     def forward(self, network: Network, size: tuple[int, int]) -> float:
         """Measure the seconds for a forward pass of one image of this size."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seg_transfer.data.records import Record
+from seg_transfer.data.record import Record
 from seg_transfer.store.content_key import Key, content_key, manifest_key
 from seg_transfer.study.run import Run
 

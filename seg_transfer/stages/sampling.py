@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from seg_transfer.data.images import read_label, read_size, short_side_size
+from seg_transfer.data.images import image_size, read_label, short_side_size
 from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.data.prefetch import prefetch
-from seg_transfer.data.records import Record
+from seg_transfer.data.record import Record
 from seg_transfer.errors import DataError
 from seg_transfer.observations import PixelSample
 from seg_transfer.sampling import class_counts, draw_pixel_sample, nearest_resize_labels
@@ -75,8 +75,8 @@ def _class_counts(run: Run, target: str, records: Sequence[Record]) -> npt.NDArr
 
 def _label_maps(manifest: DatasetManifest, records: Sequence[Record], grid: str) -> Iterator[tuple[str, _LabelMap]]:
     def read(record: Record) -> tuple[str, _LabelMap]:
-        labels: _LabelMap = read_label(record.label, manifest)
-        size = read_size(record.image)
+        labels: _LabelMap = read_label(record, manifest)
+        size = image_size(record)
         if size != labels.shape:
             raise DataError(
                 f"{record.label}: its size {labels.shape} differs from its image's size {size}; replace one of them"

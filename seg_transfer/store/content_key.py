@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from seg_transfer.data.manifest import DatasetManifest
-from seg_transfer.data.records import Record
+from seg_transfer.data.record import Record
 from seg_transfer.store.memo import digests, is_settled, version_of
 
 SCHEMA_VERSION = 1

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import yaml
 
 from seg_transfer.data.manifest import DatasetManifest, SplitName
-from seg_transfer.data.records import Record, list_records, low_shot_records
+from seg_transfer.data.record import Record
+from seg_transfer.data.records import list_records, low_shot_records
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.store.atomic import sweep, write_text

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from seg_transfer.data.fields import IGNORE
 from seg_transfer.data.images import read_pair
 from seg_transfer.data.manifest import DatasetManifest
-from seg_transfer.data.records import Record
+from seg_transfer.data.record import Record
 from seg_transfer.training.schedule import Schedule
 
 _Pixels = npt.NDArray[np.uint8]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from seg_transfer.data.images import read_pair, resize_to_short_side
 from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.data.prefetch import prefetch
-from seg_transfer.data.records import Record
+from seg_transfer.data.record import Record
 from seg_transfer.errors import ComputationError, DataError
 from seg_transfer.models.source_model import SourceModel
 from seg_transfer.training.iou import SegmentationQuality, confusion_counts, segmentation_quality

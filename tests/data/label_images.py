@@ -1,12 +1,21 @@
 """Label maps as images in several encodings."""
 
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from seg_transfer.data.record import Record
+
 RAMP = np.array([[0, 1, 2, 255], [2, 2, 0, 1], [1, 0, 255, 2]], np.uint8)
 COLORS = np.array([[250, 3, 3], [3, 250, 3], [3, 3, 250]], np.uint8)
 UNLABELED = (7, 8, 9)
+
+
+def record_of(path: Path) -> Record:
+    """A record whose image and label map are the same file."""
+    return Record(path.stem, path, path)
 
 
 def colored(label: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

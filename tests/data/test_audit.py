@@ -26,8 +26,8 @@ def test_counts_equal_a_slow_reference(mini: Path, manifest: Manifest) -> None:
     assert list(report.low_shot) == subset
     for name, records in (("train", train), ("eval", list_records(few, mini, "eval")), ("low_shot", subset)):
         split = report.splits[name]
-        labels = [read_label(record.label, few) for record in records]
-        pixels = np.concatenate([read_image(record.image).reshape(-1, 3) for record in records]) / 255
+        labels = [read_label(record, few) for record in records]
+        pixels = np.concatenate([read_image(record).reshape(-1, 3) for record in records]) / 255
         flat = np.concatenate([label.ravel() for label in labels]).tolist()
         assert split.n_images == len(records)
         assert split.class_pixels.dtype == np.int64

@@ -46,7 +46,7 @@ def test_every_value_that_occurs_is_a_class(tmp_path):
     assert manifest.crop_size == (6, 6)
     records = list_records(manifest, root, "train")
     assert [record.image.name for record in records] == ["0.jpg", "2.jpg", "1.jpg"]
-    assert read_label(records[1].label, manifest)[5, 5] == 2
+    assert read_label(records[1], manifest)[5, 5] == 2
     assert root == tmp_path
 
 
@@ -56,7 +56,7 @@ def test_names_decide_the_classes_and_empty_lines_ignore(tmp_path):
     manifest, root = manifest_of_folders(images, labels, tmp_path / "names.txt")
     assert manifest.classes == ("road", "sky")
     record = list_records(manifest, root, "train")[1]
-    assert np.unique(read_label(record.label, manifest)).tolist() == [0, 1, 255]
+    assert np.unique(read_label(record, manifest)).tolist() == [0, 1, 255]
 
 
 def test_a_value_beyond_the_names_is_an_error_where_it_is_read(tmp_path):
@@ -64,14 +64,14 @@ def test_a_value_beyond_the_names_is_an_error_where_it_is_read(tmp_path):
     images, labels = folders(tmp_path, maps(0, 1, 9))
     manifest, root = manifest_of_folders(images, labels, tmp_path / "names.txt")
     with pytest.raises(DataError, match="value 9 at row 5, column 5"):
-        [read_label(record.label, manifest) for record in list_records(manifest, root, "train")]
+        [read_label(record, manifest) for record in list_records(manifest, root, "train")]
 
 
 @pytest.mark.parametrize(("mode", "dtype", "values"), [("P", np.uint8, (1, 3)), ("L", np.uint16, (1000, 3))])
 def test_palettes_and_sixteen_bits_are_read(tmp_path, mode, dtype, values):
     manifest, root = manifest_of_folders(*folders(tmp_path, maps(*values, dtype=dtype), mode))
     assert manifest.classes == tuple(f"class_{value}" for value in sorted(values))
-    read_label(list_records(manifest, root, "train")[0].label, manifest)
+    read_label(list_records(manifest, root, "train")[0], manifest)
 
 
 def test_large_images_are_reduced(tmp_path):

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from data.label_images import RAMP, with_palette
+from data.label_images import RAMP, record_of, with_palette
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from seg_transfer.data.images import read_image, read_label, read_size, resize_to_short_side, short_side_size
+from seg_transfer.data.images import read_label, resize_to_short_side, short_side_size
 from seg_transfer.data.manifest import DatasetManifest
+from seg_transfer.data.rgb import read_rgb, read_size
 from seg_transfer.errors import DataError
 
 Manifest = Callable[..., DatasetManifest]
@@ -29,7 +30,7 @@ def photo() -> npt.NDArray[np.uint8]:
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "ppm"])
 def test_lossless_rgb_is_read_exactly(tmp_path: Path, photo: npt.NDArray[np.uint8], suffix: str) -> None:
     Image.fromarray(photo).save(tmp_path / f"a.{suffix}")
-    image = read_image(tmp_path / f"a.{suffix}")
+    image = read_rgb(tmp_path / f"a.{suffix}")
     assert image.dtype == np.uint8
     assert np.array_equal(image, photo)
     assert read_size(tmp_path / f"a.{suffix}") == (31, 47)
@@ -37,19 +38,19 @@ def test_lossless_rgb_is_read_exactly(tmp_path: Path, photo: npt.NDArray[np.uint
 
 def test_jpeg_keeps_the_channel_order(tmp_path: Path, photo: npt.NDArray[np.uint8]) -> None:
     Image.fromarray(photo).save(tmp_path / "a.jpg", quality=98, subsampling=0)
-    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - photo).max() <= 4
+    assert np.abs(read_rgb(tmp_path / "a.jpg").astype(int) - photo).max() <= 4
 
 
 def test_gray_is_repeated(tmp_path: Path, photo: npt.NDArray[np.uint8]) -> None:
     Image.fromarray(photo[..., 0]).save(tmp_path / "a.png")
-    assert np.array_equal(read_image(tmp_path / "a.png"), np.stack([photo[..., 0]] * 3, axis=2))
+    assert np.array_equal(read_rgb(tmp_path / "a.png"), np.stack([photo[..., 0]] * 3, axis=2))
 
 
 def test_sixteen_bits_keep_the_high_byte(tmp_path: Path) -> None:
     gray = np.array([[0, 255, 256, 511], [512, 40000, 65279, 65535]], np.uint16)
     for suffix in ("png", "tif"):
         Image.fromarray(gray).save(tmp_path / f"a.{suffix}")
-        image = read_image(tmp_path / f"a.{suffix}")
+        image = read_rgb(tmp_path / f"a.{suffix}")
         assert image[..., 0].tolist() == [[0, 0, 1, 1], [2, 156, 254, 255]]
         assert np.array_equal(image[..., 1], image[..., 2])
 
@@ -57,20 +58,20 @@ def test_sixteen_bits_keep_the_high_byte(tmp_path: Path) -> None:
 def test_alpha_is_dropped_and_the_color_below_it_kept(tmp_path: Path, photo: npt.NDArray[np.uint8]) -> None:
     alpha = (photo[..., 0] * 3).astype(np.uint8)
     Image.fromarray(np.dstack([photo, alpha])).save(tmp_path / "a.png")
-    assert np.array_equal(read_image(tmp_path / "a.png"), photo)
+    assert np.array_equal(read_rgb(tmp_path / "a.png"), photo)
 
 
 @pytest.mark.parametrize("transparent", [False, True])
 def test_palette_images_give_their_colors(tmp_path: Path, transparent: bool) -> None:
     with_palette(RAMP, transparent=transparent).save(tmp_path / "a.png")
     expected = [[(37 * (3 * int(index) + c) + 11) % 256 for c in range(3)] for index in RAMP.ravel()]
-    assert read_image(tmp_path / "a.png").reshape(-1, 3).tolist() == expected
+    assert read_rgb(tmp_path / "a.png").reshape(-1, 3).tolist() == expected
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "LA", "1"])
 def test_other_modes_become_rgb(tmp_path: Path, photo: npt.NDArray[np.uint8], mode: str) -> None:
     Image.fromarray(photo).convert(mode).save(tmp_path / "a.tif")
-    assert read_image(tmp_path / "a.tif").shape == (31, 47, 3)
+    assert read_rgb(tmp_path / "a.tif").shape == (31, 47, 3)
 
 
 def test_exif_orientation_is_not_applied(tmp_path: Path, photo: npt.NDArray[np.uint8], manifest: Manifest) -> None:
@@ -78,8 +79,8 @@ def test_exif_orientation_is_not_applied(tmp_path: Path, photo: npt.NDArray[np.u
     exif[0x0112] = 6  # turn by 90 degrees
     Image.fromarray(photo).save(tmp_path / "a.png", exif=exif)
     Image.fromarray(RAMP).save(tmp_path / "l.png", exif=exif)
-    assert np.array_equal(read_image(tmp_path / "a.png"), photo)
-    assert np.array_equal(read_label(tmp_path / "l.png", manifest()), RAMP)
+    assert np.array_equal(read_rgb(tmp_path / "a.png"), photo)
+    assert np.array_equal(read_label(record_of(tmp_path / "l.png"), manifest()), RAMP)
     assert read_size(tmp_path / "a.png") == (31, 47)
 
 
@@ -91,7 +92,7 @@ def test_truncated_files_are_named(tmp_path: Path, photo: npt.NDArray[np.uint8],
     for share in (0.9, 0.5, 0.05):
         path.write_bytes(whole[: int(share * len(whole))])
         with pytest.raises(DataError, match=rf"broken\.{suffix}: cannot be decoded \(.+\); replace the file"):
-            read_image(path)
+            read_rgb(path)
 
 
 def test_a_header_is_enough_for_the_size(tmp_path: Path, photo: npt.NDArray[np.uint8]) -> None:
@@ -107,12 +108,12 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     )
     for name in ("a.jpg", "a.eps"):
         with pytest.raises(DataError, match=rf"{name}: cannot be decoded \(cannot identify image file"):
-            read_image(tmp_path / name)
+            read_rgb(tmp_path / name)
     with pytest.raises(DataError, match=r"none\.jpg: the file does not exist; add it or exclude it"):
-        read_image(tmp_path / "none.jpg")
+        read_rgb(tmp_path / "none.jpg")
     Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(tmp_path / "f.tif")
     with pytest.raises(DataError, match=r"f\.tif: floating-point pixels have no agreed range"):
-        read_image(tmp_path / "f.tif")
+        read_rgb(tmp_path / "f.tif")
 
 
 def test_an_excessive_size_is_refused(tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_an_excessive_size_is_refused(tmp_path: Path) -> None:
     data[18:26] = struct.pack("<ii", 60000, 60000)
     (tmp_path / "a.bmp").write_bytes(data)
     with pytest.raises(DataError, match=r"a\.bmp: cannot be decoded \(Image size"):
-        read_image(tmp_path / "a.bmp")
+        read_rgb(tmp_path / "a.bmp")
 
 
 # Resizing

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pytest
-from data.label_images import RAMP, colored, rgb_labels, with_palette
+from data.label_images import RAMP, colored, record_of, rgb_labels, with_palette
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -16,7 +16,8 @@ from PIL import Image
 from seg_transfer.data.encodings.base import RawValues
 from seg_transfer.data.images import read_image, read_label, read_pair
 from seg_transfer.data.manifest import DatasetManifest
-from seg_transfer.data.records import Record, find_records
+from seg_transfer.data.record import Record
+from seg_transfer.data.records import find_records
 from seg_transfer.errors import DataError
 
 Manifest = Callable[..., DatasetManifest]
@@ -24,7 +25,7 @@ Manifest = Callable[..., DatasetManifest]
 
 def test_gray_ids(tmp_path: Path, manifest: Manifest) -> None:
     Image.fromarray(RAMP).save(tmp_path / "l.png")
-    label = read_label(tmp_path / "l.png", manifest())
+    label = read_label(record_of(tmp_path / "l.png"), manifest())
     assert label.dtype == np.uint8
     assert np.array_equal(label, RAMP)
 
@@ -32,13 +33,13 @@ def test_gray_ids(tmp_path: Path, manifest: Manifest) -> None:
 def test_one_bit_ids(tmp_path: Path, manifest: Manifest) -> None:
     mask = np.array([[0, 1, 1], [1, 0, 0]], bool)
     Image.fromarray(mask).save(tmp_path / "l.png")
-    assert read_label(tmp_path / "l.png", manifest()).tolist() == [[0, 1, 1], [1, 0, 0]]
+    assert read_label(record_of(tmp_path / "l.png"), manifest()).tolist() == [[0, 1, 1], [1, 0, 0]]
 
 
 def test_many_values_to_one_class(tmp_path: Path, manifest: Manifest) -> None:
     Image.fromarray(np.array([[9, 7, 0], [8, 9, 3]], np.uint8)).save(tmp_path / "l.png")
     labels = {"encoding": "id", "ignore": [0, 3], "map": {7: 2, 8: 0, 9: 2}}
-    assert read_label(tmp_path / "l.png", manifest(labels=labels)).tolist() == [[2, 2, 255], [0, 2, 255]]
+    assert read_label(record_of(tmp_path / "l.png"), manifest(labels=labels)).tolist() == [[2, 2, 255], [0, 2, 255]]
 
 
 @pytest.mark.parametrize("transparent", [False, True])
@@ -46,8 +47,8 @@ def test_palette_gives_the_index(tmp_path: Path, manifest: Manifest, transparent
     palette = manifest(labels={"encoding": "palette", "ignore": [255]})
     with_palette(RAMP, transparent=transparent).save(tmp_path / "p.png")
     Image.fromarray(RAMP).save(tmp_path / "gray.png")
-    assert np.array_equal(read_label(tmp_path / "p.png", palette), RAMP)
-    assert np.array_equal(read_label(tmp_path / "gray.png", palette), RAMP)
+    assert np.array_equal(read_label(record_of(tmp_path / "p.png"), palette), RAMP)
+    assert np.array_equal(read_label(record_of(tmp_path / "gray.png"), palette), RAMP)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -55,7 +56,7 @@ def test_small_palettes_are_not_stretched(tmp_path: Path, manifest: Manifest, bi
     label = np.array([[0, 1, 1], [1, 0, 1]], np.uint8) if bits == 1 else np.array([[0, 1, 2], [2, 0, 1]], np.uint8)
     with_palette(label).save(tmp_path / "p.png", bits=bits)
     palette = manifest(labels={"encoding": "palette"})
-    assert np.array_equal(read_label(tmp_path / "p.png", palette), label)
+    assert np.array_equal(read_label(record_of(tmp_path / "p.png"), palette), label)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -63,7 +64,10 @@ def test_sixteen_bit_ids(tmp_path: Path, manifest: Manifest, suffix: str) -> Non
     raw = np.array([[300, 65535, 0], [44, 300, 0]], np.uint16)
     Image.fromarray(raw).save(tmp_path / f"l.{suffix}")
     labels = {"encoding": "id16", "ignore": [0], "map": {300: 0, 65535: 1, 44: 2}}
-    assert read_label(tmp_path / f"l.{suffix}", manifest(labels=labels)).tolist() == [[0, 1, 255], [2, 0, 255]]
+    assert read_label(record_of(tmp_path / f"l.{suffix}"), manifest(labels=labels)).tolist() == [
+        [0, 1, 255],
+        [2, 0, 255],
+    ]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
@@ -75,19 +79,19 @@ def test_colors(tmp_path: Path, manifest: Manifest, mode: str) -> None:
     else:
         image = image.convert(mode)
     image.save(tmp_path / "l.png")
-    assert np.array_equal(read_label(tmp_path / "l.png", manifest(labels=rgb_labels())), RAMP)
+    assert np.array_equal(read_label(record_of(tmp_path / "l.png"), manifest(labels=rgb_labels())), RAMP)
 
 
 def test_transparent_colors_count(tmp_path: Path, manifest: Manifest) -> None:
     Image.fromarray(np.dstack([colored(RAMP), RAMP])).save(tmp_path / "l.png")
-    assert np.array_equal(read_label(tmp_path / "l.png", manifest(labels=rgb_labels())), RAMP)
+    assert np.array_equal(read_label(record_of(tmp_path / "l.png"), manifest(labels=rgb_labels())), RAMP)
 
 
 def test_the_channels_of_a_color_are_not_exchanged(tmp_path: Path, manifest: Manifest) -> None:
     colors = [[1, 2, 3], [3, 2, 1], [2, 1, 3]]
     Image.fromarray(np.array([colors[::-1]], np.uint8)).save(tmp_path / "l.png")
     labels = rgb_labels(colours=colors)
-    assert read_label(tmp_path / "l.png", manifest(labels=labels)).tolist() == [[2, 1, 0]]
+    assert read_label(record_of(tmp_path / "l.png"), manifest(labels=labels)).tolist() == [[2, 1, 0]]
 
 
 @pytest.mark.parametrize("encoding", ["id", "palette", "id16", "rgb"])
@@ -107,12 +111,12 @@ def test_a_value_outside_the_map_is_located(tmp_path: Path, manifest: Manifest, 
     picture.save(path)
     field = "labels.colours" if encoding == "rgb" else "labels.map"
     with pytest.raises(DataError) as caught:
-        read_label(path, manifest(labels=labels))
+        read_label(record_of(path), manifest(labels=labels))
     assert str(caught.value) == (
         f"{path}: {value} at row 4, column 17 is not in the label map of mini; "
         f"list it in {field} or labels.ignore, or set labels.unlisted: ignore"
     )
-    lenient = read_label(path, manifest(labels=labels | {"unlisted": "ignore"}))
+    lenient = read_label(record_of(path), manifest(labels=labels | {"unlisted": "ignore"}))
     assert lenient[4, 17] == lenient[9, 0] == 255
     assert lenient[0, :4].tolist() == [0, 1, 2, 255]
 
@@ -133,7 +137,7 @@ def test_a_file_of_another_encoding(tmp_path: Path, manifest: Manifest, mode: st
     picture.save(tmp_path / "l.png")
     labels = rgb_labels() if encoding == "rgb" else {"encoding": encoding, "ignore": [255]}
     with pytest.raises(DataError) as caught:
-        read_label(tmp_path / "l.png", manifest(labels=labels))
+        read_label(record_of(tmp_path / "l.png"), manifest(labels=labels))
     assert advice in str(caught.value)
 
 
@@ -142,7 +146,7 @@ def test_truncated_label(tmp_path: Path, manifest: Manifest) -> None:
     Image.fromarray(noise).save(tmp_path / "l.png")
     (tmp_path / "l.png").write_bytes((tmp_path / "l.png").read_bytes()[:3000])
     with pytest.raises(DataError, match=r"l\.png: cannot be decoded"):
-        read_label(tmp_path / "l.png", manifest())
+        read_label(record_of(tmp_path / "l.png"), manifest())
 
 
 RAW = hnp.arrays(
@@ -166,14 +170,14 @@ def test_labels_equal_a_dictionary_look_up(
         }
     )  # fmt: skip
     expected = [[mapping.get(value, 255) for value in row] for row in raw.tolist()]
-    assert read_label(path, manifest).tolist() == expected
+    assert read_label(record_of(path), manifest).tolist() == expected
 
 
 def test_255_classes_fit(tmp_path: Path, manifest: Manifest) -> None:
     values = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(values).save(tmp_path / "l.png")
     many = manifest(classes=[f"class {i}" for i in range(255)])
-    assert np.array_equal(read_label(tmp_path / "l.png", many), values)
+    assert np.array_equal(read_label(record_of(tmp_path / "l.png"), many), values)
 
 
 # Pairs
@@ -182,8 +186,8 @@ def test_255_classes_fit(tmp_path: Path, manifest: Manifest) -> None:
 def test_pair(mini: Path, manifest: Manifest) -> None:
     record = Record("a", mini / "mini/train/images/a.png", mini / "mini/train/labels/a.png")
     image, label = read_pair(record, manifest())
-    assert np.array_equal(image, read_image(record.image))
-    assert np.array_equal(label, read_label(record.label, manifest()))
+    assert np.array_equal(image, read_image(record))
+    assert np.array_equal(label, read_label(record, manifest()))
 
 
 @pytest.mark.parametrize(("size", "text"), [((9, 7), "9 x 7"), ((8, 6), "8 x 6"), ((6, 1), "6 x 1")])
@@ -206,8 +210,8 @@ class ArrayLabels(RawValues):
 
     encoding: Literal["npy"]
 
-    def read_raw(self, path: Path) -> npt.NDArray[np.integer]:
-        return np.load(path)
+    def read_raw(self, record: Record) -> npt.NDArray[np.integer]:
+        return np.load(record.label)
 
     def companion(self, label: Path) -> Path:
         return label.with_suffix(".txt")
@@ -221,7 +225,7 @@ def test_an_encoding_is_one_class(tmp_path: Path, manifest: Manifest) -> None:
     Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(root / "a.png")
     labels = ArrayLabels(encoding="npy", map={300: 0, 7: 2}, ignore=(9,))
     arrays = manifest(train={"images": "*.png", "labels": "*.npy"}).model_copy(update={"labels": labels})
-    assert read_label(root / "a.npy", arrays).tolist() == [[0, 2], [2, 255]]
+    assert read_label(record_of(root / "a.npy"), arrays).tolist() == [[0, 2], [2, 255]]
     _, problems = find_records(arrays, tmp_path, "train")
     assert len(problems) == 1
     assert "a.txt does not exist" in problems[0]
@@ -230,4 +234,4 @@ def test_an_encoding_is_one_class(tmp_path: Path, manifest: Manifest) -> None:
     assert (record.companion, problems) == (root / "a.txt", [])
     strict = arrays.model_copy(update={"labels": labels.model_copy(update={"ignore": ()})})
     with pytest.raises(DataError, match=r"a\.npy: value 9 at row 1, column 1 is not in the label map of mini"):
-        read_label(record.label, strict)
+        read_label(record, strict)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seg_transfer.data.manifest import DatasetManifest
-from seg_transfer.data.records import Record, list_records, low_shot_records, low_shot_subset
+from seg_transfer.data.record import Record
+from seg_transfer.data.records import list_records, low_shot_records, low_shot_subset
 from seg_transfer.errors import ConfigError
 
 Manifest = Callable[..., DatasetManifest]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data.label_images import record_of
 from scipy.io import savemat
 
 from seg_transfer.data.encodings import mat
@@ -30,9 +31,13 @@ def test_a_manifest_names_the_variable(tmp_path: Path, manifest: Callable[..., D
     savemat(tmp_path / "a.mat", {"LabelMap": RAMP.astype(np.uint16)})
     labels = {"encoding": "mat", "variable": "LabelMap", "map": {0: 0, 1: 1, 300: 1, 459: 2, 7: 2}, "ignore": [2]}
     lenient = manifest(labels=labels | {"unlisted": "ignore"})
-    assert read_label(tmp_path / "a.mat", lenient).tolist() == [[0, 1, 255, 2], [1, 0, 2, 255], [1, 1, 1, 255]]
+    assert read_label(record_of(tmp_path / "a.mat"), lenient).tolist() == [
+        [0, 1, 255, 2],
+        [1, 0, 2, 255],
+        [1, 1, 1, 255],
+    ]
     with pytest.raises(DataError, match=r"a\.mat: value 256 at row 2, column 3 is not in the label map of mini"):
-        read_label(tmp_path / "a.mat", manifest(labels=labels))
+        read_label(record_of(tmp_path / "a.mat"), manifest(labels=labels))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data.label_images import record_of
 from PIL import Image
 
 from seg_transfer.data.audit import audit
@@ -60,14 +61,14 @@ def of(manifest: Manifest) -> DatasetManifest:
 def test_a_pixel_has_the_category_of_its_segment_in_its_own_image(split: Path, manifest: Manifest) -> None:
     raw = panoptic.categories_of(split / "panoptic/a.png", IDS)
     assert raw.tolist() == CATEGORIES
-    assert read_label(split / "panoptic/a.png", of(manifest)).tolist() == [[2, 2, 0, 255], [1, 0, 0, 255]]
-    assert read_label(split / "panoptic/b.png", of(manifest)).tolist() == [[1] * 4] * 2
+    assert read_label(record_of(split / "panoptic/a.png"), of(manifest)).tolist() == [[2, 2, 0, 255], [1, 0, 0, 255]]
+    assert read_label(record_of(split / "panoptic/b.png"), of(manifest)).tolist() == [[1] * 4] * 2
 
 
 def test_a_category_without_a_class_is_named(split: Path, manifest: Manifest) -> None:
     few = manifest(labels=LABELS | {"map": {10: 0, 30: 2}})
     with pytest.raises(DataError, match=r"a\.png: value 20 at row 1, column 0 is not in the label map of mini"):
-        read_label(split / "panoptic/a.png", few)
+        read_label(record_of(split / "panoptic/a.png"), few)
 
 
 def test_a_segment_without_a_category_is_named(split: Path, manifest: Manifest) -> None:
@@ -75,9 +76,9 @@ def test_a_segment_without_a_category_is_named(split: Path, manifest: Manifest) 
         write_json(split / "panoptic.json", annotation("a.png", pairs))
         wrong = 300 if pairs else 7
         with pytest.raises(DataError, match=rf"a\.png: segment {wrong} at row 0, column . is not in panoptic\.json"):
-            read_label(split / "panoptic/a.png", of(manifest))
+            read_label(record_of(split / "panoptic/a.png"), of(manifest))
     with pytest.raises(DataError, match=r"panoptic\.json: has no entry for b\.png; add the entry"):
-        read_label(split / "panoptic/b.png", of(manifest))
+        read_label(record_of(split / "panoptic/b.png"), of(manifest))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_a_segment_without_a_category_is_named(split: Path, manifest: Manifest) 
 def test_other_json_is_one_line(split: Path, manifest: Manifest, content: bytes) -> None:
     (split / "panoptic.json").write_bytes(content)
     with pytest.raises(DataError, match=r"panoptic\.json: not a JSON file of panoptic annotations") as caught:
-        read_label(split / "panoptic/a.png", of(manifest))
+        read_label(record_of(split / "panoptic/a.png"), of(manifest))
     assert "\n" not in str(caught.value)
 
 
@@ -113,7 +114,7 @@ def test_a_missing_json_is_one_problem_of_the_split(split: Path, manifest: Manif
     listed = [problem for problem in report.problems if problem.startswith("mini train: panoptic.json")]
     assert listed == [f"mini train: panoptic.json does not exist in {split}; add the file or correct its name"]
     with pytest.raises(DataError, match=r"panoptic\.json: the file does not exist; add it, because"):
-        read_label(split / "panoptic/a.png", of(manifest))
+        read_label(record_of(split / "panoptic/a.png"), of(manifest))
 
 
 def test_one_json_is_read_once_by_many_threads_and_again_when_it_changes(
@@ -124,11 +125,11 @@ def test_one_json_is_read_once_by_many_threads_and_again_when_it_changes(
     monkeypatch.setattr(Path, "read_bytes", lambda path: (read.append(path), original(path))[1])
     of_all = of(manifest)
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: read_label(split / "panoptic/a.png", of_all), range(40)))
+        found = list(pool.map(lambda _: read_label(record_of(split / "panoptic/a.png"), of_all), range(40)))
     assert {label.tobytes() for label in found} == {found[0].tobytes()}
     assert read == [split / "panoptic.json"]
     write_json(split / "panoptic.json", annotation("a.png", [(number, 20) for number, _ in SEGMENTS]))
-    assert read_label(split / "panoptic/a.png", of_all).tolist() == [[1, 1, 1, 255]] * 2
+    assert read_label(record_of(split / "panoptic/a.png"), of_all).tolist() == [[1, 1, 1, 255]] * 2
 
 
 @pytest.mark.parametrize("trust_mtime", [False, True])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data.label_images import record_of
 from data.miniatures import (
     NAMES,
     build,
@@ -166,7 +167,7 @@ def test_every_listed_value_is_read_as_its_class(name: str, tmp_path: Path) -> N
     # Each value on two pixels, not beside each other, in an order that is not that of the classes.
     order = np.random.default_rng(5).permutation(list(classes))
     raw = np.stack([order, np.roll(order, 1)])
-    label = read_label(written(tmp_path / f"labels/{name}.png", manifest, raw), manifest)
+    label = read_label(record_of(written(tmp_path / f"labels/{name}.png", manifest, raw)), manifest)
     assert label.dtype == np.uint8
     assert label.tolist() == [[classes[value] for value in row] for row in raw.tolist()]
     assert set(label[label != IGNORE].tolist()) == set(range(len(manifest.classes)))
@@ -181,11 +182,11 @@ def test_a_value_that_is_not_listed_is_named_or_ignored(name: str, tmp_path: Pat
     path = written(tmp_path / "labels/a.png", manifest, raw)
     assert (manifest.labels.unlisted == "ignore") == (name in LENIENT)
     if name in LENIENT:
-        assert read_label(path, manifest).tolist() == [[1] * 4, [1] * 4, [1, IGNORE, 1, 1]]
+        assert read_label(record_of(path), manifest).tolist() == [[1] * 4, [1] * 4, [1, IGNORE, 1, 1]]
         return
     value = r"color \(1, 2, 3\)" if stray > 65535 else f"value {stray}"
     with pytest.raises(DataError, match=rf"a\.png: {value} at row 2, column 1 is not in the label map of {name}"):
-        read_label(path, manifest)
+        read_label(record_of(path), manifest)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -253,9 +254,9 @@ def test_suim_cuts_the_label_maps_that_are_larger_than_their_images(tmp_path: Pa
     small = manifest.model_copy(update={"labels": manifest.labels.model_copy(update={"crop": {"f_r_1_": (5, 3)}})})
     raw = np.full((7, 9), packed((255, 255, 255)))
     raw[4, 2], raw[5:, :], raw[:, 3:] = packed((0, 255, 0)), STRAY["rgb"], packed((0, 0, 255))
-    label = read_label(written(tmp_path / "f_r_1_.bmp", manifest, raw), small)
+    label = read_label(record_of(written(tmp_path / "f_r_1_.bmp", manifest, raw)), small)
     assert label.tolist() == [[6, 6, 6]] * 4 + [[6, 6, 1]]
-    assert read_label(written(tmp_path / "f_r_2_.bmp", manifest, raw), small).shape == (7, 9)
+    assert read_label(record_of(written(tmp_path / "f_r_2_.bmp", manifest, raw)), small).shape == (7, 9)
 
 
 def test_voc_is_evaluated_on_the_official_label_maps(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from seg_transfer.data.manifest import DatasetManifest
-from seg_transfer.data.records import Record, absence_reason, find_records, list_records
+from seg_transfer.data.record import Record
+from seg_transfer.data.records import absence_reason, find_records, list_records
 from seg_transfer.errors import DataError
 
 Manifest = Callable[..., DatasetManifest]

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data.label_images import record_of
 from data.miniatures import limited, manifest_of
 from PIL import Image
 
 from seg_transfer.data.audit import audit
-from seg_transfer.data.images import read_image, read_label
+from seg_transfer.data.images import read_label
+from seg_transfer.data.rgb import read_rgb
 from seg_transfer.data.tiles import cut, starts
 from seg_transfer.errors import DataError
 
@@ -65,16 +67,16 @@ def test_patches_of_isprs_match_its_manifest(isprs: Path) -> None:
     assert (isprs / "patches/vaihingen/top/top_mosaic_09cm_area30.png").is_file()
 
     patch = "top_potsdam_2_10_900_1700_600_1400.png"
-    image, tile = read_image(isprs / "patches/potsdam/top" / patch), noise(1700, 1400)[900:, 600:].astype(int)
+    image, tile = read_rgb(isprs / "patches/potsdam/top" / patch), noise(1700, 1400)[900:, 600:].astype(int)
     assert np.array_equal(image[..., :2], tile[..., :2])
     assert np.array_equal(image[..., 2], (tile[..., 0] + tile[..., 1]) // 2)
-    label = read_label(isprs / "patches/potsdam/gt" / patch, manifest)
+    label = read_label(record_of(isprs / "patches/potsdam/gt" / patch), manifest)
     assert np.array_equal(np.array(manifest.labels.colours)[label], colored("isprs", 1700, 1400)[900:, 600:])
 
 
 def test_vaihingen_has_infrared_first(isprs: Path) -> None:
     cut("isprs", isprs)
-    image = read_image(isprs / "patches/vaihingen/top/top_mosaic_09cm_area1_100_900_0_800.png")
+    image = read_rgb(isprs / "patches/vaihingen/top/top_mosaic_09cm_area1_100_900_0_800.png")
     tile = noise(900, 800)[100:].astype(int)
     assert np.array_equal(image, np.stack([tile[..., 1], tile[..., 2], (tile[..., 1] + tile[..., 2]) // 2], 2))
 
@@ -94,7 +96,7 @@ def test_patches_of_isaid_match_its_manifest(tmp_path: Path) -> None:
     assert report.problems == ()
     assert (report.splits["train"].n_images, report.splits["eval"].n_images) == (6, 1)
     assert report.splits["eval"].largest == (799, 2000)
-    image = read_image(root / "train/patches/P0001_600_1400_1_801.png")
+    image = read_rgb(root / "train/patches/P0001_600_1400_1_801.png")
     assert np.array_equal(image, noise(1500, 801)[600:1400, 1:])
 
 

@@ -180,8 +180,8 @@ def test_records_of_a_manifest_are_the_files_of_its_splits(built: Path, domain: 
         assert len(records) == FEW[f"n_{split}"]
         for index, record in enumerate(records):
             image, label = render(domain, split, index, size=SIZE)
-            np.testing.assert_array_equal(read_image(record.image), image)
-            np.testing.assert_array_equal(read_label(record.label, manifest), label)
+            np.testing.assert_array_equal(read_image(record), image)
+            np.testing.assert_array_equal(read_label(record, manifest), label)
     assert len(low_shot_records(manifest, built)) == min(world.LOW_SHOT, FEW["n_train"])
 
 

@@ -21,6 +21,7 @@ import seg_transfer.metrics
 from seg_transfer import progress
 from seg_transfer.cli import main
 from seg_transfer.cli.app import EXIT_CODES
+from seg_transfer.data.record import Record
 from seg_transfer.demo.world import build_world
 from seg_transfer.features import images
 from seg_transfer.observations import Observations
@@ -199,9 +200,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     times: Counter[str] = Counter()
     original = images.read_image
 
-    def counted(file: Path) -> Any:
-        times["/".join(file.parts[-4:])] += 1
-        return original(file)
+    def counted(record: Record) -> Any:
+        times["/".join(record.image.parts[-4:])] += 1
+        return original(record)
 
     monkeypatch.setattr(images, "read_image", counted)
     return times

@@ -65,7 +65,7 @@ def test_a_study_is_planned_scored_and_reported(folder, invoke):
     for entry in run.study.sources:
         assert entry.key() == parse_entry(entry.model_dump(mode="json")).key()
         # The images have the manifest's size: a pixel's features are its color.
-        images = [read_image(record.image) for record in records]
+        images = [read_image(record) for record in records]
         colors = [
             images[i][r, c] / 255 for i, r, c in zip(sample.image_index, sample.rows, sample.columns, strict=True)
         ]

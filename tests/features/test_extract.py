@@ -13,7 +13,8 @@ from torch import Tensor
 
 from seg_transfer.data.images import read_image, read_label, resize_to_short_side
 from seg_transfer.data.manifest import load_manifest
-from seg_transfer.data.records import Record, low_shot_records
+from seg_transfer.data.record import Record
+from seg_transfer.data.records import low_shot_records
 from seg_transfer.features.extract import extract, interpolate_at, pixel_centers
 from seg_transfer.features.images import TargetImages
 from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
@@ -129,7 +130,7 @@ def reference(source: SourceModel, records: list[Record], sample: PixelSample, *
     features, probabilities, embeddings = [], [], []
     enlarged = {}
     for index, record in enumerate(records):
-        resized = resize_to_short_side(read_image(record.image), SHORT_SIDE)
+        resized = resize_to_short_side(read_image(record), SHORT_SIDE)
         maps = source.feature_maps(torch.from_numpy(resized.transpose(2, 0, 1).copy())[None], **normalization)
         enlarged[index] = [upsampled(part[0], SIZES[index]) for part in maps]
         if index in sample.image_index:
@@ -213,7 +214,7 @@ def test_a_pixel_of_a_coarser_grid_lies_at_the_center_of_its_cell(source, record
     cells = sample_of_all((10, 15))
     labels = np.arange(len(cells)) % 3
     sample = PixelSample(("0",), cells.image_sizes, cells.image_index, cells.rows, cells.columns, labels)
-    resized = resize_to_short_side(read_image(records[0].image), SHORT_SIDE)
+    resized = resize_to_short_side(read_image(records[0]), SHORT_SIDE)
     maps = source.feature_maps(torch.from_numpy(resized.transpose(2, 0, 1).copy())[None])
     assert maps.features.shape[2:] == (10, 15)
     found = extract(source, TargetImages(records[:1], SHORT_SIDE), sample)
@@ -224,7 +225,7 @@ def test_the_records_are_those_of_a_data_root(source, small_world: Path):
     """The whole way on a dataset as it lies on the disk: 64 x 96 images at their own size."""
     manifest = load_manifest(small_world / "manifests" / "day_street.yaml")
     records = low_shot_records(manifest, small_world)
-    sample = draw_pixel_sample([(record.image_id, read_label(record.label, manifest)) for record in records], 50)
+    sample = draw_pixel_sample([(record.image_id, read_label(record, manifest)) for record in records], 50)
     found = extract(source, TargetImages(records, min(manifest.crop_size)), sample)
     assert found.features.shape == (250, 64)
     assert len(found.classes) >= 4

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from seg_transfer.data.images import read_image, resize_to_short_side
-from seg_transfer.data.records import Record
+from seg_transfer.data.record import Record
 from seg_transfer.errors import DataError
 from seg_transfer.features import images as module
 from seg_transfer.features.images import TargetImages
@@ -33,9 +33,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each file was decoded."""
     counts: Counter[str] = Counter()
 
-    def counted(path: Path) -> np.ndarray:
-        counts[path.stem] += 1
-        return read_image(path)
+    def counted(record: Record) -> np.ndarray:
+        counts[record.image.stem] += 1
+        return read_image(record)
 
     monkeypatch.setattr(module, "read_image", counted)
     return counts
@@ -51,7 +51,7 @@ def test_every_image_comes_once_resized_and_with_its_index(records, batch_size):
         seen.update(zip(batch.indices, batch.pixels, strict=True))
     assert sorted(seen) == list(range(len(SIZES)))
     for index, record in enumerate(records):
-        expected = resize_to_short_side(read_image(record.image), 20)
+        expected = resize_to_short_side(read_image(record), 20)
         np.testing.assert_array_equal(seen[index], expected.transpose(2, 0, 1))
         assert min(seen[index].shape[1:]) == 20
 

@@ -9,7 +9,8 @@ from torch import nn
 
 from seg_transfer.data.images import read_image, read_label, resize_to_short_side
 from seg_transfer.data.manifest import DatasetManifest, load_manifest
-from seg_transfer.data.records import Record, list_records
+from seg_transfer.data.record import Record
+from seg_transfer.data.records import list_records
 from seg_transfer.features.extract import extract
 from seg_transfer.features.images import TargetImages
 from seg_transfer.metrics import METRICS, score_all
@@ -52,7 +53,7 @@ def test_size(source):
 
 
 def test_a_real_image_of_short_side_512(source, dataset):
-    image = resize_to_short_side(read_image(dataset[1][0].image), 512)
+    image = resize_to_short_side(read_image(dataset[1][0]), 512)
     height, width = image.shape[:2]
     maps = source.feature_maps(torch.from_numpy(image.transpose(2, 0, 1).copy())[None])
     assert min(height, width) == 512
@@ -65,7 +66,7 @@ def test_a_real_image_of_short_side_512(source, dataset):
 
 def test_all_metrics_of_one_pair_are_finite(source, dataset):
     manifest, records = dataset[0], dataset[1][:2]
-    maps = [(record.image_id, read_label(record.label, manifest)) for record in records]
+    maps = [(record.image_id, read_label(record, manifest)) for record in records]
     sample = draw_pixel_sample(maps, 300)
     observations = extract(source, TargetImages(records, 144), sample)
     assert observations.features.shape == (600, 720)
@@ -84,7 +85,7 @@ def test_one_optimization_step(source, dataset):
     manifest, records = dataset
     batch = {"inputs": [], "data_samples": []}
     for record in records[:2]:
-        image, label = read_image(record.image)[:64, :64], read_label(record.label, manifest)[:64, :64]
+        image, label = read_image(record)[:64, :64], read_label(record, manifest)[:64, :64]
         packed = as_mmseg(image, label, record.image)
         batch["inputs"].append(packed["inputs"])
         batch["data_samples"].append(packed["data_samples"])

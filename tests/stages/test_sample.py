@@ -19,7 +19,7 @@ def test_pixels_and_labels_are_those_of_the_label_maps(run):
     assert np.bincount(sample.image_index).tolist() == [60] * 5
     assert sample.image_sizes.tolist() == [[64, 96]] * 5
     for number, record in enumerate(records):
-        labels = read_label(record.label, run.manifests[TARGET])
+        labels = read_label(record, run.manifests[TARGET])
         own = sample.image_index == number
         np.testing.assert_array_equal(labels[sample.rows[own], sample.columns[own]], sample.labels[own])
     assert len(set(zip(sample.image_index, sample.rows, sample.columns, strict=True))) == 300
@@ -28,7 +28,7 @@ def test_pixels_and_labels_are_those_of_the_label_maps(run):
 
 def test_without_balance_every_pixel_has_the_same_chance(run):
     record, manifest = run.low_shot(TARGET)[1], run.manifests[TARGET]
-    sample, labels = sample_of(with_sampling(run, balance="none")), read_label(record.label, manifest)
+    sample, labels = sample_of(with_sampling(run, balance="none")), read_label(record, manifest)
     same = sample_pixels(np.where(labels == 255, 255, 0), 60, dataset=TARGET, image_id=record.image_id, seed=3)
     own = sample.image_index == 1
     assert (sample.rows[own] * 96 + sample.columns[own]).tolist() == same.tolist()
@@ -38,7 +38,7 @@ def test_without_balance_every_pixel_has_the_same_chance(run):
 def test_frequencies_are_those_of_all_images_or_of_one(run):
     """By hand: the sample of image 2 with the counts of the whole low-shot split, and with its own."""
     manifest, records = run.manifests[TARGET], run.low_shot(TARGET)
-    maps = [read_label(record.label, manifest) for record in records]
+    maps = [read_label(record, manifest) for record in records]
     counts = np.zeros(len(manifest.classes), int)
     for labels in maps:
         for value in labels[labels != 255]:
@@ -54,7 +54,7 @@ def test_frequencies_are_those_of_all_images_or_of_one(run):
 
 def test_rare_classes_are_drawn_more_often_than_they_occur(run):
     sample, manifest = sample_of(run), run.manifests[TARGET]
-    maps = np.stack([read_label(record.label, manifest) for record in run.low_shot(TARGET)])
+    maps = np.stack([read_label(record, manifest) for record in run.low_shot(TARGET)])
     share_of_pixels = np.bincount(maps[maps != 255], minlength=len(manifest.classes)) / (maps != 255).sum()
     share_of_sample = np.bincount(sample.labels, minlength=len(manifest.classes)) / len(sample)
     common, rare = share_of_pixels.argmax(), np.where(share_of_pixels > 0, share_of_pixels, 1).argmin()
@@ -70,14 +70,14 @@ def test_on_the_feature_grid_indices_and_labels_are_those_of_its_cells(run):
     assert sample.columns.max() < 24
     assert len(set(zip(sample.image_index, sample.rows, sample.columns, strict=True))) == len(sample) == 300
     for number, record in enumerate(run.low_shot(TARGET)):
-        labels = read_label(record.label, run.manifests[TARGET])
+        labels = read_label(record, run.manifests[TARGET])
         own = sample.image_index == number
         np.testing.assert_array_equal(labels[4 * sample.rows[own] + 2, 4 * sample.columns[own] + 2], sample.labels[own])
 
 
 def test_on_the_feature_grid_frequencies_are_those_of_the_label_maps_as_they_are(run):
     manifest, records = run.manifests[TARGET], run.low_shot(TARGET)
-    maps = [read_label(record.label, manifest) for record in records]
+    maps = [read_label(record, manifest) for record in records]
     cells = [labels[2::4, 2::4] for labels in maps]
 
     def expected(counted: list[np.ndarray]) -> list[int]:

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 from leftovers import gone_identity, temporary_of
 
-from seg_transfer.store.atomic import create_folder, is_temporary, replaced_atomically, sweep, temporary_path, write_text
+from seg_transfer.store.atomic import (
+    create_folder,
+    is_temporary,
+    replaced_atomically,
+    sweep,
+    temporary_path,
+    write_text,
+)
 from seg_transfer.store.processes import identity
 
 DIES_HALFWAY = """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seg_transfer.data.manifest import DatasetManifest
-from seg_transfer.data.records import Record
+from seg_transfer.data.record import Record
 from seg_transfer.store import content_key as module
 from seg_transfer.store.content_key import content_key, manifest_key, records_key, sha256_of_file
 
@@ -31,6 +31,7 @@ DECISIVE = {
     "name": "maxi",
     "classes": ["sky", "car", "road"],
     "labels": {"encoding": "id", "ignore": [255], "map": {0: 0, 1: 2, 2: 1}},
+    "images": {"exif": "apply"},
     "train": {"images": "train/images/*.jpg", "labels": "train/labels/*.png"},
     "eval": {"images": "test/images/*.png", "labels": "test/labels/*.png", "exclude": "test/images/b.png"},
     "source_train": {"images": "more/images/*.png", "labels": "more/labels/*.png"},

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seg_transfer.data.records import Record
+from seg_transfer.data.record import Record
 from seg_transfer.store import content_key as module
 from seg_transfer.store import memo as memory
 from seg_transfer.store.content_key import records_key, sha256_of_file

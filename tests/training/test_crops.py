@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from seg_transfer.data.manifest import DatasetManifest
-from seg_transfer.data.records import Record
+from seg_transfer.data.record import Record
 from seg_transfer.training.crops import TrainingCrops, random_crop
 from seg_transfer.training.schedule import Schedule
 

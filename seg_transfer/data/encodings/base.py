@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from seg_transfer.data.fields import IGNORE, Block, Integer, refuse_duplicates
+from seg_transfer.data.record import Record
 
 
 class LabelEncoding(Block):
@@ -24,7 +25,7 @@ class LabelEncoding(Block):
     encoding: str
 
     @abstractmethod
-    def read_raw(self, path: Path) -> npt.NDArray[np.integer]:
+    def read_raw(self, record: Record) -> npt.NDArray[np.integer]:
         """Read the raw values of a label map, (H, W); raises DataError if it cannot be read."""
 
     @abstractmethod

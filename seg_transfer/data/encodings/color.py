@@ -1,6 +1,5 @@
 """Label maps that are images with one RGB color per pixel."""
 
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -10,6 +9,7 @@ from pydantic import Field
 from seg_transfer.data.decoding import read_raw_values
 from seg_transfer.data.encodings.base import LabelEncoding
 from seg_transfer.data.fields import IGNORE, Integer, Positive, Text, refuse_duplicates
+from seg_transfer.data.record import Record
 
 Channel = Annotated[Integer, Field(ge=0, le=255)]
 Color = tuple[Channel, Channel, Channel]
@@ -31,12 +31,12 @@ class ColorLabels(LabelEncoding):
     unlisted: Literal["error", "ignore"] = "error"
     crop: dict[Text, tuple[Positive, Positive]] = Field(default_factory=dict)
 
-    def read_raw(self, path: Path) -> npt.NDArray[np.integer]:
+    def read_raw(self, record: Record) -> npt.NDArray[np.integer]:
         """Read the colors of a label map as R + 256 G + 65536 B, (H, W)."""
-        raw = read_raw_values(path, self.encoding)
-        if path.stem not in self.crop:
+        raw = read_raw_values(record.label, self.encoding)
+        if record.label.stem not in self.crop:
             return raw
-        height, width = self.crop[path.stem]
+        height, width = self.crop[record.label.stem]
         return raw[:height, :width]
 
     def raw_classes(self, n_classes: int) -> dict[int, int]:

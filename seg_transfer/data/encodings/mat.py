@@ -15,6 +15,7 @@ from PIL import Image
 
 from seg_transfer.data.encodings.base import RawValues
 from seg_transfer.data.fields import Text
+from seg_transfer.data.record import Record
 from seg_transfer.errors import DataError
 
 _HEADER = 128
@@ -34,9 +35,9 @@ class MatLabels(RawValues):
     encoding: Literal["mat"]
     variable: Text
 
-    def read_raw(self, path: Path) -> npt.NDArray[np.integer]:
+    def read_raw(self, record: Record) -> npt.NDArray[np.integer]:
         """Read the numbers of a label map, (H, W)."""
-        return read_matrix(path, self.variable)
+        return read_matrix(record.label, self.variable)
 
 
 class _Matrix(NamedTuple):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from seg_transfer.data.decoding import read_raw_values
 from seg_transfer.data.encodings.base import RawValues
+from seg_transfer.data.record import Record
 from seg_transfer.errors import DataError
 
 # At most two splits are in use at a time: one for training and one for evaluation.
@@ -32,9 +33,9 @@ class PanopticLabels(RawValues):
 
     encoding: Literal["panoptic"]
 
-    def read_raw(self, path: Path) -> npt.NDArray[np.integer]:
+    def read_raw(self, record: Record) -> npt.NDArray[np.integer]:
         """Read the category of every pixel, (H, W)."""
-        return categories_of(path, read_raw_values(path, "rgb"))
+        return categories_of(record.label, read_raw_values(record.label, "rgb"))
 
     def companion(self, label: Path) -> Path:
         """Return the JSON file with the categories of the segments."""

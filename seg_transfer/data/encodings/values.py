@@ -1,6 +1,5 @@
 """Label maps that are images with one number per pixel."""
 
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy.typing as npt
 
 from seg_transfer.data.decoding import read_raw_values
 from seg_transfer.data.encodings.base import RawValues
+from seg_transfer.data.record import Record
 
 
 class ValueLabels(RawValues):
@@ -20,6 +20,6 @@ class ValueLabels(RawValues):
         """The largest raw value that the encoding can hold."""
         return 65535 if self.encoding == "id16" else 255
 
-    def read_raw(self, path: Path) -> npt.NDArray[np.integer]:
+    def read_raw(self, record: Record) -> npt.NDArray[np.integer]:
         """Read the numbers of a label map, (H, W)."""
-        return read_raw_values(path, self.encoding)
+        return read_raw_values(record.label, self.encoding)

@@ -1,0 +1,48 @@
+"""A record: an image and its label map."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from seg_transfer.data.fields import Block, Number, Positive
+
+Window = tuple[int, int, int, int]
+
+
+class ImageReading(Block):
+    """The way in which the image files of a dataset are read.
+
+    Attributes:
+        exif: Whether the orientation in an image's EXIF data is applied. Label maps have none.
+        bands: Numbers, from 1, of the bands that are red, green and blue.
+        range: The values that become black and white; None means 0 to 255, or 0 to 65535 for 16 bits.
+    """
+
+    optional: ClassVar[frozenset[str]] = frozenset({"exif", "bands", "range"})
+
+    exif: Literal["apply", "ignore"] = "ignore"
+    bands: tuple[Positive, Positive, Positive] | None = None
+    range: tuple[Number, Number] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image and its label map.
+
+    Attributes:
+        image_id: Path of the image below the root of the dataset, without suffix.
+        image: Image file.
+        label: Label file.
+        companion: Another file that is needed to read the label map, such as the JSON file of panoptic label maps.
+        reading: How the image is read.
+        row: Row of the table that holds image and label map, if the files are tables.
+        window: The part of image and label map that the record is, if it is a tile: (top, left, height, width).
+    """
+
+    image_id: str
+    image: Path
+    label: Path
+    companion: Path | None = None
+    reading: ImageReading = field(default_factory=ImageReading)
+    row: int | None = None
+    window: Window | None = None

@@ -11,7 +11,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from seg_transfer.data.fields import IGNORE
 from seg_transfer.data.images import read_image, read_label, read_pair
 from seg_transfer.data.manifest import DatasetManifest, SplitName
 from seg_transfer.data.record import Record
@@ -192,14 +191,16 @@ def _read_one(record: Record, manifest: DatasetManifest) -> tuple[SplitAudit | N
         image, label = read_pair(record, manifest)
     except DataError as error:
         return None, _problems_of_files(record, manifest) or [str(error)]
-    counts = np.bincount(label.ravel(), minlength=IGNORE + 1)
-    classes = counts[: len(manifest.classes)]
+    counts = np.bincount(label.ravel(), minlength=manifest.ignore_index + 1)
+    # A view would keep the counts of all possible indices, 512 KiB per image with many classes.
+    classes = counts[: len(manifest.classes)].copy()
     values = np.arange(256)
     histograms = [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)]
     sums = np.array([[h @ values for h in histograms], [h @ values**2 for h in histograms]], np.int64)
     height, width = label.shape
     size = (height, width)
-    return SplitAudit(1, size, size, classes, (classes > 0).astype(np.int64), int(counts[IGNORE]), sums), []
+    ignored = int(counts[manifest.ignore_index])
+    return SplitAudit(1, size, size, classes, (classes > 0).astype(np.int64), ignored, sums), []
 
 
 def _problems_of_files(record: Record, manifest: DatasetManifest) -> list[str]:

@@ -18,7 +18,9 @@ from pydantic import (
 )
 
 IGNORE = 255
-"""Class index of a pixel that is never sampled and never evaluated."""
+"""Class index of a pixel that is never sampled and never evaluated, in a dataset of up to 255 classes."""
+WIDE_IGNORE = 65535
+"""The same in a dataset of more classes, in which 255 is a class. Both are the largest number of their integer type."""
 _MAX_EXPRESSION_LENGTH = 1000
 # Each additional '**' multiplies the number of folders to search.
 _MAX_RECURSIONS = 3
@@ -26,6 +28,16 @@ _MAX_RECURSIONS = 3
 Integer = Annotated[int, Strict()]
 Positive = Annotated[Integer, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
+
+
+def ignore_index(n_classes: int) -> int:
+    """Return the class index of ignored pixels in a dataset of ``n_classes`` classes.
+
+    Example:
+        >>> ignore_index(255), ignore_index(256)
+        (255, 65535)
+    """
+    return IGNORE if n_classes <= IGNORE else WIDE_IGNORE
 
 
 def refuse_duplicates(field: str, values: Iterable[Hashable]) -> None:

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from seg_transfer.data.fields import IGNORE
 from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.data.record import Record
 from seg_transfer.data.rgb import read_rgb, read_size
 from seg_transfer.errors import DataError
+
+LabelMap = npt.NDArray[np.uint8 | np.uint16]
 
 
 def read_image(record: Record) -> npt.NDArray[np.uint8]:
@@ -34,7 +35,7 @@ def image_size(record: Record) -> tuple[int, int]:
     return read_size(record.image)
 
 
-def read_label(record: Record, manifest: DatasetManifest) -> npt.NDArray[np.uint8]:
+def read_label(record: Record, manifest: DatasetManifest) -> LabelMap:
     """Decode a label map to class indices.
 
     Args:
@@ -42,7 +43,7 @@ def read_label(record: Record, manifest: DatasetManifest) -> npt.NDArray[np.uint
         manifest: Manifest of its dataset, which describes the encoding.
 
     Returns:
-        (H, W); ignored pixels are `seg_transfer.data.fields.IGNORE` = 255.
+        (H, W), uint8, or uint16 for more than 255 classes; ignored pixels are ``manifest.ignore_index``.
 
     Raises:
         DataError: The file cannot be read, or holds a value that the manifest neither lists nor ignores; the message
@@ -51,7 +52,8 @@ def read_label(record: Record, manifest: DatasetManifest) -> npt.NDArray[np.uint
     raw = manifest.labels.read_raw(record)
     classes = manifest.raw_classes()
     known = np.array(sorted(classes))
-    index = np.array([classes[value] for value in known.tolist()], np.uint8)
+    ignored = manifest.ignore_index
+    index = np.array([classes[value] for value in known.tolist()], np.min_scalar_type(ignored))
     # Label maps consist of long runs of equal values; one lookup per run is as fast as a dense table.
     flat = raw.ravel()
     starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))
@@ -60,11 +62,11 @@ def read_label(record: Record, manifest: DatasetManifest) -> npt.NDArray[np.uint
     listed = known[nearest] == runs
     if manifest.labels.unlisted == "error" and not listed.all():
         raise _unlisted_value(record.label, raw, int(starts[listed.argmin()]), manifest)
-    label = np.repeat(np.where(listed, index[nearest], np.uint8(IGNORE)), np.diff(starts, append=flat.size))
+    label = np.repeat(np.where(listed, index[nearest], index.dtype.type(ignored)), np.diff(starts, append=flat.size))
     return label.reshape(raw.shape)
 
 
-def read_pair(record: Record, manifest: DatasetManifest) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def read_pair(record: Record, manifest: DatasetManifest) -> tuple[npt.NDArray[np.uint8], LabelMap]:
     """Decode the image (H, W, 3) and label map (H, W) of a record; raises DataError if their sizes differ."""
     image, label = read_image(record), read_label(record, manifest)
     if image.shape[:2] != label.shape:

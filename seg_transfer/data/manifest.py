@@ -26,6 +26,7 @@ from seg_transfer.data.fields import (
     Line,
     Positive,
     Text,
+    ignore_index,
     refuse_duplicates,
 )
 from seg_transfer.data.record import ImageReading
@@ -33,7 +34,7 @@ from seg_transfer.data.validation import load_yaml
 from seg_transfer.errors import ConfigError
 from seg_transfer.resources import find
 
-MAX_CLASSES = 255
+MAX_CLASSES = 4096
 SCRATCH = "scratch"
 """Reserved source name of the control: fine-tuning from the common initialization, without a source."""
 
@@ -188,8 +189,13 @@ class DatasetManifest(Block):
             return self
         return self.model_copy(update={"low_shot": self.low_shot.model_copy(update={"limit": limit})})
 
+    @property
+    def ignore_index(self) -> int:
+        """The class index of ignored pixels: 255 with up to 255 classes, otherwise 65535."""
+        return ignore_index(len(self.classes))
+
     def raw_classes(self) -> dict[int, int]:
-        """Return the class index of every listed raw value, 255 for ignored ones; a color is R + 256 G + 65536 B."""
+        """Return the class index, or `ignore_index`, of every listed raw value; a color is R + 256 G + 65536 B."""
         return self.labels.raw_classes(len(self.classes))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seg_transfer.features.images import ImageBatch
 from seg_transfer.models.configs import RGB
+from seg_transfer.models.outputs import FeatureMaps
 from seg_transfer.models.source_model import SourceModel
 from seg_transfer.observations import Observations, PixelSample
 
@@ -43,29 +44,10 @@ def extract(
     Raises:
         ConfigError: The network fails on images of this size.
     """
-    n_pixels = len(sample.labels)
-    features = np.empty((n_pixels, source.n_features), np.float32)
-    probabilities = np.empty((n_pixels, source.n_classes), np.float32)
-    embeddings = np.empty((len(sample.image_ids), source.n_features), np.float32)
-    rows_of_image = _rows_of_image(sample)
+    observed = _Observed(source, sample)
     for batch in images:
-        maps = source.feature_maps(torch.from_numpy(batch.pixels), mean, std)
-        if maps.features is not None:
-            embeddings[list(batch.indices)] = maps.features.mean(dim=(2, 3)).cpu().numpy()
-        for position, index in enumerate(batch.indices):
-            rows = rows_of_image[index]
-            if len(rows):
-                points = pixel_centers(sample, index, rows).to(maps.scores.device)
-                if maps.features is not None:
-                    features[rows] = interpolate_at(maps.features[position], points).cpu().numpy()
-                probabilities[rows] = interpolate_at(maps.scores[position], points).softmax(dim=1).cpu().numpy()
-    return Observations(
-        features=features if source.features_known else None,
-        labels=sample.labels,
-        source_probs=probabilities,
-        image_index=sample.image_index,
-        image_embeddings=embeddings[np.unique(sample.image_index)] if source.features_known else None,
-    )
+        observed.add(batch, source.feature_maps(torch.from_numpy(batch.pixels), mean, std))
+    return observed.observations()
 
 
 def pixel_centers(sample: PixelSample, image: int, rows: npt.NDArray[np.int64]) -> Tensor:
@@ -105,3 +87,61 @@ def _rows_of_image(sample: PixelSample) -> list[npt.NDArray[np.int64]]:
     order = np.argsort(sample.image_index, kind="stable")
     counts = np.bincount(sample.image_index, minlength=len(sample.image_ids))
     return np.split(order, np.cumsum(counts)[:-1])
+
+
+class _Observed:
+    """Collects what the feature maps of all images hold at the sampled pixels."""
+
+    def __init__(self, source: SourceModel, sample: PixelSample) -> None:
+        self._sample = sample
+        self._rows_of_image = _rows_of_image(sample)
+        self._has_features = source.features_known
+        self._features = np.empty((len(sample.labels), source.n_features), np.float32)
+        self._probabilities = np.empty((len(sample.labels), source.n_classes), np.float32)
+        self._embeddings = np.empty((len(sample.image_ids), source.n_features), np.float32)
+        self._feature_vectors, self._score_vectors = _OneVector(), _OneVector()
+
+    def add(self, batch: ImageBatch, maps: FeatureMaps) -> None:
+        self._score_vectors.add(maps.scores)
+        if maps.features is not None:
+            self._feature_vectors.add(maps.features)
+            self._embeddings[list(batch.indices)] = maps.features.mean(dim=(2, 3)).cpu().numpy()
+        for position, index in enumerate(batch.indices):
+            rows = self._rows_of_image[index]
+            if len(rows):
+                points = pixel_centers(self._sample, index, rows).to(maps.scores.device)
+                if maps.features is not None:
+                    self._features[rows] = interpolate_at(maps.features[position], points).cpu().numpy()
+                scores = interpolate_at(maps.scores[position], points)
+                self._probabilities[rows] = scores.softmax(dim=1).cpu().numpy()
+
+    def observations(self) -> Observations:
+        # Interpolation turns maps of one vector into noise of its last digits, which would pass for variation.
+        if self._feature_vectors.only is not None:
+            self._features[:] = self._embeddings[:] = self._feature_vectors.only.cpu().numpy()
+        if self._score_vectors.only is not None:
+            self._probabilities[:] = self._score_vectors.only.softmax(dim=0).cpu().numpy()
+        index = self._sample.image_index
+        return Observations(
+            features=self._features if self._has_features else None,
+            labels=self._sample.labels,
+            source_probs=self._probabilities,
+            image_index=index,
+            image_embeddings=self._embeddings[np.unique(index)] if self._has_features else None,
+        )
+
+
+class _OneVector:
+    """The vector that maps hold at every place of every image, ``only``; None once they differ, or without maps."""
+
+    def __init__(self) -> None:
+        self.only: Tensor | None = None
+        self._differ = False
+
+    def add(self, maps: Tensor) -> None:
+        """Compare maps (B, D, h, w) with those before; no longer looks at them once any differed."""
+        if self._differ:
+            return
+        vector = maps[0, :, 0, 0] if self.only is None else self.only
+        self._differ = bool((maps != vector[:, None, None]).any())
+        self.only = None if self._differ else vector

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from seg_transfer.data.images import image_size, read_image, resize_to_short_side, short_side_size
 from seg_transfer.data.prefetch import prefetch
 from seg_transfer.data.record import Record
+from seg_transfer.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -59,6 +60,26 @@ class TargetImages:
         if batch.indices not in self._kept and batch.pixels.nbytes <= self._free_bytes:
             self._kept[batch.indices] = batch
             self._free_bytes -= batch.pixels.nbytes
+
+
+def refuse_constant_images(batches: Iterable[ImageBatch], target: str) -> Iterator[ImageBatch]:
+    """Pass on the batches of a target's images.
+
+    Padding lets a network's features vary even on an image of one color, so that they do not reveal such images.
+
+    Raises:
+        DataError: At the end, if every image holds one color only.
+    """
+    n_images, all_constant = 0, True
+    for batch in batches:
+        n_images += len(batch.indices)
+        all_constant = all_constant and bool((batch.pixels == batch.pixels[:, :, :1, :1]).all())
+        yield batch
+    if n_images and all_constant:
+        raise DataError(
+            f"target {target}: each of its {n_images} images holds one color, so there is nothing to compare; look at "
+            "them with 'seg-transfer inspect'; images of 10 or 12 bits need images.range in the manifest"
+        )
 
 
 def _batches_of_one_size(sizes: Sequence[tuple[int, int]], batch_size: int) -> Iterator[tuple[int, ...]]:

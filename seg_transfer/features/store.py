@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from seg_transfer.errors import ResultsError
 from seg_transfer.observations import Observations
 from seg_transfer.store.atomic import replaced_atomically
+from seg_transfer.store.tables import class_index_type
 
 _KEY = b"content_key"
 # Set in the first row of each image, and null in the others.
@@ -50,7 +51,7 @@ def write_features(file: Path, observations: Observations, content_key: str) -> 
     schema = pa.schema(
         [
             pa.field("image_index", pa.int32()),
-            pa.field("label", pa.uint8()),
+            pa.field("label", class_index_type(observations.labels)),
             pa.field("features", pa.binary(2 * features.shape[1])),
             pa.field("source_probs", pa.binary(2 * probabilities.shape[1])),
             pa.field(_EMBEDDING, pa.binary(2 * embeddings.shape[1])),
@@ -64,7 +65,7 @@ def write_features(file: Path, observations: Observations, content_key: str) -> 
         for embedding, (start, end) in zip(embeddings, itertools.pairwise(bounds), strict=True):
             columns = [
                 pa.array(image_index[start:end], pa.int32()),
-                pa.array(observations.labels[start:end], pa.uint8()),
+                pa.array(observations.labels[start:end], schema.field("label").type),
                 _as_binary(features[start:end]),
                 _as_binary(probabilities[start:end]),
                 pa.array([embedding.tobytes(), *[None] * (end - start - 1)], schema.field(_EMBEDDING).type),

@@ -127,7 +127,7 @@ def score_all(
 
     Raises:
         ConfigError: A metric is unknown, or combines the scores of several pairs.
-        ObservationsError: A metric needs something that the observations lack.
+        ObservationsError: A metric needs something that the observations lack, or that is equal in all of them.
         ComputationError: A score is not a finite number.
 
     Example:
@@ -161,6 +161,11 @@ def _check_needs(metric: Metric, observations: Observations) -> None:
             raise ObservationsError(
                 f"metric {metric.name} needs {need}, which these observations do not have: leave the metric out"
             )
+    for name in sorted(metric.inputs & observations.constant_inputs):
+        raise ObservationsError(
+            f"{name} are constant: all {len(observations.labels)} rows are equal, and metric {metric.name} would score "
+            "nothing; check the images and the weights that they come from"
+        )
 
 
 def _score(metric: Metric, statistics: Statistics, all_standard_errors: bool) -> Score:

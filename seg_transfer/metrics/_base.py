@@ -17,6 +17,7 @@ Setting = int | float | str | bool
 Scores = list[float | None]
 # Up to this size, second moments are stored per class, which saves passes over single classes.
 CLASS_MOMENTS_BYTES = 128 << 20
+_INPUTS = frozenset({"features", "source_probs"})
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,12 @@ class Metric:
     def installed(self) -> bool:
         """Whether the optional library that the metric needs is installed."""
         return not self.extra or importlib.util.find_spec(self.extra) is not None
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Those of "features" and "source_probs" that the score measures; embeddings are means of features."""
+        of_features = {"features", "image_embeddings", "source_images"}
+        return frozenset("features" if need in of_features else need for need in self.needs) & _INPUTS
 
     @property
     def package(self) -> str:

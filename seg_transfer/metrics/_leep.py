@@ -10,6 +10,8 @@ from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score
 from seg_transfer.observations import FloatArray, IntArray, Observations, add_by_key, keyed_blocks
 
 Blocks = Iterable[tuple[FloatArray, IntArray]]
+# Largest size of the sums of all groups; 4096 classes in 10 groups and 20,480 components would take 6 GiB, twice.
+MAX_JOINT_BYTES = 1 << 30
 
 
 def leep(source_probs: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
@@ -38,17 +40,22 @@ def leep(source_probs: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -
 
 
 def _scores(statistics: Statistics) -> Scores:
-    return leep_scores(statistics, lambda keys: keyed_blocks(source_probs_of(statistics), keys))
+    source_probs = source_probs_of(statistics)
+    return leep_scores(statistics, lambda keys: keyed_blocks(source_probs, keys), source_probs.shape[1])
 
 
-def leep_scores(statistics: Statistics, probabilities: Callable[[IntArray], Blocks]) -> Scores:
+def leep_scores(statistics: Statistics, probabilities: Callable[[IntArray], Blocks], n_sources: int) -> Scores:
     """Compute LEEP for any p_i(z): the score of all observations, and the score without each group.
 
     Args:
         statistics: Labels and groups of N observations.
         probabilities: Function from keys (N,) of the observations to blocks of p_i(z), (n, Z), in the order of the
             keys, with their keys.
+        n_sources: Z. With so many classes that the sums of all groups exceed 1 GiB, only the score of all observations
+            is computed.
     """
+    if 8 * statistics.n_groups * len(statistics.observations.classes) * n_sources > MAX_JOINT_BYTES:
+        statistics = Statistics.ungrouped(statistics.observations)
     joints = _joints(statistics, probabilities)
     samples = [joints.sum(axis=0), *(np.delete(joints, group, axis=0).sum(axis=0) for group in statistics.left_out)]
     conditionals = np.stack([label_given_source(joint) for joint in samples], axis=1)

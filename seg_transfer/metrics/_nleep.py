@@ -76,7 +76,7 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
         blocks = keyed_blocks(features_of(statistics), keys)
         return ((expect(project(rows)), sorted_keys) for rows, sorted_keys in blocks)
 
-    return leep_scores(statistics, probabilities)
+    return leep_scores(statistics, probabilities, n_components)
 
 
 def projection(moments: Moments) -> Callable[[FloatArray], FloatArray]:

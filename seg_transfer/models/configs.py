@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from seg_transfer.data.fields import IGNORE, ignore_index
 from seg_transfer.data.plain import read_json, read_yaml
 from seg_transfer.errors import CheckpointError, ConfigError, reason_of
 from seg_transfer.models.compat import import_mmseg
@@ -216,6 +217,9 @@ def with_classes(model: ModelConfig, n_classes: int) -> ModelConfig:
         for loss in [losses] if isinstance(losses, dict) else losses:
             loss.pop("class_weight", None)
             loss.setdefault("avg_non_ignore", True)
+        # Otherwise mmseg ignores 255, which is a class here. Configs with fewer classes stay as they are.
+        if n_classes > IGNORE:
+            head["ignore_index"] = ignore_index(n_classes)
     return changed
 
 
@@ -235,7 +239,7 @@ def with_normalization(
         "bgr_to_rgb": True,
         "size_divisor": 1,
         "pad_val": 0,
-        "seg_pad_val": 255,
+        "seg_pad_val": ignore_index(n_classes_of(model)),
     }
     return {**copy.deepcopy(model), "data_preprocessor": preprocessor}
 

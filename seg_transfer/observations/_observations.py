@@ -18,6 +18,7 @@ from seg_transfer.observations._checks import (
     check_matrix,
     check_two_classes,
 )
+from seg_transfer.observations._variation import constant_columns
 
 N_GROUPS = 10
 
@@ -133,6 +134,24 @@ class Observations:
     def codes(self) -> IntArray:
         """(N,) the position of each label in ``classes``."""
         return self._classes_and_codes[1]
+
+    @cached_property
+    def constant_features(self) -> IntArray:
+        """The features that are equal in all observations, by exact equality; none where the features are unknown."""
+        return np.empty(0, np.int64) if self.features is None else constant_columns(self.features)
+
+    @cached_property
+    def constant_inputs(self) -> frozenset[str]:
+        """Those of "features" and "source_probs" that are equal in all observations, by exact equality.
+
+        Example:
+            >>> Observations(np.ones((2, 1)), np.array([0, 1]), np.eye(2)).constant_inputs
+            frozenset({'features'})
+        """
+        constant = {"features": self.features is not None and len(self.constant_features) == self.features.shape[1]}
+        probs = self.source_probs
+        constant["source_probs"] = probs is not None and len(constant_columns(probs)) == probs.shape[1]
+        return frozenset(name for name, is_constant in constant.items() if is_constant)
 
     @cached_property
     def _classes_and_codes(self) -> tuple[npt.NDArray[np.integer[Any]], IntArray]:

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from seg_transfer.data.record import Record
 from seg_transfer.errors import SegTransferError
 from seg_transfer.features.extract import extract
-from seg_transfer.features.images import TargetImages
+from seg_transfer.features.images import TargetImages, refuse_constant_images
 from seg_transfer.features.store import read_features, to_float16, write_features
 from seg_transfer.models.devices import chosen_device
 from seg_transfer.models.entry import SourceEntry
@@ -64,12 +64,14 @@ class ScoringContext:
         device: Torch device of the networks.
         batch_size: Images of one size per forward pass; None means 8 on CUDA and 1 on the CPU.
         memory_bytes: Memory budget: a quarter holds the decoded images of one target, half holds loaded networks.
+        warned_sources: Names of sources of which the user was warned.
     """
 
     run: Run
     device: str
     batch_size: int | None
     memory_bytes: int
+    warned_sources: set[str] = field(default_factory=set)
     _target: TargetContext | None = None
     _sources: dict[str, SourceModel] = field(default_factory=dict)
     _source_keys: dict[str, Key] = field(default_factory=dict)
@@ -159,7 +161,7 @@ def observe(context: ScoringContext, entry: SourceEntry, target: TargetContext) 
     by_model = run.study.normalisation == "model"
     observations = extract(
         context.source(entry),
-        target.images,
+        refuse_constant_images(target.images, target.name),
         target.sample,
         mean=None if by_model else manifest.mean,
         std=None if by_model else manifest.std,

@@ -19,7 +19,7 @@ from seg_transfer.observations import PixelSample
 from seg_transfer.sampling import class_counts, draw_pixel_sample, nearest_resize_labels
 from seg_transfer.stages.sample_keys import sample_key, stored_sample_key
 from seg_transfer.store.key_parts import parts_entry
-from seg_transfer.store.tables import SAMPLES, metadata_of, read_table, write_table
+from seg_transfer.store.tables import SAMPLES, class_index_type, metadata_of, read_table, write_table
 from seg_transfer.study.run import Run
 
 _STRIDE = 4
@@ -52,6 +52,7 @@ def _draw(run: Run, target: str, records: Sequence[Record]) -> PixelSample:
         class_counts=_class_counts(run, target, records),
         dataset=target,
         seed=sampling.seed,
+        ignore_value=manifest.ignore_index,
     )
     n_classes = len(np.unique(sample.labels))
     if n_classes < 2:
@@ -70,7 +71,8 @@ def _class_counts(run: Run, target: str, records: Sequence[Record]) -> npt.NDArr
     if balance == "image":
         return None
     # Counts come from the full label maps, whatever grid the pixels are drawn from.
-    return class_counts((labels for _, labels in _label_maps(manifest, records, "full")), len(manifest.classes))
+    label_maps = (labels for _, labels in _label_maps(manifest, records, "full"))
+    return class_counts(label_maps, len(manifest.classes), manifest.ignore_index)
 
 
 def _label_maps(manifest: DatasetManifest, records: Sequence[Record], grid: str) -> Iterator[tuple[str, _LabelMap]]:
@@ -92,8 +94,10 @@ def _label_maps(manifest: DatasetManifest, records: Sequence[Record], grid: str)
 def _to_table(sample: PixelSample) -> pa.Table:
     names = pa.array(sample.image_ids, pa.string())
     columns = [names.take(pa.array(sample.image_index)), sample.rows, sample.columns, sample.labels]
+    label = SAMPLES.get_field_index("label")
+    schema = SAMPLES.set(label, SAMPLES.field(label).with_type(class_index_type(sample.labels)))
     return pa.Table.from_arrays(
-        [pa.array(column, field.type) for column, field in zip(columns, SAMPLES, strict=True)], schema=SAMPLES
+        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
     )
 
 

@@ -16,6 +16,7 @@ from seg_transfer.errors import SegTransferError
 from seg_transfer.metrics import METRICS, Score, score_all
 from seg_transfer.observations import Observations
 from seg_transfer.stages.base import IsHeld, Item, pair_label, part_label
+from seg_transfer.stages.constant_features import constant_input_failures, warn_of_constant_features
 from seg_transfer.stages.context import ScoringContext, observe
 from seg_transfer.stages.failures import PartsFailedError, catch_failures
 from seg_transfer.stages.score_keys import (
@@ -59,7 +60,9 @@ def score_pair(context: ScoringContext, item: Item, is_held: IsHeld) -> None:
     # Computed first, so that it does not share memory with all of the target's observations.
     source_images = context.source_images(entry) if any(map(needs_source_images, missing)) else None
     observations = observe(context, entry, context.target(target))
-    scores = _scores(observations, source_images, missing, failed)
+    warn_of_constant_features(item, observations, context.warned_sources)
+    failed |= constant_input_failures(item, observations, [METRICS[name] for name in missing])
+    scores = _scores(observations, source_images, [name for name in missing if name not in failed], failed)
     if scores and is_held():
         _store(context, item, valid, scores, observations, time.monotonic() - began)
     if failed:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -37,12 +39,16 @@ _PROVENANCE = [
     ("created_utc", pa.string(), "time of writing, UTC, ISO 8601"),
 ]
 
+# Class indices: a column that its schema declares as uint8 is uint16 where a dataset has more than 255 classes.
+_CLASS_INDEX, _WIDE_CLASS_INDEX = pa.uint8(), pa.uint16()
+_MAX_NARROW_INDEX = 255
+
 SAMPLES = described_schema(
     [
         ("image_id", pa.string(), "image path relative to the dataset's root, without suffix"),
         ("row", pa.int32(), "pixel row from the top, 0-based, in the map it was drawn from"),
         ("column", pa.int32(), "pixel column from the left, 0-based, in the map it was drawn from"),
-        ("label", pa.uint8(), "class index"),
+        ("label", _CLASS_INDEX, "class index"),
     ]
 )
 
@@ -187,11 +193,26 @@ def read_table(file: Path, schema: pa.Schema) -> pa.Table:
             f"{file}: damaged result file ({reason}); delete it and run the same command again"
         ) from error
     # Checksums cover the pages, but not the footer that describes the columns.
-    missing = [field for field in schema if types.get(field.name) != field.type]
+    missing = [field for field in schema if not _fits(types.get(field.name), field.type)]
     if missing:
         wanted = f"{missing[0].name} ({missing[0].type})"
         raise ResultsError(f"{file}: lacks column {wanted}; delete it and run the same command again")
     return table
+
+
+def class_index_type(labels: npt.NDArray[np.integer]) -> pa.DataType:
+    """Return the type of a column that holds these class indices: uint16 for uint16 or above 255, otherwise uint8.
+
+    Example:
+        >>> class_index_type(np.array([0, 255])), class_index_type(np.array([0, 256]))
+        (DataType(uint8), DataType(uint16))
+    """
+    is_wide = labels.dtype == np.uint16 or (len(labels) > 0 and labels.max() > _MAX_NARROW_INDEX)
+    return _WIDE_CLASS_INDEX if is_wide else _CLASS_INDEX
+
+
+def _fits(stored: pa.DataType | None, declared: pa.DataType) -> bool:
+    return stored in ((declared, _WIDE_CLASS_INDEX) if declared == _CLASS_INDEX else (declared,))
 
 
 def now_utc() -> str:

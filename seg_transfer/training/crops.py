@@ -18,8 +18,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from seg_transfer.data.fields import IGNORE
-from seg_transfer.data.images import read_pair
+from seg_transfer.data.images import LabelMap, read_pair
 from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.data.record import Record
 from seg_transfer.training.schedule import Schedule
@@ -59,13 +58,13 @@ class TrainingCrops(Dataset[dict[str, Any]]):
 
 
 def random_crop(
-    image: _Pixels, label: _Pixels, size: tuple[int, int], schedule: Schedule, generator: np.random.Generator
-) -> tuple[_Pixels, _Pixels]:
+    image: _Pixels, label: LabelMap, size: tuple[int, int], schedule: Schedule, generator: np.random.Generator
+) -> tuple[_Pixels, LabelMap]:
     """Scale, crop and flip an image and its labels at random.
 
     Args:
         image: uint8 RGB (H, W, 3).
-        label: Class indices, uint8 (H, W).
+        label: Class indices, uint8 or uint16 (H, W).
         size: Height and width (h, w) of the crop.
         schedule: Range of scales and probability of a flip.
         generator: Source of randomness.
@@ -85,13 +84,16 @@ def random_crop(
     box = (left * across, top * down, (left + shown[1]) * across, (top + shown[0]) * down)
     target = (shown[1], shown[0])
     pixels = np.zeros((*size, 3), np.uint8)
-    ids = np.full(size, IGNORE, np.uint8)
+    # Pillow rounds positions in 16-bit images differently.
+    resizable = Image.fromarray(label if label.dtype == np.uint8 else label.astype(np.int32))
+    # The ignored index is the largest number of either type.
+    ids = np.full(size, np.iinfo(label.dtype).max, label.dtype)
     pixels[: shown[0], : shown[1]] = np.asarray(Image.fromarray(image).resize(target, Image.Resampling.BILINEAR, box))
-    ids[: shown[0], : shown[1]] = np.asarray(Image.fromarray(label).resize(target, Image.Resampling.NEAREST, box))
+    ids[: shown[0], : shown[1]] = np.asarray(resizable.resize(target, Image.Resampling.NEAREST, box))
     return (pixels[:, ::-1], ids[:, ::-1]) if flip else (pixels, ids)
 
 
-def as_mmseg(image: _Pixels, label: _Pixels, path: Path) -> dict[str, Any]:
+def as_mmseg(image: _Pixels, label: LabelMap, path: Path) -> dict[str, Any]:
     """Pack one image (h, w, 3) and its labels (h, w) as mmseg's models take them; mmseg reads images as BGR."""
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample

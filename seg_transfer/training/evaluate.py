@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from seg_transfer.data.images import read_pair, resize_to_short_side
+from seg_transfer.data.images import LabelMap, read_pair, resize_to_short_side
 from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.data.prefetch import prefetch
 from seg_transfer.data.record import Record
@@ -19,14 +20,15 @@ from seg_transfer.training.iou import SegmentationQuality, confusion_counts, seg
 from seg_transfer.training.processes import rank_and_size, sum_over_processes
 
 _Pixels = npt.NDArray[np.uint8]
+_CLASSES_AT_ONCE = 256
 
 
 def evaluate_on(source: SourceModel, records: Sequence[Record], manifest: DatasetManifest) -> SegmentationQuality:
     """Measure mIoU: predict every image and compare with its label map at the label map's own resolution.
 
     The image is resized so that its shorter side is the crop size's shorter side; the class scores are enlarged
-    bilinearly to the size of the label map before the argmax. Label 255 is never counted. Processes that train together
-    share the images, and each returns the whole result.
+    bilinearly to the size of the label map before the argmax. Ignored pixels are never counted. Processes that train
+    together share the images, and each returns the whole result.
 
     Args:
         source: The network.
@@ -43,13 +45,14 @@ def evaluate_on(source: SourceModel, records: Sequence[Record], manifest: Datase
     counts = np.zeros((source.n_classes, source.n_classes), np.int64)
     short_side = min(manifest.crop_size)
 
-    def read(record: Record) -> tuple[_Pixels, _Pixels]:
+    def read(record: Record) -> tuple[_Pixels, LabelMap]:
         image, label = read_pair(record, manifest)
         return resize_to_short_side(image, short_side), label
 
     rank, size = rank_and_size()
     for image, label in prefetch(read, records[rank::size]):
-        counts += confusion_counts(label, predict(source, image, label.shape), source.n_classes)
+        predictions = predict(source, image, label.shape)
+        counts += confusion_counts(label, predictions, source.n_classes, manifest.ignore_index)
     counts = sum_over_processes(torch.from_numpy(counts)).numpy()
     if not counts.any():
         raise DataError(f"{manifest.name}: no pixel of the eval split has a label; fix its label map or its labels")
@@ -78,5 +81,19 @@ def predict(source: SourceModel, image: _Pixels, size: tuple[int, ...]) -> npt.N
             f"network {type(source.network).__name__}: gives scores that are not finite on an image of {height} x "
             f"{width} pixels; it cannot be evaluated; lower learning_rate or name other weights"
         )
-    enlarged = F.interpolate(scores, size=size, mode="bilinear", align_corners=False)
-    return np.asarray(enlarged[0].argmax(dim=0).cpu().numpy())
+    return np.asarray(_best_class(scores, size).cpu().numpy())
+
+
+def _best_class(scores: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Enlarge class scores (1, C, h, w), and return the class of the highest one, (H, W); the first of equal ones."""
+
+    def enlarge(part: Tensor) -> Tensor:
+        return F.interpolate(part, size=size, mode="bilinear", align_corners=False)[0]
+
+    if scores.shape[1] <= _CLASSES_AT_ONCE:
+        return enlarge(scores).argmax(dim=0)
+    # All at once, 4096 classes would take 4 GiB per 512 x 512 pixels.
+    parts = [enlarge(part).max(dim=0) for part in torch.split(scores, _CLASSES_AT_ONCE, dim=1)]
+    part_of_best = torch.stack([part.values for part in parts]).argmax(dim=0)
+    index_in_part = torch.stack([part.indices for part in parts]).gather(0, part_of_best[None])[0]
+    return part_of_best * _CLASSES_AT_ONCE + index_in_part

@@ -28,14 +28,15 @@ class SegmentationQuality:
 
 
 def confusion_counts(
-    labels: npt.NDArray[np.integer], predictions: npt.NDArray[np.integer], n_classes: int
+    labels: npt.NDArray[np.integer], predictions: npt.NDArray[np.integer], n_classes: int, ignored: int = IGNORE
 ) -> npt.NDArray[np.int64]:
     """Count pixels by label and prediction.
 
     Args:
-        labels: Class indices in any shape; 255 is left out.
+        labels: Class indices in any shape.
         predictions: Class indices in the same shape.
         n_classes: Number of classes of the dataset.
+        ignored: Pixels with this label are left out.
 
     Returns:
         int64 (n_classes, n_classes), labels in rows, predictions in columns.
@@ -45,8 +46,8 @@ def confusion_counts(
         array([[1, 0],
                [1, 1]])
     """
-    known = labels != IGNORE
-    # Convert first, because a uint8 product would wrap.
+    known = labels != ignored
+    # Convert first, because a product of small integers would wrap.
     pairs = labels[known].astype(np.int64) * n_classes + predictions[known]
     return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 

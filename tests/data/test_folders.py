@@ -99,7 +99,7 @@ def test_colors_are_refused_with_advice(tmp_path):
 
 
 def test_one_class_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="masks: 1 classes, but 2 to 255 are allowed"):
+    with pytest.raises(ConfigError, match="masks: 1 classes, but 2 to 4096 are allowed"):
         manifest_of_folders(*folders(tmp_path, maps(4, 255)))
 
 

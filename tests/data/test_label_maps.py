@@ -235,3 +235,23 @@ def test_an_encoding_is_one_class(tmp_path: Path, manifest: Manifest) -> None:
     strict = arrays.model_copy(update={"labels": labels.model_copy(update={"ignore": ()})})
     with pytest.raises(DataError, match=r"a\.npy: value 9 at row 1, column 1 is not in the label map of mini"):
         read_label(record, strict)
+
+
+@pytest.mark.parametrize(("n_classes", "dtype", "ignored"), [(255, np.uint8, 255), (256, np.uint16, 65535)])
+def test_class_indices_get_wider_above_255_classes(
+    tmp_path: Path, manifest: Manifest, n_classes: int, dtype: type, ignored: int
+) -> None:
+    raw = np.array([[0, 254, 255], [256, 9, 300]], np.uint16)
+    Image.fromarray(raw).save(tmp_path / "l.png")
+    labels = {"encoding": "id16", "ignore": [300], "map": {0: 0, 9: 9, 254: 254, 255: n_classes - 1, 256: 1}}
+    wide = manifest(classes=[f"class {i}" for i in range(n_classes)], labels=labels)
+    label = read_label(record_of(tmp_path / "l.png"), wide)
+    assert (label.dtype, wide.ignore_index) == (dtype, ignored)
+    assert label.tolist() == [[0, 254, n_classes - 1], [1, 9, ignored]]
+
+
+def test_unlisted_values_are_ignored_among_many_classes(tmp_path: Path, manifest: Manifest) -> None:
+    Image.fromarray(np.array([[255, 400], [4095, 65535]], np.uint16)).save(tmp_path / "l.png")
+    labels = {"encoding": "id16", "unlisted": "ignore"}
+    wide = manifest(classes=[f"class {i}" for i in range(4096)], labels=labels)
+    assert read_label(record_of(tmp_path / "l.png"), wide).tolist() == [[255, 400], [4095, 65535]]

@@ -87,7 +87,7 @@ MISTAKES = [
     ({"classes": ["yes", True, "no"]}, "classes.1: True: must be text; put it in quotes"),
     ({"classes": ["sky", "road", "sky"]}, "classes holds 'sky' more than once"),
     ({"classes": ["sky"]}, "classes: ['sky']: Tuple should have at least 2 items"),
-    ({"classes": [f"class {i}" for i in range(256)]}, "Tuple should have at most 255 items"),
+    ({"classes": [f"class {i}" for i in range(4097)]}, "Tuple should have at most 4096 items"),
     ({"mean": [0.4, 0.5]}, "mean.2 is missing"),
     ({"mean": [0.4, 0.5, 0.6, 0.7]}, "mean: [0.4, 0.5, 0.6, 0.7]: Tuple should have at most 3 items"),
     ({"mean": [102, 0.5, 0.6]}, "mean.0: 102: Input should be less than or equal to 1"),

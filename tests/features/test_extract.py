@@ -16,8 +16,9 @@ from seg_transfer.data.manifest import load_manifest
 from seg_transfer.data.record import Record
 from seg_transfer.data.records import low_shot_records
 from seg_transfer.features.extract import extract, interpolate_at, pixel_centers
-from seg_transfer.features.images import TargetImages
+from seg_transfer.features.images import ImageBatch, TargetImages
 from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
+from seg_transfer.models.outputs import FeatureMaps
 from seg_transfer.models.source_model import SourceModel, load_source_model
 from seg_transfer.observations import Observations, PixelSample
 from seg_transfer.resources import shipped
@@ -229,3 +230,32 @@ def test_the_records_are_those_of_a_data_root(source, small_world: Path):
     found = extract(source, TargetImages(records, min(manifest.crop_size)), sample)
     assert found.features.shape == (250, 64)
     assert len(found.classes) >= 4
+
+
+class Constant:
+    """A source whose maps hold one vector, but for one value of the last image where ``differs``."""
+
+    features_known, n_features, n_classes = True, 3, 2
+
+    def __init__(self, *, differs: bool) -> None:
+        self.differs = differs
+
+    def feature_maps(self, pixels: Tensor, *_: object) -> FeatureMaps:
+        n, _, height, width = pixels.shape
+        features = torch.tensor([0.1, 1 / 3, -7.7]).view(3, 1, 1).expand(n, 3, height // 4, width // 4).clone()
+        scores = torch.tensor([0.3, 1.1]).view(2, 1, 1).expand(n, 2, height // 4, width // 4).clone()
+        if self.differs and width == 97:
+            features[0, 1, 0, 0], scores[0, 0, 0, 0] = 5, 5
+        return FeatureMaps(features, scores)
+
+
+def test_maps_of_one_vector_are_read_without_the_noise_of_interpolation(sample):
+    batches = [ImageBatch((index,), np.zeros((1, 3, *size), np.uint8)) for index, size in enumerate(SIZES)]
+    found = extract(Constant(differs=False), batches, sample)  # type: ignore[arg-type]
+    assert found.constant_inputs == {"features", "source_probs"}
+    np.testing.assert_array_equal(found.features[0], np.array([0.1, 1 / 3, -7.7], np.float32))
+    np.testing.assert_array_equal(found.image_embeddings, found.features[:4])
+    assert found.source_probs[0, 0] == pytest.approx(1 / (1 + np.exp(0.8)))
+    other = extract(Constant(differs=True), batches, sample)  # type: ignore[arg-type]
+    assert other.constant_inputs == frozenset()
+    np.testing.assert_allclose(np.median(other.features, axis=0), found.features[0], rtol=1e-6)

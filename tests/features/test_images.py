@@ -11,7 +11,7 @@ from seg_transfer.data.images import read_image, resize_to_short_side
 from seg_transfer.data.record import Record
 from seg_transfer.errors import DataError
 from seg_transfer.features import images as module
-from seg_transfer.features.images import TargetImages
+from seg_transfer.features.images import ImageBatch, TargetImages, refuse_constant_images
 
 SIZES = [(40, 60), (60, 40), (40, 60), (30, 45), (50, 51), (40, 60), (40, 60)]
 ONE_IMAGE = 3 * 20 * 30
@@ -102,3 +102,20 @@ def test_a_damaged_image_is_named(records):
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(DataError, match=r"3\.png: cannot be decoded"):
         list(TargetImages(records, 20))
+
+
+def batches_of(*images: np.ndarray) -> list[ImageBatch]:
+    return [ImageBatch((number,), image[None]) for number, image in enumerate(images)]
+
+
+def test_images_of_one_color_each_are_refused():
+    colors = [np.full((3, 8, 9), number * 20, np.uint8) for number in range(4)]
+    passed = []
+    with pytest.raises(DataError, match=r"^target street: each of its 4 images holds one color") as caught:
+        passed += [batch.indices for batch in refuse_constant_images(batches_of(*colors), "street")]
+    assert "\n" not in str(caught.value)
+    speck = colors[2].copy()
+    speck[1, 7, 8] += 1
+    for images in ([speck, *colors], [*colors, speck]):
+        batches = batches_of(*images)
+        assert list(refuse_constant_images(batches, "street")) == batches

@@ -1,5 +1,6 @@
 """The feature store gives back what was put in, to the last bit, or nothing at all."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +168,19 @@ def test_no_flipped_bit_is_read_as_other_observations(file, observations):
         if isinstance(found, Observations):
             assert_same(found, expected)
     assert refused > 50
+
+
+def test_labels_above_255_are_stored_wider_and_come_back(tmp_path, observations):
+    labels = observations.labels.astype(np.uint16)
+    labels[:2] = [255, 4095]
+    wide = to_float16(replace(observations, labels=labels))
+    write_features(tmp_path / "wide.parquet", wide, KEY)
+    found = read_features(tmp_path / "wide.parquet", KEY)
+    assert found is not None
+    assert found.labels.dtype == np.uint16
+    np.testing.assert_array_equal(found.labels, labels)
+    assert str(pq.read_schema(tmp_path / "wide.parquet").field("label").type) == "uint16"
+
+
+def test_labels_up_to_255_are_stored_as_bytes(file):
+    assert str(pq.read_schema(file).field("label").type) == "uint8"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from seg_transfer.errors import ObservationsError
-from seg_transfer.metrics import leep, score_all
+from seg_transfer.metrics import _leep, leep, score_all
 from seg_transfer.observations import Observations, _blocks
 
 
@@ -94,3 +94,14 @@ def test_rows_that_are_no_distribution_are_refused_by_place(row):
     probs[4] = row
     with pytest.raises(ObservationsError, match=r"source_probs\[4\]"):
         leep(probs, np.array([0, 1] * 3))
+
+
+@pytest.mark.parametrize("name", ["leep", "nleep"])
+def test_with_too_many_classes_for_the_sums_of_groups_the_score_is_the_same_without_an_error(world, monkeypatch, name):
+    observations = world()
+    usual = score_all(observations, [name])[name]
+    monkeypatch.setattr(_leep, "MAX_JOINT_BYTES", 8)
+    found = score_all(observations, [name])[name]
+    assert found.score == pytest.approx(usual.score, rel=1e-12)
+    assert usual.standard_error is not None
+    assert (found.standard_error, found.replicates) == (None, ())

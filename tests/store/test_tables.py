@@ -122,6 +122,18 @@ def test_metadata_is_added_to_the_descriptions(tmp_path):
     assert read.equals(table)
 
 
+@pytest.mark.parametrize(("kind", "is_read"), [("uint8", True), ("uint16", True), ("int32", False), ("string", False)])
+def test_class_indices_have_eight_or_sixteen_bits(tmp_path, kind, is_read):
+    file, column = tmp_path / "samples.parquet", SAMPLES.get_field_index("label")
+    table = pa.Table.from_pylist([{"image_id": "a", "row": 1, "column": 2, "label": 3}], schema=SAMPLES)
+    write_table(file, table.set_column(column, "label", table["label"].cast(kind)))
+    if is_read:
+        assert read_table(file, SAMPLES)["label"].to_pylist() == [3]
+    else:
+        with pytest.raises(ResultsError, match=r"lacks column label \(uint8\); delete it"):
+            read_table(file, SAMPLES)
+
+
 def test_pandas_reads_the_same(scores):
     frame = pd.read_parquet(scores)
     assert list(frame) == SCORES.names

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from seg_transfer.data.fields import IGNORE, Block, Integer, refuse_duplicates
+from seg_transfer.data.fields import Block, Integer, ignore_index, refuse_duplicates
 from seg_transfer.data.record import Record
 
 
@@ -30,7 +30,7 @@ class LabelEncoding(Block):
 
     @abstractmethod
     def raw_classes(self, n_classes: int) -> dict[int, int]:
-        """Return the class index, or `IGNORE`, of every listed raw value."""
+        """Return the class index of every listed raw value, `ignore_index(n_classes)` for ignored ones."""
 
     @abstractmethod
     def check(self, n_classes: int) -> None:
@@ -61,9 +61,9 @@ class RawValues(LabelEncoding):
         return 65535
 
     def raw_classes(self, n_classes: int) -> dict[int, int]:
-        """Return the class index, or `IGNORE`, of every listed raw value."""
+        """Return the class index of every listed raw value, `ignore_index(n_classes)` for ignored ones."""
         classes = {value: value for value in range(n_classes)} if self.map is None else self.map
-        return classes | dict.fromkeys(self.ignore, IGNORE)
+        return classes | dict.fromkeys(self.ignore, ignore_index(n_classes))
 
     def check(self, n_classes: int) -> None:
         """Check map and ignored values against the number of classes; raises ValueError if a rule is broken."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from seg_transfer.data.decoding import read_raw_values
 from seg_transfer.data.encodings.base import LabelEncoding
-from seg_transfer.data.fields import IGNORE, Integer, Positive, Text, refuse_duplicates
+from seg_transfer.data.fields import Integer, Positive, Text, ignore_index, refuse_duplicates
 from seg_transfer.data.record import Record
 
 Channel = Annotated[Integer, Field(ge=0, le=255)]
@@ -40,8 +40,8 @@ class ColorLabels(LabelEncoding):
         return raw[:height, :width]
 
     def raw_classes(self, n_classes: int) -> dict[int, int]:
-        """Return the class index, or `IGNORE`, of every listed color, encoded as R + 256 G + 65536 B."""
-        indices = (*range(n_classes), *(IGNORE for _ in self.ignore))
+        """Return the class index, or `ignore_index(n_classes)`, of every listed color R + 256 G + 65536 B."""
+        indices = (*range(n_classes), *(ignore_index(n_classes) for _ in self.ignore))
         return {r + 256 * g + 65536 * b: i for (r, g, b), i in zip(self.colours + self.ignore, indices, strict=True)}
 
     def check(self, n_classes: int) -> None:

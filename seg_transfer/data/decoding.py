@@ -1,50 +1,55 @@
-"""Opens image files with Pillow, and reads the raw values of label maps that are images."""
+"""Opens image files with Pillow, and reads the raw values of label maps."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from seg_transfer.data.numbers import numbers_in, read_array
 from seg_transfer.errors import DataError
 
 # Files of unknown origin are only opened as one of these; Pillow's other decoders start programs (EPS) or are rare.
-_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I")
-_LABEL_MODES = {
-    "id": ("L", "1"),
-    "palette": ("P", "L"),  # in datasets that mix both, palette indices and gray values mean the same thing
-    "id16": SIXTEEN_BIT_MODES,
-    "rgb": ("RGB", "RGBA", "P", "L"),
-}
+ARRAY_SUFFIXES = (".npy", ".npz")
+_COLOR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[Image.Image]:
+def open_image(source: Path | bytes, name: str | None = None) -> Iterator[Image.Image]:
     """Open an image for the duration of a block, which may decode it.
+
+    Args:
+        source: The file, or its content.
+        name: What messages call it; by default the path.
 
     Raises:
         DataError: Pillow cannot open or decode the file; the message names it.
     """
+    name = name or (str(source) if isinstance(source, Path) else "image")
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(source if isinstance(source, Path) else BytesIO(source), formats=_FORMATS) as image:
             yield image
     except FileNotFoundError as error:
-        raise DataError(f"{path}: the file does not exist; add it or exclude it") from error
+        raise DataError(f"{name}: the file does not exist; add it or exclude it") from error
     # Pillow's decoders raise errors of many types.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{path}: cannot be decoded ({reason}); replace the file or exclude it") from error
+        raise DataError(f"{name}: cannot be decoded ({reason}); replace the file or exclude it") from error
 
 
 def read_raw_values(path: Path, encoding: str) -> npt.NDArray[np.integer]:
-    """Decode the raw values of a label map that is an image.
+    """Decode the raw values of a label map that is an image, or an array for the encodings of numbers.
 
     Args:
         path: The file.
-        encoding: "id", "palette", "id16" or "rgb".
+        encoding: "id" or "id16": the number of every pixel as it is stored, in gray images of any depth, in colors with
+            R = G = B, or in arrays. "palette": palette indices, or the numbers of files without a palette. "rgb":
+            colors.
 
     Returns:
         (H, W); a color is encoded as R + 256 G + 65536 B.
@@ -52,14 +57,28 @@ def read_raw_values(path: Path, encoding: str) -> npt.NDArray[np.integer]:
     Raises:
         DataError: The file cannot be decoded or does not fit the encoding.
     """
+    if path.suffix.lower() in ARRAY_SUFFIXES:
+        return _without_colors(path, encoding)
     with open_image(path) as image:
-        if image.mode not in _LABEL_MODES[encoding]:
-            fitting = [name for name, modes in _LABEL_MODES.items() if image.mode in modes]
-            advice = f"declare encoding: {' or '.join(fitting)}" if fitting else "store it with 8 or 16 bits"
-            raise DataError(f"{path}: image mode {image.mode!r} does not fit labels.encoding {encoding!r}; {advice}")
         if encoding == "rgb":
-            return np.asarray(image.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF
-        return np.asarray(image) if image.mode != "1" else np.asarray(image, np.uint8)
+            return read_colors(image, str(path))
+        if encoding == "palette" and image.mode == "P":
+            return np.asarray(image)
+        return numbers_in(image, str(path))
+
+
+def read_colors(image: Image.Image, name: str) -> npt.NDArray[np.integer]:
+    """Decode the color of every pixel as R + 256 G + 65536 B, (H, W); alpha is dropped.
+
+    Raises:
+        DataError: The image has 16 bits per channel, or no colors.
+    """
+    if image.mode not in _COLOR_MODES:
+        raise DataError(
+            f"{name}: image mode {image.mode!r} does not fit labels.encoding 'rgb'; declare encoding: id, or store "
+            "RGB with 8 bits per channel"
+        )
+    return np.asarray(image.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF
 
 
 def detect_encoding(path: Path) -> str:
@@ -68,10 +87,17 @@ def detect_encoding(path: Path) -> str:
     Raises:
         DataError: The file cannot be opened, or no encoding fits.
     """
+    encodings = {"P": "palette", "L": "palette", "1": "id", "RGB": "rgb", "RGBA": "rgb"}
     with open_image(path) as image:
-        fitting = [name for name in ("palette", "id", "id16", "rgb") if image.mode in _LABEL_MODES[name]]
-        if not fitting:
+        encoding = encodings.get(image.mode) or ("id16" if image.mode in SIXTEEN_BIT_MODES else None)
+        if encoding is None:
             raise DataError(
                 f"{path}: an image of mode {image.mode!r} cannot be a label map; store it with 8 or 16 bits"
             )
-        return fitting[0]
+        return encoding
+
+
+def _without_colors(path: Path, encoding: str) -> npt.NDArray[np.integer]:
+    if encoding == "rgb":
+        raise DataError(f"{path}: an array holds numbers, not colors; declare labels.encoding: id")
+    return read_array(path)

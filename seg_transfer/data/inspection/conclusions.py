@@ -1,0 +1,97 @@
+"""Concludes how a folder of images and masks is to be read, from what they show and what is stated."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from seg_transfer.data.inspection.answers import Answers
+from seg_transfer.data.inspection.doubts import ClassRow, Conclusion, Doubt, DoubtKind
+from seg_transfer.data.inspection.evidence import MaskEvidence
+from seg_transfer.data.inspection.image_evidence import ImageEvidence
+from seg_transfer.data.inspection.naming import NamesFile, Naming, conclude_names, named_values
+from seg_transfer.data.inspection.pixels import Pixels, color_of, conclude_pixels
+from seg_transfer.data.inspection.reading import conclude_reading
+from seg_transfer.data.inspection.values import Values, conclude_values
+from seg_transfer.errors import DataError
+
+__all__ = ["ClassRow", "Conclusion", "Doubt", "DoubtKind", "conclude"]
+
+MAX_CLASSES = 4096
+_NO_ANSWERS = Answers()
+
+
+def conclude(
+    masks: Sequence[MaskEvidence],
+    images: Sequence[ImageEvidence],
+    names: NamesFile | None = None,
+    answers: Answers = _NO_ANSWERS,
+) -> Conclusion:
+    """Conclude from masks and images how they are to be read.
+
+    Args:
+        masks: What the masks show.
+        images: What the image of every mask shows, in the same order; empty leaves images out.
+        names: Class names.
+        answers: What is stated.
+
+    Raises:
+        DataError: Files contradict each other, the names or the answers; or fewer than 2, or more than 4096, values
+            are classes.
+    """
+    if not masks:
+        raise DataError("there is no mask to look at; name the folder that holds them")
+    pixels = conclude_pixels(masks, answers, has_color_names=bool(names and names.by_color))
+    values = conclude_values(pixels, masks, answers, named_values(names, answers), _n_names(names))
+    naming = conclude_names(values, pixels, masks, names, answers)
+    block, image_notes, image_doubts = conclude_reading(images, masks, answers)
+    doubts = (*pixels.doubts, *values.doubts, *naming.doubts, *image_doubts)
+    _check_number(naming, masks, doubts)
+    ignore = tuple(sorted({*values.ignore, *naming.ignore}))
+    return Conclusion(
+        labels=None if any(doubt.kind == "mixed" for doubt in doubts) else _labels(pixels, values, naming, ignore),
+        classes=tuple(naming.names.values()),
+        images=block,
+        notes=(*pixels.notes, *values.notes, *naming.notes, *image_notes),
+        doubts=doubts,
+        table=tuple(_row(value, name, pixels) for value, name in naming.names.items()),
+        ignored={value: n for value in ignore if (n := _pixels_of(value, pixels))},
+        n_pixels=sum(mask.size[0] * mask.size[1] for mask in masks),
+    )
+
+
+def _n_names(names: NamesFile | None) -> int | None:
+    """Return the number of names that have no value of their own, or of those that do."""
+    return None if names is None else len(names.by_line or names.by_id or names.by_color)
+
+
+def _check_number(naming: Naming, masks: Sequence[MaskEvidence], doubts: Sequence[Doubt]) -> None:
+    n = len(naming.names)
+    # With a doubt about values, their number depends on the answer.
+    if 2 <= n <= MAX_CLASSES or (n < 2 and doubts):
+        return
+    found = ", ".join(map(str, naming.names)) or "none"
+    seen = f"only one class ({found})" if n == 1 else "no class" if n == 0 else f"{n} classes"
+    raise DataError(
+        f"{masks[0].file}: {seen} in {len(masks)} masks, but 2 to {MAX_CLASSES} are needed; look at the masks, or "
+        "state --ignore none if an ignored value is a class"
+    )
+
+
+def _labels(pixels: Pixels, values: Values, naming: Naming, ignore: tuple[int, ...]) -> dict[str, Any]:
+    """Return the block ``labels`` of a manifest."""
+    block: dict[str, Any] = {"encoding": pixels.encoding}
+    if pixels.encoding == "rgb":
+        block["colours"] = [list(color_of(value)) for value in naming.names]
+        block["ignore"] = [list(color_of(value)) for value in ignore]
+    else:
+        block["map"] = {value: index for index, value in enumerate(naming.names)}
+        block["ignore"] = list(ignore)
+    return block | ({"unlisted": values.unlisted} if values.unlisted != "error" else {})
+
+
+def _row(value: int, name: str, pixels: Pixels) -> ClassRow:
+    n_images = sum(value in counts for counts in pixels.counts)
+    return ClassRow(name, (value,), _pixels_of(value, pixels), n_images)
+
+
+def _pixels_of(value: int, pixels: Pixels) -> int:
+    return sum(counts[value].pixels for counts in pixels.counts if value in counts)

@@ -1,0 +1,157 @@
+"""Which name belongs to which raw value."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from seg_transfer.data.inspection.answers import Answers, Color
+from seg_transfer.data.inspection.doubts import Doubt
+from seg_transfer.data.inspection.evidence import MaskEvidence
+from seg_transfer.data.inspection.pixels import Pixels, color_of, value_of
+from seg_transfer.data.inspection.values import Values
+from seg_transfer.errors import DataError
+
+_SHOWN = 3
+
+
+class NamesFile(Protocol):
+    """Class names, in one of three forms; the other two are empty."""
+
+    @property
+    def by_line(self) -> tuple[str, ...]:
+        """A name per line; an empty line is a value to ignore."""
+
+    @property
+    def by_id(self) -> Mapping[int, str]:
+        """A name per value."""
+
+    @property
+    def by_color(self) -> Mapping[Color, str]:
+        """A name per color."""
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Names of raw values, in the order of class indices.
+
+    Attributes:
+        names: Raw value -> class name.
+        ignore: Raw values whose line in the names file is empty.
+        notes: What was decided on the way.
+        doubts: What the names leave open.
+    """
+
+    names: Mapping[int, str]
+    ignore: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+
+
+def named_values(names: NamesFile | None, answers: Answers) -> frozenset[int]:
+    """Return the raw values that a names file may mean; by line, the first id may be 0 or 1."""
+    if names is None:
+        return frozenset()
+    if names.by_color:
+        return frozenset(map(value_of, names.by_color))
+    if names.by_id:
+        return frozenset(names.by_id)
+    firsts = (0, 1) if answers.first_id is None else (answers.first_id,)
+    # Without an answer, the additional value of the second reading is named too, so that it is no trace.
+    return frozenset(range(min(firsts), max(firsts) + len(names.by_line)))
+
+
+def conclude_names(
+    values: Values, pixels: Pixels, masks: Sequence[MaskEvidence], names: NamesFile | None, answers: Answers
+) -> Naming:
+    """Name every class.
+
+    Raises:
+        DataError: A value has no name, or the names file names colors and masks hold numbers.
+    """
+    if names is None:
+        return Naming(_own_names(values, pixels))
+    if names.by_color or names.by_id:
+        given = {value_of(color): name for color, name in names.by_color.items()} or dict(names.by_id)
+        if bool(names.by_color) != (pixels.encoding == "rgb"):
+            raise DataError(_wrong_form(names))
+        _refuse_unnamed(values, pixels, masks, given, f"the names file names {len(given)} others; add it")
+        return _by_value(given, values)
+    if pixels.encoding == "rgb":
+        raise DataError(_wrong_form(names))
+    if values.is_binary and len(names.by_line) == 2:
+        return _by_value(dict(zip(values.classes, names.by_line, strict=True)), values)
+    return _by_line(names.by_line, values, pixels, masks, answers)
+
+
+def _own_names(values: Values, pixels: Pixels) -> dict[int, str]:
+    if values.is_binary:
+        return dict(zip(values.classes, ("background", "foreground"), strict=True))
+    if pixels.encoding == "rgb":
+        return {value: "color_" + "_".join(map(str, color_of(value))) for value in values.classes}
+    return {value: f"class_{value}" for value in values.classes}
+
+
+def _by_line(
+    lines: tuple[str, ...], values: Values, pixels: Pixels, masks: Sequence[MaskEvidence], answers: Answers
+) -> Naming:
+    first = answers.first_id or 0
+    given = {first + position: name for position, name in enumerate(lines)}
+    shifts = answers.first_id is None and bool(values.classes) and _shift_fits(values.classes, len(lines))
+    if shifts and values.classes[-1] == len(lines):
+        seen = (
+            f"values are {values.classes[0]} to {len(lines)}, 0 never occurs, and the names file has {len(lines)} lines"
+        )
+        return Naming({value + 1: name for value, name in enumerate(lines) if name}, (), (), (_shift(seen),))
+    rule = f"the {len(lines)} lines of the names file name {first} to {first + len(lines) - 1}; add a line"
+    _refuse_unnamed(values, pixels, masks, given, rule)
+    naming = _by_value(given, values)
+    unseen = [name for value, name in naming.names.items() if value not in values.classes]
+    if not unseen or answers.first_id is not None:
+        return naming
+    more = f" and {len(unseen) - _SHOWN} more" if len(unseen) > _SHOWN else ""
+    seen = f"names {', '.join(unseen[:_SHOWN])}{more} never occur in {len(masks)} masks"
+    doubt = (
+        _shift(seen, "unseen") if shifts else Doubt("unseen", seen, (("--first-id 0", "line 1 names 0, as they are"),))
+    )
+    return Naming(naming.names, naming.ignore, naming.notes, (doubt,))
+
+
+def _shift_fits(classes: tuple[int, ...], n_names: int) -> bool:
+    return classes[0] >= 1 and classes[-1] <= n_names
+
+
+def _shift(seen: str, kind: str = "first_id") -> Doubt:
+    readings = (("--first-id 1", "line 1 names value 1"), ("--first-id 0", "line 1 names value 0"))
+    return Doubt("unseen" if kind == "unseen" else "first_id", seen, readings)
+
+
+def _by_value(given: Mapping[int, str], values: Values) -> Naming:
+    """Drop blank names, and names of values that are ignored."""
+    blank = tuple(value for value, name in given.items() if not name)
+    dropped = [name for value, name in given.items() if name and value in values.ignore]
+    names = {value: name for value, name in given.items() if name and value not in values.ignore}
+    notes = (f"{', '.join(dropped)} is ignored, so it is no class",) if dropped else ()
+    return Naming(names, blank, notes)
+
+
+def _refuse_unnamed(
+    values: Values, pixels: Pixels, masks: Sequence[MaskEvidence], given: Mapping[int, str], rule: str
+) -> None:
+    unnamed = [value for value in values.classes if value not in given]
+    if not unnamed:
+        return
+    value = unnamed[0]
+    file = next(mask.file for mask, counts in zip(masks, pixels.counts, strict=True) if value in counts)
+    color = color_of(value)
+    what, option = (
+        (f"color {color}", ":".join(map(str, color))) if pixels.encoding == "rgb" else (f"value {value}", value)
+    )
+    raise DataError(f"{file}: {what} has no name: {rule}, or state --ignore {option}")
+
+
+def _wrong_form(names: NamesFile) -> str:
+    if names.by_color:
+        return (
+            "the names file names colors, but masks hold numbers; name one class per line, or state --labels-are colors"
+        )
+    return "the names file names numbers, but masks hold colors; write 'R G B name' in each line"

@@ -1,0 +1,111 @@
+"""How image files are read: orientation, range of values, and bands."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from seg_transfer.data.inspection.answers import Answers
+from seg_transfer.data.inspection.doubts import Doubt
+from seg_transfer.data.inspection.evidence import MaskEvidence
+from seg_transfer.data.inspection.image_evidence import ImageEvidence
+from seg_transfer.errors import DataError
+
+# A sensor that uses the top one of 16 bits uses the whole range.
+_TOP_BIT = 2**15
+# Orientations from this one on exchange height and width.
+_FIRST_TURNED = 5
+
+Block = dict[str, Any]
+Part = tuple[Block, list[str], list[Doubt]]
+
+
+def conclude_reading(images: Sequence[ImageEvidence], masks: Sequence[MaskEvidence], answers: Answers) -> Part:
+    """Decide how images are read.
+
+    Args:
+        images: The image of every mask, in the same order.
+        masks: The masks.
+        answers: What is stated.
+
+    Returns:
+        The block ``images`` of a manifest, notes and doubts.
+
+    Raises:
+        DataError: All images are constant, or orientations contradict each other.
+    """
+    if images and all(image.is_constant for image in images):
+        raise DataError(f"{images[0].file}: all {len(images)} images hold one color each; look at the image files")
+    block: Block = {}
+    notes: list[str] = []
+    doubts: list[Doubt] = []
+    for part in (_orientation(images, masks, answers), _bands(images, answers), _range(images, answers)):
+        block |= part[0]
+        notes += part[1]
+        doubts += part[2]
+    return block, notes, doubts
+
+
+def _orientation(images: Sequence[ImageEvidence], masks: Sequence[MaskEvidence], answers: Answers) -> Part:
+    if answers.exif:
+        return {"exif": answers.exif}, [], []
+    oriented = [image for image in images if image.orientation != 1]
+    if not oriented:
+        return {}, [], []
+    votes: dict[str, str] = {}
+    for image, mask in zip(images, masks, strict=True):
+        turned = image.size[::-1]
+        if image.orientation >= _FIRST_TURNED and turned != image.size and mask.size in (turned, image.size):
+            votes.setdefault("apply" if mask.size == turned else "ignore", image.file)
+    about = f"{len(oriented)} image{'s' * (len(oriented) != 1)}, such as {oriented[0].file}, with an EXIF orientation"
+    if len(votes) == 2:
+        raise DataError(
+            f"{votes['apply']}: its mask fits the picture turned by EXIF, but that of {votes['ignore']} fits it as "
+            "stored; save both images without orientation"
+        )
+    if votes:
+        reading = next(iter(votes))
+        how = "turned by it" if reading == "apply" else "as stored"
+        return {"exif": reading}, [f"{about}: masks have the size of images {how}, which are read so"], []
+    readings = (
+        ("--exif apply", "masks were drawn on the upright picture"),
+        ("--exif ignore", "masks were drawn on the stored pixels"),
+    )
+    seen = f"{oriented[0].file}: EXIF orientation {oriented[0].orientation} ({len(oriented)} of {len(images)} images)"
+    return {}, [], [Doubt("exif", seen, readings)]
+
+
+def _bands(images: Sequence[ImageEvidence], answers: Answers) -> Part:
+    if answers.bands:
+        return {"bands": list(answers.bands)}, [], []
+    for image in images:
+        if image.n_bands not in (1, 3) and image.mode != "CMYK":
+            return {}, [], [Doubt("bands", f"{image.file}: {image.n_bands} bands", _band_readings(image.n_bands))]
+    return {}, [], []
+
+
+def _band_readings(n_bands: int) -> tuple[tuple[str, str], ...]:
+    if n_bands == 2:
+        return (("--bands 1,1,1", "the first band, as gray"), ("--bands 2,2,2", "the second band, as gray"))
+    return (
+        ("--bands 1,2,3", "red, green and blue are the first three"),
+        ("--bands 3,2,1", "these are blue, green and red"),
+    )
+
+
+def _range(images: Sequence[ImageEvidence], answers: Answers) -> Part:
+    if answers.range:
+        return {"range": list(answers.range)}, [], []
+    deep = [image for image in images if (image.bits > 8 or image.is_float) and image.highest is not None]
+    if not deep:
+        return {}, [], []
+    brightest = max(deep, key=lambda image: image.highest or 0)
+    high, low = brightest.highest or 0.0, min(image.lowest or 0.0 for image in deep)
+    values = f"values from {low:g} to {high:g} in {len(deep)} images of {brightest.bits} bits"
+    readings: tuple[tuple[str, str], ...]
+    if any(image.is_float for image in deep) or low < 0 or high > 2 * _TOP_BIT - 1:
+        readings = ((f"--range {low:g},{high:g}", "those become black and white"),)
+        return {}, [], [Doubt("range", f"{brightest.file}: {values}", readings)]
+    if high >= _TOP_BIT:
+        return {}, [f"{values}: 0 is black and 65535 white"], []
+    top = max(2 ** int(high).bit_length() - 1, 255)
+    readings = ((f"--range 0,{top}", f"{top} is white"), ("--range 0,65535", "65535 is white"))
+    return {}, [], [Doubt("range", f"{brightest.file}: {values}, of which the upper half is empty", readings)]

@@ -1,9 +1,12 @@
 """Opens image files with Pillow, and reads the raw values of label maps."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +22,37 @@ ARRAY_SUFFIXES = (".npy", ".npz")
 _COLOR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 
 
+MAX_DECODED_PIXELS = 1 << 30
+"""A file of a few kilobytes can claim any size; to decode this many pixels takes 4 GB."""
+# What this thread may open instead of images up to Pillow's limit, which is a setting of the whole process.
+_max_pixels: ContextVar[float | None] = ContextVar("max_pixels", default=None)
+_limit = Lock()
+
+
+@contextmanager
+def any_size(max_pixels: float = math.inf) -> Iterator[None]:
+    """Let `open_image` open images above Pillow's limit in a block.
+
+    Args:
+        max_pixels: The limit in the block; it needs none to read headers or parts of images.
+    """
+    token = _max_pixels.set(max_pixels)
+    try:
+        yield
+    finally:
+        _max_pixels.reset(token)
+
+
+def check_pixels(name: str, image: Image.Image, max_pixels: float = MAX_DECODED_PIXELS) -> None:
+    """Raise DataError if an image has too many pixels to be decoded as a whole."""
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise DataError(
+            f"{name}: {pixels} pixels, but at most {max_pixels:.0f} can be decoded at once; store it as a tiled TIFF "
+            'file, which is read in parts (pip install "seg_transfer[formats]")'
+        )
+
+
 @contextmanager
 def open_image(source: Path | bytes, name: str | None = None) -> Iterator[Image.Image]:
     """Open an image for the duration of a block, which may decode it.
@@ -28,18 +62,38 @@ def open_image(source: Path | bytes, name: str | None = None) -> Iterator[Image.
         name: What messages call it; by default the path.
 
     Raises:
-        DataError: Pillow cannot open or decode the file; the message names it.
+        DataError: Pillow cannot open or decode the file, or the image is larger than Pillow's limit outside of
+            `any_size`; the message names the file.
     """
     name = name or (str(source) if isinstance(source, Path) else "image")
     try:
-        with Image.open(source if isinstance(source, Path) else BytesIO(source), formats=_FORMATS) as image:
+        with _open(source) as image:
+            check_pixels(name, image, _max_pixels.get() or math.inf)
             yield image
     except FileNotFoundError as error:
         raise DataError(f"{name}: the file does not exist; add it or exclude it") from error
+    except Image.DecompressionBombError as error:
+        reason, limit = " ".join(str(error).split()), 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise DataError(
+            f"{name}: cannot be decoded ({reason}); read it as tiles: add tiles: {{above: {limit}}} to the manifest, "
+            f"or --max-pixels {limit}"
+        ) from error
     # Pillow's decoders raise errors of many types.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{name}: cannot be decoded ({reason}); replace the file or exclude it") from error
+
+
+def _open(source: Path | bytes) -> Image.Image:
+    file = BytesIO(source) if isinstance(source, bytes) else source
+    if _max_pixels.get() is None:
+        return Image.open(file, formats=_FORMATS)
+    with _limit:  # Pillow compares the size with its limit here, and not when it decodes
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file, formats=_FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def read_raw_values(path: Path, encoding: str) -> npt.NDArray[np.integer]:
@@ -60,11 +114,16 @@ def read_raw_values(path: Path, encoding: str) -> npt.NDArray[np.integer]:
     if path.suffix.lower() in ARRAY_SUFFIXES:
         return _without_colors(path, encoding)
     with open_image(path) as image:
-        if encoding == "rgb":
-            return read_colors(image, str(path))
-        if encoding == "palette" and image.mode == "P":
-            return np.asarray(image)
-        return numbers_in(image, str(path))
+        return raw_values(image, str(path), encoding)
+
+
+def raw_values(image: Image.Image, name: str, encoding: str) -> npt.NDArray[np.integer]:
+    """Return the raw values of an open image, or of a part of one; see `read_raw_values`."""
+    if encoding == "rgb":
+        return read_colors(image, name)
+    if encoding == "palette" and image.mode == "P":
+        return np.asarray(image)
+    return numbers_in(image, name)
 
 
 def read_colors(image: Image.Image, name: str) -> npt.NDArray[np.integer]:

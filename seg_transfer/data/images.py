@@ -1,10 +1,8 @@
 """Decodes the images and label maps of records.
 
-EXIF orientation is not applied: label maps refer to the stored pixels and have no orientation, so a rotated image
-would no longer match its label map.
+EXIF orientation is not applied unless the manifest says so, and never to label maps: they usually refer to the stored
+pixels, and a rotated image would no longer match its label map.
 """
-
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +25,12 @@ def read_image(record: Record) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: The file is missing, truncated or of an unknown format.
     """
-    return read_rgb(record.image)
+    return read_rgb(record.image, record.reading, record.window)
 
 
 def image_size(record: Record) -> tuple[int, int]:
     """Return (height, width), in pixels, of what `read_image` returns, from the header of the file."""
-    return read_size(record.image)
+    return record.window[2:] if record.window else read_size(record.image, record.reading)
 
 
 def read_label(record: Record, manifest: DatasetManifest) -> LabelMap:
@@ -49,7 +47,7 @@ def read_label(record: Record, manifest: DatasetManifest) -> LabelMap:
         DataError: The file cannot be read, or holds a value that the manifest neither lists nor ignores; the message
             names the value, and the row and column (from 0) of its first pixel.
     """
-    raw = manifest.labels.read_raw(record)
+    raw = _read_raw(record, manifest)
     classes = manifest.raw_classes()
     known = np.array(sorted(classes))
     ignored = manifest.ignore_index
@@ -61,7 +59,7 @@ def read_label(record: Record, manifest: DatasetManifest) -> LabelMap:
     nearest = np.searchsorted(known, runs).clip(max=len(known) - 1)
     listed = known[nearest] == runs
     if manifest.labels.unlisted == "error" and not listed.all():
-        raise _unlisted_value(record.label, raw, int(starts[listed.argmin()]), manifest)
+        raise _unlisted_value(record, raw, int(starts[listed.argmin()]), manifest)
     label = np.repeat(np.where(listed, index[nearest], index.dtype.type(ignored)), np.diff(starts, append=flat.size))
     return label.reshape(raw.shape)
 
@@ -101,10 +99,19 @@ def resize_to_short_side(image: npt.NDArray[np.uint8], short_side: int) -> npt.N
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _unlisted_value(path: Path, raw: npt.NDArray[np.integer], position: int, manifest: DatasetManifest) -> DataError:
+def _read_raw(record: Record, manifest: DatasetManifest) -> npt.NDArray[np.integer]:
+    if record.window is None:
+        return manifest.labels.read_raw(record)
+    return manifest.labels.read_tile(record, record.window, read_size(record.image, record.reading))
+
+
+def _unlisted_value(
+    record: Record, raw: npt.NDArray[np.integer], position: int, manifest: DatasetManifest
+) -> DataError:
     row, column = divmod(position, raw.shape[1])
-    labels = manifest.labels
+    top, left = record.window[:2] if record.window else (0, 0)
+    labels, value = manifest.labels, int(raw[row, column])
     return DataError(
-        f"{path}: {labels.describe(int(raw[row, column]))} at row {row}, column {column} is not in the label map of "
-        f"{manifest.name}; list it in {labels.listed_in} or labels.ignore, or set labels.unlisted: ignore"
+        f"{record.label}: {labels.describe(value)} at row {top + row}, column {left + column} is not in the label map "
+        f"of {manifest.name}; list it in {labels.listed_in} or labels.ignore, or set labels.unlisted: ignore"
     )

@@ -30,6 +30,7 @@ from seg_transfer.data.fields import (
     refuse_duplicates,
 )
 from seg_transfer.data.record import ImageReading
+from seg_transfer.data.scene_tiles import Tiles
 from seg_transfer.data.validation import load_yaml
 from seg_transfer.errors import ConfigError
 from seg_transfer.resources import find
@@ -124,6 +125,7 @@ class DatasetManifest(Block):
         classes: Class names, in the order of class indices.
         labels: Encoding of its label maps.
         images: How its images are read.
+        tiles: Which images are used as tiles; None if none are.
         root: Its folder, relative to the data root; all other paths are relative to it.
         train: Files of the train split.
         eval: Files of the eval split; None if no network is evaluated on the dataset.
@@ -140,7 +142,7 @@ class DatasetManifest(Block):
         notes: Remarks.
     """
 
-    optional: ClassVar[frozenset[str]] = frozenset({"images"})
+    optional: ClassVar[frozenset[str]] = frozenset({"images", "tiles"})
 
     name: Annotated[str, AfterValidator(_is_name)]
     title: Text
@@ -148,6 +150,7 @@ class DatasetManifest(Block):
     classes: Annotated[tuple[Text, ...], Field(min_length=2, max_length=MAX_CLASSES)]
     labels: Labels
     images: ImageReading = ImageReading()
+    tiles: Tiles | None = None
     root: InsidePath
     train: Split
     eval: Split | None = None

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
+
+from pydantic import model_validator
 
 from seg_transfer.data.fields import Block, Number, Positive
 
@@ -13,9 +15,11 @@ class ImageReading(Block):
     """The way in which the image files of a dataset are read.
 
     Attributes:
-        exif: Whether the orientation in an image's EXIF data is applied. Label maps have none.
+        exif: Whether the orientation in an image's EXIF data is applied; never to label maps. The orientation of TIFF
+            files is part of that format and always applied.
         bands: Numbers, from 1, of the bands that are red, green and blue.
-        range: The values that become black and white; None means 0 to 255, or 0 to 65535 for 16 bits.
+        range: The values that become black and white, with a linear scale between them; values without data become
+            black. None means 0 to 255, or 0 to 65535 for 16 bits.
     """
 
     optional: ClassVar[frozenset[str]] = frozenset({"exif", "bands", "range"})
@@ -23,6 +27,15 @@ class ImageReading(Block):
     exif: Literal["apply", "ignore"] = "ignore"
     bands: tuple[Positive, Positive, Positive] | None = None
     range: tuple[Number, Number] | None = None
+
+    @model_validator(mode="after")
+    def _black_below_white(self) -> Self:
+        if self.range and not self.range[0] < self.range[1]:
+            raise ValueError(
+                f"images.range is [{self.range[0]:g}, {self.range[1]:g}], but the value of black must be less than "
+                "that of white; write the lower one first"
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True)

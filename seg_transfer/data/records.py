@@ -11,6 +11,7 @@ import regex
 from seg_transfer.data.fields import stays_inside
 from seg_transfer.data.manifest import DatasetManifest, Pairing, Split, SplitName
 from seg_transfer.data.record import Record
+from seg_transfer.data.scene_tiles import with_tiles
 from seg_transfer.errors import ConfigError, DataError
 
 PairKey = tuple[str | None, ...]
@@ -91,6 +92,9 @@ def find_records(manifest: DatasetManifest, data_root: Path, split: SplitName) -
         problems.append(
             f"found {len(records)} pairs, but {split}.count is {wanted.count}; add files or correct the count"
         )
+    if manifest.tiles:
+        records, more = with_tiles(records, manifest.tiles)
+        problems += more
     return records, [f"{where}: {problem}" for problem in problems]
 
 

@@ -108,7 +108,8 @@ def settings_key(kind: str, resolved: Mapping[str, Any], target: str) -> Key:
 def records_key(records: Iterable[Record], *, trust_mtime: bool, memo: Path | None = None) -> Key:
     """Return the key of the contents of all images and labels.
 
-    A file that several records share, such as the categories of their segments, is included once.
+    A file that several records share is read once. The categories of segments are included once; the image and label
+    map of tiles, with the position of each tile.
 
     Args:
         records: The records, in order.
@@ -117,15 +118,24 @@ def records_key(records: Iterable[Record], *, trust_mtime: bool, memo: Path | No
     """
     all_records = list(records)
     shared = sorted({record.companion for record in all_records if record.companion is not None})
-    files = [file for record in all_records for file in (record.image, record.label)] + shared
-    file_digests = iter([*map(_size_and_time, files)] if trust_mtime else digests(files, memo, _sha256_of_file))
+    files = list(dict.fromkeys([file for record in all_records for file in (record.image, record.label)] + shared))
+    values = [*map(_size_and_time, files)] if trust_mtime else digests(files, memo, _sha256_of_file)
+    digest_of = dict(zip(files, values, strict=True))
     # The key has no parts, because thousands of files should count as one part of another key.
     parts: dict[str, object] = {
-        "records": [[record.image_id, next(file_digests), next(file_digests)] for record in all_records]
+        "records": [
+            [record.image_id, digest_of[record.image], digest_of[record.label], *_place(record)]
+            for record in all_records
+        ]
     }
     if shared:
-        parts["segments"] = list(file_digests)
+        parts["segments"] = [digest_of[file] for file in shared]
     return Key(_sha256({**parts, _VERSION: SCHEMA_VERSION}))
+
+
+def _place(record: Record) -> list[object]:
+    """Return what says which part of its files a record is; [] if it is all of them."""
+    return [] if record.window is None else [list(record.window)]
 
 
 def sha256_of_file(file: Path, memo: Path | None = None) -> str:

@@ -32,6 +32,7 @@ DECISIVE = {
     "classes": ["sky", "car", "road"],
     "labels": {"encoding": "id", "ignore": [255], "map": {0: 0, 1: 2, 2: 1}},
     "images": {"exif": "apply"},
+    "tiles": {"size": 512},
     "train": {"images": "train/images/*.jpg", "labels": "train/labels/*.png"},
     "eval": {"images": "test/images/*.png", "labels": "test/labels/*.png", "exclude": "test/images/b.png"},
     "source_train": {"images": "more/images/*.png", "labels": "more/labels/*.png"},

@@ -1,6 +1,7 @@
 """The base classes of all encodings of label maps, and of encodings whose pixels are numbers."""
 
 from abc import abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -8,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from seg_transfer.data.decoding import MAX_DECODED_PIXELS, any_size
 from seg_transfer.data.fields import Block, Integer, ignore_index, refuse_duplicates
-from seg_transfer.data.record import Record
+from seg_transfer.data.record import Record, Window
+from seg_transfer.data.scenes import check_scene_size, cut, kept_scene
 
 
 class LabelEncoding(Block):
@@ -27,6 +30,24 @@ class LabelEncoding(Block):
     @abstractmethod
     def read_raw(self, record: Record) -> npt.NDArray[np.integer]:
         """Read the raw values of a label map, (H, W); raises DataError if it cannot be read."""
+
+    def read_tile(self, record: Record, window: Window, size: tuple[int, int]) -> npt.NDArray[np.integer]:
+        """Read the raw values of a part of a label map, (H, W); the whole map is kept for the next part.
+
+        Args:
+            record: The record.
+            window: The part: (top, left, height, width).
+            size: (height, width) of the whole image; raises DataError if the label map has another size.
+        """
+        scene_record = replace(record, window=None)
+
+        def read() -> npt.NDArray[np.integer]:
+            with any_size(MAX_DECODED_PIXELS):
+                return self.read_raw(scene_record)
+
+        scene = kept_scene((self.encoding, scene_record), record.label, read)
+        check_scene_size(record, scene.shape, size)
+        return cut(scene, window)
 
     @abstractmethod
     def raw_classes(self, n_classes: int) -> dict[int, int]:

@@ -6,10 +6,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from seg_transfer.data.decoding import read_raw_values
+from seg_transfer.data.decoding import raw_values, read_raw_values
 from seg_transfer.data.encodings.base import LabelEncoding
 from seg_transfer.data.fields import Integer, Positive, Text, ignore_index, refuse_duplicates
-from seg_transfer.data.record import Record
+from seg_transfer.data.record import Record, Window
+from seg_transfer.data.rgb import read_size
+from seg_transfer.data.scenes import check_scene_size, open_tile
 
 Channel = Annotated[Integer, Field(ge=0, le=255)]
 Color = tuple[Channel, Channel, Channel]
@@ -38,6 +40,12 @@ class ColorLabels(LabelEncoding):
             return raw
         height, width = self.crop[record.label.stem]
         return raw[:height, :width]
+
+    def read_tile(self, record: Record, window: Window, size: tuple[int, int]) -> npt.NDArray[np.integer]:
+        """Read the colors of a part of a label map; the colors of a whole scene would take a gigabyte."""
+        check_scene_size(record, self.crop.get(record.label.stem) or read_size(record.label), size)
+        with open_tile(record.label, window) as image:
+            return raw_values(image, str(record.label), self.encoding)
 
     def raw_classes(self, n_classes: int) -> dict[int, int]:
         """Return the class index, or `ignore_index(n_classes)`, of every listed color R + 256 G + 65536 B."""

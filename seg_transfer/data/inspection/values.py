@@ -12,12 +12,8 @@ from seg_transfer.data.inspection.ignored import auto_ignored, stated_ignored, t
 from seg_transfer.data.inspection.pixels import Pixels, color_of
 from seg_transfer.data.inspection.traces import class_like, doubts_of_traces, without_neighbors
 
-_UNLISTED: Mapping[str | None, Literal["error", "nearest", "ignore"]] = {
-    None: "error",
-    "class": "error",
-    "nearest": "nearest",
-    "ignore": "ignore",
-}
+Unlisted = Literal["error", "nearest", "ignore"]
+_UNLISTED: Mapping[str | None, Unlisted] = {None: "error", "class": "error", "nearest": "nearest", "ignore": "ignore"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,9 @@ from page_text import PAGES, ROOT, anchors, code_blocks, prose
 from pydantic import BaseModel, create_model
 
 from seg_transfer.cli.app import application
-from seg_transfer.data.manifest import DatasetManifest
+from seg_transfer.data.encodings import CocoLabels, LabelmeLabels
+from seg_transfer.data.manifest import DatasetManifest, Split
+from seg_transfer.data.record import Columns
 from seg_transfer.engines import ENGINES
 from seg_transfer.models.adapters import ADAPTERS
 from seg_transfer.stages import STAGES
@@ -173,7 +175,8 @@ def undocumented(models: Iterable[type[BaseModel]], page: str) -> list[str]:
 def test_every_field_of_a_yaml_file_is_on_its_page() -> None:
     studies = [Study, Training, FineTuning, Sampling, Schedule, *ADAPTERS.values()]
     assert undocumented(studies, "configs/README.md") == []
-    assert undocumented([DatasetManifest], "data_manifests/README.md") == []
+    manifests = [DatasetManifest, Split, Columns, CocoLabels, LabelmeLabels]
+    assert undocumented(manifests, "data_manifests/README.md") == []
 
 
 def test_a_field_that_is_not_on_a_page_is_found() -> None:

@@ -158,13 +158,13 @@ def audit_lines(report: AuditReport) -> list[str]:
 
 
 def _leaks(manifest: DatasetManifest, records: dict[str, list[Record]]) -> list[str]:
-    held_out = {record.image for record in records["eval"]}
+    held_out = {(record.image, record.row) for record in records["eval"]}
     return [
         f"{manifest.name} {name}: image {record.image_id} is also in eval; exclude it from one of them"
         for name, members in records.items()
         if name != "eval"
         for record in members
-        if record.image in held_out
+        if (record.image, record.row) in held_out
     ]
 
 

@@ -6,7 +6,7 @@ Pillow reads neither more than four bands nor 16 bits per color, and cannot read
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seg_transfer.data.cells import Source
 from seg_transfer.data.record import Window
 from seg_transfer.errors import DataError
 
@@ -61,7 +62,7 @@ def is_available() -> bool:
     return find_spec("rasterio") is not None
 
 
-def driver_of(path: Path) -> str | None:
+def driver_of(path: Source) -> str | None:
     """Return "GTiff" or "PNG" by the first bytes of a file; None for other files, and if it cannot be read."""
     try:
         with path.open("rb") as file:
@@ -70,7 +71,7 @@ def driver_of(path: Path) -> str | None:
         return None
 
 
-def read_header(path: Path) -> BandsHeader:
+def read_header(path: Source) -> BandsHeader:
     """Read the header of a TIFF or PNG file; raises DataError as `read_bands` does."""
     with _open(path) as file:
         is_inverted = file.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
@@ -78,13 +79,13 @@ def read_header(path: Path) -> BandsHeader:
         return BandsHeader((file.height, file.width), file.count, meanings)
 
 
-def has_windows(path: Path) -> bool:
+def has_windows(path: Source) -> bool:
     """Whether a part of the file can be read without decoding all of it."""
     with _open(path) as file:
         return _has_windows(file)
 
 
-def read_bands(path: Path, indexes: Sequence[int], window: Window | None = None) -> Bands:
+def read_bands(path: Source, indexes: Sequence[int], window: Window | None = None) -> Bands:
     """Read bands of a TIFF or PNG file.
 
     Args:
@@ -111,22 +112,26 @@ def _has_windows(file: Any) -> bool:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Any]:
+def _open(path: Source) -> Iterator[Any]:
     rasterio = _rasterio(path)
-    location = str(path.absolute())
+    location = str(path.absolute()) if isinstance(path, Path) else ""
     try:
         driver = driver_of(path)
         if driver is None or location.startswith("/vsi"):  # GDAL would take such a name for an archive or an address
             raise DataError(f"{path}: is not a TIFF or PNG file on this machine; add it or exclude it")
-        with rasterio.Env(**_OPTIONS), rasterio.open(location, driver=driver) as file:
-            yield file
+        with rasterio.Env(**_OPTIONS), ExitStack() as files:
+            if isinstance(path, Path):
+                yield files.enter_context(rasterio.open(location, driver=driver))
+            else:
+                memory = files.enter_context(rasterio.MemoryFile(path.open().read()))
+                yield files.enter_context(memory.open(driver=driver))
     # A name that is no UTF-8 is a ValueError; GDAL's errors are RasterioError.
     except (rasterio.errors.RasterioError, OSError, ValueError, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: cannot be decoded ({reason}); replace the file or exclude it") from error
 
 
-def _rasterio(path: Path) -> Any:
+def _rasterio(path: Source) -> Any:
     try:
         import rasterio
         import rasterio.errors

@@ -1,12 +1,11 @@
 """RGB images made of stated bands, and of numbers on a stated range."""
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from seg_transfer.data.bands import WHITE_IS_ZERO, BandsHeader, driver_of, read_bands, read_header
+from seg_transfer.data.cells import Source
 from seg_transfer.data.decoding import SIXTEEN_BIT_MODES
 from seg_transfer.data.record import ImageReading, Window
 from seg_transfer.errors import DataError
@@ -19,7 +18,7 @@ _LARGEST_BYTE = 255
 _ROWS_AT_ONCE = 256
 
 
-def needs_bands(path: Path, reading: ImageReading) -> bool:
+def needs_bands(path: Source, reading: ImageReading) -> bool:
     """Whether the bands of a file must be read one by one, because Pillow cannot read what is stated.
 
     This concerns TIFF files, which may have any number of bands and values without data, and PNG files with 16 bits
@@ -31,7 +30,7 @@ def needs_bands(path: Path, reading: ImageReading) -> bool:
     return driver == "GTiff" or (driver == "PNG" and reading.range is not None and _has_deep_colors(path))
 
 
-def rgb_of_bands(path: Path, reading: ImageReading, window: Window | None) -> npt.NDArray[np.uint8]:
+def rgb_of_bands(path: Source, reading: ImageReading, window: Window | None) -> npt.NDArray[np.uint8]:
     """Read the bands that are red, green and blue from a file, or from a part of it, (H, W, 3)."""
     chosen = _bands_of(path, reading, read_header(path))
     bands = read_bands(path, sorted(set(chosen)), window)
@@ -43,7 +42,7 @@ def rgb_of_bands(path: Path, reading: ImageReading, window: Window | None) -> np
     return pixels
 
 
-def rgb_of_channels(image: Image.Image, path: Path, reading: ImageReading) -> npt.NDArray[np.uint8]:
+def rgb_of_channels(image: Image.Image, path: Source, reading: ImageReading) -> npt.NDArray[np.uint8]:
     """Choose the channels of an open image that are red, green and blue, (H, W, 3)."""
     values = _channels(image)
     _check_range(path, reading, values.dtype)
@@ -98,7 +97,7 @@ def _scaled(
     return np.floor((clipped - black) / (white - black) * _LARGEST_BYTE + 0.5).astype(np.uint8)
 
 
-def _has_deep_colors(path: Path) -> bool:
+def _has_deep_colors(path: Source) -> bool:
     with path.open("rb") as file:
         file.seek(_PNG_DEPTH)
         head = file.read(2)
@@ -116,7 +115,7 @@ def _channels(image: Image.Image) -> npt.NDArray[np.generic]:
     return np.asarray(image.convert("RGBA").convert("RGB"))
 
 
-def _bands_of(path: Path, reading: ImageReading, header: BandsHeader) -> tuple[int, int, int]:
+def _bands_of(path: Source, reading: ImageReading, header: BandsHeader) -> tuple[int, int, int]:
     """Return the numbers, from 1, of the bands that are red, green and blue."""
     other = sorted(_OTHER_MEANINGS.intersection(header.meanings))
     if other:
@@ -146,7 +145,7 @@ def _has_alpha(header: BandsHeader) -> bool:
     return not header.meanings or "alpha" in header.meanings
 
 
-def _check_range(path: Path, reading: ImageReading, dtype: np.dtype[np.generic]) -> None:
+def _check_range(path: Source, reading: ImageReading, dtype: np.dtype[np.generic]) -> None:
     if reading.range is None and dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)):
         raise DataError(
             f"{path}: {dtype} numbers have no agreed range; state the values of black and white as images.range "

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from seg_transfer.data.cells import Source
 from seg_transfer.data.numbers import numbers_in, read_array
 from seg_transfer.errors import DataError
 
@@ -20,13 +21,35 @@ _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I")
 ARRAY_SUFFIXES = (".npy", ".npz")
 _COLOR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
-
-
 MAX_DECODED_PIXELS = 1 << 30
 """A file of a few kilobytes can claim any size; to decode this many pixels takes 4 GB."""
-# What this thread may open instead of images up to Pillow's limit, which is a setting of the whole process.
+# What this thread may open instead of images up to Pillow's limit.
 _max_pixels: ContextVar[float | None] = ContextVar("max_pixels", default=None)
-_limit = Lock()
+
+
+class _PillowLimit:
+    """Pillow's limit is a setting of the process, so it is lifted while any thread needs it, and checked here."""
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._limit = Lock(), 0, Image.MAX_IMAGE_PIXELS
+
+    def lift(self, users: int) -> None:
+        """Add 1 or -1 to the number of users, and set or restore Pillow's limit."""
+        with self._lock:
+            if self._users == 0:
+                self._limit = Image.MAX_IMAGE_PIXELS
+            self._users += users
+            Image.MAX_IMAGE_PIXELS = None if self._users else self._limit
+
+    @property
+    def pixels(self) -> int | None:
+        """The number of pixels above which Pillow refuses an image."""
+        with self._lock:
+            limit = self._limit if self._users else Image.MAX_IMAGE_PIXELS
+        return 2 * limit if limit else None
+
+
+_pillow_limit = _PillowLimit()
 
 
 @contextmanager
@@ -37,9 +60,11 @@ def any_size(max_pixels: float = math.inf) -> Iterator[None]:
         max_pixels: The limit in the block; it needs none to read headers or parts of images.
     """
     token = _max_pixels.set(max_pixels)
+    _pillow_limit.lift(1)
     try:
         yield
     finally:
+        _pillow_limit.lift(-1)
         _max_pixels.reset(token)
 
 
@@ -54,26 +79,27 @@ def check_pixels(name: str, image: Image.Image, max_pixels: float = MAX_DECODED_
 
 
 @contextmanager
-def open_image(source: Path | bytes, name: str | None = None) -> Iterator[Image.Image]:
+def open_image(source: Source | bytes, name: str | None = None) -> Iterator[Image.Image]:
     """Open an image for the duration of a block, which may decode it.
 
     Args:
-        source: The file, or its content.
+        source: The file, on disk or in a table, or its content.
         name: What messages call it; by default the path.
 
     Raises:
         DataError: Pillow cannot open or decode the file, or the image is larger than Pillow's limit outside of
             `any_size`; the message names the file.
     """
-    name = name or (str(source) if isinstance(source, Path) else "image")
+    name = name or ("image" if isinstance(source, bytes) else str(source))
     try:
-        with _open(source) as image:
-            check_pixels(name, image, _max_pixels.get() or math.inf)
+        file = BytesIO(source) if isinstance(source, bytes) else source if isinstance(source, Path) else source.open()
+        with Image.open(file, formats=_FORMATS) as image:
+            _check_limit(name, image)
             yield image
     except FileNotFoundError as error:
         raise DataError(f"{name}: the file does not exist; add it or exclude it") from error
     except Image.DecompressionBombError as error:
-        reason, limit = " ".join(str(error).split()), 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        reason, limit = " ".join(str(error).split()), _pillow_limit.pixels
         raise DataError(
             f"{name}: cannot be decoded ({reason}); read it as tiles: add tiles: {{above: {limit}}} to the manifest, "
             f"or --max-pixels {limit}"
@@ -84,19 +110,15 @@ def open_image(source: Path | bytes, name: str | None = None) -> Iterator[Image.
         raise DataError(f"{name}: cannot be decoded ({reason}); replace the file or exclude it") from error
 
 
-def _open(source: Path | bytes) -> Image.Image:
-    file = BytesIO(source) if isinstance(source, bytes) else source
-    if _max_pixels.get() is None:
-        return Image.open(file, formats=_FORMATS)
-    with _limit:  # Pillow compares the size with its limit here, and not when it decodes
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(file, formats=_FORMATS)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+def _check_limit(name: str, image: Image.Image) -> None:
+    limit, pixels, allowed = _pillow_limit.pixels, image.width * image.height, _max_pixels.get()
+    if allowed is not None:
+        check_pixels(name, image, allowed)
+    elif limit is not None and pixels > limit:  # while another thread has lifted Pillow's limit
+        raise Image.DecompressionBombError(f"Image size ({pixels} pixels) exceeds limit of {limit} pixels")
 
 
-def read_raw_values(path: Path, encoding: str) -> npt.NDArray[np.integer]:
+def read_raw_values(path: Source, encoding: str) -> npt.NDArray[np.integer]:
     """Decode the raw values of a label map that is an image, or an array for the encodings of numbers.
 
     Args:
@@ -111,7 +133,7 @@ def read_raw_values(path: Path, encoding: str) -> npt.NDArray[np.integer]:
     Raises:
         DataError: The file cannot be decoded or does not fit the encoding.
     """
-    if path.suffix.lower() in ARRAY_SUFFIXES:
+    if isinstance(path, Path) and path.suffix.lower() in ARRAY_SUFFIXES:
         return _without_colors(path, encoding)
     with open_image(path) as image:
         return raw_values(image, str(path), encoding)
@@ -140,7 +162,7 @@ def read_colors(image: Image.Image, name: str) -> npt.NDArray[np.integer]:
     return np.asarray(image.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF
 
 
-def detect_encoding(path: Path) -> str:
+def detect_encoding(path: Source) -> str:
     """Detect the encoding of a label map; gray values count as palette indices, because datasets mix them.
 
     Raises:

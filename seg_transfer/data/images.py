@@ -25,12 +25,12 @@ def read_image(record: Record) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: The file is missing, truncated or of an unknown format.
     """
-    return read_rgb(record.image, record.reading, record.window)
+    return read_rgb(record.image_source, record.reading, record.window)
 
 
 def image_size(record: Record) -> tuple[int, int]:
     """Return (height, width), in pixels, of what `read_image` returns, from the header of the file."""
-    return record.window[2:] if record.window else read_size(record.image, record.reading)
+    return record.window[2:] if record.window else read_size(record.image_source, record.reading)
 
 
 def read_label(record: Record, manifest: DatasetManifest) -> LabelMap:
@@ -60,6 +60,9 @@ def read_label(record: Record, manifest: DatasetManifest) -> LabelMap:
     listed = known[nearest] == runs
     if manifest.labels.unlisted == "error" and not listed.all():
         raise _unlisted_value(record, raw, int(starts[listed.argmin()]), manifest)
+    if manifest.labels.unlisted == "nearest" and not listed.all():
+        nearest[~listed] = manifest.labels.nearest(runs[~listed], known)
+        listed[:] = True
     label = np.repeat(np.where(listed, index[nearest], index.dtype.type(ignored)), np.diff(starts, append=flat.size))
     return label.reshape(raw.shape)
 
@@ -70,7 +73,7 @@ def read_pair(record: Record, manifest: DatasetManifest) -> tuple[npt.NDArray[np
     if image.shape[:2] != label.shape:
         sizes = [" x ".join(map(str, size)) for size in (image.shape[:2], label.shape)]
         raise DataError(
-            f"{record.label}: {sizes[1]} (height x width), but its image {record.image} is {sizes[0]}; "
+            f"{record.label_name}: {sizes[1]} (height x width), but its image {record.image_source} is {sizes[0]}; "
             "a label map needs one value per pixel: replace one of the files or exclude both"
         )
     return image, label
@@ -112,6 +115,7 @@ def _unlisted_value(
     top, left = record.window[:2] if record.window else (0, 0)
     labels, value = manifest.labels, int(raw[row, column])
     return DataError(
-        f"{record.label}: {labels.describe(value)} at row {top + row}, column {left + column} is not in the label map "
-        f"of {manifest.name}; list it in {labels.listed_in} or labels.ignore, or set labels.unlisted: ignore"
+        f"{record.label_name}: {labels.describe(value)} at row {top + row}, column {left + column} is not in the label "
+        f"map of {manifest.name}; list it in {labels.listed_in} or labels.ignore, or set "
+        "labels.unlisted: ignore or nearest"
     )

@@ -29,7 +29,7 @@ from seg_transfer.data.fields import (
     ignore_index,
     refuse_duplicates,
 )
-from seg_transfer.data.record import ImageReading
+from seg_transfer.data.record import Columns, ImageReading
 from seg_transfer.data.scene_tiles import Tiles
 from seg_transfer.data.validation import load_yaml
 from seg_transfer.errors import ConfigError
@@ -39,6 +39,7 @@ MAX_CLASSES = 4096
 SCRATCH = "scratch"
 """Reserved source name of the control: fine-tuning from the common initialization, without a source."""
 
+_ENCODINGS_OF_CELLS = ("id", "id16", "palette", "rgb")
 SplitName = Literal["train", "eval", "source_train"]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -66,9 +67,10 @@ class Split(Block):
             without suffix, or with a path.
         exclude: Globs of images and label maps to leave out.
         count: Number of pairs in a complete download; None if unknown.
+        unpaired: Whether images without a label map, and label maps without an image, are an error or left out.
     """
 
-    optional: ClassVar[frozenset[str]] = frozenset({"stems"})
+    optional: ClassVar[frozenset[str]] = frozenset({"stems", "unpaired"})
 
     images: Globs = ()
     labels: Globs = ()
@@ -76,6 +78,7 @@ class Split(Block):
     stems: Files = ()
     exclude: Globs = ()
     count: Positive | None = None
+    unpaired: Literal["error", "ignore"] = "error"
 
     @model_validator(mode="after")
     def _globs_or_lists(self) -> Self:
@@ -126,6 +129,7 @@ class DatasetManifest(Block):
         labels: Encoding of its label maps.
         images: How its images are read.
         tiles: Which images are used as tiles; None if none are.
+        columns: Columns of images and label maps, if the files of all splits are Parquet files that hold both.
         root: Its folder, relative to the data root; all other paths are relative to it.
         train: Files of the train split.
         eval: Files of the eval split; None if no network is evaluated on the dataset.
@@ -142,7 +146,7 @@ class DatasetManifest(Block):
         notes: Remarks.
     """
 
-    optional: ClassVar[frozenset[str]] = frozenset({"images", "tiles"})
+    optional: ClassVar[frozenset[str]] = frozenset({"images", "tiles", "columns"})
 
     name: Annotated[str, AfterValidator(_is_name)]
     title: Text
@@ -151,6 +155,7 @@ class DatasetManifest(Block):
     labels: Labels
     images: ImageReading = ImageReading()
     tiles: Tiles | None = None
+    columns: Columns | None = None
     root: InsidePath
     train: Split
     eval: Split | None = None
@@ -170,6 +175,21 @@ class DatasetManifest(Block):
     def _labels_fit_classes(self) -> Self:
         refuse_duplicates("classes", self.classes)
         self.labels.check(len(self.classes))
+        return self
+
+    @model_validator(mode="after")
+    def _containers_pair_by_themselves(self) -> Self:
+        encoding = self.labels.encoding
+        if self.columns is not None and encoding not in _ENCODINGS_OF_CELLS:
+            raise ValueError(
+                f"'columns' need label maps that are images, but labels.encoding is {encoding}; choose one of "
+                f"{', '.join(_ENCODINGS_OF_CELLS)}, or remove 'columns'"
+            )
+        if self.columns is not None or self.labels.describes_many:
+            splits = [split for split in (self.train, self.eval, self.source_train) if split is not None]
+            if self.pairing or any(split.lists or split.stems for split in splits):
+                kind = f"labels.encoding {encoding}" if self.columns is None else "'columns'"
+                raise ValueError(f"with {kind}, files pair by themselves; remove 'pairing', 'lists' and 'stems'")
         return self
 
     def split(self, name: SplitName) -> Split:

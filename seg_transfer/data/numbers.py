@@ -113,7 +113,7 @@ def whole_numbers(values: npt.NDArray[np.generic], name: str) -> Numbers:
     if values.dtype.kind != "f":
         raise DataError(f"{name}: holds {values.dtype}, not numbers; store one whole number per pixel")
     # Of NaN and infinity, neither comparison is true.
-    whole = (np.abs(values) <= _LARGEST_FLOAT) & (values == np.trunc(values))
+    whole = (np.abs(values) <= np.float64(_LARGEST_FLOAT)) & (values == np.trunc(values))
     if not whole.all():
         row, column = _first(~whole)
         raise DataError(

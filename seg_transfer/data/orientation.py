@@ -1,12 +1,12 @@
 """The orientation of images: the turn or reflection that makes the stored pixels upright."""
 
 import struct
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, TiffImagePlugin
 
+from seg_transfer.data.cells import Source
 from seg_transfer.data.decoding import any_size, open_image
 from seg_transfer.data.record import Window
 from seg_transfer.errors import DataError
@@ -27,7 +27,7 @@ _STEPS = {
 }
 
 
-def exif_orientation(path: Path) -> int:
+def exif_orientation(path: Source) -> int:
     """Return the orientation, 1 to 8, in the EXIF data of an image, from headers only; 1 if there is none.
 
     It is 1 for TIFF files, which Pillow turns upright itself.
@@ -49,7 +49,7 @@ def exif_orientation(path: Path) -> int:
     return orientation if orientation in _STEPS else 1
 
 
-def tiff_orientation(path: Path) -> int:
+def tiff_orientation(path: Source) -> int:
     """Return the orientation, 1 to 8, of a TIFF file of any kind; Pillow applies it to the kinds that it can open.
 
     Raises:
@@ -85,7 +85,7 @@ def stored_window(window: Window, orientation: int, height: int, width: int) -> 
     return (left, top, columns, rows) if swaps else (top, left, rows, columns)
 
 
-def _orientation_in(image: Image.Image, path: Path) -> int:
+def _orientation_in(image: Image.Image, path: Source) -> int:
     if image.format == "PNG" and "exif" not in image.info:
         exif = Image.Exif()
         exif.load(_exif_chunk(path))
@@ -95,7 +95,7 @@ def _orientation_in(image: Image.Image, path: Path) -> int:
     return int(Image.Image.getexif(image).get(_TAG, 1))
 
 
-def _exif_chunk(path: Path) -> bytes:
+def _exif_chunk(path: Source) -> bytes:
     """Return the EXIF data of a PNG file, which may follow the pixels; b"" if there are none."""
     with path.open("rb") as file:
         file.seek(_PNG_SIGNATURE)
@@ -107,7 +107,7 @@ def _exif_chunk(path: Path) -> bytes:
     return b""
 
 
-def _tag_of_tiff(path: Path) -> int:
+def _tag_of_tiff(path: Source) -> int:
     with path.open("rb") as file:
         head = file.read(_TIFF_HEAD)
         if _BIG_TIFF in head[2:4]:

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from seg_transfer.data.fields import Block, Number, Positive
+from seg_transfer.data.cells import Cell, Source
+from seg_transfer.data.fields import Block, Number, Positive, Text
 
 Window = tuple[int, int, int, int]
 
@@ -38,6 +39,18 @@ class ImageReading(Block):
         return self
 
 
+class Columns(Block):
+    """The columns of the tables that hold the images and label maps of a dataset.
+
+    Attributes:
+        image: Column of the images.
+        label: Column of the label maps.
+    """
+
+    image: Text
+    label: Text
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One image and its label map.
@@ -50,6 +63,8 @@ class Record:
         reading: How the image is read.
         row: Row of the table that holds image and label map, if the files are tables.
         window: The part of image and label map that the record is, if it is a tile: (top, left, height, width).
+        columns: Columns of image and label map, if the files are tables.
+        entry: Position of the image in the list of images of the label file, if that file describes several images.
     """
 
     image_id: str
@@ -59,3 +74,20 @@ class Record:
     reading: ImageReading = field(default_factory=ImageReading)
     row: int | None = None
     window: Window | None = None
+    columns: Columns | None = None
+    entry: int | None = None
+
+    @property
+    def image_source(self) -> Source:
+        """What is opened as the image."""
+        return Cell(self.image, self.row, self.columns.image) if self.row is not None and self.columns else self.image
+
+    @property
+    def label_source(self) -> Source:
+        """What is opened as the label map."""
+        return Cell(self.label, self.row, self.columns.label) if self.row is not None and self.columns else self.label
+
+    @property
+    def label_name(self) -> str:
+        """The label map, for messages."""
+        return f"{self.label}, image {self.image_id}" if self.entry is not None else str(self.label_source)

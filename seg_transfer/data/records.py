@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import regex
 
+from seg_transfer.data.containers import find_entries, find_rows
 from seg_transfer.data.fields import stays_inside
 from seg_transfer.data.manifest import DatasetManifest, Pairing, Split, SplitName
 from seg_transfer.data.record import Record
@@ -76,12 +77,13 @@ def find_records(manifest: DatasetManifest, data_root: Path, split: SplitName) -
     where, wanted, root = f"{manifest.name} {split}", manifest.split(split), data_root / manifest.root
     if not root.is_dir():
         return [], [f"{where}: {_missing_folder_message(manifest, root)}"]
-    if wanted.lists:
-        pairs, problems = _listed_pairs(root, wanted)
+    if manifest.columns is not None or manifest.labels.describes_many:
+        records, problems = _contained_records(manifest, root, wanted)
     else:
-        pairs, problems = _globbed_pairs(root, wanted, manifest.pairing)
-    records, more = _to_records(root, pairs)
-    problems += more
+        listed = bool(wanted.lists)
+        pairs, problems = _listed_pairs(root, wanted) if listed else _globbed_pairs(root, wanted, manifest.pairing)
+        records, more = _to_records(root, pairs)
+        problems += more
     records = [
         replace(record, companion=manifest.labels.companion(record.label), reading=manifest.images)
         for record in records
@@ -143,6 +145,27 @@ def _globbed_pairs(root: Path, split: Split, pairing: Pairing | None) -> tuple[l
     for path in (label_of[key] for key in label_of.keys() - image_of.keys()):
         problems.append(f"label {path} has no image; add the image or exclude the label")
     return [(image_of[key], label_of[key]) for key in image_of.keys() & label_of.keys()], sorted(problems)
+
+
+def _contained_records(manifest: DatasetManifest, root: Path, split: Split) -> tuple[list[Record], list[str]]:
+    """List the records of tables, or of files that describe many images, and problems."""
+    images, labels = _glob(root, split.images, split.exclude), _glob(root, split.labels, split.exclude)
+    for paths, patterns in ((images, split.images), (labels, split.labels)):
+        if not paths:
+            return [], [f"no file in {root} matches {' or '.join(patterns)}; correct the pattern or the data root"]
+    # Of tables, images and label maps are the same files; images of annotations are checked with their pairs.
+    outside = [problem for path in labels if (problem := _path_problem(root, path))]
+    if outside:
+        return [], outside
+    if manifest.columns is not None:
+        records, unpaired, problems = find_rows(root, images, labels, manifest.columns)
+    else:
+        entry_of, unpaired, problems = find_entries(root, images, labels, manifest.labels.entries)
+        records, more = _to_records(root, ((image, label) for image, (label, _) in entry_of.items()))
+        problems += more
+        records = [replace(record, entry=entry_of[record.image.relative_to(root).as_posix()][1]) for record in records]
+    # What has no counterpart explains why there is no pair at all.
+    return records, problems + (unpaired if split.unpaired == "error" or not records else [])
 
 
 def _select_named(root: Path, stems: Iterable[str], images: Iterable[str], problems: list[str]) -> list[str]:

@@ -1,12 +1,14 @@
 """Decodes image files to RGB."""
 
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from seg_transfer.data.bands import driver_of, read_header
+from seg_transfer.data.cells import Cell, Source
 from seg_transfer.data.channels import needs_bands, rgb_of_bands, rgb_of_channels
 from seg_transfer.data.decoding import SIXTEEN_BIT_MODES, any_size, open_image
 from seg_transfer.data.orientation import exif_orientation, stored_window, swaps_sides, tiff_orientation, upright
@@ -17,7 +19,7 @@ from seg_transfer.errors import DataError
 _AS_STORED = ImageReading()
 
 
-def read_rgb(path: Path, reading: ImageReading = _AS_STORED, window: Window | None = None) -> npt.NDArray[np.uint8]:
+def read_rgb(path: Source, reading: ImageReading = _AS_STORED, window: Window | None = None) -> npt.NDArray[np.uint8]:
     """Decode an image to RGB.
 
     Alpha is dropped without blending. Without a stated range, 16-bit numbers are reduced to their high byte.
@@ -41,34 +43,53 @@ def read_rgb(path: Path, reading: ImageReading = _AS_STORED, window: Window | No
     return pixels if orientation == 1 else upright(pixels, orientation)
 
 
-def read_size(path: Path, reading: ImageReading = _AS_STORED) -> tuple[int, int]:
+def read_size(path: Source, reading: ImageReading = _AS_STORED) -> tuple[int, int]:
     """Return (height, width), in pixels, of what `read_rgb` returns, from the header of the file."""
     by_band = needs_bands(path, reading)
     height, width = _stored_size(path, by_band)
     return (width, height) if swaps_sides(_orientation(path, reading, by_band)) else (height, width)
 
 
-def _orientation(path: Path, reading: ImageReading, by_band: bool) -> int:
+def _orientation(path: Source, reading: ImageReading, by_band: bool) -> int:
     if by_band and driver_of(path) == "GTiff":
         return tiff_orientation(path)
     return exif_orientation(path) if reading.exif == "apply" else 1
 
 
-def _stored_size(path: Path, by_band: bool) -> tuple[int, int]:
+def _stored_size(path: Source, by_band: bool) -> tuple[int, int]:
     if by_band:
         return read_header(path).size
-    with any_size(), open_image(path) as image:
+    with _naming_what_to_state(path), any_size(), open_image(path) as image:
         return image.height, image.width
 
 
-def _rgb_of_image(path: Path, reading: ImageReading, window: Window | None) -> npt.NDArray[np.uint8]:
-    with open_image(path) if window is None else open_tile(path, window) as image:
+def _rgb_of_image(path: Source, reading: ImageReading, window: Window | None) -> npt.NDArray[np.uint8]:
+    # Tables have no tiles.
+    with (
+        _naming_what_to_state(path),
+        open_image(path) if window is None or isinstance(path, Cell) else open_tile(path, window) as image,
+    ):
         if reading.bands is None and reading.range is None:
             return _as_rgb(image, path)
         return rgb_of_channels(image, path, reading)
 
 
-def _as_rgb(image: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
+@contextmanager
+def _naming_what_to_state(path: Source) -> Iterator[None]:
+    """Replace the error for a TIFF file that Pillow cannot open, because of its bands or type of number."""
+    try:
+        yield
+    except DataError as error:
+        if not isinstance(error.__cause__, UnidentifiedImageError) or driver_of(path) != "GTiff":
+            raise
+        raise DataError(
+            f"{path}: is a TIFF file that can only be read by band; state the numbers of the red, green and blue band "
+            "as images.bands (--bands 1,2,3), and the values of black and white as images.range (--range) unless it "
+            "has 8 bits"
+        ) from error
+
+
+def _as_rgb(image: Image.Image, path: Source) -> npt.NDArray[np.uint8]:
     if image.mode in SIXTEEN_BIT_MODES:
         gray = (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=2)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from seg_transfer.data.bands import has_windows, is_available, read_bands
+from seg_transfer.data.bands import driver_of, has_windows, is_available, read_bands
 from seg_transfer.data.decoding import any_size, check_pixels, open_image
 from seg_transfer.data.record import Record, Window
 from seg_transfer.errors import DataError
@@ -25,7 +25,8 @@ _BYTES_PER_PIXEL = 4
 # TIFF tags.
 _BITS, _PHOTOMETRIC, _ORIENTATION, _EXTRA_SAMPLES = 258, 262, 274, 338
 _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 1, 2, 3, 6
-# Mode -> photometric interpretations for which rasterio gives the pixels that Pillow gives, and the bands to read.
+# Mode -> photometric interpretations for which rasterio gives the pixels that Pillow gives (up to rounding where JPEG
+# blocks are YCbCr), and the bands to read.
 _SAME_PIXELS = {
     "L": ((_BLACK_IS_ZERO,), (1,)),
     "P": ((_PALETTE,), (1,)),
@@ -52,8 +53,16 @@ def open_tile(path: Path, window: Window) -> Iterator[Image.Image]:
     """
     with any_size(), open_image(path) as image:
         check_window(path, window, (image.height, image.width))
-        tile = _windowed_tile(image, path, window) or _decoded_tile(image, path, window)
-        yield tile
+        bands = _bands_in_windows(image, path)
+        yield _windowed_tile(image, path, bands, window) if bands else _decoded_tile(image, path, window)
+
+
+def is_read_by_windows(path: Path) -> bool:
+    """Whether `open_tile` reads a part of an image without decoding the rest."""
+    if driver_of(path) != "GTiff":
+        return False
+    with any_size(), open_image(path) as image:
+        return bool(_bands_in_windows(image, path))
 
 
 def check_window(path: Path, window: Window, size: tuple[int, int]) -> None:
@@ -71,7 +80,7 @@ def check_scene_size(record: Record, label_size: tuple[int, ...], image_size: tu
     if label_size != image_size:
         sizes = [" x ".join(map(str, size)) for size in (label_size, image_size)]
         raise DataError(
-            f"{record.label}: {sizes[0]} (height x width), but its image {record.image} is {sizes[1]}; "
+            f"{record.label_name}: {sizes[0]} (height x width), but its image {record.image} is {sizes[1]}; "
             "a label map needs one value per pixel: replace one of the files or exclude both"
         )
 
@@ -123,20 +132,22 @@ def _bytes_of(scene: Image.Image | npt.NDArray[np.generic]) -> int:
     return scene.width * scene.height * (1 if scene.mode in ("1", "L", "P") else _BYTES_PER_PIXEL)
 
 
-def _windowed_tile(image: Image.Image, path: Path, window: Window) -> Image.Image | None:
-    """Read a part without decoding the rest; None if that is impossible, or could give other pixels than Pillow."""
+def _bands_in_windows(image: Image.Image, path: Path) -> tuple[int, ...]:
+    """Return the bands of an open file that give Pillow's pixels and can be read by windows; () if none do."""
     if image.format != "TIFF" or not is_available():
-        return None
+        return ()
     tags = image.tag_v2  # type: ignore[attr-defined]
     photometric, bands = _SAME_PIXELS.get(image.mode, ((), ()))
     bits = 16 if image.mode == "I;16" else 8
     same = tags.get(_PHOTOMETRIC) in photometric and set(tags.get(_BITS, (1,))) == {bits}
-    if not same or tags.get(_ORIENTATION, 1) != 1 or tags.get(_EXTRA_SAMPLES) or not has_windows(path):
-        return None
+    is_plain = tags.get(_ORIENTATION, 1) == 1 and not tags.get(_EXTRA_SAMPLES)
+    return bands if same and is_plain and has_windows(path) else ()
+
+
+def _windowed_tile(image: Image.Image, path: Path, bands: tuple[int, ...], window: Window) -> Image.Image:
     pixels = read_bands(path, bands, window).values
     tile = Image.fromarray(pixels[0] if len(bands) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     if image.mode == "P" and image.palette is not None:
-        tile = tile.copy()
         tile.putpalette(image.palette)
     return tile
 

@@ -81,7 +81,8 @@ def _label_maps(manifest: DatasetManifest, records: Sequence[Record], grid: str)
         size = image_size(record)
         if size != labels.shape:
             raise DataError(
-                f"{record.label}: its size {labels.shape} differs from its image's size {size}; replace one of them"
+                f"{record.label_name}: its size {labels.shape} differs from its image's size {size}; "
+                "replace one of them"
             )
         if grid == "feature":
             height, width = short_side_size(*size, min(manifest.crop_size))

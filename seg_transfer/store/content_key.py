@@ -135,7 +135,9 @@ def records_key(records: Iterable[Record], *, trust_mtime: bool, memo: Path | No
 
 def _place(record: Record) -> list[object]:
     """Return what says which part of its files a record is; [] if it is all of them."""
-    return [] if record.window is None else [list(record.window)]
+    window = [] if record.window is None else [list(record.window)]
+    places = {"row": record.row, "entry": record.entry}
+    return [*window, *({name: position} for name, position in places.items() if position is not None)]
 
 
 def sha256_of_file(file: Path, memo: Path | None = None) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data.parquet_files import write_rows
 from PIL import Image
 
 from seg_transfer.data.manifest import DatasetManifest
@@ -64,3 +65,23 @@ def mini(tmp_path: Path, write_pair: Callable[..., None]) -> Path:
     for stem in "xy":
         write_pair(tmp_path / "mini" / "test", stem, size=(9, 7))
     return tmp_path
+
+
+@pytest.fixture
+def tables(manifest: Callable[..., DatasetManifest]) -> Callable[..., DatasetManifest]:
+    """Makes manifests of a dataset in Parquet files."""
+
+    def make(
+        columns: Any = None, labels: Any = None, labels_of_split: str = "data/*.parquet", **split: Any
+    ) -> DatasetManifest:
+        files = {"images": "data/*.parquet", "labels": labels_of_split} | split
+        names = columns or {"image": "image", "label": "label"}
+        return manifest(labels=labels or {"encoding": "id"}, columns=names, train=files, eval=files)
+
+    return make
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Twelve rows in row groups of five."""
+    return write_rows(tmp_path / "mini/data/train.parquet", range(12), row_group_size=5)

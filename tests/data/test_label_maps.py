@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from seg_transfer.data.encodings import ColorLabels, ValueLabels
 from seg_transfer.data.encodings.base import RawValues
 from seg_transfer.data.images import read_image, read_label, read_pair
 from seg_transfer.data.manifest import DatasetManifest
@@ -114,31 +115,64 @@ def test_a_value_outside_the_map_is_located(tmp_path: Path, manifest: Manifest, 
         read_label(record_of(path), manifest(labels=labels))
     assert str(caught.value) == (
         f"{path}: {value} at row 4, column 17 is not in the label map of mini; "
-        f"list it in {field} or labels.ignore, or set labels.unlisted: ignore"
+        f"list it in {field} or labels.ignore, or set labels.unlisted: ignore or nearest"
     )
     lenient = read_label(record_of(path), manifest(labels=labels | {"unlisted": "ignore"}))
     assert lenient[4, 17] == lenient[9, 0] == 255
     assert lenient[0, :4].tolist() == [0, 1, 2, 255]
 
 
-@pytest.mark.parametrize(
-    ("mode", "encoding", "advice"),
-    [
-        ("P", "id", "mode 'P' does not fit labels.encoding 'id'; declare encoding: palette or rgb"),
-        ("RGB", "id", "mode 'RGB' does not fit labels.encoding 'id'; declare encoding: rgb"),
-        ("I;16", "palette", "mode 'I;16' does not fit labels.encoding 'palette'; declare encoding: id16"),
-        ("L", "id16", "mode 'L' does not fit labels.encoding 'id16'; declare encoding: id or palette or rgb"),
-        ("LA", "id", "mode 'LA' does not fit labels.encoding 'id'; store it with 8 or 16 bits"),
-        ("I;16", "rgb", "mode 'I;16' does not fit labels.encoding 'rgb'; declare encoding: id16"),
-    ],
-)
-def test_a_file_of_another_encoding(tmp_path: Path, manifest: Manifest, mode: str, encoding: str, advice: str) -> None:
-    picture = Image.fromarray(RAMP.astype(np.uint16)) if mode == "I;16" else Image.fromarray(RAMP).convert(mode)
-    picture.save(tmp_path / "l.png")
-    labels = rgb_labels() if encoding == "rgb" else {"encoding": encoding, "ignore": [255]}
-    with pytest.raises(DataError) as caught:
-        read_label(record_of(tmp_path / "l.png"), manifest(labels=labels))
-    assert advice in str(caught.value)
+def test_deep_gray_is_no_color(tmp_path: Path, manifest: Manifest) -> None:
+    Image.fromarray(RAMP.astype(np.uint16)).save(tmp_path / "l.png")
+    with pytest.raises(
+        DataError, match=r"mode 'I;16' does not fit labels.encoding 'rgb'; declare encoding: id, or store"
+    ):
+        read_label(record_of(tmp_path / "l.png"), manifest(labels=rgb_labels()))
+
+
+@pytest.mark.parametrize("encoding", ["id", "palette", "id16"])
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16", "I", "F"])
+def test_one_number_per_pixel_however_it_is_stored(
+    tmp_path: Path, manifest: Manifest, mode: str, encoding: str
+) -> None:
+    deep = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
+    picture = Image.fromarray(RAMP.astype(deep[mode])) if mode in deep else Image.fromarray(RAMP).convert(mode)
+    picture.save(tmp_path / "l.tif")
+    labels = {"encoding": encoding, "ignore": [255]}
+    assert np.array_equal(read_label(record_of(tmp_path / "l.tif"), manifest(labels=labels)), RAMP)
+
+
+def test_unlisted_numbers_count_as_the_nearest(tmp_path: Path, manifest: Manifest) -> None:
+    Image.fromarray(np.array([[0, 49, 50, 51, 99, 149, 151, 254, 255]], np.uint8)).save(tmp_path / "l.png")
+    labels = {"encoding": "id", "map": {0: 0, 100: 1, 200: 2}, "ignore": [255], "unlisted": "nearest"}
+    label = read_label(record_of(tmp_path / "l.png"), manifest(labels=labels))
+    # 50 is as far from 0 as from 100: the smaller one. 254 is nearest to an ignored value.
+    assert label.tolist() == [[0, 0, 0, 1, 1, 1, 2, 255, 255]]
+
+
+def test_unlisted_colors_count_as_the_nearest(tmp_path: Path, manifest: Manifest) -> None:
+    pixels = [[250, 3, 3], [200, 60, 60], [10, 10, 14], [0, 200, 90], [128, 128, 60], [3, 3, 250]]
+    Image.fromarray(np.array([pixels], np.uint8)).save(tmp_path / "l.png")
+    label = read_label(record_of(tmp_path / "l.png"), manifest(labels=rgb_labels(unlisted="nearest")))
+    # Squared distances of (128, 128, 60) from red, green, blue and the ignored (7, 8, 9): 33758, 33758, 67350, 31642.
+    assert label.tolist() == [[0, 0, 255, 1, 255, 2]]
+
+
+def test_of_two_nearest_colors_the_smaller_number_counts() -> None:
+    labels = ColorLabels(encoding="rgb", colours=((0, 20, 0), (20, 0, 0)))
+    green, red, between = 256 * 20, 20, 10 + 256 * 10
+    assert labels.nearest(np.array([between, green]), np.array([red, green])).tolist() == [0, 1]
+
+
+def test_a_single_listed_number_is_nearest_to_all() -> None:
+    labels = ValueLabels(encoding="id", map={7: 0})
+    assert labels.nearest(np.array([-3, 7, 900]), np.array([7])).tolist() == [0, 0, 0]
+
+
+def test_negative_numbers_are_ignored(tmp_path: Path, manifest: Manifest) -> None:
+    Image.fromarray(np.array([[0, -1, 2], [-1, 1, 0]], np.int32)).save(tmp_path / "l.tif")
+    labels = {"encoding": "id", "ignore": [-1]}
+    assert read_label(record_of(tmp_path / "l.tif"), manifest(labels=labels)).tolist() == [[0, 255, 2], [255, 1, 0]]
 
 
 def test_truncated_label(tmp_path: Path, manifest: Manifest) -> None:

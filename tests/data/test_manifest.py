@@ -122,14 +122,21 @@ MISTAKES = [
         "labels.map maps the raw value 8 to class index 3, but the 3 classes have indices 0 to 2",
     ),
     ({"labels": values(map={7: -1})}, "labels.map maps the raw value 7 to class index -1"),
-    ({"labels": values(map={256: 0})}, "labels.map holds the raw value 256; id allows 0 to 255"),
+    (
+        {"labels": values(encoding="palette", map={256: 0})},
+        "labels.map holds the raw value 256; palette allows 0 to 255",
+    ),
     (
         {"labels": values(encoding="id16", map={65536: 0})},
         "labels.map holds the raw value 65536; id16 allows 0 to 65535",
     ),
     ({"labels": values(map={"7": 0})}, "labels.map.7: '7': Input should be a valid integer"),
     ({"labels": values(map={})}, "labels.map: {}: Dictionary should have at least 1 item"),
-    ({"labels": values(ignore=[-1])}, "labels.ignore holds the raw value -1; id allows 0 to 255"),
+    ({"labels": values(map={-1: 0})}, "labels.map holds the raw value -1; id allows 0 to 65535"),
+    (
+        {"labels": values(encoding="palette", ignore=[-1])},
+        "labels.ignore holds the raw value -1; palette allows 0 to 255",
+    ),
     ({"labels": values(ignore=[9, 9])}, "labels.ignore holds 9 more than once"),
     ({"labels": values(ignore=[0])}, "labels.ignore holds 0, which is also a class; remove it"),
     (

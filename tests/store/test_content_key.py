@@ -33,6 +33,7 @@ DECISIVE = {
     "labels": {"encoding": "id", "ignore": [255], "map": {0: 0, 1: 2, 2: 1}},
     "images": {"exif": "apply"},
     "tiles": {"size": 512},
+    "columns": {"image": "picture", "label": "mask"},
     "train": {"images": "train/images/*.jpg", "labels": "train/labels/*.png"},
     "eval": {"images": "test/images/*.png", "labels": "test/labels/*.png", "exclude": "test/images/b.png"},
     "source_train": {"images": "more/images/*.png", "labels": "more/labels/*.png"},

@@ -7,11 +7,16 @@ from typing import Annotated
 
 from pydantic import Field
 
+from seg_transfer.data.encodings.coco import CocoLabels
 from seg_transfer.data.encodings.color import ColorLabels
+from seg_transfer.data.encodings.labelme import LabelmeLabels
 from seg_transfer.data.encodings.mat import MatLabels
 from seg_transfer.data.encodings.panoptic import PanopticLabels
 from seg_transfer.data.encodings.values import ValueLabels
 
-Labels = Annotated[ValueLabels | ColorLabels | MatLabels | PanopticLabels, Field(discriminator="encoding")]
+Labels = Annotated[
+    ValueLabels | ColorLabels | MatLabels | PanopticLabels | CocoLabels | LabelmeLabels,
+    Field(discriminator="encoding"),
+]
 
-__all__ = ["ColorLabels", "Labels", "MatLabels", "PanopticLabels", "ValueLabels"]
+__all__ = ["CocoLabels", "ColorLabels", "LabelmeLabels", "Labels", "MatLabels", "PanopticLabels", "ValueLabels"]

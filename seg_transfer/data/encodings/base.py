@@ -19,11 +19,14 @@ class LabelEncoding(Block):
     """The way in which the label maps of a dataset are read.
 
     A subclass sets ``encoding`` to its own name and declares its fields. Its field ``unlisted`` says whether raw values
-    that the manifest does not list are an error or are ignored.
+    that the manifest does not list are an error, count as the nearest listed one, or are ignored.
     """
 
     listed_in: ClassVar[str] = "labels.map"
     """The field of a manifest that lists raw values, for messages."""
+
+    describes_many: ClassVar[bool] = False
+    """Whether a label file describes many images, which it names."""
 
     encoding: str
 
@@ -39,7 +42,7 @@ class LabelEncoding(Block):
             window: The part: (top, left, height, width).
             size: (height, width) of the whole image; raises DataError if the label map has another size.
         """
-        scene_record = replace(record, window=None)
+        scene_record = replace(record, image_id="", window=None)
 
         def read() -> npt.NDArray[np.integer]:
             with any_size(MAX_DECODED_PIXELS):
@@ -61,6 +64,23 @@ class LabelEncoding(Block):
         """Describe a raw value for messages."""
         return f"value {raw}"
 
+    def entries(self, label: Path) -> tuple[str, ...]:
+        """Return the file names of the images that a label file describes, in its order; see `describes_many`."""
+        return ()
+
+    def nearest(self, values: npt.NDArray[np.int64], listed: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+        """Return the position of the nearest listed value, the smaller one of two.
+
+        Args:
+            values: Raw values, (N,).
+            listed: Listed raw values, ascending, (K,).
+        """
+        above = np.searchsorted(listed, values).clip(1, max(len(listed) - 1, 1))
+        below = above - 1
+        above = above.clip(max=len(listed) - 1)
+        is_above = abs(listed[above] - values) < abs(values - listed[below])
+        return np.where(is_above, above, below)
+
     def companion(self, label: Path) -> Path | None:
         """Return another file that is needed to read a label map; None for most encodings."""
         return None
@@ -74,12 +94,17 @@ class RawValues(LabelEncoding):
 
     ignore: tuple[Integer, ...] = ()
     map: Annotated[dict[Integer, Integer], Field(min_length=1)] | None = None
-    unlisted: Literal["error", "ignore"] = "error"
+    unlisted: Literal["error", "nearest", "ignore"] = "error"
 
     @property
     def largest(self) -> int:
         """The largest raw value that the encoding can hold."""
         return 65535
+
+    @property
+    def lowest(self) -> int:
+        """The lowest raw value that can be ignored."""
+        return 0
 
     def raw_classes(self, n_classes: int) -> dict[int, int]:
         """Return the class index of every listed raw value, `ignore_index(n_classes)` for ignored ones."""
@@ -91,9 +116,12 @@ class RawValues(LabelEncoding):
         mapped = range(n_classes) if self.map is None else self.map
         for field, values in (("labels.map", mapped), ("labels.ignore", self.ignore)):
             for value in values:
-                if not 0 <= value <= self.largest:
+                # A negative number, as -1, is never a class, but common for "ignore".
+                lowest = self.lowest if field == "labels.ignore" else 0
+                if not lowest <= value <= self.largest:
                     raise ValueError(
-                        f"{field} holds the raw value {value}; {self.encoding} allows 0 to {self.largest}, correct it"
+                        f"{field} holds the raw value {value}; {self.encoding} allows {lowest} to {self.largest}, "
+                        "correct it"
                     )
         for value, index in (self.map or {}).items():
             if not 0 <= index < n_classes:

@@ -30,12 +30,12 @@ class ColorLabels(LabelEncoding):
     encoding: Literal["rgb"]
     colours: tuple[Color, ...]
     ignore: tuple[Color, ...] = ()
-    unlisted: Literal["error", "ignore"] = "error"
+    unlisted: Literal["error", "nearest", "ignore"] = "error"
     crop: dict[Text, tuple[Positive, Positive]] = Field(default_factory=dict)
 
     def read_raw(self, record: Record) -> npt.NDArray[np.integer]:
         """Read the colors of a label map as R + 256 G + 65536 B, (H, W)."""
-        raw = read_raw_values(record.label, self.encoding)
+        raw = read_raw_values(record.label_source, self.encoding)
         if record.label.stem not in self.crop:
             return raw
         height, width = self.crop[record.label.stem]
@@ -60,6 +60,22 @@ class ColorLabels(LabelEncoding):
             )
         refuse_duplicates("labels.colours with labels.ignore", self.colours + self.ignore)
 
+    def nearest(self, values: npt.NDArray[np.int64], listed: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+        """Return the position of the listed color at the smallest squared distance, the smaller number of two."""
+        colors, positions = np.unique(values, return_inverse=True)
+        smallest = np.full(len(colors), 3 * 256**2)
+        nearest = np.zeros(len(colors), np.intp)
+        for index, color in enumerate(_channels(listed)):
+            distance = ((_channels(colors) - color) ** 2).sum(axis=1)
+            nearest[distance < smallest] = index
+            smallest = np.minimum(smallest, distance)
+        return nearest[positions]
+
     def describe(self, raw: int) -> str:
         """Describe a color for messages."""
         return f"color ({raw % 256}, {raw // 256 % 256}, {raw // 65536})"
+
+
+def _channels(colors: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return R, G and B of colors, (N, 3)."""
+    return np.stack([colors % 256, colors // 256 % 256, colors // 65536], axis=1)

@@ -12,6 +12,8 @@ from seg_transfer.errors import DataError
 _MAX_SHARE = 0.2
 # Ids from 0 use at least every second number; levels of gray that stand for classes do not.
 _DENSITY = 2
+MARKS = (255, 65535)
+"""Values that stand for "ignore" in many datasets."""
 # Between ids up to this one and 255, there is a gap.
 _MAX_ID = 250
 
@@ -42,9 +44,7 @@ def auto_ignored(
         Ignored values, notes and doubts.
     """
     is_deep = any(mask.bits > 8 for mask in masks)
-    candidates = [
-        value for value in (255, 65535) if value in totals and value not in named and (value == 255 or is_deep)
-    ]
+    candidates = [value for value in MARKS if value in totals and value not in named and (value == 255 or is_deep)]
     others = sorted(set(ids) - set(candidates))
     ignored: set[int] = set()
     notes: list[str] = []

@@ -1,6 +1,7 @@
 """Tells classes from the values that compression and smoothing leave on edges."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.doubts import Doubt
@@ -13,12 +14,16 @@ _SOLID_SHARE = 0.25
 # Of fewer pixels, a single block by chance would be a large share.
 _MIN_PIXELS = 16
 # Ids are dense, so a smoothed mask may hold no new value. But smoothing turns the steps of an edge into pixels between
-# both sides, at about every second place or more; where classes only happen to lie in order, steps outnumber those.
-_BLEND_SHARE = 0.4
-_MIN_BLENDS = 20
-# In a mask that is known to be lossy, ringing fills small blocks with values close to a class that covers far more.
+# both sides ("blends"), at about every second place; where classes only happen to lie in order, steps outnumber those.
+# In one mask, blends must be as many as steps, and more than the border of one object; in all masks together, half as
+# many as steps.
+_BLEND_SHARE = 1 / 2
+_COMMON_BLEND_SHARE = 1 / 3
+_MIN_PLACES = 100
+# In a mask that is known to be lossy, chance fills blocks too: there, more than half of all pixels must be solid.
+_SOLID_SHARE_IN_LOSSY = 1 / 2
+# JPEG shifts a color by a few levels, differently from block to block; people choose colors that the eye tells apart.
 _NEARBY = 16
-_OVERWHELMING = 50
 _SHOWN = 3
 
 _READINGS = (
@@ -42,14 +47,25 @@ def class_like(counts: Sequence[Counts]) -> set[int]:
     return solid
 
 
-def without_neighbors(values: Collection[int], pixels: Pixels, totals: Mapping[int, int]) -> set[int]:
-    """Leave out values that are few against an overwhelming nearby one; for masks that are known to be lossy."""
-    by_size = sorted(values, key=lambda value: -totals[value])
-    kept: set[int] = set()
-    for value in by_size:
-        if not any(_outweighs(other, value, pixels, totals) for other in kept):
-            kept.add(value)
-    return kept
+def class_like_in_lossy(values: Collection[int], pixels: Pixels) -> set[int]:
+    """Select classes with more care, for masks that are known to be lossy.
+
+    The pixels of all masks decide together, and a color close to a more frequent one is its variant. If at least half
+    of the masks have no traces, then the classes are those of these.
+    """
+    clean = [mask for mask in pixels.counts if mask.keys() <= set(values)]
+    n_solid, n_pixels = Counter[int](), Counter[int]()
+    for mask in clean if 2 * len(clean) >= len(pixels.counts) else pixels.counts:
+        n_solid.update({value: count.solid for value, count in mask.items()})
+        n_pixels.update({value: count.pixels for value, count in mask.items()})
+    solid = [value for value in values if n_solid[value] > _SOLID_SHARE_IN_LOSSY * n_pixels[value]]
+    if pixels.encoding != "rgb":
+        return set(solid)
+    kept: list[int] = []
+    for value in sorted(solid, key=lambda value: -n_pixels[value]):
+        if not any(_is_near(value, other) for other in kept):
+            kept.append(value)
+    return set(kept)
 
 
 def doubts_of_traces(
@@ -72,7 +88,7 @@ def doubts_of_traces(
         doubts.append(Doubt("lossy", f"{lossy[0].file}{more} compressed with loss ({lossy[0].format})", _READINGS))
     if rest:
         doubts.append(Doubt("rare", _rare_values(rest, pixels, masks), _READINGS))
-    smooth = [mask for mask in masks if is_smooth(mask) and not mask.is_lossy]
+    smooth = smooth_masks([mask for mask in masks if not mask.is_lossy])
     if smooth and not rest:
         more = f" and {len(smooth) - 1} more masks run" if len(smooth) > 1 else " runs"
         text = f"{smooth[0].file}{more} smoothly from class to class along edges, as after resizing with smoothing"
@@ -81,10 +97,16 @@ def doubts_of_traces(
     return doubts
 
 
-def is_smooth(mask: MaskEvidence) -> bool:
-    """Whether the edges of a mask of numbers run through the values between both sides."""
-    places = mask.n_blends + mask.n_steps
-    return mask.n_blends >= _MIN_BLENDS and mask.n_blends >= _BLEND_SHARE * places
+def smooth_masks(masks: Sequence[MaskEvidence]) -> list[MaskEvidence]:
+    """Return the masks of numbers whose edges run through the values between both sides: all, some, or none."""
+    n_blends, n_places = sum(mask.n_blends for mask in masks), sum(map(_n_places, masks))
+    if n_blends >= max(_MIN_PLACES, _COMMON_BLEND_SHARE * n_places):
+        return [mask for mask in masks if mask.n_blends]
+    return [mask for mask in masks if mask.n_blends >= max(_MIN_PLACES, _BLEND_SHARE * _n_places(mask))]
+
+
+def _n_places(mask: MaskEvidence) -> int:
+    return mask.n_blends + mask.n_steps
 
 
 def _rare_values(rest: Collection[int], pixels: Pixels, masks: Sequence[MaskEvidence]) -> str:
@@ -103,9 +125,5 @@ def _rare_values(rest: Collection[int], pixels: Pixels, masks: Sequence[MaskEvid
     )
 
 
-def _outweighs(other: int, value: int, pixels: Pixels, totals: Mapping[int, int]) -> bool:
-    if totals[other] < _OVERWHELMING * totals[value]:
-        return False
-    if pixels.encoding != "rgb":
-        return abs(other - value) <= _NEARBY
-    return all(abs(a - b) <= _NEARBY for a, b in zip(color_of(other), color_of(value), strict=True))
+def _is_near(color: int, other: int) -> bool:
+    return all(abs(a - b) <= _NEARBY for a, b in zip(color_of(color), color_of(other), strict=True))

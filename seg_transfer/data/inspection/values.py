@@ -8,9 +8,9 @@ from typing import Literal
 from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.doubts import Doubt
 from seg_transfer.data.inspection.evidence import MaskEvidence
-from seg_transfer.data.inspection.ignored import auto_ignored, stated_ignored, too_much_ignored
+from seg_transfer.data.inspection.ignored import MARKS, auto_ignored, stated_ignored, too_much_ignored
 from seg_transfer.data.inspection.pixels import Pixels, color_of
-from seg_transfer.data.inspection.traces import class_like, doubts_of_traces, without_neighbors
+from seg_transfer.data.inspection.traces import class_like, class_like_in_lossy, doubts_of_traces
 
 Unlisted = Literal["error", "nearest", "ignore"]
 _UNLISTED: Mapping[str | None, Unlisted] = {None: "error", "class": "error", "nearest": "nearest", "ignore": "ignore"}
@@ -60,26 +60,34 @@ def conclude_values(
     for counts in pixels.counts:
         totals.update({value: count.pixels for value, count in counts.items()})
     stated = stated_ignored(answers, pixels.encoding)
-    known = class_like(pixels.counts) | (totals.keys() & set(named))
-    ids = {value for value in known if value >= 0} - set(stated or ())
-    binary = pixels.encoding != "rgb" and n_names in (None, 2) and _is_binary(ids, masks)
+    negative = {value for value in totals if value < 0} - set(stated or ())
+    known, traces = _known(totals, pixels, answers, set(named))
+    known -= negative | set(stated or ())
+    binary = pixels.encoding != "rgb" and n_names in (None, 2) and _is_binary(known, masks)
     ignore, notes, doubts = set(stated or ()), list[str](), list[Doubt]()
     if stated is None and pixels.encoding != "rgb" and not binary:
-        ignore, notes, doubts = auto_ignored(totals, ids, named, masks)
-    negative = {value for value in totals if value < 0} - ignore
+        ignore, notes, doubts = auto_ignored(totals, known, named, masks)
     doubts += too_much_ignored(totals, ignore & totals.keys(), negative, answers)
-    rest = totals.keys() - known - ignore - negative
-    doubts += doubts_of_traces(rest, pixels, masks, answers)
-    if answers.unlisted == "class":
-        known = set(totals)
-    elif rest or answers.unlisted:
-        known = without_neighbors(known - ignore, pixels, totals) | (known & set(named))
-    classes = known - ignore - negative
-    if binary and classes not in ({0, 1}, set()):
-        notes.append(f"two values, 0 and {max(ids)}: a binary mask")
-    is_binary = binary and classes == ids
-    ordered, unlisted = _in_order(classes, pixels), _UNLISTED[answers.unlisted]
-    return Values(ordered, tuple(sorted(ignore)), unlisted, is_binary, tuple(notes), tuple(doubts))
+    doubts += doubts_of_traces(traces - ignore - negative, pixels, masks, answers)
+    if binary and known != {0, 1}:
+        notes.append(f"two values, 0 and {max(known)}: a binary mask")
+    classes, unlisted = _in_order(known - ignore, pixels), _UNLISTED[answers.unlisted]
+    return Values(classes, tuple(sorted(ignore)), unlisted, binary, tuple(notes), tuple(doubts))
+
+
+def _known(totals: Counter[int], pixels: Pixels, answers: Answers, named: set[int]) -> tuple[set[int], set[int]]:
+    """Return the values that are classes, or ignored, and those that look like traces."""
+    # Of two values, none is a blend: that takes a third.
+    if answers.unlisted == "class" or len(totals) <= 2:
+        return set(totals), set()
+    known = class_like(pixels.counts) | (totals.keys() & named)
+    # The borders that are to be ignored may be thin lines.
+    traces = totals.keys() - known - {*(answers.ignore or ())}
+    if not traces - {*MARKS} and answers.unlisted is None:
+        return known, traces
+    # Where names are given, and the other values are no classes of their own, the names are the classes.
+    unnamed = set() if named and answers.unlisted else class_like_in_lossy(known, pixels)
+    return unnamed | (known & named), traces
 
 
 def _is_binary(ids: set[int], masks: Sequence[MaskEvidence]) -> bool:

@@ -1,0 +1,128 @@
+"""Looks into files that hold many images or label maps: classes of annotations, columns of tables."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seg_transfer.data.cells import can_hold_images, first_cell, open_table
+from seg_transfer.data.coco_file import read_coco
+from seg_transfer.data.decoding import open_image
+from seg_transfer.data.encodings.labelme import read_labelme
+from seg_transfer.errors import DataError
+
+# Words in the names of columns. A table with two columns of masks, such as classes and instances, needs a decision.
+_MASK_WORDS = frozenset(
+    ("annotation", "annotations", "gt", "label", "labels", "mask", "masks", "seg", "segmentation", "semantic", "target")
+)
+_IMAGE_WORDS = frozenset(("image", "images", "img", "photo", "rgb"))
+
+
+@dataclass(frozen=True)
+class ImageColumns:
+    """The columns of a table that hold images.
+
+    Attributes:
+        found: All of them, in the order of the table.
+        image: The column of the images; None if the names leave it open.
+        label: The column of the label maps; None if the names leave it open.
+        candidates: Pairs (image, label) that are possible.
+        class_names: Column -> the names that the metadata of a dataset hub give its numbers. Such a column may describe
+            whole images and not pixels.
+    """
+
+    found: tuple[str, ...]
+    image: str | None
+    label: str | None
+    candidates: tuple[tuple[str, str], ...]
+    class_names: Mapping[str, tuple[str, ...]]
+
+
+def coco_classes(file: Path) -> dict[int, str]:
+    """Return the names of the categories in a file of COCO instances, by id; raises DataError if it is damaged."""
+    return dict(sorted(read_coco(file).categories.items()))
+
+
+def labelme_classes(files: Iterable[Path]) -> tuple[str, ...]:
+    """Return the labels of the shapes in LabelMe's files, sorted.
+
+    Raises:
+        DataError: A file is damaged, or the label of a shape is no text.
+    """
+    labels: set[str] = set()
+    for file in files:
+        for number, shape in enumerate(read_labelme(file)["shapes"]):
+            label = shape.get("label")
+            if not isinstance(label, str) or not label:
+                raise DataError(
+                    f"{file}, shape {number}: its label is {label!r:.80}; name a class, or remove the shape"
+                )
+            labels.add(label)
+    return tuple(sorted(labels))
+
+
+def image_columns(file: Path) -> ImageColumns:
+    """Find the columns of a Parquet file that hold images, and tell label maps from images by their names.
+
+    The metadata of a dataset hub say which columns hold images; without them, the first cell of a column decides.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    with open_table(file) as table:
+        schema = table.schema_arrow
+    features = _features(schema.metadata or {})
+    possible = [name for name in schema.names if can_hold_images(schema.field(name).type)]
+    found = tuple(name for name in possible if _holds_images(file, name, features.get(name)))
+    pairs = _candidates(found)
+    is_clear = len(pairs) == 1 and _words(pairs[0][1]) & _MASK_WORDS
+    image, label = pairs[0] if is_clear else (None, None)
+    names = {name: classes for name, feature in features.items() if (classes := _class_names(feature))}
+    return ImageColumns(found, image, label, pairs, names)
+
+
+def _features(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """Return the features in the metadata of a dataset hub; {} if there are none."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def _holds_images(file: Path, column: str, feature: object) -> bool:
+    if isinstance(feature, dict):
+        return feature.get("_type") == "Image"
+    cell = first_cell(file, column)
+    if cell is None:
+        return False
+    try:
+        with open_image(cell):
+            return True
+    except DataError:
+        return False
+
+
+def _candidates(columns: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return the pairs (image, label) that names allow."""
+    masks = [name for name in columns if _words(name) & _MASK_WORDS] or list(columns)
+    others = [name for name in columns if name not in masks] or list(columns)
+    images = [name for name in others if _words(name) & _IMAGE_WORDS] or others
+    return tuple((image, mask) for image in images for mask in masks if image != mask)
+
+
+def _words(name: str) -> frozenset[str]:
+    """Split a name into words: ``semanticMask`` and ``semantic_mask`` have the same."""
+    return frozenset(re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", name).lower()))
+
+
+def _class_names(feature: object) -> tuple[str, ...]:
+    """Return the class names of a feature, or of the elements of a list feature; () if it has none."""
+    if isinstance(feature, list) and len(feature) == 1:
+        feature = feature[0]
+    if isinstance(feature, dict) and isinstance(feature.get("feature"), dict):
+        feature = feature["feature"]
+    names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()

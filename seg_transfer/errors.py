@@ -29,6 +29,10 @@ class DataError(SegTransferError):
     exit_code = 4
 
 
+class DoubtfulError(DataError):
+    """Images or label maps can be read in more than one way; the message has the option for each. Exit code 4."""
+
+
 class CheckpointError(SegTransferError):
     """A checkpoint is missing, unsafe to load, or does not fit its model. Exit code 5."""
 

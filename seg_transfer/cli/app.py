@@ -12,6 +12,7 @@ import typer
 
 from seg_transfer import __version__
 from seg_transfer.cli.data import audit, demo
+from seg_transfer.cli.inspect import inspect
 from seg_transfer.cli.rank import rank
 from seg_transfer.cli.results import evaluate, metrics, report
 from seg_transfer.cli.study import plan, submit
@@ -101,7 +102,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 # In the order in which ``--help`` lists them, before and after the commands of the stages.
-_FIRST_COMMANDS: dict[str, Callable[..., None]] = {"demo": demo, "rank": rank, "audit": audit}
+_FIRST_COMMANDS: dict[str, Callable[..., None]] = {"demo": demo, "inspect": inspect, "rank": rank, "audit": audit}
 _LAST_COMMANDS: dict[str, Callable[..., None]] = {
     "submit": submit,
     "plan": plan,
@@ -113,6 +114,7 @@ _STUDY = "real7 --data-root DATA"
 _EXAMPLES = {
     "demo": "--folder runs/demo",
     "rank": "models/ --target my_dataset.yaml --data-root DATA",
+    "inspect": "--images photos/ --labels masks/ --write my_dataset.yaml",
     "audit": "small/camvid --data-root DATA",
     "explain": f"{_STUDY} --target camvid",
     "submit": f"{_STUDY} --stage score --dry-run",

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seg_transfer.cli.answers import with_answers
 from seg_transfer.cli.options import AsJson, DataRoot, Debug, Device, Threads, TrustConfig
 from seg_transfer.console import plain_console
-from seg_transfer.errors import ConfigError
+from seg_transfer.errors import ConfigError, printable
 
 if TYPE_CHECKING:
+    from seg_transfer.data.inspection import Answers
+    from seg_transfer.data.manifest import DatasetManifest
     from seg_transfer.evaluation import Ranking
 
 
@@ -44,12 +47,14 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of the pixel sample.")]
 RunFolder = Annotated[Path | None, typer.Option(help="Where scores are kept; runs/rank-NAME-OF-TARGET by default.")]
 
 
+@with_answers
 def rank(
     sources: Sources,
     target: Target = None,
     images: Images = None,
     labels: Labels = None,
     names: Names = None,
+    answers: Answers | None = None,
     data_root: DataRoot = Path(),
     metric: MetricName = "rank_mean",
     n_images: NImages = None,
@@ -67,10 +72,12 @@ def rank(
     from seg_transfer.cli.common import warn_about_code
     from seg_transfer.engines.here import limit_threads
     from seg_transfer.models.sources import code_of
-    from seg_transfer.selection.rank import rank_sources, target_manifest
+    from seg_transfer.selection.rank import rank_sources
     from seg_transfer.study.bank import read_sources
 
-    manifest, root = target_manifest(_target(target, images, labels, names), data_root)
+    manifest, root, lines = _target(target, (images, labels, names), answers, n_images)
+    for line in lines:
+        typer.echo(printable(line), err=as_json)
     if not trust_config:
         warn_about_code(code_of(read_sources(*sources)[0]))
     with limit_threads(threads):
@@ -82,11 +89,11 @@ def rank(
             budget=budget,
             stability=stability,
             seed=seed,
-            data_root=root,
+            data_root=root or data_root,
             run_folder=run_folder or Path("runs") / f"rank-{manifest.name}",
             device=device,
         )
-    _print(ranking, root, as_json)
+    _print(ranking, root or data_root, as_json)
     if ranking.failed:
         raise ranking.failed
 
@@ -116,12 +123,23 @@ def _explain_command(ranking: Ranking, data_root: Path) -> str:
 
 
 def _target(
-    manifest: Path | None, images: Path | None, labels: Path | None, names: Path | None
-) -> Path | dict[str, Path]:
-    folders = {"images": images, "labels": labels, "names": names}
-    given = {name: path for name, path in folders.items() if path is not None}
-    if manifest is not None and not given:
-        return manifest
-    if manifest is None and images is not None and labels is not None:
-        return given
+    target: Path | None,
+    folders: tuple[Path | None, Path | None, Path | None],
+    answers: Answers | None,
+    n_images: int | None,
+) -> tuple[DatasetManifest, Path | None, list[str]]:
+    """Return the manifest of the target; its data root, if it is given as folders; and lines on what was understood."""
+    from seg_transfer.data.inspection import Answers, inspect_folders
+    from seg_transfer.data.inspection.report import summary_lines
+    from seg_transfer.data.manifest import load_manifest
+
+    images, labels, names = folders
+    if target is not None and not any(folders):
+        if (answers or Answers()) != Answers():
+            raise ConfigError("rank: options on how folders are read do not go with --target; change the manifest")
+        return load_manifest(target), None, []
+    if target is None and images is not None and labels is not None:
+        found = inspect_folders(images, labels, names, answers or Answers(), limit=n_images)
+        found.require_certain()
+        return found.manifest, found.root, summary_lines(found)
     raise ConfigError("rank: name either a manifest with --target, or two folders with --images and --labels")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 import regex
+import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -216,6 +217,11 @@ class DatasetManifest(Block):
     def ignore_index(self) -> int:
         """The class index of ignored pixels: 255 with up to 255 classes, otherwise 65535."""
         return ignore_index(len(self.classes))
+
+    def as_yaml(self) -> str:
+        """Return the manifest as a YAML file has it."""
+        # JSON's form would turn the raw values in labels.map into text.
+        return yaml.safe_dump(self.model_dump(exclude_none=True), sort_keys=False, allow_unicode=True)
 
     def raw_classes(self) -> dict[int, int]:
         """Return the class index, or `ignore_index`, of every listed raw value; a color is R + 256 G + 65536 B."""

@@ -1,8 +1,10 @@
 """Finds the records of a dataset, and chooses its low-shot subset."""
 
 import hashlib
+import os
+import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -133,18 +135,23 @@ def _globbed_pairs(root: Path, split: Split, pairing: Pairing | None) -> tuple[l
     problems: list[str] = []
     if split.stems:
         images = _select_named(root, split.stems, images, problems)
-    image_of, more = _by_key(images, _key_rule(pairing.image if pairing else None), "image")
-    problems += more
-    label_of, more = _by_key(labels, _key_rule(pairing.label if pairing else None), "label")
-    problems += more
+    images_of, unmatched = _by_key(images, pairing.image if pairing else None, "image")
+    labels_of, unmatched_labels = _by_key(labels, pairing.label if pairing else None, "label")
     if split.stems:
         # Labels of unnamed images are not an error, because VOC keeps the labels of all splits in one folder.
-        label_of = {key: path for key, path in label_of.items() if key in image_of}
-    for path in (image_of[key] for key in image_of.keys() - label_of.keys()):
-        problems.append(f"image {path} has no label; add the label or exclude the image")
-    for path in (label_of[key] for key in label_of.keys() - image_of.keys()):
-        problems.append(f"label {path} has no image; add the image or exclude the label")
-    return [(image_of[key], label_of[key]) for key in image_of.keys() & label_of.keys()], sorted(problems)
+        labels_of = {key: paths for key, paths in labels_of.items() if key in images_of}
+    both = images_of.keys() & labels_of.keys()
+    unpaired = [*unmatched, *unmatched_labels]
+    unpaired += [
+        f"image {images_of[key][0]} has no label; add the label or exclude the image" for key in images_of.keys() - both
+    ]
+    unpaired += [
+        f"label {labels_of[key][0]} has no image; add the image or exclude the label" for key in labels_of.keys() - both
+    ]
+    problems += unpaired if split.unpaired == "error" else []
+    relevant = None if split.unpaired == "error" else both
+    problems += _ambiguous(images_of, relevant, "image") + _ambiguous(labels_of, relevant, "label")
+    return [(images_of[key][0], labels_of[key][0]) for key in both], sorted(problems)
 
 
 def _contained_records(manifest: DatasetManifest, root: Path, split: Split) -> tuple[list[Record], list[str]]:
@@ -192,7 +199,7 @@ def _glob(root: Path, patterns: Iterable[str], exclude: Iterable[str]) -> list[s
 
 def _key_rule(expression: str | None) -> Callable[[str], PairKey | None]:
     if expression is None:
-        return lambda path: (PurePosixPath(path).stem,)
+        return lambda path: composed((PurePosixPath(path).stem,))
     pattern = regex.compile(expression)
 
     def groups(path: str) -> PairKey | None:
@@ -203,28 +210,35 @@ def _key_rule(expression: str | None) -> Callable[[str], PairKey | None]:
                 f"pairing: {expression!r}: takes more than {_SEARCH_TIMEOUT:.0f} s for the path {path!r}; write it "
                 "without nested repetitions"
             ) from error
-        return match.groups() if match else None
+        return composed(match.groups()) if match else None
 
     return groups
 
 
-def _by_key(
-    paths: Iterable[str], key_of: Callable[[str], PairKey | None], kind: str
-) -> tuple[dict[PairKey, str], list[str]]:
-    """Map keys to paths, and list problems: paths without a key, and keys with several paths (the first is used)."""
-    paths_by_key: dict[PairKey, list[str]] = defaultdict(list)
-    problems = []
+def _by_key(paths: Iterable[str], expression: str | None, kind: str) -> tuple[dict[PairKey, list[str]], list[str]]:
+    """Group paths by their keys; list those without a key."""
+    key_of, found, unmatched = _key_rule(expression), defaultdict[PairKey, list[str]](list), []
     for path in paths:
         key = key_of(path)
         if key is None:
-            problems.append(f"{kind} {path} does not match pairing.{kind}; correct the expression or exclude the file")
+            unmatched.append(f"{kind} {path} does not match pairing.{kind}; correct the expression or exclude the file")
         else:
-            paths_by_key[key].append(path)
-    for key, (first, *others) in paths_by_key.items():
-        if others:
-            name = "/".join(map(str, key))
-            problems.append(f"{kind}s {first} and {others[0]} have the same key {name!r}; change 'pairing'")
-    return {key: same[0] for key, same in paths_by_key.items()}, problems
+            found[key].append(path)
+    return found, unmatched
+
+
+def _ambiguous(paths_of: Mapping[PairKey, list[str]], relevant: Collection[PairKey] | None, kind: str) -> list[str]:
+    """List keys with several paths, among the relevant ones."""
+    return [
+        f"{kind}s {paths[0]} and {paths[1]} have the same key {'/'.join(map(str, key))!r}; change 'pairing'"
+        for key, paths in paths_of.items()
+        if len(paths) > 1 and (relevant is None or key in relevant)
+    ]
+
+
+def composed(key: Iterable[str | None]) -> PairKey:
+    """Compose letters and accents, which some systems store apart, so that equal names are equal."""
+    return tuple(None if part is None else unicodedata.normalize("NFC", part) for part in key)
 
 
 def _listed_pairs(root: Path, split: Split) -> tuple[list[tuple[str, str]], list[str]]:
@@ -265,7 +279,7 @@ def _to_records(root: Path, pairs: Iterable[tuple[str, str]]) -> tuple[list[Reco
     problems = []
     for image, label in sorted(pairs):
         wrong = [problem for path in (image, label) if (problem := _path_problem(root, path))]
-        image_id = PurePosixPath(image).with_suffix("").as_posix()
+        image_id = _as_text(PurePosixPath(image).with_suffix("").as_posix())
         if image_id in records:
             wrong.append(f"{image} and {records[image_id].image.name} would both have the id {image_id}; exclude one")
         if wrong:
@@ -273,6 +287,11 @@ def _to_records(root: Path, pairs: Iterable[tuple[str, str]]) -> tuple[list[Reco
         else:
             records[image_id] = Record(image_id, root / image, root / label)
     return sorted(records.values(), key=lambda record: record.image_id), problems
+
+
+def _as_text(path: str) -> str:
+    r"""Write the bytes of a path that are no UTF-8 as ``\\xff``, because results hold text."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _path_problem(root: Path, path: str) -> str | None:

@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 from seg_transfer.console import warnings_only
-from seg_transfer.data.folders import manifest_of_folders
+from seg_transfer.data.inspection import Inspection, inspect_folders, parse_answers
 from seg_transfer.data.manifest import DatasetManifest, load_manifest
 from seg_transfer.engines.here import run_items
 from seg_transfer.errors import ConfigError, IncompleteError
@@ -43,12 +43,13 @@ from seg_transfer.study.run import Run, prepare_folder, snapshot
 if TYPE_CHECKING:
     import pandas as pd
 
-Target = str | Path | Mapping[str, str | Path] | DatasetManifest
+Target = str | Path | Mapping[str, object] | DatasetManifest
 
 STUDY_FILE = "rank.yaml"
 FIRST_N_IMAGES = 10
 STABILITY_IMAGES = (10, 25, 50, 100, 150)
 N_STABILITY_SEEDS = 3
+_FOLDERS = ("images", "labels", "names")
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ def rank_sources(
     Every source makes one forward pass over the target's training images; nothing is trained.
 
     Args:
-        target: A manifest or its file; or ``{"images": folder, "labels": folder, "names": file}``, where ``names``, one
-            class per line, is optional.
+        target: A manifest or its file; or ``{"images": folder, "labels": folder}``, where ``names``, a file of class
+            names, and fields of `seg_transfer.data.inspection.Answers` may be added.
         sources: One or several arguments of `seg_transfer.study.bank.read_sources`: a YAML bank, a folder of models, a
             ``source.json``, ``config.py:weights.pth``, or mappings with the fields of an entry.
         metric: Metric that decides the order; ``rank_mean`` is the mean rank by GBC and N-LEEP.
@@ -103,6 +104,7 @@ def rank_sources(
         ConfigError: A manifest, bank, entry or setting breaks a rule, or no source is left to score.
         IncompleteError: Every source failed; the reasons were logged.
         DataError: Files of the target are missing or not as the manifest says.
+        DoubtfulError: Folders can be read in more than one way; the message has the answer for each.
     """
     with _folder(run_folder) as folder:
         request = _request(target, sources, metric, images, Path(data_root))
@@ -131,7 +133,7 @@ def _request(
 ) -> _Request:
     if metric not in METRICS:
         raise ConfigError(f"metric {metric!r} is unknown; choose among {', '.join(METRICS)}")
-    manifest, root = target_manifest(target, data_root)
+    manifest, root = _target_manifest(target, data_root, images)
     manifest = manifest.with_limit(images)
     several = [sources] if isinstance(sources, str | Path | Mapping | SourceEntry) else list(sources)
     entries, unusable = read_sources(*several)
@@ -146,27 +148,33 @@ def _request(
     return _Request(manifest, root, left, skipped, metric)
 
 
-def target_manifest(target: Target, data_root: Path) -> tuple[DatasetManifest, Path]:
+def _target_manifest(target: Target, data_root: Path, limit: int | None) -> tuple[DatasetManifest, Path]:
     """Return the manifest of a target, and the data root that it is relative to."""
     if isinstance(target, DatasetManifest):
         return target, data_root
     if not isinstance(target, Mapping):
         return load_manifest(Path(target)), data_root
-    unknown = set(target) - {"images", "labels", "names"}
-    if unknown or not {"images", "labels"} <= set(target):
-        raise ConfigError(
-            f"target {dict(target)!r}: must have the folders images and labels, and may have the file names; correct it"
-        )
-    names = target.get("names")
-    return manifest_of_folders(Path(target["images"]), Path(target["labels"]), Path(names) if names else None)
+    found = _inspect(target, limit)
+    found.require_certain()
+    return found.manifest, found.root
+
+
+def _inspect(target: Mapping[str, object], limit: int | None) -> Inspection:
+    """Look at a target that is given as folders: ``images``, ``labels``, perhaps ``names``, and fields of `Answers`."""
+    if not {"images", "labels"} <= set(target):
+        raise ConfigError(f"target {dict(target)!r}: must have the folders images and labels; add them")
+    names = Path(str(target["names"])) if target.get("names") else None
+    stated = {name: value for name, value in target.items() if name not in _FOLDERS}
+    return inspect_folders(
+        Path(str(target["images"])), Path(str(target["labels"])), names, parse_answers(stated), limit=limit
+    )
 
 
 def _run(request: _Request, folder: Path) -> Run:
     """Make a study of the target and the sources; its run folder also holds the target's manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "target.yaml"
-    # JSON's form would turn the raw values in labels.map into text.
-    write_text(file, yaml.safe_dump(request.target.model_dump(exclude_none=True), sort_keys=False))
+    write_text(file, request.target.as_yaml())
     study = Study(
         name=f"rank-{request.target.name}",
         manifests=(file.resolve(),),

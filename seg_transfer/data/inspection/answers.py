@@ -24,6 +24,7 @@ class Answers:
         exif: Whether the orientation in an image's EXIF data is applied.
         bands: Bands of red, green and blue, from 1.
         range: The values that become black and white.
+        columns: Columns of images and of masks in Parquet files.
         unpaired: "ignore" leaves out masks without an image.
         max_pixels: Larger images are read as tiles.
     """
@@ -35,27 +36,37 @@ class Answers:
     exif: Exif | None = None
     bands: tuple[int, int, int] | None = None
     range: tuple[float, float] | None = None
+    columns: tuple[str, str] | None = None
     unpaired: Literal["ignore"] | None = None
     max_pixels: int | None = None
 
 
-def parse_answers(texts: Mapping[str, str | None]) -> Answers:
-    """Read the values of command-line options.
+def parse_answers(stated: Mapping[str, object]) -> Answers:
+    """Read stated answers.
 
     Args:
-        texts: Field of `Answers` -> the text of its option, or None.
+        stated: Field of `Answers` -> its value, as the text of its option or as Python has it; None states nothing.
 
     Raises:
         ConfigError: A field is unknown, or a text is none of the values of its option.
 
     Example:
-        >>> parse_answers({"ignore": "0,255", "range": "0,4095"})  # doctest: +ELLIPSIS
-        Answers(labels_are=None, ignore=(0, 255), ..., range=(0.0, 4095.0), unpaired=None, max_pixels=None)
+        >>> answers = parse_answers({"ignore": "0,255", "range": [0, 4095], "exif": None})
+        >>> answers.ignore, answers.range, answers.exif
+        ((0, 255), (0.0, 4095.0), None)
     """
-    unknown = sorted(set(texts) - set(_PARSERS))
+    unknown = sorted(set(stated) - set(_PARSERS))
     if unknown:
         raise ConfigError(f"{unknown[0]!r} is no answer; those are {', '.join(_PARSERS)}")
-    return Answers(**{field: _parsed(field, text) for field, text in texts.items() if text is not None})
+    return Answers(**{field: _parsed(field, _text_of(value)) for field, value in stated.items() if value is not None})
+
+
+def _text_of(value: object) -> str:
+    """Write a value as its option has it: ``(0, (255, 0, 0))`` as ``0,255:0:0``."""
+    if not isinstance(value, list | tuple):
+        return str(value)
+    parts = [":".join(map(str, part)) if isinstance(part, list | tuple) else str(part) for part in value]
+    return ",".join(parts) or "none"
 
 
 def _parsed(field: str, text: str) -> Any:
@@ -102,6 +113,11 @@ def _range(text: str) -> tuple[float, float]:
     return black, white
 
 
+def _columns(text: str) -> tuple[str, str]:
+    image, label = text.split(",")
+    return image, label
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -117,6 +133,7 @@ _PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "exif": (_one_of(*get_args(Exif)), "apply or ignore"),
     "bands": (_bands, "three band numbers from 1, such as 3,2,1"),
     "range": (_range, "the values for black and white, such as 0,4095"),
+    "columns": (_columns, "the names of two columns, such as image,mask"),
     "unpaired": (_one_of("ignore"), "ignore"),
     "max_pixels": (_positive, "a number of pixels, at least 1"),
 }

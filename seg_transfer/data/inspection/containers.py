@@ -45,6 +45,22 @@ def coco_classes(file: Path) -> dict[int, str]:
     return dict(sorted(read_coco(file).categories.items()))
 
 
+def is_coco(file: Path) -> bool:
+    """Whether a file holds COCO's instances."""
+    try:
+        return bool(read_coco(file).images)
+    except DataError:
+        return False
+
+
+def is_labelme(file: Path) -> bool:
+    """Whether a file holds LabelMe's annotations of an image."""
+    try:
+        return "shapes" in read_labelme(file)
+    except DataError:
+        return False
+
+
 def labelme_classes(files: Iterable[Path]) -> tuple[str, ...]:
     """Return the labels of the shapes in LabelMe's files, sorted.
 

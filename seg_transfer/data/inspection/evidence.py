@@ -24,6 +24,8 @@ from seg_transfer.data.numbers import (
 )
 
 __all__ = ["ImageEvidence", "Kind", "MaskEvidence", "look_at_image", "look_at_images", "look_at_mask"]
+from seg_transfer.data.record import Record
+from seg_transfer.data.scenes import cut, open_tile
 
 Kind = Literal["gray", "palette", "colors", "array"]
 
@@ -65,6 +67,17 @@ class MaskEvidence:
     n_blends: int = 0
 
 
+def look_at_label(record: Record) -> MaskEvidence:
+    """Look at the label map of a record, of a tile only at the tile; see `look_at_mask`."""
+    source, name = record.label_source, str(record.label_source)
+    if record.window is None:
+        return look_at_mask(source if isinstance(source, Path) else source.open().read(), name)
+    if record.label.suffix.lower() in ARRAY_SUFFIXES:
+        return _evidence(cut(read_array(record.label, name), record.window), name, format="NPY", kind="array")
+    with open_tile(record.label, record.window) as tile:
+        return _look_at(tile, name, record.label)
+
+
 def look_at_mask(source: Path | bytes, name: str | None = None) -> MaskEvidence:
     """Decode one mask and count its values.
 
@@ -80,15 +93,18 @@ def look_at_mask(source: Path | bytes, name: str | None = None) -> MaskEvidence:
         return _evidence(read_array(source, name), name, format="NPY", kind="array")
     with open_image(source, name) as image:
         refuse_frames(image, name)
-        about = {"format": image.format or "unknown", "is_lossy": _is_lossy(image, source)}
-        bits = stored_bits(image)
-        if image.mode in ("P", "PA"):
-            return _of_palette(image, name, about)
-        if image.mode in ("RGB", "RGBA", "LA"):
-            refuse_deep_channels(image, name)
-            return _of_channels(image, name, about)
-        numbers = numbers_in(image, name)
-    return _evidence(numbers, name, kind="gray", bits=bits, **about)
+        return _look_at(image, name, source)
+
+
+def _look_at(image: Image.Image, name: str, source: Path | bytes) -> MaskEvidence:
+    about = {"format": image.format or "unknown", "is_lossy": _is_lossy(image, source)}
+    bits = stored_bits(image)
+    if image.mode in ("P", "PA"):
+        return _of_palette(image, name, about)
+    if image.mode in ("RGB", "RGBA", "LA"):
+        refuse_deep_channels(image, name)
+        return _of_channels(image, name, about)
+    return _evidence(numbers_in(image, name), name, kind="gray", bits=bits, **about)
 
 
 def _of_palette(image: Image.Image, name: str, about: dict[str, object]) -> MaskEvidence:

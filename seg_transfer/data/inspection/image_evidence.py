@@ -1,7 +1,8 @@
 """What one image shows: mostly its header; deep images are decoded, because their range is not in the header."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
-from seg_transfer.data.decoding import open_image
+from seg_transfer.data.bands import read_bands, read_header
+from seg_transfer.data.decoding import any_size, open_image
 from seg_transfer.data.numbers import stored_bits
+from seg_transfer.data.record import Record
+from seg_transfer.data.scenes import open_tile
 from seg_transfer.errors import DataError
 
 # (bands, alpha) of Pillow's modes; all others have three bands, or one.
@@ -70,28 +74,55 @@ def look_at_image(source: Path | bytes, name: str | None = None, *, check_consta
     if not _pillow_opens(source):
         return _by_gdal(source, name)
     with open_image(source, name) as image:
-        n_bands, has_alpha = _BANDS.get(image.mode, (3 if image.mode in _THREE_BANDS else 1, False))
-        about: dict[str, Any] = {"format": image.format or "unknown", "mode": image.mode, "bits": stored_bits(image)}
-        about["orientation"] = _orientation(image)
-        size, is_float = (image.height, image.width), image.mode == "F"
-        if about["bits"] > 8 and n_bands == 1:
-            pixels = np.asarray(image)
-            about |= _extremes(pixels)
-        elif about["bits"] > 8:
-            about |= _extremes_of_high_bytes(image)
-        elif check_constant:
-            about["is_constant"] = _is_constant(image)
-    return ImageEvidence(name, size=size, n_bands=n_bands, has_alpha=has_alpha, is_float=is_float, **about)
+        return _look_at(image, name, check_constant)
 
 
 def look_at_images(sources: Mapping[str, Path | bytes]) -> tuple[ImageEvidence, ...]:
     """Look at several images, by name; pixels of 8 bits are decoded only until one image is not constant."""
+    looks = [partial(look_at_image, source, name) for name, source in sources.items()]
+    return _until_one_varies(looks)
+
+
+def look_at_images_of(records: Sequence[Record]) -> tuple[ImageEvidence, ...]:
+    """Look at the images of records, of tiles only at the tile, as `look_at_images` does."""
+    return _until_one_varies([partial(_look_at_record, record) for record in records])
+
+
+def _until_one_varies(looks: Iterable[Callable[..., ImageEvidence]]) -> tuple[ImageEvidence, ...]:
     seen: list[ImageEvidence] = []
     may_be_constant = True
-    for name, source in sources.items():
-        seen.append(look_at_image(source, name, check_constant=may_be_constant))
+    for look in looks:
+        seen.append(look(check_constant=may_be_constant))
         may_be_constant = may_be_constant and seen[-1].is_constant is not False
     return tuple(seen)
+
+
+def _look_at_record(record: Record, *, check_constant: bool) -> ImageEvidence:
+    source, name = record.image_source, str(record.image_source)
+    if record.window is None:
+        content = source if isinstance(source, Path) else source.open().read()
+        return look_at_image(content, name, check_constant=check_constant)
+    with any_size():
+        if not _pillow_opens(record.image):
+            header = read_header(record.image)
+            bands = read_bands(record.image, range(1, header.n_bands + 1), record.window)
+            return _of_bands(bands.values, name, "alpha" in header.meanings)
+    with open_tile(record.image, record.window) as tile:
+        return _look_at(tile, name, check_constant)
+
+
+def _look_at(image: Image.Image, name: str, check_constant: bool) -> ImageEvidence:
+    n_bands, has_alpha = _BANDS.get(image.mode, (3 if image.mode in _THREE_BANDS else 1, False))
+    about: dict[str, Any] = {"format": image.format or "unknown", "mode": image.mode, "bits": stored_bits(image)}
+    about["orientation"] = _orientation(image)
+    size, is_float = (image.height, image.width), image.mode == "F"
+    if about["bits"] > 8 and n_bands == 1:
+        about |= _extremes(np.asarray(image))
+    elif about["bits"] > 8:
+        about |= _extremes_of_high_bytes(image)
+    elif check_constant:
+        about["is_constant"] = _is_constant(image)
+    return ImageEvidence(name, size=size, n_bands=n_bands, has_alpha=has_alpha, is_float=is_float, **about)
 
 
 def _pillow_opens(source: Path | bytes) -> bool:
@@ -131,6 +162,10 @@ def _by_gdal(source: Path | bytes, name: str) -> ImageEvidence:
             has_alpha = any(interpretation.name == "alpha" for interpretation in file.colorinterp)
     except (RasterioError, OSError) as error:
         raise DataError(f"{name}: cannot be decoded ({error}); replace the file or exclude it") from error
+    return _of_bands(pixels, name, has_alpha)
+
+
+def _of_bands(pixels: npt.NDArray[Any], name: str, has_alpha: bool) -> ImageEvidence:
     n_bands, height, width = pixels.shape
     return ImageEvidence(
         name, "TIFF", (height, width), str(pixels.dtype), 8 * pixels.dtype.itemsize, n_bands - has_alpha, has_alpha,
@@ -164,5 +199,7 @@ def _is_constant(image: Image.Image) -> bool:
 
 
 def _orientation(image: Image.Image) -> int:
+    if image.format == "TIFF":  # Pillow and GDAL turn these upright, label maps too
+        return 1
     value = image.getexif().get(ExifTags.Base.Orientation, 1)
     return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1

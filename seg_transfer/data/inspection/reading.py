@@ -1,11 +1,10 @@
 """How image files are read: orientation, range of values, and bands."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.doubts import Doubt
-from seg_transfer.data.inspection.evidence import MaskEvidence
 from seg_transfer.data.inspection.image_evidence import ImageEvidence
 from seg_transfer.errors import DataError
 
@@ -15,10 +14,27 @@ _TOP_BIT = 2**15
 _FIRST_TURNED = 5
 
 Block = dict[str, Any]
+
+
+class HasSize(Protocol):
+    """A label map whose size is known."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+
+
+class Sized(NamedTuple):
+    """A label map of which only the size counts."""
+
+    file: str
+    size: tuple[int, int]
+
+
 Part = tuple[Block, list[str], list[Doubt]]
 
 
-def conclude_reading(images: Sequence[ImageEvidence], masks: Sequence[MaskEvidence], answers: Answers) -> Part:
+def conclude_reading(images: Sequence[ImageEvidence], masks: Sequence[HasSize], answers: Answers) -> Part:
     """Decide how images are read.
 
     Args:
@@ -44,7 +60,7 @@ def conclude_reading(images: Sequence[ImageEvidence], masks: Sequence[MaskEviden
     return block, notes, doubts
 
 
-def _orientation(images: Sequence[ImageEvidence], masks: Sequence[MaskEvidence], answers: Answers) -> Part:
+def _orientation(images: Sequence[ImageEvidence], masks: Sequence[HasSize], answers: Answers) -> Part:
     if answers.exif:
         return {"exif": answers.exif}, [], []
     oriented = [image for image in images if image.orientation != 1]

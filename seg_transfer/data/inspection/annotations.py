@@ -1,0 +1,91 @@
+"""Concludes how annotations, in JSON files of COCO or LabelMe, are to be read: they name their classes themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from seg_transfer.data.encodings import CocoLabels, LabelmeLabels
+from seg_transfer.data.inspection.answers import Answers
+from seg_transfer.data.inspection.containers import coco_classes, labelme_classes
+from seg_transfer.data.inspection.doubts import ClassRow, Conclusion
+from seg_transfer.data.inspection.image_evidence import ImageEvidence
+from seg_transfer.data.inspection.reading import Sized, conclude_reading
+from seg_transfer.data.record import Record
+
+_BACKGROUND = "background"
+
+
+def conclude_annotations(
+    kind: Literal["coco", "labelme"], records: Sequence[Record], images: Sequence[ImageEvidence], answers: Answers
+) -> Conclusion:
+    """Conclude how images with annotations are to be read: pixels without an object are a class, the background.
+
+    Args:
+        kind: Whose annotations they are.
+        records: Images and their annotations.
+        images: What the images show, in the same order.
+        answers: What is stated; ``ignore`` with 0 ignores the background.
+
+    Raises:
+        DataError: A file is damaged.
+    """
+    has_background = 0 not in (answers.ignore or ())
+    labels, values = (_coco if kind == "coco" else _labelme)(records, has_background)
+    counts: dict[int, list[int]] = {}
+    sizes = []
+    for record in records:
+        raw = labels.read_raw(record)
+        sizes.append(Sized(str(record.label), raw.shape))
+        for value, pixels in zip(*(part.tolist() for part in np.unique(raw, return_counts=True)), strict=True):
+            counts.setdefault(value, []).append(pixels)
+    block, notes, doubts = conclude_reading(images, sizes, answers)
+    ignored = {value: sum(pixels) for value, pixels in counts.items() if value not in values}
+    crowd = "; regions of many objects are ignored" if kind == "coco" else ""
+    about = f"pixels without an object are {'the class background' if has_background else 'ignored'}{crowd}"
+    return Conclusion(
+        labels=labels.model_dump(),
+        classes=tuple(values.values()),
+        images=block,
+        notes=(about, *notes),
+        doubts=tuple(doubts),
+        table=tuple(
+            ClassRow(name, (value,), sum(counts.get(value, ())), len(counts.get(value, ())))
+            for value, name in values.items()
+        ),
+        ignored=ignored,
+        n_pixels=sum(height * width for _, (height, width) in sizes),
+    )
+
+
+def _row(name: str, value: int, pixels: Sequence[int]) -> ClassRow:
+    return ClassRow(name, (value,), sum(pixels), len(pixels))
+
+
+def _coco(records: Sequence[Record], has_background: bool) -> tuple[CocoLabels, Mapping[int, str]]:
+    """Return the encoding, and the name of every raw value that is a class."""
+    categories = coco_classes(records[0].label)
+    background = 0 if 0 not in categories else max(categories) + 1
+    values = {**({background: _named(_BACKGROUND, categories.values())} if has_background else {}), **categories}
+    more: dict[str, Any] = {} if has_background else {"ignore": (background,)}
+    mapped = {value: index for index, value in enumerate(values)}
+    return CocoLabels(encoding="coco", background=background, map=mapped, **more), values
+
+
+def _labelme(records: Sequence[Record], has_background: bool) -> tuple[LabelmeLabels, Mapping[int, str]]:
+    names = labelme_classes(record.label for record in records)
+    first = int(has_background)
+    labels = LabelmeLabels(
+        encoding="labelme",
+        names={name: first + index for index, name in enumerate(names)},
+        background=0 if has_background else "ignore",
+    )
+    values = dict(enumerate(names, start=1))
+    return labels, {0: _named(_BACKGROUND, names), **values} if has_background else values
+
+
+def _named(wanted: str, taken: Any) -> str:
+    """Return a name that is not taken yet."""
+    return f"{wanted} without an object" if wanted in taken else wanted

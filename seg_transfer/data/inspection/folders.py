@@ -1,0 +1,167 @@
+"""Looks at images and label maps before anything is computed on them: what they hold, and how they are to be read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median_low
+from typing import Any
+
+from seg_transfer.data.images import image_size
+from seg_transfer.data.inspection.annotations import conclude_annotations
+from seg_transfer.data.inspection.answers import Answers
+from seg_transfer.data.inspection.conclusions import Conclusion, Doubt, conclude
+from seg_transfer.data.inspection.evidence import look_at_label
+from seg_transfer.data.inspection.image_evidence import look_at_images_of
+from seg_transfer.data.inspection.layout import Layout, find_layout
+from seg_transfer.data.inspection.names import read_names
+from seg_transfer.data.manifest import SCRATCH, DatasetManifest, LowShot
+from seg_transfer.data.record import Record
+from seg_transfer.data.records import list_records, low_shot_subset
+from seg_transfer.data.scene_tiles import MAX_PIXELS, Tiles
+from seg_transfer.errors import DoubtfulError
+
+# Larger images take time and add little information; users can change this in the manifest that is written.
+MAX_SHORT_SIDE = 512
+# ImageNet statistics, because the statistics of the images are unknown; only used with `normalisation: target`.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_NO_ANSWERS = Answers()
+_PLACEHOLDERS: dict[str, Any] = {
+    "coco": {"encoding": "coco"},
+    "labelme": {"encoding": "labelme", "names": {"unknown": 1}, "background": 0},
+}
+_NO_NAMES = ("images", "image", "img", "train", "/")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known about images and label maps.
+
+    Attributes:
+        manifest: How they are read, without an eval split; while there are doubts, the likeliest reading.
+        layout: Where they lie, how they pair up, and what was left out.
+        records: All pairs.
+        sizes: (height, width) of the images that were looked at.
+        conclusion: What the pixels of these images and of their label maps say.
+    """
+
+    manifest: DatasetManifest
+    layout: Layout
+    records: Sequence[Record]
+    sizes: Sequence[tuple[int, int]]
+    conclusion: Conclusion
+
+    @property
+    def root(self) -> Path:
+        """The data root that the manifest is relative to."""
+        return self.layout.root
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """What people could read in more than one way."""
+        return (*self.layout.doubts, *self.conclusion.doubts)
+
+    def require_certain(self) -> None:
+        """Raise DoubtfulError, whose message is the line of the first doubt, if there is a doubt."""
+        if self.doubts:
+            more = f" (and {len(self.doubts) - 1} more: seg-transfer inspect lists them)" if self.doubts[1:] else ""
+            raise DoubtfulError(f"{self.doubts[0].line}{more}")
+
+
+def inspect_folders(
+    images: Path,
+    labels: Path,
+    names: Path | None = None,
+    answers: Answers = _NO_ANSWERS,
+    *,
+    limit: int | None = None,
+    everything: bool = False,
+) -> Inspection:
+    """Find out how images and label maps pair up and how they are to be read, from their names and pixels.
+
+    The pixels of the low-shot subset are looked at: those that a target is scored on.
+
+    Args:
+        images: Folder of images, searched recursively, whose links are followed; or Parquet files.
+        labels: Folder of label maps, which may be the same; or of LabelMe's files; or a JSON file of COCO instances.
+        names: File of class names.
+        answers: What is stated; it is not doubted.
+        limit: Number of pairs to look at, the size of the low-shot subset; 150 by default.
+        everything: Look at all pairs instead.
+
+    Returns:
+        The inspection, which lists doubts instead of raising them.
+
+    Raises:
+        DataError: A folder is missing or empty, or files cannot be read in any way.
+        ConfigError: The file of class names breaks a rule.
+    """
+    layout = find_layout(images, labels, answers)
+    named = read_names(names) if names else None
+    draft = _draft(layout, _dataset_name(images), answers, limit)
+    records = list_records(draft, layout.root, "train")
+    chosen = _chosen(records, draft, everything)
+    if draft.tiles is None and _needs_tiles(chosen, answers):
+        draft = draft.model_copy(update={"tiles": Tiles(above=answers.max_pixels or MAX_PIXELS)})
+        records = list_records(draft, layout.root, "train")
+        chosen = _chosen(records, draft, everything)
+    image_evidence = look_at_images_of(chosen)
+    if layout.kind in ("coco", "labelme"):
+        conclusion = conclude_annotations(layout.kind, chosen, image_evidence, answers)
+    else:
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            conclusion = conclude([*threads.map(look_at_label, chosen)], image_evidence, named, answers)
+    sizes = [image.size for image in image_evidence]
+    return Inspection(_completed(draft, conclusion, sizes), layout, records, sizes, conclusion)
+
+
+def _draft(layout: Layout, name: str, answers: Answers, limit: int | None) -> DatasetManifest:
+    """Return a manifest that has the records of the dataset, but none of what pixels say."""
+    return DatasetManifest.model_validate(
+        {
+            "name": name,
+            "title": name,
+            "domain": "unknown",
+            "classes": ("class_0", "class_1"),
+            "labels": _PLACEHOLDERS.get(layout.kind, {"encoding": "id"}),
+            "columns": layout.columns,
+            "root": ".",
+            "train": layout.split,
+            "pairing": layout.pairing,
+            "low_shot": LowShot() if limit is None else LowShot(limit=limit),
+            "mean": _MEAN,
+            "std": _STD,
+            "crop_size": (MAX_SHORT_SIDE, MAX_SHORT_SIDE),
+            "notes": "Made by seg-transfer inspect.",
+        }
+    )
+
+
+def _completed(draft: DatasetManifest, conclusion: Conclusion, sizes: Sequence[tuple[int, int]]) -> DatasetManifest:
+    """Add what pixels say."""
+    short_side = min(median_low(min(size) for size in sizes), MAX_SHORT_SIDE)
+    fields = draft.model_dump(exclude_none=True)
+    known = {"classes": conclusion.classes, "labels": conclusion.labels, "images": conclusion.images}
+    return DatasetManifest.model_validate({**fields, **known, "crop_size": (short_side, short_side)})
+
+
+def _chosen(records: Sequence[Record], draft: DatasetManifest, everything: bool) -> Sequence[Record]:
+    if everything:
+        return records
+    return low_shot_subset(records, draft.low_shot.limit, draft.low_shot.seed, draft.name)
+
+
+def _needs_tiles(records: Sequence[Record], answers: Answers) -> bool:
+    most = answers.max_pixels or MAX_PIXELS
+    return any(height * width > most for height, width in map(image_size, records))
+
+
+def _dataset_name(images: Path) -> str:
+    """Derive a name from the path: ``data/city/images`` gives city."""
+    parts = [part for part in images.resolve().parts if part not in _NO_NAMES]
+    name = re.sub("[^a-z0-9_-]+", "_", (parts or ["target"])[-1].lower()).strip("_-")[:64]
+    return name if name and name != SCRATCH else "target"

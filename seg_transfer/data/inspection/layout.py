@@ -1,0 +1,271 @@
+"""Finds out where the images and label maps of a dataset lie: the parts of a manifest that need no pixel."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from seg_transfer.data.inspection.answers import Answers
+from seg_transfer.data.inspection.containers import image_columns, is_coco, is_labelme
+from seg_transfer.data.inspection.doubts import Doubt
+from seg_transfer.data.inspection.listing import IMAGE_SUFFIXES, LABEL_SUFFIXES, Listing, list_files
+from seg_transfer.data.inspection.pairing import Pairs, find_pairing
+from seg_transfer.data.inspection.roles import possible_roles
+from seg_transfer.data.manifest import Pairing, Split
+from seg_transfer.data.record import Columns
+from seg_transfer.errors import DataError
+
+Kind = Literal["masks", "coco", "labelme", "table"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where images and label maps lie.
+
+    Attributes:
+        kind: Label maps are images ("masks"), one JSON file of all images ("coco") or of each ("labelme"), or images
+            and label maps are columns of tables ("table").
+        root: The folder that holds both.
+        rule: How images and label maps pair up, for people.
+        split: Their files.
+        pairing: The rule as a manifest has it; None where files pair by themselves.
+        columns: The columns of the tables.
+        unlabeled: Images without a label map, relative to the root.
+        unpaired: Label maps without an image.
+        skipped: Reason -> files that are neither.
+        doubts: What is open.
+    """
+
+    kind: Kind
+    root: Path
+    rule: str
+    split: Split
+    pairing: Pairing | None = None
+    columns: Columns | None = None
+    unlabeled: tuple[str, ...] = ()
+    unpaired: tuple[str, ...] = ()
+    skipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    doubts: tuple[Doubt, ...] = ()
+
+
+def find_layout(images: Path, labels: Path, answers: Answers) -> Layout:
+    """Find out which files are images and label maps, and which belong together.
+
+    Args:
+        images: Folder of images, or of tables; or a table.
+        labels: Folder of label maps, or of annotations; or one file of annotations, or the same table.
+        answers: What is stated.
+
+    Raises:
+        DataError: A folder is missing or empty, or no image has a label map.
+    """
+    for path in (images, labels):
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder; name the folder that holds the files")
+    tables = _tables(images)
+    if tables:
+        return _tabular(images, labels, tables, answers)
+    if images.is_file():
+        raise DataError(f"{images}: is neither a folder nor a Parquet file; name the folder that holds the images")
+    return _annotated(images, labels) if labels.is_file() else _in_folders(images, labels, answers)
+
+
+def _tables(images: Path) -> list[Path]:
+    """Return the Parquet files, if images are stored in such."""
+    if images.is_file():
+        return [images] if images.suffix.lower() == ".parquet" else []
+    return [images / name for name in list_files(images, {".parquet"}).files]
+
+
+def _tabular(images: Path, labels: Path, tables: Sequence[Path], answers: Answers) -> Layout:
+    if images.resolve() != labels.resolve():
+        raise DataError(f"{labels}: label maps must lie in the tables of the images; give --labels {images}")
+    columns = image_columns(tables[0])
+    named = answers.columns or (columns.image, columns.label)
+    if not all(named) and not columns.candidates:
+        raise DataError(
+            f"{tables[0]}: has {len(columns.found)} column(s) of images ({', '.join(columns.found)}), but images and "
+            "label maps are needed; state --columns IMAGE,LABEL"
+        )
+    doubts: tuple[Doubt, ...] = ()
+    if not all(named):
+        readings = tuple(
+            (f"--columns {image},{label}", f"{label} has the label maps") for image, label in columns.candidates
+        )
+        doubts = (Doubt("columns", f"{tables[0]}: columns {', '.join(columns.found)} hold images", readings),)
+        named = columns.candidates[0]
+    root = _root(images if images.is_dir() else images.parent)
+    patterns = tuple(_glob_of(table.resolve().relative_to(root).as_posix()) for table in tables)
+    image, label = named
+    return Layout(
+        "table",
+        root,
+        f"rows of {len(tables)} Parquet file{'s' * (len(tables) > 1)}, columns {image} and {label}",
+        Split(images=patterns, labels=patterns, unpaired="ignore"),
+        columns=Columns(image=str(image), label=str(label)),
+        doubts=doubts,
+    )
+
+
+def _annotated(images: Path, file: Path) -> Layout:
+    if file.suffix.lower() != ".json":
+        raise DataError(f"{file}: is no folder; name the folder that holds the label maps, or a JSON file of COCO")
+    root, listing = _root(images, file.parent), list_files(images, IMAGE_SUFFIXES)
+    split = Split(
+        images=_globs(root, images, listing),
+        labels=_glob_of(_relative(root, file)),
+        exclude=_hidden(root, images, listing),
+        unpaired="ignore",
+    )
+    return Layout("coco", root, f"the file names in {file.name}", split, skipped=listing.skipped)
+
+
+def _in_folders(images: Path, labels: Path, answers: Answers) -> Layout:
+    root = _root(images, labels)
+    ours, theirs = list_files(images, IMAGE_SUFFIXES), list_files(labels, LABEL_SUFFIXES)
+    if not ours.files:
+        raise DataError(f"{images}: no image in it ({_suffixes_of(ours)}); name the folder that holds the images")
+    best = _best_roles(root, images, labels, ours, theirs)
+    if best is None or not best.pairs:
+        return _from_json(images, labels, root, ours, best)
+    _refuse_several(best)
+    left_over = bool(best.unlabeled or best.unpaired or images.resolve() == labels.resolve())
+    split = Split(
+        images=_globs(root, images, ours, [image for image, _ in best.pairs]),
+        labels=_globs(root, labels, theirs, [label for _, label in best.pairs]),
+        exclude=tuple(dict.fromkeys((*_hidden(root, images, ours), *_hidden(root, labels, theirs)))),
+        unpaired="ignore" if left_over else "error",
+    )
+    return Layout(
+        "masks",
+        root,
+        best.rule,
+        split,
+        best.pairing,
+        unlabeled=best.unlabeled,
+        unpaired=best.unpaired,
+        skipped=_skipped(ours, theirs),
+        doubts=() if answers.unpaired or not best.unpaired else (_unpaired(best),),
+    )
+
+
+def _best_roles(root: Path, images: Path, labels: Path, ours: Listing, theirs: Listing) -> Pairs | None:
+    """Pair the files of two folders, or of one, where images and label maps must be told apart first."""
+    image_folder, label_folder = _relative(root, images), _relative(root, labels)
+    paths, label_paths = _paths(image_folder, ours.files), _paths(label_folder, theirs.files)
+    if image_folder != label_folder:
+        shared = set(paths) & set(label_paths)  # one folder lies in the other
+        inner = max(image_folder, label_folder, key=len)
+        paths = [path for path in paths if inner == image_folder or path not in shared]
+        label_paths = [path for path in label_paths if inner == label_folder or path not in shared]
+        return find_pairing(paths, label_paths, image_folder, label_folder) if label_paths else None
+    best: Pairs | None = None
+    for some, others in possible_roles(label_paths):
+        found = find_pairing(some, others, image_folder, label_folder)
+        if found.pairs and not found.unpaired:
+            return found
+        if best is None or len(found.pairs) > len(best.pairs):
+            best = found
+    return best
+
+
+def _from_json(images: Path, labels: Path, root: Path, listing: Listing, found: Pairs | None) -> Layout:
+    """Find JSON files in the place of label maps: one of COCO, or LabelMe's of every image."""
+    annotations = list_files(labels, {".json"})
+    if len(annotations.files) == 1 and is_coco(labels / annotations.files[0]):
+        return _annotated(images, labels / annotations.files[0])
+    described = [name for name in annotations.files if is_labelme(labels / name)]
+    image_folder, label_folder = _relative(root, images), _relative(root, labels)
+    if described:
+        found = find_pairing(
+            _paths(image_folder, listing.files), _paths(label_folder, described), image_folder, label_folder
+        )
+    if found is None or not found.pairs:
+        raise DataError(_nothing_pairs(images, labels, found))
+    split = Split(
+        images=_globs(root, images, listing, [image for image, _ in found.pairs]),
+        labels=_globs(root, labels, annotations, [label for _, label in found.pairs]),
+        exclude=_hidden(root, images, listing),
+        unpaired="ignore",
+    )
+    skipped = {reason: files for reason, files in listing.skipped.items() if labels.resolve() != images.resolve()}
+    return Layout("labelme", root, found.rule, split, found.pairing, unlabeled=found.unlabeled, skipped=skipped)
+
+
+def _nothing_pairs(images: Path, labels: Path, found: Pairs | None) -> str:
+    if found is None:
+        return f"{labels}: no label map in it; name the folder that holds one for each image, or a JSON file of COCO"
+    examples = f"such as {found.unlabeled[0]} and {found.unpaired[0]}" if found.unlabeled and found.unpaired else ""
+    return (
+        f"{images}: no image has a label map in {labels} by its name ({examples}); names must be equal, but for a "
+        "constant beginning, end or folder: rename the files, or write a manifest with 'pairing' or 'lists'"
+    )
+
+
+def _refuse_several(found: Pairs) -> None:
+    """Refuse several kinds of label maps for the same images, because only people know which kind they mean."""
+    if len(found.unpaired) < len(found.pairs):
+        return
+    other = find_pairing([image for image, _ in found.pairs], found.unpaired)
+    if 2 * len(other.pairs) >= len(found.pairs):
+        image, label = found.pairs[0]
+        also = dict(other.pairs).get(image, other.pairs[0][1])
+        raise DataError(
+            f"{image}: has several label maps, {label} and {also}; move the ones you mean into a folder of their own, "
+            "or name them in a manifest by 'labels' and 'pairing'"
+        )
+
+
+def _unpaired(found: Pairs) -> Doubt:
+    n, first = len(found.unpaired), found.unpaired[0]
+    seen = f"{first}: has no image ({n} of {n + len(found.pairs)} label maps, by the rule: {found.rule})"
+    return Doubt("unpaired", seen, (("--unpaired ignore", "leave them out"),))
+
+
+def _skipped(*listings: Listing) -> dict[str, tuple[str, ...]]:
+    reasons = dict.fromkeys(reason for listing in listings for reason in listing.skipped)
+    return {why: tuple(sorted({file for each in listings for file in each.skipped.get(why, ())})) for why in reasons}
+
+
+def _root(*folders: Path) -> Path:
+    return Path(os.path.commonpath([folder.resolve() for folder in folders]))
+
+
+def _relative(root: Path, path: Path) -> str:
+    relative = path.resolve().relative_to(root).as_posix()
+    return "" if relative == "." else relative
+
+
+def _paths(folder: str, files: Iterable[str]) -> list[str]:
+    return [f"{folder}/{file}" if folder else file for file in files]
+
+
+def _globs(root: Path, folder: Path, listing: Listing, used: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return globs for the files of a folder by their suffixes; ``**`` does not pass through links."""
+    relative = _relative(root, folder)
+    suffixes = sorted({PurePosixPath(file).suffix for file in (listing.files if used is None else used)})
+    folders = [relative, *_paths(relative, listing.linked)]
+    return tuple(_glob_of(each, "**", f"*{suffix}") for each in folders for suffix in suffixes)
+
+
+def _hidden(root: Path, folder: Path, listing: Listing) -> tuple[str, ...]:
+    """Return globs for hidden files, and for files in hidden folders."""
+    hidden = listing.skipped.get("hidden", ())
+    folders = [name for name in hidden if (folder / name).is_dir()]
+    return (
+        *(["**/.*"] if hidden else []),
+        *(_glob_of(path, "**", "*") for path in _paths(_relative(root, folder), folders)),
+    )
+
+
+def _glob_of(path: str, *more: str) -> str:
+    return "/".join([*([glob.escape(path)] if path else []), *more])
+
+
+def _suffixes_of(listing: Listing) -> str:
+    n = sum(map(len, listing.skipped.values()))
+    return f"{n} other files" if n else "it is empty"

@@ -1,0 +1,120 @@
+"""Reads files of class names: one name per line, with or without the value or color that it names."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from seg_transfer.data.inspection.answers import Color
+from seg_transfer.errors import UNPRINTABLE, ConfigError
+
+_ID = re.compile(r"(\d+)(?:\s*[:,;]\s*|\s+)(\S.*)")
+_COLOR = r"(\d+)[\s,;]+(\d+)[\s,;]+(\d+)"
+_COLOR_FIRST = re.compile(rf"{_COLOR}[\s,;]+(?P<name>\S.*)")
+_COLOR_LAST = re.compile(rf"(?P<name>.*?\S)[\s,;]+{_COLOR}")
+_Read = TypeVar("_Read")
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Class names, in one of three forms; the other two are empty.
+
+    Attributes:
+        file: Where they are from.
+        by_line: A name per line, for the values from 0 (or 1); an empty line is a value to ignore.
+        by_id: A name per value.
+        by_color: A name per color.
+    """
+
+    file: Path
+    by_line: tuple[str, ...] = ()
+    by_id: Mapping[int, str] = field(default_factory=dict)
+    by_color: Mapping[Color, str] = field(default_factory=dict)
+
+
+def read_names(file: Path) -> Names:
+    """Read class names.
+
+    A line is a name; or, if all lines are so, a value and a name (``7 road``, ``7: road``), or a name and a color, in
+    any order (``road 128 64 128``, ``128,64,128,road``), of which the first line may be a heading. Names are compared
+    and kept in Unicode's composed form.
+
+    Raises:
+        ConfigError: The file is no UTF-8 text, or names a class, value or color twice.
+    """
+    lines = _lines(file)
+    filled = [(number, line) for number, line in enumerate(lines, start=1) if line]
+    if not filled:
+        raise ConfigError(f"{file}: is empty; write one class name per line")
+    colored = _all(_colored, filled) or _all(_colored, filled[1:])
+    if colored:
+        _refuse_twice(file, [(number, color) for number, (color, _) in colored], "color")
+        _refuse_twice(file, [(number, name) for number, (_, name) in colored], "name")
+        return Names(file, by_color=dict(pair for _, pair in colored))
+    numbered = _all(_numbered, filled)
+    if numbered:
+        _refuse_twice(file, [(number, value) for number, (value, _) in numbered], "value")
+        _refuse_twice(file, [(number, name) for number, (_, name) in numbered], "name")
+        return Names(file, by_id=dict(pair for _, pair in numbered))
+    _refuse_twice(file, filled, "name")
+    return Names(file, by_line=tuple(lines))
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror}); give one class name per line") from error
+    if content.startswith(_UTF16):
+        raise ConfigError(f"{file}: is UTF-16 text; save it as UTF-8")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    lines = [unicodedata.normalize("NFC", line).strip() for line in text.rstrip().splitlines()]
+    for number, line in enumerate(lines, start=1):
+        if UNPRINTABLE.search(line.replace("\t", " ")):
+            raise ConfigError(f"{file}, line {number}: {line!r:.80} has control characters; remove them")
+    return lines
+
+
+def _all(read: Callable[[str], _Read | None], lines: Sequence[tuple[int, str]]) -> list[tuple[int, _Read]]:
+    """Read all numbered lines; nothing if one of them cannot be read so."""
+    found = [(number, read(line)) for number, line in lines]
+    return [(number, value) for number, value in found if value is not None] if _is_complete(found) else []
+
+
+def _is_complete(found: Sequence[tuple[int, object]]) -> bool:
+    return all(value is not None for _, value in found)
+
+
+def _numbered(line: str) -> tuple[int, str] | None:
+    match = _ID.fullmatch(line)
+    return (int(match[1]), match[2]) if match else None
+
+
+def _colored(line: str) -> tuple[Color, str] | None:
+    first, last = _COLOR_FIRST.fullmatch(line), _COLOR_LAST.fullmatch(line)
+    if first:
+        red, green, blue, name = first.groups()
+    elif last:
+        name, red, green, blue = last.groups()
+    else:
+        return None
+    color = (int(red), int(green), int(blue))
+    return (color, name) if max(color) <= 255 else None
+
+
+def _refuse_twice(file: Path, entries: Iterable[tuple[int, Hashable]], kind: str) -> None:
+    first: dict[Hashable, int] = {}
+    for number, entry in entries:
+        if entry in first:
+            raise ConfigError(
+                f"{file}: lines {first[entry]} and {number} have the same {kind} {entry!r}; every {kind} must be unique"
+            )
+        first[entry] = number

@@ -1,0 +1,163 @@
+"""Finds the rule by which images and label maps pair up, from their paths alone."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+import regex
+
+from seg_transfer.data.inspection.affixes import Affixes, candidate_affixes
+from seg_transfer.data.manifest import Pairing
+from seg_transfer.data.records import composed
+
+_SUFFIX = r"\.[^./]+$"
+_NAME = "([^/]+)"
+_MAX_SWAPS = 4
+
+
+class Rule(NamedTuple):
+    """A rule: its description for people, and the expressions whose groups are equal for an image and its label map."""
+
+    text: str
+    image: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images and label maps that belong together.
+
+    Attributes:
+        rule: The rule, for people.
+        pairing: The rule as a manifest has it.
+        pairs: (image, label map).
+        unlabeled: Images without a label map.
+        unpaired: Label maps without an image, or with the same one as another.
+    """
+
+    rule: str
+    pairing: Pairing
+    pairs: tuple[tuple[str, str], ...]
+    unlabeled: tuple[str, ...]
+    unpaired: tuple[str, ...]
+
+
+def find_pairing(images: Sequence[str], labels: Sequence[str], image_folder: str = "", label_folder: str = "") -> Pairs:
+    """Pair by the first rule that gives every label map an image of its own; if none does, by the best one.
+
+    The rules: the same path below both folders; the same name; the same with a constant beginning or end; the name of
+    the image with one more suffix; the same path but for one folder in it.
+
+    Args:
+        images: Paths of images, relative to a common root.
+        labels: Paths of label maps, relative to the same root.
+        image_folder: Folder that all images lie in; "" for the root.
+        label_folder: Folder that all label maps lie in.
+
+    Example:
+        >>> found = find_pairing(["a.jpg", "b.jpg"], ["a_mask.png", "b_mask.png"])
+        >>> found.rule, found.pairs
+        ('label maps end with _mask', (('a.jpg', 'a_mask.png'), ('b.jpg', 'b_mask.png')))
+    """
+    best: Pairs | None = None
+    for rule in _rules(images, labels, image_folder, label_folder):
+        found = _pair(rule, images, labels)
+        if best is None or len(found.pairs) > len(best.pairs):
+            best = found
+        if not found.unpaired:
+            return found
+    assert best is not None  # there are always rules
+    return best
+
+
+def _pair(rule: Rule, images: Sequence[str], labels: Sequence[str]) -> Pairs:
+    image_of, label_of = _by_key(rule.image, images), _by_key(rule.label, labels)
+    pairs = sorted(
+        (image_of[key][0], paths[0])
+        for key, paths in label_of.items()
+        if len(paths) == 1 and len(image_of.get(key, ())) == 1
+    )
+    paired_images, paired_labels = {image for image, _ in pairs}, {label for _, label in pairs}
+    return Pairs(
+        rule.text,
+        Pairing(image=rule.image, label=rule.label),
+        tuple(pairs),
+        tuple(image for image in images if image not in paired_images),
+        tuple(label for label in labels if label not in paired_labels),
+    )
+
+
+def _by_key(expression: str, paths: Iterable[str]) -> dict[tuple[str | None, ...], list[str]]:
+    pattern, found = regex.compile(expression), defaultdict(list)
+    for path in paths:
+        match = pattern.search(path)
+        if match:
+            found[composed(match.groups())].append(path)
+    return found
+
+
+def _rules(images: Sequence[str], labels: Sequence[str], image_folder: str, label_folder: str) -> Iterator[Rule]:
+    folders = (_below(image_folder), _below(label_folder))
+    places = [("same path", *(f"{folder}(.*/)?" for folder in folders)), ("same name", *("(?:^|/)",) * 2)]
+    affixes = candidate_affixes(*([PurePosixPath(path).stem for path in paths] for paths in (images, labels)))
+    swapped = [
+        (
+            f"folder {theirs} in the place of folder {ours}",
+            *(f"{folder}(.*/)?{regex.escape(part)}/(.*/)?" for folder, part in zip(folders, swap, strict=True)),
+        )
+        for swap in _swapped_folders(images, labels)
+        for ours, theirs in [swap]
+    ]
+    for text, image, label in places:
+        yield Rule(f"{text} without suffix", image + _NAME + _SUFFIX, label + _NAME + _SUFFIX)
+    for affix in affixes:
+        for text, image, label in places:
+            yield _with_affixes(text, image, label, affix)
+    for text, image, label in places:
+        yield Rule(f"{text}, and one more suffix", f"{image}{_NAME}$", label + _NAME + _SUFFIX)
+    for text, image, label in swapped:
+        yield Rule(text, image + _NAME + _SUFFIX, label + _NAME + _SUFFIX)
+        for affix in affixes:
+            yield _with_affixes(text, image, label, affix)
+        yield Rule(f"{text}, and one more suffix", f"{image}{_NAME}$", label + _NAME + _SUFFIX)
+
+
+def _with_affixes(text: str, image: str, label: str, affixes: Affixes) -> Rule:
+    start, end, label_start, label_end = map(regex.escape, affixes)
+    details = [
+        f"{kind} {verb} with {affix}"
+        for kind, verb, affix in (
+            ("images", "begin", affixes.image_start),
+            ("images", "end", affixes.image_end),
+            ("label maps", "begin", affixes.label_start),
+            ("label maps", "end", affixes.label_end),
+        )
+        if affix
+    ]
+    return Rule(
+        f"{text}; {', '.join(details)}",
+        f"{image}{start}{_NAME}{end}{_SUFFIX}",
+        f"{label}{label_start}{_NAME}{label_end}{_SUFFIX}",
+    )
+
+
+def _swapped_folders(images: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str]]:
+    """List pairs of folder names such that the paths of label maps are those of images with the one for the other."""
+    names: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = defaultdict(list)
+    for parts in {PurePosixPath(path).parts[:-1] for path in images}:
+        for position, name in enumerate(parts):
+            names[parts[:position], parts[position + 1 :]].append(name)
+    counts: Counter[tuple[str, str]] = Counter()
+    for parts in sorted({PurePosixPath(path).parts[:-1] for path in labels}):
+        for position, name in enumerate(parts):
+            others = names.get((parts[:position], parts[position + 1 :]), ())
+            counts.update((other, name) for other in sorted(others) if other != name)
+    return [swap for swap, _ in counts.most_common(_MAX_SWAPS)]
+
+
+def _below(folder: str) -> str:
+    return f"^{regex.escape(folder)}/" if folder else "^"

@@ -1,0 +1,149 @@
+"""Says what an inspection found: as lines of text, as plain data, and as a manifest to correct."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from seg_transfer.data.inspection.doubts import ClassRow
+from seg_transfer.data.inspection.folders import Inspection
+from seg_transfer.data.inspection.pixels import color_of
+from seg_transfer.errors import printable
+
+_MAX_SHOWN = 12
+_KINDS = {
+    "id": "numbers",
+    "palette": "palette indices",
+    "rgb": "colors",
+    "coco": "COCO annotations",
+    "labelme": "LabelMe annotations",
+}
+
+
+def inspection_lines(found: Inspection) -> list[str]:
+    """Format everything that was found as lines of text: files, classes, notes, doubts."""
+    facts = _facts(found)
+    width = max(len(name) for name, _ in facts) + 2
+    lines = [f"{name:{width}}{fact}" for name, fact in facts]
+    lines += ["", *_class_lines(found)]
+    lines += [f"note: {note}" for note in found.conclusion.notes]
+    return lines + [f"doubtful: {doubt.line}" for doubt in found.doubts]
+
+
+def summary_lines(found: Inspection) -> list[str]:
+    """Format what was found as three lines: files, classes, and what is ignored or unusual."""
+    files = [f"{len(found.records)} pairs ({found.layout.rule})", _sizes(found), *_left_out(found)]
+    shares = [f"{row.name} {share:.1%}" for row, share in _shares(found)]
+    more = [f"and {len(shares) - _MAX_SHOWN} more"] if len(shares) > _MAX_SHOWN else []
+    return [
+        "; ".join(files),
+        f"{len(shares)} classes from {_KINDS[found.manifest.labels.encoding]}: {', '.join(shares[:_MAX_SHOWN] + more)}",
+        "; ".join([f"ignored: {_ignored(found)}", *found.conclusion.notes]),
+    ]
+
+
+def inspection_dict(found: Inspection) -> dict[str, Any]:
+    """Convert an inspection to plain data for JSON."""
+    layout, conclusion = found.layout, found.conclusion
+    heights, widths = zip(*found.sizes, strict=True)
+    return {
+        "dataset": found.manifest.name,
+        "root": str(found.root),
+        "n_pairs": len(found.records),
+        "rule": layout.rule,
+        "images_without_label_map": list(layout.unlabeled),
+        "label_maps_without_image": list(layout.unpaired),
+        "skipped": {reason: list(files) for reason, files in layout.skipped.items()},
+        "n_looked_at": len(found.sizes),
+        "height": [min(heights), max(heights)],
+        "width": [min(widths), max(widths)],
+        "encoding": found.manifest.labels.encoding,
+        "classes": {
+            row.name: {
+                "value": _value(found, row.values[0]),
+                "share": share,
+                "pixels": row.pixels,
+                "images": row.images,
+            }
+            for row, share in _shares(found)
+        },
+        "ignored": {_value(found, value): pixels for value, pixels in conclusion.ignored.items()},
+        "ignored_share": conclusion.ignored_share,
+        "notes": list(conclusion.notes),
+        "doubts": [
+            {"kind": doubt.kind, "line": doubt.line, "options": [option for option, _ in doubt.readings]}
+            for doubt in found.doubts
+        ],
+    }
+
+
+def _class_dict(found: Inspection, row: ClassRow, share: float) -> dict[str, Any]:
+    return {"value": _value(found, row.values[0]), "share": share, "pixels": row.pixels, "images": row.images}
+
+
+def manifest_text(found: Inspection) -> str:
+    """Return the manifest as YAML, after comments with notes and doubts."""
+    comments = [*found.conclusion.notes, *(f"doubtful: {doubt.line}" for doubt in found.doubts)]
+    return "\n".join([*(f"# {printable(comment)}" for comment in comments), found.manifest.as_yaml()])
+
+
+def _facts(found: Inspection) -> list[tuple[str, str]]:
+    kind = _KINDS[found.manifest.labels.encoding]
+    looked_at = "" if len(found.sizes) == len(found.records) else f", of which {len(found.sizes)} were looked at"
+    return [
+        ("pairs", f"{len(found.records)}{looked_at}; {found.layout.rule}"),
+        ("images", _sizes(found)),
+        ("label maps", kind),
+        ("ignored", _ignored(found)),
+        *(("left out", what) for what in _left_out(found)),
+    ]
+
+
+def _left_out(found: Inspection) -> Iterator[str]:
+    """Yield what is no pair, by kind, with an example."""
+    layout = found.layout
+    if layout.unlabeled:
+        yield _several(layout.unlabeled, "images without a label map")
+    if layout.unpaired:
+        yield _several(layout.unpaired, "label maps without an image")
+    for reason, files in layout.skipped.items():
+        yield _several(files, f"other files ({reason})")
+
+
+def _several(files: Sequence[str], what: str) -> str:
+    return f"{len(files)} {what}, such as {printable(files[0])}"
+
+
+def _sizes(found: Inspection) -> str:
+    sides = [(min(side), max(side)) for side in zip(*found.sizes, strict=True)]
+    height, width = (str(low) if low == high else f"{low} to {high}" for low, high in sides)
+    return f"{height} x {width} pixels (height x width)"
+
+
+def _ignored(found: Inspection) -> str:
+    ignored = found.conclusion.ignored
+    if not ignored:
+        return "nothing"
+    values = ", ".join(_value(found, value) for value in ignored)
+    return f"{values}: {found.conclusion.ignored_share:.1%} of the pixels"
+
+
+def _class_lines(found: Inspection) -> list[str]:
+    rows = [(row.name, _value(found, row.values[0]), f"{share:.5f}", str(row.images)) for row, share in _shares(found)]
+    table = [("class", "value", "share", "images"), *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(4)]
+    return [
+        f"{row[0]:{widths[0]}}" + "".join(f"  {text:>{width}}" for text, width in zip(row[1:], widths[1:], strict=True))
+        for row in table
+    ]
+
+
+def _shares(found: Inspection) -> list[tuple[ClassRow, float]]:
+    """Return the classes, and the share of each among all labeled pixels that were looked at."""
+    rows = found.conclusion.table
+    total = max(sum(row.pixels for row in rows), 1)
+    return [(row, row.pixels / total) for row in rows]
+
+
+def _value(found: Inspection, value: int) -> str:
+    return ":".join(map(str, color_of(value))) if found.manifest.labels.encoding == "rgb" else str(value)

@@ -1,6 +1,7 @@
 """Concludes how a folder of images and masks is to be read, from what they show and what is stated."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from seg_transfer.data.inspection.answers import Answers
@@ -8,7 +9,7 @@ from seg_transfer.data.inspection.doubts import ClassRow, Conclusion, Doubt, Dou
 from seg_transfer.data.inspection.evidence import MaskEvidence
 from seg_transfer.data.inspection.image_evidence import ImageEvidence
 from seg_transfer.data.inspection.naming import NamesFile, Naming, conclude_names, named_values
-from seg_transfer.data.inspection.pixels import Pixels, color_of, conclude_pixels
+from seg_transfer.data.inspection.pixels import Counts, Pixels, color_of, conclude_pixels
 from seg_transfer.data.inspection.reading import conclude_reading
 from seg_transfer.data.inspection.values import Values, conclude_values
 from seg_transfer.errors import DataError
@@ -46,14 +47,15 @@ def conclude(
     doubts = (*pixels.doubts, *values.doubts, *naming.doubts, *image_doubts)
     _check_number(naming, masks, doubts)
     ignore = tuple(sorted({*values.ignore, *naming.ignore}))
+    counts = [_as_read(each, (*naming.names, *ignore), pixels, values) for each in pixels.counts]
     return Conclusion(
         labels=None if any(doubt.kind == "mixed" for doubt in doubts) else _labels(pixels, values, naming, ignore),
         classes=tuple(naming.names.values()),
         images=block,
         notes=(*pixels.notes, *values.notes, *naming.notes, *image_notes),
         doubts=doubts,
-        table=tuple(_row(value, name, pixels) for value, name in naming.names.items()),
-        ignored={value: n for value in ignore if (n := _pixels_of(value, pixels))},
+        table=tuple(_row(value, name, counts) for value, name in naming.names.items()),
+        ignored={value: n for value in ignore if (n := _pixels_of(value, counts))},
         n_pixels=sum(mask.size[0] * mask.size[1] for mask in masks),
     )
 
@@ -88,10 +90,25 @@ def _labels(pixels: Pixels, values: Values, naming: Naming, ignore: tuple[int, .
     return block | ({"unlisted": values.unlisted} if values.unlisted != "error" else {})
 
 
-def _row(value: int, name: str, pixels: Pixels) -> ClassRow:
-    n_images = sum(value in counts for counts in pixels.counts)
-    return ClassRow(name, (value,), _pixels_of(value, pixels), n_images)
+def _as_read(counts: Counts, listed: Collection[int], pixels: Pixels, values: Values) -> Counter[int]:
+    """Count the pixels of a mask; an unlisted value counts as the nearest listed one if that is how it is read."""
+    read = Counter[int]()
+    for value, count in counts.items():
+        if value not in listed and values.unlisted == "nearest":
+            value = min(listed, key=lambda other: (_distance(value, other, pixels), other))
+        read[value] += count.pixels
+    return read
 
 
-def _pixels_of(value: int, pixels: Pixels) -> int:
-    return sum(counts[value].pixels for counts in pixels.counts if value in counts)
+def _distance(value: int, other: int, pixels: Pixels) -> int:
+    if pixels.encoding != "rgb":
+        return abs(value - other)
+    return sum((a - b) ** 2 for a, b in zip(color_of(value), color_of(other), strict=True))
+
+
+def _row(value: int, name: str, counts: Sequence[Counter[int]]) -> ClassRow:
+    return ClassRow(name, (value,), _pixels_of(value, counts), sum(each[value] > 0 for each in counts))
+
+
+def _pixels_of(value: int, counts: Sequence[Counter[int]]) -> int:
+    return sum(each[value] for each in counts)

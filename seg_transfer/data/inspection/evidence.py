@@ -1,7 +1,8 @@
 """What the pixels of one mask, or of one image, show: plain data, without conclusions."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from seg_transfer.data.decoding import ARRAY_SUFFIXES, open_image, read_colors
+from seg_transfer.data.cells import Source
+from seg_transfer.data.decoding import ARRAY_SUFFIXES, any_size, open_image, read_colors
 from seg_transfer.data.inspection.answers import Color
 from seg_transfer.data.inspection.image_evidence import ImageEvidence, look_at_image, look_at_images
 from seg_transfer.data.inspection.statistics import ValueCount, count_values, edges_of
@@ -22,11 +24,14 @@ from seg_transfer.data.numbers import (
     refuse_frames,
     stored_bits,
 )
-
-__all__ = ["ImageEvidence", "Kind", "MaskEvidence", "look_at_image", "look_at_images", "look_at_mask"]
 from seg_transfer.data.record import Record
 from seg_transfer.data.scenes import cut, open_tile
+from seg_transfer.errors import DataError
 
+__all__ = ["ImageEvidence", "Kind", "MaskEvidence", "look_at_image", "look_at_images", "look_at_mask"]
+
+# Larger masks are scenes, of which a part is looked at.
+_MAX_PIXELS = 1 << 26
 Kind = Literal["gray", "palette", "colors", "array"]
 
 
@@ -68,36 +73,44 @@ class MaskEvidence:
 
 
 def look_at_label(record: Record) -> MaskEvidence:
-    """Look at the label map of a record, of a tile only at the tile; see `look_at_mask`."""
-    source, name = record.label_source, str(record.label_source)
+    """Look at the label map of a record, and at no more than the tile if it is one; see `look_at_mask`."""
     if record.window is None:
-        return look_at_mask(source if isinstance(source, Path) else source.open().read(), name)
+        return look_at_mask(record.label_source)
+    name = str(record.label)
     if record.label.suffix.lower() in ARRAY_SUFFIXES:
-        return _evidence(cut(read_array(record.label, name), record.window), name, format="NPY", kind="array")
+        return _evidence(cut(read_array(record.label), record.window), name, format="NPY", kind="array")
     with open_tile(record.label, record.window) as tile:
-        return _look_at(tile, name, record.label)
+        return _of_image(tile, name, {"format": tile.format or "unknown", "is_lossy": False})
 
 
-def look_at_mask(source: Path | bytes, name: str | None = None) -> MaskEvidence:
-    """Decode one mask and count its values.
+def look_at_mask(source: Source | bytes, name: str | None = None) -> MaskEvidence:
+    """Decode one mask and count its values; of a scene, those of a part at its center.
 
     Args:
-        source: The file, or its content.
+        source: The file, on disk or in a table, or its content.
         name: What messages call it; by default the path.
 
     Raises:
         DataError: It cannot be decoded, is transparent somewhere, or its pixels are no numbers, indices or colors.
     """
-    name = name or (str(source) if isinstance(source, Path) else "mask")
-    if Path(name).suffix.lower() in ARRAY_SUFFIXES:
+    name = name or ("mask" if isinstance(source, bytes) else str(source))
+    if isinstance(source, Path | bytes) and Path(name).suffix.lower() in ARRAY_SUFFIXES:
         return _evidence(read_array(source, name), name, format="NPY", kind="array")
-    with open_image(source, name) as image:
+    with any_size(), open_image(source, name) as image:
         refuse_frames(image, name)
-        return _look_at(image, name, source)
+        about = {"format": image.format or "unknown", "is_lossy": _is_lossy(image, source)}
+        height, width = image.height, image.width
+        if height * width <= _MAX_PIXELS:
+            return _of_image(image, name, about)
+    if not isinstance(source, Path):
+        raise DataError(f"{name}: {height} x {width} pixels; store masks of this size as files, not in a table")
+    side = math.isqrt(_MAX_PIXELS)
+    rows, columns = min(height, side), min(width, side)
+    with open_tile(source, ((height - rows) // 2, (width - columns) // 2, rows, columns)) as part:
+        return replace(_of_image(part, name, about), size=(height, width))
 
 
-def _look_at(image: Image.Image, name: str, source: Path | bytes) -> MaskEvidence:
-    about = {"format": image.format or "unknown", "is_lossy": _is_lossy(image, source)}
+def _of_image(image: Image.Image, name: str, about: dict[str, object]) -> MaskEvidence:
     bits = stored_bits(image)
     if image.mode in ("P", "PA"):
         return _of_palette(image, name, about)
@@ -150,11 +163,13 @@ def _color(channels: list[int]) -> Color:
     return red, green, blue
 
 
-def _is_lossy(image: Image.Image, source: Path | bytes) -> bool:
+def _is_lossy(image: Image.Image, source: Source | bytes) -> bool:
     """Whether a file holds JPEG data, or the lossy kind of WebP."""
     if image.format == "WEBP":
-        content = source if isinstance(source, bytes) else source.read_bytes()
-        return b"VP8 " in _chunk_names(content)
+        if isinstance(source, bytes):
+            return b"VP8 " in _chunk_names(source)
+        with source.open("rb") as file:
+            return b"VP8 " in _chunk_names(file.read())
     return image.format == "JPEG" or image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
 
 

@@ -16,7 +16,7 @@ from seg_transfer.data.inspection.annotations import conclude_annotations
 from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.conclusions import Conclusion, Doubt, conclude
 from seg_transfer.data.inspection.evidence import look_at_label
-from seg_transfer.data.inspection.image_evidence import look_at_images_of
+from seg_transfer.data.inspection.image_evidence import look_at_images
 from seg_transfer.data.inspection.layout import Layout, find_layout
 from seg_transfer.data.inspection.names import read_names
 from seg_transfer.data.manifest import SCRATCH, DatasetManifest, LowShot
@@ -109,13 +109,15 @@ def inspect_folders(
         draft = draft.model_copy(update={"tiles": Tiles(above=answers.max_pixels or MAX_PIXELS)})
         records = list_records(draft, layout.root, "train")
         chosen = _chosen(records, draft, everything)
-    image_evidence = look_at_images_of(chosen)
+    looked_at = look_at_images({str(record.image_source): record.image_source for record in chosen})
+    image_of = {image.file: image for image in looked_at}
+    image_evidence = [image_of[str(record.image_source)] for record in chosen]
     if layout.kind in ("coco", "labelme"):
         conclusion = conclude_annotations(layout.kind, chosen, image_evidence, answers)
     else:
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             conclusion = conclude([*threads.map(look_at_label, chosen)], image_evidence, named, answers)
-    sizes = [image.size for image in image_evidence]
+    sizes = [image_size(record) for record in chosen]
     return Inspection(_completed(draft, conclusion, sizes), layout, records, sizes, conclusion)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from seg_transfer.data.inspection.answers import Answers, Color
@@ -16,6 +17,10 @@ _SHOWN = 3
 
 class NamesFile(Protocol):
     """Class names, in one of three forms; the other two are empty."""
+
+    @property
+    def file(self) -> Path:
+        """Where they are from."""
 
     @property
     def by_line(self) -> tuple[str, ...]:
@@ -74,13 +79,13 @@ def conclude_names(
         given = {value_of(color): name for color, name in names.by_color.items()} or dict(names.by_id)
         if bool(names.by_color) != (pixels.encoding == "rgb"):
             raise DataError(_wrong_form(names))
-        _refuse_unnamed(values, pixels, masks, given, f"the names file names {len(given)} others; add it")
+        _refuse_unnamed(values, pixels, masks, given, f"{names.file} names {len(given)} others; add it")
         return _by_value(given, values)
     if pixels.encoding == "rgb":
         raise DataError(_wrong_form(names))
     if values.is_binary and len(names.by_line) == 2:
         return _by_value(dict(zip(values.classes, names.by_line, strict=True)), values)
-    return _by_line(names.by_line, values, pixels, masks, answers)
+    return _by_line(names, values, pixels, masks, answers)
 
 
 def _own_names(values: Values, pixels: Pixels) -> dict[int, str]:
@@ -92,24 +97,24 @@ def _own_names(values: Values, pixels: Pixels) -> dict[int, str]:
 
 
 def _by_line(
-    lines: tuple[str, ...], values: Values, pixels: Pixels, masks: Sequence[MaskEvidence], answers: Answers
+    names: NamesFile, values: Values, pixels: Pixels, masks: Sequence[MaskEvidence], answers: Answers
 ) -> Naming:
-    first = answers.first_id or 0
+    lines, first = names.by_line, answers.first_id or 0
     given = {first + position: name for position, name in enumerate(lines)}
     shifts = answers.first_id is None and bool(values.classes) and _shift_fits(values.classes, len(lines))
     if shifts and values.classes[-1] == len(lines):
         seen = (
-            f"values are {values.classes[0]} to {len(lines)}, 0 never occurs, and the names file has {len(lines)} lines"
+            f"values are {values.classes[0]} to {len(lines)}, 0 never occurs, and {names.file} has {len(lines)} lines"
         )
         return Naming({value + 1: name for value, name in enumerate(lines) if name}, (), (), (_shift(seen),))
-    rule = f"the {len(lines)} lines of the names file name {first} to {first + len(lines) - 1}; add a line"
+    rule = f"the {len(lines)} lines of {names.file} name {first} to {first + len(lines) - 1}; add a line"
     _refuse_unnamed(values, pixels, masks, given, rule)
     naming = _by_value(given, values)
     unseen = [name for value, name in naming.names.items() if value not in values.classes]
     if not unseen or answers.first_id is not None:
         return naming
     more = f" and {len(unseen) - _SHOWN} more" if len(unseen) > _SHOWN else ""
-    seen = f"names {', '.join(unseen[:_SHOWN])}{more} never occur in {len(masks)} masks"
+    seen = f"{names.file}: names {', '.join(unseen[:_SHOWN])}{more} never occur in {len(masks)} masks"
     doubt = (
         _shift(seen, "unseen") if shifts else Doubt("unseen", seen, (("--first-id 0", "line 1 names 0, as they are"),))
     )
@@ -152,6 +157,6 @@ def _refuse_unnamed(
 def _wrong_form(names: NamesFile) -> str:
     if names.by_color:
         return (
-            "the names file names colors, but masks hold numbers; name one class per line, or state --labels-are colors"
+            f"{names.file} names colors, but masks hold numbers; name one class per line, or state --labels-are colors"
         )
-    return "the names file names numbers, but masks hold colors; write 'R G B name' in each line"
+    return f"{names.file} names numbers, but masks hold colors; write 'R G B name' in each line"

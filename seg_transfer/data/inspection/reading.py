@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.doubts import Doubt
-from seg_transfer.data.inspection.image_evidence import ImageEvidence
+from seg_transfer.data.inspection.image_evidence import UNREADABLE, ImageEvidence
 from seg_transfer.errors import DataError
 
 # A sensor that uses the top one of 16 bits uses the whole range.
@@ -46,7 +46,8 @@ def conclude_reading(images: Sequence[ImageEvidence], masks: Sequence[HasSize], 
         The block ``images`` of a manifest, notes and doubts.
 
     Raises:
-        DataError: All images are constant, or orientations contradict each other.
+        DataError: All images are constant, orientations contradict each other, an image lacks a stated band, or a mask
+            has another size than its image.
     """
     if images and all(image.is_constant for image in images):
         raise DataError(f"{images[0].file}: all {len(images)} images hold one color each; look at the image files")
@@ -57,6 +58,8 @@ def conclude_reading(images: Sequence[ImageEvidence], masks: Sequence[HasSize], 
         block |= part[0]
         notes += part[1]
         doubts += part[2]
+    if images and not any(doubt.kind == "exif" for doubt in doubts):
+        _check_sizes(images, masks, applies_exif=block.get("exif") == "apply")
     return block, notes, doubts
 
 
@@ -77,7 +80,7 @@ def _orientation(images: Sequence[ImageEvidence], masks: Sequence[HasSize], answ
             f"{votes['apply']}: its mask fits the picture turned by EXIF, but that of {votes['ignore']} fits it as "
             "stored; save both images without orientation"
         )
-    if votes:
+    if votes and all(image.orientation != UNREADABLE for image in oriented):
         reading = next(iter(votes))
         how = "turned by it" if reading == "apply" else "as stored"
         return {"exif": reading}, [f"{about}: masks have the size of images {how}, which are read so"], []
@@ -85,12 +88,33 @@ def _orientation(images: Sequence[ImageEvidence], masks: Sequence[HasSize], answ
         ("--exif apply", "masks were drawn on the upright picture"),
         ("--exif ignore", "masks were drawn on the stored pixels"),
     )
+    damaged = next((image for image in oriented if image.orientation == UNREADABLE), None)
+    if damaged:
+        seen = f"{damaged.file}: its EXIF data are damaged, so its orientation is unknown; save it again"
+        return {}, [], [Doubt("exif", seen, (readings[1],))]
     seen = f"{oriented[0].file}: EXIF orientation {oriented[0].orientation} ({len(oriented)} of {len(images)} images)"
     return {}, [], [Doubt("exif", seen, readings)]
 
 
+def _check_sizes(images: Sequence[ImageEvidence], masks: Sequence[MaskEvidence], *, applies_exif: bool) -> None:
+    for image, mask in zip(images, masks, strict=True):
+        size = image.size[::-1] if applies_exif and image.orientation >= _FIRST_TURNED else image.size
+        if size != mask.size:
+            sizes = [" x ".join(map(str, each)) for each in (mask.size, size)]
+            raise DataError(
+                f"{mask.file}: {sizes[0]} (height x width), but its image {image.file} is {sizes[1]}; a label map "
+                "needs one value per pixel: replace one of the files or exclude both"
+            )
+
+
 def _bands(images: Sequence[ImageEvidence], answers: Answers) -> Part:
     if answers.bands:
+        for image in images:
+            if max(answers.bands) > (n_stored := image.n_bands + image.has_alpha):
+                raise DataError(
+                    f"{image.file}: has {n_stored} band{'s' * (n_stored != 1)}, but --bands names band "
+                    f"{max(answers.bands)}; name bands that every image has"
+                )
         return {"bands": list(answers.bands)}, [], []
     for image in images:
         if image.n_bands not in (1, 3) and image.mode != "CMYK":

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 
 from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.doubts import Doubt
@@ -24,6 +25,9 @@ _MIN_PLACES = 100
 _SOLID_SHARE_IN_LOSSY = 1 / 2
 # JPEG shifts a color by a few levels, differently from block to block; people choose colors that the eye tells apart.
 _NEARBY = 16
+# A gray level is shifted less: by at most 1 down to quality 75, and by 2 at quality 50. Ids may be neighbors; levels
+# that people draw are as far apart as colors, so nearby ones are variants only if what is left lies apart.
+_NEARBY_LEVELS = 2
 _SHOWN = 3
 
 _READINGS = (
@@ -50,8 +54,8 @@ def class_like(counts: Sequence[Counts]) -> set[int]:
 def class_like_in_lossy(values: Collection[int], pixels: Pixels) -> set[int]:
     """Select classes with more care, for masks that are known to be lossy.
 
-    The pixels of all masks decide together, and a color close to a more frequent one is its variant. If at least half
-    of the masks have no traces, then the classes are those of these.
+    The pixels of all masks decide together, and a color or level close to a more frequent one is its variant. If at
+    least half of the masks have no traces, then the classes are those of these.
     """
     clean = [mask for mask in pixels.counts if mask.keys() <= set(values)]
     n_solid, n_pixels = Counter[int](), Counter[int]()
@@ -59,13 +63,13 @@ def class_like_in_lossy(values: Collection[int], pixels: Pixels) -> set[int]:
         n_solid.update({value: count.solid for value, count in mask.items()})
         n_pixels.update({value: count.pixels for value, count in mask.items()})
     solid = [value for value in values if n_solid[value] > _SOLID_SHARE_IN_LOSSY * n_pixels[value]]
-    if pixels.encoding != "rgb":
-        return set(solid)
     kept: list[int] = []
+    is_near = _is_near if pixels.encoding == "rgb" else _is_near_level
     for value in sorted(solid, key=lambda value: -n_pixels[value]):
-        if not any(_is_near(value, other) for other in kept):
+        if not any(is_near(value, other) for other in kept):
             kept.append(value)
-    return set(kept)
+    are_ids = pixels.encoding != "rgb" and any(b - a <= _NEARBY for a, b in pairwise(sorted(kept)))
+    return set(solid if are_ids else kept)
 
 
 def doubts_of_traces(
@@ -86,7 +90,7 @@ def doubts_of_traces(
     if lossy:
         more = f" and {len(lossy) - 1} more masks are" if len(lossy) > 1 else " is a mask"
         doubts.append(Doubt("lossy", f"{lossy[0].file}{more} compressed with loss ({lossy[0].format})", _READINGS))
-    if rest:
+    elif rest:  # the files explain the values, and both doubts would have the same answers
         doubts.append(Doubt("rare", _rare_values(rest, pixels, masks), _READINGS))
     smooth = smooth_masks([mask for mask in masks if not mask.is_lossy])
     if smooth and not rest:
@@ -127,3 +131,7 @@ def _rare_values(rest: Collection[int], pixels: Pixels, masks: Sequence[MaskEvid
 
 def _is_near(color: int, other: int) -> bool:
     return all(abs(a - b) <= _NEARBY for a, b in zip(color_of(color), color_of(other), strict=True))
+
+
+def _is_near_level(level: int, other: int) -> bool:
+    return abs(level - other) <= _NEARBY_LEVELS

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from seg_transfer.data.inspection.evidence import MaskEvidence, look_at_mask
 
 @dataclass(frozen=True)
 class Names:
+    file: Path = Path("names.txt")
     by_line: tuple[str, ...] = ()
     by_id: dict[int, str] = field(default_factory=dict)
     by_color: dict[tuple[int, int, int], str] = field(default_factory=dict)
@@ -44,3 +46,13 @@ def disks(*values: int, side: int = 96, background: int = 0) -> npt.NDArray[np.u
     for position, value in enumerate(values):
         mask[(rows - side / 2) ** 2 + (columns - side * (position + 0.5)) ** 2 < (0.37 * side) ** 2] = value
     return mask
+
+
+@dataclass(frozen=True)
+class Held:
+    """A file in memory, as one in a cell of a table."""
+
+    content: bytes
+
+    def open(self, mode: str = "rb") -> BytesIO:
+        return BytesIO(self.content)

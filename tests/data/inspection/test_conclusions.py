@@ -226,13 +226,13 @@ def test_ids_that_begin_at_one() -> None:
     names = Names(by_line=("road", "car", "sky"))
     conclusion = of(1, 2, 3, names=names)
     assert conclusion.doubts[0].line == (
-        "values are 1 to 3, 0 never occurs, and the names file has 3 lines; state --first-id 1 (line 1 names value 1) "
+        "values are 1 to 3, 0 never occurs, and names.txt has 3 lines; state --first-id 1 (line 1 names value 1) "
         "or --first-id 0 (line 1 names value 0)"
     )
     assert of(1, 2, 3, names=names, first_id=1).labels["map"] == {1: 0, 2: 1, 3: 2}
-    with pytest.raises(DataError, match=r"m\.png: value 3 has no name: the 3 lines of the names file name 0 to 2"):
+    with pytest.raises(DataError, match=r"m\.png: value 3 has no name: the 3 lines of names\.txt name 0 to 2"):
         of(1, 2, 3, names=names, first_id=0)
-    with pytest.raises(DataError, match=r"m\.png: value 0 has no name: the 3 lines of the names file name 1 to 3"):
+    with pytest.raises(DataError, match=r"m\.png: value 0 has no name: the 3 lines of names\.txt name 1 to 3"):
         of(0, 2, 3, names=names, first_id=1)
 
 
@@ -240,7 +240,7 @@ def test_a_name_that_never_occurs() -> None:
     names = Names(by_line=("road", "car", "sky"))
     conclusion = of(0, 1, names=names)
     assert kinds(conclusion) == ["unseen"]
-    assert "names sky never occur in 1 masks; state --first-id 0" in conclusion.doubts[0].line
+    assert "names.txt: names sky never occur in 1 masks; state --first-id 0" in conclusion.doubts[0].line
     stated = of(0, 1, names=names, first_id=0)
     assert (stated.classes, stated.doubts) == (("road", "car", "sky"), ())
     assert [row.images for row in stated.table] == [1, 1, 0]
@@ -252,9 +252,7 @@ def test_names_by_id_need_no_shift() -> None:
     conclusion = of(1, 2, 5, names=Names(by_id={1: "road", 2: "car", 5: "sky", 9: "sea"}))
     assert conclusion.labels["map"] == {1: 0, 2: 1, 5: 2, 9: 3}
     assert conclusion.doubts == ()
-    with pytest.raises(
-        DataError, match=r"m\.png: value 5 has no name: the names file names 2 others; add it, or state"
-    ):
+    with pytest.raises(DataError, match=r"m\.png: value 5 has no name: names\.txt names 2 others; add it, or state"):
         of(1, 2, 5, names=Names(by_id={1: "road", 2: "car"}))
 
 
@@ -269,7 +267,7 @@ def test_names_by_color() -> None:
     assert (palette.labels["encoding"], palette.classes) == ("rgb", ("a", "b"))
     with pytest.raises(DataError, match=r"m\.png: color \(9, 0, 0\) has no name: .*, or state --ignore 9:0:0"):
         conclude([seen(colored((0, 0, 0), (9, 0, 0)))], [], names)
-    with pytest.raises(DataError, match="the names file names numbers, but masks hold colors; write 'R G B name'"):
+    with pytest.raises(DataError, match=r"names\.txt names numbers, but masks hold colors; write 'R G B name'"):
         conclude([seen(colored((0, 0, 0), (9, 0, 0)))], [], Names(by_line=("a", "b")))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.inspection.masks import blocks, disks, encoded, seen
+from data.inspection.masks import Held, blocks, disks, encoded, seen
 from data.label_images import RAMP, with_palette
 from data.png_bits import gray_png
 from hypothesis import given, settings
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from seg_transfer.data.inspection import evidence
 from seg_transfer.data.inspection.evidence import look_at_image, look_at_images, look_at_mask
 from seg_transfer.data.inspection.statistics import count_values, edges_of
 from seg_transfer.errors import DataError
@@ -111,11 +112,23 @@ def test_a_transparent_mask_is_wrong(tmp_path: Path) -> None:
         look_at_mask(tmp_path / "m.png")
 
 
+def test_of_a_scene_the_center_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "_MAX_PIXELS", 16)
+    scene = np.zeros((9, 12), np.uint8)
+    scene[2:6, 4:8] = np.arange(16).reshape(4, 4)
+    Image.fromarray(scene).save(tmp_path / "m.tif", compression="tiff_lzw")
+    mask = look_at_mask(tmp_path / "m.tif")
+    assert (mask.size, mask.format) == ((9, 12), "TIFF")
+    assert {value: count.pixels for value, count in mask.values.items()} == dict.fromkeys(range(16), 1)
+    with pytest.raises(DataError, match="9 x 12 pixels; store masks of this size as files, not in a table"):
+        look_at_mask(Held((tmp_path / "m.tif").read_bytes()), "row 3")
+
+
 # Images
 
 
 def test_an_image_of_eight_bits() -> None:
-    image = look_at_image(encoded(Image.fromarray(np.dstack([disks(200)] * 3)), "JPEG"), "i.jpg")
+    image = look_at_image(Held(encoded(Image.fromarray(np.dstack([disks(200)] * 3)), "JPEG")), "i.jpg")
     assert (image.size, image.bits, image.n_bands, image.orientation) == ((96, 96), 8, 3, 1)
     assert (image.highest, image.is_constant) == (None, False)
 
@@ -125,19 +138,19 @@ def test_the_orientation_in_exif(orientation: int) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     content = encoded(Image.new("RGB", (6, 4), (1, 2, 3)), "JPEG", exif=exif)
-    image = look_at_image(content)
+    image = look_at_image(Held(content))
     assert (image.orientation, image.size, image.is_constant) == (orientation, (4, 6), True)
 
 
 def test_deep_images_are_decoded() -> None:
-    image = look_at_image(gray_png(blocks(7, 1023, dtype=np.int64), 16))
+    image = look_at_image(Held(gray_png(blocks(7, 1023, dtype=np.int64), 16)))
     assert (image.bits, image.lowest, image.highest, image.is_constant) == (16, 7, 1023, False)
-    floats = look_at_image(encoded(Image.fromarray(np.array([[0.5, np.nan, 2]], np.float32)), "TIFF"))
+    floats = look_at_image(Held(encoded(Image.fromarray(np.array([[0.5, np.nan, 2]], np.float32)), "TIFF")))
     assert (floats.is_float, floats.lowest, floats.highest) == (True, 0.5, 2)
 
 
 def test_pixels_are_decoded_until_one_image_is_not_constant() -> None:
-    flat, drawn = encoded(Image.new("L", (4, 4), 9)), encoded(Image.fromarray(disks(9)))
+    flat, drawn = Held(encoded(Image.new("L", (4, 4), 9))), Held(encoded(Image.fromarray(disks(9))))
     looked = look_at_images({"a": flat, "b": drawn, "c": flat})
     assert [image.is_constant for image in looked] == [True, False, None]
 
@@ -148,7 +161,7 @@ def test_many_bands() -> None:
         transform = rasterio.Affine.scale(2)
         with memory.open(driver="GTiff", width=3, height=2, count=5, dtype="uint16", transform=transform) as file:
             file.write(np.arange(30, dtype=np.uint16).reshape(5, 2, 3))
-        image = look_at_image(memory.read(), "i.tif")
+        image = look_at_image(Held(memory.read()), "i.tif")
     assert (image.size, image.n_bands, image.bits, image.lowest, image.highest) == ((2, 3), 5, 16, 0, 29)
 
 

@@ -49,7 +49,7 @@ def test_sizes_that_contradict_each_other() -> None:
 
 @pytest.mark.parametrize(("size", "orientation"), [((8, 16), 3), ((8, 8), 6)])
 def test_an_orientation_that_sizes_leave_open(size: tuple[int, int], orientation: int) -> None:
-    mask = seen(blocks(0, 1)[:, 4 : 4 + size[1]])
+    mask = seen(blocks(0, 1)[:, 8 - size[1] // 2 : 8 + size[1] // 2])
     turned = image(size=size, orientation=orientation)
     assert line(of(turned, masks=[mask])) == (
         f"i.png: EXIF orientation {orientation} (1 of 1 images); state --exif apply (masks were drawn on the upright "
@@ -87,7 +87,17 @@ def test_floats_and_negative_values_need_a_range(changes: dict[str, Any]) -> Non
 def test_bands(n_bands: int, first: str) -> None:
     doubt = of(image(n_bands=n_bands, mode="uint8")).doubts[0]
     assert (doubt.kind, doubt.seen, doubt.readings[0][0]) == ("bands", f"i.png: {n_bands} bands", first)
-    assert of(image(n_bands=n_bands, mode="uint8"), bands=(3, 2, 1)).images == {"bands": [3, 2, 1]}
+    assert of(image(n_bands=n_bands, mode="uint8"), bands=(n_bands, 2, 1)).images == {"bands": [n_bands, 2, 1]}
+
+
+def test_a_band_that_an_image_lacks() -> None:
+    with pytest.raises(DataError, match=r"b\.tif: has 4 bands, but --bands names band 5; name bands"):
+        of(image(n_bands=5), image(file="b.tif", n_bands=3, has_alpha=True), bands=(5, 2, 1))
+
+
+def test_a_mask_of_another_size_than_its_image() -> None:
+    with pytest.raises(DataError, match=r"8 x 16 \(height x width\), but its image b\.png is 8 x 17"):
+        of(image(), image(file="b.png", size=(8, 17)))
 
 
 def test_alpha_and_cmyk_are_no_further_bands() -> None:

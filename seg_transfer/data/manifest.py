@@ -10,6 +10,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     Field,
+    PrivateAttr,
     Strict,
     model_validator,
 )
@@ -172,6 +173,9 @@ class DatasetManifest(Block):
     obtain: Line | None = None
     notes: str | None = None
 
+    # Set for folders that the user has named in this process; a file cannot state it.
+    _follows_links: bool = PrivateAttr(default=False)
+
     @model_validator(mode="after")
     def _labels_fit_classes(self) -> Self:
         refuse_duplicates("classes", self.classes)
@@ -206,6 +210,17 @@ class DatasetManifest(Block):
                 f"manifest {self.name}: field eval is missing; name the images that networks are evaluated on"
             )
         return split
+
+    @property
+    def follows_links(self) -> bool:
+        """Whether links may lead out of the root."""
+        return self._follows_links
+
+    def following_links(self) -> Self:
+        """Return the same dataset, whose links may lead out of its root: for folders that the user has named."""
+        manifest = self.model_copy()
+        manifest._follows_links = True
+        return manifest
 
     def with_limit(self, limit: int | None) -> Self:
         """Return the same dataset with another number of low-shot images; None changes nothing."""

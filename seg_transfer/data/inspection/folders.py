@@ -11,12 +11,11 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any
 
-from seg_transfer.data.images import image_size
 from seg_transfer.data.inspection.annotations import conclude_annotations
 from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.conclusions import Conclusion, Doubt, conclude
 from seg_transfer.data.inspection.evidence import look_at_label
-from seg_transfer.data.inspection.image_evidence import look_at_images
+from seg_transfer.data.inspection.image_evidence import look_at_images_of
 from seg_transfer.data.inspection.layout import Layout, find_layout
 from seg_transfer.data.inspection.names import read_names
 from seg_transfer.data.manifest import SCRATCH, DatasetManifest, LowShot
@@ -59,6 +58,11 @@ class Inspection:
     def root(self) -> Path:
         """The data root that the manifest is relative to."""
         return self.layout.root
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, or decided although files differ from the plain case, one line each."""
+        return (*self.layout.notes, *self.conclusion.notes)
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
@@ -105,19 +109,19 @@ def inspect_folders(
     draft = _draft(layout, _dataset_name(images), answers, limit)
     records = list_records(draft, layout.root, "train")
     chosen = _chosen(records, draft, everything)
-    if draft.tiles is None and _needs_tiles(chosen, answers):
-        draft = draft.model_copy(update={"tiles": Tiles(above=answers.max_pixels or MAX_PIXELS)})
+    image_evidence = look_at_images_of(chosen)
+    most = answers.max_pixels or MAX_PIXELS
+    if any(height * width > most for height, width in (image.size for image in image_evidence)):
+        draft = draft.model_copy(update={"tiles": Tiles(above=most)})
         records = list_records(draft, layout.root, "train")
         chosen = _chosen(records, draft, everything)
-    looked_at = look_at_images({str(record.image_source): record.image_source for record in chosen})
-    image_of = {image.file: image for image in looked_at}
-    image_evidence = [image_of[str(record.image_source)] for record in chosen]
+        image_evidence = look_at_images_of(chosen)
     if layout.kind in ("coco", "labelme"):
         conclusion = conclude_annotations(layout.kind, chosen, image_evidence, answers)
     else:
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             conclusion = conclude([*threads.map(look_at_label, chosen)], image_evidence, named, answers)
-    sizes = [image_size(record) for record in chosen]
+    sizes = [image.size for image in image_evidence]
     return Inspection(_completed(draft, conclusion, sizes), layout, records, sizes, conclusion)
 
 
@@ -140,26 +144,24 @@ def _draft(layout: Layout, name: str, answers: Answers, limit: int | None) -> Da
             "crop_size": (MAX_SHORT_SIDE, MAX_SHORT_SIDE),
             "notes": "Made by seg-transfer inspect.",
         }
-    )
+    ).following_links()
 
 
 def _completed(draft: DatasetManifest, conclusion: Conclusion, sizes: Sequence[tuple[int, int]]) -> DatasetManifest:
     """Add what pixels say."""
+    if conclusion.labels is None or len(conclusion.classes) < 2:  # only an answer can complete it
+        return draft
     short_side = min(median_low(min(size) for size in sizes), MAX_SHORT_SIDE)
     fields = draft.model_dump(exclude_none=True)
     known = {"classes": conclusion.classes, "labels": conclusion.labels, "images": conclusion.images}
-    return DatasetManifest.model_validate({**fields, **known, "crop_size": (short_side, short_side)})
+    completed = DatasetManifest.model_validate({**fields, **known, "crop_size": (short_side, short_side)})
+    return completed.following_links()
 
 
 def _chosen(records: Sequence[Record], draft: DatasetManifest, everything: bool) -> Sequence[Record]:
     if everything:
         return records
     return low_shot_subset(records, draft.low_shot.limit, draft.low_shot.seed, draft.name)
-
-
-def _needs_tiles(records: Sequence[Record], answers: Answers) -> bool:
-    most = answers.max_pixels or MAX_PIXELS
-    return any(height * width > most for height, width in map(image_size, records))
 
 
 def _dataset_name(images: Path) -> str:

@@ -1,7 +1,7 @@
 """What one image shows: mostly its header; deep images are decoded, because their range is not in the header."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from seg_transfer.data.cells import Source
 from seg_transfer.data.decoding import any_size, open_image
 from seg_transfer.data.numbers import stored_bits
 from seg_transfer.data.orientation import exif_orientation
+from seg_transfer.data.record import Record
 from seg_transfer.errors import DataError
 
 # (bands, alpha) of Pillow's modes; all others have three bands, or one.
@@ -99,6 +100,15 @@ def look_at_images(sources: Mapping[str, Source]) -> tuple[ImageEvidence, ...]:
         seen.append(look_at_image(source, name, check_constant=may_be_constant))
         may_be_constant = may_be_constant and seen[-1].is_constant is not False
     return tuple(seen)
+
+
+def look_at_images_of(records: Sequence[Record]) -> list[ImageEvidence]:
+    """Look at the images of records, each file once; the size of a tile is its own."""
+    seen = look_at_images({str(record.image_source): record.image_source for record in records})
+    image_of = {image.file: image for image in seen}
+    images = [image_of[str(record.image_source)] for record in records]
+    sizes = [record.window[2:] if record.window else image.size for record, image in zip(records, images, strict=True)]
+    return [replace(image, size=size) for image, size in zip(images, sizes, strict=True)]
 
 
 def _pillow_opens(source: Source) -> bool:

@@ -51,6 +51,13 @@ class Layout:
     skipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     doubts: tuple[Doubt, ...] = ()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, one line for each kind."""
+        left_out = {"images without a label map": self.unlabeled, "label maps without an image": self.unpaired}
+        left_out |= {f"other files ({reason})": files for reason, files in self.skipped.items()}
+        return tuple(f"{len(files)} {what} left out, such as {files[0]}" for what, files in left_out.items() if files)
+
 
 def find_layout(images: Path, labels: Path, answers: Answers) -> Layout:
     """Find out which files are images and label maps, and which belong together.
@@ -133,12 +140,12 @@ def _in_folders(images: Path, labels: Path, answers: Answers) -> Layout:
     if best is None or not best.pairs:
         return _from_json(images, labels, root, ours, best)
     _refuse_several(best)
-    left_over = bool(best.unlabeled or best.unpaired or images.resolve() == labels.resolve())
+    nested = images.resolve().is_relative_to(labels.resolve()) or labels.resolve().is_relative_to(images.resolve())
     split = Split(
         images=_globs(root, images, ours, [image for image, _ in best.pairs]),
         labels=_globs(root, labels, theirs, [label for _, label in best.pairs]),
         exclude=tuple(dict.fromkeys((*_hidden(root, images, ours), *_hidden(root, labels, theirs)))),
-        unpaired="ignore" if left_over else "error",
+        unpaired="ignore" if nested or best.unlabeled or best.unpaired else "error",
     )
     return Layout(
         "masks",

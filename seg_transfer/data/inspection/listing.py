@@ -66,19 +66,19 @@ def is_hidden(name: str) -> bool:
 
 def _entries(folder: Path, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, str, bool]]:
     """Yield every file, with the reason to skip it, and every folder that is a link, except to a folder above it."""
-    place = os.path.realpath(folder)
-    if place in above:
-        yield folder, "link to a folder above", False
-        return
+    above = (*above, os.path.realpath(folder))
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
         path = folder / entry.name
         if is_hidden(entry.name):
             yield path, "hidden", False
-        elif entry.is_dir():
-            if entry.is_symlink():
-                yield path, "", True
-            yield from _entries(path, (*above, place))
-        else:
+        elif not entry.is_dir():
             yield path, "" if entry.is_file() else "broken link", False
+        elif not entry.is_symlink():
+            yield from _entries(path, above)
+        elif os.path.realpath(path) in above:
+            yield path, "link to a folder above", False
+        else:
+            yield path, "", True
+            yield from _entries(path, above)

@@ -12,7 +12,7 @@ import regex
 
 from seg_transfer.data.inspection.affixes import Affixes, candidate_affixes
 from seg_transfer.data.manifest import Pairing
-from seg_transfer.data.records import composed
+from seg_transfer.data.pairs import composed
 
 _SUFFIX = r"\.[^./]+$"
 _NAME = "([^/]+)"

@@ -20,6 +20,10 @@ class HasSize(Protocol):
     """A label map whose size is known."""
 
     @property
+    def file(self) -> str:
+        """Its name in messages."""
+
+    @property
     def size(self) -> tuple[int, int]:
         """(height, width)."""
 
@@ -96,7 +100,7 @@ def _orientation(images: Sequence[ImageEvidence], masks: Sequence[HasSize], answ
     return {}, [], [Doubt("exif", seen, readings)]
 
 
-def _check_sizes(images: Sequence[ImageEvidence], masks: Sequence[MaskEvidence], *, applies_exif: bool) -> None:
+def _check_sizes(images: Sequence[ImageEvidence], masks: Sequence[HasSize], *, applies_exif: bool) -> None:
     for image, mask in zip(images, masks, strict=True):
         size = image.size[::-1] if applies_exif and image.orientation >= _FIRST_TURNED else image.size
         if size != mask.size:

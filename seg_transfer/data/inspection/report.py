@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 from seg_transfer.data.inspection.doubts import ClassRow
@@ -26,17 +25,16 @@ def inspection_lines(found: Inspection) -> list[str]:
     width = max(len(name) for name, _ in facts) + 2
     lines = [f"{name:{width}}{fact}" for name, fact in facts]
     lines += ["", *_class_lines(found)]
-    lines += [f"note: {note}" for note in found.conclusion.notes]
+    lines += [f"note: {note}" for note in found.notes]
     return lines + [f"doubtful: {doubt.line}" for doubt in found.doubts]
 
 
 def summary_lines(found: Inspection) -> list[str]:
     """Format what was found as three lines: files, classes, and what is ignored or unusual."""
-    files = [f"{len(found.records)} pairs ({found.layout.rule})", _sizes(found), *_left_out(found)]
     shares = [f"{row.name} {share:.1%}" for row, share in _shares(found)]
     more = [f"and {len(shares) - _MAX_SHOWN} more"] if len(shares) > _MAX_SHOWN else []
     return [
-        "; ".join(files),
+        "; ".join([f"{len(found.records)} pairs ({found.layout.rule})", _sizes(found), *found.layout.notes]),
         f"{len(shares)} classes from {_KINDS[found.manifest.labels.encoding]}: {', '.join(shares[:_MAX_SHOWN] + more)}",
         "; ".join([f"ignored: {_ignored(found)}", *found.conclusion.notes]),
     ]
@@ -69,7 +67,7 @@ def inspection_dict(found: Inspection) -> dict[str, Any]:
         },
         "ignored": {_value(found, value): pixels for value, pixels in conclusion.ignored.items()},
         "ignored_share": conclusion.ignored_share,
-        "notes": list(conclusion.notes),
+        "notes": list(found.notes),
         "doubts": [
             {"kind": doubt.kind, "line": doubt.line, "options": [option for option, _ in doubt.readings]}
             for doubt in found.doubts
@@ -83,7 +81,7 @@ def _class_dict(found: Inspection, row: ClassRow, share: float) -> dict[str, Any
 
 def manifest_text(found: Inspection) -> str:
     """Return the manifest as YAML, after comments with notes and doubts."""
-    comments = [*found.conclusion.notes, *(f"doubtful: {doubt.line}" for doubt in found.doubts)]
+    comments = [*found.notes, *(f"doubtful: {doubt.line}" for doubt in found.doubts)]
     return "\n".join([*(f"# {printable(comment)}" for comment in comments), found.manifest.as_yaml()])
 
 
@@ -95,23 +93,7 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
         ("images", _sizes(found)),
         ("label maps", kind),
         ("ignored", _ignored(found)),
-        *(("left out", what) for what in _left_out(found)),
     ]
-
-
-def _left_out(found: Inspection) -> Iterator[str]:
-    """Yield what is no pair, by kind, with an example."""
-    layout = found.layout
-    if layout.unlabeled:
-        yield _several(layout.unlabeled, "images without a label map")
-    if layout.unpaired:
-        yield _several(layout.unpaired, "label maps without an image")
-    for reason, files in layout.skipped.items():
-        yield _several(files, f"other files ({reason})")
-
-
-def _several(files: Sequence[str], what: str) -> str:
-    return f"{len(files)} {what}, such as {printable(files[0])}"
 
 
 def _sizes(found: Inspection) -> str:

@@ -25,7 +25,7 @@ def test_a_certain_folder_is_read(kind: Kind, tmp_path: Path, monkeypatch: pytes
     assert [doubt.line for doubt in found.doubts] == []
     found.require_certain()
     assert_reads(found, case.truth, tmp_path)
-    notes = found.conclusion.notes
+    notes = found.notes
     assert len(set(notes)) == len(notes)
     for pattern in case.truth.notes:
         assert len([note for note in notes if re.search(pattern, note)]) == 1, (pattern, notes)

@@ -38,12 +38,12 @@ def quarter_turns_that_fit_both_ways(here: Path) -> Wrong:
 
 def a_value_without_a_name(here: Path) -> Wrong:
     made = certain(here, values=(0, 1, 9), names="road\ncar\n")
-    return Wrong(made.given, r".*a\.png: value 9 has no name: .*names file.*--ignore 9")
+    return Wrong(made.given, r".*a\.png: value 9 has no name: .*names\.txt.*--ignore 9")
 
 
 def a_number_without_a_name(here: Path) -> Wrong:
     made = certain(here, values=(0, 1, 9), names="0 road\n1 car\n8 sky\n")
-    return Wrong(made.given, r".*a\.png: value 9 has no name: .*names file.*--ignore 9")
+    return Wrong(made.given, r".*a\.png: value 9 has no name: .*names\.txt.*--ignore 9")
 
 
 def duplicate_names(here: Path) -> Wrong:
@@ -160,7 +160,7 @@ def a_color_without_a_name(here: Path) -> Wrong:
         mask=lambda path, raw: write_image(path, painted(raw, COLORS)),
         names="64 128 64 animal\n192 0 128 arch\n",
     )
-    return Wrong(made.given, r".*a\.png: color \(0, 128, 192\) has no name: .*names file.*--ignore 0:128:192")
+    return Wrong(made.given, r".*a\.png: color \(0, 128, 192\) has no name: .*names\.txt.*--ignore 0:128:192")
 
 
 def instances_that_are_no_json(here: Path) -> Wrong:

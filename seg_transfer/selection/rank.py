@@ -21,8 +21,7 @@ import numpy as np
 import yaml
 
 from seg_transfer.console import warnings_only
-from seg_transfer.data.inspection import Inspection, inspect_folders, parse_answers
-from seg_transfer.data.manifest import DatasetManifest, load_manifest
+from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.engines.here import run_items
 from seg_transfer.errors import ConfigError, IncompleteError
 from seg_transfer.evaluation import Ranking, ranking_of
@@ -30,6 +29,7 @@ from seg_transfer.metrics import METRICS
 from seg_transfer.models.devices import chosen_device
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.progress import progress_of
+from seg_transfer.selection.target import Target, target_manifest
 from seg_transfer.stages import STAGES
 from seg_transfer.stages.base import Item, pair_label, part_label
 from seg_transfer.stages.score import ScoreSettings
@@ -43,13 +43,10 @@ from seg_transfer.study.run import Run, prepare_folder, snapshot
 if TYPE_CHECKING:
     import pandas as pd
 
-Target = str | Path | Mapping[str, object] | DatasetManifest
-
 STUDY_FILE = "rank.yaml"
 FIRST_N_IMAGES = 10
 STABILITY_IMAGES = (10, 25, 50, 100, 150)
 N_STABILITY_SEEDS = 3
-_FOLDERS = ("images", "labels", "names")
 
 
 @dataclass(frozen=True)
@@ -84,8 +81,7 @@ def rank_sources(
     Every source makes one forward pass over the target's training images; nothing is trained.
 
     Args:
-        target: A manifest or its file; or ``{"images": folder, "labels": folder}``, where ``names``, a file of class
-            names, and fields of `seg_transfer.data.inspection.Answers` may be added.
+        target: As `seg_transfer.selection.target.target_manifest` takes it: a manifest, or folders.
         sources: One or several arguments of `seg_transfer.study.bank.read_sources`: a YAML bank, a folder of models, a
             ``source.json``, ``config.py:weights.pth``, or mappings with the fields of an entry.
         metric: Metric that decides the order; ``rank_mean`` is the mean rank by GBC and N-LEEP.
@@ -104,7 +100,7 @@ def rank_sources(
         ConfigError: A manifest, bank, entry or setting breaks a rule, or no source is left to score.
         IncompleteError: Every source failed; the reasons were logged.
         DataError: Files of the target are missing or not as the manifest says.
-        DoubtfulError: Folders can be read in more than one way; the message has the answer for each.
+        DoubtfulError: Folders can be read in more than one way.
     """
     with _folder(run_folder) as folder:
         request = _request(target, sources, metric, images, Path(data_root))
@@ -133,7 +129,7 @@ def _request(
 ) -> _Request:
     if metric not in METRICS:
         raise ConfigError(f"metric {metric!r} is unknown; choose among {', '.join(METRICS)}")
-    manifest, root = _target_manifest(target, data_root, images)
+    manifest, root = target_manifest(target, data_root, images)
     manifest = manifest.with_limit(images)
     several = [sources] if isinstance(sources, str | Path | Mapping | SourceEntry) else list(sources)
     entries, unusable = read_sources(*several)
@@ -146,28 +142,6 @@ def _request(
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
         raise ConfigError(f"no source is left to rank for {manifest.name} ({reasons}); name other sources")
     return _Request(manifest, root, left, skipped, metric)
-
-
-def _target_manifest(target: Target, data_root: Path, limit: int | None) -> tuple[DatasetManifest, Path]:
-    """Return the manifest of a target, and the data root that it is relative to."""
-    if isinstance(target, DatasetManifest):
-        return target, data_root
-    if not isinstance(target, Mapping):
-        return load_manifest(Path(target)), data_root
-    found = _inspect(target, limit)
-    found.require_certain()
-    return found.manifest, found.root
-
-
-def _inspect(target: Mapping[str, object], limit: int | None) -> Inspection:
-    """Look at a target that is given as folders: ``images``, ``labels``, perhaps ``names``, and fields of `Answers`."""
-    if not {"images", "labels"} <= set(target):
-        raise ConfigError(f"target {dict(target)!r}: must have the folders images and labels; add them")
-    names = Path(str(target["names"])) if target.get("names") else None
-    stated = {name: value for name, value in target.items() if name not in _FOLDERS}
-    return inspect_folders(
-        Path(str(target["images"])), Path(str(target["labels"])), names, parse_answers(stated), limit=limit
-    )
 
 
 def _run(request: _Request, folder: Path) -> Run:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from seg_transfer.data.bands import driver_of, read_bands, read_header
 from seg_transfer.data.cells import Source
@@ -16,6 +17,7 @@ from seg_transfer.data.orientation import exif_orientation
 from seg_transfer.data.record import Record
 from seg_transfer.errors import DataError
 
+_SAMPLES_PER_PIXEL, _EXTRA_SAMPLES = 277, 338
 # (bands, alpha) of Pillow's modes; all others have three bands, or one.
 _BANDS: Mapping[str, tuple[int, bool]] = {"LA": (1, True), "PA": (3, True), "RGBA": (3, True), "CMYK": (3, False)}
 _THREE_BANDS = ("RGB", "P", "YCbCr", "LAB", "HSV", "RGBX")
@@ -77,6 +79,10 @@ def look_at_image(source: Source, name: str | None = None, *, check_constant: bo
         return _by_bands(source, name)
     with any_size(), open_image(source, name) as image:
         n_bands, has_alpha = _BANDS.get(image.mode, (3 if image.mode in _THREE_BANDS else 1, False))
+        if isinstance(image, TiffImageFile) and 0 in (extra := image.tag_v2.get(_EXTRA_SAMPLES, ())):
+            # Pillow drops such bands, which are something else than alpha.
+            has_alpha = any(extra)
+            n_bands = image.tag_v2[_SAMPLES_PER_PIXEL] - has_alpha
         is_large = image.height * image.width > _MAX_PIXELS
         about: dict[str, Any] = {"format": image.format or "unknown", "mode": image.mode, "bits": stored_bits(image)}
         size, is_float = (image.height, image.width), image.mode == "F"

@@ -113,7 +113,7 @@ def _rules(images: Sequence[str], labels: Sequence[str], image_folder: str, labe
         for ours, theirs in [swap]
     ]
     for text, image, label in places:
-        yield Rule(f"{text} without suffix", image + _NAME + _SUFFIX, label + _NAME + _SUFFIX)
+        yield Rule(text, image + _NAME + _SUFFIX, label + _NAME + _SUFFIX)
     for affix in affixes:
         for text, image, label in places:
             yield _with_affixes(text, image, label, affix)

@@ -8,6 +8,7 @@ from typing import Any
 
 from data.corpus.files import gray8, write_image
 from data.corpus.scenes import Array, Scenes, raw_of, scenes
+
 from seg_transfer.data.inspection import Inspection, inspect_folders
 from seg_transfer.data.inspection.answers import parse_answers
 
@@ -33,12 +34,14 @@ class Truth:
         values: Stored value of every class, a number or a color; None where a class has no such value.
         scenes: Image id below the folder of the case -> its image and class indices.
         notes: Expressions that are each found in exactly one note.
+        unlabeled: Number of images that are left out because they have no label map.
     """
 
     classes: tuple[str, ...]
     values: tuple[Any, ...] | None
     scenes: Scenes
     notes: tuple[str, ...] = ()
+    unlabeled: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import torch
 import yaml
 from data.corpus.cases import Truth
 from data.corpus.files import gray8, gray16, write_image
-from seg_transfer.data.inspection import Inspection
 from tiny_source import MEAN, STD, TINY
 
 from seg_transfer.data.images import image_size, read_pair
+from seg_transfer.data.inspection import Inspection
 from seg_transfer.data.manifest import DatasetManifest, load_manifest
 from seg_transfer.data.record import Record
 from seg_transfer.data.records import list_records

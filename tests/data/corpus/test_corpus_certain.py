@@ -25,6 +25,7 @@ def test_a_certain_folder_is_read(kind: Kind, tmp_path: Path, monkeypatch: pytes
     assert [doubt.line for doubt in found.doubts] == []
     found.require_certain()
     assert_reads(found, case.truth, tmp_path)
+    assert len(found.layout.unlabeled) == case.truth.unlabeled
     notes = found.notes
     assert len(set(notes)) == len(notes)
     for pattern in case.truth.notes:

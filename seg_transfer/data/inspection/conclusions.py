@@ -17,6 +17,7 @@ from seg_transfer.errors import DataError
 __all__ = ["ClassRow", "Conclusion", "Doubt", "DoubtKind", "conclude"]
 
 MAX_CLASSES = 4096
+MAX_VALUE = 65535
 _NO_ANSWERS = Answers()
 
 
@@ -47,6 +48,7 @@ def conclude(
     doubts = (*pixels.doubts, *values.doubts, *naming.doubts, *image_doubts)
     _check_number(naming, masks, doubts)
     ignore = tuple(sorted({*values.ignore, *naming.ignore}))
+    _check_range((*naming.names, *ignore), pixels, masks)
     counts = [_as_read(each, (*naming.names, *ignore), pixels, values) for each in pixels.counts]
     return Conclusion(
         labels=None if any(doubt.kind == "mixed" for doubt in doubts) else _labels(pixels, values, naming, ignore),
@@ -75,6 +77,16 @@ def _check_number(naming: Naming, masks: Sequence[MaskEvidence], doubts: Sequenc
     raise DataError(
         f"{masks[0].file}: {seen} in {len(masks)} masks, but 2 to {MAX_CLASSES} are needed; look at the masks, or "
         "state --ignore none if an ignored value is a class"
+    )
+
+
+def _check_range(listed: Sequence[int], pixels: Pixels, masks: Sequence[MaskEvidence]) -> None:
+    largest = max(listed, default=0)
+    if pixels.encoding == "rgb" or largest <= MAX_VALUE:
+        return
+    where = next((mask.file for mask, counts in zip(masks, pixels.counts, strict=True) if largest in counts), "masks")
+    raise DataError(
+        f"{where}: value {largest} cannot be read, because values are at most {MAX_VALUE}; store smaller ids"
     )
 
 

@@ -22,7 +22,7 @@ from seg_transfer.data.manifest import SCRATCH, DatasetManifest, LowShot
 from seg_transfer.data.record import Record
 from seg_transfer.data.records import list_records, low_shot_subset
 from seg_transfer.data.scene_tiles import MAX_PIXELS, Tiles
-from seg_transfer.errors import DoubtfulError
+from seg_transfer.errors import ConfigError, DoubtfulError
 
 # Larger images take time and add little information; users can change this in the manifest that is written.
 MAX_SHORT_SIDE = 512
@@ -60,9 +60,20 @@ class Inspection:
         return self.layout.root
 
     @property
+    def file_notes(self) -> tuple[str, ...]:
+        """What was left out, and whether images are read as tiles, one line each."""
+        tiles = self.manifest.tiles
+        if tiles is None:
+            return self.layout.notes
+        return (
+            *self.layout.notes,
+            f"images above {tiles.above} pixels are read as tiles of {tiles.size} x {tiles.size}",
+        )
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """What was left out, or decided although files differ from the plain case, one line each."""
-        return (*self.layout.notes, *self.conclusion.notes)
+        """`file_notes`, and what was decided although pixels differ from the plain case."""
+        return (*self.file_notes, *self.conclusion.notes)
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
@@ -102,9 +113,11 @@ def inspect_folders(
 
     Raises:
         DataError: A folder is missing or empty, or files cannot be read in any way.
-        ConfigError: The file of class names breaks a rule.
+        ConfigError: The file of class names breaks a rule, or an answer has nothing to answer.
     """
     layout = find_layout(images, labels, answers)
+    if answers.first_id is not None and names is None:
+        raise ConfigError(f"--first-id {answers.first_id}: says which value the first name belongs to; give --names")
     named = read_names(names) if names else None
     draft = _draft(layout, _dataset_name(images), answers, limit)
     records = list_records(draft, layout.root, "train")

@@ -54,6 +54,11 @@ def conclude_pixels(masks: Sequence[MaskEvidence], answers: Answers, *, has_colo
     return Pixels(encoding, counts, (*notes, *_said(masks)), doubts)
 
 
+def value_text(value: int, encoding: str) -> str:
+    """Write a raw value as options have it: a number, or a color as R:G:B."""
+    return ":".join(map(str, color_of(value))) if encoding == "rgb" else str(value)
+
+
 def color_of(value: int) -> Color:
     """Return (R, G, B) of R + 256 G + 65536 B."""
     return value % 256, value // 256 % 256, value // 65536

@@ -6,7 +6,7 @@ from typing import Any
 
 from seg_transfer.data.inspection.doubts import ClassRow
 from seg_transfer.data.inspection.folders import Inspection
-from seg_transfer.data.inspection.pixels import color_of
+from seg_transfer.data.inspection.pixels import value_text
 from seg_transfer.errors import printable
 
 _MAX_SHOWN = 12
@@ -34,7 +34,7 @@ def summary_lines(found: Inspection) -> list[str]:
     shares = [f"{row.name} {share:.1%}" for row, share in _shares(found)]
     more = [f"and {len(shares) - _MAX_SHOWN} more"] if len(shares) > _MAX_SHOWN else []
     return [
-        "; ".join([f"{len(found.records)} pairs ({found.layout.rule})", _sizes(found), *found.layout.notes]),
+        "; ".join([f"{len(found.records)} pairs ({found.layout.rule})", _sizes(found), *found.file_notes]),
         f"{len(shares)} classes from {_KINDS[found.manifest.labels.encoding]}: {', '.join(shares[:_MAX_SHOWN] + more)}",
         "; ".join([f"ignored: {_ignored(found)}", *found.conclusion.notes]),
     ]
@@ -76,7 +76,12 @@ def inspection_dict(found: Inspection) -> dict[str, Any]:
 
 
 def _class_dict(found: Inspection, row: ClassRow, share: float) -> dict[str, Any]:
-    return {"value": _value(found, row.values[0]), "share": share, "pixels": row.pixels, "images": row.images}
+    return {
+        "value": _value(found, row.values[0]),
+        "share": share,
+        "pixels": row.pixels,
+        "images": row.images,
+    }
 
 
 def manifest_text(found: Inspection) -> str:
@@ -128,4 +133,4 @@ def _shares(found: Inspection) -> list[tuple[ClassRow, float]]:
 
 
 def _value(found: Inspection, value: int) -> str:
-    return ":".join(map(str, color_of(value))) if found.manifest.labels.encoding == "rgb" else str(value)
+    return value_text(value, found.manifest.labels.encoding)

@@ -9,7 +9,7 @@ from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.doubts import Doubt
 from seg_transfer.data.inspection.evidence import MaskEvidence
 from seg_transfer.data.inspection.ignored import MARKS, auto_ignored, stated_ignored, too_much_ignored
-from seg_transfer.data.inspection.pixels import Pixels, color_of
+from seg_transfer.data.inspection.pixels import Pixels, color_of, value_text
 from seg_transfer.data.inspection.traces import class_like, class_like_in_lossy, doubts_of_traces
 
 Unlisted = Literal["error", "nearest", "ignore"]
@@ -64,7 +64,9 @@ def conclude_values(
     known, traces = _known(totals, pixels, answers, set(named))
     known -= negative | set(stated or ())
     binary = pixels.encoding != "rgb" and n_names in (None, 2) and _is_binary(known, masks)
-    ignore, notes, doubts = set(stated or ()), list[str](), list[Doubt]()
+    ignore, doubts = set(stated or ()), list[Doubt]()
+    absent = [value_text(value, pixels.encoding) for value in sorted(ignore - totals.keys())]
+    notes = [f"{value} is to be ignored, but never occurs" for value in absent]
     if stated is None and pixels.encoding != "rgb" and not binary:
         ignore, notes, doubts = auto_ignored(totals, known, named, masks)
     doubts += too_much_ignored(totals, ignore & totals.keys(), negative, answers)

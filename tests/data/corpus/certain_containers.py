@@ -134,7 +134,8 @@ def labelme_polygons(here: Path) -> Certain:
     return Certain(Given(here / "images", here / "labels"), _truth(values=None))
 
 
-def _png(pixels: Array) -> bytes:
+def png(pixels: Array) -> bytes:
+    """The content of a PNG file."""
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "PNG")
     return content.getvalue()
@@ -142,7 +143,7 @@ def _png(pixels: Array) -> bytes:
 
 def _parquet(here: Path, column: Any, folders: bool, names: tuple[str, str] = ("image", "label")) -> Certain:
     made = certain(here / "plain")
-    rows = [(_png(each.image), _png(each.label)) for each in made.truth.scenes.values()]
+    rows = [(png(each.image), png(each.label)) for each in made.truth.scenes.values()]
     table = pa.table({name: column([row[number] for row in rows]) for number, name in enumerate(names)})
     file = here / "data" / "train-00000.parquet"
     file.parent.mkdir()
@@ -152,13 +153,13 @@ def _parquet(here: Path, column: Any, folders: bool, names: tuple[str, str] = ("
     return Certain(Given(given, given), Truth(made.truth.classes, made.truth.values, read))
 
 
-def _cells(contents: list[bytes]) -> Any:
+def cells(contents: list[bytes]) -> Any:
     """Cells as dataset hubs write them."""
     return pa.array([{"bytes": content, "path": None} for content in contents])
 
 
 def parquet_file_of_structs(here: Path) -> Certain:
-    return _parquet(here, _cells, folders=False)
+    return _parquet(here, cells, folders=False)
 
 
 def parquet_file_of_bytes(here: Path) -> Certain:
@@ -166,8 +167,8 @@ def parquet_file_of_bytes(here: Path) -> Certain:
 
 
 def parquet_folder(here: Path) -> Certain:
-    return _parquet(here, _cells, folders=True)
+    return _parquet(here, cells, folders=True)
 
 
 def parquet_with_other_names(here: Path) -> Certain:
-    return _parquet(here, _cells, folders=False, names=("pixel_values", "semantic_segmentation"))
+    return _parquet(here, cells, folders=False, names=("pixel_values", "semantic_segmentation"))

@@ -1,11 +1,14 @@
 """Folders that are doubtful: images whose orientation, range or bands have two meanings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from data.corpus.cases import Certain, Doubtful, Truth, certain
+import pyarrow as pa
+import pyarrow.parquet as pq
+from data.corpus.cases import Certain, Doubtful, Given, Truth, certain
+from data.corpus.certain_containers import cells, png
 from data.corpus.files import as_rgb, turned_upright, write_bands, write_image, write_oriented
 from data.corpus.scenes import Array, Scene, scenes, square_scenes
 
@@ -67,7 +70,7 @@ def images_of_12_bits_in_16(here: Path) -> Doubtful:
 
 
 def floating_point_images(here: Path) -> Doubtful:
-    return _ranged(here, lambda gray: gray.astype(np.float32) / 128, "tif", "32 bits", ("0,1.35938",))
+    return _ranged(here, lambda gray: gray.astype(np.float32) / 128, "tif", "32 bits", ("0,1.359375",))
 
 
 def _banded(here: Path, order: tuple[int | None, ...], seen: str, readings: tuple[str, ...]) -> Doubtful:
@@ -99,3 +102,27 @@ def four_bands_without_alpha(here: Path) -> Doubtful:
 
 def two_bands(here: Path) -> Doubtful:
     return _banded(here, (0, None), "2 bands", ("--bands 1,1,1", "--bands 2,2,2"))
+
+
+def two_columns_that_may_be_masks(here: Path) -> Doubtful:
+    """A table with classes and instances: the names of its columns do not say which are meant."""
+    made = certain(here / "plain")
+    rows = list(made.truth.scenes.values())
+    instances = {"a": rows[0].label[::-1], "b": rows[1].label[::-1], "c": rows[2].label[::-1]}
+    columns = {
+        "image": [png(each.image) for each in rows],
+        "class_mask": [png(each.label) for each in rows],
+        "instance_mask": [png(label) for label in instances.values()],
+    }
+    file = here / "data.parquet"
+    pq.write_table(pa.table({name: cells(contents) for name, contents in columns.items()}), file)
+
+    def read(labels: Iterable[Array]) -> Truth:
+        read = {f"data/{row}": Scene(rows[row].image, label) for row, label in enumerate(labels)}
+        return replace(made.truth, scenes=read)
+
+    readings = {
+        "--columns image,class_mask": read(each.label for each in rows),
+        "--columns image,instance_mask": read(instances.values()),
+    }
+    return Doubtful(Given(file, file), "columns", ("class_mask", "instance_mask"), readings)

@@ -15,6 +15,7 @@ from data.corpus.files import (
     write_oriented,
 )
 from data.corpus.scenes import scenes, square_scenes
+from PIL import Image
 
 
 def varying_alpha(here: Path) -> Wrong:
@@ -188,3 +189,30 @@ def a_range_that_is_empty(here: Path) -> Wrong:
 def an_unknown_reading(here: Path) -> Wrong:
     made = certain(here, wanted=square_scenes(), answers={"exif": "maybe"})
     return Wrong(made.given, r"--exif maybe: must be apply or ignore; correct it", 3)
+
+
+def a_value_beyond_16_bits(here: Path) -> Wrong:
+    made = certain(here, values=(0, 1, 70000), mask=numpy_file, label_path="labels/{}.npy")
+    return Wrong(
+        made.given, r".*a\.npy: value 70000 cannot be read, because values are at most 65535; store smaller ids"
+    )
+
+
+def a_pixel_that_is_no_number(here: Path) -> Wrong:
+    def write(path: Path, raw: np.ndarray) -> None:
+        numbers = raw.astype(np.float32)
+        numbers[2, 3] = np.nan
+        floats(path, numbers)
+
+    made = certain(here, mask=write, label_path="labels/{}.tif")
+    return Wrong(made.given, r".*a\.tif: nan at row 2, column 3 is no whole number; store class ids")
+
+
+def an_animation(here: Path) -> Wrong:
+    def write(path: Path, raw: np.ndarray) -> None:
+        path.parent.mkdir(exist_ok=True)
+        first, second = (Image.fromarray((raw + step).astype(np.uint8)) for step in (0, 1))
+        first.save(path, save_all=True, append_images=[second])
+
+    made = certain(here, mask=write, label_path="labels/{}.gif")
+    return Wrong(made.given, r".*a\.gif: an animation of 2 frames; store one image per label map")

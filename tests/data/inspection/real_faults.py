@@ -1,6 +1,7 @@
 """Ten images of a real dataset with one fault each, as people's programs make them."""
 
 import functools
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +49,10 @@ def ten_of(dataset: Path) -> Ten:
 
 
 def _copy(ten: Ten, here: Path, mask: Callable[[Path, Label], object] = gray8, *, images: bool = True) -> Given:
-    """Write label maps as a function does, and link the images."""
+    """Write label maps as a function does, and copy the images."""
     for image, label in zip(ten.images, ten.labels, strict=True):
         if images:
-            made(here / "images" / image.name).symlink_to(image)
+            shutil.copyfile(image, made(here / "images" / image.name))
         mask(here / "labels" / f"{image.stem}.png", label)
     return Given(here / "images", here / "labels")
 

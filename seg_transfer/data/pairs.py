@@ -62,7 +62,8 @@ def _globbed_pairs(root: Path, split: Split, pairing: Pairing | None, check: Che
     unpaired += [
         f"label {labels_of[key][0]} has no image; add the image or exclude the label" for key in labels_of.keys() - both
     ]
-    problems += unpaired if split.unpaired == "error" else []
+    # What has no counterpart explains why there is no pair at all.
+    problems += unpaired if split.unpaired == "error" or not both else []
     relevant = None if split.unpaired == "error" else both
     problems += _ambiguous(images_of, relevant, "image") + _ambiguous(labels_of, relevant, "label")
     return [(images_of[key][0], labels_of[key][0]) for key in both], sorted(problems)
@@ -72,11 +73,11 @@ def _select_named(
     root: Path, stems: Iterable[str], images: Iterable[str], problems: list[str], check: Check
 ) -> list[str]:
     """Select the images that the list files name; adds names without an image to ``problems``."""
-    named = {_stem_in(line): where for where, line in _lines(root, stems, problems, check)}
-    selected = [path for path in images if PurePosixPath(path).stem in named]
-    for name in sorted(named.keys() - {PurePosixPath(path).stem for path in selected}):
-        problems.append(f"{named[name]}: there is no image named {name}; add it or remove the line")
-    return selected
+    named = {composed([_stem_in(line)]): (where, line) for where, line in _lines(root, stems, problems, check)}
+    key_of = {path: composed([PurePosixPath(path).stem]) for path in images}
+    for where, line in sorted(named[key] for key in named.keys() - key_of.values()):
+        problems.append(f"{where}: there is no image named {_stem_in(line)}; add it or remove the line")
+    return [path for path, key in key_of.items() if key in named]
 
 
 def _stem_in(line: str) -> str:

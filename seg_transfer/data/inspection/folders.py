@@ -116,8 +116,7 @@ def inspect_folders(
         ConfigError: The file of class names breaks a rule, or an answer has nothing to answer.
     """
     layout = find_layout(images, labels, answers)
-    if answers.first_id is not None and names is None:
-        raise ConfigError(f"--first-id {answers.first_id}: says which value the first name belongs to; give --names")
+    _refuse_idle(answers, layout, names)
     named = read_names(names) if names else None
     draft = _draft(layout, _dataset_name(images), answers, limit)
     records = list_records(draft, layout.root, "train")
@@ -136,6 +135,20 @@ def inspect_folders(
             conclusion = conclude([*threads.map(look_at_label, chosen)], image_evidence, named, answers)
     sizes = [image.size for image in image_evidence]
     return Inspection(_completed(draft, conclusion, sizes), layout, records, sizes, conclusion)
+
+
+def _refuse_idle(answers: Answers, layout: Layout, names: Path | None) -> None:
+    """Refuse answers that would change nothing, because their user expects that they do."""
+    if layout.kind in ("coco", "labelme"):
+        if names is not None:
+            raise ConfigError(f"{names}: annotations name their classes themselves; leave --names out")
+        idle = [name for name in ("labels_are", "unlisted", "first_id") if getattr(answers, name) is not None]
+        if idle:
+            raise ConfigError(f"--{idle[0].replace('_', '-')}: is for label maps, not for annotations; leave it out")
+    if answers.first_id is not None and names is None:
+        raise ConfigError(f"--first-id {answers.first_id}: says which value the first name belongs to; give --names")
+    if answers.columns is not None and layout.kind != "table":
+        raise ConfigError(f"--columns {','.join(answers.columns)}: is for Parquet files; leave it out")
 
 
 def _draft(layout: Layout, name: str, answers: Answers, limit: int | None) -> DatasetManifest:

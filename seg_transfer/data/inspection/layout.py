@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from seg_transfer.data.fields import stays_inside
 from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.containers import image_columns, is_coco, is_labelme
 from seg_transfer.data.inspection.doubts import Doubt
@@ -169,10 +170,11 @@ def _best_roles(root: Path, images: Path, labels: Path, ours: Listing, theirs: L
         inner = max(image_folder, label_folder, key=len)
         paths = [path for path in paths if inner == image_folder or path not in shared]
         label_paths = [path for path in label_paths if inner == label_folder or path not in shared]
-        return find_pairing(paths, label_paths, image_folder, label_folder) if label_paths else None
+        mixed = sorted(shared)
+        return find_pairing(paths, label_paths, image_folder, label_folder, mixed) if label_paths else None
     best: Pairs | None = None
     for some, others in possible_roles(label_paths):
-        found = find_pairing(some, others, image_folder, label_folder)
+        found = find_pairing(some, others, image_folder, label_folder, label_paths)
         if found.pairs and not found.unpaired:
             return found
         if best is None or len(found.pairs) > len(best.pairs):
@@ -244,6 +246,10 @@ def _root(*folders: Path) -> Path:
 
 def _relative(root: Path, path: Path) -> str:
     relative = path.resolve().relative_to(root).as_posix()
+    if not stays_inside(relative):
+        raise DataError(
+            f"{path}: no manifest can name it, because of a backslash, or a letter and ':' at its beginning; rename it"
+        )
     return "" if relative == "." else relative
 
 
@@ -264,7 +270,7 @@ def _hidden(root: Path, folder: Path, listing: Listing) -> tuple[str, ...]:
     hidden = listing.skipped.get("hidden", ())
     folders = [name for name in hidden if (folder / name).is_dir()]
     return (
-        *(["**/.*"] if hidden else []),
+        *([_glob_of(_relative(root, folder), "**", ".*")] if hidden else []),
         *(_glob_of(path, "**", "*") for path in _paths(_relative(root, folder), folders)),
     )
 

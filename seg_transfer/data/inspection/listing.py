@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from seg_transfer.errors import DataError
+
 IMAGE_SUFFIXES = frozenset(
     (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
@@ -37,6 +39,9 @@ def list_files(folder: Path, suffixes: Collection[str]) -> Listing:
     Args:
         folder: The folder.
         suffixes: Suffixes of the wanted files, in lower case.
+
+    Raises:
+        DataError: A folder cannot be read, or a name has a backslash.
     """
     files: list[str] = []
     skipped: dict[str, list[str]] = defaultdict(list)
@@ -51,6 +56,10 @@ def list_files(folder: Path, suffixes: Collection[str]) -> Listing:
             files.append(name)
         else:
             skipped["no image"].append(name)
+    for name in (*files, *linked, *skipped.get("hidden", ())):
+        if "\\" in name:
+            # No manifest can name it, because other systems read it as a path; archives made there name files so.
+            raise DataError(f"{folder / name}: has a backslash in its name; rename it")
     return Listing(tuple(sorted(files)), tuple(sorted(linked)), {why: tuple(sorted(skipped[why])) for why in skipped})
 
 
@@ -67,18 +76,26 @@ def is_hidden(name: str) -> bool:
 def _entries(folder: Path, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, str, bool]]:
     """Yield every file, with the reason to skip it, and every folder that is a link, except to a folder above it."""
     above = (*above, os.path.realpath(folder))
-    with os.scandir(folder) as entries:
-        found = sorted(entries, key=lambda entry: entry.name)
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); change its permissions") from error
     for entry in found:
         path = folder / entry.name
         if is_hidden(entry.name):
             yield path, "hidden", False
-        elif not entry.is_dir():
-            yield path, "" if entry.is_file() else "broken link", False
+        elif not path.is_dir():  # a link to itself is an error for DirEntry.is_dir
+            yield path, "" if path.is_file() else "broken link", False
         elif not entry.is_symlink():
             yield from _entries(path, above)
-        elif os.path.realpath(path) in above:
+        elif _contains_any(os.path.realpath(path), above):
             yield path, "link to a folder above", False
         else:
             yield path, "", True
             yield from _entries(path, above)
+
+
+def _contains_any(folder: str, others: Collection[str]) -> bool:
+    """Whether one of the others is the folder or lies in it: links to such a folder have no end."""
+    return any(f"{other}/".startswith(f"{folder.rstrip('/')}/") for other in others)

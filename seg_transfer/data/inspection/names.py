@@ -12,10 +12,18 @@ from typing import TypeVar
 from seg_transfer.data.inspection.answers import Color
 from seg_transfer.errors import UNPRINTABLE, ConfigError
 
-_ID = re.compile(r"(\d+)(?:\s*[:,;]\s*|\s+)(\S.*)")
-_COLOR = r"(\d+)[\s,;]+(\d+)[\s,;]+(\d+)"
-_COLOR_FIRST = re.compile(rf"{_COLOR}[\s,;]+(?P<name>\S.*)")
-_COLOR_LAST = re.compile(rf"(?P<name>.*?\S)[\s,;]+{_COLOR}")
+# A value alone is one to ignore.
+_ID = re.compile(r"(-?\d+)(?:(?:\s*[:,;]\s*|\s+)(\S.*))?")
+_COLOR = r"(\d+)[\s,;:]+(\d+)[\s,;:]+(\d+)"
+_COLOR_FIRST = re.compile(rf"{_COLOR}[\s,;:]+(?P<name>\S.*)")
+_COLOR_LAST = re.compile(rf"(?P<name>.*?\S)[\s,;:]+{_COLOR}[\s,;:]*")
+_BEGINS_WITH_ID = re.compile(r"\d+[\s,;:]+\S")
+_HEADING = frozenset(
+    (
+        *("name", "names", "class", "classes", "label", "labels", "category", "id", "ids", "index", "value", "number"),
+        *("color", "colour", "rgb", "r", "g", "b", "red", "green", "blue", "parts", "actions"),
+    )
+)
 _Read = TypeVar("_Read")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -41,25 +49,28 @@ def read_names(file: Path) -> Names:
     """Read class names.
 
     A line is a name; or, if all lines are so, a value and a name (``7 road``, ``7: road``), or a name and a color, in
-    any order (``road 128 64 128``, ``128,64,128,road``), of which the first line may be a heading. Names are compared
-    and kept in Unicode's composed form.
+    any order (``road 128 64 128``, ``128,64,128,road``); then, the first line may be a heading such as ``name,r,g,b``.
+    An empty line, or a value alone, is a value to ignore. Names are kept in Unicode's composed form.
 
     Raises:
-        ConfigError: The file is no UTF-8 text, or names a class, value or color twice.
+        ConfigError: The file is no UTF-8 text, names a class, value or color twice, or most but not all lines have a
+            value or a color.
     """
     lines = _lines(file)
     filled = [(number, line) for number, line in enumerate(lines, start=1) if line]
     if not filled:
         raise ConfigError(f"{file}: is empty; write one class name per line")
-    colored = _all(_colored, filled) or _all(_colored, filled[1:])
+    entries = filled[1:] if _is_heading(filled[0][1]) else filled
+    colored = _all(file, _colored, entries, "color from 0 to 255")
     if colored:
+        _refuse_both(file, colored)
         _refuse_twice(file, [(number, color) for number, (color, _) in colored], "color")
         _refuse_twice(file, [(number, name) for number, (_, name) in colored], "name")
         return Names(file, by_color=dict(pair for _, pair in colored))
-    numbered = _all(_numbered, filled)
-    if numbered:
+    numbered = _all(file, _numbered, entries, "value")
+    if any(name for _, (_, name) in numbered):
         _refuse_twice(file, [(number, value) for number, (value, _) in numbered], "value")
-        _refuse_twice(file, [(number, name) for number, (_, name) in numbered], "name")
+        _refuse_twice(file, [(number, name) for number, (_, name) in numbered if name], "name")
         return Names(file, by_id=dict(pair for _, pair in numbered))
     _refuse_twice(file, filled, "name")
     return Names(file, by_line=tuple(lines))
@@ -83,19 +94,28 @@ def _lines(file: Path) -> list[str]:
     return lines
 
 
-def _all(read: Callable[[str], _Read | None], lines: Sequence[tuple[int, str]]) -> list[tuple[int, _Read]]:
-    """Read all numbered lines; nothing if one of them cannot be read so."""
-    found = [(number, read(line)) for number, line in lines]
-    return [(number, value) for number, value in found if value is not None] if _is_complete(found) else []
+def _is_heading(line: str) -> bool:
+    words = re.findall("[a-z]+", line.lower())
+    return len(words) > 1 and _HEADING.issuperset(words) and not re.search(r"\d", line)
 
 
-def _is_complete(found: Sequence[tuple[int, object]]) -> bool:
-    return all(value is not None for _, value in found)
+def _all(
+    file: Path, read: Callable[[str], _Read | None], lines: Sequence[tuple[int, str]], kind: str
+) -> list[tuple[int, _Read]]:
+    """Read all numbered lines; nothing if most of them cannot be read so. A few that cannot are a slip of the pen."""
+    found = [(number, value) for number, line in lines if (value := read(line)) is not None]
+    if 2 * len(found) <= len(lines):
+        return []
+    readable = {number for number, _ in found}
+    for number, line in lines:
+        if number not in readable:
+            raise ConfigError(f"{file}, line {number}: {line!r:.80} has no {kind}, but most lines have one; add it")
+    return found
 
 
 def _numbered(line: str) -> tuple[int, str] | None:
     match = _ID.fullmatch(line)
-    return (int(match[1]), match[2]) if match else None
+    return (int(match[1]), _unquoted(match[2] or "")) if match else None
 
 
 def _colored(line: str) -> tuple[Color, str] | None:
@@ -107,7 +127,17 @@ def _colored(line: str) -> tuple[Color, str] | None:
     else:
         return None
     color = (int(red), int(green), int(blue))
-    return (color, name) if max(color) <= 255 else None
+    return (color, _unquoted(name)) if max(color) <= 255 else None
+
+
+def _unquoted(name: str) -> str:
+    return name.strip("\"'")
+
+
+def _refuse_both(file: Path, colored: Sequence[tuple[int, tuple[Color, str]]]) -> None:
+    """Refuse lines that have both a value and a color: label maps hold one of the two."""
+    if all(_BEGINS_WITH_ID.match(name) for _, (_, name) in colored):
+        raise ConfigError(f"{file}: lines have four numbers; keep the value or the color that label maps hold")
 
 
 def _refuse_twice(file: Path, entries: Iterable[tuple[int, Hashable]], kind: str) -> None:

@@ -46,7 +46,13 @@ class Pairs:
     unpaired: tuple[str, ...]
 
 
-def find_pairing(images: Sequence[str], labels: Sequence[str], image_folder: str = "", label_folder: str = "") -> Pairs:
+def find_pairing(
+    images: Sequence[str],
+    labels: Sequence[str],
+    image_folder: str = "",
+    label_folder: str = "",
+    mixed: Sequence[str] = (),
+) -> Pairs:
     """Pair by the first rule that gives every label map an image of its own; if none does, by the best one.
 
     The rules: the same path below both folders; the same name; the same with a constant beginning or end; the name of
@@ -57,6 +63,8 @@ def find_pairing(images: Sequence[str], labels: Sequence[str], image_folder: str
         labels: Paths of label maps, relative to the same root.
         image_folder: Folder that all images lie in; "" for the root.
         label_folder: Folder that all label maps lie in.
+        mixed: Files that lie in both folders. The patterns of a manifest match them as images and as label maps, so
+            the rule must tell them apart.
 
     Example:
         >>> found = find_pairing(["a.jpg", "b.jpg"], ["a_mask.png", "b_mask.png"])
@@ -66,12 +74,19 @@ def find_pairing(images: Sequence[str], labels: Sequence[str], image_folder: str
     best: Pairs | None = None
     for rule in _rules(images, labels, image_folder, label_folder):
         found = _pair(rule, images, labels)
+        if mixed and found.pairs != _pair(rule, _with(mixed, images), _with(mixed, labels)).pairs:
+            continue
         if best is None or len(found.pairs) > len(best.pairs):
             best = found
         if not found.unpaired:
             return found
-    assert best is not None  # there are always rules
-    return best
+    return best or Pairs("none", Pairing(image="(.+)", label="(.+)"), (), tuple(images), tuple(labels))
+
+
+def _with(mixed: Sequence[str], files: Sequence[str]) -> list[str]:
+    """Add the files that the patterns for some files match as well: those with the same suffixes."""
+    suffixes = {PurePosixPath(file).suffix for file in files}
+    return sorted({*files, *(file for file in mixed if PurePosixPath(file).suffix in suffixes)})
 
 
 def _pair(rule: Rule, images: Sequence[str], labels: Sequence[str]) -> Pairs:

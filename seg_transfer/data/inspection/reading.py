@@ -143,13 +143,18 @@ def _range(images: Sequence[ImageEvidence], answers: Answers) -> Part:
         return {}, [], []
     brightest = max(deep, key=lambda image: image.highest or 0)
     high, low = brightest.highest or 0.0, min(image.lowest or 0.0 for image in deep)
-    values = f"values from {low:g} to {high:g} in {len(deep)} images of {brightest.bits} bits"
+    values = f"values from {_plain(low)} to {_plain(high)} in {len(deep)} images of {brightest.bits} bits"
     readings: tuple[tuple[str, str], ...]
     if any(image.is_float for image in deep) or low < 0 or high > 2 * _TOP_BIT - 1:
-        readings = ((f"--range {low!r},{high!r}", "those become black and white"),)
+        readings = ((f"--range {_plain(low)},{_plain(high)}", "those become black and white"),)
         return {}, [], [Doubt("range", f"{brightest.file}: {values}", readings)]
     if high >= _TOP_BIT:
         return {}, [f"{values}: 0 is black and 65535 white"], []
     top = max(2 ** int(high).bit_length() - 1, 255)
     readings = ((f"--range 0,{top}", f"{top} is white"), ("--range 0,65535", "65535 is white"))
     return {}, [], [Doubt("range", f"{brightest.file}: {values}, of which the upper half is empty", readings)]
+
+
+def _plain(number: float) -> str:
+    """Write a number exactly, and without ``.0``."""
+    return repr(number).removesuffix(".0")

@@ -112,6 +112,26 @@ def coco_names_with_folders(here: Path) -> Certain:
     return _coco(here, _polygon, "train2017/")
 
 
+def coco_ignored_background(here: Path) -> Certain:
+    made = _coco(here, _polygon)
+    return _without(made, 0)
+
+
+def coco_ignored_category(here: Path) -> Certain:
+    made = _coco(here, _polygon)
+    return _without(made, 1)
+
+
+def _without(made: Certain, index: int) -> Certain:
+    """The same folder with a class ignored."""
+    lookup = np.insert(np.arange(2, dtype=np.uint8), index, 255)
+    scenes = {key: Scene(each.image, lookup[each.label]) for key, each in made.truth.scenes.items()}
+    values = made.truth.values or ()
+    kept = [position for position in range(3) if position != index]
+    truth = Truth(tuple(CLASSES[position] for position in kept), tuple(values[position] for position in kept), scenes)
+    return Certain(Given(made.given.images, made.given.labels, answers={"ignore": str(values[index])}), truth)
+
+
 def labelme_polygons(here: Path) -> Certain:
     """The vertices lie in the middle of the corner pixels, which belong to the shape."""
     _write_images(here)

@@ -70,7 +70,7 @@ def images_of_12_bits_in_16(here: Path) -> Doubtful:
 
 
 def floating_point_images(here: Path) -> Doubtful:
-    return _ranged(here, lambda gray: gray.astype(np.float32) / 128, "tif", "32 bits", ("0,1.35938",))
+    return _ranged(here, lambda gray: gray.astype(np.float32) / 128, "tif", "32 bits", ("0,1.359375",))
 
 
 def _banded(here: Path, order: tuple[int | None, ...], seen: str, readings: tuple[str, ...]) -> Doubtful:

@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from data.corpus.cases import Given, Wrong, certain
+from data.corpus.cases import Given, Wrong, certain, write_names
+from data.corpus.certain_containers import coco_polygons
 from data.corpus.files import (
     as_rgb,
     floats,
@@ -216,3 +217,32 @@ def an_animation(here: Path) -> Wrong:
 
     made = certain(here, mask=write, label_path="labels/{}.gif")
     return Wrong(made.given, r".*a\.gif: an animation of 2 frames; store one image per label map")
+
+
+def _annotated(here: Path, line: str, code: int = 4, **answers: str) -> Wrong:
+    return Wrong(replace(coco_polygons(here).given, answers=answers), line, code)
+
+
+def names_beside_annotations(here: Path) -> Wrong:
+    given = replace(coco_polygons(here).given, names=write_names(here, "a\nb\n"))
+    return Wrong(given, r".*names\.txt: annotations name their classes.*", 3)
+
+
+def an_unknown_category_is_ignored(here: Path) -> Wrong:
+    return _annotated(here, r"--ignore 8: is unknown in .*instances\.json.*", ignore="8")
+
+
+def all_categories_but_one_are_ignored(here: Path) -> Wrong:
+    return _annotated(here, r".*instances\.json: only one class \(background\).*", ignore="7,9")
+
+
+def an_answer_for_label_maps_beside_annotations(here: Path) -> Wrong:
+    return _annotated(here, r"--labels-are: is for label maps.*", 3, labels_are="gray")
+
+
+def columns_of_a_folder(here: Path) -> Wrong:
+    return Wrong(replace(certain(here).given, answers={"columns": "a,b"}), r"--columns a,b: is for Parquet files.*", 3)
+
+
+def a_first_id_without_names(here: Path) -> Wrong:
+    return Wrong(replace(certain(here).given, answers={"first_id": "1"}), r"--first-id 1: .*give --names", 3)

@@ -10,18 +10,21 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-# Field of `Answers` -> the help of its option.
-_HELP = {
-    "labels_are": "What label maps hold: gray (numbers), palette (palette indices) or colors.",
-    "ignore": "Values that are not labeled, such as 255 or 0,255; none; a color as R:G:B.",
-    "unlisted": "What rare or blurred values of label maps are: class, nearest (the nearest common value) or ignore.",
-    "first_id": "The value that the first line of --names names: 0 or 1.",
-    "exif": "Whether an orientation stored in image files is applied (apply or ignore); label maps have none.",
-    "bands": "The bands that are red, green and blue, such as 3,2,1.",
-    "range": "The image values that become black and white, such as 0,4095.",
-    "columns": "The columns of Parquet files that hold images and label maps, such as image,mask.",
-    "unpaired": "ignore: leave out label maps without an image.",
-    "max_pixels": "Read images with more pixels as tiles.",
+# Field of `Answers` -> what its option takes, and its help.
+_OPTIONS = {
+    "labels_are": ("gray|palette|colors", "What label maps hold: numbers, palette indices or colors."),
+    "ignore": ("VALUES|none", "Values that are not labeled, such as 255 or 0,255; a color as R:G:B."),
+    "unlisted": (
+        "class|nearest|ignore",
+        "Rare or blurred values of label maps are classes, count as the nearest class, or are ignored.",
+    ),
+    "first_id": ("0|1", "The value that the first line of --names names."),
+    "exif": ("apply|ignore", "Whether the orientation stored in image files is applied; label maps have none."),
+    "bands": ("R,G,B", "The bands that are red, green and blue, counted from 1, such as 3,2,1."),
+    "range": ("LOW,HIGH", "The image values that become black and white, such as 0,4095."),
+    "columns": ("IMAGE,LABEL", "The columns of Parquet files that hold images and label maps."),
+    "unpaired": ("ignore", "Leave out label maps without an image."),
+    "max_pixels": ("NUMBER", "Read images with more pixels as tiles."),
 }
 
 
@@ -30,13 +33,13 @@ def with_answers(command: Callable[..., None]) -> Callable[..., None]:
     kinds = get_type_hints(command, localns={"Answers": Any}, include_extras=True)
     parameters: list[Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():
-        parameters += map(_option, _HELP) if name == "answers" else [parameter.replace(annotation=kinds[name])]
+        parameters += map(_option, _OPTIONS) if name == "answers" else [parameter.replace(annotation=kinds[name])]
 
     @wraps(command)
     def answered(**values: Any) -> None:
         from seg_transfer.data.inspection import parse_answers
 
-        given = {name: values.pop(name, None) for name in _HELP}
+        given = {name: values.pop(name, None) for name in _OPTIONS}
         command(**values, answers=parse_answers(given))
 
     answered.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -45,5 +48,6 @@ def with_answers(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _option(name: str) -> Parameter:
-    kind = Annotated[str | None, typer.Option(help=_HELP[name], rich_help_panel="How to read the folders")]
+    takes, text = _OPTIONS[name]
+    kind = Annotated[str | None, typer.Option(metavar=takes, help=text, rich_help_panel="How to read the folders")]
     return Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=kind)

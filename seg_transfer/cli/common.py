@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,13 @@ def prepare_run(study: Path, data_root: Path, folder: Path | None, *, trust_conf
     if not trust_config:
         warn_about_code(run.study.code())
     return run
+
+
+def command_line(*words: str, follows_links: bool = False) -> str:
+    """Return a command to copy into a shell; it follows links out of the data root if the user's folders have some."""
+    from seg_transfer.data.paths import FOLLOW_LINKS
+
+    return f"{f'{FOLLOW_LINKS}=1 ' if follows_links else ''}{shlex.join(['seg-transfer', *words])}"
 
 
 def warn_about_code(codes: Iterable[str]) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seg_transfer.cli.answers import with_answers
+from seg_transfer.cli.common import command_line
 from seg_transfer.cli.options import AsJson, Debug
-from seg_transfer.errors import printable
+from seg_transfer.errors import ConfigError, DoubtfulError, printable
 
 if TYPE_CHECKING:
     from seg_transfer.data.inspection import Answers, Inspection
@@ -39,7 +39,10 @@ def inspect(
     """Look at folders of images and label maps: what pairs up, which classes there are, and what is doubtful."""
     from seg_transfer.data.inspection import Answers, inspect_folders
     from seg_transfer.data.inspection.report import inspection_dict, inspection_lines
+    from seg_transfer.data.inspection.wording import counted
 
+    if write is not None and write.is_dir():
+        raise ConfigError(f"--write {write}: is a folder; name the file to write")
     found = inspect_folders(images, labels, names, answers or Answers(), everything=everything)
     if as_json:
         typer.echo(json.dumps(inspection_dict(found), indent=1))
@@ -47,7 +50,9 @@ def inspect(
         typer.echo("\n".join(map(printable, inspection_lines(found))))
     if write is not None:
         _write(found, write, quiet=as_json)
-    found.require_certain()
+    if found.doubts:
+        n, what = counted(len(found.doubts), "doubt"), "it" if len(found.doubts) == 1 else "each"
+        raise DoubtfulError(f"{images}: {n}, listed above; state an option for {what} and inspect again")
 
 
 def _write(found: Inspection, file: Path, *, quiet: bool) -> None:
@@ -55,6 +60,10 @@ def _write(found: Inspection, file: Path, *, quiet: bool) -> None:
     from seg_transfer.store.atomic import write_text
 
     write_text(file, manifest_text(found))
-    if not quiet:
-        place = shlex.join(["--target", str(file), "--data-root", str(found.root)])
-        typer.echo(f"Written to {file}; rank models for it by: seg-transfer rank MODELS {place}")
+    if quiet:
+        return
+    if found.doubts:
+        typer.echo(f"Written to {file}, with what is doubtful as comments; correct it before you use it.")
+        return
+    words = ("rank", "MODELS", "--target", str(file), "--data-root", str(found.root))
+    typer.echo(f"Written to {file}; rank models for it: {command_line(*words, follows_links=found.needs_links)}")

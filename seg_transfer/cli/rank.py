@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seg_transfer.cli.answers import with_answers
+from seg_transfer.cli.common import command_line
 from seg_transfer.cli.options import AsJson, DataRoot, Debug, Device, Threads, TrustConfig
 from seg_transfer.console import plain_console
 from seg_transfer.errors import ConfigError, printable
 
 if TYPE_CHECKING:
-    from seg_transfer.data.inspection import Answers
+    from seg_transfer.data.inspection import Answers, Inspection
     from seg_transfer.data.manifest import DatasetManifest
     from seg_transfer.evaluation import Ranking
 
@@ -29,8 +30,10 @@ Sources = Annotated[
     ),
 ]
 Target = Annotated[Path | None, typer.Option(help="Manifest of the target, or the name of a shipped one.")]
-Images = Annotated[Path | None, typer.Option(help="Instead of a manifest: folder of images.")]
-Labels = Annotated[Path | None, typer.Option(help="With --images: folder of label maps of the same names.")]
+Images = Annotated[Path | None, typer.Option(help="Instead of --target: folder of images, or Parquet files.")]
+Labels = Annotated[
+    Path | None, typer.Option(help="With --images: folder of label maps or LabelMe files, or COCO's JSON file.")
+]
 Names = Annotated[Path | None, typer.Option(help="With --images: file of class names, one a line, from value 0.")]
 MetricName = Annotated[str, typer.Option(help="The metric to rank by; rank_mean is the mean rank by gbc and nleep.")]
 NImages = Annotated[int | None, typer.Option(min=1, help="Look at no more than so many of the target's images.")]
@@ -75,9 +78,10 @@ def rank(
     from seg_transfer.selection.rank import rank_sources
     from seg_transfer.study.bank import read_sources
 
-    manifest, root, lines = _target(target, (images, labels, names), answers, n_images)
-    for line in lines:
-        typer.echo(printable(line), err=as_json)
+    manifest, found = _target(target, (images, labels, names), answers, n_images)
+    if found is not None:
+        data_root = found.root
+        _say(found, as_json)
     if not trust_config:
         warn_about_code(code_of(read_sources(*sources)[0]))
     with limit_threads(threads):
@@ -89,16 +93,26 @@ def rank(
             budget=budget,
             stability=stability,
             seed=seed,
-            data_root=root or data_root,
+            data_root=data_root,
             run_folder=run_folder or Path("runs") / f"rank-{manifest.name}",
             device=device,
         )
-    _print(ranking, root or data_root, as_json)
+    _print(ranking, data_root, as_json, follows_links=found is not None and found.needs_links)
     if ranking.failed:
         raise ranking.failed
 
 
-def _print(ranking: Ranking, data_root: Path, as_json: bool) -> None:
+def _say(found: Inspection, as_json: bool) -> None:
+    """Say in three lines what was understood; with JSON, on stderr."""
+    from seg_transfer.data.inspection.report import summary_lines
+
+    for line in summary_lines(found):
+        typer.echo(printable(line), err=as_json)
+    if not as_json:
+        typer.echo()
+
+
+def _print(ranking: Ranking, data_root: Path, as_json: bool, *, follows_links: bool) -> None:
     from seg_transfer.evaluation import ranking_sentences
     from seg_transfer.reports.source_ranking import source_ranking_tables
 
@@ -109,17 +123,18 @@ def _print(ranking: Ranking, data_root: Path, as_json: bool) -> None:
     for table in source_ranking_tables(ranking):
         console.print(table)
     kept = f"Scores are kept in {ranking.run_folder}."
-    for line in [*ranking_sentences(ranking), kept, f"Why: {_explain_command(ranking, data_root)}"]:
+    why = f"Why: {command_line(*_explain_words(ranking, data_root), follows_links=follows_links)}"
+    for line in [*ranking_sentences(ranking), kept, why]:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _explain_command(ranking: Ranking, data_root: Path) -> str:
-    """Return the command that explains a ranking."""
+def _explain_words(ranking: Ranking, data_root: Path) -> list[str]:
+    """Return the words of the command that explains a ranking."""
     from seg_transfer.selection.rank import STUDY_FILE
 
     folder = ranking.run_folder or Path()
     location = ["--run-folder", str(folder), "--data-root", str(data_root), "--target", ranking.target]
-    return shlex.join(["seg-transfer", "explain", str(folder / STUDY_FILE), *location])
+    return ["explain", str(folder / STUDY_FILE), *location]
 
 
 def _target(
@@ -127,19 +142,22 @@ def _target(
     folders: tuple[Path | None, Path | None, Path | None],
     answers: Answers | None,
     n_images: int | None,
-) -> tuple[DatasetManifest, Path | None, list[str]]:
-    """Return the manifest of the target; its data root, if it is given as folders; and lines on what was understood."""
+) -> tuple[DatasetManifest, Inspection | None]:
+    """Return the manifest of the target and, if it is given as folders, what was found there."""
     from seg_transfer.data.inspection import Answers, inspect_folders
-    from seg_transfer.data.inspection.report import summary_lines
     from seg_transfer.data.manifest import load_manifest
 
     images, labels, names = folders
     if target is not None and not any(folders):
-        if (answers or Answers()) != Answers():
-            raise ConfigError("rank: options on how folders are read do not go with --target; change the manifest")
-        return load_manifest(target), None, []
+        stated = [name for name, value in asdict(answers or Answers()).items() if value is not None]
+        if stated:
+            raise ConfigError(
+                f"rank: --{stated[0].replace('_', '-')} says how --images and --labels are read, but --target names a "
+                "manifest; leave it out and change the manifest"
+            )
+        return load_manifest(target), None
     if target is None and images is not None and labels is not None:
         found = inspect_folders(images, labels, names, answers or Answers(), limit=n_images)
         found.require_certain()
-        return found.manifest, found.root, summary_lines(found)
+        return found.manifest, found
     raise ConfigError("rank: name either a manifest with --target, or two folders with --images and --labels")

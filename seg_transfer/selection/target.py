@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
-from seg_transfer.data.inspection import Inspection, inspect_folders, parse_answers
+from seg_transfer.data.inspection import Answers, Inspection, inspect_folders, parse_answers
+from seg_transfer.data.inspection.report import summary_lines
 from seg_transfer.data.manifest import DatasetManifest, load_manifest
-from seg_transfer.errors import ConfigError
+from seg_transfer.errors import ConfigError, printable
 
 Target = str | Path | Mapping[str, object] | DatasetManifest
 _FOLDERS = ("images", "labels", "names")
+_logger = logging.getLogger(__name__)
 
 
 def target_manifest(target: Target, data_root: Path, limit: int | None = None) -> tuple[DatasetManifest, Path]:
@@ -33,13 +37,20 @@ def target_manifest(target: Target, data_root: Path, limit: int | None = None) -
         return load_manifest(Path(target)), data_root
     found = _inspect(target, limit)
     found.require_certain()
+    for line in summary_lines(found):
+        _logger.info("%s", printable(line))
     return found.manifest, found.root
 
 
 def _inspect(target: Mapping[str, object], limit: int | None) -> Inspection:
     """Look at a target that is given as folders: ``images``, ``labels``, perhaps ``names``, and fields of `Answers`."""
-    if not {"images", "labels"} <= set(target):
-        raise ConfigError(f"target {dict(target)!r}: must have the folders images and labels; add them")
+    keys = (*_FOLDERS, *(field.name for field in fields(Answers)))
+    for key in target:
+        if key not in keys:
+            raise ConfigError(f"target: key {key!r} is unknown; choose among {', '.join(keys)}")
+    for key in ("images", "labels"):
+        if not target.get(key):
+            raise ConfigError(f"target: key {key!r} is missing; name the folder of {key}")
     names = Path(str(target["names"])) if target.get("names") else None
     stated = {name: value for name, value in target.items() if name not in _FOLDERS}
     return inspect_folders(

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from seg_transfer.data.folders import manifest_of_folders
 
 import seg_transfer
-from seg_transfer.data.folders import manifest_of_folders
 from seg_transfer.data.manifest import load_manifest
 from seg_transfer.errors import ConfigError, IncompleteError
 from seg_transfer.selection import rank as ranking_module

@@ -12,6 +12,7 @@ from seg_transfer.data.inspection.naming import NamesFile, Naming, conclude_name
 from seg_transfer.data.inspection.pixels import Counts, Pixels, color_of, conclude_pixels
 from seg_transfer.data.inspection.reading import conclude_reading
 from seg_transfer.data.inspection.values import Values, conclude_values
+from seg_transfer.data.inspection.wording import counted
 from seg_transfer.errors import DataError
 
 __all__ = ["ClassRow", "Conclusion", "Doubt", "DoubtKind", "conclude"]
@@ -75,8 +76,8 @@ def _check_number(naming: Naming, masks: Sequence[MaskEvidence], doubts: Sequenc
     found = ", ".join(map(str, naming.names)) or "none"
     seen = f"only one class ({found})" if n == 1 else "no class" if n == 0 else f"{n} classes"
     raise DataError(
-        f"{masks[0].file}: {seen} in {len(masks)} masks, but 2 to {MAX_CLASSES} are needed; look at the masks, or "
-        "state --ignore none if an ignored value is a class"
+        f"{masks[0].file}: {seen} in {counted(len(masks), 'mask')}, but 2 to {MAX_CLASSES} are needed; look at the "
+        "masks, or state --ignore none if an ignored value is a class"
     )
 
 

@@ -19,6 +19,7 @@ from seg_transfer.data.inspection.image_evidence import look_at_images_of
 from seg_transfer.data.inspection.layout import Layout, find_layout
 from seg_transfer.data.inspection.names import read_names
 from seg_transfer.data.manifest import SCRATCH, DatasetManifest, LowShot
+from seg_transfer.data.paths import path_checker
 from seg_transfer.data.record import Record
 from seg_transfer.data.records import list_records, low_shot_subset
 from seg_transfer.data.scene_tiles import MAX_PIXELS, Tiles
@@ -69,6 +70,23 @@ class Inspection:
             *self.layout.notes,
             f"images above {tiles.above} pixels are read as tiles of {tiles.size} x {tiles.size}",
         )
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of images that have a label map; tiles of one image are one."""
+        return len({(record.image, record.row) for record in self.records})
+
+    @property
+    def encoding(self) -> str:
+        """How label maps are read, even where there are too few classes for a manifest."""
+        return str((self.conclusion.labels or self.manifest.labels.model_dump())["encoding"])
+
+    @property
+    def needs_links(self) -> bool:
+        """Whether files are links that lead out of the root, which a manifest alone must not follow."""
+        check = path_checker(self.root)
+        files = {path for record in self.records for path in (record.image, record.label)}
+        return any(check(file.relative_to(self.root).as_posix()) for file in files)
 
     @property
     def notes(self) -> tuple[str, ...]:

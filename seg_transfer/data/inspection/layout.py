@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import glob
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from seg_transfer.data.fields import stays_inside
 from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.containers import image_columns, is_coco, is_labelme
 from seg_transfer.data.inspection.doubts import Doubt
 from seg_transfer.data.inspection.listing import IMAGE_SUFFIXES, LABEL_SUFFIXES, Listing, list_files
 from seg_transfer.data.inspection.pairing import Pairs, find_pairing
+from seg_transfer.data.inspection.places import all_skipped, as_given, common_root, paths_in, relative_to
 from seg_transfer.data.inspection.roles import possible_roles
+from seg_transfer.data.inspection.wording import counted
 from seg_transfer.data.manifest import Pairing, Split
 from seg_transfer.data.record import Columns
 from seg_transfer.errors import DataError
@@ -30,14 +30,14 @@ class Layout:
     Attributes:
         kind: Label maps are images ("masks"), one JSON file of all images ("coco") or of each ("labelme"), or images
             and label maps are columns of tables ("table").
-        root: The folder that holds both.
+        root: The folder that holds both; relative if both were given so.
         rule: How images and label maps pair up, for people.
         split: Their files.
         pairing: The rule as a manifest has it; None where files pair by themselves.
         columns: The columns of the tables.
         unlabeled: Images without a label map, relative to the root.
         unpaired: Label maps without an image.
-        skipped: Reason -> files that are neither.
+        skipped: Reason -> files that are neither, relative to the root.
         doubts: What is open.
     """
 
@@ -55,9 +55,15 @@ class Layout:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out, one line for each kind."""
-        left_out = {"images without a label map": self.unlabeled, "label maps without an image": self.unpaired}
-        left_out |= {f"other files ({reason})": files for reason, files in self.skipped.items()}
-        return tuple(f"{len(files)} {what} left out, such as {files[0]}" for what, files in left_out.items() if files)
+        left_out = [("image", " without a label map", self.unlabeled)]
+        if not self.doubts:
+            left_out.append(("label map", " without an image", self.unpaired))
+        left_out += [("other file", f" ({reason})", files) for reason, files in self.skipped.items()]
+        return tuple(
+            f"{counted(len(files), kind)}{why} left out{', such as' if files[1:] else ':'} {self.root / files[0]}"
+            for kind, why, files in left_out
+            if files
+        )
 
 
 def find_layout(images: Path, labels: Path, answers: Answers) -> Layout:
@@ -74,6 +80,11 @@ def find_layout(images: Path, labels: Path, answers: Answers) -> Layout:
     for path in (images, labels):
         if not path.exists():
             raise DataError(f"{path}: no such file or folder; name the folder that holds the files")
+    layout = _found(images, labels, answers)
+    return replace(layout, root=as_given(layout.root, images, labels))
+
+
+def _found(images: Path, labels: Path, answers: Answers) -> Layout:
     tables = _tables(images)
     if tables:
         return _tabular(images, labels, tables, answers)
@@ -96,8 +107,8 @@ def _tabular(images: Path, labels: Path, tables: Sequence[Path], answers: Answer
     named = answers.columns or (columns.image, columns.label)
     if not all(named) and not columns.candidates:
         raise DataError(
-            f"{tables[0]}: has {len(columns.found)} column(s) of images ({', '.join(columns.found)}), but images and "
-            "label maps are needed; state --columns IMAGE,LABEL"
+            f"{tables[0]}: has {counted(len(columns.found), 'column')} of images ({', '.join(columns.found)}), but "
+            "images and label maps are needed; state --columns IMAGE,LABEL"
         )
     doubts: tuple[Doubt, ...] = ()
     if not all(named):
@@ -106,13 +117,13 @@ def _tabular(images: Path, labels: Path, tables: Sequence[Path], answers: Answer
         )
         doubts = (Doubt("columns", f"{tables[0]}: columns {', '.join(columns.found)} hold images", readings),)
         named = columns.candidates[0]
-    root = _root(images if images.is_dir() else images.parent)
+    root = common_root(images if images.is_dir() else images.parent)
     patterns = tuple(_glob_of(table.resolve().relative_to(root).as_posix()) for table in tables)
     image, label = named
     return Layout(
         "table",
         root,
-        f"rows of {len(tables)} Parquet file{'s' * (len(tables) > 1)}, columns {image} and {label}",
+        f"rows of {counted(len(tables), 'Parquet file')}, columns {image} and {label}",
         Split(images=patterns, labels=patterns, unpaired="ignore"),
         columns=Columns(image=str(image), label=str(label)),
         doubts=doubts,
@@ -122,25 +133,25 @@ def _tabular(images: Path, labels: Path, tables: Sequence[Path], answers: Answer
 def _annotated(images: Path, file: Path) -> Layout:
     if file.suffix.lower() != ".json":
         raise DataError(f"{file}: is no folder; name the folder that holds the label maps, or a JSON file of COCO")
-    root, listing = _root(images, file.parent), list_files(images, IMAGE_SUFFIXES)
+    root, listing = common_root(images, file.parent), list_files(images, IMAGE_SUFFIXES)
     split = Split(
         images=_globs(root, images, listing),
-        labels=_glob_of(_relative(root, file)),
+        labels=_glob_of(relative_to(root, file)),
         exclude=_hidden(root, images, listing),
         unpaired="ignore",
     )
-    return Layout("coco", root, f"the file names in {file.name}", split, skipped=listing.skipped)
+    return Layout("coco", root, f"the file names in {file.name}", split, skipped=all_skipped(root, (images, listing)))
 
 
 def _in_folders(images: Path, labels: Path, answers: Answers) -> Layout:
-    root = _root(images, labels)
+    root = common_root(images, labels)
     ours, theirs = list_files(images, IMAGE_SUFFIXES), list_files(labels, LABEL_SUFFIXES)
     if not ours.files:
         raise DataError(f"{images}: no image in it ({_suffixes_of(ours)}); name the folder that holds the images")
     best = _best_roles(root, images, labels, ours, theirs)
     if best is None or not best.pairs:
         return _from_json(images, labels, root, ours, best)
-    _refuse_several(best)
+    _refuse_several(best, as_given(root, images, labels))
     nested = images.resolve().is_relative_to(labels.resolve()) or labels.resolve().is_relative_to(images.resolve())
     split = Split(
         images=_globs(root, images, ours, [image for image, _ in best.pairs]),
@@ -156,15 +167,15 @@ def _in_folders(images: Path, labels: Path, answers: Answers) -> Layout:
         best.pairing,
         unlabeled=best.unlabeled,
         unpaired=best.unpaired,
-        skipped=_skipped(ours, theirs),
-        doubts=() if answers.unpaired or not best.unpaired else (_unpaired(best),),
+        skipped=all_skipped(root, (images, ours), (labels, theirs)),
+        doubts=() if answers.unpaired or not best.unpaired else (_unpaired(best, as_given(root, images, labels)),),
     )
 
 
 def _best_roles(root: Path, images: Path, labels: Path, ours: Listing, theirs: Listing) -> Pairs | None:
     """Pair the files of two folders, or of one, where images and label maps must be told apart first."""
-    image_folder, label_folder = _relative(root, images), _relative(root, labels)
-    paths, label_paths = _paths(image_folder, ours.files), _paths(label_folder, theirs.files)
+    image_folder, label_folder = relative_to(root, images), relative_to(root, labels)
+    paths, label_paths = paths_in(image_folder, ours.files), paths_in(label_folder, theirs.files)
     if image_folder != label_folder:
         shared = set(paths) & set(label_paths)  # one folder lies in the other
         inner = max(image_folder, label_folder, key=len)
@@ -188,10 +199,10 @@ def _from_json(images: Path, labels: Path, root: Path, listing: Listing, found: 
     if len(annotations.files) == 1 and is_coco(labels / annotations.files[0]):
         return _annotated(images, labels / annotations.files[0])
     described = [name for name in annotations.files if is_labelme(labels / name)]
-    image_folder, label_folder = _relative(root, images), _relative(root, labels)
+    image_folder, label_folder = relative_to(root, images), relative_to(root, labels)
     if described:
         found = find_pairing(
-            _paths(image_folder, listing.files), _paths(label_folder, described), image_folder, label_folder
+            paths_in(image_folder, listing.files), paths_in(label_folder, described), image_folder, label_folder
         )
     if found is None or not found.pairs:
         raise DataError(_nothing_pairs(images, labels, found))
@@ -201,7 +212,7 @@ def _from_json(images: Path, labels: Path, root: Path, listing: Listing, found: 
         exclude=_hidden(root, images, listing),
         unpaired="ignore",
     )
-    skipped = {reason: files for reason, files in listing.skipped.items() if labels.resolve() != images.resolve()}
+    skipped = all_skipped(root, (images, listing)) if labels.resolve() != images.resolve() else {}
     return Layout("labelme", root, found.rule, split, found.pairing, unlabeled=found.unlabeled, skipped=skipped)
 
 
@@ -215,7 +226,7 @@ def _nothing_pairs(images: Path, labels: Path, found: Pairs | None) -> str:
     )
 
 
-def _refuse_several(found: Pairs) -> None:
+def _refuse_several(found: Pairs, root: Path) -> None:
     """Refuse several kinds of label maps for the same images, because only people know which kind they mean."""
     if len(found.unpaired) < len(found.pairs):
         return
@@ -224,44 +235,22 @@ def _refuse_several(found: Pairs) -> None:
         image, label = found.pairs[0]
         also = dict(other.pairs).get(image, other.pairs[0][1])
         raise DataError(
-            f"{image}: has several label maps, {label} and {also}; move the ones you mean into a folder of their own, "
-            "or name them in a manifest by 'labels' and 'pairing'"
+            f"{root / image}: has several label maps, {root / label} and {root / also}; move the ones you mean into a "
+            "folder of their own, or name them in a manifest by 'labels' and 'pairing'"
         )
 
 
-def _unpaired(found: Pairs) -> Doubt:
-    n, first = len(found.unpaired), found.unpaired[0]
+def _unpaired(found: Pairs, root: Path) -> Doubt:
+    n, first = len(found.unpaired), root / found.unpaired[0]
     seen = f"{first}: has no image ({n} of {n + len(found.pairs)} label maps, by the rule: {found.rule})"
     return Doubt("unpaired", seen, (("--unpaired ignore", "leave them out"),))
 
 
-def _skipped(*listings: Listing) -> dict[str, tuple[str, ...]]:
-    reasons = dict.fromkeys(reason for listing in listings for reason in listing.skipped)
-    return {why: tuple(sorted({file for each in listings for file in each.skipped.get(why, ())})) for why in reasons}
-
-
-def _root(*folders: Path) -> Path:
-    return Path(os.path.commonpath([folder.resolve() for folder in folders]))
-
-
-def _relative(root: Path, path: Path) -> str:
-    relative = path.resolve().relative_to(root).as_posix()
-    if not stays_inside(relative):
-        raise DataError(
-            f"{path}: no manifest can name it, because of a backslash, or a letter and ':' at its beginning; rename it"
-        )
-    return "" if relative == "." else relative
-
-
-def _paths(folder: str, files: Iterable[str]) -> list[str]:
-    return [f"{folder}/{file}" if folder else file for file in files]
-
-
 def _globs(root: Path, folder: Path, listing: Listing, used: Sequence[str] | None = None) -> tuple[str, ...]:
     """Return globs for the files of a folder by their suffixes; ``**`` does not pass through links."""
-    relative = _relative(root, folder)
+    relative = relative_to(root, folder)
     suffixes = sorted({PurePosixPath(file).suffix for file in (listing.files if used is None else used)})
-    folders = [relative, *_paths(relative, listing.linked)]
+    folders = [relative, *paths_in(relative, listing.linked)]
     return tuple(_glob_of(each, "**", f"*{suffix}") for each in folders for suffix in suffixes)
 
 
@@ -270,8 +259,8 @@ def _hidden(root: Path, folder: Path, listing: Listing) -> tuple[str, ...]:
     hidden = listing.skipped.get("hidden", ())
     folders = [name for name in hidden if (folder / name).is_dir()]
     return (
-        *([_glob_of(_relative(root, folder), "**", ".*")] if hidden else []),
-        *(_glob_of(path, "**", "*") for path in _paths(_relative(root, folder), folders)),
+        *([_glob_of(relative_to(root, folder), "**", ".*")] if hidden else []),
+        *(_glob_of(path, "**", "*") for path in paths_in(relative_to(root, folder), folders)),
     )
 
 

@@ -10,6 +10,7 @@ from seg_transfer.data.inspection.doubts import Doubt
 from seg_transfer.data.inspection.evidence import MaskEvidence
 from seg_transfer.data.inspection.pixels import Pixels, color_of, value_of
 from seg_transfer.data.inspection.values import Values
+from seg_transfer.data.inspection.wording import counted
 from seg_transfer.errors import DataError
 
 _SHOWN = 3
@@ -114,7 +115,8 @@ def _by_line(
     if not unseen or answers.first_id is not None:
         return naming
     more = f" and {len(unseen) - _SHOWN} more" if len(unseen) > _SHOWN else ""
-    seen = f"{names.file}: names {', '.join(unseen[:_SHOWN])}{more} never occur in {len(masks)} masks"
+    absent = f"names {', '.join(unseen[:_SHOWN])}{more} never occur" if unseen[1:] else f"name {unseen[0]} never occurs"
+    seen = f"{names.file}: {absent} in {counted(len(masks), 'mask')}"
     doubt = (
         _shift(seen, "unseen") if shifts else Doubt("unseen", seen, (("--first-id 0", "line 1 names 0, as they are"),))
     )

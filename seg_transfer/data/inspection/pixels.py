@@ -9,6 +9,7 @@ from seg_transfer.data.inspection.answers import Answers, Color
 from seg_transfer.data.inspection.doubts import Doubt
 from seg_transfer.data.inspection.evidence import MaskEvidence
 from seg_transfer.data.inspection.statistics import ValueCount
+from seg_transfer.data.inspection.wording import counted
 from seg_transfer.errors import DataError
 
 Encoding = Literal["id", "palette", "rgb"]
@@ -87,7 +88,7 @@ def _gray_beside(palettes: Sequence[MaskEvidence], masks: Sequence[MaskEvidence]
     others = [mask for mask in masks if mask.kind != "palette"]
     if not others:
         return ()
-    seen = f"{len(palettes)} masks have palettes and {len(others)}, such as {others[0].file}, are gray"
+    seen = f"{_number(palettes)} with a palette and {_number(others)} in gray, such as {others[0].file}"
     return (f"{seen}: palette indices and gray values are the same ids",)
 
 
@@ -104,10 +105,8 @@ def _mixed(
                 ("--labels-are palette", "indices are classes; leave true-color masks out"),
             )
             return (), (Doubt("mixed", text, readings),)
-    note = (
-        f"{len(palettes)} masks have palettes and {len(colored)} true colors, the same ones: masks are read as colors"
-    )
-    return (note,), ()
+    seen_in = f"{_number(palettes)} with a palette and {_number(colored)} of the same true colors"
+    return (f"{seen_in}: masks are read as colors",), ()
 
 
 def _differing_palettes(palettes: Sequence[MaskEvidence]) -> tuple[Doubt, ...]:
@@ -178,4 +177,4 @@ def _said(masks: Sequence[MaskEvidence]) -> tuple[str, ...]:
 
 
 def _number(masks: Sequence[MaskEvidence]) -> str:
-    return f"{len(masks)} mask{'s' * (len(masks) != 1)}"
+    return counted(len(masks), "mask")

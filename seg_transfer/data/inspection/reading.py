@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.doubts import Doubt
 from seg_transfer.data.inspection.image_evidence import UNREADABLE, ImageEvidence
+from seg_transfer.data.inspection.wording import counted
 from seg_transfer.errors import DataError
 
 # A sensor that uses the top one of 16 bits uses the whole range.
@@ -78,7 +79,7 @@ def _orientation(images: Sequence[ImageEvidence], masks: Sequence[HasSize], answ
         turned = image.size[::-1]
         if image.orientation >= _FIRST_TURNED and turned != image.size and mask.size in (turned, image.size):
             votes.setdefault("apply" if mask.size == turned else "ignore", image.file)
-    about = f"{len(oriented)} image{'s' * (len(oriented) != 1)}, such as {oriented[0].file}, with an EXIF orientation"
+    about = f"{counted(len(oriented), 'image')}, such as {oriented[0].file}, with an EXIF orientation"
     if len(votes) == 2:
         raise DataError(
             f"{votes['apply']}: its mask fits the picture turned by EXIF, but that of {votes['ignore']} fits it as "
@@ -96,7 +97,8 @@ def _orientation(images: Sequence[ImageEvidence], masks: Sequence[HasSize], answ
     if damaged:
         seen = f"{damaged.file}: its EXIF data are damaged, so its orientation is unknown; save it again"
         return {}, [], [Doubt("exif", seen, (readings[1],))]
-    seen = f"{oriented[0].file}: EXIF orientation {oriented[0].orientation} ({len(oriented)} of {len(images)} images)"
+    among = f"{len(oriented)} of {counted(len(images), 'image')}"
+    seen = f"{oriented[0].file}: EXIF orientation {oriented[0].orientation} ({among})"
     return {}, [], [Doubt("exif", seen, readings)]
 
 
@@ -116,7 +118,7 @@ def _bands(images: Sequence[ImageEvidence], answers: Answers) -> Part:
         for image in images:
             if max(answers.bands) > (n_stored := image.n_bands + image.has_alpha):
                 raise DataError(
-                    f"{image.file}: has {n_stored} band{'s' * (n_stored != 1)}, but --bands names band "
+                    f"{image.file}: has {counted(n_stored, 'band')}, but --bands names band "
                     f"{max(answers.bands)}; name bands that every image has"
                 )
         return {"bands": list(answers.bands)}, [], []
@@ -143,7 +145,7 @@ def _range(images: Sequence[ImageEvidence], answers: Answers) -> Part:
         return {}, [], []
     brightest = max(deep, key=lambda image: image.highest or 0)
     high, low = brightest.highest or 0.0, min(image.lowest or 0.0 for image in deep)
-    values = f"values from {_plain(low)} to {_plain(high)} in {len(deep)} images of {brightest.bits} bits"
+    values = f"values from {_plain(low)} to {_plain(high)} in {counted(len(deep), 'image')} of {brightest.bits} bits"
     readings: tuple[tuple[str, str], ...]
     if any(image.is_float for image in deep) or low < 0 or high > 2 * _TOP_BIT - 1:
         readings = ((f"--range {_plain(low)},{_plain(high)}", "those become black and white"),)

@@ -7,6 +7,7 @@ from typing import Any
 from seg_transfer.data.inspection.doubts import ClassRow
 from seg_transfer.data.inspection.folders import Inspection
 from seg_transfer.data.inspection.pixels import value_text
+from seg_transfer.data.inspection.wording import counted
 from seg_transfer.errors import printable
 
 _MAX_SHOWN = 12
@@ -31,11 +32,12 @@ def inspection_lines(found: Inspection) -> list[str]:
 
 def summary_lines(found: Inspection) -> list[str]:
     """Format what was found as three lines: files, classes, and what is ignored or unusual."""
+    pairs = f"{counted(found.n_pairs, 'pair')}{_extent(found)}"
     shares = [f"{row.name} {share:.1%}" for row, share in _shares(found)]
     more = [f"and {len(shares) - _MAX_SHOWN} more"] if len(shares) > _MAX_SHOWN else []
     return [
-        "; ".join([f"{len(found.records)} pairs ({found.layout.rule})", _sizes(found), *found.file_notes]),
-        f"{len(shares)} classes from {_KINDS[found.manifest.labels.encoding]}: {', '.join(shares[:_MAX_SHOWN] + more)}",
+        "; ".join([f"{pairs} ({found.layout.rule})", f"images: {_sizes(found)}", *found.file_notes]),
+        f"{counted(len(shares), 'class')} from {_kind(found)}: {', '.join(shares[:_MAX_SHOWN] + more)}",
         "; ".join([f"ignored: {_ignored(found)}", *found.conclusion.notes]),
     ]
 
@@ -47,7 +49,8 @@ def inspection_dict(found: Inspection) -> dict[str, Any]:
     return {
         "dataset": found.manifest.name,
         "root": str(found.root),
-        "n_pairs": len(found.records),
+        "n_pairs": found.n_pairs,
+        "n_tiles": len(found.records) if found.manifest.tiles else None,
         "rule": layout.rule,
         "images_without_label_map": list(layout.unlabeled),
         "label_maps_without_image": list(layout.unpaired),
@@ -55,7 +58,7 @@ def inspection_dict(found: Inspection) -> dict[str, Any]:
         "n_looked_at": len(found.sizes),
         "height": [min(heights), max(heights)],
         "width": [min(widths), max(widths)],
-        "encoding": found.manifest.labels.encoding,
+        "encoding": found.encoding,
         "classes": {
             row.name: {
                 "value": _value(found, row.values[0]),
@@ -75,15 +78,6 @@ def inspection_dict(found: Inspection) -> dict[str, Any]:
     }
 
 
-def _class_dict(found: Inspection, row: ClassRow, share: float) -> dict[str, Any]:
-    return {
-        "value": _value(found, row.values[0]),
-        "share": share,
-        "pixels": row.pixels,
-        "images": row.images,
-    }
-
-
 def manifest_text(found: Inspection) -> str:
     """Return the manifest as YAML, after comments with notes and doubts."""
     comments = [*found.notes, *(f"doubtful: {doubt.line}" for doubt in found.doubts)]
@@ -91,14 +85,23 @@ def manifest_text(found: Inspection) -> str:
 
 
 def _facts(found: Inspection) -> list[tuple[str, str]]:
-    kind = _KINDS[found.manifest.labels.encoding]
-    looked_at = "" if len(found.sizes) == len(found.records) else f", of which {len(found.sizes)} were looked at"
     return [
-        ("pairs", f"{len(found.records)}{looked_at}; {found.layout.rule}"),
+        ("pairs", f"{found.n_pairs}{_extent(found)}; {found.layout.rule}"),
         ("images", _sizes(found)),
-        ("label maps", kind),
+        ("label maps", _kind(found)),
         ("ignored", _ignored(found)),
     ]
+
+
+def _extent(found: Inspection) -> str:
+    """Say how many tiles there are, if any, and how much was looked at, if not all."""
+    n, n_seen = len(found.records), len(found.sizes)
+    tiles = f" in {counted(n, 'tile')}" if found.manifest.tiles else ""
+    return tiles if n_seen == n else f"{tiles}, of which {n_seen} {'was' if n_seen == 1 else 'were'} looked at"
+
+
+def _kind(found: Inspection) -> str:
+    return _KINDS[found.encoding]
 
 
 def _sizes(found: Inspection) -> str:
@@ -112,11 +115,11 @@ def _ignored(found: Inspection) -> str:
     if not ignored:
         return "nothing"
     values = ", ".join(_value(found, value) for value in ignored)
-    return f"{values}: {found.conclusion.ignored_share:.1%} of the pixels"
+    return f"{values} ({found.conclusion.ignored_share:.1%} of the pixels)"
 
 
 def _class_lines(found: Inspection) -> list[str]:
-    rows = [(row.name, _value(found, row.values[0]), f"{share:.5f}", str(row.images)) for row, share in _shares(found)]
+    rows = [(row.name, _value(found, row.values[0]), f"{share:.3%}", str(row.images)) for row, share in _shares(found)]
     table = [("class", "value", "share", "images"), *rows]
     widths = [max(len(row[column]) for row in table) for column in range(4)]
     return [
@@ -133,4 +136,4 @@ def _shares(found: Inspection) -> list[tuple[ClassRow, float]]:
 
 
 def _value(found: Inspection, value: int) -> str:
-    return value_text(value, found.manifest.labels.encoding)
+    return value_text(value, found.encoding)

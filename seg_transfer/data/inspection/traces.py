@@ -8,6 +8,7 @@ from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.doubts import Doubt
 from seg_transfer.data.inspection.evidence import MaskEvidence
 from seg_transfer.data.inspection.pixels import Counts, Pixels, color_of
+from seg_transfer.data.inspection.wording import counted
 
 # A blend of two classes lies on a curve one pixel wide, so hardly any of its pixels fill a block of 2 x 2. Even the
 # thinnest drawn classes (cracks, poles) fill some, where their lines bend or cross. A quarter in one mask is enough.
@@ -88,13 +89,13 @@ def doubts_of_traces(
     doubts = []
     lossy = [mask for mask in masks if mask.is_lossy]
     if lossy:
-        more = f" and {len(lossy) - 1} more masks are" if len(lossy) > 1 else " is a mask"
+        more = f" and {counted(len(lossy) - 1, 'more mask')} are" if len(lossy) > 1 else " is a mask"
         doubts.append(Doubt("lossy", f"{lossy[0].file}{more} compressed with loss ({lossy[0].format})", _READINGS))
     elif rest:  # the files explain the values, and both doubts would have the same answers
         doubts.append(Doubt("rare", _rare_values(rest, pixels, masks), _READINGS))
     smooth = smooth_masks([mask for mask in masks if not mask.is_lossy])
     if smooth and not rest:
-        more = f" and {len(smooth) - 1} more masks run" if len(smooth) > 1 else " runs"
+        more = f" and {counted(len(smooth) - 1, 'more mask')} run" if len(smooth) > 1 else " runs"
         text = f"{smooth[0].file}{more} smoothly from class to class along edges, as after resizing with smoothing"
         readings = (("--unlisted class", "the pixels are right as they are"),)
         doubts.append(Doubt("lossy", f"{text}; store masks without smoothing", readings))

@@ -148,7 +148,7 @@ def test_palettes_and_gray_masks_hold_the_same_numbers() -> None:
     conclusion = conclude([seen(with_palette(blocks(0, 1, 2))), seen(blocks(2, 3), "gray.png")], [])
     assert conclusion.labels == {"encoding": "palette", "map": {0: 0, 1: 1, 2: 2, 3: 3}, "ignore": []}
     assert conclusion.notes == (
-        "1 masks have palettes and 1, such as gray.png, are gray: palette indices and gray values are the same ids",
+        "1 mask with a palette and 1 mask in gray, such as gray.png: palette indices and gray values are the same ids",
     )
 
 
@@ -240,7 +240,7 @@ def test_a_name_that_never_occurs() -> None:
     names = Names(by_line=("road", "car", "sky"))
     conclusion = of(0, 1, names=names)
     assert kinds(conclusion) == ["unseen"]
-    assert "names.txt: names sky never occur in 1 masks; state --first-id 0" in conclusion.doubts[0].line
+    assert "names.txt: name sky never occurs in 1 mask; state --first-id 0" in conclusion.doubts[0].line
     stated = of(0, 1, names=names, first_id=0)
     assert (stated.classes, stated.doubts) == (("road", "car", "sky"), ())
     assert [row.images for row in stated.table] == [1, 1, 0]
@@ -281,7 +281,7 @@ def test_a_named_value_that_is_ignored_is_no_class() -> None:
 
 
 def test_too_few_classes() -> None:
-    with pytest.raises(DataError, match=r"m\.png: only one class \(7\) in 1 masks, but 2 to 4096 are needed"):
+    with pytest.raises(DataError, match=r"m\.png: only one class \(7\) in 1 mask, but 2 to 4096 are needed"):
         of(7)
     with pytest.raises(DataError, match="there is no mask to look at"):
         conclude([], [])

@@ -52,7 +52,7 @@ def test_an_orientation_that_sizes_leave_open(size: tuple[int, int], orientation
     mask = seen(blocks(0, 1)[:, 8 - size[1] // 2 : 8 + size[1] // 2])
     turned = image(size=size, orientation=orientation)
     assert line(of(turned, masks=[mask])) == (
-        f"i.png: EXIF orientation {orientation} (1 of 1 images); state --exif apply (masks were drawn on the upright "
+        f"i.png: EXIF orientation {orientation} (1 of 1 image); state --exif apply (masks were drawn on the upright "
         "picture) or --exif ignore (masks were drawn on the stored pixels)"
     )
     assert of(turned, masks=[mask], exif="apply").images == {"exif": "apply"}

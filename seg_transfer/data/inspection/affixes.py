@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ def candidate_affixes(image_stems: Sequence[str], label_stems: Sequence[str]) ->
         found |= {Affixes(label_start=start, label_end=end): None for start, end in _around(stem, images)}
     for stem in _probes(image_stems):
         found |= {Affixes(start, end): None for start, end in _around(stem, labels)}
+    found |= dict.fromkeys(_different_ends(image_stems, label_stems))
     for image_start in ("", _common_start(image_stems)):
         for image_end in ("", _common_end(image_stems)):
             for label_start in ("", _common_start(label_stems)):
@@ -55,6 +57,22 @@ def _around(stem: str, others: Collection[str]) -> Iterator[tuple[str, str]]:
                 n += 1
                 if n == _PROBES:
                     return
+
+
+def _different_ends(image_stems: Sequence[str], label_stems: Sequence[str]) -> Iterator[Affixes]:
+    """Yield the ends of label maps and of the images whose names agree with theirs the longest.
+
+    This finds ``a_leftImg8bit`` and ``a_gtFine_labelIds`` even where label maps of other kinds lie beside, so that
+    these have no end in common.
+    """
+    ordered = sorted(image_stems)
+    for stem in _probes(label_stems):
+        place = bisect(ordered, stem)
+        for other in ordered[max(place - 1, 0) : place + 1]:
+            n = len(_shared([stem, other]))
+            if n and (stem[n:] or other[n:]) and not (stem[n:].isdigit() or other[n:].isdigit()):
+                n -= len(stem[:n]) - len(stem[:n].rstrip("_-. "))
+                yield Affixes(image_end=other[n:], label_end=stem[n:])
 
 
 def _common_start(stems: Sequence[str]) -> str:

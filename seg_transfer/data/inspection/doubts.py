@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 DoubtKind = Literal[
     "exif", "lossy", "rare", "ignored", "levels", "palettes", "mixed", "negative", "first_id", "unseen", "range",
-    "bands", "columns", "unpaired", "constant",
+    "bands", "columns", "unpaired", "constant", "instances", "picture",
 ]  # fmt: skip
 
 

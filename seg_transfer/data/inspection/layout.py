@@ -14,6 +14,7 @@ from seg_transfer.data.inspection.doubts import Doubt
 from seg_transfer.data.inspection.listing import IMAGE_SUFFIXES, LABEL_SUFFIXES, Listing, list_files
 from seg_transfer.data.inspection.pairing import Pairs, find_pairing
 from seg_transfer.data.inspection.places import all_skipped, as_given, common_root, paths_in, relative_to
+from seg_transfer.data.inspection.rivals import refuse_rivals, with_stray_labels
 from seg_transfer.data.inspection.roles import possible_roles
 from seg_transfer.data.inspection.wording import counted
 from seg_transfer.data.manifest import Pairing, Split
@@ -151,7 +152,9 @@ def _in_folders(images: Path, labels: Path, answers: Answers) -> Layout:
     best = _best_roles(root, images, labels, ours, theirs)
     if best is None or not best.pairs:
         return _from_json(images, labels, root, ours, best)
-    _refuse_several(best, as_given(root, images, labels))
+    is_one_folder = images.resolve() == labels.resolve()
+    refuse_rivals(best, as_given(root, images, labels), mixed=is_one_folder)
+    best = with_stray_labels(best) if is_one_folder else best
     nested = images.resolve().is_relative_to(labels.resolve()) or labels.resolve().is_relative_to(images.resolve())
     split = Split(
         images=_globs(root, images, ours, [image for image, _ in best.pairs]),
@@ -224,20 +227,6 @@ def _nothing_pairs(images: Path, labels: Path, found: Pairs | None) -> str:
         f"{images}: no image has a label map in {labels} by its name ({examples}); names must be equal, but for a "
         "constant beginning, end or folder: rename the files, or write a manifest with 'pairing' or 'lists'"
     )
-
-
-def _refuse_several(found: Pairs, root: Path) -> None:
-    """Refuse several kinds of label maps for the same images, because only people know which kind they mean."""
-    if len(found.unpaired) < len(found.pairs):
-        return
-    other = find_pairing([image for image, _ in found.pairs], found.unpaired)
-    if 2 * len(other.pairs) >= len(found.pairs):
-        image, label = found.pairs[0]
-        also = dict(other.pairs).get(image, other.pairs[0][1])
-        raise DataError(
-            f"{root / image}: has several label maps, {root / label} and {root / also}; move the ones you mean into a "
-            "folder of their own, or name them in a manifest by 'labels' and 'pairing'"
-        )
 
 
 def _unpaired(found: Pairs, root: Path) -> Doubt:

@@ -16,6 +16,8 @@ from seg_transfer.data.pairs import composed
 
 _SUFFIX = r"\.[^./]+$"
 _NAME = "([^/]+)"
+# 1.jpg and 001.png: what stands before a number at the end of the name, and the number without zeros before it.
+_NUMBERED = r"([^/]*?)0*([0-9]+)" + _SUFFIX
 _MAX_SWAPS = 4
 
 
@@ -56,7 +58,7 @@ def find_pairing(
     """Pair by the first rule that gives every label map an image of its own; if none does, by the best one.
 
     The rules: the same path below both folders; the same name; the same with a constant beginning or end; the name of
-    the image with one more suffix; the same path but for one folder in it.
+    the image with one more suffix; the same number, with zeros before it or without; the same path but for one folder.
 
     Args:
         images: Paths of images, relative to a common root.
@@ -134,6 +136,8 @@ def _rules(images: Sequence[str], labels: Sequence[str], image_folder: str, labe
             yield _with_affixes(text, image, label, affix)
     for text, image, label in places:
         yield Rule(f"{text}, and one more suffix", f"{image}{_NAME}$", label + _NAME + _SUFFIX)
+    for text, image, label in places:
+        yield Rule(f"{text}, zeros before numbers aside", image + _NUMBERED, label + _NUMBERED)
     for text, image, label in swapped:
         yield Rule(text, image + _NAME + _SUFFIX, label + _NAME + _SUFFIX)
         for affix in affixes:

@@ -9,6 +9,7 @@ from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.doubts import Doubt
 from seg_transfer.data.inspection.evidence import MaskEvidence
 from seg_transfer.data.inspection.ignored import MARKS, auto_ignored, stated_ignored, too_much_ignored
+from seg_transfer.data.inspection.instances import doubts_of_instances
 from seg_transfer.data.inspection.pixels import Pixels, color_of, value_text
 from seg_transfer.data.inspection.traces import class_like, class_like_in_lossy, doubts_of_traces
 
@@ -70,7 +71,8 @@ def conclude_values(
     if stated is None and pixels.encoding != "rgb" and not binary:
         ignore, notes, doubts = auto_ignored(totals, known, named, masks)
     doubts += too_much_ignored(totals, ignore & totals.keys(), negative, answers)
-    doubts += doubts_of_traces(traces - ignore - negative, pixels, masks, answers)
+    doubts += doubts_of_traces(traces - ignore - negative, known, pixels, masks, answers)
+    doubts = doubts_of_instances(known - ignore, named, pixels, masks, answers) or doubts
     if binary and known != {0, 1}:
         notes.append(f"two values, 0 and {max(known)}: a binary mask")
     classes, unlisted = _in_order(known - ignore, pixels), _UNLISTED[answers.unlisted]

@@ -1,0 +1,113 @@
+"""Finds files that could be label maps, or images, as well as those that pair up: people know which ones they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import regex
+
+from seg_transfer.data.inspection.pairing import Pairs, find_pairing
+from seg_transfer.errors import DataError
+
+# Of the images with a label map, at least this share must have a second one, for these to be label maps of another
+# kind; fewer are rests of something else.
+_SHARE = 1 / 2
+
+
+def refuse_rivals(found: Pairs, root: Path, *, mixed: bool) -> None:
+    """Refuse several kinds of label maps for the same images, and several kinds of images for the same label maps.
+
+    Args:
+        found: Images and label maps by the first rule that fits.
+        root: What their paths are relative to, for messages.
+        mixed: Whether both lie in one folder, so that label maps of another kind count as images without a label map.
+
+    Raises:
+        DataError: There are some.
+    """
+    images, labels = [image for image, _ in found.pairs], [label for _, label in found.pairs]
+    others = [*found.unpaired, *(_in_place_of_labels(found) if mixed else ())]
+    for image, also in _paired_again(images, others, len(images)):
+        raise DataError(
+            f"{root / image}: has several label maps, {root / dict(found.pairs)[image]} and {root / also}; move the ones "
+            "you mean into a folder of their own and name it by --labels, or name them in a manifest by 'labels' and "
+            "'pairing'"
+        )
+    if _has_name_of_label(found):
+        return
+    folders = {PurePosixPath(image).parent for image in images}
+    beside = [image for image in found.unlabeled if PurePosixPath(image).parent in folders]
+    for also, label in _paired_again(beside, labels, len(labels)):
+        image = images[labels.index(label)]
+        raise DataError(
+            f"{root / label}: has several images, {root / image} and {root / also}; move the ones you mean into a folder "
+            "of their own and name it by --images, or name them in a manifest by 'images' and 'pairing'"
+        )
+
+
+def with_stray_labels(found: Pairs) -> Pairs:
+    """Count files whose name continues that of a label map, as ``a_mask_1`` that of ``a_mask``, as label maps too.
+
+    They hold a part of the truth, so that a label map without them is not whole.
+    """
+    labels = {str(PurePosixPath(label).with_suffix("")) for _, label in found.pairs}
+    strays = [
+        file for file in _in_place_of_labels(found) if _continues(str(PurePosixPath(file).with_suffix("")), labels)
+    ]
+    unlabeled = tuple(file for file in found.unlabeled if file not in set(strays))
+    return replace(found, unlabeled=unlabeled, unpaired=(*found.unpaired, *strays))
+
+
+def _continues(stem: str, others: Collection[str]) -> bool:
+    """Whether a name starts with another one; but 11 does not continue 1."""
+    cuts = range(1, len(stem))
+    return any(stem[:cut] in others and not (stem[cut - 1].isdigit() and stem[cut].isdigit()) for cut in cuts)
+
+
+def _in_place_of_labels(found: Pairs) -> Iterator[str]:
+    """Yield files without a label map that lie where label maps do, or in another folder in the place of theirs."""
+    suffixes = {PurePosixPath(label).suffix for _, label in found.pairs}
+    pairs = {(PurePosixPath(image).parent, PurePosixPath(label).parent) for image, label in found.pairs}
+    for file in found.unlabeled:
+        path = PurePosixPath(file)
+        if path.suffix in suffixes and any(_is_place_of(path.parent, *parents) for parents in pairs):
+            yield file
+
+
+def _is_place_of(folder: PurePosixPath, images: PurePosixPath, labels: PurePosixPath) -> bool:
+    """Whether a folder is that of the label maps, except for the folder that tells these from images."""
+    if images == labels or folder == images or not len(folder.parts) == len(images.parts) == len(labels.parts):
+        return folder == labels
+    places = zip(folder.parts, images.parts, labels.parts, strict=True)
+    return all(part in (image, label) or image != label for part, image, label in places)
+
+
+def _paired_again(images: Sequence[str], labels: Sequence[str], n_pairs: int) -> list[tuple[str, str]]:
+    """Return further pairs if they are many, compared with those that there are."""
+    if min(len(images), len(labels)) < _SHARE * n_pairs:
+        return []
+    found = find_pairing(images, labels)
+    pairs = [
+        (image, label)
+        for image, label in found.pairs
+        if not _cuts_number(found.pairing.image, image) and not _cuts_number(found.pairing.label, label)
+    ]
+    return pairs if len(pairs) >= _SHARE * n_pairs else []
+
+
+def _has_name_of_label(found: Pairs) -> bool:
+    """Whether images have the whole name that pairs them, so that no other image can."""
+    image, _ = found.pairs[0]
+    match = regex.search(found.pairing.image, image)
+    return bool(match) and match.groups()[-1] in (PurePosixPath(image).stem, PurePosixPath(image).name)
+
+
+def _cuts_number(expression: str, path: str) -> bool:
+    """Whether the part of a name that pairs it begins or ends inside a number, as 1 in 11."""
+    match = regex.search(expression, path)
+    if not match:
+        return False
+    start, end = match.span(len(match.groups()))
+    return any(0 < cut < len(path) and path[cut - 1].isdigit() and path[cut].isdigit() for cut in (start, end))

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from pydantic import BaseModel, create_model
 
 from seg_transfer.cli.app import application
 from seg_transfer.data.encodings import CocoLabels, LabelmeLabels
-from seg_transfer.data.manifest import DatasetManifest, Split
-from seg_transfer.data.record import Columns
+from seg_transfer.data.inspection import Answers
+from seg_transfer.data.manifest import DatasetManifest, LowShot, Pairing, Split
+from seg_transfer.data.record import Columns, ImageReading
+from seg_transfer.data.scene_tiles import Tiles
 from seg_transfer.engines import ENGINES
 from seg_transfer.models.adapters import ADAPTERS
 from seg_transfer.stages import STAGES
@@ -175,8 +178,14 @@ def undocumented(models: Iterable[type[BaseModel]], page: str) -> list[str]:
 def test_every_field_of_a_yaml_file_is_on_its_page() -> None:
     studies = [Study, Training, FineTuning, Sampling, Schedule, *ADAPTERS.values()]
     assert undocumented(studies, "configs/README.md") == []
-    manifests = [DatasetManifest, Split, Columns, CocoLabels, LabelmeLabels]
+    manifests = [DatasetManifest, Split, Columns, ImageReading, Tiles, LowShot, Pairing, CocoLabels, LabelmeLabels]
     assert undocumented(manifests, "data_manifests/README.md") == []
+
+
+def test_every_answer_to_a_doubt_is_on_its_page() -> None:
+    text = (ROOT / "data_manifests/README.md").read_text()
+    options = [f"--{field.name.replace('_', '-')}" for field in fields(Answers)]
+    assert [option for option in options if f"`{option}" not in text] == []
 
 
 def test_a_field_that_is_not_on_a_page_is_found() -> None:

@@ -44,13 +44,14 @@ def audit(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Read every image and label of a dataset, and print statistics and problems."""
+    """Read every image and label of a dataset, and print statistics, problems, and what is doubtful."""
     from seg_transfer.data.audit import audit as audit_dataset
     from seg_transfer.data.audit import audit_dict, audit_lines
     from seg_transfer.data.manifest import load_manifest
-    from seg_transfer.errors import DataError
+    from seg_transfer.errors import DataError, printable
 
     report = audit_dataset(load_manifest(manifest), data_root)
-    typer.echo(json.dumps(audit_dict(report), indent=1) if as_json else "\n".join(audit_lines(report)))
+    lines = json.dumps(audit_dict(report), indent=1) if as_json else "\n".join(map(printable, audit_lines(report)))
+    typer.echo(lines)
     if report.problems:
         raise DataError(f"{manifest}: {len(report.problems)} problem(s), listed above; fix them and audit again")

@@ -2,23 +2,31 @@
 
 import os
 from collections import defaultdict
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from seg_transfer.data.images import read_image, read_label, read_pair
-from seg_transfer.data.manifest import DatasetManifest, SplitName
+from seg_transfer.data.images import check_sizes, read_image, read_raw, to_classes
+from seg_transfer.data.inspection.answers import Color
+from seg_transfer.data.inspection.audit_doubts import doubts_of_dataset
+from seg_transfer.data.inspection.audit_evidence import PairEvidence, gather, look_at_pair
+from seg_transfer.data.inspection.doubts import Doubt
+from seg_transfer.data.manifest import DatasetManifest, Split, SplitName
 from seg_transfer.data.record import Record
 from seg_transfer.data.records import find_records, low_shot_subset
 from seg_transfer.errors import DataError
 
 Counts = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float64]
+_Read = TypeVar("_Read")
+_DOUBTS_ARE_NO_PROBLEMS = " (no problems: until other lines are stated, files are read as the manifest says)"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,12 +102,14 @@ class AuditReport:
             ``low_shot``, the chosen subset of ``train``. A split without readable pairs is missing, and is a problem.
         low_shot: Records of the low-shot subset.
         problems: All problems, one line each.
+        doubts: What files show and the manifest does not state; their readings are lines of the manifest.
     """
 
     manifest: DatasetManifest
     splits: dict[str, SplitAudit]
     low_shot: tuple[Record, ...]
     problems: tuple[str, ...]
+    doubts: tuple[Doubt, ...] = ()
 
     def missing_classes(self, split: str) -> tuple[str, ...]:
         """Return the names of the classes without any pixel in a split."""
@@ -107,8 +117,18 @@ class AuditReport:
         return tuple(name for name, is_present in zip(self.manifest.classes, present, strict=True) if not is_present)
 
 
+class _Everything(NamedTuple):
+    """What all pairs hold: statistics of splits and of all pairs once, problems, evidence, and what is known."""
+
+    splits: dict[str, SplitAudit]
+    total: SplitAudit | None
+    problems: list[str]
+    pairs: list[PairEvidence]
+    known: set[int]
+
+
 def audit(manifest: DatasetManifest, data_root: Path) -> AuditReport:
-    """Decode every image and label map of every split, each file once.
+    """Decode every image and label map of every split that the manifest has, each file once.
 
     Args:
         manifest: Manifest of the dataset.
@@ -117,7 +137,8 @@ def audit(manifest: DatasetManifest, data_root: Path) -> AuditReport:
     Returns:
         The audit, which lists problems instead of raising them.
     """
-    names: list[SplitName] = ["train", "eval"] if manifest.source_train is None else ["train", "eval", "source_train"]
+    stated: dict[SplitName, Split | None] = {"eval": manifest.eval, "source_train": manifest.source_train}
+    names: list[SplitName] = ["train", *(name for name, split in stated.items() if split is not None)]
     records: dict[str, list[Record]] = {}
     problems: list[str] = []
     for name in names:
@@ -127,8 +148,13 @@ def audit(manifest: DatasetManifest, data_root: Path) -> AuditReport:
     records["low_shot"] = low_shot_subset(
         records["train"], manifest.low_shot.limit, manifest.low_shot.seed, manifest.name
     )
-    splits, unreadable = _read_all(manifest, records)
-    return AuditReport(manifest, splits, tuple(records["low_shot"]), (*problems, *unreadable))
+    read = _read_all(manifest, records)
+    # What cannot be counted may hold any class.
+    pixels = [] if read.problems or read.total is None else read.total.class_pixels.tolist()
+    shares = {name: split.ignored_share for name, split in read.splits.items()}
+    doubts = doubts_of_dataset(manifest, read.pairs, read.known, pixels, shares)
+    low_shot = tuple(records["low_shot"])
+    return AuditReport(manifest, read.splits, low_shot, (*problems, *read.problems), doubts)
 
 
 def audit_dict(report: AuditReport) -> dict[str, Any]:
@@ -136,11 +162,16 @@ def audit_dict(report: AuditReport) -> dict[str, Any]:
     manifest = report.manifest
     low_shot = {"count": len(report.low_shot), "limit": manifest.low_shot.limit, "seed": manifest.low_shot.seed}
     splits = {name: _split_dict(report, name) for name in report.splits}
-    return {"dataset": manifest.name, "problems": list(report.problems), "low_shot": low_shot, "splits": splits}
+    doubts = [
+        {"kind": doubt.kind, "line": doubt.line, "options": [option for option, _ in doubt.readings]}
+        for doubt in report.doubts
+    ]
+    problems = list(report.problems)
+    return {"dataset": manifest.name, "problems": problems, "doubtful": doubts, "low_shot": low_shot, "splits": splits}
 
 
 def audit_lines(report: AuditReport) -> list[str]:
-    """Format the report as lines of text: splits, the share of every class in each split, problems."""
+    """Format the report as lines of text: splits, the share of every class in each split, problems, doubts."""
     manifest, splits = report.manifest, report.splits
     limit, seed = manifest.low_shot.limit, manifest.low_shot.seed
     heading = "share of labeled pixels"
@@ -154,64 +185,91 @@ def audit_lines(report: AuditReport) -> list[str]:
             shares = "".join(f"{split.class_shares[index]:14.5f}" for split in splits.values())
             lines.append(f"{name:{width}}{shares}")
     lines.append(f"problems: {len(report.problems)}")
-    return lines + [f"  {problem}" for problem in report.problems]
+    lines += [f"  {problem}" for problem in report.problems]
+    lines.append(f"doubtful: {len(report.doubts)}" + (_DOUBTS_ARE_NO_PROBLEMS if report.doubts else ""))
+    return lines + [f"  {doubt.line}" for doubt in report.doubts]
 
 
 def _leaks(manifest: DatasetManifest, records: dict[str, list[Record]]) -> list[str]:
-    held_out = {(record.image, record.row) for record in records["eval"]}
+    """Return one problem per image that is in eval and in another split, whatever the number of its tiles."""
+    held_out = {(record.image, record.row) for record in records.get("eval", ())}
     return [
-        f"{manifest.name} {name}: image {record.image_id} is also in eval; exclude it from one of them"
+        f"{manifest.name} {name}: image {_image_id(record)} is also in eval; exclude it from one of them"
         for name, members in records.items()
         if name != "eval"
-        for record in members
+        for record in {(record.image, record.row): record for record in members}.values()
         if (record.image, record.row) in held_out
     ]
 
 
-def _read_all(manifest: DatasetManifest, records: dict[str, list[Record]]) -> tuple[dict[str, SplitAudit], list[str]]:
+def _image_id(record: Record) -> str:
+    return record.image_id.rpartition("@")[0] if record.window else record.image_id
+
+
+def _read_all(manifest: DatasetManifest, records: dict[str, list[Record]]) -> _Everything:
     member_of: dict[Record, list[str]] = defaultdict(list)
     for name, members in records.items():
         for record in members:
             member_of[record].append(name)
     splits: dict[str, SplitAudit] = {}
+    total: SplitAudit | None = None
     problems: list[str] = []
+    pairs: list[PairEvidence] = []
+    known, colors = set[int](), set[tuple[int, Color]]()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(partial(_read_one, manifest=manifest), member_of)
-        for names, (content, file_problems) in zip(member_of.values(), results, strict=True):
+        results = pool.map(partial(_read_one, manifest=manifest, known=known), member_of)
+        for names, (content, file_problems, seen) in zip(member_of.values(), results, strict=True):
             problems += file_problems
+            pairs.append(gather(seen, known, colors))
             if content is None:
                 continue
+            total = content if total is None else total + content
             for name in names:
                 splits[name] = splits[name] + content if name in splits else content
-    return {name: splits[name] for name in records if name in splits}, problems
+    splits = {name: splits[name] for name in records if name in splits}
+    return _Everything(splits, total, problems, pairs, known)
 
 
-def _read_one(record: Record, manifest: DatasetManifest) -> tuple[SplitAudit | None, list[str]]:
+def _read_one(
+    record: Record, manifest: DatasetManifest, known: Collection[int]
+) -> tuple[SplitAudit | None, list[str], PairEvidence]:
+    problems: list[str] = []
+    image = _attempt(partial(read_image, record), problems)
+    raw = _attempt(partial(read_raw, record, manifest), problems)
+    label = None if raw is None else _attempt(partial(to_classes, raw, record, manifest), problems)
+    if image is not None and label is not None:
+        _attempt(partial(check_sizes, image, label, record), problems)
+    histograms = None if image is None else _histograms(image)
+    counts = None if label is None else np.bincount(label.ravel(), minlength=manifest.ignore_index + 1)
+    present = None if counts is None else np.flatnonzero(counts[: len(manifest.classes)]).tolist()
+    is_constant = histograms is not None and bool((np.count_nonzero(histograms, axis=1) == 1).all())
+    seen = look_at_pair(record, manifest, raw, present, known, is_constant=is_constant)
+    if problems or histograms is None or counts is None or label is None:
+        return None, problems, seen
+    height, width = label.shape
+    return _statistics(histograms, counts, (height, width), manifest), problems, seen
+
+
+def _attempt(read: Callable[[], _Read], problems: list[str]) -> _Read | None:
     try:
-        image, label = read_pair(record, manifest)
+        return read()
     except DataError as error:
-        return None, _problems_of_files(record, manifest) or [str(error)]
-    counts = np.bincount(label.ravel(), minlength=manifest.ignore_index + 1)
+        problems.append(str(error))
+        return None
+
+
+def _histograms(image: npt.NDArray[np.uint8]) -> Counts:
+    """Count the values of each channel, (3, 256); Pillow does so several times faster than NumPy."""
+    return np.array(Image.fromarray(image).histogram(), np.int64).reshape(3, 256)
+
+
+def _statistics(histograms: Counts, counts: Counts, size: tuple[int, int], manifest: DatasetManifest) -> SplitAudit:
     # A view would keep the counts of all possible indices, 512 KiB per image with many classes.
     classes = counts[: len(manifest.classes)].copy()
     values = np.arange(256)
-    histograms = [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)]
-    sums = np.array([[h @ values for h in histograms], [h @ values**2 for h in histograms]], np.int64)
-    height, width = label.shape
-    size = (height, width)
+    sums = np.array([histograms @ values, histograms @ values**2], np.int64)
     ignored = int(counts[manifest.ignore_index])
-    return SplitAudit(1, size, size, classes, (classes > 0).astype(np.int64), ignored, sums), []
-
-
-def _problems_of_files(record: Record, manifest: DatasetManifest) -> list[str]:
-    """Return the problems of both files of a pair."""
-    problems = []
-    for read in (partial(read_image, record), partial(read_label, record, manifest)):
-        try:
-            read()
-        except DataError as error:
-            problems.append(str(error))
-    return problems
+    return SplitAudit(1, size, size, classes, (classes > 0).astype(np.int64), ignored, sums)
 
 
 def _split_dict(report: AuditReport, name: str) -> dict[str, Any]:

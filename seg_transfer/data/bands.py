@@ -125,7 +125,7 @@ def _open(path: Source) -> Iterator[Any]:
             else:
                 memory = files.enter_context(rasterio.MemoryFile(path.open().read()))
                 yield files.enter_context(memory.open(driver=driver))
-    # A name that is no UTF-8 is a ValueError; GDAL's errors are RasterioError.
+    # A name that is not UTF-8 is a ValueError; GDAL's errors are RasterioError.
     except (rasterio.errors.RasterioError, OSError, ValueError, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: cannot be decoded ({reason}); replace the file or exclude it") from error

@@ -111,7 +111,7 @@ def _by_image(images: list[CocoImage], annotations: list[Annotation]) -> dict[Id
     found: dict[Id, list[Annotation]] = {}
     for image in images:
         if not isinstance(image.id, int | str) or image.id in found:
-            raise ValueError(f"the image id {image.id!r:.80} is no number or text, or occurs twice")
+            raise ValueError(f"the image id {image.id!r:.80} is neither a number nor text, or occurs twice")
         found[image.id] = []
     for annotation in annotations:
         if not isinstance(annotation.image_id, int | str) or annotation.image_id not in found:

@@ -47,7 +47,18 @@ def read_label(record: Record, manifest: DatasetManifest) -> LabelMap:
         DataError: The file cannot be read, or holds a value that the manifest neither lists nor ignores; the message
             names the value, and the row and column (from 0) of its first pixel.
     """
-    raw = _read_raw(record, manifest)
+    return to_classes(read_raw(record, manifest), record, manifest)
+
+
+def read_raw(record: Record, manifest: DatasetManifest) -> npt.NDArray[np.integer]:
+    """Decode the raw values of a label map, (H, W); raises DataError if the file cannot be read."""
+    if record.window is None:
+        return manifest.labels.read_raw(record)
+    return manifest.labels.read_tile(record, record.window, read_size(record.image, record.reading))
+
+
+def to_classes(raw: npt.NDArray[np.integer], record: Record, manifest: DatasetManifest) -> LabelMap:
+    """Turn the raw values of a record's label map, (H, W), into class indices; see `read_label`."""
     classes = manifest.raw_classes()
     known = np.array(sorted(classes))
     ignored = manifest.ignore_index
@@ -70,13 +81,18 @@ def read_label(record: Record, manifest: DatasetManifest) -> LabelMap:
 def read_pair(record: Record, manifest: DatasetManifest) -> tuple[npt.NDArray[np.uint8], LabelMap]:
     """Decode the image (H, W, 3) and label map (H, W) of a record; raises DataError if their sizes differ."""
     image, label = read_image(record), read_label(record, manifest)
+    check_sizes(image, label, record)
+    return image, label
+
+
+def check_sizes(image: npt.NDArray[np.uint8], label: LabelMap, record: Record) -> None:
+    """Raise DataError if the image (H, W, 3) and the label map (H, W) of a record differ in size."""
     if image.shape[:2] != label.shape:
         sizes = [" x ".join(map(str, size)) for size in (image.shape[:2], label.shape)]
         raise DataError(
             f"{record.label_name}: {sizes[1]} (height x width), but its image {record.image_source} is {sizes[0]}; "
             "a label map needs one value per pixel: replace one of the files or exclude both"
         )
-    return image, label
 
 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
@@ -100,12 +116,6 @@ def resize_to_short_side(image: npt.NDArray[np.uint8], short_side: int) -> npt.N
     if (height, width) == image.shape[:2]:
         return image
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-
-
-def _read_raw(record: Record, manifest: DatasetManifest) -> npt.NDArray[np.integer]:
-    if record.window is None:
-        return manifest.labels.read_raw(record)
-    return manifest.labels.read_tile(record, record.window, read_size(record.image, record.reading))
 
 
 def _unlisted_value(

@@ -236,7 +236,13 @@ class DatasetManifest(Block):
     def as_yaml(self) -> str:
         """Return the manifest as a YAML file has it."""
         # JSON's form would turn the raw values in labels.map into text.
-        return yaml.safe_dump(self.model_dump(exclude_none=True), sort_keys=False, allow_unicode=True)
+        fields = self.model_dump(exclude_none=True)
+        # What a file states is not doubted, and what it leaves to a default is: dumps do not tell these two apart.
+        if "exif" in self.images.model_fields_set:
+            fields["images"] = {"exif": self.images.exif} | fields.get("images", {})
+        if "unlisted" not in self.labels.model_fields_set:
+            fields["labels"].pop("unlisted", None)
+        return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
 
     def raw_classes(self) -> dict[int, int]:
         """Return the class index, or `ignore_index`, of every listed raw value; a color is R + 256 G + 65536 B."""

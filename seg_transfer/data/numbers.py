@@ -46,7 +46,9 @@ def numbers_in(image: Image.Image, name: str) -> Numbers:
     if image.mode == "P":
         return _gray_channel(palette_of(image)[np.asarray(image)], name)
     if image.mode not in _CHANNELS:
-        raise DataError(f"{name}: an image of mode {image.mode!r} is no label map; store one number per pixel, as gray")
+        raise DataError(
+            f"{name}: an image of mode {image.mode!r} cannot be a label map; store one number per pixel, as gray"
+        )
     refuse_deep_channels(image, name)
     pixels = np.asarray(image)
     if image.mode != "RGB":
@@ -117,7 +119,7 @@ def whole_numbers(values: npt.NDArray[np.generic], name: str) -> Numbers:
     if not whole.all():
         row, column = _first(~whole)
         raise DataError(
-            f"{name}: {values[row, column]} at row {row}, column {column} is no whole number; store class ids"
+            f"{name}: {values[row, column]} at row {row}, column {column} is not a whole number; store class ids"
         )
     return values.astype(np.int32)
 
@@ -188,7 +190,7 @@ def _gray_channel(pixels: npt.NDArray[np.uint8], name: str) -> Numbers:
             row, column = _first((pixels != pixels[..., :1]).any(axis=2))
             color = tuple(pixels[row, column].tolist())
             raise DataError(
-                f"{name}: color {color} at row {row}, column {column} is not gray, so it is no number; declare "
+                f"{name}: color {color} at row {row}, column {column} is not gray, so it is not a number; declare "
                 "labels.encoding: palette or rgb, or store gray"
             )
     return np.ascontiguousarray(red)

@@ -33,7 +33,7 @@ def exif_orientation(path: Source) -> int:
     It is 1 for TIFF files, which Pillow turns upright itself.
 
     Raises:
-        DataError: The file is no image, or its EXIF data are damaged.
+        DataError: The file is not an image, or its EXIF data are damaged.
     """
     with any_size(), open_image(path) as image:
         if image.format == "TIFF":

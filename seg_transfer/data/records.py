@@ -160,5 +160,5 @@ def _to_records(root: Path, pairs: Iterable[tuple[str, str]], check: Check) -> t
 
 
 def _as_text(path: str) -> str:
-    r"""Write the bytes of a path that are no UTF-8 as ``\\xff``, because results hold text."""
+    r"""Write the bytes of a path that are not UTF-8 as ``\\xff``, because results hold text."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

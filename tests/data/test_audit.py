@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from seg_transfer.data.audit import audit, audit_dict, audit_lines
 from seg_transfer.data.images import read_image, read_label
@@ -52,14 +52,14 @@ def test_sizes_are_ranges(mini: Path, manifest: Manifest, write_pair: Callable[.
 def test_source_train_is_counted_and_shared_files_are_read_once(
     mini: Path, manifest: Manifest, write_pair: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[Path] = []
-    unwatched = Image.open
+    decoded: list[str] = []
+    unwatched = ImageFile.ImageFile.load_prepare
 
-    def watched(path: Path, **how: Any) -> Image.Image:
-        read.append(path)
-        return unwatched(path, **how)
+    def watched(image: Any) -> None:
+        decoded.append(image.filename)
+        unwatched(image)
 
-    monkeypatch.setattr(Image, "open", watched)
+    monkeypatch.setattr(ImageFile.ImageFile, "load_prepare", watched)
     write_pair(mini / "mini/extra", "z", size=(3, 40))
     wider = manifest(source_train={"images": ["train/images/*", "extra/images/*"], "labels": "*[na]/labels/*.png"})
     report = audit(wider, mini)
@@ -67,7 +67,7 @@ def test_source_train_is_counted_and_shared_files_are_read_once(
     assert [split.n_images for split in report.splits.values()] == [5, 2, 6, 5]
     assert report.splits["source_train"].n_pixels == report.splits["train"].n_pixels + 120
     assert report.splits["source_train"].largest == (6, 40)
-    assert len(read) == len(set(read)) == 16
+    assert len(decoded) == len(set(decoded)) == 16
 
 
 def test_missing_classes(mini: Path, manifest: Manifest) -> None:
@@ -115,7 +115,7 @@ def test_a_missing_dataset_is_a_problem(tmp_path: Path, manifest: Manifest) -> N
     assert audit_dict(report)["low_shot"]["count"] == 0
     title, *rest = audit_lines(report)  # and no table, which would be empty
     assert (title, rest[0]) == ("mini: A miniature", "problems: 2")
-    assert rest[1:] == [f"  {problem}" for problem in report.problems]
+    assert rest[1:] == [*(f"  {problem}" for problem in report.problems), "doubtful: 0"]
 
 
 def test_images_in_both_train_and_eval_are_a_problem(mini: Path, manifest: Manifest) -> None:
@@ -173,4 +173,7 @@ def test_report_as_text(mini: Path, manifest: Manifest) -> None:
     assert [float(share) for share in road[1:]] == pytest.approx(
         [split.class_shares[1] for split in report.splits.values()], abs=5e-6
     )
-    assert lines[-2:] == ["problems: 1", f"  {report.problems[0]}"]
+    (doubt,) = report.doubts  # the labels of the miniature are noise
+    assert lines[-4:-2] == ["problems: 1", f"  {report.problems[0]}"]
+    assert lines[-2].startswith("doubtful: 1 (no problems")
+    assert lines[-1] == f"  {doubt.line}"

@@ -196,7 +196,7 @@ def test_a_category_must_be_a_number(tmp_path: Path, coco: Manifest, category: o
 @pytest.mark.parametrize(("height", "width"), [(8, 9), (80, 100), (None, 10), ("8", 10), (0, 10), (8, True)])
 def test_sizes_must_agree(tmp_path: Path, coco: Manifest, height: object, width: object) -> None:
     write(tmp_path, content(images=[{"id": 1, "file_name": "a.png", "height": height, "width": width}]))
-    with pytest.raises(DataError, match=r"labels\.json, image images/a: (.* but the image is 8 x 10|.* are no sizes)"):
+    with pytest.raises(DataError, match=r"labels\.json, image images/a: (.* but the image is 8 x 10|.* are not sizes)"):
         label_of(tmp_path, coco())
 
 
@@ -220,8 +220,14 @@ BROKEN = {
         "encoding is panoptic",
     ),
     "unknown image": (json.dumps(content(annotation(3, [], image_id="1"))), "annotation 5 has image_id '1', not in im"),
-    "no image id": (json.dumps(WHOLE | {"images": [{"file_name": "a.png"}]}), "image id None is no number or text"),
-    "list as id": (json.dumps(WHOLE | {"images": [{"file_name": "a.png", "id": [1]}]}), "image id .1. is no number"),
+    "no image id": (
+        json.dumps(WHOLE | {"images": [{"file_name": "a.png"}]}),
+        "image id None is neither a number nor text",
+    ),
+    "list as id": (
+        json.dumps(WHOLE | {"images": [{"file_name": "a.png", "id": [1]}]}),
+        "image id .1. is neither a number",
+    ),
     "an id twice": (json.dumps(WHOLE | {"images": WHOLE["images"] * 2}), "image id 1 .*occurs twice"),
     "a category twice": (
         json.dumps(WHOLE | {"categories": WHOLE["categories"] * 2}),

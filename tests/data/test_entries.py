@@ -77,7 +77,7 @@ def test_two_entries_for_one_image_are_a_problem(tmp_path: Path, coco: Manifest)
 @pytest.mark.parametrize("name", ["", 3, None])
 def test_a_name_must_be_a_path(tmp_path: Path, coco: Manifest, name: object) -> None:
     write(tmp_path, content(images=images(name)))
-    with pytest.raises(DataError, match=r"labels\.json: file_name .* is no path; correct the entry"):
+    with pytest.raises(DataError, match=r"labels\.json: file_name .* is not a path; correct the entry"):
         pairs(tmp_path, coco())
 
 

@@ -137,9 +137,9 @@ DAMAGED = {
     "a line": (shape("car", [[0, 0], [4, 4]], "line"), "a line of 2 points is not supported"),
     "a mask": (shape("car", [[0, 0], [4, 4]], "mask"), "a mask of 2 points is not supported"),
     "three on a circle": (shape("car", [[0, 0], [4, 4], [5, 5]], "circle"), "a circle of 3 points"),
-    "no points": (shape("car", []), "its points are no list of 1 to 10000 points"),
-    "null": (shape("car", None), "its points are no list"),
-    "many points": (shape("car", [[0, 0]] * 10_001), "its points are no list of 1 to 10000 points"),
+    "no points": (shape("car", []), "its points are not a list of 1 to 10000 points"),
+    "null": (shape("car", None), "its points are not a list"),
+    "many points": (shape("car", [[0, 0]] * 10_001), "its points are not a list of 1 to 10000 points"),
     "text": (shape("car", [["0", "0"], [1, 1], [2, 2]]), r"its point \['0', '0'\] is not \[x, y\]"),
     "booleans": (shape("car", [[True, 0], [1, 1], [2, 2]]), r"its point \[True, 0\] is not"),
     "three numbers": (shape("car", [[0, 0, 0], [1, 1], [2, 2]]), r"is not \[x, y\]"),
@@ -168,7 +168,7 @@ def test_a_damaged_shape_is_named(tmp_path: Path, labelme: Manifest, kind: str) 
         ("[]", "not an annotation of LabelMe .it has no list 'shapes'"),
         ('{"shapes": {}}', "not an annotation of LabelMe"),
         ('{"shapes": [3]}', "not an annotation of LabelMe"),
-        ('{"shapes": []}', "imageHeight None and imageWidth None are no sizes"),
+        ('{"shapes": []}', "imageHeight None and imageWidth None are not sizes"),
     ],
 )
 def test_a_file_that_is_not_of_labelme_is_named(tmp_path: Path, labelme: Manifest, text: str, reason: str) -> None:

@@ -58,7 +58,7 @@ def test_floats_that_are_no_ids(tmp_path: Path, value: float) -> None:
     values = np.zeros((3, 4), np.float32)
     values[1, 2] = value
     Image.fromarray(values).save(tmp_path / "l.tif")
-    with pytest.raises(DataError, match=r"l\.tif: .* at row 1, column 2 is no whole number; store class ids"):
+    with pytest.raises(DataError, match=r"l\.tif: .* at row 1, column 2 is not a whole number; store class ids"):
         read(tmp_path / "l.tif")
 
 
@@ -103,7 +103,7 @@ def test_an_animation_is_no_label_map(tmp_path: Path) -> None:
 
 def test_other_color_spaces_are_refused(tmp_path: Path) -> None:
     Image.fromarray(IDS).convert("CMYK").save(tmp_path / "l.tif")
-    with pytest.raises(DataError, match=r"l\.tif: an image of mode 'CMYK' is no label map"):
+    with pytest.raises(DataError, match=r"l\.tif: an image of mode 'CMYK' cannot be a label map"):
         read(tmp_path / "l.tif")
 
 
@@ -131,7 +131,7 @@ def test_arrays_of_truth_values_and_negative_numbers(tmp_path: Path) -> None:
         (np.zeros((0, 4)), "an array of 0 x 4"),
         (np.array([["a"]]), "holds <U1, not numbers"),
         (np.array([[{}]], object), "cannot be read as an array"),
-        (np.array([[0, 0.5]]), "0.5 at row 0, column 1 is no whole number"),
+        (np.array([[0, 0.5]]), "0.5 at row 0, column 1 is not a whole number"),
     ],
 )
 def test_arrays_that_are_no_label_maps(tmp_path: Path, array: Any, text: str) -> None:

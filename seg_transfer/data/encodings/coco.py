@@ -70,7 +70,7 @@ class CocoLabels(RawValues):
         names = [image.file_name for image in read_coco(label).images]
         wrong = [name for name in names if not isinstance(name, str) or not name]
         if wrong:
-            raise DataError(f"{label}: file_name {_shown(wrong[0])} is no path; correct the entry")
+            raise DataError(f"{label}: file_name {_shown(wrong[0])} is not a path; correct the entry")
         return tuple(str(name) for name in names)
 
     def describe(self, raw: int) -> str:
@@ -186,7 +186,7 @@ def _size(record: Record, image: CocoImage) -> tuple[int, int]:
     height, width = image.height, image.width
     where = f"{record.label}, image {record.image_id}"
     if type(height) is not int or type(width) is not int or height < 1 or width < 1:
-        raise DataError(f"{where}: height {_shown(height)} and width {_shown(width)} are no sizes; correct the entry")
+        raise DataError(f"{where}: height {_shown(height)} and width {_shown(width)} are not sizes; correct the entry")
     # The orientation of the image, which a manifest may apply, exchanges the two.
     actual = read_size(record.image)
     if sorted(actual) != sorted((height, width)):

@@ -105,7 +105,7 @@ def _size(record: Record, content: dict[str, Any]) -> tuple[int, int]:
     height, width = content.get("imageHeight"), content.get("imageWidth")
     if type(height) is not int or type(width) is not int:
         raise DataError(
-            f"{record.label}: imageHeight {height!r:.40} and imageWidth {width!r:.40} are no sizes; correct the file"
+            f"{record.label}: imageHeight {height!r:.40} and imageWidth {width!r:.40} are not sizes; correct the file"
         )
     # The orientation of the image, which a manifest may apply, exchanges the two.
     actual = read_size(record.image)
@@ -146,7 +146,7 @@ def _outline(shape: dict[str, Any], height: int, width: int) -> list[tuple[int, 
 
 def _points(points: object, height: int, width: int) -> list[tuple[float, float]]:
     if not isinstance(points, list) or not 0 < len(points) <= _MAX_VERTICES:
-        raise ValueError(f"its points are no list of 1 to {_MAX_VERTICES} points")
+        raise ValueError(f"its points are not a list of 1 to {_MAX_VERTICES} points")
     side = max(height, width)
     for point in points:
         if not isinstance(point, list) or [type(number) in (int, float) for number in point] != [True, True]:

@@ -1,4 +1,18 @@
-"""Looks at images and label maps as people have them, and finds out how they are to be read; or says what is open."""
+"""Looks at images and label maps as people have them, and finds out how they are to be read; or says what is open.
+
+Example:
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     drawn = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    ...     Image.fromarray(drawn).save(Path(folder, "a.png"))
+    ...     Image.fromarray(255 * (drawn > 31).astype(np.uint8)).save(Path(folder, "a_mask.png"))
+    ...     found = inspect_folders(Path(folder), Path(folder))
+    >>> found.manifest.classes, found.notes, found.doubts
+    (('background', 'foreground'), ('two values, 0 and 255: a binary mask',), ())
+"""
 
 from seg_transfer.data.inspection.answers import Answers, parse_answers
 from seg_transfer.data.inspection.doubts import Doubt

@@ -23,6 +23,10 @@ class Affixes(NamedTuple):
 def candidate_affixes(image_stems: Sequence[str], label_stems: Sequence[str]) -> list[Affixes]:
     """List affixes that at least some images and label maps could have, likely ones first; each is still to be tested.
 
+    Args:
+        image_stems: Names of images without suffix.
+        label_stems: Names of label maps without suffix.
+
     Example:
         >>> candidate_affixes(["1", "11"], ["1_m", "11_m"])[0].label_end
         '_m'

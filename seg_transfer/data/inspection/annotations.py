@@ -31,6 +31,9 @@ def conclude_annotations(
         images: What the images show, in the same order.
         answers: What is stated; ``ignore`` has 0 for the background, and other categories of COCO.
 
+    Returns:
+        The conclusion; its values are ids of categories, or positions of labels from 1, and 0 for the background.
+
     Raises:
         DataError: A file is damaged, or an ignored value is unknown.
     """

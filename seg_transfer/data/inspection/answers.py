@@ -47,6 +47,9 @@ def parse_answers(stated: Mapping[str, object]) -> Answers:
     Args:
         stated: Field of `Answers` -> its value, as the text of its option or as Python has it; None states nothing.
 
+    Returns:
+        The answers; a field that is not stated is None.
+
     Raises:
         ConfigError: A field is unknown, or a text is none of the values of its option.
 
@@ -57,7 +60,7 @@ def parse_answers(stated: Mapping[str, object]) -> Answers:
     """
     unknown = sorted(set(stated) - set(_PARSERS))
     if unknown:
-        raise ConfigError(f"{unknown[0]!r} is no answer; those are {', '.join(_PARSERS)}")
+        raise ConfigError(f"{unknown[0]!r} is unknown; choose among {', '.join(_PARSERS)}")
     return Answers(**{field: _parsed(field, _text_of(value)) for field, value in stated.items() if value is not None})
 
 

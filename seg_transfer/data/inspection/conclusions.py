@@ -36,6 +36,9 @@ def conclude(
         names: Class names.
         answers: What is stated.
 
+    Returns:
+        The conclusion, which lists doubts instead of raising them.
+
     Raises:
         DataError: Files contradict each other, the names or the answers; or fewer than 2, or more than 4096, values
             are classes.
@@ -43,7 +46,7 @@ def conclude(
     if not masks:
         raise DataError("there is no mask to look at; name the folder that holds them")
     pixels = conclude_pixels(masks, answers, has_color_names=bool(names and names.by_color))
-    values = conclude_values(pixels, masks, answers, named_values(names, answers), _n_names(names))
+    values = conclude_values(pixels, masks, answers, named_values(names, pixels, answers), _n_names(names))
     naming = conclude_names(values, pixels, masks, names, answers)
     block, image_notes, image_doubts = conclude_reading(images, masks, answers)
     doubts = (*pixels.doubts, *values.doubts, *naming.doubts, *image_doubts)
@@ -51,8 +54,9 @@ def conclude(
     ignore = tuple(sorted({*values.ignore, *naming.ignore}))
     _check_range((*naming.names, *ignore), pixels, masks)
     counts = [_as_read(each, (*naming.names, *ignore), pixels, values) for each in pixels.counts]
+    labels = _labels(pixels, values, naming, ignore) | ({"unlisted": values.unlisted} if answers.unlisted else {})
     return Conclusion(
-        labels=None if any(doubt.kind == "mixed" for doubt in doubts) else _labels(pixels, values, naming, ignore),
+        labels=None if any(doubt.kind == "mixed" for doubt in doubts) else labels,
         classes=tuple(naming.names.values()),
         images=block,
         notes=(*pixels.notes, *values.notes, *naming.notes, *image_notes),
@@ -100,7 +104,7 @@ def _labels(pixels: Pixels, values: Values, naming: Naming, ignore: tuple[int, .
     else:
         block["map"] = {value: index for index, value in enumerate(naming.names)}
         block["ignore"] = list(ignore)
-    return block | ({"unlisted": values.unlisted} if values.unlisted != "error" else {})
+    return block
 
 
 def _as_read(counts: Counts, listed: Collection[int], pixels: Pixels, values: Values) -> Counter[int]:

@@ -65,7 +65,7 @@ def labelme_classes(files: Iterable[Path]) -> tuple[str, ...]:
     """Return the labels of the shapes in LabelMe's files, sorted.
 
     Raises:
-        DataError: A file is damaged, or the label of a shape is no text.
+        DataError: A file is damaged, or the label of a shape is not text.
     """
     labels: set[str] = set()
     for file in files:
@@ -83,6 +83,12 @@ def image_columns(file: Path) -> ImageColumns:
     """Find the columns of a Parquet file that hold images, and tell label maps from images by their names.
 
     The metadata of a dataset hub say which columns hold images; without them, the first cell of a column decides.
+
+    Args:
+        file: The Parquet file.
+
+    Returns:
+        The columns; `candidates` has several pairs if names do not tell which one holds the label maps.
 
     Raises:
         DataError: The file cannot be read.

@@ -73,7 +73,14 @@ class MaskEvidence:
 
 
 def look_at_label(record: Record) -> MaskEvidence:
-    """Look at the label map of a record, and at no more than the tile if it is one; see `look_at_mask`."""
+    """Look at the label map of a record, and at no more than the tile if it is one.
+
+    Args:
+        record: The record; its label map is an image or an array.
+
+    Raises:
+        DataError: As `look_at_mask`, or the tile reaches beyond the label map.
+    """
     if record.window is None:
         return look_at_mask(record.label_source)
     name = str(record.label)
@@ -90,6 +97,9 @@ def look_at_mask(source: Source | bytes, name: str | None = None) -> MaskEvidenc
         source: The file, on disk or in a table, or its content.
         name: What messages call it; by default the path.
 
+    Returns:
+        What it shows. A palette of grays that are their own indices counts as gray.
+
     Raises:
         DataError: It cannot be decoded, is transparent somewhere, or its pixels are no numbers, indices or colors.
     """
@@ -98,7 +108,7 @@ def look_at_mask(source: Source | bytes, name: str | None = None) -> MaskEvidenc
         return _evidence(read_array(source, name), name, format="NPY", kind="array")
     with any_size(), open_image(source, name) as image:
         refuse_frames(image, name)
-        about = {"format": image.format or "unknown", "is_lossy": _is_lossy(image, source)}
+        about = {"format": image.format or "unknown", "is_lossy": is_lossy(image, source)}
         height, width = image.height, image.width
         if height * width <= _MAX_PIXELS:
             return _of_image(image, name, about)
@@ -147,9 +157,9 @@ def _of_channels(image: Image.Image, name: str, about: dict[str, object]) -> Mas
 
 
 def _evidence(raw: npt.NDArray[np.integer], name: str, **about: object) -> MaskEvidence:
-    values, n_values, unequal = count_values(raw)
+    values, n_values = count_values(raw)
     # An order of colors means nothing, and neither does a number beyond the range of ids.
-    n_steps, n_blends = (0, 0) if about["kind"] == "colors" else edges_of(raw, unequal)
+    n_steps, n_blends = (0, 0) if about["kind"] == "colors" else edges_of(raw)
     bits = about.pop("bits", raw.dtype.itemsize * 8)
     height, width = raw.shape
     return MaskEvidence(
@@ -163,8 +173,8 @@ def _color(channels: list[int]) -> Color:
     return red, green, blue
 
 
-def _is_lossy(image: Image.Image, source: Source | bytes) -> bool:
-    """Whether a file holds JPEG data, or the lossy kind of WebP."""
+def is_lossy(image: Image.Image, source: Source | bytes) -> bool:
+    """Whether an open file holds JPEG data, or the lossy kind of WebP."""
     if image.format == "WEBP":
         if isinstance(source, bytes):
             return b"VP8 " in _chunk_names(source)

@@ -9,7 +9,8 @@ from seg_transfer.data.inspection.pixels import Encoding, value_of
 from seg_transfer.errors import DataError
 
 # More ignored pixels than this are more often a class that was taken for "ignore" than a choice of the annotators.
-_MAX_SHARE = 0.2
+MAX_SHARE = 0.2
+"""The largest share of ignored pixels that is no doubt."""
 # Ids from 0 use at least every second number; levels of gray that stand for classes do not.
 _DENSITY = 2
 MARKS = (255, 65535)
@@ -19,7 +20,19 @@ _MAX_ID = 250
 
 
 def stated_ignored(answers: Answers, encoding: Encoding) -> tuple[int, ...] | None:
-    """Return the raw values that are stated, or None; raises DataError if these are colors and pixels are not."""
+    """Return the raw values that are stated to be ignored; None if nothing is stated.
+
+    Args:
+        answers: What is stated.
+        encoding: How masks are read; colors are stated for "rgb", and numbers for all others.
+
+    Raises:
+        DataError: Colors are stated for numbers, or numbers for colors.
+
+    Example:
+        >>> stated_ignored(Answers(ignore=(0, 255)), "id"), stated_ignored(Answers(ignore=((1, 2, 0),)), "rgb")
+        ((0, 255), (513,))
+    """
     if answers.ignore is None:
         return None
     for value in answers.ignore:
@@ -71,6 +84,15 @@ def too_much_ignored(
 ) -> list[Doubt]:
     """Doubt negative values, and a large share of ignored pixels that nobody stated.
 
+    Args:
+        totals: Raw value -> pixels.
+        ignored: Those values that would be ignored.
+        negative: Negative values that are not stated to be ignored.
+        answers: What is stated.
+
+    Returns:
+        No doubt, or one.
+
     Raises:
         DataError: A negative value is left although ignored values are stated.
     """
@@ -84,7 +106,7 @@ def too_much_ignored(
         seen = f"masks: value {min(negative)} is negative, which is no class"
         return [Doubt("negative", seen, ((f"--ignore {option}", "it is ignored"),))]
     share = sum(totals[value] for value in ignored) / max(sum(totals.values()), 1)
-    if share <= _MAX_SHARE or answers.ignore is not None:
+    if share <= MAX_SHARE or answers.ignore is not None:
         return []
     seen = f"masks: {share:.0%} of all pixels are {_option(tuple(sorted(ignored)))} and would be ignored"
     return [Doubt("ignored", seen, _readings(tuple(sorted(ignored))))]

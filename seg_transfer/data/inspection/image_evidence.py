@@ -63,20 +63,26 @@ class ImageEvidence:
     is_constant: bool | None = None
 
 
-def look_at_image(source: Source, name: str | None = None, *, check_constant: bool = True) -> ImageEvidence:
+def look_at_image(
+    source: Source, name: str | None = None, *, check_constant: bool = True, check_range: bool = True
+) -> ImageEvidence:
     """Read the header of an image, and its pixels where they are needed.
 
     Args:
         source: The file, on disk or in a table.
         name: What messages call it; by default the path.
         check_constant: Whether to decode an image of 8 bits, to see whether it is constant.
+        check_range: Whether to decode an image of more bits, to see which values it holds.
+
+    Returns:
+        What it shows; of a scene, the lowest and highest value at its center.
 
     Raises:
         DataError: It cannot be decoded, or needs a library that is not installed.
     """
     name = name or str(source)
     if not _pillow_opens(source):
-        return _by_bands(source, name)
+        return _by_bands(source, name, check_range=check_range)
     with any_size(), open_image(source, name) as image:
         n_bands, has_alpha = _BANDS.get(image.mode, (3 if image.mode in _THREE_BANDS else 1, False))
         if isinstance(image, TiffImageFile) and 0 in (extra := image.tag_v2.get(_EXTRA_SAMPLES, ())):
@@ -86,11 +92,9 @@ def look_at_image(source: Source, name: str | None = None, *, check_constant: bo
         is_large = image.height * image.width > _MAX_PIXELS
         about: dict[str, Any] = {"format": image.format or "unknown", "mode": image.mode, "bits": stored_bits(image)}
         size, is_float = (image.height, image.width), image.mode == "F"
-        if about["bits"] > 8 and is_large:
-            about |= _extremes_of_part(source, size)
-        elif about["bits"] > 8:
-            about |= _extremes(np.asarray(image)) if n_bands == 1 else _extremes_of_high_bytes(image)
-        elif check_constant and not is_large:
+        if about["bits"] > 8 and check_range:
+            about |= _extremes_of_deep(image, source, n_bands)
+        elif about["bits"] <= 8 and check_constant and not is_large:
             about["is_constant"] = _is_constant(image)
     orientation = _orientation(source)
     return ImageEvidence(
@@ -128,15 +132,21 @@ def _pillow_opens(source: Source) -> bool:
         return False
 
 
-def _by_bands(source: Source, name: str) -> ImageEvidence:
+def _by_bands(source: Source, name: str, *, check_range: bool) -> ImageEvidence:
     header = read_header(source)
     has_alpha = "alpha" in header.meanings
     first = read_bands(source, [1], (0, 0, 1, 1)).values.dtype
-    about = _extremes_of_part(source, header.size) if first.itemsize > 1 else {}
+    about = _extremes_of_part(source, header.size) if first.itemsize > 1 and check_range else {}
     return ImageEvidence(
         name, "TIFF", header.size, str(first), 8 * first.itemsize, header.n_bands - has_alpha, has_alpha,
         is_float=first.kind == "f", **about,
     )  # fmt: skip
+
+
+def _extremes_of_deep(image: Image.Image, source: Source, n_bands: int) -> dict[str, Any]:
+    if image.height * image.width > _MAX_PIXELS:
+        return _extremes_of_part(source, (image.height, image.width))
+    return _extremes(np.asarray(image)) if n_bands == 1 else _extremes_of_high_bytes(image)
 
 
 def _extremes_of_part(source: Source, size: tuple[int, int]) -> dict[str, Any]:

@@ -75,6 +75,9 @@ def find_layout(images: Path, labels: Path, answers: Answers) -> Layout:
         labels: Folder of label maps, or of annotations; or one file of annotations, or the same table.
         answers: What is stated.
 
+    Returns:
+        The layout, which lists doubts instead of raising them.
+
     Raises:
         DataError: A folder is missing or empty, or no image has a label map.
     """

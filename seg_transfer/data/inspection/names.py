@@ -52,6 +52,12 @@ def read_names(file: Path) -> Names:
     any order (``road 128 64 128``, ``128,64,128,road``); then, the first line may be a heading such as ``name,r,g,b``.
     An empty line, or a value alone, is a value to ignore. Names are kept in Unicode's composed form.
 
+    Args:
+        file: A text file in UTF-8, with or without byte order mark.
+
+    Returns:
+        The names, in the form that all lines have.
+
     Raises:
         ConfigError: The file is no UTF-8 text, names a class, value or color twice, or most but not all lines have a
             value or a color.

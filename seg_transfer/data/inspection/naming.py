@@ -53,16 +53,26 @@ class Naming:
     doubts: tuple[Doubt, ...] = ()
 
 
-def named_values(names: NamesFile | None, answers: Answers) -> frozenset[int]:
-    """Return the raw values that a names file may mean; by line, the first id may be 0 or 1."""
+def named_values(names: NamesFile | None, pixels: Pixels, answers: Answers) -> frozenset[int]:
+    """Return the raw values that a names file may mean.
+
+    Args:
+        names: The names; None if there are none.
+        pixels: The values of all masks: names by line may begin at 1 if 0 never occurs.
+        answers: What is stated.
+
+    Returns:
+        Raw values, also those whose line is empty; none without a file.
+    """
     if names is None:
         return frozenset()
     if names.by_color:
         return frozenset(map(value_of, names.by_color))
     if names.by_id:
         return frozenset(names.by_id)
-    firsts = (0, 1) if answers.first_id is None else (answers.first_id,)
-    # Without an answer, the additional value of the second reading is named too, so that it is no trace.
+    may_shift = not any(0 in counts for counts in pixels.counts)
+    firsts = ((0, 1) if may_shift else (0,)) if answers.first_id is None else (answers.first_id,)
+    # The additional value of a second reading is named too, so that it is no trace.
     return frozenset(range(min(firsts), max(firsts) + len(names.by_line)))
 
 
@@ -70,6 +80,16 @@ def conclude_names(
     values: Values, pixels: Pixels, masks: Sequence[MaskEvidence], names: NamesFile | None, answers: Answers
 ) -> Naming:
     """Name every class.
+
+    Args:
+        values: The values that are classes.
+        pixels: All values of every mask.
+        masks: The masks.
+        names: Class names; without them, classes are named after their values.
+        answers: What is stated.
+
+    Returns:
+        The names, with a doubt if ids may begin at 1, or if a name never occurs.
 
     Raises:
         DataError: A value has no name, or the names file names colors and masks hold numbers.

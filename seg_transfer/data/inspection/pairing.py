@@ -71,7 +71,7 @@ def find_pairing(
     Example:
         >>> found = find_pairing(["a.jpg", "b.jpg"], ["a_mask.png", "b_mask.png"])
         >>> found.rule, found.pairs
-        ('label maps end with _mask', (('a.jpg', 'a_mask.png'), ('b.jpg', 'b_mask.png')))
+        ('same path; label maps end with _mask', (('a.jpg', 'a_mask.png'), ('b.jpg', 'b_mask.png')))
     """
     best: Pairs | None = None
     for rule in _rules(images, labels, image_folder, label_folder):

@@ -42,6 +42,9 @@ def conclude_pixels(masks: Sequence[MaskEvidence], answers: Answers, *, has_colo
         answers: What is stated.
         has_color_names: Whether a names file names colors, which settles the question.
 
+    Returns:
+        The encoding, and the values of every mask under it.
+
     Raises:
         DataError: A mask cannot be read in the way that is stated.
     """
@@ -61,12 +64,22 @@ def value_text(value: int, encoding: str) -> str:
 
 
 def color_of(value: int) -> Color:
-    """Return (R, G, B) of R + 256 G + 65536 B."""
+    """Return (R, G, B) of R + 256 G + 65536 B.
+
+    Example:
+        >>> color_of(513)
+        (1, 2, 0)
+    """
     return value % 256, value // 256 % 256, value // 65536
 
 
 def value_of(color: Color) -> int:
-    """Return R + 256 G + 65536 B."""
+    """Return R + 256 G + 65536 B.
+
+    Example:
+        >>> value_of((1, 2, 0))
+        513
+    """
     return color[0] + 256 * color[1] + 65536 * color[2]
 
 
@@ -81,7 +94,7 @@ def _decided(masks: Sequence[MaskEvidence]) -> tuple[Encoding, tuple[str, ...], 
         return "rgb", (), ()
     if not palettes:
         return "id", (), ()
-    return "palette", _gray_beside(palettes, masks), _differing_palettes(palettes)
+    return "palette", _gray_beside(palettes, masks), differing_palettes(palettes)
 
 
 def _gray_beside(palettes: Sequence[MaskEvidence], masks: Sequence[MaskEvidence]) -> tuple[str, ...]:
@@ -109,7 +122,7 @@ def _mixed(
     return (f"{seen_in}: masks are read as colors",), ()
 
 
-def _differing_palettes(palettes: Sequence[MaskEvidence]) -> tuple[Doubt, ...]:
+def differing_palettes(palettes: Sequence[MaskEvidence]) -> tuple[Doubt, ...]:
     """Doubt palettes in which one used index has different colors: then either indices or colors are the classes."""
     first: dict[int, tuple[Color, str]] = {}
     for mask in palettes:

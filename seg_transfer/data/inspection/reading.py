@@ -68,6 +68,24 @@ def conclude_reading(images: Sequence[ImageEvidence], masks: Sequence[HasSize], 
     return block, notes, doubts
 
 
+def doubts_of_reading(images: Sequence[ImageEvidence], masks: Sequence[HasSize], answers: Answers) -> list[Doubt]:
+    """Doubt how images are read, where they are read as usual unless stated otherwise.
+
+    Args:
+        images: Images whose label maps are known, as `conclude_reading` takes them.
+        masks: The masks, in the same order.
+        answers: What is stated.
+    """
+    try:
+        block, notes, doubts = _orientation(images, masks, answers)
+    except DataError:  # whatever the reading is, one of the files does not fit its mask, which is no doubt
+        block, notes, doubts = {}, [], []
+    if block.get("exif") == "apply" and not answers.exif:
+        doubts = [Doubt("exif", notes[0], (("--exif apply", "as these masks need"),))]
+    more = () if answers.bands else _bands(images, answers)[2]
+    return [*doubts, *more, *_range(images, answers)[2]]
+
+
 def _orientation(images: Sequence[ImageEvidence], masks: Sequence[HasSize], answers: Answers) -> Part:
     if answers.exif:
         return {"exif": answers.exif}, [], []

@@ -26,6 +26,9 @@ def possible_roles(files: Sequence[str]) -> Iterator[Roles]:
     Args:
         files: Paths relative to the folder.
 
+    Yields:
+        (images, label maps), both in the order of the files.
+
     Example:
         >>> next(possible_roles(["a.jpg", "a_mask.jpg", "b.jpg"]))
         (['a.jpg', 'b.jpg'], ['a_mask.jpg'])

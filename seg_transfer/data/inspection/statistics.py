@@ -14,7 +14,6 @@ _MAX_TABLE = 65536
 _APART = (255, 65535)
 
 Raw = npt.NDArray[np.integer]
-Unequal = tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
 
 
 class ValueCount(NamedTuple):
@@ -24,18 +23,20 @@ class ValueCount(NamedTuple):
     solid: int
 
 
-def count_values(raw: Raw) -> tuple[dict[int, ValueCount], int, Unequal]:
+def count_values(raw: Raw) -> tuple[dict[int, ValueCount], int]:
     """Count the pixels of every value.
 
     Args:
         raw: (H, W).
 
     Returns:
-        The counts of the `MAX_VALUES` most frequent values, in the order of values; the number of values; and where
-        horizontal, and vertical, neighbors differ.
+        The counts of the `MAX_VALUES` most frequent values, in the order of values; and the number of values.
+
+    Example:
+        >>> count_values(np.array([[4, 4, 9], [4, 4, 4]]))[0]
+        {4: ValueCount(pixels=5, solid=4), 9: ValueCount(pixels=1, solid=0)}
     """
-    unequal = (raw[:, 1:] != raw[:, :-1], raw[1:] != raw[:-1])
-    solid = _solid(raw.shape, unequal)
+    solid = _solid(raw)
     if raw.min() >= 0 and raw.max() < _MAX_TABLE:
         pixels = np.bincount(raw.ravel())
         values = np.flatnonzero(pixels)
@@ -48,42 +49,50 @@ def count_values(raw: Raw) -> tuple[dict[int, ValueCount], int, Unequal]:
     kept = np.argsort(-counts[0], kind="stable")[:MAX_VALUES]
     kept = kept[np.argsort(values[kept])]
     rows = zip(values[kept].tolist(), *counts[:, kept].tolist(), strict=True)
-    return {value: ValueCount(total, block) for value, total, block in rows}, len(values), unequal
+    return {value: ValueCount(total, block) for value, total, block in rows}, len(values)
 
 
-def edges_of(raw: Raw, unequal: Unequal) -> tuple[int, int]:
+def edges_of(raw: Raw) -> tuple[int, int]:
     """Count sharp and smooth places of a mask, along rows and columns.
 
     Args:
         raw: (H, W).
-        unequal: As `count_values` returns it.
 
     Returns:
         The number of neighbors that differ by 2 or more, and the number of pixels strictly between both neighbors.
         Smoothing puts such pixels on edges; in a drawn mask they are rare.
+
+    Example:
+        >>> row = np.array([[0, 0, 2, 4, 4]])  # 2 lies between 0 and 4
+        >>> edges_of(row)
+        (2, 1)
     """
-    horizontal = _edges(raw, unequal[0])
-    vertical = _edges(raw.T, unequal[1].T)
-    return horizontal[0] + vertical[0], horizontal[1] + vertical[1]
+    numbers = _narrow(raw)
+    is_id = (numbers != _APART[0]) & (numbers != _APART[1])
+    rows, columns = _edges_along_rows(numbers, is_id), _edges_along_rows(numbers.T, is_id.T)
+    return rows[0] + columns[0], rows[1] + columns[1]
 
 
-def _edges(raw: Raw, unequal: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """Count along rows; only the few places where neighbors differ are compared."""
-    row, column = np.nonzero(unequal)
-    pair = np.stack([raw[row, column], raw[row, column + 1]]).astype(np.int64)
-    ids = ~np.isin(pair, _APART).any(axis=0)
-    steps = ids & (abs(pair[0] - pair[1]) >= 2)
-    row, column = np.nonzero(unequal[:, 1:] & unequal[:, :-1])
-    left, middle, right = (raw[row, column + shift].astype(np.int64) for shift in range(3))
-    between = (left < middle) & (middle < right) | (left > middle) & (middle > right)
-    between &= ~np.isin(np.stack([left, middle, right]), _APART).any(axis=0)
-    return int(steps.sum()), int(between.sum())
+def _narrow(raw: Raw) -> Raw:
+    """Return the numbers in a type whose differences do not overflow, and the faster one of two."""
+    if raw.dtype.kind == "u" and raw.dtype.itemsize <= 2:
+        return raw
+    return raw.astype(np.uint16 if raw.min() >= 0 and raw.max() < _MAX_TABLE else np.int64)
 
 
-def _solid(shape: tuple[int, ...], unequal: Unequal) -> npt.NDArray[np.bool_]:
-    horizontal, vertical = unequal
-    block = ~(horizontal[1:] | horizontal[:-1] | vertical[:, 1:])
-    solid = np.zeros(shape, np.bool_)
+def _edges_along_rows(raw: Raw, is_id: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    left, right = raw[:, :-1], raw[:, 1:]
+    are_ids = is_id[:, :-1] & is_id[:, 1:]
+    steps = are_ids & (np.maximum(left, right) - np.minimum(left, right) >= 2)
+    rises, falls = are_ids & (left < right), are_ids & (left > right)
+    between = (rises[:, :-1] & rises[:, 1:]) | (falls[:, :-1] & falls[:, 1:])
+    return int(np.count_nonzero(steps)), int(np.count_nonzero(between))
+
+
+def _solid(raw: Raw) -> npt.NDArray[np.bool_]:
+    unequal = raw[:, 1:] != raw[:, :-1]
+    block = ~(unequal[1:] | unequal[:-1] | (raw[1:, 1:] != raw[:-1, 1:]))
+    solid = np.zeros(raw.shape, np.bool_)
     for rows in (slice(None, -1), slice(1, None)):
         for columns in (slice(None, -1), slice(1, None)):
             solid[rows, columns] |= block

@@ -47,6 +47,11 @@ def class_like(counts: Sequence[Counts]) -> set[int]:
 
     Args:
         counts: Raw value -> pixels, for every mask.
+
+    Example:
+        >>> from seg_transfer.data.inspection.statistics import ValueCount
+        >>> class_like([{0: ValueCount(900, 890), 3: ValueCount(40, 0)}])  # no two pixels of 3 side by side
+        {0}
     """
     solid = set()
     for mask in counts:
@@ -61,6 +66,10 @@ def class_like_in_lossy(values: Collection[int], pixels: Pixels) -> set[int]:
 
     The pixels of all masks decide together, and a color or level close to a more frequent one is its variant. If at
     least half of the masks have no traces, then the classes are those of these.
+
+    Args:
+        values: Values that are class-like in some mask.
+        pixels: All values of every mask.
     """
     clean = [mask for mask in pixels.counts if mask.keys() <= set(values)]
     n_solid, n_pixels = Counter[int](), Counter[int]()

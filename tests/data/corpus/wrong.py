@@ -206,7 +206,7 @@ def a_pixel_that_is_no_number(here: Path) -> Wrong:
         floats(path, numbers)
 
     made = certain(here, mask=write, label_path="labels/{}.tif")
-    return Wrong(made.given, r".*a\.tif: nan at row 2, column 3 is no whole number; store class ids")
+    return Wrong(made.given, r".*a\.tif: nan at row 2, column 3 is not a whole number; store class ids")
 
 
 def an_animation(here: Path) -> Wrong:

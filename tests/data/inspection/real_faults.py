@@ -12,6 +12,19 @@ from data.corpus.cases import Given
 from data.corpus.files import gray8, made, write_oriented, write_palette
 from PIL import Image
 
+DATASETS = (
+    "camvid",
+    "dubai_aerial",
+    "fasseg",
+    "idd_lite",
+    "labelmefacade",
+    "nuclei",
+    "nyuv2",
+    "peanut",
+    "road_damage",
+    "voc_animals",
+    "vocalfolds",
+)
 N_IMAGES = 10
 BINARY = ("background", "foreground")
 Label = npt.NDArray[np.uint8]

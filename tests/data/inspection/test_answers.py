@@ -49,5 +49,5 @@ def test_a_wrong_value_names_its_option(field: str, text: str) -> None:
 
 
 def test_an_unknown_field() -> None:
-    with pytest.raises(ConfigError, match="'colour' is no answer; those are labels_are, ignore, "):
+    with pytest.raises(ConfigError, match="'colour' is unknown; choose among labels_are, ignore, "):
         parse_answers({"colour": "red"})

@@ -7,21 +7,7 @@ from pathlib import Path
 
 import pytest
 from data.corpus.cases import Given, inspected
-from data.inspection.real_faults import FAULTS, Fault, Ten, ten_of, without_fault
-
-DATASETS = (
-    "camvid",
-    "dubai_aerial",
-    "fasseg",
-    "idd_lite",
-    "labelmefacade",
-    "nuclei",
-    "nyuv2",
-    "peanut",
-    "road_damage",
-    "voc_animals",
-    "vocalfolds",
-)
+from data.inspection.real_faults import DATASETS, FAULTS, Fault, Ten, ten_of, without_fault
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

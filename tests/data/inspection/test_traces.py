@@ -141,3 +141,15 @@ def test_a_thin_border_that_is_ignored_is_no_trace() -> None:
     border[:, 1:][edge] = 255
     conclusion = conclude([seen(border)], [])
     assert (conclusion.doubts, conclusion.labels["ignore"]) == ((), [255])
+
+
+def test_a_trace_that_is_as_large_as_the_number_of_names_is_no_missing_name() -> None:
+    """Where 0 occurs, names do not begin at 1, so the value after the last name is a trace like all others."""
+    clean = np.repeat(np.arange(4, dtype=np.uint8), 8)[None].repeat(8, axis=0)
+    spotted = clean.copy()
+    spotted[::2, ::4] = 4
+    names = Names(by_line=("sky", "road", "tree", "car"))
+    conclusion = conclude([seen(clean, "a.png"), seen(spotted, "b.png")], [], names)
+    assert [doubt.kind for doubt in conclusion.doubts] == ["rare"]
+    assert conclusion.doubts[0].seen.startswith("b.png: value 4 lies only on edges or in spots")
+    assert conclusion.classes == names.by_line

@@ -9,7 +9,7 @@ from seg_transfer.data.manifest import load_manifest
 from seg_transfer.engines.job import Job
 from seg_transfer.errors import ConfigError
 from seg_transfer.resources import Kind, find, resolve_name, shipped, shipped_files
-from seg_transfer.selection.rank import target_manifest
+from seg_transfer.selection.target import target_manifest
 from seg_transfer.stages import STAGES
 from seg_transfer.study.definition import load_study
 from seg_transfer.study.run import open_run

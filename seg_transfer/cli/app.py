@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     given = list(sys.argv[1:] if arguments is None else arguments)
     exit_with_parent()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # What the encoding of the terminal lacks, in names and tables, must not end a command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     if is_attached():  # the parent process has warned of metrics that cannot be loaded
         logging.getLogger("seg_transfer.metrics").setLevel(logging.ERROR)
     with console_logging(debug="--debug" in given):

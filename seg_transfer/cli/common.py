@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seg_transfer.errors import printable
+
 if TYPE_CHECKING:
     from seg_transfer.study.run import Run
 
@@ -36,7 +38,8 @@ def command_line(*words: str, follows_links: bool = False) -> str:
     """Return a command to copy into a shell; it follows links out of the data root if the user's folders have some."""
     from seg_transfer.data.paths import FOLLOW_LINKS
 
-    return f"{f'{FOLLOW_LINKS}=1 ' if follows_links else ''}{shlex.join(['seg-transfer', *words])}"
+    setting = f"{FOLLOW_LINKS}=1 " if follows_links else ""
+    return printable(setting + shlex.join(["seg-transfer", *words]))
 
 
 def warn_about_code(codes: Iterable[str]) -> None:

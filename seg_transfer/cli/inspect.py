@@ -11,7 +11,7 @@ import typer
 from seg_transfer.cli.answers import with_answers
 from seg_transfer.cli.common import command_line
 from seg_transfer.cli.options import AsJson, Debug
-from seg_transfer.errors import ConfigError, DoubtfulError, printable
+from seg_transfer.errors import ConfigError, DoubtfulError, SegTransferError, printable
 
 if TYPE_CHECKING:
     from seg_transfer.data.inspection import Answers, Inspection
@@ -59,11 +59,15 @@ def _write(found: Inspection, file: Path, *, quiet: bool) -> None:
     from seg_transfer.data.inspection.report import manifest_text
     from seg_transfer.store.atomic import write_text
 
-    write_text(file, manifest_text(found))
+    try:
+        write_text(file, manifest_text(found))
+    except OSError as error:
+        raise SegTransferError(f"--write {file}: cannot be written ({error.strerror}); name another file") from error
     if quiet:
         return
+    place = printable(str(file))
     if found.doubts:
-        typer.echo(f"Written to {file}, with what is doubtful as comments; correct it before you use it.")
+        typer.echo(f"Written to {place}, with what is doubtful as comments; correct it before you use it.")
         return
     words = ("rank", "MODELS", "--target", str(file), "--data-root", str(found.root))
-    typer.echo(f"Written to {file}; rank models for it: {command_line(*words, follows_links=found.needs_links)}")
+    typer.echo(f"Written to {place}; rank models for it: {command_line(*words, follows_links=found.needs_links)}")

@@ -122,7 +122,7 @@ def _print(ranking: Ranking, data_root: Path, as_json: bool, *, follows_links: b
     console = plain_console()
     for table in source_ranking_tables(ranking):
         console.print(table)
-    kept = f"Scores are kept in {ranking.run_folder}."
+    kept = printable(f"Scores are kept in {ranking.run_folder}.")
     why = f"Why: {command_line(*_explain_words(ranking, data_root), follows_links=follows_links)}"
     for line in [*ranking_sentences(ranking), kept, why]:
         console.print(line, highlight=False, soft_wrap=True)

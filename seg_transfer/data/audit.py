@@ -149,10 +149,10 @@ def audit(manifest: DatasetManifest, data_root: Path) -> AuditReport:
         records["train"], manifest.low_shot.limit, manifest.low_shot.seed, manifest.name
     )
     read = _read_all(manifest, records)
-    # What cannot be counted may hold any class.
-    pixels = [] if read.problems or read.total is None else read.total.class_pixels.tolist()
+    pixels = [0] * len(manifest.classes) if read.total is None else read.total.class_pixels.tolist()
     shares = {name: split.ignored_share for name, split in read.splits.items()}
-    doubts = doubts_of_dataset(manifest, read.pairs, read.known, pixels, shares)
+    is_complete = bool(read.pairs) and not read.problems
+    doubts = doubts_of_dataset(manifest, read.pairs, read.known, pixels, shares, is_complete=is_complete)
     low_shot = tuple(records["low_shot"])
     return AuditReport(manifest, read.splits, low_shot, (*problems, *read.problems), doubts)
 

@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data.audit_scenes import SPLIT
 from data.parquet_files import write_rows
 from PIL import Image
 
+from seg_transfer.data.audit import AuditReport, audit
 from seg_transfer.data.manifest import DatasetManifest
 
 CLASSES = ("sky", "road", "car")
@@ -85,3 +87,13 @@ def tables(manifest: Callable[..., DatasetManifest]) -> Callable[..., DatasetMan
 def table(tmp_path: Path) -> Path:
     """Twelve rows in row groups of five."""
     return write_rows(tmp_path / "mini/data/train.parquet", range(12), row_group_size=5)
+
+
+@pytest.fixture
+def audited(tmp_path: Path, manifest: Callable[..., DatasetManifest]) -> Callable[..., AuditReport]:
+    """Audits what was written, with fields of the manifest that replace the usual ones."""
+
+    def run(**fields: Any) -> AuditReport:
+        return audit(manifest(**{"train": SPLIT, "eval": None} | fields), tmp_path)
+
+    return run

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from seg_transfer.data.folders import manifest_of_folders
 
 import seg_transfer
+from seg_transfer.data.inspection import inspect_folders
 from seg_transfer.data.manifest import load_manifest
 from seg_transfer.errors import ConfigError, IncompleteError
 from seg_transfer.selection import rank as ranking_module
@@ -109,7 +109,7 @@ def test_folders_are_a_target(bank, invoke):
     found = load_manifest(run / "target.yaml")
     assert found.name == ranking.target == TARGET
     assert found.eval is None
-    assert found == manifest_of_folders(**folders)[0]
+    assert found.as_yaml() == inspect_folders(**folders).manifest.as_yaml()
     place = ["--run-folder", str(run), "--data-root", str(bank.world / TARGET / "train")]
     ended = invoke("score-pairs", str(run / "rank.yaml"), *place, "--dry-run")
     assert (ended.code, ended.out) == (0, "nothing is missing\n"), ended.err

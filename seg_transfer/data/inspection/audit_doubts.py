@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from seg_transfer.data.inspection.audit_evidence import PairEvidence, is_drawn, lists_by_count
 from seg_transfer.data.inspection.doubts import Doubt
-from seg_transfer.data.inspection.evidence import MaskEvidence
 from seg_transfer.data.inspection.ignored import MAX_SHARE
 from seg_transfer.data.inspection.pixels import Pixels, differing_palettes
 from seg_transfer.data.inspection.reading import doubts_of_reading
@@ -24,6 +23,8 @@ def doubts_of_dataset(
     known: set[int],
     class_pixels: Sequence[int],
     ignored_shares: Mapping[str, float],
+    *,
+    is_complete: bool,
 ) -> tuple[Doubt, ...]:
     """Doubt what the files of a dataset show and its manifest does not state; readings are lines of the manifest.
 
@@ -31,32 +32,42 @@ def doubts_of_dataset(
         manifest: The manifest.
         pairs: The evidence of all pairs.
         known: Raw values that are known to be classes.
-        class_pixels: (C,), number of pixels of each class in all pairs; empty if some cannot be counted.
+        class_pixels: (C,), number of pixels of each class in all readable pairs.
         ignored_shares: Name of a split -> share of its pixels that are ignored.
+        is_complete: Whether all pairs are readable; those that are not may show any class.
     """
     both = [(pair.image, pair.mask) for pair in pairs if pair.image is not None and pair.mask is not None]
     masks = [pair.mask for pair in pairs if pair.mask is not None]
     doubts = doubts_of_reading([image for image, _ in both], [mask for _, mask in both], stated_answers(manifest))
-    doubts += _traces(manifest, masks, known, class_pixels)
+    doubts += _traces(manifest, pairs, known, class_pixels)
     doubts += differing_palettes([mask for mask in masks if mask.kind == "palette"])
     doubts = [in_manifest_lines(doubt) for doubt in doubts]
-    return (*doubts, *_blank(pairs), *_classes(manifest, pairs, class_pixels), *_ignored(manifest, ignored_shares))
+    first_id = _first_id(manifest, pairs)
+    unseen = _unseen(manifest, class_pixels) if is_complete and not first_id else []
+    return (*doubts, *_blank(pairs), *first_id, *unseen, *_ignored(manifest, ignored_shares))
 
 
 def _traces(
-    manifest: DatasetManifest, masks: Sequence[MaskEvidence], known: set[int], class_pixels: Sequence[int]
+    manifest: DatasetManifest, pairs: Sequence[PairEvidence], known: set[int], class_pixels: Sequence[int]
 ) -> list[Doubt]:
     """Doubt lossy masks, values that are rare everywhere, and smooth edges."""
     if not is_drawn(manifest.labels):
         return []
+    masks = [pair.mask for pair in pairs if pair.mask is not None]
     rest = {value for mask in masks for value in mask.values} - known
     # Without a map, the raw value is the index. Of two classes, none is a blend: that takes a third.
     by_count = lists_by_count(manifest.labels)
     n_classes = sum(pixels > 0 and not (by_count and index in rest) for index, pixels in enumerate(class_pixels))
-    rest = rest if not class_pixels or n_classes + len(rest) > 2 else set()
+    rest = rest if n_classes + len(rest) > 2 else set()
     pixels = Pixels("rgb" if manifest.labels.encoding == "rgb" else "id", tuple(mask.values for mask in masks))
-    doubts = doubts_of_traces(rest, pixels, masks, stated_answers(manifest))
+    doubts = doubts_of_traces(rest, _share_of(rest, pairs), pixels, masks, stated_answers(manifest))
     return [_as_list(doubt, manifest.labels.listed_in) if doubt.kind == "rare" else doubt for doubt in doubts]
+
+
+def _share_of(rest: set[int], pairs: Sequence[PairEvidence]) -> float:
+    kept = [pair.mask.values for pair in pairs if pair.mask is not None]
+    n_rest = sum(count.pixels for values in kept for value, count in values.items() if value in rest)
+    return n_rest / max(sum(pair.n_pixels for pair in pairs), 1)
 
 
 def _as_list(doubt: Doubt, field: str) -> Doubt:
@@ -75,18 +86,21 @@ def _blank(pairs: Sequence[PairEvidence]) -> list[Doubt]:
     return [Doubt("constant", seen, (("exclude in the split", "leaves the pair out"),))]
 
 
-def _classes(manifest: DatasetManifest, pairs: Sequence[PairEvidence], class_pixels: Sequence[int]) -> list[Doubt]:
-    """Doubt ids that may begin at 1, and classes that never occur; a ``labels.map`` settles both."""
-    if not lists_by_count(manifest.labels):
+def _first_id(manifest: DatasetManifest, pairs: Sequence[PairEvidence]) -> list[Doubt]:
+    """Doubt ids that may begin at 1; a ``labels.map`` settles this."""
+    if not any(pair.has_next for pair in pairs) or any(pair.has_zero for pair in pairs):
         return []
     first, n_classes = manifest.classes[0], len(manifest.classes)
-    if any(pair.has_next for pair in pairs) and not any(pair.has_zero for pair in pairs):
-        seen = f"label maps: 0 never occurs, and {n_classes} is the highest value of {n_classes} classes"
-        shifted = f"labels.map: {{1: 0, ..., {n_classes}: {n_classes - 1}}}"
-        readings = ((shifted, f"value 1 is {first}"), ("one more name in classes", f"value 0 is {first}"))
-        return [Doubt("first_id", seen, readings)]
-    unseen = [name for name, pixels in zip(manifest.classes, class_pixels, strict=False) if not pixels]
-    if not unseen:
+    seen = f"label maps: 0 never occurs, and {n_classes} is the highest value of {n_classes} classes"
+    shifted = f"labels.map: {{1: 0, ..., {n_classes}: {n_classes - 1}}}"
+    readings = ((shifted, f"value 1 is {first}"), ("one more name in classes", f"value 0 is {first}"))
+    return [Doubt("first_id", seen, readings)]
+
+
+def _unseen(manifest: DatasetManifest, class_pixels: Sequence[int]) -> list[Doubt]:
+    """Doubt classes that never occur; a ``labels.map`` settles this, too."""
+    unseen = [name for name, pixels in zip(manifest.classes, class_pixels, strict=True) if not pixels]
+    if not unseen or not lists_by_count(manifest.labels):
         return []
     more = f" and {len(unseen) - _SHOWN} more" if len(unseen) > _SHOWN else ""
     seen = f"label maps: {', '.join(unseen[:_SHOWN])}{more} never occur{'s' * (len(unseen) == 1)} in any split"

@@ -41,6 +41,7 @@ class PairEvidence:
         is_blank: Whether the image has one color although the label map shows several classes.
         has_zero: Whether the raw value 0 occurs.
         has_next: Whether the raw value after the last class occurs, and no higher one that is not ignored.
+        n_pixels: Number of pixels of the label map.
     """
 
     image: ImageEvidence | None
@@ -48,6 +49,7 @@ class PairEvidence:
     is_blank: bool = False
     has_zero: bool = False
     has_next: bool = False
+    n_pixels: int = 0
 
 
 def is_drawn(labels: Labels) -> bool:
@@ -87,7 +89,7 @@ def look_at_pair(
     mask = _look_at_mask(record, manifest, raw, present, known)
     if is_first and is_drawn(manifest.labels):
         mask = replace(mask, **_header_of_label(record, manifest, raw))
-    return PairEvidence(image, mask, is_constant and len(present or ()) > 1, has_zero, has_next)
+    return PairEvidence(image, mask, is_constant and len(present or ()) > 1, has_zero, has_next, raw.size)
 
 
 def gather(seen: PairEvidence, known: set[int], colors: set[tuple[int, Color]]) -> PairEvidence:
@@ -124,8 +126,8 @@ def _look_at_mask(
     n_steps = n_blends = 0
     if is_drawn(labels) and stated_answers(manifest).unlisted is None:
         if not isinstance(labels, ColorLabels):
-            n_steps, n_blends = edges_of(raw)
-        if present is None or (lists_by_count(labels) and not set(present) <= set(known)):
+            _, n_steps, n_blends = edges_of(raw)
+        if present is None or (lists_by_count(labels) and not all(index in known for index in present)):
             values = _open_values(raw, manifest, known)
     kind: Kind = "colors" if isinstance(labels, ColorLabels) else "array"
     height, width = raw.shape

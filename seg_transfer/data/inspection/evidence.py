@@ -53,6 +53,7 @@ class MaskEvidence:
         channels: Number of stored color channels; a gray mask with 3 has R = G = B.
         has_alpha: Whether there is an alpha channel, which is opaque everywhere.
         is_lossy: Whether the file was compressed with loss.
+        n_edges: Places where neighbors differ, apart from values that stand for "ignore"; 0 for colors.
         n_steps: Places where neighbors differ by 2 or more; 0 for colors.
         n_blends: Pixels strictly between their two neighbors in a row or column; 0 for colors.
     """
@@ -68,6 +69,7 @@ class MaskEvidence:
     channels: int = 1
     has_alpha: bool = False
     is_lossy: bool = False
+    n_edges: int = 0
     n_steps: int = 0
     n_blends: int = 0
 
@@ -159,12 +161,12 @@ def _of_channels(image: Image.Image, name: str, about: dict[str, object]) -> Mas
 def _evidence(raw: npt.NDArray[np.integer], name: str, **about: object) -> MaskEvidence:
     values, n_values = count_values(raw)
     # An order of colors means nothing, and neither does a number beyond the range of ids.
-    n_steps, n_blends = (0, 0) if about["kind"] == "colors" else edges_of(raw)
+    n_edges, n_steps, n_blends = (0, 0, 0) if about["kind"] == "colors" else edges_of(raw)
     bits = about.pop("bits", raw.dtype.itemsize * 8)
     height, width = raw.shape
     return MaskEvidence(
-        file=name, size=(height, width), values=values, n_values=n_values, n_steps=n_steps, n_blends=n_blends,
-        bits=bits, **about,  # type: ignore[arg-type]
+        file=name, size=(height, width), values=values, n_values=n_values, n_edges=n_edges, n_steps=n_steps,
+        n_blends=n_blends, bits=bits, **about,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

@@ -10,12 +10,13 @@ from seg_transfer.data.inspection.ignored import MARKS
 from seg_transfer.data.inspection.pixels import Pixels, color_of
 
 # Objects are counted from 1 in every mask, so its numbers have hardly a gap (an object may be covered by others), and
-# masks of few objects end early. Classes are present or not whatever their number, so they leave gaps. With few
-# numbers, that happens by chance.
+# every mask ends at a number of its own. Classes are present or not whatever their number, so they leave gaps; where
+# nearly all classes are in every mask, most masks end at the same one. With few numbers, all that happens by chance.
 _FILLED = 0.9
 _MASKS_FILLED = 3 / 4
 _MIN_COUNT = 10
-_FEW_OBJECTS = 1 / 2
+_FEW_OBJECTS = 3 / 4
+_SAME_END = 1 / 2
 # Numbers made of a class and an object, such as 1000 * class + object, lie far apart. Ids beyond 8 bits are those of
 # large vocabularies, of which even a few images use more than this share.
 _MAX_SPARSE = 1 / 16
@@ -59,9 +60,11 @@ def _counted(found: Sequence[Sequence[int]], masks: Sequence[MaskEvidence]) -> s
     several = [(len(values), values[-1], mask) for values, mask in zip(counted, masks, strict=True) if values]
     if len(several) < 2:
         return ""
-    filled = [n >= _FILLED * last for n, last, _ in several]
+    ends = Counter(last for _, last, _ in several)
     fewest, most = (choose(several, key=lambda each: each[1]) for choose in (min, max))
-    if most[1] < _MIN_COUNT or fewest[1] > _FEW_OBJECTS * most[1] or sum(filled) < _MASKS_FILLED * len(filled):
+    varies = fewest[1] <= _FEW_OBJECTS * most[1] and max(ends.values()) <= _SAME_END * len(several)
+    n_filled = sum(n >= _FILLED * last for n, last, _ in several)
+    if most[1] < _MIN_COUNT or not varies or n_filled < _MASKS_FILLED * len(several):
         return ""
     return f"masks count from 1, such as to {fewest[1]} in {fewest[2].file} and to {most[1]} in {most[2].file}"
 

@@ -13,7 +13,7 @@ from seg_transfer.data.inspection.containers import image_columns, is_coco, is_l
 from seg_transfer.data.inspection.doubts import Doubt
 from seg_transfer.data.inspection.listing import IMAGE_SUFFIXES, LABEL_SUFFIXES, Listing, list_files
 from seg_transfer.data.inspection.pairing import Pairs, find_pairing
-from seg_transfer.data.inspection.places import all_skipped, as_given, common_root, paths_in, relative_to
+from seg_transfer.data.inspection.places import all_skipped, as_given, beside, common_root, paths_in, relative_to
 from seg_transfer.data.inspection.rivals import refuse_rivals, with_stray_labels
 from seg_transfer.data.inspection.roles import possible_roles
 from seg_transfer.data.inspection.wording import counted
@@ -148,6 +148,7 @@ def _annotated(images: Path, file: Path) -> Layout:
 
 
 def _in_folders(images: Path, labels: Path, answers: Answers) -> Layout:
+    images, labels = beside(images, labels, IMAGE_SUFFIXES), beside(labels, images, LABEL_SUFFIXES)
     root = common_root(images, labels)
     ours, theirs = list_files(images, IMAGE_SUFFIXES), list_files(labels, LABEL_SUFFIXES)
     if not ours.files:

@@ -169,10 +169,11 @@ def _refuse_unnamed(
         return
     value = unnamed[0]
     file = next(mask.file for mask, counts in zip(masks, pixels.counts, strict=True) if value in counts)
-    color = color_of(value)
-    what, option = (
-        (f"color {color}", ":".join(map(str, color))) if pixels.encoding == "rgb" else (f"value {value}", value)
-    )
+    is_color = pixels.encoding == "rgb"
+    what = f"color {color_of(value)}" if is_color else f"value {value}"
+    # What is ignored by itself must be stated too, once a value is.
+    ignored = sorted({*values.ignore, value})
+    option = ",".join(":".join(map(str, color_of(each))) if is_color else str(each) for each in ignored)
     raise DataError(f"{file}: {what} has no name: {rule}, or state --ignore {option}")
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from seg_transfer.data.fields import stays_inside
-from seg_transfer.data.inspection.listing import Listing
+from seg_transfer.data.inspection.listing import Listing, list_files
 from seg_transfer.errors import DataError
 
 
@@ -31,6 +31,24 @@ def as_given(root: Path, *given: Path) -> Path:
     relative = os.path.relpath(root)
     is_below = not relative.startswith("..") or any(path.parts[:1] == ("..",) for path in given)
     return Path(relative) if is_below and not any(path.is_absolute() for path in given) else root
+
+
+def beside(folder: Path, inner: Path, suffixes: Collection[str]) -> Path:
+    """Return the folder below this one that holds all its files outside ``inner``; itself, unless there is such a one.
+
+    With label maps in ``data/labels`` and images in ``data/images``, people give ``data`` for one of both.
+    """
+    if folder.resolve() == inner.resolve() or not inner.resolve().is_relative_to(folder.resolve()):
+        return folder
+    within = relative_to(folder.resolve(), inner)
+    parents = {file.rpartition("/")[0] for file in list_files(folder, suffixes).files if not is_below(file, within)}
+    common = os.path.commonpath(parents) if parents and "" not in parents else ""
+    return folder if not common or is_below(within, common) else folder / common
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Whether a path lies in a folder, or is the folder; both are relative to the same."""
+    return f"{path}/".startswith(f"{folder}/")
 
 
 def relative_to(root: Path, path: Path) -> str:

@@ -31,9 +31,9 @@ def refuse_rivals(found: Pairs, root: Path, *, mixed: bool) -> None:
     others = [*found.unpaired, *(_in_place_of_labels(found) if mixed else ())]
     for image, also in _paired_again(images, others, len(images)):
         raise DataError(
-            f"{root / image}: has several label maps, {root / dict(found.pairs)[image]} and {root / also}; move the ones "
-            "you mean into a folder of their own and name it by --labels, or name them in a manifest by 'labels' and "
-            "'pairing'"
+            f"{root / image}: has several label maps, {root / dict(found.pairs)[image]} and {root / also}; move the "
+            "ones you mean into a folder of their own and name it by --labels, or name them in a manifest by 'labels' "
+            "and 'pairing'"
         )
     if _has_name_of_label(found):
         return
@@ -42,8 +42,8 @@ def refuse_rivals(found: Pairs, root: Path, *, mixed: bool) -> None:
     for also, label in _paired_again(beside, labels, len(labels)):
         image = images[labels.index(label)]
         raise DataError(
-            f"{root / label}: has several images, {root / image} and {root / also}; move the ones you mean into a folder "
-            "of their own and name it by --images, or name them in a manifest by 'images' and 'pairing'"
+            f"{root / label}: has several images, {root / image} and {root / also}; move the ones you mean into a "
+            "folder of their own and name it by --images, or name them in a manifest by 'images' and 'pairing'"
         )
 
 

@@ -52,25 +52,27 @@ def count_values(raw: Raw) -> tuple[dict[int, ValueCount], int]:
     return {value: ValueCount(total, block) for value, total, block in rows}, len(values)
 
 
-def edges_of(raw: Raw) -> tuple[int, int]:
-    """Count sharp and smooth places of a mask, along rows and columns.
+def edges_of(raw: Raw) -> tuple[int, int, int]:
+    """Count edges, and sharp and smooth places of a mask, along rows and columns.
 
     Args:
         raw: (H, W).
 
     Returns:
-        The number of neighbors that differ by 2 or more, and the number of pixels strictly between both neighbors.
+        The number of neighbors that differ, of those that differ by 2 or more, and of pixels strictly between both
+        neighbors, all without values that stand for "ignore".
         Smoothing puts such pixels on edges; in a drawn mask they are rare.
 
     Example:
         >>> row = np.array([[0, 0, 2, 4, 4]])  # 2 lies between 0 and 4
         >>> edges_of(row)
-        (2, 1)
+        (2, 2, 1)
     """
     numbers = _narrow(raw)
     is_id = (numbers != _APART[0]) & (numbers != _APART[1])
     rows, columns = _edges_along_rows(numbers, is_id), _edges_along_rows(numbers.T, is_id.T)
-    return rows[0] + columns[0], rows[1] + columns[1]
+    n_edges, n_steps, n_blends = (along + across for along, across in zip(rows, columns, strict=True))
+    return n_edges, n_steps, n_blends
 
 
 def _narrow(raw: Raw) -> Raw:
@@ -80,13 +82,14 @@ def _narrow(raw: Raw) -> Raw:
     return raw.astype(np.uint16 if raw.min() >= 0 and raw.max() < _MAX_TABLE else np.int64)
 
 
-def _edges_along_rows(raw: Raw, is_id: npt.NDArray[np.bool_]) -> tuple[int, int]:
+def _edges_along_rows(raw: Raw, is_id: npt.NDArray[np.bool_]) -> tuple[int, int, int]:
     left, right = raw[:, :-1], raw[:, 1:]
     are_ids = is_id[:, :-1] & is_id[:, 1:]
     steps = are_ids & (np.maximum(left, right) - np.minimum(left, right) >= 2)
     rises, falls = are_ids & (left < right), are_ids & (left > right)
     between = (rises[:, :-1] & rises[:, 1:]) | (falls[:, :-1] & falls[:, 1:])
-    return int(np.count_nonzero(steps)), int(np.count_nonzero(between))
+    n_edges = np.count_nonzero(rises) + np.count_nonzero(falls)
+    return int(n_edges), int(np.count_nonzero(steps)), int(np.count_nonzero(between))
 
 
 def _solid(raw: Raw) -> npt.NDArray[np.bool_]:

@@ -30,10 +30,12 @@ _NEARBY = 16
 # that people draw are as far apart as colors, so nearby ones are variants only if what is left lies apart.
 _NEARBY_LEVELS = 2
 _SHOWN = 3
-# Compression and smoothing change pixels near edges, which are few in a label map. If more than half of all pixels
-# belong to many values without areas of their own, there is no label map beneath.
-_PICTURE_SHARE = 1 / 2
+# Whatever compression and smoothing did to a label map, its classes keep large areas. If all class-like values together
+# have less than a tenth of the pixels, and there are many others, there is no label map beneath.
+_PICTURE_SHARE = 9 / 10
 _PICTURE_VALUES = 64
+# In a depth map, three of four neighbors that differ do so by 1. Ids of so many classes meet in any order.
+_STEPS_OF_RAMP = 1 / 4
 
 _READINGS = (
     ("--unlisted nearest", "each counts as the nearest class"),
@@ -87,20 +89,20 @@ def class_like_in_lossy(values: Collection[int], pixels: Pixels) -> set[int]:
 
 
 def doubts_of_traces(
-    rest: Collection[int], known: Collection[int], pixels: Pixels, masks: Sequence[MaskEvidence], answers: Answers
+    rest: Collection[int], share: float, pixels: Pixels, masks: Sequence[MaskEvidence], answers: Answers
 ) -> list[Doubt]:
     """Doubt lossy files, values that lie only on edges, and masks whose edges are smooth; at most one doubt each.
 
     Args:
         rest: Values that are neither classes nor ignored.
-        known: Values that are.
+        share: Share of all pixels that have such values.
         pixels: The values of the masks.
         masks: The masks.
         answers: What is stated.
     """
     if answers.unlisted is not None:
         return []
-    picture = _picture(rest, known, pixels, masks)
+    picture = _picture(rest, share, pixels, masks)
     if picture:
         return [picture]
     doubts = []
@@ -119,21 +121,23 @@ def doubts_of_traces(
     return doubts
 
 
-def _picture(
-    rest: Collection[int], known: Collection[int], pixels: Pixels, masks: Sequence[MaskEvidence]
-) -> Doubt | None:
+def _picture(rest: Collection[int], share: float, pixels: Pixels, masks: Sequence[MaskEvidence]) -> Doubt | None:
     """Doubt photographs, depth maps and the like in the place of label maps."""
-    n_known = sum(count.pixels for mask in pixels.counts for value, count in mask.items() if value in known)
-    share = 1 - n_known / max(sum(mask.size[0] * mask.size[1] for mask in masks), 1)
-    if len(rest) < _PICTURE_VALUES or share <= _PICTURE_SHARE:
+    ramps = [
+        mask for mask in masks if mask.n_values >= _PICTURE_VALUES and mask.n_steps < _STEPS_OF_RAMP * mask.n_edges
+    ]
+    if ramps and 2 * len(ramps) > len(masks):
+        n = max(mask.n_values for mask in ramps)
+        seen = f"{ramps[0].file} and others: up to {n} values run into each other step by step, as in depth maps"
+    elif len(rest) >= _PICTURE_VALUES and share > _PICTURE_SHARE:
+        n, what = max(mask.n_values for mask in masks), "colors" if pixels.encoding == "rgb" else "values"
+        seen = (
+            f"{masks[0].file} and others: up to {n} {what}, and {share:.0%} of the pixels form no areas, as in pictures"
+        )
+    else:
         return None
-    n = max(mask.n_values for mask in masks)
-    what = "colors" if pixels.encoding == "rgb" else "values"
-    seen = (
-        f"{masks[0].file} and others: up to {n} {what} without areas of their own fill {share:.0%} of the pixels, as "
-        "in photographs or depth maps; give label maps, or exchange --images and --labels"
-    )
-    return Doubt("picture", seen, (("--unlisted class", "these are label maps, and each value is a class"),))
+    text = f"{seen}; give label maps, or exchange --images and --labels"
+    return Doubt("picture", text, (("--unlisted class", "these are label maps, and each value is a class"),))
 
 
 def smooth_masks(masks: Sequence[MaskEvidence]) -> list[MaskEvidence]:

@@ -71,7 +71,9 @@ def conclude_values(
     if stated is None and pixels.encoding != "rgb" and not binary:
         ignore, notes, doubts = auto_ignored(totals, known, named, masks)
     doubts += too_much_ignored(totals, ignore & totals.keys(), negative, answers)
-    doubts += doubts_of_traces(traces - ignore - negative, known, pixels, masks, answers)
+    doubts += doubts_of_traces(
+        traces - ignore - negative, _share_of_others(known, pixels, masks), pixels, masks, answers
+    )
     doubts = doubts_of_instances(known - ignore, named, pixels, masks, answers) or doubts
     if binary and known != {0, 1}:
         notes.append(f"two values, 0 and {max(known)}: a binary mask")
@@ -92,6 +94,12 @@ def _known(totals: Counter[int], pixels: Pixels, answers: Answers, named: set[in
     # Where names are given, and the other values are no classes of their own, the names are the classes.
     unnamed = set() if named and answers.unlisted else class_like_in_lossy(known, pixels)
     return unnamed | (known & named), traces
+
+
+def _share_of_others(known: set[int], pixels: Pixels, masks: Sequence[MaskEvidence]) -> float:
+    """Return the share of pixels whose values are not known; of very many values, some are not even counted."""
+    n_known = sum(count.pixels for mask in pixels.counts for value, count in mask.items() if value in known)
+    return 1 - n_known / max(sum(mask.size[0] * mask.size[1] for mask in masks), 1)
 
 
 def _is_binary(ids: set[int], masks: Sequence[MaskEvidence]) -> bool:

@@ -93,6 +93,18 @@ def labels_below_the_images(here: Path) -> Certain:
     return certain(here, image_path="all/{}.png", label_path="all/masks/{}.png", folders=("all", "all/masks"))
 
 
+def parent_of_both_in_the_place_of_the_labels(here: Path) -> Certain:
+    return certain(
+        here, image_path="data/images/{}.png", label_path="data/labels/{}.png", folders=("data/images", "data")
+    )
+
+
+def parent_of_both_in_the_place_of_the_images(here: Path) -> Certain:
+    return certain(
+        here, image_path="data/images/{}.png", label_path="data/labels/{}.png", folders=("data", "data/labels")
+    )
+
+
 def images_without_masks(here: Path) -> Certain:
     made = certain(here)
     for number in range(2):

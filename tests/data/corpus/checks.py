@@ -1,6 +1,5 @@
 """Compares what was read from a folder with the truth, and with the same data under a manifest written by hand."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +27,7 @@ PIXELS_PER_IMAGE = 120
 
 def key_of(record: Record, here: Path) -> str:
     """The path of an image below the folder of the case, without suffix; with its row or the corner of its tile."""
-    path = Path(os.path.abspath(record.image)).relative_to(here).with_suffix("").as_posix()
+    path = (Path.cwd() / record.image).relative_to(here).with_suffix("").as_posix()
     if record.row is not None:
         return f"{path}/{record.row}"
     return path if record.window is None else f"{path}@{record.window[0]}_{record.window[1]}"

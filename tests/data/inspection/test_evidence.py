@@ -1,6 +1,7 @@
 """What one mask, or one image, shows."""
 
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,11 @@ def test_solid_pixels_by_hand() -> None:
     assert counts == {1: (3, 0), 2: (1, 0), 3: (6, 4), 5: (4, 4), 9: (2, 0)}
 
 
-def test_steps_and_blends_by_hand() -> None:
+def test_edges_steps_and_blends_by_hand() -> None:
     raw = np.array([[0, 1, 2, 2, 5], [0, 1, 2, 2, 255]], np.uint8)
-    # Along rows: 1 lies between 0 and 2, twice; 2 beside 5 is a step, and 255 is left out. Nothing along columns.
-    assert edges_of(raw) == (1, 2)
+    # Along rows: 1 lies between 0 and 2, twice, which makes 4 edges; 2 beside 5 is another one and a step, and 255 is
+    # left out. Nothing along columns.
+    assert edges_of(raw) == (5, 1, 2)
 
 
 @settings(max_examples=40)
@@ -170,3 +172,19 @@ def test_a_file_that_is_no_image(tmp_path: Path) -> None:
         look_at_image(tmp_path / "i.png")
     with pytest.raises(DataError, match=r"absent\.png: the file does not exist"):
         look_at_image(tmp_path / "absent.png")
+
+
+@settings(max_examples=60)
+@given(
+    hnp.arrays(np.int64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=8), elements=st.integers(0, 6)),
+    st.sampled_from([(np.uint8, 255), (np.uint16, 65535), (np.int8, -1), (np.int64, 100_000)]),
+)
+def test_edges_equal_a_loop(raw: np.ndarray, kind: tuple[type, int]) -> None:
+    dtype, highest = kind
+    mask = np.where(raw == 6, highest, raw).astype(dtype)
+    n_steps = n_blends = 0
+    for line in [*mask.tolist(), *mask.T.tolist()]:
+        n_steps += sum(abs(a - b) >= 2 and not {a, b} & {255, 65535} for a, b in pairwise(line))
+        triples = zip(line, line[1:], line[2:], strict=False)
+        n_blends += sum((a < b < c or a > b > c) and not {a, b, c} & {255, 65535} for a, b, c in triples)
+    assert edges_of(mask) == (n_steps, n_blends)

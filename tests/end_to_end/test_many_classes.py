@@ -11,8 +11,9 @@ import pytest
 from end_to_end.conftest import copied
 from wide_world import IGNORED, N_CLASSES, label_map, write_wide_dataset
 
-from seg_transfer.data.images import read_image, resize_to_short_side
+from seg_transfer.data.images import resize_to_short_side
 from seg_transfer.data.manifest import load_manifest
+from seg_transfer.data.rgb import read_rgb
 from seg_transfer.metrics import METRICS, gbc
 from seg_transfer.models.source_model import load_source_model
 from seg_transfer.training.evaluate import predict
@@ -110,7 +111,7 @@ def test_miou_is_that_of_a_hand_count(wide):
     manifest = load_manifest(wide.world / "manifests/wide.yaml")
     network = load_source_model(wide.run / "fine_tuned/day_street/wide/0/source.json")
     maps = np.stack([label_map(number) for number in (4, 5)])
-    images = [read_image(wide.world / f"wide/eval/images/{number}.png") for number in (4, 5)]
+    images = [read_rgb(wide.world / f"wide/eval/images/{number}.png") for number in (4, 5)]
     shown = [resize_to_short_side(image, manifest.crop_size[0]) for image in images]
     predictions = np.stack([predict(network, image, maps.shape[1:]) for image in shown])
     predictions[maps < 0] = -1

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from own_folders import FOLDERS, rotate
 from PIL import Image
 
 import seg_transfer
@@ -16,9 +17,7 @@ from seg_transfer.data.manifest import load_manifest
 from seg_transfer.errors import ConfigError, DoubtfulError
 from seg_transfer.selection.target import target_manifest
 
-FOLDERS = ("--images", "images", "--labels", "labels")
 MODELS = "models"
-ROTATED = 3  # the EXIF orientation of a picture that was taken upside down
 WRONG = 4
 SUMMARY = [
     "4 pairs (same path); images: 48 x 64 pixels (height x width)",
@@ -56,15 +55,6 @@ def without_seconds(ranking: Scores) -> Scores:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in ranking]
 
 
-def rotate(here: Path) -> None:
-    """State in image files that they were taken upside down."""
-    for file in (here / "images").iterdir():
-        with Image.open(file) as image:
-            exif = image.getexif()
-            exif[0x0112] = ROTATED
-            image.save(file, exif=exif)
-
-
 def test_three_lines_say_what_was_understood(here, invoke):
     words = ("rank", MODELS, *FOLDERS, "--metric", "gbc", "--run-folder", "run")
     ended = invoke(*words)
@@ -87,7 +77,7 @@ def test_the_written_manifest_gives_the_same_scores(here, invoke, scores):
 
 def test_an_answer_changes_the_pixels_as_it_says(here, invoke, scores):
     """Rotated by hand, the same images have the same scores without an answer."""
-    rotate(here)
+    rotate(*(here / "images").iterdir())
     applied = scores(*FOLDERS, "--exif", "apply", "--ignore", "0,255")
     ignored = scores(*FOLDERS, "--exif", "ignore", "--ignore", "0,255", run="ignored")
     assert {row["source"]: row["score"] for row in applied} != {row["source"]: row["score"] for row in ignored}
@@ -102,7 +92,7 @@ def test_an_answer_changes_the_pixels_as_it_says(here, invoke, scores):
 
 
 def test_a_doubt_stops_before_anything_is_computed(here, invoke):
-    rotate(here)
+    rotate(*(here / "images").iterdir())
     Path("names.txt").write_text("\n".join("abcdefghi"))
     ended = invoke("rank", MODELS, *FOLDERS, "--names", "names.txt", "--run-folder", "run")
     assert ended.reason(WRONG) == (

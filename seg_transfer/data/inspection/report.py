@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.cells import cell_len
+
 from seg_transfer.data.inspection.doubts import ClassRow
 from seg_transfer.data.inspection.folders import Inspection
 from seg_transfer.data.inspection.pixels import value_text
@@ -106,7 +108,7 @@ def _kind(found: Inspection) -> str:
 
 def _sizes(found: Inspection) -> str:
     sides = [(min(side), max(side)) for side in zip(*found.sizes, strict=True)]
-    height, width = (str(low) if low == high else f"{low} to {high}" for low, high in sides)
+    height, width = (str(low) if low == high else f"{low}-{high}" for low, high in sides)
     return f"{height} x {width} pixels (height x width)"
 
 
@@ -121,11 +123,16 @@ def _ignored(found: Inspection) -> str:
 def _class_lines(found: Inspection) -> list[str]:
     rows = [(row.name, _value(found, row.values[0]), f"{share:.3%}", str(row.images)) for row, share in _shares(found)]
     table = [("class", "value", "share", "images"), *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(4)]
+    widths = [max(cell_len(row[column]) for row in table) for column in range(4)]
     return [
-        f"{row[0]:{widths[0]}}" + "".join(f"  {text:>{width}}" for text, width in zip(row[1:], widths[1:], strict=True))
+        "  ".join([_padded(row[0], widths[0]), *(f"{text:>{widths[i]}}" for i, text in enumerate(row) if i)])
         for row in table
     ]
+
+
+def _padded(name: str, width: int) -> str:
+    """Fill up a name with blanks; a character of some scripts takes two places."""
+    return name + " " * (width - cell_len(name))
 
 
 def _shares(found: Inspection) -> list[tuple[ClassRow, float]]:

@@ -182,9 +182,10 @@ def test_a_file_that_is_no_image(tmp_path: Path) -> None:
 def test_edges_equal_a_loop(raw: np.ndarray, kind: tuple[type, int]) -> None:
     dtype, highest = kind
     mask = np.where(raw == 6, highest, raw).astype(dtype)
-    n_steps = n_blends = 0
+    n_edges = n_steps = n_blends = 0
     for line in [*mask.tolist(), *mask.T.tolist()]:
+        n_edges += sum(a != b and not {a, b} & {255, 65535} for a, b in pairwise(line))
         n_steps += sum(abs(a - b) >= 2 and not {a, b} & {255, 65535} for a, b in pairwise(line))
         triples = zip(line, line[1:], line[2:], strict=False)
         n_blends += sum((a < b < c or a > b > c) and not {a, b, c} & {255, 65535} for a, b, c in triples)
-    assert edges_of(mask) == (n_steps, n_blends)
+    assert edges_of(mask) == (n_edges, n_steps, n_blends)

@@ -47,8 +47,8 @@ def test_a_half_turn_in_exif_data(tmp_path: Path, audited: Audited) -> None:
     (doubt,) = report.doubts
     assert doubt.kind == "exif"
     assert doubt.line == (
-        f"{tmp_path}/mini/train/images/a.jpg: EXIF orientation 3 (3 of 3 images); state images.exif: apply (masks were "
-        "drawn on the upright picture) or images.exif: ignore (masks were drawn on the stored pixels)"
+        f"{tmp_path}/mini/train/images/a.jpg: EXIF orientation 3 (3 of 3 images); state images.exif: apply (label maps "
+        "were drawn on the upright picture) or images.exif: ignore (label maps were drawn on the stored pixels)"
     )
     for reading in ("apply", "ignore"):
         assert audited(images={"exif": reading}).doubts == ()
@@ -82,7 +82,7 @@ def test_a_label_map_in_jpeg(tmp_path: Path, audited: Audited) -> None:
     assert report.problems == ()
     (doubt,) = report.doubts
     assert doubt.line == (
-        f"{file.with_suffix('.jpg')} is a mask compressed with loss (JPEG); state labels.unlisted: nearest (each "
+        f"{file.with_suffix('.jpg')} uses lossy compression (JPEG); state labels.unlisted: nearest (each "
         "counts as the nearest class) or labels.unlisted: ignore (they are ignored) or labels.unlisted: error (each is "
         "a class)"
     )

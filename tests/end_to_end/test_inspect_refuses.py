@@ -35,9 +35,10 @@ def test_every_doubt_is_listed_and_every_answer_ends_it(invoke):
     assert ended.reason(WRONG) == "images: 2 doubts, listed above; state an option for each and inspect again"
     doubts = [line for line in ended.out.splitlines() if line.startswith("doubtful: ")]
     assert doubts == [
-        "doubtful: names.txt: name bird never occurs in 2 masks; state --first-id 0 (line 1 names 0, as they are)",
-        "doubtful: images/b.png: EXIF orientation 3 (1 of 2 images); state --exif apply (masks were drawn on the "
-        "upright picture) or --exif ignore (masks were drawn on the stored pixels)",
+        "doubtful: names.txt: name bird never occurs in 2 label maps; state --first-id 0 "
+        "(line 1 names value 0: such classes may be absent)",
+        "doubtful: images/b.png: EXIF orientation 3 (1 of 2 images); state --exif apply (label maps were drawn on the "
+        "upright picture) or --exif ignore (label maps were drawn on the stored pixels)",
     ]
     last = ended.out.splitlines()[-1]
     assert last == "Written to found.yaml, with what is doubtful as comments; correct it before you use it."
@@ -72,7 +73,7 @@ def test_one_answer_leaves_the_other_doubt(invoke):
     ("options", "code", "reported"),
     [
         (["--images", "photos"], 4, "photos: no such file or folder; name the folder that holds the files"),
-        (["--labels", "empty"], 4, "empty: no label map in it; name the folder that holds one for each image"),
+        (["--labels", "empty"], 4, "empty: no label map in it (it is empty); name the folder that holds one for"),
         (["--names", "nosuch.txt"], 3, "nosuch.txt: "),
         (
             ["--names", "two.txt"],
@@ -80,7 +81,7 @@ def test_one_answer_leaves_the_other_doubt(invoke):
             "labels/b.png: value 2 has no name: the 2 lines of two.txt name 0 to 1; add ",
         ),
         (["--ignore", "red"], 3, "--ignore red: must be values such as 0,255, colors such as 0:0:0, or none; correct"),
-        (["--ignore", "0:0:0"], 4, "--ignore 0:0:0: masks are read as numbers, such as --ignore 255; correct it"),
+        (["--ignore", "0:0:0"], 4, "--ignore 0:0:0: label maps are read as numbers, such as --ignore 255; correct it"),
         (["--exif", "yes"], 3, "--exif yes: must be apply or ignore; correct it"),
         (["--first-id", "2"], 3, "--first-id 2: must be 0 or 1; correct it"),
         (["--bands", "4,2,1"], 4, "images/a.png: has 3 bands, but --bands names band 4; name bands that every image"),

@@ -96,7 +96,8 @@ def test_a_doubt_stops_before_anything_is_computed(here, invoke):
     Path("names.txt").write_text("\n".join("abcdefghi"))
     ended = invoke("rank", MODELS, *FOLDERS, "--names", "names.txt", "--run-folder", "run")
     assert ended.reason(WRONG) == (
-        "names.txt: name i never occurs in 4 masks; state --first-id 0 (line 1 names 0, as they are) (and 1 more: "
+        "names.txt: name i never occurs in 4 label maps; state --first-id 0 "
+        "(line 1 names value 0: such classes may be absent) (and 1 more: "
         "seg-transfer inspect lists them)"
     )
     assert ended.out == ""

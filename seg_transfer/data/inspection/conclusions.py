@@ -44,7 +44,7 @@ def conclude(
             are classes.
     """
     if not masks:
-        raise DataError("there is no mask to look at; name the folder that holds them")
+        raise DataError("there is no label map to look at; name the folder that holds them")
     pixels = conclude_pixels(masks, answers, has_color_names=bool(names and names.by_color))
     values = conclude_values(pixels, masks, answers, named_values(names, pixels, answers), _n_names(names))
     naming = conclude_names(values, pixels, masks, names, answers)
@@ -80,8 +80,8 @@ def _check_number(naming: Naming, masks: Sequence[MaskEvidence], doubts: Sequenc
     found = ", ".join(map(str, naming.names)) or "none"
     seen = f"only one class ({found})" if n == 1 else "no class" if n == 0 else f"{n} classes"
     raise DataError(
-        f"{masks[0].file}: {seen} in {counted(len(masks), 'mask')}, but 2 to {MAX_CLASSES} are needed; look at the "
-        "masks, or state --ignore none if an ignored value is a class"
+        f"{masks[0].file}: {seen} in {counted(len(masks), 'label map')}, but 2 to {MAX_CLASSES} are needed; look at "
+        "the label maps, or state --ignore none if an ignored value is a class"
     )
 
 

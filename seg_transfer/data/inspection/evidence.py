@@ -115,7 +115,7 @@ def look_at_mask(source: Source | bytes, name: str | None = None) -> MaskEvidenc
         if height * width <= _MAX_PIXELS:
             return _of_image(image, name, about)
     if not isinstance(source, Path):
-        raise DataError(f"{name}: {height} x {width} pixels; store masks of this size as files, not in a table")
+        raise DataError(f"{name}: {height} x {width} pixels; store label maps of this size as files, not in a table")
     side = math.isqrt(_MAX_PIXELS)
     rows, columns = min(height, side), min(width, side)
     with open_tile(source, ((height - rows) // 2, (width - columns) // 2, rows, columns)) as part:

@@ -38,7 +38,7 @@ def stated_ignored(answers: Answers, encoding: Encoding) -> tuple[int, ...] | No
     for value in answers.ignore:
         if isinstance(value, tuple) != (encoding == "rgb"):
             form = "colors, such as --ignore 0:0:0" if encoding == "rgb" else "numbers, such as --ignore 255"
-            raise DataError(f"--ignore {_option((value,))}: masks are read as {form}; correct it")
+            raise DataError(f"--ignore {_option((value,))}: label maps are read as {form}; correct it")
     return tuple(value_of(value) if isinstance(value, tuple) else value for value in answers.ignore)
 
 
@@ -69,13 +69,17 @@ def auto_ignored(
         beside = [other for other in others if value - 2 <= other < value]
         if _are_levels(levels) or beside:
             seen = f"{beside[0]} occurs too" if beside else f"it is the last of {len(levels)} equally spaced levels"
-            doubts.append(Doubt("levels", f"masks: {value} may be a class, or ignored ({seen})", _readings((value,))))
+            doubts.append(
+                Doubt("levels", f"label maps: {value} may be a class, or ignored ({seen})", _readings((value,)))
+            )
         elif _stands_apart(others, value, named):
             ignored.add(value)
             notes.append(f"{value} is ignored: all other values are ids from {others[0]} to {others[-1]}")
         else:
             where = f"other values are {', '.join(map(str, others[:4]))}" if others else "it is the only value"
-            doubts.append(Doubt("ignored", f"masks: {value} may be a class, or ignored ({where})", _readings((value,))))
+            doubts.append(
+                Doubt("ignored", f"label maps: {value} may be a class, or ignored ({where})", _readings((value,)))
+            )
     return ignored, notes, doubts
 
 
@@ -98,17 +102,17 @@ def too_much_ignored(
     """
     if negative and answers.ignore is not None:
         raise DataError(
-            f"masks: value {min(negative)} is negative, so it can only be ignored; add it to --ignore "
+            f"label maps: value {min(negative)} is negative, so it can only be ignored; add it to --ignore "
             f"{_option((*answers.ignore, min(negative)))}"
         )
     if negative:
         option = _option(tuple(sorted({*ignored, *negative})))
-        seen = f"masks: value {min(negative)} is negative, which is no class"
+        seen = f"label maps: value {min(negative)} is negative, so it cannot be a class"
         return [Doubt("negative", seen, ((f"--ignore {option}", "it is ignored"),))]
     share = sum(totals[value] for value in ignored) / max(sum(totals.values()), 1)
     if share <= MAX_SHARE or answers.ignore is not None:
         return []
-    seen = f"masks: {share:.0%} of all pixels are {_option(tuple(sorted(ignored)))} and would be ignored"
+    seen = f"label maps: {share:.0%} of all pixels are {_option(tuple(sorted(ignored)))} and would be ignored"
     return [Doubt("ignored", seen, _readings(tuple(sorted(ignored))))]
 
 

@@ -23,6 +23,8 @@ _BANDS: Mapping[str, tuple[int, bool]] = {"LA": (1, True), "PA": (3, True), "RGB
 _THREE_BANDS = ("RGB", "P", "YCbCr", "LAB", "HSV", "RGBX")
 # Constant images stay constant however small they are drawn; a fine pattern could vanish in a smaller one than this.
 _THUMBNAIL = (256, 256)
+# Any photograph has more colors than this; label maps have fewer.
+_MAX_COLORS = 64
 # Larger images are scenes, which are not decoded as a whole.
 _MAX_PIXELS = 1 << 26
 _PART = 4096
@@ -47,6 +49,7 @@ class ImageEvidence:
         lowest: Lowest finite value, for more than 8 bits.
         highest: Highest finite value, for more than 8 bits.
         is_constant: Whether all pixels have one color; None if that was not looked at.
+        n_colors: Number of colors, if these are few; None if they are many, or were not counted.
     """
 
     file: str
@@ -61,6 +64,7 @@ class ImageEvidence:
     lowest: float | None = None
     highest: float | None = None
     is_constant: bool | None = None
+    n_colors: int | None = None
 
 
 def look_at_image(
@@ -95,7 +99,8 @@ def look_at_image(
         if about["bits"] > 8 and check_range:
             about |= _extremes_of_deep(image, source, n_bands)
         elif about["bits"] <= 8 and check_constant and not is_large:
-            about["is_constant"] = _is_constant(image)
+            about["n_colors"] = _n_colors(image)
+            about["is_constant"] = about["n_colors"] == 1
     orientation = _orientation(source)
     return ImageEvidence(
         name, size=size, n_bands=n_bands, has_alpha=has_alpha, is_float=is_float, orientation=orientation, **about
@@ -176,12 +181,12 @@ def _extremes_of_high_bytes(image: Image.Image) -> dict[str, Any]:
     return {"lowest": 256.0 * pixels.min(), "highest": 256.0 * pixels.max() + 255, "is_constant": is_constant}
 
 
-def _is_constant(image: Image.Image) -> bool:
+def _n_colors(image: Image.Image) -> int | None:
+    """Return the number of colors; None if they are many."""
     # JPEG files are decoded at a fraction of their size; the pixels of other formats cannot be read in part.
     image.draft("RGB", _THUMBNAIL)
-    colors = image.convert("RGBA" if "transparency" in image.info else "RGB").convert("RGB")
-    pixels = np.asarray(colors)
-    return bool((pixels == pixels[0, 0]).all())
+    colors = image.convert("RGBA" if "transparency" in image.info else "RGB").convert("RGB").getcolors(_MAX_COLORS)
+    return len(colors) if colors else None
 
 
 def _orientation(source: Source) -> int:

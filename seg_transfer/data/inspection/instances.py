@@ -25,6 +25,8 @@ _MIN_VALUES = 16
 # more classes than the background.
 _OWN_SHARE = 0.95
 _MIN_MASKS = 4
+# Nobody gives more classes than this a color each; numbers of classes are not written as colors.
+_MAX_COLORS = 256
 
 
 def doubts_of_instances(
@@ -66,7 +68,7 @@ def _counted(found: Sequence[Sequence[int]], masks: Sequence[MaskEvidence]) -> s
     n_filled = sum(n >= _FILLED * last for n, last, _ in several)
     if most[1] < _MIN_COUNT or not varies or n_filled < _MASKS_FILLED * len(several):
         return ""
-    return f"masks count from 1, such as to {fewest[1]} in {fewest[2].file} and to {most[1]} in {most[2].file}"
+    return f"label maps count from 1, such as to {fewest[1]} in {fewest[2].file} and to {most[1]} in {most[2].file}"
 
 
 def _far_apart(values: Sequence[int]) -> str:
@@ -77,11 +79,13 @@ def _far_apart(values: Sequence[int]) -> str:
 
 
 def _own(found: Sequence[Sequence[int]], pixels: Pixels) -> str:
-    """Describe values of which nearly each occurs in one mask only; "" if masks share values."""
+    """Describe values of which nearly each occurs in one label map only, or too many colors; "" if they are neither."""
     n_masks = Counter(value for values in found for value in values)
+    is_rgb = pixels.encoding == "rgb"
+    if is_rgb and len(n_masks) > _MAX_COLORS:
+        return f"{len(n_masks)} colors are more than people tell apart"
     own = [value for value, n in n_masks.items() if n == 1]
     if len(found) < _MIN_MASKS or len(n_masks) < _MIN_VALUES or len(own) < _OWN_SHARE * (len(n_masks) - 1):
         return ""
-    is_rgb = pixels.encoding == "rgb"
-    example = color_of(own[0]) if is_rgb else own[0]
-    return f"{len(own)} of {len(n_masks)} {'colors' if is_rgb else 'values'}, such as {example}, occur in one mask only"
+    what, example = ("colors", color_of(own[0])) if is_rgb else ("values", own[0])
+    return f"{len(own)} of {len(n_masks)} {what}, such as {example}, occur in one label map only"

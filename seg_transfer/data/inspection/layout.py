@@ -14,7 +14,7 @@ from seg_transfer.data.inspection.doubts import Doubt
 from seg_transfer.data.inspection.listing import IMAGE_SUFFIXES, LABEL_SUFFIXES, Listing, list_files
 from seg_transfer.data.inspection.pairing import Pairs, find_pairing
 from seg_transfer.data.inspection.places import all_skipped, as_given, beside, common_root, paths_in, relative_to
-from seg_transfer.data.inspection.rivals import refuse_rivals, with_stray_labels
+from seg_transfer.data.inspection.rivals import refuse_rivals, refuse_same_names, with_stray_labels
 from seg_transfer.data.inspection.roles import possible_roles
 from seg_transfer.data.inspection.wording import counted
 from seg_transfer.data.manifest import Pairing, Split
@@ -158,6 +158,7 @@ def _in_folders(images: Path, labels: Path, answers: Answers) -> Layout:
         return _from_json(images, labels, root, ours, best)
     is_one_folder = images.resolve() == labels.resolve()
     refuse_rivals(best, as_given(root, images, labels), mixed=is_one_folder)
+    refuse_same_names(best, as_given(root, images, labels))
     best = with_stray_labels(best) if is_one_folder else best
     nested = images.resolve().is_relative_to(labels.resolve()) or labels.resolve().is_relative_to(images.resolve())
     split = Split(
@@ -212,7 +213,7 @@ def _from_json(images: Path, labels: Path, root: Path, listing: Listing, found: 
             paths_in(image_folder, listing.files), paths_in(label_folder, described), image_folder, label_folder
         )
     if found is None or not found.pairs:
-        raise DataError(_nothing_pairs(images, labels, found))
+        raise DataError(_nothing_pairs(images, labels, found, annotations))
     split = Split(
         images=_globs(root, images, listing, [image for image, _ in found.pairs]),
         labels=_globs(root, labels, annotations, [label for _, label in found.pairs]),
@@ -223,9 +224,18 @@ def _from_json(images: Path, labels: Path, root: Path, listing: Listing, found: 
     return Layout("labelme", root, found.rule, split, found.pairing, unlabeled=found.unlabeled, skipped=skipped)
 
 
-def _nothing_pairs(images: Path, labels: Path, found: Pairs | None) -> str:
+def _nothing_pairs(images: Path, labels: Path, found: Pairs | None, listing: Listing) -> str:
+    if found is None and images.resolve() == labels.resolve():
+        return (
+            f"{labels}: label maps and images cannot be told apart by their names; move one of both into a folder of "
+            "its own, and name it by --images or --labels"
+        )
     if found is None:
-        return f"{labels}: no label map in it; name the folder that holds one for each image, or a JSON file of COCO"
+        return (
+            f"{labels}: no label map in it ({_suffixes_of(listing)}); name the folder that holds one for each image, "
+            "or a JSON file of COCO"
+        )
+    refuse_same_names(found, as_given(common_root(images, labels), images, labels))
     examples = f"such as {found.unlabeled[0]} and {found.unpaired[0]}" if found.unlabeled and found.unpaired else ""
     return (
         f"{images}: no image has a label map in {labels} by its name ({examples}); names must be equal, but for a "
@@ -262,5 +272,9 @@ def _glob_of(path: str, *more: str) -> str:
 
 
 def _suffixes_of(listing: Listing) -> str:
-    n = sum(map(len, listing.skipped.values()))
-    return f"{n} other files" if n else "it is empty"
+    """Say what else there is, for people whose files have a format that is not read."""
+    others = [
+        *listing.files,
+        *(file for reason, files in listing.skipped.items() if reason != "hidden" for file in files),
+    ]
+    return f"{counted(len(others), 'other file')}, such as {others[0]}" if others else "it is empty"

@@ -17,11 +17,13 @@ _ID = re.compile(r"(-?\d+)(?:(?:\s*[:,;]\s*|\s+)(\S.*))?")
 _COLOR = r"(\d+)[\s,;:]+(\d+)[\s,;:]+(\d+)"
 _COLOR_FIRST = re.compile(rf"{_COLOR}[\s,;:]+(?P<name>\S.*)")
 _COLOR_LAST = re.compile(rf"(?P<name>.*?\S)[\s,;:]+{_COLOR}[\s,;:]*")
+# The other way around, blanks do not separate: "class 1" is a name.
+_ID_LAST = re.compile(r"(\S.*?)\s*[,;\t]\s*(-?\d+)")
 _BEGINS_WITH_ID = re.compile(r"\d+[\s,;:]+\S")
 _HEADING = frozenset(
     (
         *("name", "names", "class", "classes", "label", "labels", "category", "id", "ids", "index", "value", "number"),
-        *("color", "colour", "rgb", "r", "g", "b", "red", "green", "blue", "parts", "actions"),
+        *("color", "colour", "rgb", "r", "g", "b", "red", "green", "blue", "parts", "actions", "pixel"),
     )
 )
 _Read = TypeVar("_Read")
@@ -48,9 +50,9 @@ class Names:
 def read_names(file: Path) -> Names:
     """Read class names.
 
-    A line is a name; or, if all lines are so, a value and a name (``7 road``, ``7: road``), or a name and a color, in
-    any order (``road 128 64 128``, ``128,64,128,road``); then, the first line may be a heading such as ``name,r,g,b``.
-    An empty line, or a value alone, is a value to ignore. Names are kept in Unicode's composed form.
+    A line is a name; or, if all lines are so, a value and a name (``7 road``, ``7: road``, ``road,7``), or a name and a
+    color, in any order (``road 128 64 128``, ``128,64,128,road``); then, the first line may be a heading such as
+    ``name,r,g,b``. An empty line, or a value alone, is a value to ignore. Names are kept in Unicode's composed form.
 
     Args:
         file: A text file in UTF-8, with or without byte order mark.
@@ -59,9 +61,13 @@ def read_names(file: Path) -> Names:
         The names, in the form that all lines have.
 
     Raises:
-        ConfigError: The file is no UTF-8 text, names a class, value or color twice, or most but not all lines have a
-            value or a color.
+        ConfigError: The file is JSON or no UTF-8 text, names a class, value or color twice, or most but not all lines
+            have a value or a color.
     """
+    if file.suffix.lower() == ".json":
+        raise ConfigError(
+            f"{file}: is JSON, in which names have many places; write one class name per line in a text file"
+        )
     lines = _lines(file)
     filled = [(number, line) for number, line in enumerate(lines, start=1) if line]
     if not filled:
@@ -120,11 +126,15 @@ def _all(
 
 
 def _numbered(line: str) -> tuple[int, str] | None:
-    match = _ID.fullmatch(line)
-    return (int(match[1]), _unquoted(match[2] or "")) if match else None
+    line = line.replace('"', "")
+    first, last = _ID.fullmatch(line), _ID_LAST.fullmatch(line)
+    if first:
+        return int(first[1]), _unquoted(first[2] or "")
+    return (int(last[2]), last[1]) if last else None
 
 
 def _colored(line: str) -> tuple[Color, str] | None:
+    line = line.replace('"', "")
     first, last = _COLOR_FIRST.fullmatch(line), _COLOR_LAST.fullmatch(line)
     if first:
         red, green, blue, name = first.groups()

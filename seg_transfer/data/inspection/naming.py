@@ -129,6 +129,9 @@ def _by_line(
         )
         return Naming({value + 1: name for value, name in enumerate(lines) if name}, (), (), (_shift(seen),))
     rule = f"the {len(lines)} lines of {names.file} name {first} to {first + len(lines) - 1}; add a line"
+    if values.classes[:1] == (0,) and values.classes[-1] == len(lines) and answers.first_id is None:
+        # Many datasets keep 0 for pixels without a label, and name the others only.
+        rule += f", state --first-id 1 --ignore 0 if they name 1 to {len(lines)}"
     _refuse_unnamed(values, pixels, masks, given, rule)
     naming = _by_value(given, values)
     unseen = [name for value, name in naming.names.items() if value not in values.classes]
@@ -136,10 +139,9 @@ def _by_line(
         return naming
     more = f" and {len(unseen) - _SHOWN} more" if len(unseen) > _SHOWN else ""
     absent = f"names {', '.join(unseen[:_SHOWN])}{more} never occur" if unseen[1:] else f"name {unseen[0]} never occurs"
-    seen = f"{names.file}: {absent} in {counted(len(masks), 'mask')}"
-    doubt = (
-        _shift(seen, "unseen") if shifts else Doubt("unseen", seen, (("--first-id 0", "line 1 names 0, as they are"),))
-    )
+    seen = f"{names.file}: {absent} in {counted(len(masks), 'label map')}"
+    absent_here = (("--first-id 0", "line 1 names value 0: such classes may be absent"),)
+    doubt = _shift(seen, "unseen") if shifts else Doubt("unseen", seen, absent_here)
     return Naming(naming.names, naming.ignore, naming.notes, (doubt,))
 
 
@@ -180,6 +182,7 @@ def _refuse_unnamed(
 def _wrong_form(names: NamesFile) -> str:
     if names.by_color:
         return (
-            f"{names.file} names colors, but masks hold numbers; name one class per line, or state --labels-are colors"
+            f"{names.file} names colors, but label maps hold numbers; name one class per line, or state --labels-are "
+            "colors"
         )
-    return f"{names.file} names numbers, but masks hold colors; write 'R G B name' in each line"
+    return f"{names.file} names numbers, but label maps hold colors; write 'R G B name' in each line"

@@ -112,14 +112,16 @@ def _mixed(
     for mask in palettes:
         new = [color for color in mask.palette.values() if value_of(color) not in seen]
         if new:
-            text = f"{mask.file} has a palette whose color {new[0]} no true-color mask has, such as {colored[0].file}"
+            text = (
+                f"{mask.file} has a palette whose color {new[0]} no true-color label map has, such as {colored[0].file}"
+            )
             readings = (
-                ("--labels-are colors", "the colors of palettes and of true-color masks are classes"),
-                ("--labels-are palette", "indices are classes; leave true-color masks out"),
+                ("--labels-are colors", "the colors of palettes and of true-color label maps are classes"),
+                ("--labels-are palette", "indices are classes; leave true-color label maps out"),
             )
             return (), (Doubt("mixed", text, readings),)
     seen_in = f"{_number(palettes)} with a palette and {_number(colored)} of the same true colors"
-    return (f"{seen_in}: masks are read as colors",), ()
+    return (f"{seen_in}: label maps are read as colors",), ()
 
 
 def differing_palettes(palettes: Sequence[MaskEvidence]) -> tuple[Doubt, ...]:
@@ -150,7 +152,7 @@ def _counts(mask: MaskEvidence, encoding: Encoding) -> Counts:
     what = {"palette": "palette colors", "colors": "colored pixels"}.get(mask.kind, f"numbers of {mask.bits} bits")
     raise DataError(
         f"{mask.file}: has {what}, so it cannot be read as {_word(encoding)}; state another --labels-are, or store all "
-        "masks alike"
+        "label maps alike"
     )
 
 
@@ -185,9 +187,9 @@ def _said(masks: Sequence[MaskEvidence]) -> tuple[str, ...]:
         notes.append(f"{_number(opaque)} with an opaque alpha channel, such as {opaque[0].file}: alpha is dropped")
     depths = sorted({mask.bits for mask in masks if mask.kind in ("gray", "array")})
     if len(depths) > 1:
-        notes.append(f"masks have {', '.join(map(str, depths))} bits: the stored numbers are the same ids")
+        notes.append(f"label maps have {', '.join(map(str, depths))} bits: the stored numbers are the same ids")
     return tuple(notes)
 
 
 def _number(masks: Sequence[MaskEvidence]) -> str:
-    return counted(len(masks), "mask")
+    return counted(len(masks), "label map")

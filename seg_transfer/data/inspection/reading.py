@@ -11,6 +11,8 @@ from seg_transfer.errors import DataError
 
 # A sensor that uses the top one of 16 bits uses the whole range.
 _TOP_BIT = 2**15
+# Of 256 gray levels, an image keeps less than a quarter if its values lie in less than a quarter of the range.
+_NARROW = 1 / 4
 # Orientations from this one on exchange height and width.
 _FIRST_TURNED = 5
 
@@ -57,7 +59,7 @@ def conclude_reading(images: Sequence[ImageEvidence], masks: Sequence[HasSize], 
     if images and all(image.is_constant for image in images):
         raise DataError(f"{images[0].file}: all {len(images)} images hold one color each; look at the image files")
     block: Block = {}
-    notes: list[str] = []
+    notes = _like_label_maps(images)
     doubts: list[Doubt] = []
     for part in (_orientation(images, masks, answers), _bands(images, answers), _range(images, answers)):
         block |= part[0]
@@ -81,9 +83,20 @@ def doubts_of_reading(images: Sequence[ImageEvidence], masks: Sequence[HasSize],
     except DataError:  # whatever the reading is, one of the files does not fit its mask, which is no doubt
         block, notes, doubts = {}, [], []
     if block.get("exif") == "apply" and not answers.exif:
-        doubts = [Doubt("exif", notes[0], (("--exif apply", "as these masks need"),))]
+        doubts = [Doubt("exif", notes[0], (("--exif apply", "as these label maps need"),))]
     more = () if answers.bands else _bands(images, answers)[2]
     return [*doubts, *more, *_range(images, answers)[2]]
+
+
+def _like_label_maps(images: Sequence[ImageEvidence]) -> list[str]:
+    """Say that images may be label maps, for those who exchanged both; drawings look so, too."""
+    few = [image for image in images if (image.n_colors or 1) > 1]
+    if not few:
+        return []
+    return [
+        f"{few[0].file} has {few[0].n_colors} colors, as label maps have; exchange --images and --labels if these are "
+        "the wrong way around"
+    ]
 
 
 def _orientation(images: Sequence[ImageEvidence], masks: Sequence[HasSize], answers: Answers) -> Part:
@@ -100,20 +113,20 @@ def _orientation(images: Sequence[ImageEvidence], masks: Sequence[HasSize], answ
     about = f"{counted(len(oriented), 'image')}, such as {oriented[0].file}, with an EXIF orientation"
     if len(votes) == 2:
         raise DataError(
-            f"{votes['apply']}: its mask fits the picture turned by EXIF, but that of {votes['ignore']} fits it as "
-            "stored; save both images without orientation"
+            f"{votes['apply']}: its label map fits the picture turned by EXIF, but that of {votes['ignore']} fits it "
+            "as stored; save both images without orientation"
         )
     if votes and all(image.orientation != UNREADABLE for image in oriented):
         reading = next(iter(votes))
         how = "turned by it" if reading == "apply" else "as stored"
-        return {"exif": reading}, [f"{about}: masks have the size of images {how}, which are read so"], []
+        return {"exif": reading}, [f"{about}: label maps have the size of images {how}, which are read so"], []
     readings = (
-        ("--exif apply", "masks were drawn on the upright picture"),
-        ("--exif ignore", "masks were drawn on the stored pixels"),
+        ("--exif apply", "label maps were drawn on the upright picture"),
+        ("--exif ignore", "label maps were drawn on the stored pixels"),
     )
     damaged = next((image for image in oriented if image.orientation == UNREADABLE), None)
     if damaged:
-        seen = f"{damaged.file}: its EXIF data are damaged, so its orientation is unknown; save it again"
+        seen = f"{damaged.file}: its EXIF data are damaged, so its orientation is unknown (save it again)"
         return {}, [], [Doubt("exif", seen, (readings[1],))]
     among = f"{len(oriented)} of {counted(len(images), 'image')}"
     seen = f"{oriented[0].file}: EXIF orientation {oriented[0].orientation} ({among})"
@@ -168,11 +181,15 @@ def _range(images: Sequence[ImageEvidence], answers: Answers) -> Part:
     if any(image.is_float for image in deep) or low < 0 or high > 2 * _TOP_BIT - 1:
         readings = ((f"--range {_plain(low)},{_plain(high)}", "those become black and white"),)
         return {}, [], [Doubt("range", f"{brightest.file}: {values}", readings)]
-    if high >= _TOP_BIT:
+    is_narrow = high - low < _NARROW * high
+    if high >= _TOP_BIT and not is_narrow:
         return {}, [f"{values}: 0 is black and 65535 white"], []
     top = max(2 ** int(high).bit_length() - 1, 255)
     readings = ((f"--range 0,{top}", f"{top} is white"), ("--range 0,65535", "65535 is white"))
-    return {}, [], [Doubt("range", f"{brightest.file}: {values}, of which the upper half is empty", readings)]
+    if is_narrow:
+        readings = ((f"--range {_plain(low)},{_plain(high)}", "those become black and white"), readings[-1])
+    empty = "which are nearly one gray from 0 to 65535" if is_narrow else "of which the upper half is empty"
+    return {}, [], [Doubt("range", f"{brightest.file}: {values}, {empty}", readings)]
 
 
 def _plain(number: float) -> str:

@@ -30,10 +30,10 @@ def refuse_rivals(found: Pairs, root: Path, *, mixed: bool) -> None:
     images, labels = [image for image, _ in found.pairs], [label for _, label in found.pairs]
     others = [*found.unpaired, *(_in_place_of_labels(found) if mixed else ())]
     for image, also in _paired_again(images, others, len(images)):
+        label = dict(found.pairs)[image]
         raise DataError(
-            f"{root / image}: has several label maps, {root / dict(found.pairs)[image]} and {root / also}; move the "
-            "ones you mean into a folder of their own and name it by --labels, or name them in a manifest by 'labels' "
-            "and 'pairing'"
+            f"{root / image}: has several label maps, {root / label} and {root / also}; {_choose(label, also)} by "
+            "--labels, or name them in a manifest by 'labels' and 'pairing'"
         )
     if _has_name_of_label(found):
         return
@@ -42,9 +42,44 @@ def refuse_rivals(found: Pairs, root: Path, *, mixed: bool) -> None:
     for also, label in _paired_again(beside, labels, len(labels)):
         image = images[labels.index(label)]
         raise DataError(
-            f"{root / label}: has several images, {root / image} and {root / also}; move the ones you mean into a "
-            "folder of their own and name it by --images, or name them in a manifest by 'images' and 'pairing'"
+            f"{root / label}: has several images, {root / image} and {root / also}; {_choose(image, also)} by "
+            "--images, or name them in a manifest by 'images' and 'pairing'"
         )
+
+
+def _choose(file: str, other: str) -> str:
+    """Say what to do about two files of which one is meant."""
+    if PurePosixPath(file).parent == PurePosixPath(other).parent:
+        return "move the ones you mean into a folder of their own and name it"
+    return "name the folder of the ones you mean"
+
+
+def refuse_same_names(found: Pairs, root: Path) -> None:
+    """Refuse files of one name, of which any could belong to a file of this name on the other side.
+
+    Args:
+        found: Images and label maps by a rule.
+        root: What their paths are relative to, for messages.
+
+    Raises:
+        DataError: There are some among the files that are not paired.
+    """
+    images, labels = _by_stem(found.unlabeled), _by_stem(found.unpaired)
+    for stem, of_label in labels.items():
+        of_image = images.get(stem, [])
+        for files, others, option in ((of_image, of_label, "--images"), (of_label, of_image, "--labels")):
+            if len(files) > 1 and others:
+                raise DataError(
+                    f"{root / files[0]} and {root / files[1]}: both have the name of {root / others[0]}; keep one of "
+                    f"them, or name the folder of the ones you mean by {option}"
+                )
+
+
+def _by_stem(files: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for file in files:
+        found.setdefault(PurePosixPath(file).stem, []).append(file)
+    return found
 
 
 def with_stray_labels(found: Pairs) -> Pairs:

@@ -12,7 +12,8 @@ _ARRAYS = frozenset((".npy", ".npz"))
 _LOSSLESS = frozenset((".gif", ".pgm", ".png"))
 _LABEL_WORDS = frozenset(
     (
-        *("ann", "annotation", "annotations", "gt", "gtfine", "label", "labels", "labelids", "mask", "masks", "seg"),
+        *("ann", "anno", "annotation", "annotations", "gt", "gtfine", "label", "labels", "labelids", "lbl"),
+        *("mask", "masks", "msk", "seg"),
         *("segmentation", "segmentationclass", "segmentations", "semantic", "target", "targets"),
     )
 )

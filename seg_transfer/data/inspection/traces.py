@@ -108,16 +108,16 @@ def doubts_of_traces(
     doubts = []
     lossy = [mask for mask in masks if mask.is_lossy]
     if lossy:
-        more = f" and {counted(len(lossy) - 1, 'more mask')} are" if len(lossy) > 1 else " is a mask"
-        doubts.append(Doubt("lossy", f"{lossy[0].file}{more} compressed with loss ({lossy[0].format})", _READINGS))
+        more = f" and {counted(len(lossy) - 1, 'more label map')} use" if len(lossy) > 1 else " uses"
+        doubts.append(Doubt("lossy", f"{lossy[0].file}{more} lossy compression ({lossy[0].format})", _READINGS))
     elif rest:  # the files explain the values, and both doubts would have the same answers
         doubts.append(Doubt("rare", _rare_values(rest, pixels, masks), _READINGS))
     smooth = smooth_masks([mask for mask in masks if not mask.is_lossy])
     if smooth and not rest:
-        more = f" and {counted(len(smooth) - 1, 'more mask')} run" if len(smooth) > 1 else " runs"
+        more = f" and {counted(len(smooth) - 1, 'more label map')} run" if len(smooth) > 1 else " runs"
         text = f"{smooth[0].file}{more} smoothly from class to class along edges, as after resizing with smoothing"
         readings = (("--unlisted class", "the pixels are right as they are"),)
-        doubts.append(Doubt("lossy", f"{text}; store masks without smoothing", readings))
+        doubts.append(Doubt("lossy", f"{text} (store label maps without smoothing)", readings))
     return doubts
 
 
@@ -162,7 +162,7 @@ def _rare_values(rest: Collection[int], pixels: Pixels, masks: Sequence[MaskEvid
     named = ", ".join(str(color_of(value) if pixels.encoding == "rgb" else value) for value in here[:_SHOWN])
     what = "color" if pixels.encoding == "rgb" else "value"
     verb = f"{what} {named} lies" if len(here) == 1 else f"{len(here)} {what}s, such as {named}, lie"
-    others = f" ({n_masks} masks have such {what}s)" if n_masks > 1 else ""
+    others = f" ({n_masks} label maps have such {what}s)" if n_masks > 1 else ""
     return (
         f"{masks[worst].file}: {verb} only on edges or in spots, as after JPEG compression or smooth resizing{others}"
     )

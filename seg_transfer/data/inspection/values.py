@@ -71,9 +71,12 @@ def conclude_values(
     if stated is None and pixels.encoding != "rgb" and not binary:
         ignore, notes, doubts = auto_ignored(totals, known, named, masks)
     doubts += too_much_ignored(totals, ignore & totals.keys(), negative, answers)
-    doubts += doubts_of_traces(
+    of_traces = doubts_of_traces(
         traces - ignore - negative, _share_of_others(known, pixels, masks), pixels, masks, answers
     )
+    doubts += of_traces
+    if any(doubt.kind == "picture" for doubt in of_traces):
+        doubts = of_traces  # what its values mean is no question
     doubts = doubts_of_instances(known - ignore, named, pixels, masks, answers) or doubts
     if binary and known != {0, 1}:
         notes.append(f"two values, 0 and {max(known)}: a binary mask")

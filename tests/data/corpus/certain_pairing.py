@@ -155,3 +155,46 @@ def names_that_are_no_utf8(here: Path) -> Certain:
         os.fsdecode(name): each for name, each in zip((b"caf\xe9", b"\xfc", b"c"), scenes().values(), strict=True)
     }
     return certain(here, wanted=wanted)
+
+
+def zeros_before_numbers(here: Path) -> Certain:
+    wanted = dict(zip(("frame_8", "frame_9", "frame_10"), scenes().values(), strict=True))
+
+    def write(path: Path, raw: np.ndarray) -> None:
+        gray8(path.with_stem(f"frame_{int(path.stem[6:]):03}"), raw)
+
+    return certain(here, wanted=wanted, mask=write)
+
+
+def masks_in_a_folder_beside_the_images_of_every_case(here: Path) -> Certain:
+    """case/images/case.png and case/masks/case.png, and everything is given as one folder."""
+    for name, each in scenes().items():
+        write_image(here / name / "images" / f"{name}.png", each.image)
+        gray8(here / name / "masks" / f"{name}.png", each.label)
+    read = {f"{name}/images/{name}": each for name, each in scenes().items()}
+    return Certain(Given(here, here), Truth(NAMES, (0, 1, 2), read))
+
+
+def colors_named_as_cvat_does(here: Path) -> Certain:
+    from data.corpus.files import VOC, write_palette
+
+    lines = "".join(f"{name}:{r},{g},{b}::\n" for name, (r, g, b) in zip(("sky", "car"), VOC[:2], strict=True))
+    made = certain(
+        here,
+        wanted=scenes(2),
+        values=(0, 1),
+        classes=("sky", "car"),
+        mask=lambda path, raw: write_palette(path, raw, VOC),
+        names=f"# label:color_rgb:parts:actions\n{lines}",
+    )
+    return replace(made, truth=replace(made.truth, values=VOC[:2]))
+
+
+def values_named_as_roboflow_does(here: Path) -> Certain:
+    lines = "Pixel Value, Class\n0, road\n1, car\n2, sky\n"
+    return certain(here, image_path="{}.png", label_path="{}_mask.png", folders=BOTH, names=lines,
+                   classes=("road", "car", "sky"))  # fmt: skip
+
+
+def values_after_names(here: Path) -> Certain:
+    return certain(here, names="road,0\ncar,1\nsky,2\n", classes=("road", "car", "sky"))

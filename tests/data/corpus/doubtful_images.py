@@ -69,6 +69,13 @@ def images_of_12_bits_in_16(here: Path) -> Doubtful:
     return _ranged(here, lambda gray: gray.astype(np.uint16) * 16, "tif", "16", ("0,4095", "0,65535"))
 
 
+def thermal_images_near_one_value(here: Path) -> Doubtful:
+    """The top bit is used, but hardly another one."""
+    return _ranged(
+        here, lambda gray: gray.astype(np.uint16) + 33000, "png", "nearly one gray", ("33000,33174", "0,65535")
+    )
+
+
 def floating_point_images(here: Path) -> Doubtful:
     return _ranged(here, lambda gray: gray.astype(np.float32) / 128, "tif", "32 bits", ("0,1.359375",))
 

@@ -4,13 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
-from data.corpus import doubtful_images, doubtful_masks
+from data.corpus import doubtful_images, doubtful_masks, no_label_maps
 from data.corpus.cases import Kind, Truth, answered, inspected, kinds_in
 from data.corpus.checks import assert_reads
 
 from seg_transfer.errors import DataError, DoubtfulError
 
-KINDS = kinds_in(doubtful_masks) | kinds_in(doubtful_images)
+KINDS = kinds_in(doubtful_masks) | kinds_in(doubtful_images) | kinds_in(no_label_maps)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from data.corpus import wrong
+from data.corpus import wrong, wrong_layouts
 from data.corpus.cases import Kind, inspected, kinds_in
 
 from seg_transfer.errors import DoubtfulError, SegTransferError
 
-KINDS = kinds_in(wrong)
+KINDS = kinds_in(wrong) | kinds_in(wrong_layouts)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)

@@ -68,7 +68,7 @@ def images_of_one_color(here: Path) -> Wrong:
 
 def one_class(here: Path) -> Wrong:
     made = certain(here, values=(4, 4, 4))
-    return Wrong(made.given, r".*only one class \(4\) in 3 masks, but 2 to 4096 are needed.*")
+    return Wrong(made.given, r".*only one class \(4\) in 3 label maps, but 2 to 4096 are needed.*")
 
 
 def more_than_4096_classes(here: Path) -> Wrong:
@@ -246,3 +246,11 @@ def columns_of_a_folder(here: Path) -> Wrong:
 
 def a_first_id_without_names(here: Path) -> Wrong:
     return Wrong(replace(certain(here).given, answers={"first_id": "1"}), r"--first-id 1: .*give --names", 3)
+
+
+def several_folders_of_images(here: Path) -> Wrong:
+    given = certain(here).given
+    for image in sorted(given.images.iterdir()):
+        write_image(here / "copies" / image.name, np.zeros((4, 4, 3), np.uint8))
+    line = r".*copies/a\.png and .*images/a\.png: both have the name of .*labels/a\.png; .* folder .* by --images"
+    return Wrong(replace(given, images=here), line)

@@ -79,7 +79,7 @@ def test_255_may_be_a_class(values: tuple[int, ...], kind: str) -> None:
     conclusion = of(*values)
     assert kinds(conclusion) == [kind]
     line = conclusion.doubts[0].line
-    assert line.startswith("masks: 255 may be a class, or ignored (")
+    assert line.startswith("label maps: 255 may be a class, or ignored (")
     assert line.endswith("); state --ignore 255 (it is ignored) or --ignore none (it is a class)")
     assert len(of(*values, ignore=()).classes) == len(values)
     stated = of(*values, ignore=(255,))
@@ -107,7 +107,7 @@ def test_65535_beside_small_ids_is_ignored() -> None:
 def test_much_that_is_ignored() -> None:
     conclusion = of(0, 1, 255, 255)
     assert conclusion.doubts[0].line == (
-        "masks: 50% of all pixels are 255 and would be ignored; state --ignore 255 (it is ignored) or "
+        "label maps: 50% of all pixels are 255 and would be ignored; state --ignore 255 (it is ignored) or "
         "--ignore none (it is a class)"
     )
     assert kinds(of(0, 1, 255, 255, ignore=(255,))) == []
@@ -124,9 +124,11 @@ def test_negative_values() -> None:
 
 
 def test_ignored_values_have_the_form_of_the_pixels() -> None:
-    with pytest.raises(DataError, match=r"--ignore 0:0:0: masks are read as numbers, such as --ignore 255; correct it"):
+    with pytest.raises(
+        DataError, match=r"--ignore 0:0:0: label maps are read as numbers, such as --ignore 255; correct"
+    ):
         of(0, 1, ignore=((0, 0, 0),))
-    with pytest.raises(DataError, match=r"--ignore 0: masks are read as colors, such as --ignore 0:0:0; correct it"):
+    with pytest.raises(DataError, match=r"--ignore 0: label maps are read as colors, such as --ignore 0:0:0; correct"):
         conclude([seen(colored((0, 0, 0), (9, 0, 0)))], [], None, Answers(ignore=(0,)))
 
 
@@ -147,9 +149,8 @@ def test_colors() -> None:
 def test_palettes_and_gray_masks_hold_the_same_numbers() -> None:
     conclusion = conclude([seen(with_palette(blocks(0, 1, 2))), seen(blocks(2, 3), "gray.png")], [])
     assert conclusion.labels == {"encoding": "palette", "map": {0: 0, 1: 1, 2: 2, 3: 3}, "ignore": []}
-    assert conclusion.notes == (
-        "1 mask with a palette and 1 mask in gray, such as gray.png: palette indices and gray values are the same ids",
-    )
+    (note,) = conclusion.notes
+    assert note.startswith("1 label map with a palette and 1 label map in gray, such as gray.png: palette indices and")
 
 
 def test_palettes_that_differ() -> None:
@@ -176,7 +177,7 @@ def test_palettes_beside_true_colors(third: tuple[int, int, int], expected: list
     conclusion = conclude([seen(with_palette(blocks(0, 1, 2))), seen(true_color, "rgb.png")], [])
     assert kinds(conclusion) == expected
     if expected:
-        assert "m.png has a palette whose color (11, 48, 85) no true-color mask has" in conclusion.doubts[0].line
+        assert "m.png has a palette whose color (11, 48, 85) no true-color label map has" in conclusion.doubts[0].line
         assert conclusion.labels is None
     else:
         assert conclusion.labels["encoding"] == "rgb"
@@ -205,9 +206,9 @@ def test_what_every_person_would_do_is_said() -> None:
     ]
     conclusion = conclude(masks, [])
     assert conclusion.notes == (
-        "1 mask with R = G = B, such as rgb.png: read as gray",
-        "1 mask with an opaque alpha channel, such as la.png: alpha is dropped",
-        "masks have 8, 16 bits: the stored numbers are the same ids",
+        "1 label map with R = G = B, such as rgb.png: read as gray",
+        "1 label map with an opaque alpha channel, such as la.png: alpha is dropped",
+        "label maps have 8, 16 bits: the stored numbers are the same ids",
     )
     assert (conclusion.labels["map"], conclusion.doubts) == ({0: 0, 1: 1, 2: 2, 3: 3}, ())
 
@@ -240,7 +241,7 @@ def test_a_name_that_never_occurs() -> None:
     names = Names(by_line=("road", "car", "sky"))
     conclusion = of(0, 1, names=names)
     assert kinds(conclusion) == ["unseen"]
-    assert "names.txt: name sky never occurs in 1 mask; state --first-id 0" in conclusion.doubts[0].line
+    assert "names.txt: name sky never occurs in 1 label map; state --first-id 0" in conclusion.doubts[0].line
     stated = of(0, 1, names=names, first_id=0)
     assert (stated.classes, stated.doubts) == (("road", "car", "sky"), ())
     assert [row.images for row in stated.table] == [1, 1, 0]
@@ -267,7 +268,7 @@ def test_names_by_color() -> None:
     assert (palette.labels["encoding"], palette.classes) == ("rgb", ("a", "b"))
     with pytest.raises(DataError, match=r"m\.png: color \(9, 0, 0\) has no name: .*, or state --ignore 9:0:0"):
         conclude([seen(colored((0, 0, 0), (9, 0, 0)))], [], names)
-    with pytest.raises(DataError, match=r"names\.txt names numbers, but masks hold colors; write 'R G B name'"):
+    with pytest.raises(DataError, match=r"names\.txt names numbers, but label maps hold colors; write 'R G B name'"):
         conclude([seen(colored((0, 0, 0), (9, 0, 0)))], [], Names(by_line=("a", "b")))
 
 
@@ -281,9 +282,9 @@ def test_a_named_value_that_is_ignored_is_no_class() -> None:
 
 
 def test_too_few_classes() -> None:
-    with pytest.raises(DataError, match=r"m\.png: only one class \(7\) in 1 mask, but 2 to 4096 are needed"):
+    with pytest.raises(DataError, match=r"m\.png: only one class \(7\) in 1 label map, but 2 to 4096 are needed"):
         of(7)
-    with pytest.raises(DataError, match="there is no mask to look at"):
+    with pytest.raises(DataError, match="there is no label map to look at"):
         conclude([], [])
 
 
@@ -293,6 +294,6 @@ def test_too_many_classes() -> None:
         seen(np.kron(values[start : start + 64][None], np.ones((4, 4))).astype(np.uint16))
         for start in range(0, 4097, 64)
     ]
-    with pytest.raises(DataError, match=r"m\.png: 4097 classes in 65 masks, but 2 to 4096 are needed"):
+    with pytest.raises(DataError, match=r"m\.png: 4097 classes in 65 label maps, but 2 to 4096 are needed"):
         conclude(masks, [])
     assert len(conclude(masks[:-1], []).classes) == 4096

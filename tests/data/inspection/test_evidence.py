@@ -121,7 +121,7 @@ def test_of_a_scene_the_center_is_looked_at(tmp_path: Path, monkeypatch: pytest.
     mask = look_at_mask(tmp_path / "m.tif")
     assert (mask.size, mask.format) == ((9, 12), "TIFF")
     assert {value: count.pixels for value, count in mask.values.items()} == dict.fromkeys(range(16), 1)
-    with pytest.raises(DataError, match="9 x 12 pixels; store masks of this size as files, not in a table"):
+    with pytest.raises(DataError, match="9 x 12 pixels; store label maps of this size as files, not in a table"):
         look_at_mask(Held((tmp_path / "m.tif").read_bytes()), "row 3")
 
 

@@ -28,6 +28,8 @@ def names_in(folder: Path, content: str | bytes) -> Names:
         ("background\n1 story house\n", ("background", "1 story house")),
         ("0\n1\n2\n", ("0", "1", "2")),
         ("class\nname\n", ("class", "name")),
+        # Blanks do not separate a value that comes last.
+        ("zone 1\nzone 2\n", ("zone 1", "zone 2")),
     ],
 )
 def test_names_by_line(tmp_path: Path, content: str | bytes, names: tuple[str, ...]) -> None:
@@ -41,6 +43,9 @@ def test_names_by_line(tmp_path: Path, content: str | bytes, names: tuple[str, .
         ("7: traffic light\n3:car\n", {7: "traffic light", 3: "car"}),
         ("0,road\n1;car\n2\tsky\n", {0: "road", 1: "car", 2: "sky"}),
         ('id,name\n0,"road"\n1,car\n', {0: "road", 1: "car"}),
+        ('"0","road"\n"1","car"\n', {0: "road", 1: "car"}),
+        ("name,id\nroad,7\nfire truck; 3\n", {7: "road", 3: "fire truck"}),
+        ("Pixel Value, Class\n0, road\n2, car\n", {0: "road", 2: "car"}),
         ("0 road\n1 2 wheeler\n\n", {0: "road", 1: "2 wheeler"}),
         ("-1 void\n0 road\n255\n", {-1: "void", 0: "road", 255: ""}),
     ],

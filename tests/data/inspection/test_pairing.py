@@ -149,10 +149,10 @@ def test_unlabeled_images_are_left_out_and_listed(tmp_path: Path, manifest: Mani
 def test_the_same_name_in_several_folders_is_never_paired_by_the_first(tmp_path: Path) -> None:
     """A flat label map of a name that occurs in two folders has no image of its own."""
     touch(tmp_path, *(f"images/{city}.jpg" for city in CITIES), "labels/0001.png", "labels/0002.png")
-    layout = layout_of(tmp_path)
-    assert layout.unpaired == ("labels/0001.png",)
-    assert [doubt.kind for doubt in layout.doubts] == ["unpaired"]
-    assert len(layout.unlabeled) == 3
+    with pytest.raises(
+        DataError, match=r"0001\.jpg and .*0001\.jpg: both have the name of .*labels/0001\.png; keep one"
+    ):
+        layout_of(tmp_path)
 
 
 def test_names_pair_in_any_unicode_form(tmp_path: Path, manifest: Manifest) -> None:

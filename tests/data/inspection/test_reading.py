@@ -37,12 +37,14 @@ def test_sizes_decide_about_the_orientation(size: tuple[int, int], reading: str)
     conclusion = of(image(size=size, orientation=6), image(orientation=3))
     assert conclusion.images == {"exif": reading}
     assert conclusion.doubts == ()
-    assert conclusion.notes[0].startswith("2 images, such as i.png, with an EXIF orientation: masks have the size of")
+    assert conclusion.notes[0].startswith(
+        "2 images, such as i.png, with an EXIF orientation: label maps have the size of"
+    )
 
 
 def test_sizes_that_contradict_each_other() -> None:
     with pytest.raises(
-        DataError, match=r"a\.jpg: its mask fits the picture turned by EXIF, but that of b\.jpg fits it"
+        DataError, match=r"a\.jpg: its label map fits the picture turned by EXIF, but that of b\.jpg fits it"
     ):
         of(image(file="a.jpg", size=(16, 8), orientation=8), image(file="b.jpg", orientation=8))
 
@@ -52,8 +54,8 @@ def test_an_orientation_that_sizes_leave_open(size: tuple[int, int], orientation
     mask = seen(blocks(0, 1)[:, 8 - size[1] // 2 : 8 + size[1] // 2])
     turned = image(size=size, orientation=orientation)
     assert line(of(turned, masks=[mask])) == (
-        f"i.png: EXIF orientation {orientation} (1 of 1 image); state --exif apply (masks were drawn on the upright "
-        "picture) or --exif ignore (masks were drawn on the stored pixels)"
+        f"i.png: EXIF orientation {orientation} (1 of 1 image); state --exif apply (label maps were drawn on the "
+        "upright picture) or --exif ignore (label maps were drawn on the stored pixels)"
     )
     assert of(turned, masks=[mask], exif="apply").images == {"exif": "apply"}
 

@@ -88,7 +88,7 @@ def test_a_jpeg_file_is_doubted_whatever_it_holds() -> None:
     masks = [seen(disks(1, 2)), seen(np.full((16, 16), 1, np.uint8), "flat.jpg")]
     doubts = conclude(masks, []).doubts
     assert [doubt.kind for doubt in doubts] == ["lossy"]
-    assert doubts[0].line.startswith("flat.jpg is a mask compressed with loss (JPEG); state --unlisted nearest (")
+    assert doubts[0].line.startswith("flat.jpg uses lossy compression (JPEG); state --unlisted nearest (")
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.5])
@@ -100,7 +100,7 @@ def test_smoothing_that_leaves_no_new_value(kind: Image.Resampling, factor: floa
     assert {value for mask in smooth for value in mask.values} == {0, 1, 2}
     doubts = conclude(smooth, []).doubts
     assert [doubt.kind for doubt in doubts] == ["lossy"]
-    assert "m.png and 3 more masks run smoothly from class to class along edges" in doubts[0].seen
+    assert "m.png and 3 more label maps run smoothly from class to class along edges" in doubts[0].seen
     assert conclude(smooth, [], None, Answers(unlisted="class")).doubts == ()
 
 

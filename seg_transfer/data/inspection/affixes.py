@@ -56,8 +56,9 @@ def _around(stem: str, others: Collection[str]) -> Iterator[tuple[str, str]]:
     n = 0
     for length in range(len(stem) - 1, 0, -1):
         for start in range(len(stem) - length + 1):
-            if stem[start : start + length] in others:
-                yield stem[:start], stem[start + length :]
+            end = start + length
+            if stem[start:end] in others and not (cuts_number(stem, start) or cuts_number(stem, end)):
+                yield stem[:start], stem[end:]
                 n += 1
                 if n == _PROBES:
                     return
@@ -77,6 +78,16 @@ def _different_ends(image_stems: Sequence[str], label_stems: Sequence[str]) -> I
             if n and (stem[n:] or other[n:]) and not (stem[n:].isdigit() or other[n:].isdigit()):
                 n -= len(stem[:n]) - len(stem[:n].rstrip("_-. "))
                 yield Affixes(image_end=other[n:], label_end=stem[n:])
+
+
+def cuts_number(text: str, position: int) -> bool:
+    """Whether a cut before a position divides a number: 1 is no part of 10.
+
+    Example:
+        >>> cuts_number("a_10", 3), cuts_number("a_10", 2)
+        (True, False)
+    """
+    return 0 < position < len(text) and text[position - 1].isdigit() and text[position].isdigit()
 
 
 def _common_start(stems: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import regex
 
+from seg_transfer.data.inspection.affixes import cuts_number
 from seg_transfer.data.inspection.pairing import Pairs, find_pairing
 from seg_transfer.errors import DataError
 
@@ -98,7 +99,7 @@ def with_stray_labels(found: Pairs) -> Pairs:
 def _continues(stem: str, others: Collection[str]) -> bool:
     """Whether a name starts with another one; but 11 does not continue 1."""
     cuts = range(1, len(stem))
-    return any(stem[:cut] in others and not (stem[cut - 1].isdigit() and stem[cut].isdigit()) for cut in cuts)
+    return any(stem[:cut] in others and not cuts_number(stem, cut) for cut in cuts)
 
 
 def _in_place_of_labels(found: Pairs) -> Iterator[str]:
@@ -145,4 +146,4 @@ def _cuts_number(expression: str, path: str) -> bool:
     if not match:
         return False
     start, end = match.span(len(match.groups()))
-    return any(0 < cut < len(path) and path[cut - 1].isdigit() and path[cut].isdigit() for cut in (start, end))
+    return cuts_number(path, start) or cuts_number(path, end)

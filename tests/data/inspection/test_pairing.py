@@ -204,3 +204,10 @@ def test_pairs_are_right_or_left_over(names: set[str], affixes: tuple[str, str, 
     found = find_pairing(images, labels, "i", "l")
     if not found.unpaired:
         assert list(found.pairs) == pairs
+
+
+def test_a_number_is_not_the_beginning_of_another_one() -> None:
+    found = find_pairing(["1.jpg", "2.jpg", "3.jpg"], ["10.png", "20.png", "30.png"])
+    assert found.pairs == ()
+    found = find_pairing(["1.jpg", "10.jpg"], ["1_0.png", "10_0.png"])
+    assert found.pairs == (("1.jpg", "1_0.png"), ("10.jpg", "10_0.png"))

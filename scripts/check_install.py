@@ -94,6 +94,8 @@ def check_everywhere(data: list[str]) -> None:
     assert len(json.loads(call("plan", "paper_272", "--json"))["absent_datasets"]) == 17
     assert "leep" in call("evaluate", "--published")
     assert "did you mean small/nyuv2?" in call("audit", "nyuv2", code=3)
+    assert "class_2" in call("inspect", *data, "--write", "found.yaml")
+    assert "problems: 0" in call("audit", "found.yaml")
     ranking = json.loads(call("rank", "bank.yaml", *data, "--json"))
     assert {row["source"] for row in ranking["ranking"]} == {"tiny0", "tiny1"}
 

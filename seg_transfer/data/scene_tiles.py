@@ -20,6 +20,9 @@ MAX_PIXELS = 178_956_970
 # pixels per byte. TIFF files can leave out empty parts and WebP files can take no bits per pixel: all are looked at.
 _PIXELS_PER_BYTE = {".jpg": 128, ".jpeg": 128, ".bmp": 128, ".png": 8 * 1032, ".gif": 8 * 1032}
 
+# A header of a few bytes can claim any size; a scene of a million tiles has a terapixel.
+_MAX_TILES = 1 << 20
+
 
 class Tiles(Block):
     """Which images are used as tiles.
@@ -45,7 +48,12 @@ def with_tiles(records: Iterable[Record], tiles: Tiles) -> tuple[list[Record], l
     found: dict[str, Record] = {}
     problems = []
     for record in records:
-        for tile in _tiles_of(record, tiles):
+        try:
+            parts = _tiles_of(record, tiles)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        for tile in parts:
             if tile.image_id in found:
                 problems.append(
                     f"{found[tile.image_id].image.name} and a tile of {tile.image.name} would both have the id "
@@ -83,6 +91,12 @@ def _tiles_of(record: Record, tiles: Tiles) -> list[Record]:
         return [record]  # whoever decodes the image reports this
     if height * width <= tiles.above:
         return [record]
+    n_tiles = -(-height // tiles.size) * -(-width // tiles.size)
+    if n_tiles > _MAX_TILES:
+        raise DataError(
+            f"{record.image}: {height} x {width} pixels would be {n_tiles} tiles, but at most {_MAX_TILES} are listed; "
+            "state a larger tiles.size, or exclude the image"
+        )
     return [
         replace(record, image_id=f"{record.image_id}@{window[0]}_{window[1]}", window=window)
         for window in windows_of(height, width, tiles.size)

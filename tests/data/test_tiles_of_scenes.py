@@ -100,6 +100,16 @@ def test_two_records_of_one_id_are_a_problem(tmp_path: Path, split: Path, manife
     assert "would both have the id train/images/scene@0_16" in problems[0]
 
 
+def test_more_tiles_than_anybody_has_are_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header of a few bytes can claim any size."""
+    Image.fromarray(IMAGE).save(tmp_path / "a.tif")
+    monkeypatch.setattr(scene_tiles, "read_size", lambda *_: (1 << 31, 1 << 31))
+    found, problems = with_tiles([Record("a", tmp_path / "a.tif", tmp_path / "a.tif")], Tiles(size=1024))
+    assert found == []
+    assert len(problems) == 1
+    assert "a.tif: 2147483648 x 2147483648 pixels would be 4398046511104 tiles, but at most 1048576" in problems[0]
+
+
 def test_headers_are_only_read_where_the_file_has_enough_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[str] = []
     monkeypatch.setattr(scene_tiles, "read_size", lambda path, _: looked_at.append(path.name) or (1, 1))

@@ -10,6 +10,8 @@ from PIL import Image
 
 from seg_transfer.errors import DataError
 
+# A compressed file of a few megabytes can unpack to any size.
+_MAX_UNPACKED = 4 << 30
 Numbers = npt.NDArray[np.integer]
 
 _INTEGER_MODES = ("I;16", "I;16L", "I;16B", "I")
@@ -97,10 +99,15 @@ def read_array(source: Path | bytes, name: str | None = None) -> Numbers:
             with loaded:
                 if len(loaded.files) != 1:
                     raise DataError(f"{name}: holds {len(loaded.files)} arrays; store one array per label map")
+                if max(entry.file_size for entry in loaded.zip.infolist()) > _MAX_UNPACKED:
+                    raise DataError(
+                        f"{name}: is larger than {_MAX_UNPACKED >> 30} GiB when unpacked; store parts of it"
+                    )
                 loaded = loaded[loaded.files[0]]
     except FileNotFoundError as error:
         raise DataError(f"{name}: the file does not exist; add it or exclude it") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    # A header can claim any size, for which there is no memory.
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{name}: cannot be read as an array ({reason}); replace the file or exclude it") from error
     return whole_numbers(_matrix(loaded, name), name)

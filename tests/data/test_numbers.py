@@ -157,3 +157,14 @@ def test_broken_arrays(tmp_path: Path) -> None:
             read(tmp_path / name)
     with pytest.raises(DataError, match=r"two\.npz: an array holds numbers, not colors; declare labels.encoding: id"):
         read(tmp_path / "two.npz", "rgb")
+
+
+def test_arrays_of_any_claimed_size_end_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000, 1000000), }".ljust(117) + b"\n"
+    (tmp_path / "l.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(DataError, match=r"l\.npy: cannot be read as an array \("):
+        read_raw_values(tmp_path / "l.npy", "id")
+    np.savez_compressed(tmp_path / "l.npz", np.zeros((100, 100), np.uint8))
+    monkeypatch.setattr("seg_transfer.data.numbers._MAX_UNPACKED", 10_000)
+    with pytest.raises(DataError, match=r"l\.npz: is larger than .* when unpacked"):
+        read_raw_values(tmp_path / "l.npz", "id")

@@ -86,7 +86,7 @@ def _entries(folder: Path, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, 
         if is_hidden(entry.name):
             yield path, "hidden", False
         elif not path.is_dir():  # a link to itself is an error for DirEntry.is_dir
-            yield path, "" if path.is_file() else "broken link", False
+            yield path, "" if path.is_file() else "no file, or a broken link", False
         elif not entry.is_symlink():
             yield from _entries(path, above)
         elif _contains_any(os.path.realpath(path), above):

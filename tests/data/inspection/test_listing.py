@@ -26,7 +26,7 @@ def test_suffixes_decide_and_everything_else_has_a_reason(tmp_path: Path) -> Non
     assert found.skipped == {
         "hidden": (".DS_Store", ".ipynb_checkpoints", "Thumbs.db", "__MACOSX", "desktop.ini", "u/._a.jpg"),
         "no image": ("README", "classes.txt", "m.npy", "u/a.json"),
-        "broken link": ("gone.png",),
+        "no file, or a broken link": ("gone.png",),
     }
     assert list_files(tmp_path, LABEL_SUFFIXES).files == ("b.PNG", "m.npy", "u/a.jpg", "u/v/c.Tif")
 
@@ -61,7 +61,7 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     (tmp_path / "a/self").symlink_to(tmp_path / "a/self")
     found = list_files(tmp_path / "a", IMAGE_SUFFIXES)
     assert found.files == ("1.png", "to_b/2.png")
-    assert found.skipped == {"link to a folder above": ("to_b/to_a",), "broken link": ("self",)}
+    assert found.skipped == {"link to a folder above": ("to_b/to_a",), "no file, or a broken link": ("self",)}
 
 
 def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

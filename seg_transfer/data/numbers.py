@@ -101,7 +101,7 @@ def read_array(source: Path | bytes, name: str | None = None) -> Numbers:
                     raise DataError(f"{name}: holds {len(loaded.files)} arrays; store one array per label map")
                 if max(entry.file_size for entry in loaded.zip.infolist()) > _MAX_UNPACKED:
                     raise DataError(
-                        f"{name}: is larger than {_MAX_UNPACKED >> 30} GiB when unpacked; store parts of it"
+                        f"{name}: is larger than {_MAX_UNPACKED >> 30} GiB when unpacked; store less"
                     )
                 loaded = loaded[loaded.files[0]]
     except FileNotFoundError as error:

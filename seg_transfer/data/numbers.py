@@ -99,10 +99,9 @@ def read_array(source: Path | bytes, name: str | None = None) -> Numbers:
             with loaded:
                 if len(loaded.files) != 1:
                     raise DataError(f"{name}: holds {len(loaded.files)} arrays; store one array per label map")
+                assert loaded.zip is not None  # it is open
                 if max(entry.file_size for entry in loaded.zip.infolist()) > _MAX_UNPACKED:
-                    raise DataError(
-                        f"{name}: is larger than {_MAX_UNPACKED >> 30} GiB when unpacked; store less"
-                    )
+                    raise DataError(f"{name}: is larger than {_MAX_UNPACKED >> 30} GiB when unpacked; store less")
                 loaded = loaded[loaded.files[0]]
     except FileNotFoundError as error:
         raise DataError(f"{name}: the file does not exist; add it or exclude it") from error

@@ -14,7 +14,7 @@ from typing import Any
 from seg_transfer.data.inspection.annotations import conclude_annotations
 from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.conclusions import Conclusion, Doubt, conclude
-from seg_transfer.data.inspection.evidence import look_at_label
+from seg_transfer.data.inspection.evidence import MaskEvidence, look_at_label
 from seg_transfer.data.inspection.image_evidence import look_at_images_of
 from seg_transfer.data.inspection.layout import Layout, find_layout
 from seg_transfer.data.inspection.names import read_names
@@ -24,6 +24,7 @@ from seg_transfer.data.record import Record
 from seg_transfer.data.records import list_records, low_shot_subset
 from seg_transfer.data.scene_tiles import MAX_PIXELS, Tiles
 from seg_transfer.errors import ConfigError, DoubtfulError
+from seg_transfer.progress import progress_of
 
 # Larger images take time and add little information; users can change this in the manifest that is written.
 MAX_SHORT_SIDE = 512
@@ -149,10 +150,18 @@ def inspect_folders(
     if layout.kind in ("coco", "labelme"):
         conclusion = conclude_annotations(layout.kind, chosen, image_evidence, answers)
     else:
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            conclusion = conclude([*threads.map(look_at_label, chosen)], image_evidence, named, answers)
+        conclusion = conclude(_look_at_labels(chosen), image_evidence, named, answers)
     sizes = [image.size for image in image_evidence]
     return Inspection(_completed(draft, conclusion, sizes), layout, records, sizes, conclusion)
+
+
+def _look_at_labels(records: Sequence[Record]) -> list[MaskEvidence]:
+    seen: list[MaskEvidence] = []
+    with ThreadPoolExecutor(os.cpu_count()) as threads, progress_of("looking at label maps") as tick:
+        for label in threads.map(look_at_label, records):
+            seen.append(label)
+            tick(len(seen), len(records))
+    return seen
 
 
 def _refuse_idle(answers: Answers, layout: Layout, names: Path | None) -> None:

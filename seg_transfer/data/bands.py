@@ -101,6 +101,9 @@ def read_bands(path: Source, indexes: Sequence[int], window: Window | None = Non
         if window is not None:
             top, left, height, width = window
             part = ((top, top + height), (left, left + width))
+        bits = file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "8")
+        if int(bits) < 8:
+            raise DataError(f"{path}: bands of {bits} bits cannot be read by band; store them with 8 bits")
         values: npt.NDArray[np.generic] = file.read(list(indexes), window=part)
         # A PNG file has a transparent color instead, and transparency is dropped.
         return Bands(values, file.nodata if file.driver == "GTiff" else None)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from seg_transfer.data.cells import Source
-from seg_transfer.data.numbers import numbers_in, read_array
+from seg_transfer.data.numbers import numbers_in, read_array, refuse_deep_channels, refuse_frames
 from seg_transfer.errors import DataError
 
 # Files of unknown origin are only opened as one of these; Pillow's other decoders start programs (EPS) or are rare.
@@ -95,6 +95,7 @@ def open_image(source: Source | bytes, name: str | None = None) -> Iterator[Imag
         file = BytesIO(source) if isinstance(source, bytes) else source if isinstance(source, Path) else source.open()
         with Image.open(file, formats=_FORMATS) as image:
             _check_limit(name, image)
+            _refuse_misread_bmp(name, image)
             yield image
     except FileNotFoundError as error:
         raise DataError(f"{name}: the file does not exist; add it or exclude it") from error
@@ -108,6 +109,17 @@ def open_image(source: Source | bytes, name: str | None = None) -> Iterator[Imag
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{name}: cannot be decoded ({reason}); replace the file or exclude it") from error
+
+
+def _refuse_misread_bmp(name: str, image: Image.Image) -> None:
+    """Refuse BMP files with a gray palette and other bits than Pillow takes them to have: it would mix up pixels."""
+    if image.format != "BMP" or image.mode not in ("1", "L"):
+        return
+    bits = 1 if image.mode == "1" else 8
+    for codec, _, _, arguments in image.tile:  # type: ignore[attr-defined]
+        bytes_per_row = (image.width * bits + 31) // 32 * 4
+        if codec == "raw" and arguments[1] != bytes_per_row:
+            raise DataError(f"{name}: a BMP file with a gray palette of these bits cannot be decoded; store it as PNG")
 
 
 def _check_limit(name: str, image: Image.Image) -> None:
@@ -141,6 +153,7 @@ def read_raw_values(path: Source, encoding: str) -> npt.NDArray[np.integer]:
 
 def raw_values(image: Image.Image, name: str, encoding: str) -> npt.NDArray[np.integer]:
     """Return the raw values of an open image, or of a part of one; see `read_raw_values`."""
+    refuse_frames(image, name)
     if encoding == "rgb":
         return read_colors(image, name)
     if encoding == "palette" and image.mode == "P":
@@ -159,6 +172,7 @@ def read_colors(image: Image.Image, name: str) -> npt.NDArray[np.integer]:
             f"{name}: image mode {image.mode!r} does not fit labels.encoding 'rgb'; declare encoding: id, or store "
             "RGB with 8 bits per channel"
         )
+    refuse_deep_channels(image, name)
     return np.asarray(image.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF
 
 

@@ -1,6 +1,8 @@
 """Label maps with one number per pixel: the numbers as they are stored, never scaled."""
 
+import tokenize
 import zipfile
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -10,7 +12,14 @@ from PIL import Image
 
 from seg_transfer.errors import DataError
 
+# What NumPy and the libraries under it raise for damaged files.
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, MemoryError, SyntaxError, TypeError, KeyError, NotImplementedError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 # A compressed file of a few megabytes can unpack to any size.
+# TIFF tag, and its value for signed integers.
+_SAMPLE_FORMAT, _SIGNED = 339, 2
 _MAX_UNPACKED = 4 << 30
 Numbers = npt.NDArray[np.integer]
 
@@ -37,6 +46,9 @@ def numbers_in(image: Image.Image, name: str) -> Numbers:
         DataError: A pixel is colored, transparent or not a whole number, or the image has more than one frame.
     """
     refuse_frames(image, name)
+    _refuse_inverted(image, name)
+    if image.mode == "L" and _is_signed(image):
+        return np.asarray(image).view(np.int8)
     if image.mode == "1":
         return np.asarray(image, np.uint8)
     if image.mode == "L":
@@ -52,6 +64,8 @@ def numbers_in(image: Image.Image, name: str) -> Numbers:
             f"{name}: an image of mode {image.mode!r} cannot be a label map; store one number per pixel, as gray"
         )
     refuse_deep_channels(image, name)
+    if image.format == "PPM" and _stored_top(image) not in (None, 255):
+        raise DataError(f"{name}: colors of {_stored_top(image)} levels; store one number per pixel, as gray")
     pixels = np.asarray(image)
     if image.mode != "RGB":
         refuse_alpha(pixels[..., -1], name)
@@ -106,9 +120,11 @@ def read_array(source: Path | bytes, name: str | None = None) -> Numbers:
     except FileNotFoundError as error:
         raise DataError(f"{name}: the file does not exist; add it or exclude it") from error
     # A header can claim any size, for which there is no memory.
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{name}: cannot be read as an array ({reason}); replace the file or exclude it") from error
+    if not isinstance(loaded, np.ndarray):
+        raise DataError(f"{name}: holds no array; replace the file or exclude it")
     return whole_numbers(_matrix(loaded, name), name)
 
 
@@ -144,6 +160,16 @@ def refuse_deep_channels(image: Image.Image, name: str) -> None:
     """Raise DataError if several channels have 16 bits each, of which Pillow drops the lower 8."""
     if ";16" in _raw_mode(image):
         raise DataError(f"{name}: 16 bits in each of several channels; store the label map as 16-bit gray")
+
+
+def _refuse_inverted(image: Image.Image, name: str) -> None:
+    """Raise DataError for gray that is stored inverted: whether ids are what is stored or what is shown is unknown."""
+    if image.mode in ("1", "L") and _raw_mode(image).endswith("I"):
+        raise DataError(f"{name}: white is stored as 0 (WhiteIsZero), so its numbers are unclear; store it as PNG")
+
+
+def _is_signed(image: Image.Image) -> bool:
+    return image.format == "TIFF" and image.tag_v2.get(_SAMPLE_FORMAT) == (_SIGNED,)  # type: ignore[attr-defined]
 
 
 def refuse_frames(image: Image.Image, name: str) -> None:

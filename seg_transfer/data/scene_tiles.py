@@ -15,10 +15,10 @@ from seg_transfer.errors import DataError
 MAX_PIXELS = 178_956_970
 """Pillow refuses images with more pixels."""
 # Headers of thousands of files take long to read, so those of files are skipped that have too few bytes for a large
-# image. Upper bounds of pixels per byte: a baseline JPEG file takes six bits per block of 64 pixels and channel; run
+# image. Upper bounds of pixels per byte: a JPEG file takes two bits per block of 64 pixels, which may show 256; run
 # lengths of BMP files take two bytes for 255 pixels; deflate shrinks to 1/1032 at best, and PNG files hold up to eight
 # pixels per byte. TIFF files can leave out empty parts and WebP files can take no bits per pixel: all are looked at.
-_PIXELS_PER_BYTE = {".jpg": 128, ".jpeg": 128, ".bmp": 128, ".png": 8 * 1032, ".gif": 8 * 1032}
+_PIXELS_PER_BYTE = {".jpg": 1024, ".jpeg": 1024, ".bmp": 128, ".png": 8 * 1032, ".gif": 8 * 1032}
 
 # A header of a few bytes can claim any size; a scene of a million tiles has a terapixel.
 _MAX_TILES = 1 << 20

@@ -23,15 +23,15 @@ from seg_transfer.errors import DataError
 MAX_KEPT_BYTES = 1 << 30
 _BYTES_PER_PIXEL = 4
 # TIFF tags.
-_BITS, _PHOTOMETRIC, _ORIENTATION, _EXTRA_SAMPLES = 258, 262, 274, 338
-_BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 1, 2, 3, 6
+_BITS, _PHOTOMETRIC, _ORIENTATION, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 258, 262, 274, 338, 339
+_BLACK_IS_ZERO, _RGB, _PALETTE = 1, 2, 3
 # Mode -> photometric interpretations for which rasterio gives the pixels that Pillow gives (up to rounding where JPEG
 # blocks are YCbCr), and the bands to read.
 _SAME_PIXELS = {
     "L": ((_BLACK_IS_ZERO,), (1,)),
     "P": ((_PALETTE,), (1,)),
     "I;16": ((_BLACK_IS_ZERO,), (1,)),
-    "RGB": ((_RGB, _YCBCR), (1, 2, 3)),
+    "RGB": ((_RGB,), (1, 2, 3)),
 }
 
 _Scene = TypeVar("_Scene", Image.Image, npt.NDArray[np.integer], npt.NDArray[np.generic])
@@ -94,7 +94,10 @@ def kept_scene(key: Hashable, path: Path, load: Callable[[], _Scene], expected_b
         load: Decodes the scene.
         expected_bytes: Before `load`, as many of the scenes that were used least recently are dropped as this needs.
     """
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); add the file or exclude it") from error
     full_key = (key, path, status.st_size, status.st_mtime_ns)
     # Other threads wait, because they most likely need the same scene.
     with _keeping:
@@ -140,7 +143,8 @@ def _bands_in_windows(image: Image.Image, path: Path) -> tuple[int, ...]:
     photometric, bands = _SAME_PIXELS.get(image.mode, ((), ()))
     bits = 16 if image.mode == "I;16" else 8
     same = tags.get(_PHOTOMETRIC) in photometric and set(tags.get(_BITS, (1,))) == {bits}
-    is_plain = tags.get(_ORIENTATION, 1) == 1 and not tags.get(_EXTRA_SAMPLES)
+    is_unsigned = set(tags.get(_SAMPLE_FORMAT, (1,))) == {1}
+    is_plain = is_unsigned and tags.get(_ORIENTATION, 1) == 1 and not tags.get(_EXTRA_SAMPLES)
     return bands if same and is_plain and has_windows(path) else ()
 
 

@@ -28,6 +28,9 @@ class LabelEncoding(Block):
     describes_many: ClassVar[bool] = False
     """Whether a label file describes many images, which it names."""
 
+    bytes_per_pixel: ClassVar[int] = 4
+    """What a label map takes while it is decoded, as a rule."""
+
     encoding: str
 
     @abstractmethod
@@ -46,9 +49,10 @@ class LabelEncoding(Block):
 
         def read() -> npt.NDArray[np.integer]:
             with any_size(MAX_DECODED_PIXELS):
-                return self.read_raw(scene_record)
+                return _narrowed(self.read_raw(scene_record))
 
-        scene = kept_scene((self.encoding, scene_record), record.label, read)
+        key = (self.model_dump_json(), scene_record)
+        scene = kept_scene(key, record.label, read, self.bytes_per_pixel * size[0] * size[1])
         check_scene_size(record, scene.shape, size)
         return cut(scene, window)
 
@@ -84,6 +88,12 @@ class LabelEncoding(Block):
     def companion(self, label: Path) -> Path | None:
         """Return another file that is needed to read a label map; None for most encodings."""
         return None
+
+
+def _narrowed(raw: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+    """Return the values in the narrowest type, because a scene of 64-bit numbers would fill the memory."""
+    kind = np.promote_types(np.min_scalar_type(int(raw.min())), np.min_scalar_type(int(raw.max())))
+    return raw.astype(kind) if kind.itemsize < raw.dtype.itemsize else raw
 
 
 class RawValues(LabelEncoding):

@@ -188,7 +188,7 @@ def _size(record: Record, image: CocoImage) -> tuple[int, int]:
     if type(height) is not int or type(width) is not int or height < 1 or width < 1:
         raise DataError(f"{where}: height {_shown(height)} and width {_shown(width)} are not sizes; correct the entry")
     # The orientation of the image, which a manifest may apply, exchanges the two.
-    actual = read_size(record.image)
+    actual = read_size(record.image, record.reading)
     if sorted(actual) != sorted((height, width)):
         raise DataError(
             f"{where}: {height} x {width} (height x width), but the image is {actual[0]} x {actual[1]}; replace the "

@@ -108,7 +108,7 @@ def _size(record: Record, content: dict[str, Any]) -> tuple[int, int]:
             f"{record.label}: imageHeight {height!r:.40} and imageWidth {width!r:.40} are not sizes; correct the file"
         )
     # The orientation of the image, which a manifest may apply, exchanges the two.
-    actual = read_size(record.image)
+    actual = read_size(record.image, record.reading)
     if sorted(actual) != sorted((height, width)):
         raise DataError(
             f"{record.label}: {height} x {width} (height x width), but its image {record.image} is {actual[0]} x "

@@ -1,6 +1,6 @@
 """Label maps that are images with one number per pixel."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ class ValueLabels(RawValues):
 
     ``id`` and ``id16`` are the stored numbers, ``palette`` is palette indices, or numbers of files without a palette.
     """
+
+    bytes_per_pixel: ClassVar[int] = 1
 
     encoding: Literal["id", "palette", "id16"]
 

@@ -6,9 +6,9 @@ Example:
     >>> import numpy as np
     >>> from PIL import Image
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     drawn = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    ...     Image.fromarray(drawn).save(Path(folder, "a.png"))
-    ...     Image.fromarray(255 * (drawn > 31).astype(np.uint8)).save(Path(folder, "a_mask.png"))
+    ...     photo = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    ...     Image.fromarray(photo).save(Path(folder, "a.png"))
+    ...     Image.fromarray(np.eye(32, dtype=np.uint8).repeat(2, 1)[:, :32] * 255).save(Path(folder, "a_mask.png"))
     ...     found = inspect_folders(Path(folder), Path(folder))
     >>> found.manifest.classes, found.notes, found.doubts
     (('background', 'foreground'), ('two values, 0 and 255: a binary mask',), ())

@@ -1,15 +1,17 @@
 """Concludes how a folder of images and masks is to be read, from what they show and what is stated."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+import numpy as np
 
 from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.doubts import ClassRow, Conclusion, Doubt, DoubtKind
 from seg_transfer.data.inspection.evidence import MaskEvidence
 from seg_transfer.data.inspection.image_evidence import ImageEvidence
 from seg_transfer.data.inspection.naming import NamesFile, Naming, conclude_names, named_values
-from seg_transfer.data.inspection.pixels import Counts, Pixels, color_of, conclude_pixels
+from seg_transfer.data.inspection.pixels import Pixels, allowed_ignored, color_of, conclude_pixels
 from seg_transfer.data.inspection.reading import conclude_reading
 from seg_transfer.data.inspection.values import Values, conclude_values
 from seg_transfer.data.inspection.wording import counted
@@ -18,7 +20,6 @@ from seg_transfer.errors import DataError
 __all__ = ["ClassRow", "Conclusion", "Doubt", "DoubtKind", "conclude"]
 
 MAX_CLASSES = 4096
-MAX_VALUE = 65535
 _NO_ANSWERS = Answers()
 
 
@@ -52,8 +53,9 @@ def conclude(
     doubts = (*pixels.doubts, *values.doubts, *naming.doubts, *image_doubts)
     _check_number(naming, masks, doubts)
     ignore = tuple(sorted({*values.ignore, *naming.ignore}))
-    _check_range((*naming.names, *ignore), pixels, masks)
-    counts = [_as_read(each, (*naming.names, *ignore), pixels, values) for each in pixels.counts]
+    _check_range(naming.names, ignore, pixels, masks)
+    counts = _as_read(pixels, (*naming.names, *ignore), values)
+    n_unlisted = _unlisted(counts, (*naming.names, *ignore), values)
     labels = _labels(pixels, values, naming, ignore) | ({"unlisted": values.unlisted} if answers.unlisted else {})
     return Conclusion(
         labels=None if any(doubt.kind == "mixed" for doubt in doubts) else labels,
@@ -63,6 +65,7 @@ def conclude(
         doubts=doubts,
         table=tuple(_row(value, name, counts) for value, name in naming.names.items()),
         ignored={value: n for value in ignore if (n := _pixels_of(value, counts))},
+        n_unlisted=n_unlisted,
         n_pixels=sum(mask.size[0] * mask.size[1] for mask in masks),
     )
 
@@ -85,14 +88,21 @@ def _check_number(naming: Naming, masks: Sequence[MaskEvidence], doubts: Sequenc
     )
 
 
-def _check_range(listed: Sequence[int], pixels: Pixels, masks: Sequence[MaskEvidence]) -> None:
-    largest = max(listed, default=0)
-    if pixels.encoding == "rgb" or largest <= MAX_VALUE:
+def _check_range(classes: Iterable[int], ignored: Iterable[int], pixels: Pixels, masks: Sequence[MaskEvidence]) -> None:
+    """Refuse values that no manifest can list."""
+    if pixels.encoding == "rgb":
         return
-    where = next((mask.file for mask, counts in zip(masks, pixels.counts, strict=True) if largest in counts), "masks")
-    raise DataError(
-        f"{where}: value {largest} cannot be read, because values are at most {MAX_VALUE}; store smaller ids"
-    )
+    lowest, largest = allowed_ignored(pixels)
+    for value in sorted({*classes, *ignored}, reverse=True):
+        if lowest <= value <= largest:
+            continue
+        file = next((mask.file for mask, counts in zip(masks, pixels.counts, strict=True) if value in counts), None)
+        bound = f"at most {largest}" if value > largest else f"at least {lowest}"
+        if file:
+            raise DataError(f"{file}: value {value} cannot be read, because values are {bound}; store smaller ids")
+        raise DataError(
+            f"--ignore {value}: label maps cannot hold it, because they hold {lowest} to {largest}; leave it out"
+        )
 
 
 def _labels(pixels: Pixels, values: Values, naming: Naming, ignore: tuple[int, ...]) -> dict[str, Any]:
@@ -107,20 +117,37 @@ def _labels(pixels: Pixels, values: Values, naming: Naming, ignore: tuple[int, .
     return block
 
 
-def _as_read(counts: Counts, listed: Collection[int], pixels: Pixels, values: Values) -> Counter[int]:
-    """Count the pixels of a mask; an unlisted value counts as the nearest listed one if that is how it is read."""
-    read = Counter[int]()
-    for value, count in counts.items():
-        if value not in listed and values.unlisted == "nearest":
-            value = min(listed, key=lambda other: (_distance(value, other, pixels), other))
-        read[value] += count.pixels
+def _as_read(pixels: Pixels, listed: Sequence[int], values: Values) -> list[Counter[int]]:
+    """Count the pixels of every mask; an unlisted value counts as the nearest listed one if it is read so."""
+    known, nearest = set(listed), dict[int, int]()
+    if values.unlisted == "nearest" and known:
+        unlisted = {value for counts in pixels.counts for value in counts} - known
+        nearest = _nearest(sorted(unlisted), sorted(known), pixels)
+    read = []
+    for counts in pixels.counts:
+        mask = Counter[int]()
+        for value, count in counts.items():
+            mask[nearest.get(value, value)] += count.pixels
+        read.append(mask)
     return read
 
 
-def _distance(value: int, other: int, pixels: Pixels) -> int:
-    if pixels.encoding != "rgb":
-        return abs(value - other)
-    return sum((a - b) ** 2 for a, b in zip(color_of(value), color_of(other), strict=True))
+def _nearest(unlisted: Sequence[int], listed: Sequence[int], pixels: Pixels) -> dict[int, int]:
+    """Return the nearest listed value of each unlisted one; of equally near ones, the smallest."""
+    places = np.array([_place(value, pixels) for value in listed], float)
+    return {value: listed[int(((places - np.array(_place(value, pixels))) ** 2).sum(1).argmin())] for value in unlisted}
+
+
+def _place(value: int, pixels: Pixels) -> tuple[int, ...]:
+    return color_of(value) if pixels.encoding == "rgb" else (value,)
+
+
+def _unlisted(counts: Sequence[Counter[int]], listed: Sequence[int], values: Values) -> int:
+    """Return the number of pixels that are ignored because their values are not listed."""
+    if values.unlisted != "ignore":
+        return 0
+    known = set(listed)
+    return sum(n for mask in counts for value, n in mask.items() if value not in known)
 
 
 def _row(value: int, name: str, counts: Sequence[Counter[int]]) -> ClassRow:

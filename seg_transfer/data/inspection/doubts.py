@@ -52,6 +52,7 @@ class Conclusion:
         doubts: Doubts that no answer settles.
         table: Classes with counts.
         ignored: Ignored raw value -> pixels.
+        n_unlisted: Number of pixels that are ignored because their value is not listed.
         n_pixels: Number of looked-at pixels.
     """
 
@@ -62,9 +63,10 @@ class Conclusion:
     doubts: tuple[Doubt, ...]
     table: tuple[ClassRow, ...]
     ignored: Mapping[int, int] = field(default_factory=dict)
+    n_unlisted: int = 0
     n_pixels: int = 0
 
     @property
     def ignored_share(self) -> float:
         """Share of ignored pixels among all looked-at pixels."""
-        return sum(self.ignored.values()) / max(self.n_pixels, 1)
+        return (sum(self.ignored.values()) + self.n_unlisted) / max(self.n_pixels, 1)

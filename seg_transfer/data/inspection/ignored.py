@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.doubts import Doubt
 from seg_transfer.data.inspection.evidence import MaskEvidence
-from seg_transfer.data.inspection.pixels import Encoding, value_of
+from seg_transfer.data.inspection.pixels import Counts, Encoding, value_of
 from seg_transfer.errors import DataError
 
 # More ignored pixels than this are more often a class that was taken for "ignore" than a choice of the annotators.
@@ -81,6 +81,37 @@ def auto_ignored(
                 Doubt("ignored", f"label maps: {value} may be a class, or ignored ({where})", _readings((value,)))
             )
     return ignored, notes, doubts
+
+
+def doubts_of_two_ways(
+    totals: Mapping[int, int], named: Collection[int], counts: Sequence[Counts], masks: Sequence[MaskEvidence]
+) -> list[Doubt]:
+    """Doubt binary masks of which some hold 0 and 1, others 0 and 255 or 65535: "ignore", or the same foreground.
+
+    Where 1 and 255 stand for different things, they meet in some mask, as 255 is mostly the border of 1.
+
+    Args:
+        totals: Raw value -> pixels.
+        named: Values that a names file names.
+        counts: Raw value -> pixels, for every mask.
+        masks: The masks.
+
+    Returns:
+        No doubt, or one.
+    """
+    tops = sorted(totals.keys() - {0})
+    if len(tops) < 2 or 0 not in totals or not {1, *MARKS}.issuperset(tops) or set(tops) <= set(named):
+        return []
+    if any(sum(top in mask for top in tops) > 1 for mask in counts):
+        return []
+    shown = []
+    for top in tops:
+        file = next(mask.file for mask, values in zip(masks, counts, strict=True) if top in values)
+        shown.append(f"{file} holds 0 and {top}")
+    marks = tuple(top for top in tops if top != 1)
+    seen = f"{', but '.join(shown)}, as if one class were stored in {len(tops)} ways (then store all label maps alike)"
+    # Without the number 1, nothing would be left beside 0.
+    return [Doubt("ignored", seen, _readings(marks)[0 if 1 in tops else 1 :])]
 
 
 def too_much_ignored(

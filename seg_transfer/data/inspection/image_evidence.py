@@ -177,7 +177,8 @@ def _extremes(pixels: npt.NDArray[Any]) -> dict[str, Any]:
 def _extremes_of_high_bytes(image: Image.Image) -> dict[str, Any]:
     """Bound the values of several 16-bit channels, of which Pillow keeps the high bytes: enough for the used bits."""
     pixels = np.asarray(image.convert("RGB"))
-    is_constant = bool((pixels == pixels[0, 0]).all())
+    # Low bytes may differ where high ones do not, as in dark images.
+    is_constant = None if (pixels == pixels[0, 0]).all() else False
     return {"lowest": 256.0 * pixels.min(), "highest": 256.0 * pixels.max() + 255, "is_constant": is_constant}
 
 

@@ -12,8 +12,8 @@ from typing import TypeVar
 from seg_transfer.data.inspection.answers import Color
 from seg_transfer.errors import UNPRINTABLE, ConfigError
 
-# A value alone is one to ignore.
-_ID = re.compile(r"(-?\d+)(?:(?:\s*[:,;]\s*|\s+)(\S.*))?")
+# A value alone is one to ignore, also with a separator, as in a table whose last column is empty.
+_ID = re.compile(r"(-?\d+)(?:(?:\s*[:,;]\s*|\s+)(\S.*)?)?")
 _COLOR = r"(\d+)[\s,;:]+(\d+)[\s,;:]+(\d+)"
 _COLOR_FIRST = re.compile(rf"{_COLOR}[\s,;:]+(?P<name>\S.*)")
 _COLOR_LAST = re.compile(rf"(?P<name>.*?\S)[\s,;:]+{_COLOR}[\s,;:]*")

@@ -8,10 +8,10 @@ from typing import Protocol
 from seg_transfer.data.inspection.answers import Answers, Color
 from seg_transfer.data.inspection.doubts import Doubt
 from seg_transfer.data.inspection.evidence import MaskEvidence
-from seg_transfer.data.inspection.pixels import Pixels, color_of, value_of
+from seg_transfer.data.inspection.pixels import Pixels, allowed_ignored, color_of, value_of
 from seg_transfer.data.inspection.values import Values
 from seg_transfer.data.inspection.wording import counted
-from seg_transfer.errors import DataError
+from seg_transfer.errors import ConfigError, DataError
 
 _SHOWN = 3
 
@@ -93,19 +93,25 @@ def conclude_names(
 
     Raises:
         DataError: A value has no name, or the names file names colors and masks hold numbers.
+        ConfigError: The first value is stated, but names have values or colors of their own.
     """
     if names is None:
         return Naming(_own_names(values, pixels))
     if names.by_color or names.by_id:
+        if answers.first_id is not None:
+            raise ConfigError(
+                f"--first-id {answers.first_id}: {names.file} says which {'color' if names.by_color else 'value'} each "
+                "name has; leave it out"
+            )
         given = {value_of(color): name for color, name in names.by_color.items()} or dict(names.by_id)
         if bool(names.by_color) != (pixels.encoding == "rgb"):
             raise DataError(_wrong_form(names))
         _refuse_unnamed(values, pixels, masks, given, f"{names.file} names {len(given)} others; add it")
-        return _by_value(given, values)
+        return _by_value(given, values, pixels)
     if pixels.encoding == "rgb":
         raise DataError(_wrong_form(names))
-    if values.is_binary and len(names.by_line) == 2:
-        return _by_value(dict(zip(values.classes, names.by_line, strict=True)), values)
+    if values.is_binary and len(names.by_line) == 2 and answers.first_id != 1:
+        return _by_value(dict(zip(values.classes, names.by_line, strict=True)), values, pixels)
     return _by_line(names, values, pixels, masks, answers)
 
 
@@ -133,7 +139,7 @@ def _by_line(
         # Many datasets keep 0 for pixels without a label, and name the others only.
         rule += f", state --first-id 1 --ignore 0 if they name 1 to {len(lines)}"
     _refuse_unnamed(values, pixels, masks, given, rule)
-    naming = _by_value(given, values)
+    naming = _by_value(given, values, pixels)
     unseen = [name for value, name in naming.names.items() if value not in values.classes]
     if not unseen or answers.first_id is not None:
         return naming
@@ -154,13 +160,21 @@ def _shift(seen: str, kind: str = "first_id") -> Doubt:
     return Doubt("unseen" if kind == "unseen" else "first_id", seen, readings)
 
 
-def _by_value(given: Mapping[int, str], values: Values) -> Naming:
-    """Drop blank names, and names of values that are ignored."""
-    blank = tuple(value for value, name in given.items() if not name)
-    dropped = [name for value, name in given.items() if name and value in values.ignore]
-    names = {value: name for value, name in given.items() if name and value not in values.ignore}
-    notes = (f"{', '.join(dropped)} is ignored, so it is no class",) if dropped else ()
-    return Naming(names, blank, notes)
+def _by_value(given: Mapping[int, str], values: Values, pixels: Pixels) -> Naming:
+    """Drop blank names, names of values that are ignored, and names of numbers that no class can have."""
+    lowest, largest = (0, 2**24) if pixels.encoding == "rgb" else allowed_ignored(pixels)
+    occurs = {*values.classes, *values.ignore}
+    possible = {value: name for value, name in given.items() if lowest <= value <= largest or value in occurs}
+    blank = tuple(value for value, name in possible.items() if not name)
+    names = {value: name for value, name in possible.items() if name and value not in values.ignore and value >= 0}
+    dropped = [name for value, name in possible.items() if name and value in values.ignore]
+    notes = [f"{', '.join(dropped)} is ignored, so it is no class"] if dropped else []
+    absent = [value for value in given if not (value in names or value in values.ignore or value in blank)]
+    if absent:
+        shown = ", ".join(f"{given[value] or 'the blank name'} ({value})" for value in absent[:_SHOWN])
+        more = f" and {len(absent) - _SHOWN} more" if len(absent) > _SHOWN else ""
+        notes.append(f"{shown}{more}: classes have numbers from 0 to {largest}, so such names are left out")
+    return Naming(names, blank, tuple(notes))
 
 
 def _refuse_unnamed(

@@ -58,6 +58,16 @@ def conclude_pixels(masks: Sequence[MaskEvidence], answers: Answers, *, has_colo
     return Pixels(encoding, counts, (*notes, *_said(masks)), doubts)
 
 
+def allowed_ignored(pixels: Pixels) -> tuple[int, int]:
+    """Return the lowest and the largest number that a manifest can ignore; classes are at least 0.
+
+    Example:
+        >>> allowed_ignored(Pixels("palette", ()))
+        (0, 255)
+    """
+    return (0, 255) if pixels.encoding == "palette" else (-(2**31), 65535)
+
+
 def value_text(value: int, encoding: str) -> str:
     """Write a raw value as options have it: a number, or a color as R:G:B."""
     return ":".join(map(str, color_of(value))) if encoding == "rgb" else str(value)
@@ -91,7 +101,7 @@ def _decided(masks: Sequence[MaskEvidence]) -> tuple[Encoding, tuple[str, ...], 
     if palettes and colored:
         return "rgb", *_mixed(palettes, colored)
     if colored:
-        return "rgb", (), ()
+        return "rgb", (), _gray_beside_colors(of_kind["gray"], colored)
     if not palettes:
         return "id", (), ()
     return "palette", _gray_beside(palettes, masks), differing_palettes(palettes)
@@ -124,6 +134,21 @@ def _mixed(
     return (f"{seen_in}: label maps are read as colors",), ()
 
 
+def _gray_beside_colors(gray: Sequence[MaskEvidence], colored: Sequence[MaskEvidence]) -> tuple[Doubt, ...]:
+    """Doubt gray label maps with a gray that no true-color label map has: it may be an id."""
+    seen = {value for mask in colored for value in mask.values}
+    for mask in gray:
+        new = [value for value in mask.values if mask.bits <= 8 and _as_color(mask, value) not in seen]
+        if new:
+            text = (
+                f"{mask.file} is gray and has value {min(new)}, but {colored[0].file} has colors, and no such one "
+                "has that gray (if gray values are ids, store all label maps alike)"
+            )
+            readings = (("--labels-are colors", "gray is one of the colors"),)
+            return (Doubt("mixed", text, readings),)
+    return ()
+
+
 def differing_palettes(palettes: Sequence[MaskEvidence]) -> tuple[Doubt, ...]:
     """Doubt palettes in which one used index has different colors: then either indices or colors are the classes."""
     first: dict[int, tuple[Color, str]] = {}
@@ -143,6 +168,11 @@ def differing_palettes(palettes: Sequence[MaskEvidence]) -> tuple[Doubt, ...]:
 def _counts(mask: MaskEvidence, encoding: Encoding) -> Counts:
     if encoding == "id" and mask.kind in ("gray", "array"):
         return mask.values
+    if encoding == "palette" and mask.kind == "gray" and mask.format == "GIF":
+        raise DataError(
+            f"{mask.file}: is a gray GIF file, whose palette indices are not its gray values, so it cannot be read as "
+            "palette; state --labels-are gray if no label map has colors, or store all label maps as PNG"
+        )
     if encoding == "palette" and mask.kind != "colors":
         return mask.values
     if encoding == "rgb" and mask.kind != "array" and mask.bits <= 8:

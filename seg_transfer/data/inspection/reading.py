@@ -53,8 +53,8 @@ def conclude_reading(images: Sequence[ImageEvidence], masks: Sequence[HasSize], 
         The block ``images`` of a manifest, notes and doubts.
 
     Raises:
-        DataError: All images are constant, orientations contradict each other, an image lacks a stated band, or a mask
-            has another size than its image.
+        DataError: All images are constant, orientations contradict each other, an image lacks a stated band, no range
+            fits all images, or a mask has another size than its image.
     """
     if images and all(image.is_constant for image in images):
         raise DataError(f"{images[0].file}: all {len(images)} images hold one color each; look at the image files")
@@ -65,6 +65,7 @@ def conclude_reading(images: Sequence[ImageEvidence], masks: Sequence[HasSize], 
         block |= part[0]
         notes += part[1]
         doubts += part[2]
+    _check_depths(images, answers, is_open=any(doubt.kind == "range" for doubt in doubts))
     if images and not any(doubt.kind == "exif" for doubt in doubts):
         _check_sizes(images, masks, applies_exif=block.get("exif") == "apply")
     return block, notes, doubts
@@ -190,6 +191,23 @@ def _range(images: Sequence[ImageEvidence], answers: Answers) -> Part:
         readings = ((f"--range {_plain(low)},{_plain(high)}", "those become black and white"), readings[-1])
     empty = "which are nearly one gray from 0 to 65535" if is_narrow else "of which the upper half is empty"
     return {}, [], [Doubt("range", f"{brightest.file}: {values}, {empty}", readings)]
+
+
+def _check_depths(images: Sequence[ImageEvidence], answers: Answers, *, is_open: bool) -> None:
+    """Refuse a range that images of 8 bits cannot have, also where deep images beside them would need one."""
+    shallow = next((image for image in images if image.bits <= 8 and not image.is_float), None)
+    if shallow and answers.range and answers.range[1] > 255:
+        stated = ",".join(map(_plain, answers.range))
+        raise DataError(
+            f"{shallow.file}: has {shallow.bits} bits, so --range {stated} would make it dark; leave out --range, or "
+            "inspect images of 8 bits and of more bits apart"
+        )
+    deep = next((image for image in images if image.highest is not None), None)
+    if shallow and deep and is_open and not answers.range:
+        raise DataError(
+            f"{deep.file}: has {deep.bits} bits and needs a --range, but {shallow.file} has {shallow.bits} bits, "
+            "which none fits; store all images in 8 bits, or inspect those of more bits apart"
+        )
 
 
 def _plain(number: float) -> str:

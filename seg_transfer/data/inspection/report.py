@@ -114,10 +114,12 @@ def _sizes(found: Inspection) -> str:
 
 def _ignored(found: Inspection) -> str:
     ignored = found.conclusion.ignored
-    if not ignored:
+    values = [_value(found, value) for value in ignored]
+    if found.conclusion.n_unlisted:
+        values.append("all others")
+    if not values:
         return "nothing"
-    values = ", ".join(_value(found, value) for value in ignored)
-    return f"{values} ({found.conclusion.ignored_share:.1%} of the pixels)"
+    return f"{', '.join(values)} ({found.conclusion.ignored_share:.1%} of the pixels)"
 
 
 def _class_lines(found: Inspection) -> list[str]:

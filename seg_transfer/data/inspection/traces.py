@@ -63,19 +63,27 @@ def class_like(counts: Sequence[Counts]) -> set[int]:
     return solid
 
 
-def class_like_in_lossy(values: Collection[int], pixels: Pixels) -> set[int]:
+def class_like_in_lossy(
+    values: Collection[int], pixels: Pixels, masks: Sequence[MaskEvidence], thin: Collection[int] = ()
+) -> set[int]:
     """Select classes with more care, for masks that are known to be lossy.
 
     The pixels of all masks decide together, and a color or level close to a more frequent one is its variant. If at
-    least half of the masks have no traces, then the classes are those of these.
+    least half of the masks have no traces, then the classes are all values of these, however close they are.
 
     Args:
         values: Values that are class-like in some mask.
         pixels: All values of every mask.
+        masks: The masks; a file that was compressed with loss is never without traces.
+        thin: Other values that are no traces, such as those of borders.
     """
-    clean = [mask for mask in pixels.counts if mask.keys() <= set(values)]
+    fine = {*values, *thin}
+    pairs = zip(pixels.counts, masks, strict=True)
+    clean = [counts for counts, mask in pairs if not mask.is_lossy and counts.keys() <= fine]
+    if clean and 2 * len(clean) >= len(masks):
+        return {value for counts in clean for value in counts} & set(values)
     n_solid, n_pixels = Counter[int](), Counter[int]()
-    for mask in clean if 2 * len(clean) >= len(pixels.counts) else pixels.counts:
+    for mask in pixels.counts:
         n_solid.update({value: count.solid for value, count in mask.items()})
         n_pixels.update({value: count.pixels for value, count in mask.items()})
     solid = [value for value in values if n_solid[value] > _SOLID_SHARE_IN_LOSSY * n_pixels[value]]

@@ -8,7 +8,13 @@ from typing import Literal
 from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.doubts import Doubt
 from seg_transfer.data.inspection.evidence import MaskEvidence
-from seg_transfer.data.inspection.ignored import MARKS, auto_ignored, stated_ignored, too_much_ignored
+from seg_transfer.data.inspection.ignored import (
+    MARKS,
+    auto_ignored,
+    doubts_of_two_ways,
+    stated_ignored,
+    too_much_ignored,
+)
 from seg_transfer.data.inspection.instances import doubts_of_instances
 from seg_transfer.data.inspection.pixels import Pixels, color_of, value_text
 from seg_transfer.data.inspection.traces import class_like, class_like_in_lossy, doubts_of_traces
@@ -62,14 +68,16 @@ def conclude_values(
         totals.update({value: count.pixels for value, count in counts.items()})
     stated = stated_ignored(answers, pixels.encoding)
     negative = {value for value in totals if value < 0} - set(stated or ())
-    known, traces = _known(totals, pixels, answers, set(named))
+    known, traces = _known(totals, pixels, masks, answers, set(named))
     known -= negative | set(stated or ())
     binary = pixels.encoding != "rgb" and n_names in (None, 2) and _is_binary(known, masks)
     ignore, doubts = set(stated or ()), list[Doubt]()
     absent = [value_text(value, pixels.encoding) for value in sorted(ignore - totals.keys())]
     notes = [f"{value} is to be ignored, but never occurs" for value in absent]
     if stated is None and pixels.encoding != "rgb" and not binary:
-        ignore, notes, doubts = auto_ignored(totals, known, named, masks)
+        doubts = doubts_of_two_ways(totals, named, pixels.counts, masks)
+        if not doubts:
+            ignore, notes, doubts = auto_ignored(totals, known, named, masks)
     doubts += too_much_ignored(totals, ignore & totals.keys(), negative, answers)
     of_traces = doubts_of_traces(
         traces - ignore - negative, _share_of_others(known, pixels, masks), pixels, masks, answers
@@ -84,7 +92,9 @@ def conclude_values(
     return Values(classes, tuple(sorted(ignore)), unlisted, binary, tuple(notes), tuple(doubts))
 
 
-def _known(totals: Counter[int], pixels: Pixels, answers: Answers, named: set[int]) -> tuple[set[int], set[int]]:
+def _known(
+    totals: Counter[int], pixels: Pixels, masks: Sequence[MaskEvidence], answers: Answers, named: set[int]
+) -> tuple[set[int], set[int]]:
     """Return the values that are classes, or ignored, and those that look like traces."""
     # Of two values, none is a blend: that takes a third.
     if answers.unlisted == "class" or len(totals) <= 2:
@@ -92,10 +102,11 @@ def _known(totals: Counter[int], pixels: Pixels, answers: Answers, named: set[in
     known = class_like(pixels.counts) | (totals.keys() & named)
     # The borders that are to be ignored may be thin lines.
     traces = totals.keys() - known - {*(answers.ignore or ())}
-    if not traces - {*MARKS} and answers.unlisted is None:
+    # Many lossy files may fill blocks of every value, so that none is left as a trace.
+    if not traces - {*MARKS} and (answers.unlisted is None or not any(mask.is_lossy for mask in masks)):
         return known, traces
     # Where names are given, and the other values are no classes of their own, the names are the classes.
-    unnamed = set() if named and answers.unlisted else class_like_in_lossy(known, pixels)
+    unnamed = set() if named and answers.unlisted else class_like_in_lossy(known, pixels, masks, MARKS)
     return unnamed | (known & named), traces
 
 

@@ -136,7 +136,7 @@ def test_ignored_values_have_the_form_of_the_pixels() -> None:
 
 
 def test_colors() -> None:
-    masks = [seen(colored((0, 0, 0), (200, 0, 0))), seen(blocks(0, 90))]
+    masks = [seen(colored((0, 0, 0), (200, 0, 0), (90, 90, 90))), seen(blocks(0, 90))]
     conclusion = conclude(masks, [])
     assert conclusion.labels == {"encoding": "rgb", "colours": [[0, 0, 0], [90, 90, 90], [200, 0, 0]], "ignore": []}
     assert conclusion.classes == ("color_0_0_0", "color_90_90_90", "color_200_0_0")

@@ -150,6 +150,16 @@ def test_deep_images_are_decoded() -> None:
     assert (floats.is_float, floats.lowest, floats.highest) == (True, 0.5, 2)
 
 
+@pytest.mark.parametrize(("values", "is_constant"), [((0, 9, 255, 7), None), ((0, 256, 9, 7), False)])
+def test_dark_images_of_several_deep_channels_are_not_called_constant(
+    values: tuple[int, ...], is_constant: bool | None
+) -> None:
+    """Of such channels, only the high bytes are decoded."""
+    content = gray_png(blocks(*values, side=3, dtype=np.int64), 16, channels=3)
+    image = look_at_image(Held(content))
+    assert (image.bits, image.size, image.is_constant) == (16, (3, 4), is_constant)
+
+
 def test_pixels_are_decoded_until_one_image_is_not_constant() -> None:
     flat, drawn = Held(encoded(Image.new("L", (4, 4), 9))), Held(encoded(Image.fromarray(disks(9))))
     looked = look_at_images({"a": flat, "b": drawn, "c": flat})

@@ -103,3 +103,9 @@ def test_no_file(tmp_path: Path) -> None:
         read_names(tmp_path / "names.txt")
     with pytest.raises(ConfigError, match="cannot be read \\(Is a directory\\)"):
         read_names(tmp_path)
+
+
+@pytest.mark.parametrize("separator", [";", ",", ":", " ;"])
+def test_a_value_before_an_empty_column_is_ignored(tmp_path: Path, separator: str) -> None:
+    names = names_in(tmp_path, f"0{separator}road\n1{separator} car\n255{separator}\n")
+    assert names.by_id == {0: "road", 1: "car", 255: ""}

@@ -111,3 +111,16 @@ def test_images_that_hold_one_color() -> None:
     with pytest.raises(DataError, match=r"i\.png: all 2 images hold one color each"):
         of(flat, flat)
     assert of(flat, image(is_constant=False)).doubts == ()
+
+
+def test_no_range_fits_images_of_8_and_more_bits() -> None:
+    deep = image(file="deep.png", mode="I;16", bits=16, n_bands=1, lowest=0, highest=4000)
+    with pytest.raises(
+        DataError, match=r"deep\.png: has 16 bits and needs a --range, but i\.png has 8 bits, which none"
+    ):
+        of(image(), deep)
+    with pytest.raises(DataError, match=r"i\.png: has 8 bits, so --range 0,4095 would make it dark; leave out"):
+        of(image(), deep, range=(0.0, 4095.0))
+    assert of(image(), deep, range=(0.0, 255.0)).images == {"range": [0.0, 255.0]}
+    full = image(mode="I;16", bits=16, n_bands=1, lowest=0, highest=60000)
+    assert (of(image(), full).doubts, of(image(), full).images) == ((), {})

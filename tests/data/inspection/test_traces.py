@@ -153,3 +153,53 @@ def test_a_trace_that_is_as_large_as_the_number_of_names_is_no_missing_name() ->
     assert [doubt.kind for doubt in conclusion.doubts] == ["rare"]
     assert conclusion.doubts[0].seen.startswith("b.png: value 4 lies only on edges or in spots")
     assert conclusion.classes == names.by_line
+
+
+@pytest.mark.parametrize("unlisted", [None, "nearest", "ignore"])
+@pytest.mark.parametrize("n_jpeg", [0, 1])
+def test_ids_side_by_side_stay_classes_whatever_is_stated(unlisted: str | None, n_jpeg: int) -> None:
+    """Levels 0, 1 and 2 are as close as the variants that JPEG makes; label maps without traces tell them apart."""
+    picture = disks(1, 2, 255, side=64)
+    masks = [seen(picture, f"m{number}.png") for number in range(5)]
+    masks += [seen(picture, f"n{number}.jpg", quality=90) for number in range(n_jpeg)]
+    conclusion = conclude(
+        masks,
+        [],
+        None,
+        Answers(
+            unlisted=unlisted,
+        ),
+    )
+    assert conclusion.labels["map"] == {0: 0, 1: 1, 2: 2}
+    clean = conclude(masks[:5], [], None, Answers(unlisted=unlisted))
+    assert (clean.labels["ignore"], len(clean.classes)) == ([255], 3)
+
+
+def test_a_thin_class_of_clean_label_maps_survives_one_lossy_file() -> None:
+    """In all masks, 240 has fewer solid pixels than others: a third, which would be too few in a lossy file."""
+    drawn = disks(80, 160)
+    drawn[3, :180] = drawn[2:4, 40:80] = 240
+    masks = [*(seen(drawn, f"m{number}.png") for number in range(4)), seen(drawn, "n.jpg", quality=90)]
+    share = masks[0].values[240].solid / masks[0].values[240].pixels
+    assert 1 / 4 < share < 1 / 2
+    for unlisted in ("nearest", "ignore"):
+        assert list(conclude(masks, [], None, Answers(unlisted=unlisted, ignore=())).labels["map"]) == [0, 80, 160, 240]
+
+
+@pytest.mark.parametrize("kind", [ids, colors])
+def test_unlisted_values_count_as_they_are_read(kind: Callable[[int], Image.Image]) -> None:
+    """By hand: every pixel of another value, as it is read."""
+    ignored, nearest = (conclusion_with(kind, jpeg(75), {7}, unlisted=how) for how in ("ignore", "nearest"))
+    kept = sum(row.pixels for row in ignored.table)
+    assert ignored.n_pixels == sum((picture := kind(number)).width * picture.height for number in range(12))
+    assert 0 < ignored.ignored_share == (ignored.n_pixels - kept) / ignored.n_pixels
+    assert (nearest.ignored_share, sum(row.pixels for row in nearest.table)) == (0, nearest.n_pixels)
+
+
+def test_unlisted_values_count_as_the_nearest_and_then_the_smallest_class() -> None:
+    masks = [seen(disks(10, 14, side=64)) for _ in range(3)]
+    spotted = disks(10, 14, side=64)
+    spotted[0, 1:9:2] = (12, 13, 4, 6)  # 12 is as far from 10 as from 14
+    conclusion = conclude([*masks, seen(spotted)], [], None, Answers(unlisted="nearest"))
+    n_rare = {row.values[0]: row.pixels - 4 * masks[0].values[row.values[0]].pixels for row in conclusion.table}
+    assert n_rare == {0: -3, 10: 2, 14: 1}

@@ -2,21 +2,26 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seg_transfer.data.cells import can_hold_images, first_cell, open_table
 from seg_transfer.data.coco_file import read_coco
+from seg_transfer.data.containers import find_entries
 from seg_transfer.data.decoding import open_image
+from seg_transfer.data.encodings import CocoLabels
 from seg_transfer.data.encodings.labelme import read_labelme
+from seg_transfer.data.inspection.wording import counted
 from seg_transfer.errors import DataError
 
 # Words in the names of columns. A table with two columns of masks, such as classes and instances, needs a decision.
 _MASK_WORDS = frozenset(
     ("annotation", "annotations", "gt", "label", "labels", "mask", "masks", "seg", "segmentation", "semantic", "target")
 )
+# Label maps are drawn in 16 bits.
+_MAX_ID = 65535
 _IMAGE_WORDS = frozenset(("image", "images", "img", "photo", "rgb"))
 
 
@@ -41,8 +46,68 @@ class ImageColumns:
 
 
 def coco_classes(file: Path) -> dict[int, str]:
-    """Return the names of the categories in a file of COCO instances, by id; raises DataError if it is damaged."""
-    return dict(sorted(read_coco(file).categories.items()))
+    """Return the names of the categories in a file of COCO instances, by id.
+
+    Raises:
+        DataError: The file is damaged, an id is no value of a label map, or a name is empty or occurs twice.
+    """
+    names = dict(sorted(read_coco(file).categories.items()))
+    id_of: dict[str, int] = {}
+    for number, name in names.items():
+        if not 0 <= number <= _MAX_ID:
+            raise DataError(f"{file}: category {number} ({name!r:.80}): ids must be 0 to {_MAX_ID}; renumber it")
+        if not name.strip():
+            raise DataError(f"{file}: category {number} has no name; name it")
+        if name in id_of:
+            raise DataError(
+                f"{file}: categories {id_of[name]} and {number} are both named {name!r:.80}; rename one, or remove it "
+                "and use the other for its annotations"
+            )
+        id_of[name] = number
+    return names
+
+
+def entries_without(root: Path, images: Sequence[str], file: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Find the images that a file of COCO instances does not describe, and count its entries without an image.
+
+    Args:
+        root: Folder of the dataset.
+        images: Images, relative to the root.
+        file: The file, relative to the root.
+
+    Returns:
+        The images, and a line about the entries if there are some; nothing if the file is damaged, because whoever
+        reads it says so.
+    """
+    try:
+        names = CocoLabels(encoding="coco").entries(root / file)
+    except DataError:
+        return (), ()
+    found, _, _ = find_entries(root, images, [file], lambda _: names)
+    used = {position for _, position in found.values()}
+    alone = [name for position, name in enumerate(names) if position not in used]
+    unlabeled = tuple(image for image in images if image not in found)
+    return unlabeled, tuple(
+        f"{len(alone)} of {counted(len(names), 'image name')} in {Path(file).name} without an image left out, such as "
+        f"{name!r:.80}"
+        for name in alone[:1]
+    )
+
+
+def rows_left_out(tables: Iterable[Path], n_used: int) -> tuple[str, ...]:
+    """Return a line about the rows of tables that are not used, if there are some.
+
+    Args:
+        tables: The Parquet files.
+        n_used: Number of rows that have an image and a label map.
+    """
+    n_rows = 0
+    for table in tables:
+        with open_table(table) as opened:
+            n_rows += opened.metadata.num_rows
+    if n_rows == n_used:
+        return ()
+    return (f"{n_rows - n_used} of {counted(n_rows, 'row')} without an image or label map left out",)
 
 
 def is_coco(file: Path) -> bool:

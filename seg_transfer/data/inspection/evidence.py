@@ -25,7 +25,8 @@ from seg_transfer.data.numbers import (
     stored_bits,
 )
 from seg_transfer.data.record import Record
-from seg_transfer.data.scenes import cut, open_tile
+from seg_transfer.data.rgb import read_size
+from seg_transfer.data.scenes import check_scene_size, cut, open_tile
 from seg_transfer.errors import DataError
 
 __all__ = ["ImageEvidence", "Kind", "MaskEvidence", "look_at_image", "look_at_images", "look_at_mask"]
@@ -81,15 +82,21 @@ def look_at_label(record: Record) -> MaskEvidence:
         record: The record; its label map is an image or an array.
 
     Raises:
-        DataError: As `look_at_mask`, or the tile reaches beyond the label map.
+        DataError: As `look_at_mask`, or the whole label map, of a tile, has another size than its image.
     """
     if record.window is None:
         return look_at_mask(record.label_source)
-    name = str(record.label)
+    name, image_size = str(record.label), read_size(record.image, record.reading)
     if record.label.suffix.lower() in ARRAY_SUFFIXES:
-        return _evidence(cut(read_array(record.label), record.window), name, format="NPY", kind="array")
+        array = read_array(record.label)
+        check_scene_size(record, array.shape, image_size)
+        return _evidence(cut(array, record.window), name, format="NPY", kind="array")
+    # A part has no format of its own.
+    with any_size(), open_image(record.label) as scene:
+        check_scene_size(record, (scene.height, scene.width), image_size)
+        about = {"format": scene.format or "unknown", "is_lossy": is_lossy(scene, record.label)}
     with open_tile(record.label, record.window) as tile:
-        return _of_image(tile, name, {"format": tile.format or "unknown", "is_lossy": False})
+        return _of_image(tile, name, about)
 
 
 def look_at_mask(source: Source | bytes, name: str | None = None) -> MaskEvidence:

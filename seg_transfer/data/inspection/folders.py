@@ -6,24 +6,28 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median_low
 from typing import Any
 
+from pydantic import ValidationError
+
 from seg_transfer.data.inspection.annotations import conclude_annotations
 from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.conclusions import Conclusion, Doubt, conclude
+from seg_transfer.data.inspection.containers import rows_left_out
 from seg_transfer.data.inspection.evidence import MaskEvidence, look_at_label
-from seg_transfer.data.inspection.image_evidence import look_at_images_of
-from seg_transfer.data.inspection.layout import Layout, find_layout
+from seg_transfer.data.inspection.image_evidence import ImageEvidence, look_at_images_of
+from seg_transfer.data.inspection.layout import Layout, find_layout, tables_of
 from seg_transfer.data.inspection.names import read_names
 from seg_transfer.data.manifest import SCRATCH, DatasetManifest, LowShot
 from seg_transfer.data.paths import path_checker
 from seg_transfer.data.record import Record
 from seg_transfer.data.records import list_records, low_shot_subset
 from seg_transfer.data.scene_tiles import MAX_PIXELS, Tiles
-from seg_transfer.errors import ConfigError, DoubtfulError
+from seg_transfer.data.validation import one_line
+from seg_transfer.errors import ConfigError, DataError, DoubtfulError
 from seg_transfer.progress import progress_of
 
 # Larger images take time and add little information; users can change this in the manifest that is written.
@@ -132,27 +136,36 @@ def inspect_folders(
 
     Raises:
         DataError: A folder is missing or empty, or files cannot be read in any way.
-        ConfigError: The file of class names breaks a rule, or an answer has nothing to answer.
+        ConfigError: The file of class names breaks a rule, an answer has nothing to answer, or the limit is below 1.
     """
     layout = find_layout(images, labels, answers)
     _refuse_idle(answers, layout, names)
     named = read_names(names) if names else None
     draft = _draft(layout, _dataset_name(images), answers, limit)
     records = list_records(draft, layout.root, "train")
+    if layout.kind == "table":
+        layout = replace(layout, others=rows_left_out(tables_of(images, labels), len(records)))
     chosen = _chosen(records, draft, everything)
-    image_evidence = look_at_images_of(chosen)
-    most = answers.max_pixels or MAX_PIXELS
+    image_evidence = _look_at_images(chosen)
+    most = min(answers.max_pixels or MAX_PIXELS, MAX_PIXELS)
     if any(height * width > most for height, width in (image.size for image in image_evidence)):
         draft = draft.model_copy(update={"tiles": Tiles(above=most)})
         records = list_records(draft, layout.root, "train")
         chosen = _chosen(records, draft, everything)
-        image_evidence = look_at_images_of(chosen)
+        image_evidence = _look_at_images(chosen)
     if layout.kind in ("coco", "labelme"):
         conclusion = conclude_annotations(layout.kind, chosen, image_evidence, answers)
     else:
         conclusion = conclude(_look_at_labels(chosen), image_evidence, named, answers)
     sizes = [image.size for image in image_evidence]
-    return Inspection(_completed(draft, conclusion, sizes), layout, records, sizes, conclusion)
+    return Inspection(_completed(draft, conclusion, sizes, labels), layout, records, sizes, conclusion)
+
+
+def _look_at_images(records: Sequence[Record]) -> list[ImageEvidence]:
+    """Look at images; tiles are cut from the upright image if EXIF data are applied, so that they need no turn."""
+    seen = look_at_images_of(records)
+    is_turned = [record.window is not None and record.reading.exif == "apply" for record in records]
+    return [replace(image, orientation=1) if turned else image for image, turned in zip(seen, is_turned, strict=True)]
 
 
 def _look_at_labels(records: Sequence[Record]) -> list[MaskEvidence]:
@@ -176,10 +189,19 @@ def _refuse_idle(answers: Answers, layout: Layout, names: Path | None) -> None:
         raise ConfigError(f"--first-id {answers.first_id}: says which value the first name belongs to; give --names")
     if answers.columns is not None and layout.kind != "table":
         raise ConfigError(f"--columns {','.join(answers.columns)}: is for Parquet files; leave it out")
+    if answers.max_pixels is not None and layout.kind == "table":
+        raise ConfigError(f"--max-pixels {answers.max_pixels}: images in tables have no tiles; leave it out")
 
 
 def _draft(layout: Layout, name: str, answers: Answers, limit: int | None) -> DatasetManifest:
-    """Return a manifest that has the records of the dataset, but none of what pixels say."""
+    """Return a manifest that has the records of the dataset, but none of what pixels say.
+
+    Tiles are parts of what an image is read as, so what is stated about that counts already.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"{limit} images: at least one must be looked at; state 1 or more")
+    stated = {"exif": answers.exif, "bands": answers.bands, "range": answers.range}
+    reading = {field: value for field, value in stated.items() if value is not None}
     return DatasetManifest.model_validate(
         {
             "name": name,
@@ -188,6 +210,7 @@ def _draft(layout: Layout, name: str, answers: Answers, limit: int | None) -> Da
             "classes": ("class_0", "class_1"),
             "labels": _PLACEHOLDERS.get(layout.kind, {"encoding": "id"}),
             "columns": layout.columns,
+            **({"images": reading} if reading else {}),
             "root": ".",
             "train": layout.split,
             "pairing": layout.pairing,
@@ -200,15 +223,20 @@ def _draft(layout: Layout, name: str, answers: Answers, limit: int | None) -> Da
     ).following_links()
 
 
-def _completed(draft: DatasetManifest, conclusion: Conclusion, sizes: Sequence[tuple[int, int]]) -> DatasetManifest:
-    """Add what pixels say."""
+def _completed(
+    draft: DatasetManifest, conclusion: Conclusion, sizes: Sequence[tuple[int, int]], labels: Path
+) -> DatasetManifest:
+    """Add what pixels say; raises DataError if that breaks a rule of manifests."""
     if conclusion.labels is None or len(conclusion.classes) < 2:  # only an answer can complete it
         return draft
     short_side = min(median_low(min(size) for size in sizes), MAX_SHORT_SIDE)
     fields = draft.model_dump(exclude_none=True)
     known = {"classes": conclusion.classes, "labels": conclusion.labels, "images": conclusion.images}
-    completed = DatasetManifest.model_validate({**fields, **known, "crop_size": (short_side, short_side)})
-    return completed.following_links()
+    data = {**fields, **known, "crop_size": (short_side, short_side)}
+    try:
+        return DatasetManifest.model_validate(data).following_links()
+    except ValidationError as error:  # names and values of any file can break a rule of manifests
+        raise DataError(f"{labels}: no manifest can describe it: {one_line(error, data)}") from error
 
 
 def _chosen(records: Sequence[Record], draft: DatasetManifest, everything: bool) -> Sequence[Record]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from seg_transfer.data.inspection.answers import Answers
-from seg_transfer.data.inspection.containers import image_columns, is_coco, is_labelme
+from seg_transfer.data.inspection.containers import entries_without, image_columns, is_coco, is_labelme
 from seg_transfer.data.inspection.doubts import Doubt
+from seg_transfer.data.inspection.globs import glob_of, globs_for, globs_for_hidden
 from seg_transfer.data.inspection.listing import IMAGE_SUFFIXES, LABEL_SUFFIXES, Listing, list_files
 from seg_transfer.data.inspection.pairing import Pairs, find_pairing
 from seg_transfer.data.inspection.places import all_skipped, as_given, beside, common_root, paths_in, relative_to
 from seg_transfer.data.inspection.rivals import refuse_rivals, refuse_same_names, with_stray_labels
-from seg_transfer.data.inspection.roles import possible_roles
+from seg_transfer.data.inspection.roles import possible_roles, roles_by_format
 from seg_transfer.data.inspection.wording import counted
 from seg_transfer.data.manifest import Pairing, Split
 from seg_transfer.data.record import Columns
@@ -39,6 +39,7 @@ class Layout:
         unlabeled: Images without a label map, relative to the root.
         unpaired: Label maps without an image.
         skipped: Reason -> files that are neither, relative to the root.
+        others: Other notes on what was left out.
         doubts: What is open.
     """
 
@@ -51,6 +52,7 @@ class Layout:
     unlabeled: tuple[str, ...] = ()
     unpaired: tuple[str, ...] = ()
     skipped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
     doubts: tuple[Doubt, ...] = ()
 
     @property
@@ -60,11 +62,12 @@ class Layout:
         if not self.doubts:
             left_out.append(("label map", " without an image", self.unpaired))
         left_out += [("other file", f" ({reason})", files) for reason, files in self.skipped.items()]
-        return tuple(
+        lines = (
             f"{counted(len(files), kind)}{why} left out{', such as' if files[1:] else ':'} {self.root / files[0]}"
             for kind, why, files in left_out
             if files
         )
+        return (*lines, *self.others)
 
 
 def find_layout(images: Path, labels: Path, answers: Answers) -> Layout:
@@ -89,7 +92,7 @@ def find_layout(images: Path, labels: Path, answers: Answers) -> Layout:
 
 
 def _found(images: Path, labels: Path, answers: Answers) -> Layout:
-    tables = _tables(images)
+    tables = tables_of(images, labels)
     if tables:
         return _tabular(images, labels, tables, answers)
     if images.is_file():
@@ -97,11 +100,14 @@ def _found(images: Path, labels: Path, answers: Answers) -> Layout:
     return _annotated(images, labels) if labels.is_file() else _in_folders(images, labels, answers)
 
 
-def _tables(images: Path) -> list[Path]:
-    """Return the Parquet files, if images are stored in such."""
+def tables_of(images: Path, labels: Path) -> list[Path]:
+    """Return the Parquet files of images, if they are stored in such; beside image files, one is about these."""
     if images.is_file():
         return [images] if images.suffix.lower() == ".parquet" else []
-    return [images / name for name in list_files(images, {".parquet"}).files]
+    tables = list_files(images, {".parquet"}).files
+    if tables and images.resolve() != labels.resolve() and list_files(images, IMAGE_SUFFIXES).files:
+        return []
+    return [images / name for name in tables]
 
 
 def _tabular(images: Path, labels: Path, tables: Sequence[Path], answers: Answers) -> Layout:
@@ -122,7 +128,7 @@ def _tabular(images: Path, labels: Path, tables: Sequence[Path], answers: Answer
         doubts = (Doubt("columns", f"{tables[0]}: columns {', '.join(columns.found)} hold images", readings),)
         named = columns.candidates[0]
     root = common_root(images if images.is_dir() else images.parent)
-    patterns = tuple(_glob_of(table.resolve().relative_to(root).as_posix()) for table in tables)
+    patterns = tuple(glob_of(table.resolve().relative_to(root).as_posix()) for table in tables)
     image, label = named
     return Layout(
         "table",
@@ -139,12 +145,23 @@ def _annotated(images: Path, file: Path) -> Layout:
         raise DataError(f"{file}: is no folder; name the folder that holds the label maps, or a JSON file of COCO")
     root, listing = common_root(images, file.parent), list_files(images, IMAGE_SUFFIXES)
     split = Split(
-        images=_globs(root, images, listing),
-        labels=_glob_of(relative_to(root, file)),
-        exclude=_hidden(root, images, listing),
+        images=globs_for(root, images, listing),
+        labels=glob_of(relative_to(root, file)),
+        exclude=globs_for_hidden(root, images, listing),
         unpaired="ignore",
     )
-    return Layout("coco", root, f"the file names in {file.name}", split, skipped=all_skipped(root, (images, listing)))
+    unlabeled, alone = entries_without(
+        root, paths_in(relative_to(root, images), listing.files), relative_to(root, file)
+    )
+    return Layout(
+        "coco",
+        root,
+        f"the file names in {file.name}",
+        split,
+        unlabeled=unlabeled,
+        skipped=all_skipped(root, (images, listing)),
+        others=alone,
+    )
 
 
 def _in_folders(images: Path, labels: Path, answers: Answers) -> Layout:
@@ -155,16 +172,16 @@ def _in_folders(images: Path, labels: Path, answers: Answers) -> Layout:
         raise DataError(f"{images}: no image in it ({_suffixes_of(ours)}); name the folder that holds the images")
     best = _best_roles(root, images, labels, ours, theirs)
     if best is None or not best.pairs:
-        return _from_json(images, labels, root, ours, best)
+        return _from_json(images, labels, root, ours, best, answers)
     is_one_folder = images.resolve() == labels.resolve()
     refuse_rivals(best, as_given(root, images, labels), mixed=is_one_folder)
     refuse_same_names(best, as_given(root, images, labels))
     best = with_stray_labels(best) if is_one_folder else best
     nested = images.resolve().is_relative_to(labels.resolve()) or labels.resolve().is_relative_to(images.resolve())
     split = Split(
-        images=_globs(root, images, ours, [image for image, _ in best.pairs]),
-        labels=_globs(root, labels, theirs, [label for _, label in best.pairs]),
-        exclude=tuple(dict.fromkeys((*_hidden(root, images, ours), *_hidden(root, labels, theirs)))),
+        images=globs_for(root, images, ours, [image for image, _ in best.pairs]),
+        labels=globs_for(root, labels, theirs, [label for _, label in best.pairs]),
+        exclude=tuple(dict.fromkeys((*globs_for_hidden(root, images, ours), *globs_for_hidden(root, labels, theirs)))),
         unpaired="ignore" if nested or best.unlabeled or best.unpaired else "error",
     )
     return Layout(
@@ -176,7 +193,7 @@ def _in_folders(images: Path, labels: Path, answers: Answers) -> Layout:
         unlabeled=best.unlabeled,
         unpaired=best.unpaired,
         skipped=all_skipped(root, (images, ours), (labels, theirs)),
-        doubts=() if answers.unpaired or not best.unpaired else (_unpaired(best, as_given(root, images, labels)),),
+        doubts=_unpaired(best, as_given(root, images, labels), answers),
     )
 
 
@@ -192,16 +209,19 @@ def _best_roles(root: Path, images: Path, labels: Path, ours: Listing, theirs: L
         mixed = sorted(shared)
         return find_pairing(paths, label_paths, image_folder, label_folder, mixed) if label_paths else None
     best: Pairs | None = None
-    for some, others in possible_roles(label_paths):
-        found = find_pairing(some, others, image_folder, label_folder, label_paths)
+    for roles in possible_roles(label_paths):
+        found = find_pairing(*roles, image_folder, label_folder, label_paths)
         if found.pairs and not found.unpaired:
             return found
         if best is None or len(found.pairs) > len(best.pairs):
             best = found
-    return best
+    by_format = None if best and best.pairs else roles_by_format(label_paths)
+    return find_pairing(*by_format, image_folder, label_folder, label_paths) if by_format else best
 
 
-def _from_json(images: Path, labels: Path, root: Path, listing: Listing, found: Pairs | None) -> Layout:
+def _from_json(
+    images: Path, labels: Path, root: Path, listing: Listing, found: Pairs | None, answers: Answers
+) -> Layout:
     """Find JSON files in the place of label maps: one of COCO, or LabelMe's of every image."""
     annotations = list_files(labels, {".json"})
     if len(annotations.files) == 1 and is_coco(labels / annotations.files[0]):
@@ -215,13 +235,23 @@ def _from_json(images: Path, labels: Path, root: Path, listing: Listing, found: 
     if found is None or not found.pairs:
         raise DataError(_nothing_pairs(images, labels, found, annotations))
     split = Split(
-        images=_globs(root, images, listing, [image for image, _ in found.pairs]),
-        labels=_globs(root, labels, annotations, [label for _, label in found.pairs]),
-        exclude=_hidden(root, images, listing),
+        images=globs_for(root, images, listing, [image for image, _ in found.pairs]),
+        labels=globs_for(root, labels, annotations, [label for _, label in found.pairs]),
+        exclude=globs_for_hidden(root, images, listing),
         unpaired="ignore",
     )
     skipped = all_skipped(root, (images, listing)) if labels.resolve() != images.resolve() else {}
-    return Layout("labelme", root, found.rule, split, found.pairing, unlabeled=found.unlabeled, skipped=skipped)
+    return Layout(
+        "labelme",
+        root,
+        found.rule,
+        split,
+        found.pairing,
+        unlabeled=found.unlabeled,
+        unpaired=found.unpaired,
+        skipped=skipped,
+        doubts=_unpaired(found, as_given(root, images, labels), answers),
+    )
 
 
 def _nothing_pairs(images: Path, labels: Path, found: Pairs | None, listing: Listing) -> str:
@@ -243,32 +273,12 @@ def _nothing_pairs(images: Path, labels: Path, found: Pairs | None, listing: Lis
     )
 
 
-def _unpaired(found: Pairs, root: Path) -> Doubt:
+def _unpaired(found: Pairs, root: Path, answers: Answers) -> tuple[Doubt, ...]:
+    if answers.unpaired or not found.unpaired:
+        return ()
     n, first = len(found.unpaired), root / found.unpaired[0]
     seen = f"{first}: has no image ({n} of {n + len(found.pairs)} label maps, by the rule: {found.rule})"
-    return Doubt("unpaired", seen, (("--unpaired ignore", "leave them out"),))
-
-
-def _globs(root: Path, folder: Path, listing: Listing, used: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return globs for the files of a folder by their suffixes; ``**`` does not pass through links."""
-    relative = relative_to(root, folder)
-    suffixes = sorted({PurePosixPath(file).suffix for file in (listing.files if used is None else used)})
-    folders = [relative, *paths_in(relative, listing.linked)]
-    return tuple(_glob_of(each, "**", f"*{suffix}") for each in folders for suffix in suffixes)
-
-
-def _hidden(root: Path, folder: Path, listing: Listing) -> tuple[str, ...]:
-    """Return globs for hidden files, and for files in hidden folders."""
-    hidden = listing.skipped.get("hidden", ())
-    folders = [name for name in hidden if (folder / name).is_dir()]
-    return (
-        *([_glob_of(relative_to(root, folder), "**", ".*")] if hidden else []),
-        *(_glob_of(path, "**", "*") for path in paths_in(relative_to(root, folder), folders)),
-    )
-
-
-def _glob_of(path: str, *more: str) -> str:
-    return "/".join([*([glob.escape(path)] if path else []), *more])
+    return (Doubt("unpaired", seen, (("--unpaired ignore", "leave them out"),)),)
 
 
 def _suffixes_of(listing: Listing) -> str:

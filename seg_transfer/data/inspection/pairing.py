@@ -19,6 +19,8 @@ _NAME = "([^/]+)"
 # 1.jpg and 001.png: what stands before a number at the end of the name, and the number without zeros before it.
 _NUMBERED = r"([^/]*?)0*([0-9]+)" + _SUFFIX
 _MAX_SWAPS = 4
+# A folder among more than these is one of many, such as that of a city or a scene, and not that of all images.
+_MAX_OTHERS = 16
 
 
 class Rule(NamedTuple):
@@ -121,14 +123,6 @@ def _rules(images: Sequence[str], labels: Sequence[str], image_folder: str, labe
     folders = (_below(image_folder), _below(label_folder))
     places = [("same path", *(f"{folder}(.*/)?" for folder in folders)), ("same name", *("(?:^|/)",) * 2)]
     affixes = candidate_affixes(*([PurePosixPath(path).stem for path in paths] for paths in (images, labels)))
-    swapped = [
-        (
-            f"folder {theirs} in the place of folder {ours}",
-            *(f"{folder}(.*/)?{regex.escape(part)}/(.*/)?" for folder, part in zip(folders, swap, strict=True)),
-        )
-        for swap in _swapped_folders(images, labels)
-        for ours, theirs in [swap]
-    ]
     for text, image, label in places:
         yield Rule(text, image + _NAME + _SUFFIX, label + _NAME + _SUFFIX)
     for affix in affixes:
@@ -138,7 +132,11 @@ def _rules(images: Sequence[str], labels: Sequence[str], image_folder: str, labe
         yield Rule(f"{text}, and one more suffix", f"{image}{_NAME}$", label + _NAME + _SUFFIX)
     for text, image, label in places:
         yield Rule(f"{text}, zeros before numbers aside", image + _NUMBERED, label + _NUMBERED)
-    for text, image, label in swapped:
+    for ours, theirs in _swapped_folders(images, labels):  # takes long, and most files pair before
+        text = f"folder {theirs} in the place of folder {ours}"
+        image, label = (
+            f"{folder}(.*/)?{regex.escape(part)}/(.*/)?" for folder, part in zip(folders, (ours, theirs), strict=True)
+        )
         yield Rule(text, image + _NAME + _SUFFIX, label + _NAME + _SUFFIX)
         for affix in affixes:
             yield _with_affixes(text, image, label, affix)
@@ -174,7 +172,8 @@ def _swapped_folders(images: Sequence[str], labels: Sequence[str]) -> list[tuple
     for parts in sorted({PurePosixPath(path).parts[:-1] for path in labels}):
         for position, name in enumerate(parts):
             others = names.get((parts[:position], parts[position + 1 :]), ())
-            counts.update((other, name) for other in sorted(others) if other != name)
+            if len(others) <= _MAX_OTHERS:
+                counts.update((other, name) for other in sorted(others) if other != name)
     return [swap for swap, _ in counts.most_common(_MAX_SWAPS)]
 
 

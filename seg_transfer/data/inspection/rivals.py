@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +16,8 @@ from seg_transfer.errors import DataError
 # Of the images with a label map, at least this share must have a second one, for these to be label maps of another
 # kind; fewer are rests of something else.
 _SHARE = 1 / 2
+# The parts of a folder's path; None for those that tell label maps from images.
+_Place = tuple[str | None, ...]
 
 
 def refuse_rivals(found: Pairs, root: Path, *, mixed: bool) -> None:
@@ -92,7 +95,8 @@ def with_stray_labels(found: Pairs) -> Pairs:
     strays = [
         file for file in _in_place_of_labels(found) if _continues(str(PurePosixPath(file).with_suffix("")), labels)
     ]
-    unlabeled = tuple(file for file in found.unlabeled if file not in set(strays))
+    known = set(strays)
+    unlabeled = tuple(file for file in found.unlabeled if file not in known)
     return replace(found, unlabeled=unlabeled, unpaired=(*found.unpaired, *strays))
 
 
@@ -106,18 +110,29 @@ def _in_place_of_labels(found: Pairs) -> Iterator[str]:
     """Yield files without a label map that lie where label maps do, or in another folder in the place of theirs."""
     suffixes = {PurePosixPath(label).suffix for _, label in found.pairs}
     pairs = {(PurePosixPath(image).parent, PurePosixPath(label).parent) for image, label in found.pairs}
+    folders = {labels for _, labels in pairs}
+    images_at: dict[_Place, set[PurePosixPath]] = defaultdict(set)
+    for images, labels in pairs:
+        if images != labels and len(images.parts) == len(labels.parts):
+            common = zip(images.parts, labels.parts, strict=True)
+            images_at[tuple(image if image == label else None for image, label in common)].add(images)
+    varying = {tuple(part is None for part in place) for place in images_at}
     for file in found.unlabeled:
         path = PurePosixPath(file)
-        if path.suffix in suffixes and any(_is_place_of(path.parent, *parents) for parents in pairs):
+        if path.suffix in suffixes and (path.parent in folders or _is_at(path.parent, varying, images_at)):
             yield file
 
 
-def _is_place_of(folder: PurePosixPath, images: PurePosixPath, labels: PurePosixPath) -> bool:
-    """Whether a folder is that of the label maps, except for the folder that tells these from images."""
-    if images == labels or folder == images or not len(folder.parts) == len(images.parts) == len(labels.parts):
-        return folder == labels
-    places = zip(folder.parts, images.parts, labels.parts, strict=True)
-    return all(part in (image, label) or image != label for part, image, label in places)
+def _is_at(
+    folder: PurePosixPath, varying: Collection[tuple[bool, ...]], images_at: Mapping[_Place, set[PurePosixPath]]
+) -> bool:
+    """Whether a folder has a place of label maps, and is not that of their images."""
+    places = [
+        tuple(None if varies else part for part, varies in zip(folder.parts, each, strict=True))
+        for each in varying
+        if len(each) == len(folder.parts)
+    ]
+    return any(images_at.get(place, set()) - {folder} for place in places)
 
 
 def _paired_again(images: Sequence[str], labels: Sequence[str], n_pairs: int) -> list[tuple[str, str]]:
@@ -130,7 +145,16 @@ def _paired_again(images: Sequence[str], labels: Sequence[str], n_pairs: int) ->
         for image, label in found.pairs
         if not _cuts_number(found.pairing.image, image) and not _cuts_number(found.pairing.label, label)
     ]
-    return pairs if len(pairs) >= _SHARE * n_pairs else []
+    if n_pairs == 1:
+        # Any two names differ by a beginning and an end.
+        return [(image, label) for image, label in pairs if _continue_each_other(image, label)]
+    return pairs if len(pairs) >= max(2, _SHARE * n_pairs) else []
+
+
+def _continue_each_other(*files: str) -> bool:
+    """Whether the name of one of two files is a part of that of the other."""
+    short, long = sorted((PurePosixPath(file).stem for file in files), key=len)
+    return short in long
 
 
 def _has_name_of_label(found: Pairs) -> bool:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import PurePosixPath
 
 _ARRAYS = frozenset((".npy", ".npz"))
-# Beside images of another format, these hold the label maps.
+# Beside images of a format for photographs, these hold the label maps. TIFF files hold either.
 _LOSSLESS = frozenset((".gif", ".pgm", ".png"))
+_PHOTOGRAPHS = frozenset((".bmp", ".jfif", ".jpe", ".jpeg", ".jpg"))
 _LABEL_WORDS = frozenset(
     (
         *("ann", "anno", "annotation", "annotations", "gt", "gtfine", "label", "labels", "labelids", "lbl"),
@@ -34,10 +35,30 @@ def possible_roles(files: Sequence[str]) -> Iterator[Roles]:
         >>> next(possible_roles(["a.jpg", "a_mask.jpg", "b.jpg"]))
         (['a.jpg', 'b.jpg'], ['a_mask.jpg'])
     """
-    for is_label in (_is_array, _has_affix(files), _has_two_suffixes(files), _is_called_label, _is_lossless):
+    for is_label in (_is_array, _has_affix(files), _has_two_suffixes(files), _is_called_label):
         labels = [file for file in files if is_label(file)]
         if 0 < len(labels) < len(files):
             yield [file for file in files if not is_label(file)], labels
+
+
+def roles_by_format(files: Sequence[str]) -> Roles | None:
+    """Divide the files of one folder by their formats: files without loss beside photographs are label maps.
+
+    Names say more than formats do, so this is for files that no way of `possible_roles` pairs.
+
+    Args:
+        files: Paths relative to the folder.
+
+    Returns:
+        (images, label maps); None if formats do not tell.
+
+    Example:
+        >>> roles_by_format(["a.jpg", "a.png"])
+        (['a.jpg'], ['a.png'])
+    """
+    labels = [file for file in files if _suffix(file) in _LOSSLESS]
+    images = [file for file in files if _suffix(file) in _PHOTOGRAPHS]
+    return (images, labels) if images and labels and len(images) + len(labels) == len(files) else None
 
 
 def _is_array(file: str) -> bool:
@@ -74,10 +95,6 @@ def _has_two_suffixes(files: Sequence[str]) -> Callable[[str], bool]:
 
 def _is_called_label(file: str) -> bool:
     return not _LABEL_WORDS.isdisjoint(re.findall("[a-z]+", file.lower()))
-
-
-def _is_lossless(file: str) -> bool:
-    return _suffix(file) in _LOSSLESS
 
 
 def _suffix(file: str) -> str:

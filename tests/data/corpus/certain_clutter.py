@@ -144,3 +144,10 @@ def an_empty_line_is_ignored(here: Path) -> Certain:
     return certain(
         here, wanted=with_border(scenes()), values=(0, 2, 3), ignored=1, names="road\n\ncar\nsky\n", classes=NAMED
     )
+
+
+def a_table_about_the_images_beside_them(here: Path) -> Certain:
+    """Dataset hubs put such a table there; it need not even be readable."""
+    made = certain(here)
+    (here / "images" / "metadata.parquet").write_bytes(b"PAR1")
+    return made

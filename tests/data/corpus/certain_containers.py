@@ -2,6 +2,8 @@
 
 import io
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +194,37 @@ def parquet_folder(here: Path) -> Certain:
 
 def parquet_with_other_names(here: Path) -> Certain:
     return _parquet(here, cells, folders=False, names=("pixel_values", "semantic_segmentation"))
+
+
+def coco_that_does_not_fit_the_folder(here: Path) -> Certain:
+    """One image is not described, and two descriptions have no image."""
+    made = coco_polygons(here)
+    write_image(here / "images" / "z.png", colors(HEIGHT, WIDTH, 9))
+    content = json.loads(made.given.labels.read_text())
+    content["images"] += [
+        {"id": number, "file_name": f"{number}.png", "height": HEIGHT, "width": WIDTH} for number in (101, 102)
+    ]
+    made.given.labels.write_text(json.dumps(content))
+    notes = (
+        r"^1 image without a label map left out: .*images/z\.png$",
+        r"^2 of 5 image names in instances\.json without an image left out, such as '101\.png'$",
+    )
+    return replace(made, truth=replace(made.truth, notes=notes, unlabeled=1))
+
+
+def labelme_files_without_images_left_out(here: Path) -> Certain:
+    made = labelme_polygons(here)
+    shutil.copy(here / "labels" / "a.json", here / "labels" / "z.json")
+    notes = (r"^1 label map without an image left out: .*labels/z\.json$",)
+    given = replace(made.given, answers={"unpaired": "ignore"})
+    return Certain(given, replace(made.truth, notes=notes))
+
+
+def parquet_rows_without_label_maps(here: Path) -> Certain:
+    def cells_but_one(contents: list[bytes]) -> Any:
+        return pa.array([*contents, contents[0] if contents[0] == png(first.image) else None])
+
+    first = next(iter(certain(here / "first").truth.scenes.values()))
+    made = _parquet(here, cells_but_one, folders=False)
+    notes = (r"^1 of 4 rows without an image or label map left out$",)
+    return replace(made, truth=replace(made.truth, notes=notes))

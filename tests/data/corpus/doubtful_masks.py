@@ -1,11 +1,13 @@
 """Folders that are doubtful: label maps that were blurred, compressed, or whose numbers have two meanings."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from data.corpus.cases import Certain, Doubtful, Truth, certain
+from data.corpus.certain_containers import labelme_polygons
 from data.corpus.files import VOC, gray8, gray16, numpy_file, write_image, write_palette
 from data.corpus.scenes import IGNORED, Array, Scene, large_scenes, painted, scenes, with_border, with_outlines
 from PIL import Image
@@ -270,3 +272,9 @@ def a_mask_without_an_image(here: Path) -> Doubtful:
     made = certain(here)
     gray8(here / "labels" / "alone.png", np.full((9, 9), 2))
     return Doubtful(made.given, "unpaired", (r"alone\.png",), {"--unpaired ignore": made.truth})
+
+
+def a_labelme_file_without_an_image(here: Path) -> Doubtful:
+    made = labelme_polygons(here)
+    shutil.copy(here / "labels" / "a.json", here / "labels" / "z.json")
+    return Doubtful(made.given, "unpaired", (r"labels/z\.json: has no image",), {"--unpaired ignore": made.truth})

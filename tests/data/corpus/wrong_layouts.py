@@ -1,9 +1,13 @@
 """Folders of which only people know which files they mean: the whole line that says so, as an expression."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from data.corpus.cases import Given, Wrong, certain
+from data.corpus.certain_containers import coco_polygons, parquet_file_of_structs
 from data.corpus.files import gray8, write_image
 from data.corpus.scenes import scenes
 
@@ -107,3 +111,35 @@ def images_of_a_format_that_is_not_read(here: Path) -> Wrong:
         (here / folder / "a.nii.gz").write_bytes(b"x")
     line = r".*images: no image in it \(1 other file, such as a\.nii\.gz\); name the folder that holds the images"
     return Wrong(Given(here / "images", here / "labels"), line)
+
+
+def _coco_with(here: Path, *categories: dict[str, Any]) -> Given:
+    given = coco_polygons(here).given
+    content = json.loads(given.labels.read_text())
+    content["categories"] += categories
+    given.labels.write_text(json.dumps(content))
+    return given
+
+
+def coco_with_two_categories_of_one_name(here: Path) -> Wrong:
+    line = r".*instances\.json: categories 7 and 11 are both named 'car'; rename one, or remove it .*"
+    return Wrong(_coco_with(here, {"id": 11, "name": "car"}), line)
+
+
+def coco_with_an_empty_name(here: Path) -> Wrong:
+    return Wrong(_coco_with(here, {"id": 11, "name": ""}), r".*instances\.json: category 11 has no name; name it")
+
+
+def coco_with_a_negative_id(here: Path) -> Wrong:
+    line = r".*instances\.json: category -1 \('tree'\): ids must be 0 to 65535; renumber it"
+    return Wrong(_coco_with(here, {"id": -1, "name": "tree"}), line)
+
+
+def coco_with_an_id_beyond_16_bits(here: Path) -> Wrong:
+    line = r".*instances\.json: category 65536 \('tree'\): ids must be 0 to 65535; renumber it"
+    return Wrong(_coco_with(here, {"id": 65536, "name": "tree"}), line)
+
+
+def tiles_of_images_in_tables(here: Path) -> Wrong:
+    given = replace(parquet_file_of_structs(here).given, answers={"max_pixels": "100"})
+    return Wrong(given, r"--max-pixels 100: images in tables have no tiles; leave it out", 3)

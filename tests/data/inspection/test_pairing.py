@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seg_transfer.data.inspection import pairing, rivals
 from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.layout import Layout, find_layout
-from seg_transfer.data.inspection.pairing import find_pairing
-from seg_transfer.data.manifest import DatasetManifest
+from seg_transfer.data.inspection.pairing import Pairs, find_pairing
+from seg_transfer.data.manifest import DatasetManifest, Pairing
 from seg_transfer.data.records import find_records
 from seg_transfer.errors import DataError
 
@@ -119,6 +120,24 @@ def test_image_and_label_map_in_one_tree(
     assert [f"{prefix}/{path}" for path in layout.unlabeled] == [alone] * extra
 
 
+@pytest.mark.parametrize(
+    ("image", "label"), [("img/{}.png", "ann/{}.tif"), ("{}_image.png", "{}_label.jpg"), ("img/{}.jpg", "ann/{}.png")]
+)
+def test_a_label_map_without_an_image_never_exchanges_the_roles(tmp_path: Path, image: str, label: str) -> None:
+    """Formats would pair all files, but the wrong way around: names come first."""
+    touch(tmp_path, *(image.format(name) for name in FLAT[1:]), *(label.format(name) for name in FLAT))
+    layout = layout_of(tmp_path, (".", "."))
+    assert [doubt.kind for doubt in layout.doubts] == ["unpaired"]
+    assert layout.unpaired == (label.format(FLAT[0]),)
+    assert layout.unlabeled == ()
+
+
+def test_formats_that_hold_images_or_label_maps_tell_nothing(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{name}.{suffix}" for name in FLAT for suffix in ("png", "tif")))
+    with pytest.raises(DataError, match="cannot be told apart by their names; move one of both"):
+        layout_of(tmp_path, (".", "."))
+
+
 @pytest.mark.parametrize("inner", ["label", "image"])
 @pytest.mark.parametrize("stems", [("x", "y", "z"), ("x", "u/x", "v/x"), ("masks", "pictures", "z")])
 def test_one_folder_in_the_other(tmp_path: Path, manifest: Manifest, inner: str, stems: tuple[str, ...]) -> None:
@@ -175,6 +194,15 @@ def test_hidden_files_are_excluded_in_these_folders_alone(tmp_path: Path, manife
     assert all(pattern.startswith(("a/images/", "b/labels/")) for pattern in layout.split.exclude)
 
 
+def test_hidden_files_behind_a_link_are_excluded(tmp_path: Path, manifest: Manifest) -> None:
+    touch(tmp_path, *(f"{kind}/{name}.png" for kind in ("x", "y") for name in (*FLAT, ".trash")))
+    for folder, target in (("images", "x"), ("labels", "y")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "linked").symlink_to(tmp_path / target)
+    layout = layout_of(tmp_path)
+    assert recorded(layout, manifest) == [(f"images/linked/{key}.png", f"labels/linked/{key}.png") for key in FLAT]
+
+
 def test_what_no_rule_pairs_is_left_over() -> None:
     found = find_pairing(["i/a.jpg", "i/b.jpg"], ["l/a.png", "l/c.png", "l/d.png"], "i", "l")
     assert found.pairs == (("i/a.jpg", "l/a.png"),)
@@ -211,3 +239,52 @@ def test_a_number_is_not_the_beginning_of_another_one() -> None:
     assert found.pairs == ()
     found = find_pairing(["1.jpg", "10.jpg"], ["1_0.png", "10_0.png"])
     assert found.pairs == (("1.jpg", "1_0.png"), ("10.jpg", "10_0.png"))
+
+
+def test_a_folder_for_each_image_is_no_folder_of_all_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders that could stand for each other are pairs of all folders."""
+    images, labels = ([f"{number:02}/{name}.png" for number in range(40)] for name in ("a", "a_mask"))
+    assert pairing._swapped_folders(images, labels) == []
+    few = [f"{number}/a.png" for number in range(3)]
+    assert pairing._swapped_folders(few, ["l/a.png"]) == [("0", "l"), ("1", "l"), ("2", "l")]
+    monkeypatch.setattr(pairing, "_swapped_folders", lambda *_: pytest.fail("is needed last"))
+    assert len(find_pairing(images, labels).pairs) == 40
+
+
+@pytest.mark.parametrize(
+    ("file", "is_in_place"),
+    [
+        ("ulm/ann/z.png", True),  # a folder of label maps
+        ("ulm/parts/z.png", True),  # beside it
+        ("ulm/img/z.png", False),  # of their images
+        ("graz/img/z.png", False),  # of no city with label maps
+        ("ulm/parts/z.jpg", False),  # another suffix
+        ("ulm/z.png", False),
+    ],
+)
+def test_the_place_of_label_maps(file: str, *, is_in_place: bool) -> None:
+    pairs = tuple((f"{city}/img/a.png", f"{city}/ann/a.png") for city in ("ulm", "bonn"))
+    found = Pairs("same name", Pairing(image="(.+)", label="(.+)"), pairs, (file,), ())
+    assert list(rivals._in_place_of_labels(found)) == [file] * is_in_place
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "other"),
+    [
+        (("cat", "dog"), ("cat", "dog"), "catfish"),  # one more of two
+        (("dog_a",), ("dog_a",), "dog_b"),
+    ],
+)
+def test_a_label_map_without_an_image_is_none_of_another_kind(
+    tmp_path: Path, images: tuple[str, ...], labels: tuple[str, ...], other: str
+) -> None:
+    touch(tmp_path, *(f"images/{name}.jpg" for name in images), *(f"labels/{name}.png" for name in (*labels, other)))
+    assert layout_of(tmp_path).unpaired == (f"labels/{other}.png",)
+
+
+@pytest.mark.parametrize("names", [("dog",), ("dog", "fox")])
+def test_label_maps_of_two_kinds_of_few_images(tmp_path: Path, names: tuple[str, ...]) -> None:
+    touch(tmp_path, *(f"images/{name}.jpg" for name in names))
+    touch(tmp_path, *(f"labels/{name}{end}.png" for name in names for end in ("", "_parts")))
+    with pytest.raises(DataError, match=r"images/dog\.jpg: has several label maps, .*dog\.png and .*dog_parts\.png"):
+        layout_of(tmp_path)

@@ -163,8 +163,8 @@ def refuse_deep_channels(image: Image.Image, name: str) -> None:
 
 
 def _refuse_inverted(image: Image.Image, name: str) -> None:
-    """Raise DataError for gray that is stored inverted: whether ids are what is stored or what is shown is unknown."""
-    if image.mode in ("1", "L") and _raw_mode(image).endswith("I"):
+    """Raise DataError for inverted gray in TIFF files: whether ids are what is stored or what is shown is unknown."""
+    if image.format == "TIFF" and image.mode in ("1", "L") and _raw_mode(image).endswith("I"):
         raise DataError(f"{name}: white is stored as 0 (WhiteIsZero), so its numbers are unclear; store it as PNG")
 
 

@@ -49,6 +49,8 @@ def test_tiff_whose_white_is_0(tmp_path: Path) -> None:
     file = write_tiff(tmp_path / "w.tif", IDS, photometric="MINISWHITE")
     with pytest.raises(DataError, match="WhiteIsZero"):
         read_raw_values(file, "id")
+    Image.fromarray(IDS > 0).save(tmp_path / "p.pbm")  # here 0 is white by definition
+    np.testing.assert_array_equal(read_raw_values(tmp_path / "p.pbm", "id"), IDS > 0)
 
 
 def test_tiff_of_signed_bytes(tmp_path: Path) -> None:

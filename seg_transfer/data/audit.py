@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from seg_transfer.data.images import check_sizes, read_image, read_raw, to_classes
+from seg_transfer.data.images import read_image, read_raw, to_classes
 from seg_transfer.data.inspection.answers import Color
 from seg_transfer.data.inspection.audit_doubts import doubts_of_dataset
 from seg_transfer.data.inspection.audit_evidence import PairEvidence, gather, look_at_pair
@@ -238,7 +238,7 @@ def _read_one(
     raw = _attempt(partial(read_raw, record, manifest), problems)
     label = None if raw is None else _attempt(partial(to_classes, raw, record, manifest), problems)
     if image is not None and label is not None:
-        _attempt(partial(check_sizes, image, label, record), problems)
+        _attempt(partial(record.check_sizes, label.shape, image.shape[:2]), problems)
     histograms = None if image is None else _histograms(image)
     counts = None if label is None else np.bincount(label.ravel(), minlength=manifest.ignore_index + 1)
     present = None if counts is None else np.flatnonzero(counts[: len(manifest.classes)]).tolist()

@@ -6,7 +6,7 @@ from PIL import Image
 
 from seg_transfer.data.bands import WHITE_IS_ZERO, BandsHeader, driver_of, read_bands, read_header
 from seg_transfer.data.cells import Source
-from seg_transfer.data.decoding import SIXTEEN_BIT_MODES
+from seg_transfer.data.numbers import SIXTEEN_BIT_MODES
 from seg_transfer.data.record import ImageReading, Window
 from seg_transfer.errors import DataError
 

@@ -1,6 +1,5 @@
 """Finds the records of files that hold many images or label maps: tables, and annotations of many images."""
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import takewhile
@@ -8,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from seg_transfer.data.cells import rows_without
+from seg_transfer.data.fields import composed
 from seg_transfer.data.record import Columns, Record
 from seg_transfer.errors import DataError
 
@@ -40,7 +40,7 @@ def find_entries(
     """
     by_name: dict[str, list[str]] = defaultdict(list)
     for image in images:
-        by_name[_composed(PurePosixPath(image).name)].append(image)
+        by_name[composed(PurePosixPath(image).name)].append(image)
     claims: dict[str, list[_Claim]] = defaultdict(list)
     unpaired, problems = [], []
     for label in labels:
@@ -116,16 +116,11 @@ def find_rows(
 def _best(name: str, by_name: dict[str, list[str]]) -> tuple[int, list[str]]:
     """Return how many parts of its path the best image for a name shares with it, and all such images."""
     # Some tools write Windows paths.
-    parts = PurePosixPath(_composed(name).replace("\\", "/")).parts
+    parts = PurePosixPath(composed(name).replace("\\", "/")).parts
     images = by_name.get(parts[-1], []) if parts else []
-    agreements = [_agreement(parts, PurePosixPath(_composed(image)).parts) for image in images]
+    agreements = [_agreement(parts, PurePosixPath(composed(image)).parts) for image in images]
     best = max(agreements, default=0)
     return best, [image for image, agreement in zip(images, agreements, strict=True) if agreement == best]
-
-
-def _composed(name: str) -> str:
-    """Compose letters and accents, which some systems store apart."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _agreement(first: tuple[str, ...], second: tuple[str, ...]) -> int:

@@ -18,7 +18,6 @@ from seg_transfer.errors import DataError
 
 # Files of unknown origin are only opened as one of these; Pillow's other decoders start programs (EPS) or are rare.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I")
 ARRAY_SUFFIXES = (".npy", ".npz")
 _COLOR_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 MAX_DECODED_PIXELS = 1 << 30
@@ -174,22 +173,6 @@ def read_colors(image: Image.Image, name: str) -> npt.NDArray[np.integer]:
         )
     refuse_deep_channels(image, name)
     return np.asarray(image.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF
-
-
-def detect_encoding(path: Source) -> str:
-    """Detect the encoding of a label map; gray values count as palette indices, because datasets mix them.
-
-    Raises:
-        DataError: The file cannot be opened, or no encoding fits.
-    """
-    encodings = {"P": "palette", "L": "palette", "1": "id", "RGB": "rgb", "RGBA": "rgb"}
-    with open_image(path) as image:
-        encoding = encodings.get(image.mode) or ("id16" if image.mode in SIXTEEN_BIT_MODES else None)
-        if encoding is None:
-            raise DataError(
-                f"{path}: an image of mode {image.mode!r} cannot be a label map; store it with 8 or 16 bits"
-            )
-        return encoding
 
 
 def _without_colors(path: Path, encoding: str) -> npt.NDArray[np.integer]:

@@ -1,5 +1,6 @@
 """Field types of manifests, and the base class of their blocks."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from pathlib import PurePosixPath, PureWindowsPath
@@ -72,6 +73,11 @@ def stays_inside(path: str) -> bool:
     """
     windows = PureWindowsPath(path)
     return not (windows.drive or windows.root or "\\" in path or "\0" in path or ".." in PurePosixPath(path).parts)
+
+
+def composed(text: str) -> str:
+    """Compose letters and accents, which some systems store apart, so that equal names are equal."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _inside_root(path: str) -> str:

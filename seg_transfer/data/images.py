@@ -81,18 +81,8 @@ def to_classes(raw: npt.NDArray[np.integer], record: Record, manifest: DatasetMa
 def read_pair(record: Record, manifest: DatasetManifest) -> tuple[npt.NDArray[np.uint8], LabelMap]:
     """Decode the image (H, W, 3) and label map (H, W) of a record; raises DataError if their sizes differ."""
     image, label = read_image(record), read_label(record, manifest)
-    check_sizes(image, label, record)
+    record.check_sizes(label.shape, image.shape[:2])
     return image, label
-
-
-def check_sizes(image: npt.NDArray[np.uint8], label: LabelMap, record: Record) -> None:
-    """Raise DataError if the image (H, W, 3) and the label map (H, W) of a record differ in size."""
-    if image.shape[:2] != label.shape:
-        sizes = [" x ".join(map(str, size)) for size in (image.shape[:2], label.shape)]
-        raise DataError(
-            f"{record.label_name}: {sizes[1]} (height x width), but its image {record.image_source} is {sizes[0]}; "
-            "a label map needs one value per pixel: replace one of the files or exclude both"
-        )
 
 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:

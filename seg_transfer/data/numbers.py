@@ -17,13 +17,13 @@ _UNREADABLE = (
     *(OSError, ValueError, EOFError, MemoryError, SyntaxError, TypeError, KeyError, NotImplementedError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
-# A compressed file of a few megabytes can unpack to any size.
 # TIFF tag, and its value for signed integers.
 _SAMPLE_FORMAT, _SIGNED = 339, 2
+# A compressed file of a few megabytes can unpack to any size.
 _MAX_UNPACKED = 4 << 30
 Numbers = npt.NDArray[np.integer]
 
-_INTEGER_MODES = ("I;16", "I;16L", "I;16B", "I")
+SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I")
 _CHANNELS = {"LA": 1, "RGB": 3, "RGBA": 3}
 # float32 and float64 hold every whole number up to this one; beyond it, neighboring ids coincide.
 _LARGEST_FLOAT = 2**24
@@ -53,7 +53,7 @@ def numbers_in(image: Image.Image, name: str) -> Numbers:
         return np.asarray(image, np.uint8)
     if image.mode == "L":
         return _unscaled(image, 255)
-    if image.mode in _INTEGER_MODES:
+    if image.mode in SIXTEEN_BIT_MODES:
         return _unscaled(image, 65535)
     if image.mode == "F":
         return whole_numbers(np.asarray(image), name)

@@ -1,12 +1,12 @@
 """Pairs the images and label maps of a split: by the keys in their paths, or as list files say."""
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import regex
 
+from seg_transfer.data.fields import composed
 from seg_transfer.data.manifest import Pairing, Split
 from seg_transfer.data.paths import Check
 from seg_transfer.errors import ConfigError
@@ -73,8 +73,8 @@ def _select_named(
     root: Path, stems: Iterable[str], images: Iterable[str], problems: list[str], check: Check
 ) -> list[str]:
     """Select the images that the list files name; adds names without an image to ``problems``."""
-    named = {composed([_stem_in(line)]): (where, line) for where, line in _lines(root, stems, problems, check)}
-    key_of = {path: composed([PurePosixPath(path).stem]) for path in images}
+    named = {composed_key([_stem_in(line)]): (where, line) for where, line in _lines(root, stems, problems, check)}
+    key_of = {path: composed_key([PurePosixPath(path).stem]) for path in images}
     for where, line in sorted(named[key] for key in named.keys() - key_of.values()):
         problems.append(f"{where}: there is no image named {_stem_in(line)}; add it or remove the line")
     return [path for path, key in key_of.items() if key in named]
@@ -88,7 +88,7 @@ def _stem_in(line: str) -> str:
 
 def _key_rule(expression: str | None) -> Callable[[str], PairKey | None]:
     if expression is None:
-        return lambda path: composed((PurePosixPath(path).stem,))
+        return lambda path: composed_key((PurePosixPath(path).stem,))
     pattern = regex.compile(expression)
 
     def groups(path: str) -> PairKey | None:
@@ -99,7 +99,7 @@ def _key_rule(expression: str | None) -> Callable[[str], PairKey | None]:
                 f"pairing: {expression!r}: takes more than {_SEARCH_TIMEOUT:.0f} s for the path {path!r}; write it "
                 "without nested repetitions"
             ) from error
-        return composed(match.groups()) if match else None
+        return composed_key(match.groups()) if match else None
 
     return groups
 
@@ -125,9 +125,9 @@ def _ambiguous(paths_of: Mapping[PairKey, list[str]], relevant: Collection[PairK
     ]
 
 
-def composed(key: Iterable[str | None]) -> PairKey:
-    """Compose letters and accents, which some systems store apart, so that equal names are equal."""
-    return tuple(None if part is None else unicodedata.normalize("NFC", part) for part in key)
+def composed_key(parts: Iterable[str | None]) -> PairKey:
+    """Return the key of parts of a name in Unicode's composed form."""
+    return tuple(None if part is None else composed(part) for part in parts)
 
 
 def _listed_pairs(root: Path, split: Split, check: Check) -> tuple[Pairs, list[str]]:

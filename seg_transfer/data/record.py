@@ -8,6 +8,7 @@ from pydantic import model_validator
 
 from seg_transfer.data.cells import Cell, Source
 from seg_transfer.data.fields import Block, Number, Positive, Text
+from seg_transfer.errors import DataError
 
 Window = tuple[int, int, int, int]
 
@@ -91,3 +92,17 @@ class Record:
     def label_name(self) -> str:
         """The label map, for messages."""
         return f"{self.label}, image {self.image_id}" if self.entry is not None else str(self.label_source)
+
+    def check_sizes(self, label_size: tuple[int, ...], image_size: tuple[int, ...]) -> None:
+        """Raise DataError unless label map and image have one (height, width)."""
+        check_same_size(self.label_name, label_size, self.image_source, image_size)
+
+
+def check_same_size(label: object, label_size: tuple[int, ...], image: object, image_size: tuple[int, ...]) -> None:
+    """Raise DataError, which names both files, unless a label map and its image have one (height, width)."""
+    if label_size != image_size:
+        shown, of_image = (" x ".join(map(str, size)) for size in (label_size, image_size))
+        raise DataError(
+            f"{label}: {shown} (height x width), but its image {image} is {of_image}; a label map needs one value per "
+            "pixel: replace one of the files or exclude both"
+        )

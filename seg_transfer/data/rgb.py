@@ -10,7 +10,8 @@ from PIL import Image, UnidentifiedImageError
 from seg_transfer.data.bands import driver_of, read_header
 from seg_transfer.data.cells import Cell, Source
 from seg_transfer.data.channels import needs_bands, rgb_of_bands, rgb_of_channels
-from seg_transfer.data.decoding import SIXTEEN_BIT_MODES, any_size, open_image
+from seg_transfer.data.decoding import any_size, open_image
+from seg_transfer.data.numbers import SIXTEEN_BIT_MODES
 from seg_transfer.data.orientation import exif_orientation, stored_window, swaps_sides, tiff_orientation, upright
 from seg_transfer.data.record import ImageReading, Window
 from seg_transfer.data.scenes import open_tile

@@ -16,7 +16,7 @@ from PIL import Image
 
 from seg_transfer.data.bands import driver_of, has_windows, is_available, read_bands
 from seg_transfer.data.decoding import any_size, check_pixels, open_image
-from seg_transfer.data.record import Record, Window
+from seg_transfer.data.record import Window
 from seg_transfer.errors import DataError
 
 # An image of 13,500 x 13,500 pixels and its label map fit, but two such images do not.
@@ -72,16 +72,6 @@ def check_window(path: Path, window: Window, size: tuple[int, int]) -> None:
         raise DataError(
             f"{path}: {size[0]} x {size[1]} (height x width) has no part of {height} x {width} at row {top}, column "
             f"{left}; an image and its label map need one size"
-        )
-
-
-def check_scene_size(record: Record, label_size: tuple[int, ...], image_size: tuple[int, int]) -> None:
-    """Raise DataError unless image and label map have one (height, width); each tile of them would fit in any case."""
-    if label_size != image_size:
-        sizes = [" x ".join(map(str, size)) for size in (label_size, image_size)]
-        raise DataError(
-            f"{record.label_name}: {sizes[0]} (height x width), but its image {record.image} is {sizes[1]}; "
-            "a label map needs one value per pixel: replace one of the files or exclude both"
         )
 
 

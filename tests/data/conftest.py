@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from data.audit_scenes import SPLIT
 from data.parquet_files import write_rows
+from data.scene_files import IMAGE, LABEL
 from PIL import Image
 
+from seg_transfer.data import scenes
 from seg_transfer.data.audit import AuditReport, audit
 from seg_transfer.data.manifest import DatasetManifest
 
@@ -97,3 +99,19 @@ def audited(tmp_path: Path, manifest: Callable[..., DatasetManifest]) -> Callabl
         return audit(manifest(**{"train": SPLIT, "eval": None} | fields), tmp_path)
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _no_scene_is_kept() -> None:
+    scenes.forget_scenes()
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Path:
+    """A scene, and an image that is small enough to stay whole."""
+    folder = tmp_path / "mini" / "train"
+    for kind, scene in (("images", IMAGE), ("labels", LABEL)):
+        (folder / kind).mkdir(parents=True)
+        Image.fromarray(scene).save(folder / kind / "scene.png")
+        Image.fromarray(scene[:20, :30]).save(folder / kind / "small.png")
+    return folder

@@ -35,22 +35,6 @@ TILES = {"above": 1000, "size": SIZE}
 SMALL = ("camvid", "dubai_aerial", "fasseg", "idd_lite", "labelmefacade", "nyuv2", "voc_animals")
 
 
-@pytest.fixture(autouse=True)
-def _no_scene_is_kept() -> None:
-    scenes.forget_scenes()
-
-
-@pytest.fixture
-def split(tmp_path: Path) -> Path:
-    """A scene, and an image that is small enough to stay whole."""
-    folder = tmp_path / "mini" / "train"
-    for kind, scene in (("images", IMAGE), ("labels", LABEL)):
-        (folder / kind).mkdir(parents=True)
-        Image.fromarray(scene).save(folder / kind / "scene.png")
-        Image.fromarray(scene[:20, :30]).save(folder / kind / "small.png")
-    return folder
-
-
 # Decoding once
 
 

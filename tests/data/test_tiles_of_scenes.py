@@ -29,22 +29,6 @@ TILES = {"above": 1000, "size": SIZE}
 TIFF_OPTIONS: dict[str, Any] = {"compression": "tiff_adobe_deflate"}
 
 
-@pytest.fixture(autouse=True)
-def _no_scene_is_kept() -> None:
-    scenes.forget_scenes()
-
-
-@pytest.fixture
-def split(tmp_path: Path) -> Path:
-    """A scene, and an image that is small enough to stay whole."""
-    folder = tmp_path / "mini" / "train"
-    for kind, scene in (("images", IMAGE), ("labels", LABEL)):
-        (folder / kind).mkdir(parents=True)
-        Image.fromarray(scene).save(folder / kind / "scene.png")
-        Image.fromarray(scene[:20, :30]).save(folder / kind / "small.png")
-    return folder
-
-
 def pasted(records: list[Record], read: Callable[[Record], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
     """The scene that tiles are parts of."""
     whole = np.zeros((HEIGHT, WIDTH, *read(records[0]).shape[2:]), np.uint8)

@@ -12,7 +12,7 @@ from pydantic import Field
 from seg_transfer.data.decoding import MAX_DECODED_PIXELS, any_size
 from seg_transfer.data.fields import Block, Integer, ignore_index, refuse_duplicates
 from seg_transfer.data.record import Record, Window
-from seg_transfer.data.scenes import check_scene_size, cut, kept_scene
+from seg_transfer.data.scenes import cut, kept_scene
 
 
 class LabelEncoding(Block):
@@ -53,7 +53,7 @@ class LabelEncoding(Block):
 
         key = (self.model_dump_json(), scene_record)
         scene = kept_scene(key, record.label, read, self.bytes_per_pixel * size[0] * size[1])
-        check_scene_size(record, scene.shape, size)
+        record.check_sizes(scene.shape, size)
         return cut(scene, window)
 
     @abstractmethod

@@ -11,7 +11,7 @@ from seg_transfer.data.encodings.base import LabelEncoding
 from seg_transfer.data.fields import Integer, Positive, Text, ignore_index, refuse_duplicates
 from seg_transfer.data.record import Record, Window
 from seg_transfer.data.rgb import read_size
-from seg_transfer.data.scenes import check_scene_size, open_tile
+from seg_transfer.data.scenes import open_tile
 
 Channel = Annotated[Integer, Field(ge=0, le=255)]
 Color = tuple[Channel, Channel, Channel]
@@ -43,7 +43,7 @@ class ColorLabels(LabelEncoding):
 
     def read_tile(self, record: Record, window: Window, size: tuple[int, int]) -> npt.NDArray[np.integer]:
         """Read the colors of a part of a label map; the colors of a whole scene would take a gigabyte."""
-        check_scene_size(record, self.crop.get(record.label.stem) or read_size(record.label), size)
+        record.check_sizes(self.crop.get(record.label.stem) or read_size(record.label), size)
         with open_tile(record.label, window) as image:
             return raw_values(image, str(record.label), self.encoding)
 

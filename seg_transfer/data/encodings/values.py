@@ -9,7 +9,7 @@ from seg_transfer.data.decoding import raw_values, read_raw_values
 from seg_transfer.data.encodings.base import RawValues
 from seg_transfer.data.record import Record, Window
 from seg_transfer.data.rgb import read_size
-from seg_transfer.data.scenes import check_scene_size, is_read_by_windows, open_tile
+from seg_transfer.data.scenes import is_read_by_windows, open_tile
 
 
 class ValueLabels(RawValues):
@@ -40,6 +40,6 @@ class ValueLabels(RawValues):
         """Read the numbers of a part of a label map: of the part alone where the file allows it."""
         if not is_read_by_windows(record.label):
             return super().read_tile(record, window, size)
-        check_scene_size(record, read_size(record.label), size)
+        record.check_sizes(read_size(record.label), size)
         with open_tile(record.label, window) as image:
             return raw_values(image, str(record.label), self.encoding)

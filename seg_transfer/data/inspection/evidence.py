@@ -13,7 +13,7 @@ from PIL import Image
 from seg_transfer.data.cells import Source
 from seg_transfer.data.decoding import ARRAY_SUFFIXES, any_size, open_image, read_colors
 from seg_transfer.data.inspection.answers import Color
-from seg_transfer.data.inspection.image_evidence import ImageEvidence, look_at_image, look_at_images
+from seg_transfer.data.inspection.image_evidence import MAX_PIXELS, ImageEvidence, look_at_image, look_at_images
 from seg_transfer.data.inspection.statistics import ValueCount, count_values, edges_of
 from seg_transfer.data.numbers import (
     numbers_in,
@@ -26,13 +26,11 @@ from seg_transfer.data.numbers import (
 )
 from seg_transfer.data.record import Record
 from seg_transfer.data.rgb import read_size
-from seg_transfer.data.scenes import check_scene_size, cut, open_tile
+from seg_transfer.data.scenes import cut, open_tile
 from seg_transfer.errors import DataError
 
 __all__ = ["ImageEvidence", "Kind", "MaskEvidence", "look_at_image", "look_at_images", "look_at_mask"]
 
-# Larger masks are scenes, of which a part is looked at.
-_MAX_PIXELS = 1 << 26
 Kind = Literal["gray", "palette", "colors", "array"]
 
 
@@ -89,11 +87,11 @@ def look_at_label(record: Record) -> MaskEvidence:
     name, image_size = str(record.label), read_size(record.image, record.reading)
     if record.label.suffix.lower() in ARRAY_SUFFIXES:
         array = read_array(record.label)
-        check_scene_size(record, array.shape, image_size)
+        record.check_sizes(array.shape, image_size)
         return _evidence(cut(array, record.window), name, format="NPY", kind="array")
     # A part has no format of its own.
     with any_size(), open_image(record.label) as scene:
-        check_scene_size(record, (scene.height, scene.width), image_size)
+        record.check_sizes((scene.height, scene.width), image_size)
         about = {"format": scene.format or "unknown", "is_lossy": is_lossy(scene, record.label)}
     with open_tile(record.label, record.window) as tile:
         return _of_image(tile, name, about)
@@ -119,11 +117,11 @@ def look_at_mask(source: Source | bytes, name: str | None = None) -> MaskEvidenc
         refuse_frames(image, name)
         about = {"format": image.format or "unknown", "is_lossy": is_lossy(image, source)}
         height, width = image.height, image.width
-        if height * width <= _MAX_PIXELS:
+        if height * width <= MAX_PIXELS:
             return _of_image(image, name, about)
     if not isinstance(source, Path):
         raise DataError(f"{name}: {height} x {width} pixels; store label maps of this size as files, not in a table")
-    side = math.isqrt(_MAX_PIXELS)
+    side = math.isqrt(MAX_PIXELS)
     rows, columns = min(height, side), min(width, side)
     with open_tile(source, ((height - rows) // 2, (width - columns) // 2, rows, columns)) as part:
         return replace(_of_image(part, name, about), size=(height, width))

@@ -25,8 +25,8 @@ _THREE_BANDS = ("RGB", "P", "YCbCr", "LAB", "HSV", "RGBX")
 _THUMBNAIL = (256, 256)
 # Any photograph has more colors than this; label maps have fewer.
 _MAX_COLORS = 64
-# Larger images are scenes, which are not decoded as a whole.
-_MAX_PIXELS = 1 << 26
+MAX_PIXELS = 1 << 26
+"""Larger images and label maps are scenes, of which a part is looked at."""
 _PART = 4096
 UNREADABLE = 0
 """The orientation of an image whose EXIF data are damaged."""
@@ -93,7 +93,7 @@ def look_at_image(
             # Pillow drops such bands, which are something else than alpha.
             has_alpha = any(extra)
             n_bands = image.tag_v2[_SAMPLES_PER_PIXEL] - has_alpha
-        is_large = image.height * image.width > _MAX_PIXELS
+        is_large = image.height * image.width > MAX_PIXELS
         about: dict[str, Any] = {"format": image.format or "unknown", "mode": image.mode, "bits": stored_bits(image)}
         size, is_float = (image.height, image.width), image.mode == "F"
         if about["bits"] > 8 and check_range:
@@ -149,7 +149,7 @@ def _by_bands(source: Source, name: str, *, check_range: bool) -> ImageEvidence:
 
 
 def _extremes_of_deep(image: Image.Image, source: Source, n_bands: int) -> dict[str, Any]:
-    if image.height * image.width > _MAX_PIXELS:
+    if image.height * image.width > MAX_PIXELS:
         return _extremes_of_part(source, (image.height, image.width))
     return _extremes(np.asarray(image)) if n_bands == 1 else _extremes_of_high_bytes(image)
 

@@ -73,6 +73,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _HIDDEN_NAMES
 
 
+def is_below(path: str, folder: str) -> bool:
+    """Whether a path lies in a folder, or is the folder; both are absolute, or relative to the same."""
+    return f"{path}/".startswith(f"{folder}/")
+
+
 def _entries(folder: Path, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, str, bool]]:
     """Yield every file, with the reason to skip it, and every folder that is a link, except to a folder above it."""
     above = (*above, os.path.realpath(folder))
@@ -98,4 +103,4 @@ def _entries(folder: Path, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, 
 
 def _contains_any(folder: str, others: Collection[str]) -> bool:
     """Whether one of the others is the folder or lies in it: links to such a folder have no end."""
-    return any(f"{other}/".startswith(f"{folder.rstrip('/')}/") for other in others)
+    return any(is_below(other, folder.rstrip("/")) for other in others)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from seg_transfer.data.fields import composed
 from seg_transfer.data.inspection.answers import Color
 from seg_transfer.errors import UNPRINTABLE, ConfigError
 
@@ -99,7 +99,7 @@ def _lines(file: Path) -> list[str]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    lines = [unicodedata.normalize("NFC", line).strip() for line in text.rstrip().splitlines()]
+    lines = [composed(line).strip() for line in text.rstrip().splitlines()]
     for number, line in enumerate(lines, start=1):
         if UNPRINTABLE.search(line.replace("\t", " ")):
             raise ConfigError(f"{file}, line {number}: {line!r:.80} has control characters; remove them")

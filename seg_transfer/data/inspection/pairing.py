@@ -12,7 +12,7 @@ import regex
 
 from seg_transfer.data.inspection.affixes import Affixes, candidate_affixes
 from seg_transfer.data.manifest import Pairing
-from seg_transfer.data.pairs import composed
+from seg_transfer.data.pairs import composed_key
 
 _SUFFIX = r"\.[^./]+$"
 _NAME = "([^/]+)"
@@ -115,7 +115,7 @@ def _by_key(expression: str, paths: Iterable[str]) -> dict[tuple[str | None, ...
     for path in paths:
         match = pattern.search(path)
         if match:
-            found[composed(match.groups())].append(path)
+            found[composed_key(match.groups())].append(path)
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from seg_transfer.data.fields import stays_inside
-from seg_transfer.data.inspection.listing import Listing, list_files
+from seg_transfer.data.inspection.listing import Listing, is_below, list_files
 from seg_transfer.errors import DataError
 
 
@@ -44,11 +44,6 @@ def beside(folder: Path, inner: Path, suffixes: Collection[str]) -> Path:
     parents = {file.rpartition("/")[0] for file in list_files(folder, suffixes).files if not is_below(file, within)}
     common = os.path.commonpath(parents) if parents and "" not in parents else ""
     return folder if not common or is_below(within, common) else folder / common
-
-
-def is_below(path: str, folder: str) -> bool:
-    """Whether a path lies in a folder, or is the folder; both are relative to the same."""
-    return f"{path}/".startswith(f"{folder}/")
 
 
 def relative_to(root: Path, path: Path) -> str:

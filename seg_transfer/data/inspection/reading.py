@@ -7,6 +7,7 @@ from seg_transfer.data.inspection.answers import Answers
 from seg_transfer.data.inspection.doubts import Doubt
 from seg_transfer.data.inspection.image_evidence import UNREADABLE, ImageEvidence
 from seg_transfer.data.inspection.wording import counted
+from seg_transfer.data.record import check_same_size
 from seg_transfer.errors import DataError
 
 # A sensor that uses the top one of 16 bits uses the whole range.
@@ -137,12 +138,7 @@ def _orientation(images: Sequence[ImageEvidence], masks: Sequence[HasSize], answ
 def _check_sizes(images: Sequence[ImageEvidence], masks: Sequence[HasSize], *, applies_exif: bool) -> None:
     for image, mask in zip(images, masks, strict=True):
         size = image.size[::-1] if applies_exif and image.orientation >= _FIRST_TURNED else image.size
-        if size != mask.size:
-            sizes = [" x ".join(map(str, each)) for each in (mask.size, size)]
-            raise DataError(
-                f"{mask.file}: {sizes[0]} (height x width), but its image {image.file} is {sizes[1]}; a label map "
-                "needs one value per pixel: replace one of the files or exclude both"
-            )
+        check_same_size(mask.file, mask.size, image.file, size)
 
 
 def _bands(images: Sequence[ImageEvidence], answers: Answers) -> Part:

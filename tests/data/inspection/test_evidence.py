@@ -114,7 +114,7 @@ def test_a_transparent_mask_is_wrong(tmp_path: Path) -> None:
 
 
 def test_of_a_scene_the_center_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence, "_MAX_PIXELS", 16)
+    monkeypatch.setattr(evidence, "MAX_PIXELS", 16)
     scene = np.zeros((9, 12), np.uint8)
     scene[2:6, 4:8] = np.arange(16).reshape(4, 4)
     Image.fromarray(scene).save(tmp_path / "m.tif", compression="tiff_lzw")

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from other_nets import MEAN, STD, write_net
+from transformers_nets import transformers_library
 
 from seg_transfer.models.compat import quiet
 
@@ -39,7 +39,7 @@ ENTRIES = [
 
 def write_segformer(folder: Path) -> None:
     with quiet():
-        library = pytest.importorskip("transformers")
+        library = transformers_library()
         config = library.SegformerConfig(
             num_labels=5,
             hidden_sizes=[8, 16, 24, 32],

@@ -13,7 +13,7 @@ from torch import Tensor
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.adapters.transformers import TransformersEntry
 from seg_transfer.models.checkpoints import save_weights
-from seg_transfer.models.compat import quiet
+from seg_transfer.models.compat import import_torchvision, quiet
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
 PREPROCESSOR = {
@@ -23,6 +23,13 @@ PREPROCESSOR = {
     "image_mean": list(MEAN),
     "image_std": list(STD),
 }
+
+
+def transformers_library() -> Any:
+    """Import transformers; skips the test where it is not installed."""
+    import_torchvision()
+    with quiet():
+        return pytest.importorskip("transformers")
 
 
 def segformer(library: Any) -> Any:

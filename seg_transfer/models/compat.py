@@ -1,4 +1,4 @@
-"""Importing mmsegmentation quietly, with any mmcv, and the error where it is not installed.
+"""Importing mmsegmentation quietly, with any mmcv, and torchvision beside a torch that it was not built for.
 
 mmsegmentation is optional, and comes from several distributions: mmsegmentation with mmcv or mmcv-lite, or the forks
 onedl-mmsegmentation and onedl-mmcv, whose packages have the same names. Nothing here depends on their versions.
@@ -7,6 +7,10 @@ mmsegmentation 1.2 imports two compiled operators of mmcv unconditionally, altho
 and mmcv-lite, like onedl-mmcv where it was built without torch, has no compiled operators. While ``mmcv.ops`` is
 imported, a stand-in takes the place of the missing extension; it is removed at once, because a module without a spec
 left in ``sys.modules`` breaks mmengine's Runner. Where the real operators exist, nothing is replaced.
+
+torchvision, too, has compiled operators, which load only beside the very build of torch that they were compiled for:
+the wheel on PyPI fails to import beside the CPU build of the same torch. Networks of torchvision, timm and transformers
+that classify pixels use none of them, so declaring their names is enough to import the package.
 """
 
 from __future__ import annotations
@@ -26,6 +30,11 @@ from seg_transfer.errors import ConfigError, reason_of
 # Package -> the distribution that messages name.
 _PACKAGES = {"mmseg": "mmsegmentation", "mmcv": "mmcv", "mmengine": "mmengine"}
 _EXTENSION = "mmcv._ext"
+# Operators whose names the Python code of torchvision refers to when it is imported.
+_WITH_GRADIENT = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
+_OPERATORS = ("nms", "qnms", "qroi_align", *_WITH_GRADIENT, *(f"_{name}_backward" for name in _WITH_GRADIENT))
+# A Library removes its operators when it is garbage-collected.
+_declared: list[object] = []
 
 
 class _MissingOperators(types.ModuleType):
@@ -92,3 +101,34 @@ def _import() -> None:
         logging = importlib.import_module("mmengine.logging")
         # Otherwise building a network logs the initialization of every parameter.
         logging.MMLogger.get_instance("mmengine", log_level="ERROR")
+
+
+def import_torchvision() -> None:
+    """Import torchvision, if it is installed, so that libraries which import it can be imported too.
+
+    Call this before importing torchvision, timm, segmentation_models_pytorch or transformers. Where the operators of
+    torchvision cannot be loaded, their names are declared without implementations; where they can, nothing changes.
+    Any other failure is left to the library that needs torchvision.
+    """
+    try:
+        with quiet():
+            importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if _declared or "operator torchvision::" not in str(error):
+            return
+        # The failed import has left submodules behind.
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        _declared.append(_declare_operators())
+        import_torchvision()
+    except ImportError:
+        return
+
+
+def _declare_operators() -> object:
+    import torch
+
+    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    for name in _OPERATORS:
+        library.define(f"{name}(Tensor x) -> Tensor")
+    return library

@@ -21,7 +21,16 @@ from typing import Any
 _PROCESSES = ("subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.startfile", "pty.")
 _NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostby", "socket.sendto", "urllib.")
 
-_LIBRARIES = ("torch", "mmengine", "mmcv", "mmseg", "transformers", "timm")
+_LIBRARIES = (
+    "torch",
+    "torchvision",
+    "mmengine",
+    "mmcv",
+    "mmseg",
+    "transformers",
+    "timm",
+    "segmentation_models_pytorch",
+)
 
 _is_sealed: ContextVar[bool] = ContextVar("is_sealed", default=False)
 

@@ -15,6 +15,7 @@ from transformers_nets import (
     images,
     refusal,
     segformer,
+    transformers_library,
     written,
 )
 
@@ -26,8 +27,7 @@ from seg_transfer.models.compat import quiet
 
 @pytest.fixture(scope="module")
 def library() -> Any:
-    with quiet():
-        return pytest.importorskip("transformers")
+    return transformers_library()
 
 
 # Wrong folders

@@ -17,6 +17,7 @@ from transformers_nets import (
     mobilevit,
     normalized,
     segformer,
+    transformers_library,
     upernet,
     written,
 )
@@ -31,8 +32,7 @@ from seg_transfer.observations import PixelSample
 
 @pytest.fixture(scope="module")
 def library() -> Any:
-    with quiet():
-        return pytest.importorskip("transformers")
+    return transformers_library()
 
 
 @pytest.mark.parametrize(

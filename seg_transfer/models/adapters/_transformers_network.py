@@ -14,7 +14,7 @@ from torch import nn
 from seg_transfer.errors import CheckpointError, ConfigError, reason_of
 from seg_transfer.models.adapters._transformers_folder import TransformersFolder
 from seg_transfer.models.checkpoints import load_checkpoint
-from seg_transfer.models.compat import quiet
+from seg_transfer.models.compat import import_torchvision, quiet
 from seg_transfer.models.networks import to_device
 from seg_transfer.models.sealed import sealed
 from seg_transfer.models.source_model import SourceModel, source_of, source_of_scores
@@ -104,6 +104,7 @@ def _check_loaded(folder: Path, info: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def _offline(folder: Path) -> Iterator[Any]:
     """Yield the library, silent and kept offline while it is used."""
+    import_torchvision()
     try:
         transformers: Any = import_module("transformers")
         constants: Any = import_module("huggingface_hub.constants")

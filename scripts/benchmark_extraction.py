@@ -23,7 +23,8 @@ from seg_transfer.data.record import Record
 from seg_transfer.features.extract import extract
 from seg_transfer.features.images import ImageBatch, TargetImages
 from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
-from seg_transfer.models.source_model import SourceModel, load_source_model
+from seg_transfer.models.loading import load_source_model
+from seg_transfer.models.source_model import SourceModel
 from seg_transfer.observations import PixelSample
 from seg_transfer.resources import shipped
 

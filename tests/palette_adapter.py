@@ -34,7 +34,7 @@ class PaletteEntry(SourceEntry):
     def load(self, *, device: str = "cpu") -> Any:
         import torch
 
-        from seg_transfer.models.source_model import source_of
+        from seg_transfer.models.reading import source_of
 
         try:
             rows = json.loads(self.palette.read_text())

@@ -18,6 +18,8 @@ from seg_transfer.store.tables import class_index_type
 _KEY = b"content_key"
 # Set in the first row of each image, and null in the others.
 _EMBEDDING = "image_embedding"
+# Absent for a backbone, which has no classes.
+_PROBABILITIES = "source_probs"
 
 
 def to_float16(observations: Observations) -> Observations:
@@ -31,7 +33,8 @@ def to_float16(observations: Observations) -> Observations:
         embeddings = _require(observations.image_embeddings).astype(np.float16)
     if not (np.isfinite(features).all() and np.isfinite(embeddings).all()):
         raise ResultsError("a feature exceeds 65504, the range of float16; score this study with keep_features: false")
-    probabilities = _require(observations.source_probs).astype(np.float16)
+    probabilities = observations.source_probs
+    probabilities = None if probabilities is None else probabilities.astype(np.float16)
     return Observations(features, observations.labels, probabilities, observations.image_index, embeddings)
 
 
@@ -44,16 +47,16 @@ def write_features(file: Path, observations: Observations, content_key: str) -> 
         content_key: Key of everything that decides the observations.
 
     Raises:
-        ResultsError: The observations have no features, probabilities, image index or embeddings.
+        ResultsError: The observations have no features, image index or embeddings.
     """
-    features, probabilities = _require(observations.features), _require(observations.source_probs)
+    features, probabilities = _require(observations.features), observations.source_probs
     image_index, embeddings = _require(observations.image_index), _require(observations.image_embeddings)
     schema = pa.schema(
         [
             pa.field("image_index", pa.int32()),
             pa.field("label", class_index_type(observations.labels)),
             pa.field("features", pa.binary(2 * features.shape[1])),
-            pa.field("source_probs", pa.binary(2 * probabilities.shape[1])),
+            *([] if probabilities is None else [pa.field(_PROBABILITIES, pa.binary(2 * probabilities.shape[1]))]),
             pa.field(_EMBEDDING, pa.binary(2 * embeddings.shape[1])),
         ],
         metadata={_KEY: content_key.encode()},
@@ -67,7 +70,7 @@ def write_features(file: Path, observations: Observations, content_key: str) -> 
                 pa.array(image_index[start:end], pa.int32()),
                 pa.array(observations.labels[start:end], schema.field("label").type),
                 _as_binary(features[start:end]),
-                _as_binary(probabilities[start:end]),
+                *([] if probabilities is None else [_as_binary(probabilities[start:end])]),
                 pa.array([embedding.tobytes(), *[None] * (end - start - 1)], schema.field(_EMBEDDING).type),
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
@@ -93,14 +96,17 @@ def read_features(file: Path, content_key: str) -> Observations | None:
         if (schema.metadata or {}).get(_KEY) != content_key.encode():
             return None
         table = pq.read_table(file, page_checksum_verification=True, partitioning=None)
-        columns = {name: table[name] for name in ("features", "label", "source_probs", "image_index", _EMBEDDING)}
+        columns = {name: table[name] for name in ("features", "label", "image_index", _EMBEDDING)}
+        # Otherwise a damaged name of this column would pass for its absence.
+        has_probabilities = set(table.column_names) != set(columns)
+        probabilities = table[_PROBABILITIES] if has_probabilities else None
     except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise ResultsError(f"{file}: damaged feature file ({reason}); delete it and run the command again") from error
     return Observations(
         features=_as_float16(columns["features"]),
         labels=columns["label"].to_numpy(),
-        source_probs=_as_float16(columns["source_probs"]),
+        source_probs=None if probabilities is None else _as_float16(probabilities),
         image_index=columns["image_index"].to_numpy(),
         image_embeddings=_as_float16(columns[_EMBEDDING].drop_null()),
     )
@@ -108,9 +114,7 @@ def read_features(file: Path, content_key: str) -> Observations | None:
 
 def _require(array: npt.NDArray[np.generic] | None) -> npt.NDArray[np.generic]:
     if array is None:
-        raise ResultsError(
-            "the feature store needs observations with features, probabilities, image index and embeddings"
-        )
+        raise ResultsError("the feature store needs observations with features, image index and embeddings")
     return array
 
 

@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from seg_transfer.models.checkpoints import load_checkpoint
+    from seg_transfer.models.loading import load_source_model
     from seg_transfer.models.outputs import FeatureMaps
-    from seg_transfer.models.source_model import SourceModel, load_source_model
+    from seg_transfer.models.source_model import SourceModel
 
 _MODULES = {
     "FeatureMaps": "outputs",
     "SourceModel": "source_model",
     "load_checkpoint": "checkpoints",
-    "load_source_model": "source_model",
+    "load_source_model": "loading",
 }
 __all__ = ["FeatureMaps", "SourceModel", "load_checkpoint", "load_source_model"]
 

@@ -90,6 +90,7 @@ def require_mmseg(needed_by: str) -> None:
 
 @cache
 def _import() -> None:
+    import_torchvision()  # mmcv's operators import it
     with quiet():
         if importlib.util.find_spec(_EXTENSION) is None:
             sys.modules[_EXTENSION] = _MissingOperators(_EXTENSION)

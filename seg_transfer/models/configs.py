@@ -22,7 +22,6 @@ from seg_transfer.store.memo import is_settled, load_cached, name_of, save_cache
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 
 ModelConfig = dict[str, Any]
-RGB = tuple[float, float, float]
 
 _HEADS = ("decode_head", "auxiliary_head")
 # Functions that a config may call and still give the same result every time it is read.
@@ -66,6 +65,8 @@ def code_configs_among(configs: Iterable[Path]) -> list[Path]:
 
 def _segmentor(model: object, origin: str) -> ModelConfig:
     """Check that a model is the config of a segmentor, and return it in portable form."""
+    if isinstance(model, dict) and "kind" in model and "architecture" in model:
+        return model  # trained here, from a network of another kind
     if not isinstance(model, dict) or "decode_head" not in model or "backbone" not in model:
         raise ConfigError(f"{origin}: field model must be an mmseg segmentor with backbone and decode_head; correct it")
     try:
@@ -194,7 +195,9 @@ def heads(model: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def n_classes_of(model: Mapping[str, Any]) -> int:
-    """Return the number of classes of the config's last main head."""
+    """Return the number of classes of the config's last main head, or of a trained network of another kind."""
+    if "n_classes" in model:
+        return int(model["n_classes"])
     entry = model["decode_head"]
     return int((entry[-1] if isinstance(entry, list) else entry)["num_classes"])
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PositiveFloat,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
@@ -17,15 +18,18 @@ from pydantic import (
 
 from seg_transfer.data.fields import Number
 from seg_transfer.errors import ConfigError
-from seg_transfer.models.configs import RGB
 from seg_transfer.models.libraries import MMSEGMENTATION, Library
+from seg_transfer.models.normalization import RGB, Normalization
 from seg_transfer.store.content_key import Key
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from seg_transfer.models.configs import ModelConfig
     from seg_transfer.models.source_model import SourceModel
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+LayerName = Annotated[str, Field(min_length=1)]
 StrictRGB = tuple[Number, Number, Number]
 """Three numbers in a study or bank: finite, and not strings that look like numbers."""
 
@@ -38,8 +42,11 @@ class SourceEntry(BaseModel):
     Attributes:
         name: Name of the source in tables and folders.
         dataset: The dataset it was trained on; the source is never paired with that dataset as target.
-        scores_only: Use only the class probabilities that the network outputs, and no features, for a network that
-            does not end in a linear classifier. Metrics that need features are not computed for it.
+        scores_only: Use only the class probabilities that the network outputs, and no features. Metrics that need
+            features are not computed for it.
+        features: What counts as features: ``last``, the input of the last layer; ``stages``, the last map of every
+            stride; or a list of layer names. By default, ``last`` where there is such a layer, and else ``stages``.
+        learning_rate: The learning rate with which this source is fine-tuned, in place of the schedule's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +67,14 @@ class SourceEntry(BaseModel):
     name: Name
     dataset: str
     scores_only: bool = False
+    features: Literal["last", "stages"] | tuple[LayerName, ...] | None = None
+    learning_rate: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _scores_or_features(self) -> Self:
+        if self.scores_only and self.features is not None:
+            raise ValueError(f"source {self.name!r}: has scores_only: true and features; remove one of them")
+        return self
 
     @model_validator(mode="after")
     def _scores_only_where_supported(self) -> Self:
@@ -107,7 +122,64 @@ class SourceEntry(BaseModel):
             ConfigError: The model cannot be built, its library is missing, or its features cannot be read.
             CheckpointError: Its weights are missing, unsafe, or do not fit.
         """
+        if not self.marker:
+            raise self._untrained()
+        from seg_transfer.models.loading import load_source
+
+        return load_source(self, device)
+
+    def architecture(self) -> dict[str, Any]:
+        """Return plain JSON data that says how to build the network, without its weights; torch is not imported.
+
+        Raises:
+            ConfigError: A config cannot be read.
+        """
         raise self._untrained()
+
+    @classmethod
+    def build(cls, architecture: dict[str, Any], origin: str) -> nn.Module:
+        """Build the network that `architecture` describes, with random weights.
+
+        Args:
+            architecture: As `architecture` returns it.
+            origin: Where it comes from; error messages begin with it.
+
+        Raises:
+            ConfigError: It cannot be built, or its library is missing.
+        """
+        raise NotImplementedError
+
+    def load_weights(self, network: nn.Module) -> None:
+        """Load the entry's weights into its network.
+
+        Raises:
+            CheckpointError: They are missing, unsafe, or do not fit.
+        """
+        raise self._untrained()
+
+    def input_normalization(self) -> Normalization:
+        """Return mean, std and channel order of the images that the network takes."""
+        raise self._untrained()
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the network has classes; a backbone without a head has features alone."""
+        return True
+
+    @property
+    def classifier_name(self) -> str | None:
+        """Dotted name of the layer whose output is the class scores; None if it is to be found."""
+        return None
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width that the network was made for, if its description says so."""
+        return None
+
+    def reads_same_network(self, other: SourceEntry) -> bool:
+        """Whether two entries differ only in their names and in what counts as features."""
+        varies = {"name", "features", "learning_rate"}
+        return bool(self.marker) and self.model_dump(exclude=varies) == other.model_dump(exclude=varies)
 
     def code(self) -> list[str]:
         """List the Python code from outside this package that loading the source runs, as messages name it."""

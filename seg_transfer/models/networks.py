@@ -54,17 +54,12 @@ def to_device(network: nn.Module, device: str) -> nn.Module:
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def classifier_name(network: nn.Module) -> str:
-    """Return the dotted name of the last main head's 1x1 classifier layer; raises ConfigError if it has none."""
+def classifier_name(network: nn.Module) -> str | None:
+    """Return the dotted name of the last main head's 1x1 classifier layer; None if it has none of that name."""
     head = network.get_submodule("decode_head")
     prefix = f"decode_head.{len(head) - 1}" if isinstance(head, nn.ModuleList) else "decode_head"
     name = f"{prefix}.{_CLASSIFIER}"
-    if not any(module == name for module, _ in network.named_modules()):
-        raise ConfigError(
-            f"head {type(head).__name__} has no 1x1 classifier {name}, which pixel features need; "
-            "set scores_only: true to use its class probabilities alone"
-        )
-    return name
+    return name if any(module == name for module, _ in network.named_modules()) else None
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:

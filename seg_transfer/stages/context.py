@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 from seg_transfer.data.record import Record
 from seg_transfer.errors import SegTransferError
-from seg_transfer.features.extract import extract
+from seg_transfer.features.extract import extract_readings
 from seg_transfer.features.images import TargetImages, refuse_constant_images
 from seg_transfer.features.store import read_features, to_float16, write_features
 from seg_transfer.models.devices import chosen_device
 from seg_transfer.models.entry import SourceEntry
+from seg_transfer.models.reading import with_features
 from seg_transfer.models.source_model import SourceModel
 from seg_transfer.observations import Observations, PixelSample
 from seg_transfer.stages import score_keys
@@ -78,6 +81,7 @@ class ScoringContext:
     _source_datasets: dict[str, TargetContext] = field(default_factory=dict)
     _source_images: dict[str, Observations | SegTransferError] = field(default_factory=dict)
     _unavailable: dict[str, str] = field(default_factory=dict)
+    _other_readings: dict[str, Observations] = field(default_factory=dict)
 
     @classmethod
     def for_run(
@@ -93,16 +97,24 @@ class ScoringContext:
         """Return a target by name; only the last one stays in memory."""
         if self._target is None or self._target.name != name:
             self._target = TargetContext(self.run, name, self._images_per_pass, self.memory_bytes // 4)
+            self._other_readings.clear()
         return self._target
 
     def source(self, entry: SourceEntry) -> SourceModel:
         """Return a source's network, which is loaded only once if it fits in memory."""
         if entry.name not in self._sources:
+            shared = next((self._sources[e.name] for e in self.other_readings(entry) if e.name in self._sources), None)
+            if shared is not None and not entry.scores_only:
+                return with_features(shared, entry.features)
             loaded = loadable_source(self.run, entry).load(device=self.device)
             if sum(map(_n_bytes, self._sources.values())) + _n_bytes(loaded) > self.memory_bytes // 2:
                 return loaded
             self._sources[entry.name] = loaded
         return self._sources[entry.name]
+
+    def other_readings(self, entry: SourceEntry) -> list[SourceEntry]:
+        """Return the study's other sources that read other features of the same network."""
+        return [other for other in self.run.study.sources if other is not entry and other.reads_same_network(entry)]
 
     def source_key(self, entry: SourceEntry) -> Key:
         """Return the key of a source's network and weights; raises CheckpointError if it is not trained."""
@@ -128,6 +140,19 @@ class ScoringContext:
             score_keys.SOURCE_OBSERVATIONS, self.run.study.sampling.seed
         )
 
+    def has_room_for(self, source: SourceModel, target: TargetContext) -> bool:
+        """Whether the observations of one more reading may be kept until their turn comes."""
+        kept = sum(_n_bytes_of(observations) for observations in self._other_readings.values())
+        return kept + 4 * len(target.sample.labels) * (source.n_features + source.n_classes) <= self.memory_bytes // 4
+
+    def keep_for_later(self, key: Key, observations: Observations) -> None:
+        """Keep observations of the current target until they are asked for."""
+        self._other_readings[key] = observations
+
+    def observed_before(self, key: Key) -> Observations | None:
+        """Return observations that were kept, once."""
+        return self._other_readings.pop(key, None)
+
     def unavailable(self, entry: SourceEntry) -> str:
         """Return the reason why a source's own images cannot be read, or "" if they can."""
         if entry.dataset not in self._unavailable:
@@ -150,27 +175,57 @@ class ScoringContext:
         return score_keys.observations_key(self.run, entry, self.source_key(entry), target.sample_key)
 
 
-def observe(context: ScoringContext, entry: SourceEntry, target: TargetContext) -> Observations:
-    """Return the observations of a source on a dataset, from the feature store or by one forward pass per image."""
-    run, manifest = context.run, context.run.manifests[target.name]
+def observe(
+    context: ScoringContext, entry: SourceEntry, target: TargetContext, others: Sequence[SourceEntry] = ()
+) -> Observations:
+    """Return the observations of a source on a dataset, from the feature store or by one forward pass per image.
+
+    Args:
+        context: What pairs share.
+        entry: The source.
+        target: The dataset.
+        others: Other readings of its network, observed in the same passes and kept until they are asked for.
+    """
+    run = context.run
     file, key = run.features_file(entry.name, target.name), context.observations_key(entry, target)
     is_stored = run.study.keep_features and not entry.scores_only
     stored = read_features(file, key) if is_stored else None
     if stored is not None:
         return stored
-    by_model = run.study.normalisation == "model"
-    observations = extract(
-        context.source(entry),
-        refuse_constant_images(target.images, target.name),
-        target.sample,
-        mean=None if by_model else manifest.mean,
-        std=None if by_model else manifest.std,
-    )
+    observations = context.observed_before(key) or _observe_together(context, entry, target, others)
     if not is_stored:
         return observations
     rounded = to_float16(observations)
     write_features(file, rounded, key)
     return rounded
+
+
+def _observe_together(
+    context: ScoringContext, entry: SourceEntry, target: TargetContext, others: Sequence[SourceEntry]
+) -> Observations:
+    manifest, by_model = context.run.manifests[target.name], context.run.study.normalisation == "model"
+    source = context.source(entry)
+    readings = {entry.name: source}
+    for other in others:
+        with suppress(SegTransferError):  # reported when its own turn comes
+            reading = with_features(source, other.features)
+            if reading.sizes == source.sizes and context.has_room_for(reading, target):
+                readings[other.name] = reading
+    observations = extract_readings(
+        list(readings.values()),
+        refuse_constant_images(target.images, target.name),
+        target.sample,
+        mean=None if by_model else manifest.mean,
+        std=None if by_model else manifest.std,
+    )
+    for name, one in list(zip(readings, observations, strict=True))[1:]:
+        context.keep_for_later(context.observations_key(context.run.study.source(name), target), one)
+    return observations[0]
+
+
+def _n_bytes_of(observations: Observations) -> int:
+    arrays = (observations.features, observations.source_probs)
+    return sum(array.nbytes for array in arrays if array is not None)
 
 
 def _n_bytes(source: SourceModel) -> int:

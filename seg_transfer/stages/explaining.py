@@ -17,7 +17,7 @@ from seg_transfer.features.extract import extract
 from seg_transfer.metrics import class_overlaps
 from seg_transfer.models.configs import source_key
 from seg_transfer.models.entry import SourceEntry
-from seg_transfer.models.source_model import load_source_model
+from seg_transfer.models.loading import load_source_model
 from seg_transfer.observations import FloatArray, Observations
 from seg_transfer.observations.projection import class_balanced_rows, fit_plane, procrustes_align, umap_points
 from seg_transfer.stages.base import IsHeld, Item, pair_label

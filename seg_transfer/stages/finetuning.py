@@ -17,8 +17,8 @@ from seg_transfer.data.manifest import SCRATCH
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.checkpoints import load_checkpoint
 from seg_transfer.models.configs import ModelConfig, resolve, with_classes, with_normalization
+from seg_transfer.models.loading import as_source_model
 from seg_transfer.models.networks import build_network, load_weights_except_classifiers
-from seg_transfer.models.source_model import as_source_model
 from seg_transfer.progress import progress_of
 from seg_transfer.stages.base import IsHeld, Item, seed_label
 from seg_transfer.stages.training import load_common_initialization, save_network

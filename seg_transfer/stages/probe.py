@@ -13,8 +13,9 @@ from seg_transfer.data.images import image_size, read_label, short_side_size
 from seg_transfer.data.record import Record
 from seg_transfer.models.configs import ModelConfig
 from seg_transfer.models.entry import SourceEntry
+from seg_transfer.models.loading import as_source_model
 from seg_transfer.models.networks import build_network, to_device
-from seg_transfer.models.source_model import SourceModel, as_source_model
+from seg_transfer.models.source_model import SourceModel
 from seg_transfer.study.networks import loadable_source, source_network
 from seg_transfer.study.run import Run
 from seg_transfer.training.schedule import Schedule

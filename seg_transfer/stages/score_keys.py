@@ -25,6 +25,11 @@ def metrics_requiring_features(run: Run, entry: SourceEntry) -> list[str]:
     return [name for name in run.study.metrics if entry.scores_only and METRICS[name].needs & feature_inputs]
 
 
+def metrics_requiring_probabilities(run: Run, entry: SourceEntry) -> list[str]:
+    """Return the study's metrics that cannot be computed because the source is a backbone without classes."""
+    return [name for name in run.study.metrics if "source_probs" in METRICS[name].needs and not entry.has_scores]
+
+
 def metrics_requiring_source_images(
     run: Run, entry: SourceEntry, unavailable: Callable[[SourceEntry], str]
 ) -> list[str]:
@@ -47,6 +52,7 @@ def available_metrics(run: Run, entry: SourceEntry, unavailable: Callable[[Sourc
         *uninstalled_metrics(run),
         *metrics_requiring_source_images(run, entry, unavailable),
         *metrics_requiring_features(run, entry),
+        *metrics_requiring_probabilities(run, entry),
     }
     return [name for name in run.study.metrics if name not in skipped]
 
@@ -65,8 +71,10 @@ def source_data_unavailable_reason(run: Run, entry: SourceEntry) -> str:
 def observations_key(run: Run, entry: SourceEntry, source: Key, sample: Key) -> Key:
     """Return the key of the observations of a source on a dataset; `source` is the key of the source's weights."""
     study = run.study
+    features = {} if entry.features is None else {"features": entry.features}
     return content_key(
         source=source,
+        **features,
         sample=sample,
         normalisation=study.normalisation,
         float16=study.keep_features,

@@ -21,6 +21,7 @@ from seg_transfer.stages.context import ScoringContext, observe
 from seg_transfer.stages.failures import PartsFailedError, catch_failures
 from seg_transfer.stages.score_keys import (
     metrics_requiring_features,
+    metrics_requiring_probabilities,
     metrics_requiring_source_images,
     uninstalled_metrics,
 )
@@ -43,6 +44,11 @@ def log_skipped_metrics(context: ScoringContext, items: Iterable[Item]) -> None:
             _logger.info("source %s: its own images are %s; skipped %s", entry.name, reason, ", ".join(skipped))
         if skipped := metrics_requiring_features(run, entry):
             _logger.info("source %s: scores_only, its features are unknown; skipped %s", entry.name, ", ".join(skipped))
+        if skipped := metrics_requiring_probabilities(run, entry):
+            _logger.info(
+                "source %s: a backbone without a head, it has no class probabilities; skipped %s",
+                *(entry.name, ", ".join(skipped)),
+            )
 
 
 def score_pair(context: ScoringContext, item: Item, is_held: IsHeld) -> None:
@@ -53,13 +59,14 @@ def score_pair(context: ScoringContext, item: Item, is_held: IsHeld) -> None:
     """
     entry, target = context.run.study.source(item.source), item.target
     valid = _valid_rows(context, item)
-    missing = [name for name in context.available_metrics(entry) if name not in valid]
+    missing = _missing_metrics(context, item)
     if not missing:
         return
     began, failed = time.monotonic(), dict[str, SegTransferError]()
     # Computed first, so that it does not share memory with all of the target's observations.
     source_images = context.source_images(entry) if any(map(needs_source_images, missing)) else None
-    observations = observe(context, entry, context.target(target))
+    others = [other for other in context.other_readings(entry) if _missing_metrics(context, Item(other.name, target))]
+    observations = observe(context, entry, context.target(target), others)
     warn_of_constant_features(item, observations, context.warned_sources)
     failed |= constant_input_failures(item, observations, [METRICS[name] for name in missing])
     scores = _scores(observations, source_images, [name for name in missing if name not in failed], failed)
@@ -147,6 +154,11 @@ def _valid_rows(context: ScoringContext, item: Item) -> dict[str, dict[str, Any]
     return {name: {**row, "content_key": key} for name, (row, key) in by_metric.items() if row["content_key"] == key}
 
 
+def _missing_metrics(context: ScoringContext, item: Item) -> list[str]:
+    valid = _valid_rows(context, item)
+    return [name for name in context.available_metrics(context.run.study.source(item.source)) if name not in valid]
+
+
 def _row(item: Item, metric: str, score: Score, observations: Observations, seconds: float, key: Key) -> dict[str, Any]:
     return {
         "source": item.source,
@@ -159,7 +171,7 @@ def _row(item: Item, metric: str, score: Score, observations: Observations, seco
         "n_observations": len(observations.labels),
         "n_images": len(np.unique(_not_none(observations.image_index))),
         "n_classes": len(observations.classes),
-        "n_source_classes": _not_none(observations.source_probs).shape[1],
+        "n_source_classes": 0 if observations.source_probs is None else observations.source_probs.shape[1],
         **provenance(seconds, key),
     }
 

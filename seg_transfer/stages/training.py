@@ -14,8 +14,8 @@ from seg_transfer import __version__
 from seg_transfer.models.checkpoints import load_checkpoint, save_weights
 from seg_transfer.models.configs import ModelConfig
 from seg_transfer.models.entry import SourceEntry
+from seg_transfer.models.loading import as_source_model
 from seg_transfer.models.networks import build_network, load_backbone
-from seg_transfer.models.source_model import as_source_model
 from seg_transfer.progress import progress_of
 from seg_transfer.stages.base import IsHeld
 from seg_transfer.stages.training_keys import TrainingKeys, is_valid

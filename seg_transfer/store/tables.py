@@ -72,7 +72,7 @@ SCORES = described_schema(
         ("n_observations", pa.int64(), "pixels"),
         ("n_images", pa.int32(), "images of the low-shot train split"),
         ("n_classes", pa.int32(), "target classes among the pixels"),
-        ("n_source_classes", pa.int32(), "classes the source scores"),
+        ("n_source_classes", pa.int32(), "classes the source scores; 0 for a backbone without a head"),
         *_PROVENANCE,
     ]
 )

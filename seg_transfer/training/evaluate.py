@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from seg_transfer.data.images import LabelMap, read_pair, resize_to_short_side
@@ -15,6 +14,8 @@ from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.data.prefetch import prefetch
 from seg_transfer.data.record import Record
 from seg_transfer.errors import ComputationError, DataError
+from seg_transfer.models.outputs import enlarge
+from seg_transfer.models.sizes import Extent
 from seg_transfer.models.source_model import SourceModel
 from seg_transfer.training.iou import SegmentationQuality, confusion_counts, segmentation_quality
 from seg_transfer.training.processes import rank_and_size, sum_over_processes
@@ -74,26 +75,24 @@ def predict(source: SourceModel, image: _Pixels, size: tuple[int, ...]) -> npt.N
         ComputationError: The network returns scores that are not finite.
     """
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
-    scores = source.feature_maps(pixels).scores
+    maps = source.feature_maps(pixels)
+    scores = maps.scores
+    assert scores is not None
     if not torch.isfinite(scores).all():
         height, width = image.shape[:2]
         raise ComputationError(
             f"network {type(source.network).__name__}: gives scores that are not finite on an image of {height} x "
             f"{width} pixels; it cannot be evaluated; lower learning_rate or name other weights"
         )
-    return np.asarray(_best_class(scores, size).cpu().numpy())
+    return np.asarray(_best_class(scores, maps.extent, size).cpu().numpy())
 
 
-def _best_class(scores: Tensor, size: tuple[int, ...]) -> Tensor:
+def _best_class(scores: Tensor, extent: Extent, size: tuple[int, ...]) -> Tensor:
     """Enlarge class scores (1, C, h, w), and return the class of the highest one, (H, W); the first of equal ones."""
-
-    def enlarge(part: Tensor) -> Tensor:
-        return F.interpolate(part, size=size, mode="bilinear", align_corners=False)[0]
-
     if scores.shape[1] <= _CLASSES_AT_ONCE:
-        return enlarge(scores).argmax(dim=0)
+        return enlarge(scores, extent, size)[0].argmax(dim=0)
     # All at once, 4096 classes would take 4 GiB per 512 x 512 pixels.
-    parts = [enlarge(part).max(dim=0) for part in torch.split(scores, _CLASSES_AT_ONCE, dim=1)]
+    parts = [enlarge(part, extent, size)[0].max(dim=0) for part in torch.split(scores, _CLASSES_AT_ONCE, dim=1)]
     part_of_best = torch.stack([part.values for part in parts]).argmax(dim=0)
     index_in_part = torch.stack([part.indices for part in parts]).gather(0, part_of_best[None])[0]
     return part_of_best * _CLASSES_AT_ONCE + index_in_part

@@ -15,7 +15,7 @@ from seg_transfer.data.images import resize_to_short_side
 from seg_transfer.data.manifest import load_manifest
 from seg_transfer.data.rgb import read_rgb
 from seg_transfer.metrics import METRICS, gbc
-from seg_transfer.models.source_model import load_source_model
+from seg_transfer.models.loading import load_source_model
 from seg_transfer.training.evaluate import predict
 
 ONE = ("--source", "day_street", "--target", "wide")

@@ -15,11 +15,13 @@ from seg_transfer.data.images import read_image, read_label, resize_to_short_sid
 from seg_transfer.data.manifest import load_manifest
 from seg_transfer.data.record import Record
 from seg_transfer.data.records import low_shot_records
-from seg_transfer.features.extract import extract, interpolate_at, pixel_centers
+from seg_transfer.features.extract import extract, extract_readings, interpolate_at, pixel_centers
 from seg_transfer.features.images import ImageBatch, TargetImages
 from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
+from seg_transfer.models.loading import load_source_model
 from seg_transfer.models.outputs import FeatureMaps
-from seg_transfer.models.source_model import SourceModel, load_source_model
+from seg_transfer.models.reading import with_features
+from seg_transfer.models.source_model import SourceModel
 from seg_transfer.observations import Observations, PixelSample
 from seg_transfer.resources import shipped
 from seg_transfer.sampling import draw_pixel_sample
@@ -133,9 +135,9 @@ def reference(source: SourceModel, records: list[Record], sample: PixelSample, *
     for index, record in enumerate(records):
         resized = resize_to_short_side(read_image(record), SHORT_SIDE)
         maps = source.feature_maps(torch.from_numpy(resized.transpose(2, 0, 1).copy())[None], **normalization)
-        enlarged[index] = [upsampled(part[0], SIZES[index]) for part in maps]
+        enlarged[index] = [upsampled(part[0], SIZES[index]) for part in (maps.features[0], maps.scores)]
         if index in sample.image_index:
-            embeddings.append(maps.features[0].double().numpy().mean(axis=(1, 2)))
+            embeddings.append(maps.features[0][0].double().numpy().mean(axis=(1, 2)))
     for index, row, column in zip(sample.image_index, sample.rows, sample.columns, strict=True):
         feature_map, scores = enlarged[int(index)]
         features.append(feature_map[:, row, column])
@@ -197,17 +199,39 @@ def test_the_targets_normalization_is_used_when_given(source, records, sample):
     assert not np.allclose(found.features, extract(source, images, sample).features, atol=0.1)
 
 
-def test_one_forward_pass_per_batch(source, records, sample, monkeypatch):
+def test_one_forward_pass_per_batch(source, records, sample):
     passes = []
-    original = SourceModel.feature_maps
-
-    def counted(self: SourceModel, images: Tensor, *args: Any) -> Any:
-        passes.append(len(images))
-        return original(self, images, *args)
-
-    monkeypatch.setattr(SourceModel, "feature_maps", counted)
+    counter = source.network.register_forward_hook(lambda _module, inputs, _output: passes.append(len(inputs[0])))
     extract(source, TargetImages(records, SHORT_SIDE, batch_size=2), sample)
+    counter.remove()
     assert sorted(passes) == [1, 1, 1, 2]
+
+
+def test_several_readings_of_a_network_share_its_forward_passes(source, records, sample):
+    stages = with_features(source, "stages")
+    passes = []
+    counter = source.network.register_forward_hook(lambda *_: passes.append(None))
+    together = extract_readings([source, stages], TargetImages(records, SHORT_SIDE), sample)
+    counter.remove()
+    assert len(passes) == len(records)
+    for reading, found in zip((source, stages), together, strict=True):
+        alone = extract(reading, TargetImages(records, SHORT_SIDE), sample)
+        np.testing.assert_array_equal(found.features, alone.features)
+        np.testing.assert_array_equal(found.source_probs, alone.source_probs)
+        np.testing.assert_array_equal(found.image_embeddings, alone.image_embeddings)
+
+
+def test_every_map_is_read_at_the_centers_of_the_pixels(source, records, sample):
+    """The branches of an HRNet: each is enlarged to the size of the label map here, and read at the pixel."""
+    stages = with_features(source, "stages")
+    found = extract(stages, TargetImages(records, SHORT_SIDE), sample)
+    for index, record in enumerate(records):
+        resized = resize_to_short_side(read_image(record), SHORT_SIDE)
+        maps = stages.feature_maps(torch.from_numpy(resized.transpose(2, 0, 1).copy())[None])
+        full = np.concatenate([upsampled(part[0], SIZES[index]) for part in maps.features])
+        rows = sample.image_index == index
+        expected = full[:, sample.rows[rows], sample.columns[rows]].T
+        np.testing.assert_allclose(found.features[rows], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_pixel_of_a_coarser_grid_lies_at_the_center_of_its_cell(source, records):
@@ -217,9 +241,9 @@ def test_a_pixel_of_a_coarser_grid_lies_at_the_center_of_its_cell(source, record
     sample = PixelSample(("0",), cells.image_sizes, cells.image_index, cells.rows, cells.columns, labels)
     resized = resize_to_short_side(read_image(records[0]), SHORT_SIDE)
     maps = source.feature_maps(torch.from_numpy(resized.transpose(2, 0, 1).copy())[None])
-    assert maps.features.shape[2:] == (10, 15)
+    assert maps.features[0].shape[2:] == (10, 15)
     found = extract(source, TargetImages(records[:1], SHORT_SIDE), sample)
-    np.testing.assert_allclose(found.features, maps.features[0].flatten(1).T, atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(found.features, maps.features[0][0].flatten(1).T, atol=1e-4, rtol=1e-4)
 
 
 def test_the_records_are_those_of_a_data_root(source, small_world: Path):
@@ -235,7 +259,7 @@ def test_the_records_are_those_of_a_data_root(source, small_world: Path):
 class Constant:
     """A source whose maps hold one vector, but for one value of the last image where ``differs``."""
 
-    features_known, n_features, n_classes = True, 3, 2
+    features_known, scores_known, n_features, n_classes = True, True, 3, 2
 
     def __init__(self, *, differs: bool) -> None:
         self.differs = differs
@@ -246,10 +270,14 @@ class Constant:
         scores = torch.tensor([0.3, 1.1]).view(2, 1, 1).expand(n, 2, height // 4, width // 4).clone()
         if self.differs and width == 97:
             features[0, 1, 0, 0], scores[0, 0, 0, 0] = 5, 5
-        return FeatureMaps(features, scores)
+        return FeatureMaps((features,), scores)
 
 
-def test_maps_of_one_vector_are_read_without_the_noise_of_interpolation(sample):
+def test_maps_of_one_vector_are_read_without_the_noise_of_interpolation(sample, monkeypatch):
+    def run(sources: list[Constant], pixels: Tensor, *_: object) -> list[FeatureMaps]:
+        return [source.feature_maps(pixels) for source in sources]
+
+    monkeypatch.setattr("seg_transfer.features.extract.feature_maps_of", run)
     batches = [ImageBatch((index,), np.zeros((1, 3, *size), np.uint8)) for index, size in enumerate(SIZES)]
     found = extract(Constant(differs=False), batches, sample)  # type: ignore[arg-type]
     assert found.constant_inputs == {"features", "source_probs"}

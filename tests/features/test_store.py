@@ -119,12 +119,20 @@ def test_an_embedding_beyond_float16_is_refused(observations):
         to_float16(observations)
 
 
-@pytest.mark.parametrize("lacking", ["features", "source_probs", "image_index", "image_embeddings"])
+def test_a_backbone_has_no_probabilities(tmp_path, observations):
+    backbone = to_float16(replace(observations, source_probs=None))
+    write_features(tmp_path / "features.parquet", backbone, KEY)
+    found = read_features(tmp_path / "features.parquet", KEY)
+    assert found.source_probs is None
+    np.testing.assert_array_equal(found.features, backbone.features)
+
+
+@pytest.mark.parametrize("lacking", ["features", "image_index", "image_embeddings"])
 def test_incomplete_observations_are_refused(tmp_path, observations, lacking):
     parts = {field: getattr(observations, field) for field in FIELDS} | {lacking: None}
     if lacking == "image_index":
         parts["image_embeddings"] = None
-    with pytest.raises(ResultsError, match="the feature store needs observations with features, probabilities, image"):
+    with pytest.raises(ResultsError, match="the feature store needs observations with features, image"):
         write_features(tmp_path / "features.parquet", Observations(**parts), KEY)
     assert not (tmp_path / "features.parquet").exists()
 

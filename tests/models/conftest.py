@@ -4,7 +4,8 @@ import pytest
 from tiny_source import MEAN, STD, TINY
 
 from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
-from seg_transfer.models.source_model import SourceModel, load_source_model
+from seg_transfer.models.loading import load_source_model
+from seg_transfer.models.source_model import SourceModel
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from seg_transfer.features.extract import extract
 from seg_transfer.features.images import TargetImages
 from seg_transfer.metrics import METRICS, score_all
 from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
+from seg_transfer.models.loading import as_source_model
 from seg_transfer.models.networks import build_network, to_device
-from seg_transfer.models.source_model import SourceModel, as_source_model
+from seg_transfer.models.source_model import SourceModel
 from seg_transfer.resources import shipped
 from seg_transfer.sampling import draw_pixel_sample
 from seg_transfer.training.crops import as_mmseg

@@ -9,7 +9,8 @@ from other_nets import factory_entry, write_net
 from torch import Tensor, nn
 
 from seg_transfer.models.precision import plain_float32
-from seg_transfer.models.source_model import SourceModel, source_of_scores
+from seg_transfer.models.reading import source_of_scores
+from seg_transfer.models.source_model import SourceModel
 
 CUDA, CUDNN, MKLDNN = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
 SWITCHES = (CUDA.matmul, CUDNN.conv, CUDNN.rnn, MKLDNN.matmul, MKLDNN.conv, MKLDNN.rnn)

@@ -14,8 +14,8 @@ from tiny_source import TINY, images, message_of
 from seg_transfer.errors import CheckpointError
 from seg_transfer.models.checkpoints import save_weights
 from seg_transfer.models.configs import source_key
+from seg_transfer.models.loading import load_source_model
 from seg_transfer.models.networks import build_network
-from seg_transfer.models.source_model import load_source_model
 from seg_transfer.resources import shipped
 from seg_transfer.store.content_key import sha256_of_file
 from seg_transfer.store.source_card import FILE_NAME, write_source_card
@@ -40,7 +40,7 @@ def test_a_trained_source_is_loaded_by_its_card(model, source, trained, monkeypa
     loaded = load_source_model(trained / FILE_NAME)
     expected = load_source_model(model, seed=7).feature_maps(images())
     assert torch.equal(loaded.feature_maps(images()).scores, expected.scores)
-    assert loaded.mean == source.mean
+    assert loaded.normalization == source.normalization
     assert not torch.equal(expected.scores, source.feature_maps(images()).scores)
 
 

@@ -52,7 +52,7 @@ def test_models_of_the_library(tmp_path, library, make, n_features, size):
     source = entry(tmp_path).load()
     pixels = images(2, *size)
     maps = source.feature_maps(pixels)
-    assert (source.n_features, source.n_classes, source.channel_order) == (n_features, 5, "rgb")
+    assert (source.n_features, source.n_classes, source.normalization.channel_order) == (n_features, 5, "rgb")
     weight, bias = source.classifier.weight.double()[:, :, 0, 0], source.classifier.bias.double()
     linear = torch.einsum("cd,bdhw->bchw", weight, maps.features.double()) + bias[:, None, None]
     with quiet(), torch.inference_mode():

@@ -12,8 +12,8 @@ from seg_transfer.data.records import list_records
 from seg_transfer.demo.world import build_world
 from seg_transfer.errors import CheckpointError, TrainingError
 from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
+from seg_transfer.models.loading import as_source_model
 from seg_transfer.models.networks import build_network
-from seg_transfer.models.source_model import as_source_model
 from seg_transfer.resources import shipped
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on, predict

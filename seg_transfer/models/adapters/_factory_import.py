@@ -18,10 +18,11 @@ import seg_transfer
 from seg_transfer.errors import ConfigError, SegTransferError
 from seg_transfer.models.adapters._factory_code import own_names, parts_of, source_files
 from seg_transfer.models.checkpoints import load_checkpoint, load_exactly
-from seg_transfer.models.configs import RGB
 from seg_transfer.models.networks import to_device
+from seg_transfer.models.normalization import RGB
+from seg_transfer.models.reading import source_of, source_of_scores
 from seg_transfer.models.sealed import installation
-from seg_transfer.models.source_model import SourceModel, source_of, source_of_scores
+from seg_transfer.models.source_model import SourceModel
 
 _THIS_PACKAGE = seg_transfer.__name__
 

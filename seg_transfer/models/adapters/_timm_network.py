@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from seg_transfer.errors import CheckpointError, ConfigError, reason_of
 from seg_transfer.models.checkpoints import load_checkpoint, load_exactly
 from seg_transfer.models.compat import quiet
-from seg_transfer.models.configs import RGB
 from seg_transfer.models.networks import to_device
+from seg_transfer.models.normalization import RGB
+from seg_transfer.models.reading import source_of
 from seg_transfer.models.sealed import sealed
-from seg_transfer.models.source_model import SourceModel, source_of
+from seg_transfer.models.source_model import SourceModel
 
 _CLASSIFIER = "classifier"
 _MULTIPLE = 32

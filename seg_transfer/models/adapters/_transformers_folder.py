@@ -9,7 +9,7 @@ from typing import Any
 from seg_transfer.data.fields import stays_inside
 from seg_transfer.data.plain import read_json
 from seg_transfer.errors import CheckpointError, ConfigError
-from seg_transfer.models.configs import RGB
+from seg_transfer.models.normalization import RGB
 
 CONFIG = "config.json"
 _PREPROCESSOR = "preprocessor_config.json"

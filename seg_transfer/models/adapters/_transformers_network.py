@@ -16,8 +16,9 @@ from seg_transfer.models.adapters._transformers_folder import TransformersFolder
 from seg_transfer.models.checkpoints import load_checkpoint
 from seg_transfer.models.compat import import_torchvision, quiet
 from seg_transfer.models.networks import to_device
+from seg_transfer.models.reading import source_of, source_of_scores
 from seg_transfer.models.sealed import sealed
-from seg_transfer.models.source_model import SourceModel, source_of, source_of_scores
+from seg_transfer.models.source_model import SourceModel
 
 
 def load_transformers(folder: Path, contents: TransformersFolder, *, device: str, scores_only: bool) -> SourceModel:

@@ -63,9 +63,11 @@ class MmsegEntry(SourceEntry):
 
     def load(self, *, device: str = "cpu") -> SourceModel:
         """Build the network from its config and load its weights."""
-        from seg_transfer.models.source_model import load_source_model
+        from seg_transfer.models.loading import load_source_model
 
-        return load_source_model(self.config, self.checkpoint, device=device, scores_only=self.scores_only)
+        return load_source_model(
+            self.config, self.checkpoint, device=device, scores_only=self.scores_only, features=self.features
+        )
 
     def code(self) -> list[str]:
         """Name the config if it is a Python file from outside this package."""

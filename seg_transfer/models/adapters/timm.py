@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from seg_transfer.models.configs import RGB
 from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
 from seg_transfer.models.files import sha256_of_weights
 from seg_transfer.models.libraries import Library
+from seg_transfer.models.normalization import RGB
 from seg_transfer.store.content_key import Key, content_key
 
 if TYPE_CHECKING:

@@ -1,0 +1,144 @@
+"""New last layers for new classes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seg_transfer.errors import ConfigError
+from seg_transfer.models.networks import to_device
+from seg_transfer.models.reading import read_network
+from seg_transfer.models.source_model import SourceModel, device_of
+from seg_transfer.models.watching import MapLayer, read_maps, recording
+
+# As mmsegmentation initializes its classifiers.
+_STD = 0.01
+_CLASSIFIER = "classifier"
+
+
+class LinearHead(nn.Module):
+    """A network, and a 1x1 convolution on its maps, resized to the size of the finest and concatenated.
+
+    Its state dict has ``backbone.*``, and ``classifier.weight`` (C, D, 1, 1) and ``classifier.bias``.
+
+    Args:
+        backbone: The network.
+        layers: The maps, as a `SourceModel` of the network reads them.
+        n_classes: Number of classes C.
+    """
+
+    def __init__(self, backbone: nn.Module, layers: Sequence[MapLayer], n_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.layers = tuple(layers)
+        self.classifier = nn.Conv2d(sum(layer.channels for layer in layers), n_classes, kernel_size=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute class scores (B, C, h, w) of normalized images (B, 3, H, W), at the stride of the finest map."""
+        with recording(self.backbone, [layer.name for layer in self.layers]) as recorded:
+            self.backbone(images)
+        maps = read_maps(recorded, self.layers, images.shape[2:])
+        size = max((one.shape[2:] for one in maps), key=lambda sides: sides[0] * sides[1])
+        resized = [_resize(one, size) for one in maps]
+        scores: Tensor = self.classifier(torch.cat(resized, dim=1))
+        return scores
+
+
+def _resize(one: Tensor, size: Sequence[int]) -> Tensor:
+    if tuple(one.shape[2:]) == tuple(size):
+        return one
+    return F.interpolate(one, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def with_new_head(source: SourceModel, n_classes: int, seed: int) -> SourceModel:
+    """Return the source with a new last layer for other classes; its other weights stay, and are shared.
+
+    The layer whose output is the class scores is replaced by one of the same kind. A network without such a layer may
+    have a method ``replace_classes(n_classes, generator)``; any other one gets a linear layer on its features.
+
+    Args:
+        source: The source; its network is changed.
+        n_classes: Number of the new classes.
+        seed: Seed of the new weights, normal with a standard deviation of 0.01.
+
+    Raises:
+        ConfigError: The network has neither features nor a last layer, or cannot have another number of classes.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    network, name = _changed_network(source, n_classes, generator)
+    to_device(network, str(device_of(source.network)))
+    changed = read_network(network, source.normalization, classifier=name, n_classes=n_classes)
+    return replace(changed, sizes=source.sizes)
+
+
+def _changed_network(source: SourceModel, n_classes: int, generator: torch.Generator) -> tuple[nn.Module, str | None]:
+    network, name = source.network, source.classifier_name
+    if name is not None or hasattr(network, "replace_classes"):
+        replace_last_layer(network, name, n_classes, generator)
+        return network, name
+    if not source.layers:
+        raise ConfigError(
+            f"network {type(network).__name__}: gives scores only, and no layer that could be replaced; choose "
+            "features: stages for a linear layer on its features"
+        )
+    head = LinearHead(network, source.layers, n_classes)
+    _initialize(head.classifier, generator)
+    return head.eval(), _CLASSIFIER
+
+
+def replace_last_layer(
+    network: nn.Module, classifier: str | None, n_classes: int, generator: torch.Generator | None = None
+) -> None:
+    """Replace the last layer of a network by a random one for other classes.
+
+    Args:
+        network: Changed in place.
+        classifier: Name of its last layer; None for a network with a method ``replace_classes(n_classes, generator)``.
+        n_classes: Number of the new classes.
+        generator: Source of the new weights.
+
+    Raises:
+        ConfigError: It has no such layer.
+    """
+    generator = generator or torch.Generator().manual_seed(0)
+    if classifier is None:
+        replace_classes: Callable[[int, torch.Generator], None] = getattr(network, "replace_classes")  # noqa: B009
+        replace_classes(n_classes, generator)
+        return
+    try:
+        network.set_submodule(classifier, _new_layer(network.get_submodule(classifier), n_classes, generator))
+    except (AttributeError, AssertionError) as error:
+        raise ConfigError(f"network {type(network).__name__}: has no last layer {classifier!r} to replace") from error
+
+
+def _new_layer(old: nn.Module, n_classes: int, generator: torch.Generator) -> nn.Module:
+    """Return a new layer of the same kind."""
+    new: nn.Module
+    if isinstance(old, nn.Linear):
+        new = nn.Linear(old.in_features, n_classes, bias=old.bias is not None)
+    else:
+        # A copy has all settings of a convolution; its output channels and weights are then replaced.
+        assert isinstance(old, nn.Conv2d | nn.ConvTranspose2d)
+        new = copy.deepcopy(old)
+        new.out_channels, new.groups = n_classes, 1
+        sides = old.kernel_size
+        channels = (n_classes, old.in_channels) if isinstance(old, nn.Conv2d) else (old.in_channels, n_classes)
+        new.weight = nn.Parameter(torch.empty(*channels, *sides))
+        new.bias = None if old.bias is None else nn.Parameter(torch.empty(n_classes))
+    _initialize(new, generator)
+    return new
+
+
+def _initialize(layer: nn.Module, generator: torch.Generator) -> None:
+    for name, parameter in layer.named_parameters():
+        values = (
+            torch.randn(parameter.shape, generator=generator) * _STD
+            if name == "weight"
+            else torch.zeros(parameter.shape)
+        )
+        parameter.data = values

@@ -1,0 +1,152 @@
+"""Loading networks: of an entry of any kind, of an mmseg config, and those that were trained here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from seg_transfer.errors import ConfigError
+from seg_transfer.models import adapters
+from seg_transfer.models.checkpoints import load_checkpoint, load_exactly
+from seg_transfer.models.configs import ModelConfig, n_classes_of, origin_of, resolve
+from seg_transfer.models.entry import SourceEntry
+from seg_transfer.models.heads import LinearHead, replace_last_layer
+from seg_transfer.models.networks import build_network, classifier_name, load_weights, to_device
+from seg_transfer.models.normalization import Normalization, normalization_of
+from seg_transfer.models.reading import read_network
+from seg_transfer.models.source_model import Features, SourceModel
+from seg_transfer.models.watching import MapLayer
+
+KIND = "kind"
+"""The field by which the description of a trained network differs from an mmseg config."""
+
+
+def load_source(entry: SourceEntry, device: str) -> SourceModel:
+    """Build the network of an entry, load its weights, and read it as a source.
+
+    Raises:
+        ConfigError: The network cannot be built, its library is missing, or its features cannot be read.
+        CheckpointError: Its weights are missing, unsafe, or do not fit.
+    """
+    network = type(entry).build(entry.architecture(), f"source {entry.name}")
+    entry.load_weights(network)
+    return read_network(
+        to_device(network.float(), device),  # half precision differs between devices
+        entry.input_normalization(),
+        features=entry.features,
+        classifier=entry.classifier_name,
+        has_scores=entry.has_scores,
+        scores_only=entry.scores_only,
+        image_size=entry.image_size,
+    )
+
+
+def load_source_model(
+    config: str | Path | ModelConfig,
+    checkpoint: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    scores_only: bool = False,
+    features: Features = None,
+) -> SourceModel:
+    """Load any mmseg EncoderDecoder, or any network that was trained here, as a source model.
+
+    Args:
+        config: An mmseg config file (a .py file is run), its ``model`` dict, or the ``source.json`` of a source that
+            was trained here (runs no code; its weights lie beside it).
+        checkpoint: Its weights. None means those beside ``source.json``, or random weights for any other config.
+        device: A torch device, such as "cuda:1".
+        seed: Seed of the random weights.
+        scores_only: Use only the network's output and no features.
+        features: What counts as features.
+
+    Returns:
+        The source model, in evaluation mode.
+
+    Raises:
+        ConfigError: The config is unreadable, or the network's features cannot be read.
+        CheckpointError: The checkpoint is unsafe, or does not fit the config (for example, the class count differs).
+    """
+    model, weights = resolve(config, checkpoint)
+    if KIND in model:
+        network, normalization, classifier = build_trained(model, origin_of(config))
+        if weights is not None:
+            load_exactly(network, load_checkpoint(weights), str(weights))
+    else:
+        network, normalization = build_network(model, seed=seed, origin=origin_of(config)), normalization_of(model)
+        classifier = classifier_name(network)
+        if weights is not None:
+            load_weights(network, load_checkpoint(weights), str(weights))
+    return read_network(
+        to_device(network, device),
+        normalization,
+        features=features,
+        classifier=None if scores_only else classifier,
+        scores_only=scores_only,
+        n_classes=n_classes_of(model),
+    )
+
+
+def as_source_model(network: nn.Module, model: ModelConfig) -> SourceModel:
+    """Wrap a network that was built from `model`, an mmseg config, as a source; switches it to evaluation mode.
+
+    Raises:
+        ConfigError: Its features cannot be read, or the config's normalization does not have three channels.
+    """
+    classifier = classifier_name(network)
+    return read_network(network, normalization_of(model), classifier=classifier, n_classes=n_classes_of(model))
+
+
+def trained_spec(entry: SourceEntry, source: SourceModel, n_classes: int, normalization: Normalization) -> ModelConfig:
+    """Describe a network with a new last layer as plain data, from which `build_trained` builds it again.
+
+    Args:
+        entry: The entry that the network comes from.
+        source: The source with its new last layer, as `with_new_head` returns it.
+        n_classes: Number of classes of the new layer.
+        normalization: Of the images that it was trained on.
+    """
+    network = source.network
+    layers = [list(layer) for layer in network.layers] if isinstance(network, LinearHead) else []
+    return {
+        KIND: entry.kind,
+        "architecture": entry.architecture(),
+        "n_classes": n_classes,
+        "mean": list(normalization.mean),
+        "std": list(normalization.std),
+        "channel_order": normalization.channel_order,
+        "classifier": source.classifier_name,
+        "linear_head": layers,
+    }
+
+
+def build_trained(spec: Mapping[str, Any], origin: str) -> tuple[nn.Module, Normalization, str | None]:
+    """Build the network that `trained_spec` describes, with random weights.
+
+    Args:
+        spec: The description.
+        origin: Where it comes from, for messages.
+
+    Returns:
+        The network, the normalization of its images, and the name of its classifier.
+
+    Raises:
+        ConfigError: The description is damaged, or the network cannot be built.
+    """
+    try:
+        entry, n_classes, classifier = adapters.ADAPTERS[spec[KIND]], int(spec["n_classes"]), spec["classifier"]
+        mean, std = (tuple(map(float, spec[field])) for field in ("mean", "std"))
+        layers = [MapLayer(*layer) for layer in spec["linear_head"]]
+        normalization = Normalization(mean, std, str(spec["channel_order"]))  # type: ignore[arg-type]
+        architecture = dict(spec["architecture"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{origin}: field model is damaged ({error}); train it again") from error
+    network = entry.build(architecture, origin)
+    if layers:
+        return LinearHead(network, layers, n_classes), normalization, classifier
+    replace_last_layer(network, classifier, n_classes)
+    return network, normalization, classifier

@@ -1,0 +1,165 @@
+"""The sizes of images that a network takes, found by trying, and images fitted to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seg_transfer.errors import ConfigError
+
+# Sides are multiples of the window or patch sizes and of the strides of networks: 2 to 64 for halvings, 14 for DINOv2.
+_MULTIPLES = (2, 4, 8, 14, 16, 28, 32, 56, 64, 128)
+# Sizes of networks that take one size only, and whose description does not say which.
+_FIXED = (224, 256, 384, 448, 512, 518, 640, 1024)
+# Sides of the first image that is tried: odd, not square, and multiples of none of the above.
+_ODD_SIZE = (75, 107)
+_SMALLEST = 64
+# Far beyond normalized colors, because with random weights a small change may vanish in float32 on its way.
+_CHANGE = 30.0
+
+
+class Extent(NamedTuple):
+    """Fractions of a fitted image's `height` and `width` that the image itself covers; the rest is padding."""
+
+    height: float = 1.0
+    width: float = 1.0
+
+
+WHOLE = Extent()
+
+
+@dataclass(frozen=True)
+class InputSizes:
+    """The sizes of images that a network takes; any by default.
+
+    Attributes:
+        multiple: Both sides must be multiples of this.
+        square: Both sides must be equal.
+        fixed: The only height and width it takes.
+    """
+
+    multiple: int = 1
+    square: bool = False
+    fixed: tuple[int, int] | None = None
+
+    def fitting(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size that images of this size are fitted to.
+
+        Example:
+            >>> InputSizes(multiple=32).fitting(59, 100)
+            (64, 128)
+        """
+        if self.fixed is not None:
+            return self.fixed
+        height, width = (math.ceil(side / self.multiple) * self.multiple for side in (height, width))
+        return (max(height, width),) * 2 if self.square else (height, width)
+
+    def fit(self, images: Tensor) -> tuple[Tensor, Extent]:
+        """Pad images at the right and bottom, or resize them to the fixed size.
+
+        Args:
+            images: Normalized (B, 3, H, W); zero is the mean color, which the padding gets.
+
+        Returns:
+            The fitted images, and the part that the image covers: all of it where it is resized.
+        """
+        height, width = images.shape[2:]
+        goal = self.fitting(height, width)
+        if goal == (height, width):
+            return images, WHOLE
+        if self.fixed is not None:
+            resized = F.interpolate(images, size=goal, mode="bilinear", align_corners=False, antialias=True)
+            return resized.contiguous(memory_format=torch.channels_last), WHOLE
+        padded = F.pad(images, (0, goal[1] - width, 0, goal[0] - height))
+        return padded.contiguous(memory_format=torch.channels_last), Extent(height / goal[0], width / goal[1])
+
+    def describe(self) -> str:
+        """Say it in words.
+
+        Example:
+            >>> InputSizes(multiple=14, square=True).describe()
+            'squares with sides that are multiples of 14'
+        """
+        if self.fixed is not None:
+            return f"only {self.fixed[0]} x {self.fixed[1]}"
+        shape = "squares" if self.square else "any size" if self.multiple == 1 else "sizes"
+        return shape if self.multiple == 1 else f"{shape} with sides that are multiples of {self.multiple}"
+
+
+ANY_SIZE = InputSizes()
+
+
+def find_input_sizes(run: Callable[[Tensor], Sequence[Tensor]], size_hint: tuple[int, int] | None = None) -> InputSizes:
+    """Find out by trying which sizes of images a network takes.
+
+    A size counts only if the network looks at all of the image: a network of patches drops the pixels beyond the last
+    whole patch, so that its maps would cover less than the image. Sizes are tried from the least to the most demanding.
+
+    Args:
+        run: Runs the network on normalized images (1, 3, H, W) and returns its maps; raises ConfigError where it fails.
+        size_hint: Height and width that the network was made for, if known.
+
+    Raises:
+        ConfigError: It takes none of the sizes that are tried; the error is that of the first.
+    """
+    first_error: ConfigError | None = None
+    runs: InputSizes | None = None
+    for sizes, (height, width) in _trials(size_hint):
+        try:
+            if _sees_all(run, height, width):
+                return sizes
+            runs = runs or sizes
+        except ConfigError as error:
+            first_error = first_error or error
+    if runs is not None:  # it never looks at the border
+        return runs
+    assert first_error is not None
+    raise first_error
+
+
+def _trials(size_hint: tuple[int, int] | None) -> Iterator[tuple[InputSizes, tuple[int, int]]]:
+    yield InputSizes(), _ODD_SIZE
+    for multiple in _MULTIPLES:
+        # Odd numbers of this multiple, so that larger multiples do not fit too.
+        n = math.ceil(_SMALLEST / multiple) | 1
+        yield InputSizes(multiple), (n * multiple, (n + 2) * multiple)
+    yield InputSizes(square=True), (_ODD_SIZE[0],) * 2
+    for multiple in _MULTIPLES:
+        yield InputSizes(multiple, square=True), ((math.ceil(_SMALLEST / multiple) | 1) * multiple,) * 2
+    squares = [(side, side) for side in _FIXED]
+    for size in dict.fromkeys([*([size_hint] if size_hint else []), *squares]):
+        yield InputSizes(fixed=size), size
+
+
+def _sees_all(run: Callable[[Tensor], Sequence[Tensor]], height: int, width: int) -> bool:
+    """Return whether all maps depend on the last row and on the last column of an image."""
+    image = probe_image(height, width)
+    maps = run(image)
+    for row, column in ((-1, slice(None)), (slice(None), -1)):
+        changed = image.clone()
+        changed[:, :, row, column] += _CHANGE
+        other = run(changed)
+        if any(one.shape == two.shape and torch.equal(one, two) for one, two in zip(maps, other, strict=True)):
+            return False
+    return True
+
+
+def probe_image(height: int, width: int) -> Tensor:
+    """Make a normalized image (1, 3, height, width) with many different values, the same on every machine."""
+    n = 3 * height * width
+    values = torch.arange(n, dtype=torch.int64).mul(2654435761).remainder(1009).float() / 252 - 2
+    return values.view(1, 3, height, width)
+
+
+def probe_size(sizes: InputSizes) -> tuple[int, int]:
+    """Return a size that the network takes, not square where possible, at which strides up to 32 divide both sides."""
+    if sizes.fixed is not None:
+        return sizes.fixed
+    unit = math.lcm(sizes.multiple, 32 if 64 % sizes.multiple == 0 else 4)
+    return (4 * unit,) * 2 if sizes.square else (3 * unit, 5 * unit)

@@ -1,0 +1,149 @@
+"""Watching the layers of a network in a forward pass, and reading their outputs as maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from seg_transfer.errors import ConfigError
+from seg_transfer.models.outputs import tensors_in
+
+Layout = Literal["channels_first", "channels_last", "tokens"]
+CLASSIFIERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+"""Kinds of layers whose output may be the class scores."""
+# Tokens before those of the patches: the class token and registers.
+_MOST_PREFIX_TOKENS = 16
+_LARGEST_STRIDE = 64
+
+
+class MapLayer(NamedTuple):
+    """A map that is read: an output of a layer, or the input of a classifier.
+
+    Attributes:
+        name: Dotted name of the layer; "" is the network itself.
+        output: Which tensor of its output, counted in order; `INPUT` means its input.
+        channels: Number of channels.
+        stride: Pixels per cell.
+        layout: Order of its dimensions: (B, C, h, w), (B, h, w, C), or tokens (B, n, C).
+        prefix_tokens: Tokens before those of the map.
+    """
+
+    name: str
+    output: int
+    channels: int
+    stride: float
+    layout: Layout = "channels_first"
+    prefix_tokens: int = 0
+
+
+INPUT = -1
+
+
+@dataclass
+class Recorded:
+    """The last inputs and outputs of layers in a forward pass: name -> list of tensors."""
+
+    inputs: dict[str, list[Tensor]] = field(default_factory=dict)
+    outputs: dict[str, list[Tensor]] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    """Names in the order in which the layers finish; a name occurs once per call."""
+
+    def map_of(self, layer: MapLayer, size: Sequence[int]) -> Tensor:
+        """Return the map of a layer, (B, C, h, w), for fitted images of this size.
+
+        Raises:
+            ConfigError: The network did not use the layer, or its output has changed its form.
+        """
+        tensors = (self.inputs if layer.output == INPUT else self.outputs).get(layer.name, [])
+        position = 0 if layer.output == INPUT else layer.output
+        if position >= len(tensors):
+            raise ConfigError(f"layer {layer.name!r}: was not used in a forward pass; name another one")
+        tensor = tensors[position]
+        if layer.layout == "channels_first":
+            return tensor
+        if layer.layout == "channels_last":
+            return tensor.movedim(-1, 1)
+        height, width = _sides_of_tokens(tensor.shape[1] - layer.prefix_tokens, size, layer)
+        return as_map(tensor[:, layer.prefix_tokens :], height, width)
+
+
+def as_map(tokens: Tensor, height: int, width: int) -> Tensor:
+    """Arrange tokens (B, h w, C) as a map (B, C, h, w)."""
+    return tokens.movedim(-1, 1).reshape(len(tokens), tokens.shape[-1], height, width)
+
+
+def _sides_of_tokens(n: int, size: Sequence[int], layer: MapLayer) -> tuple[int, int]:
+    for rounded in (math.ceil, math.floor, round):
+        height, width = (rounded(side / layer.stride) for side in size)
+        if height * width == n:
+            return height, width
+    raise ConfigError(f"layer {layer.name!r}: {n} tokens are no map of an image of {size[0]} x {size[1]} pixels")
+
+
+@contextmanager
+def recording(network: nn.Module, names: Sequence[str] | None = None) -> Iterator[Recorded]:
+    """Record the inputs and outputs of layers, all of them by default, while the network runs in this context.
+
+    Raises:
+        ConfigError: The network has no layer of a name.
+    """
+    recorded = Recorded()
+    modules = dict(network.named_modules())
+    handles = []
+
+    def record(name: str, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Any) -> None:
+        recorded.inputs[name] = list(tensors_in([*inputs, *named.values()]))
+        recorded.outputs[name] = list(tensors_in(output))
+        recorded.order.append(name)
+
+    def hook_for(name: str) -> Any:
+        return lambda _module, inputs, named, output: record(name, inputs, named, output)
+
+    try:
+        for name in modules if names is None else dict.fromkeys(names):
+            module = _layer(network, modules, name)
+            handles.append(module.register_forward_hook(hook_for(name), with_kwargs=True))
+        yield recorded
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _layer(network: nn.Module, modules: Mapping[str, nn.Module], name: str) -> nn.Module:
+    if name in modules:
+        return modules[name]
+    last = [known for known, module in modules.items() if isinstance(module, CLASSIFIERS)][-3:]
+    near = get_close_matches(name, modules, n=3)
+    hint = f"similar ones are {', '.join(near)}" if near else f"its last ones are {', '.join(last)}"
+    raise ConfigError(f"network {type(network).__name__}: has no layer {name!r}; {hint}")
+
+
+def as_layer(name: str, output: int, tensor: Tensor, size: Sequence[int]) -> MapLayer | None:
+    """Read a tensor as a map of images of this size, whose sides should differ; None if it is none."""
+    if tensor.dim() == 4:
+        for layout, sides, channels in (
+            ("channels_first", tensor.shape[2:], tensor.shape[1]),
+            ("channels_last", tensor.shape[1:3], tensor.shape[3]),
+        ):
+            stride = size[0] / sides[0]
+            if 1 <= stride <= _LARGEST_STRIDE and size[1] / sides[1] == stride:
+                return MapLayer(name, output, channels, stride, layout)  # type: ignore[arg-type]
+    if tensor.dim() == 3:
+        for prefix in range(min(_MOST_PREFIX_TOKENS, tensor.shape[1] - 1) + 1):
+            # n = (H / s) (W / s)
+            stride = math.sqrt(size[0] * size[1] / (tensor.shape[1] - prefix))
+            if 2 <= stride <= _LARGEST_STRIDE and all(side % stride == 0 for side in size):
+                return MapLayer(name, output, tensor.shape[2], stride, "tokens", prefix)
+    return None
+
+
+def read_maps(recorded: Recorded, layers: Sequence[MapLayer], size: Sequence[int]) -> tuple[Tensor, ...]:
+    """Return the maps of layers, float32 (B, C, h, w), for fitted images of this size."""
+    return tuple(recorded.map_of(layer, size).to(torch.float32) for layer in layers)

@@ -145,8 +145,8 @@ def _queue(file: Path, _here: Path) -> None:
 
 
 CHECKPOINTS = [
-    weights("pickle_runs", ".pth", _pickled, "w.pth: refused: it is damaged or holds Python objects"),
-    weights("object_beside_tensors", ".pth", _saved, "w.pth: refused: it is damaged or holds Python objects"),
+    weights("pickle_runs", ".pth", _pickled, "w.pth: holds no weights"),
+    weights("object_beside_tensors", ".pth", _saved, "w.pth: holds no parameter of this network"),
     weights("pickle_named_safetensors", ".safetensors", _pickled, "not a readable safetensors file"),
     weights("header_of_an_exabyte", ".safetensors", huge_header, "not a readable safetensors file"),
     weights("tensor_of_a_yottabyte", ".safetensors", wrong_header, "not a readable safetensors file"),

@@ -20,7 +20,7 @@ from seg_transfer.data.fields import Number
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.libraries import MMSEGMENTATION, Library
 from seg_transfer.models.normalization import RGB, Normalization
-from seg_transfer.store.content_key import Key
+from seg_transfer.store.content_key import Key, content_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,6 +47,7 @@ class SourceEntry(BaseModel):
         features: What counts as features: ``last``, the input of the last layer; ``stages``, the last map of every
             stride; or a list of layer names. By default, ``last`` where there is such a layer, and else ``stages``.
         learning_rate: The learning rate with which this source is fine-tuned, in place of the schedule's.
+        weights_key: Dotted path of the weights in the checkpoint, such as ``model_ema``, where several fit the network.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,6 +70,7 @@ class SourceEntry(BaseModel):
     scores_only: bool = False
     features: Literal["last", "stages"] | tuple[LayerName, ...] | None = None
     learning_rate: PositiveFloat | None = None
+    weights_key: Annotated[str, Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _scores_or_features(self) -> Self:
@@ -112,6 +114,13 @@ class SourceEntry(BaseModel):
             CheckpointError: Weights are missing.
         """
         raise self._untrained()
+
+    def with_weights_key(self, key: Key) -> Key:
+        """Return the content key of the weights that `weights_key` names, given that of the file."""
+        if self.weights_key is None:
+            return key
+        named = content_key(source=key, weights_key=self.weights_key)
+        return Key(named, {**key.parts, "weights_key": self.weights_key})
 
     def load(self, *, device: str = "cpu") -> SourceModel:
         """Load the model onto a torch device.

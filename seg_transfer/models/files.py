@@ -1,9 +1,11 @@
-"""Hashes of weights files for content keys, without torch."""
+"""Weights files without torch: their hashes for content keys, and the shards that an index names."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from seg_transfer.data.fields import stays_inside
+from seg_transfer.data.plain import read_json
 from seg_transfer.errors import CheckpointError
 from seg_transfer.store.content_key import sha256_of_file
 
@@ -21,3 +23,18 @@ def sha256_of_weights(file: Path, memo: Path | None = None) -> str:
     if not file.is_file():
         raise CheckpointError(f"{file}: no such checkpoint file; check the path of the source's weights")
     return sha256_of_file(file, memo)
+
+
+def shards_of(index: Path) -> tuple[Path, ...]:
+    """Return the weights files that an index (``*.index.json``) names, in the order of their names.
+
+    Raises:
+        ConfigError: It cannot be read.
+        CheckpointError: It names no files, or files outside its folder.
+    """
+    named = read_json(index).get("weight_map")
+    names = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
+    outside = next((name for name in names if not stays_inside(name)), None)
+    if outside or not names:
+        raise CheckpointError(f"{index}: field weight_map: {outside!r}: must name files of the same folder; correct it")
+    return tuple(index.parent / name for name in names)

@@ -78,7 +78,7 @@ def with_new_head(source: SourceModel, n_classes: int, seed: int) -> SourceModel
 
 def _changed_network(source: SourceModel, n_classes: int, generator: torch.Generator) -> tuple[nn.Module, str | None]:
     network, name = source.network, source.classifier_name
-    if name is not None or hasattr(network, "replace_classes"):
+    if name is not None or getattr(network, "replace_classes", None) is not None:
         replace_last_layer(network, name, n_classes, generator)
         return network, name
     if not source.layers:

@@ -17,6 +17,8 @@ from seg_transfer.models.outputs import matches_output, score_maps, tensors_in
 from seg_transfer.models.watching import CLASSIFIERS, INPUT, MapLayer, Recorded, as_layer, as_map
 
 _N_BLOCKS = 4
+# A module that gives maps of so many strides gives all stages that it has; of two, one may be for an auxiliary head.
+_PYRAMID = 3
 
 
 def find_classifier(
@@ -148,14 +150,18 @@ def _strides(tensors: Sequence[Tensor], size: Sequence[int]) -> set[float]:
 
 
 def _is_intermediate(layer: MapLayer, strides: Mapping[str, tuple[set[float], set[float]]]) -> bool:
-    """Return whether a map is a step inside a module that takes maps of its stride and gives none.
+    """Return whether a map is a step on the way to a stage, given the strides of the maps that modules take and give.
 
-    Such a module leads from one stage to the next: a block that halves the size, or a stage of such blocks.
+    It is one inside a module that takes maps of its stride and gives none, such as a block that halves the size, and
+    inside a module that gives maps of many strides: an encoder's stages are what it gives, without its stem.
     """
     parts = layer.name.split(".")
-    around = (".".join(parts[:n]) for n in range(len(parts)))
-    pairs = (strides.get(name, (set(), set())) for name in around)
-    return any(taken == {layer.stride} and given and layer.stride not in given for taken, given in pairs)
+    around = [".".join(parts[:n]) for n in range(1, len(parts))]
+    pairs = [strides[name] for name in around if name in strides]
+    return any(
+        len(given) >= _PYRAMID or (taken == {layer.stride} and given and layer.stride not in given)
+        for taken, given in pairs
+    )
 
 
 def _blocks(network: nn.Module, recorded: Recorded, layer: MapLayer, size: Sequence[int]) -> list[MapLayer]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from seg_transfer.errors import ConfigError
 from seg_transfer.models import adapters
-from seg_transfer.models.checkpoints import load_checkpoint, load_exactly
+from seg_transfer.models.checkpoints import load_files
 from seg_transfer.models.configs import ModelConfig, n_classes_of, origin_of, resolve
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.heads import LinearHead, replace_last_layer
@@ -52,6 +52,7 @@ def load_source_model(
     seed: int = 0,
     scores_only: bool = False,
     features: Features = None,
+    weights_key: str | None = None,
 ) -> SourceModel:
     """Load any mmseg EncoderDecoder, or any network that was trained here, as a source model.
 
@@ -63,6 +64,7 @@ def load_source_model(
         seed: Seed of the random weights.
         scores_only: Use only the network's output and no features.
         features: What counts as features.
+        weights_key: Dotted path of the weights in the checkpoint, where several fit.
 
     Returns:
         The source model, in evaluation mode.
@@ -75,12 +77,12 @@ def load_source_model(
     if KIND in model:
         network, normalization, classifier = build_trained(model, origin_of(config))
         if weights is not None:
-            load_exactly(network, load_checkpoint(weights), str(weights))
+            load_files(network, weights, weights_key=weights_key)
     else:
         network, normalization = build_network(model, seed=seed, origin=origin_of(config)), normalization_of(model)
         classifier = classifier_name(network)
         if weights is not None:
-            load_weights(network, load_checkpoint(weights), str(weights))
+            load_weights(network, weights, weights_key)
     return read_network(
         to_device(network, device),
         normalization,

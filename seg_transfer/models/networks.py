@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from seg_transfer.errors import CheckpointError, ConfigError, reason_of
+from seg_transfer.errors import ConfigError, reason_of
+from seg_transfer.models.checkpoints import load_files, shapes_of, weights_for
 from seg_transfer.models.compat import quiet
 from seg_transfer.models.configs import ModelConfig
 from seg_transfer.models.registered import only_registered, registered
 from seg_transfer.models.sealed import sealed
 
 _CLASSIFIER = "conv_seg"
+_AUXILIARY = ("auxiliary_head.*",)
 
 
 def build_network(model: ModelConfig, *, seed: int, origin: str = "model config") -> nn.Module:
@@ -62,72 +65,34 @@ def classifier_name(network: nn.Module) -> str | None:
     return name if any(module == name for module, _ in network.named_modules()) else None
 
 
-def load_weights(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load all weights of a network; auxiliary heads of the checkpoint that the network lacks are ignored.
+def load_weights(network: nn.Module, file: Path, weights_key: str | None = None) -> None:
+    """Load all weights of a network; auxiliary heads, which only training uses, may be missing or additional.
 
     Args:
         network: An mmseg segmentor, changed in place.
-        state: Parameter name -> tensor.
-        origin: Where the weights come from, for messages.
+        file: The checkpoint.
+        weights_key: Dotted path of the weights in the checkpoint, where several fit.
 
     Raises:
-        CheckpointError: A parameter is missing, unknown, or has the wrong shape; the message names the first one.
+        CheckpointError: The checkpoint is missing or damaged, or does not hold exactly the network's weights.
     """
-    _load_selected(network, state, origin, lambda name: not name.startswith("auxiliary_head."))
+    load_files(network, file, optional=_AUXILIARY, ignored=_AUXILIARY, weights_key=weights_key)
 
 
-def load_weights_except_classifiers(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+def load_weights_except_classifiers(network: nn.Module, file: Path, weights_key: str | None = None) -> None:
     """Load all weights except those of the classifier layers, which keep their new initialization for new classes.
 
     Arguments and errors are those of `load_weights`; the sizes of the classifiers may differ.
     """
-    _load_selected(network, state, origin, lambda name: not _is_classifier(name))
+    expected = {name: shape for name, shape in shapes_of(network).items() if f".{_CLASSIFIER}." not in name}
+    state = weights_for(expected, file, ignored=(f"*.{_CLASSIFIER}.*",), weights_key=weights_key)
+    network.load_state_dict(state, strict=False)
 
 
-def _load_selected(
-    network: nn.Module, state: Mapping[str, Tensor], origin: str, is_selected: Callable[[str], bool]
-) -> None:
-    """Load the selected parameters; network and state must have the same ones."""
-    selected = {name: tensor for name, tensor in state.items() if is_selected(name)}
-    _check_fit(selected, {name: tensor for name, tensor in network.state_dict().items() if is_selected(name)}, origin)
-    network.load_state_dict(selected, strict=False)
-
-
-def load_backbone(network: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+def load_backbone(network: nn.Module, file: Path) -> None:
     """Load backbone weights from an ImageNet checkpoint, with or without the prefix ``backbone.``.
 
     Arguments and errors are those of `load_weights`; parameters that the backbone lacks, such as the head's, are
     ignored.
     """
-    prefix = "backbone."
-    backbone = network.get_submodule("backbone")
-    expected = backbone.state_dict()
-    plain = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    kept = {name: tensor for name, tensor in plain.items() if name in expected}
-    _check_fit(kept, expected, origin)
-    backbone.load_state_dict(kept)
-
-
-def _is_classifier(name: str) -> bool:
-    return f".{_CLASSIFIER}." in name
-
-
-def _check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], origin: str) -> None:
-    for name, tensor in expected.items():
-        if name not in state:
-            raise CheckpointError(f"{origin}: lacks parameter {name}; name the config that the checkpoint belongs to")
-        if state[name].shape != tensor.shape:
-            shape, expected_shape = tuple(state[name].shape), tuple(tensor.shape)
-            if _is_classifier(name):
-                raise CheckpointError(
-                    f"{origin}: classifier has {shape[0]} classes, but its config has {expected_shape[0]}; "
-                    "correct num_classes or name the right checkpoint"
-                )
-            raise CheckpointError(
-                f"{origin}: {name} has shape {shape}, its config needs {expected_shape}; name its own config"
-            )
-    unknown = sorted(state.keys() - expected.keys())
-    if unknown:
-        raise CheckpointError(
-            f"{origin}: has parameter {unknown[0]} that its config does not have; name its own config"
-        )
+    load_files(network.get_submodule("backbone"), file, ignored=("*",))

@@ -24,7 +24,7 @@ from seg_transfer.models.normalization import RGB, Normalization
 from seg_transfer.models.outputs import is_distribution, run_network, score_maps, single_score_map
 from seg_transfer.models.sizes import InputSizes, find_input_sizes, probe_image, probe_size
 from seg_transfer.models.source_model import Features, SourceModel, device_of
-from seg_transfer.models.watching import MapLayer, Recorded, read_maps, recording
+from seg_transfer.models.watching import MapLayer, Recorded, read_maps, recording, require_layers
 
 
 def read_network(
@@ -124,8 +124,7 @@ def _n_channels(output: object, n_classes: int) -> int:
 
 
 def _checked_classifier(network: nn.Module, recorded: Recorded, name: str, output: object) -> str:
-    with recording(network, [name]):  # raises for a layer that does not exist
-        pass
+    require_layers(network, [name])
     if name not in recorded.outputs:
         raise ConfigError(f"network {type(network).__name__}: does not use its layer {name!r}; name its last layer")
     if any(answers(recorded, name, scores) for scores in score_maps(output)):
@@ -150,7 +149,9 @@ def _layers(
 ) -> tuple[MapLayer, ...]:
     network, size = source.network, images.shape[2:]
     if features not in (None, "last", "stages"):
-        return named_layers(network, recorded, tuple(features or ()), size)
+        names = tuple(features or ())
+        require_layers(network, names)
+        return named_layers(network, recorded, names, size)
     if not source.scores_known:
         layers = output_layers(network, output, size)
         return layers[-1:] if features == "last" else layers

@@ -106,23 +106,26 @@ def recording(network: nn.Module, names: Sequence[str] | None = None) -> Iterato
     def hook_for(name: str) -> Any:
         return lambda _module, inputs, named, output: record(name, inputs, named, output)
 
+    if names is not None:
+        require_layers(network, names)
     try:
         for name in modules if names is None else dict.fromkeys(names):
-            module = _layer(network, modules, name)
-            handles.append(module.register_forward_hook(hook_for(name), with_kwargs=True))
+            handles.append(modules[name].register_forward_hook(hook_for(name), with_kwargs=True))
         yield recorded
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _layer(network: nn.Module, modules: Mapping[str, nn.Module], name: str) -> nn.Module:
-    if name in modules:
-        return modules[name]
-    last = [known for known, module in modules.items() if isinstance(module, CLASSIFIERS)][-3:]
-    near = get_close_matches(name, modules, n=3)
-    hint = f"similar ones are {', '.join(near)}" if near else f"its last ones are {', '.join(last)}"
-    raise ConfigError(f"network {type(network).__name__}: has no layer {name!r}; {hint}")
+def require_layers(network: nn.Module, names: Sequence[str]) -> None:
+    """Raise ConfigError, with similar names, where a network lacks a layer of one of these names."""
+    modules = dict(network.named_modules())
+    for name in names:
+        if name not in modules:
+            last = [known for known, module in modules.items() if isinstance(module, CLASSIFIERS)][-3:]
+            near = get_close_matches(name, modules, n=3)
+            hint = f"similar ones are {', '.join(near)}" if near else f"its last ones are {', '.join(last)}"
+            raise ConfigError(f"network {type(network).__name__}: has no layer {name!r}; {hint}")
 
 
 def as_layer(name: str, output: int, tensor: Tensor, size: Sequence[int]) -> MapLayer | None:

@@ -15,7 +15,6 @@ from torch import nn
 
 from seg_transfer.data.manifest import SCRATCH
 from seg_transfer.errors import ConfigError
-from seg_transfer.models.checkpoints import load_checkpoint
 from seg_transfer.models.configs import ModelConfig, resolve, with_classes, with_normalization
 from seg_transfer.models.loading import as_source_model
 from seg_transfer.models.networks import build_network, load_weights_except_classifiers
@@ -129,7 +128,7 @@ def _initialized(run: Run, item: Item, model: ModelConfig) -> tuple[nn.Module, s
     _, weights = resolve(source.config, source.checkpoint, memo=run.memo)
     if weights is None:
         raise ConfigError(f"source {item.source}: field checkpoint is missing; name the weights to fine-tune")
-    load_weights_except_classifiers(network, load_checkpoint(weights), str(weights))
+    load_weights_except_classifiers(network, weights, source.weights_key)
     return network, sha256_of_file(weights, run.memo)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from seg_transfer import __version__
-from seg_transfer.models.checkpoints import load_checkpoint, save_weights
+from seg_transfer.models.checkpoints import save_weights
 from seg_transfer.models.configs import ModelConfig
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.loading import as_source_model
@@ -40,7 +40,7 @@ def load_common_initialization(run: Run, network: nn.Module) -> str:
     checkpoint = init_checkpoint_of(run)
     if checkpoint is None:
         return "random"
-    load_backbone(network, load_checkpoint(checkpoint), str(checkpoint))
+    load_backbone(network, checkpoint)
     return sha256_of_file(checkpoint)
 
 

@@ -192,42 +192,52 @@ def test_moving_to_a_device_keeps_the_numbers(network):
     assert moved.get_submodule("backbone.conv1").weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_load_weights_takes_everything(network, other):
+def saved(folder: Path, state: dict[str, Tensor]) -> Path:
+    torch.save({"state_dict": state, "meta": {"epoch": 3}}, folder / "net.pth")
+    return folder / "net.pth"
+
+
+def test_load_weights_takes_everything(tmp_path, network, other):
     auxiliary = {"auxiliary_head.conv_seg.weight": torch.ones(9)}
-    load_weights(network, {**other, **auxiliary}, "net.pth")
+    load_weights(network, saved(tmp_path, {**other, **auxiliary}))
     assert equal_names(network.state_dict(), other) == other.keys()
 
 
-def test_the_first_parameter_that_does_not_fit_is_named(network, other):
+def test_the_first_parameter_that_does_not_fit_is_named(tmp_path, network, other):
     first, last = "backbone.conv1.weight", "decode_head.conv_seg.bias"
     narrow = {**other, first: other[first][:, :2]}
+    n = len(other)
     for state, reason in [
-        ({name: other[name] for name in other if name not in (first, last)}, f"lacks parameter {first};"),
-        (narrow, f"{first} has shape (64, 2, 3, 3), its config needs (64, 3, 3, 3);"),
-        ({**other, "neck.b": torch.ones(1), "neck.a": torch.ones(1)}, "has parameter neck.a that its config"),
+        (
+            {name: other[name] for name in other if name not in (first, last)},
+            f"lacks parameter {first} (found {n - 2} of {n} under state_dict);",
+        ),
+        (narrow, f"{first} has shape (64, 2, 3, 3), in the network (64, 3, 3, 3);"),
+        ({**other, "neck.b": torch.ones(1)}, "has unknown parameter neck.b under state_dict; name weights"),
     ]:
         before = copy_of(network)
         with pytest.raises(CheckpointError) as caught:
-            load_weights(network, state, "net.pth")
-        assert message_of(caught).startswith(f"net.pth: {reason}")
+            load_weights(network, saved(tmp_path, state))
+        assert message_of(caught).startswith(f"{tmp_path / 'net.pth'}: {reason}")
         assert equal_names(network.state_dict(), before) == before.keys()
 
 
-def test_another_number_of_classes_is_named(tiny, network):
+def test_another_number_of_classes_is_named(tmp_path, tiny, network):
     state = build_network(with_classes(tiny, 21), seed=0).state_dict()
     with pytest.raises(CheckpointError) as caught:
-        load_weights(network, state, "net.pth")
+        load_weights(network, saved(tmp_path, state))
     assert message_of(caught) == (
-        "net.pth: classifier has 21 classes, but its config has 5; correct num_classes or name the right checkpoint"
+        f"{tmp_path / 'net.pth'}: classes differ: decode_head.conv_seg.weight has 21 outputs, in the network 5; "
+        "correct the number of classes or name the right checkpoint"
     )
 
 
 @pytest.mark.parametrize("n_classes", [5, 21])
-def test_only_the_classifier_stays_fresh_for_new_classes(tiny, network, n_classes):
+def test_only_the_classifier_stays_fresh_for_new_classes(tmp_path, tiny, network, n_classes):
     fresh = copy_of(network)
     trained = build_network(with_classes(tiny, n_classes), seed=1).state_dict()
     donor = {name: tensor + 1 for name, tensor in trained.items()}
-    load_weights_except_classifiers(network, donor, "net.pth")
+    load_weights_except_classifiers(network, saved(tmp_path, donor))
     found = network.state_dict()
     classifier = {"decode_head.conv_seg.weight", "decode_head.conv_seg.bias"}
     assert equal_names({name: found[name] for name in classifier}, fresh) == classifier
@@ -235,33 +245,32 @@ def test_only_the_classifier_stays_fresh_for_new_classes(tiny, network, n_classe
     assert equal_names({name: found[name] for name in others}, donor) == others
 
 
-def test_a_head_that_lacks_a_layer_is_not_half_loaded(tiny, network, other):
+def test_a_head_that_lacks_a_layer_is_not_half_loaded(tmp_path, tiny, network, other):
     del other["backbone.layer1.0.bn1.weight"]
     with pytest.raises(CheckpointError, match=r"net.pth: lacks parameter backbone.layer1.0.bn1.weight"):
-        load_weights_except_classifiers(network, other, "net.pth")
+        load_weights_except_classifiers(network, saved(tmp_path, other))
 
 
 @pytest.mark.parametrize("prefix", ["backbone.", ""])
-def test_imagenet_weights_fill_the_backbone_alone(network, other, prefix):
+def test_imagenet_weights_fill_the_backbone_alone(tmp_path, network, other, prefix):
     fresh = copy_of(network)
     start = "backbone."
     state = {prefix + name.removeprefix(start): other[name] for name in other if name.startswith(start)}
     extra = {"head.fc.weight": torch.ones(1000, 2), "incre_modules.0.bias": torch.ones(3)}
-    load_backbone(network, {**state, **extra}, "imagenet.pth")
+    load_backbone(network, saved(tmp_path, {**state, **extra}))
     found = network.state_dict()
     own = {name for name in found if name.startswith(start)}
     assert equal_names({name: found[name] for name in own}, other) == own
     assert equal_names({name: found[name] for name in found.keys() - own}, fresh) == found.keys() - own
 
 
-def test_imagenet_weights_of_another_network(network, other):
+def test_imagenet_weights_of_another_network(tmp_path, network, other):
     state = {name.removeprefix("backbone."): tensor for name, tensor in other.items()}
-    with pytest.raises(CheckpointError) as caught:
-        load_backbone(network, {**state, "conv2.weight": torch.ones(1)}, "imagenet.pth")
-    assert message_of(caught).startswith("imagenet.pth: conv2.weight has shape (1,), its config needs (64, 64, 3, 3)")
+    with pytest.raises(CheckpointError, match=r"conv2.weight has shape \(1,\), in the network \(64, 64, 3, 3\)"):
+        load_backbone(network, saved(tmp_path, {**state, "conv2.weight": torch.ones(1)}))
     del state["conv2.weight"]
-    with pytest.raises(CheckpointError, match=r"imagenet.pth: lacks parameter conv2.weight"):
-        load_backbone(network, state, "imagenet.pth")
+    with pytest.raises(CheckpointError, match=r"net.pth: lacks parameter conv2.weight"):
+        load_backbone(network, saved(tmp_path, state))
 
 
 def test_the_classifier_of_a_cascade_is_that_of_its_last_head(tiny):

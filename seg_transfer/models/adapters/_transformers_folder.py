@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seg_transfer.data.fields import stays_inside
 from seg_transfer.data.plain import read_json
 from seg_transfer.errors import CheckpointError, ConfigError
+from seg_transfer.models.files import shards_of
 from seg_transfer.models.normalization import RGB
 
 CONFIG = "config.json"
@@ -70,17 +70,8 @@ def _weights_files(folder: Path) -> tuple[Path, ...]:
         if (folder / name).is_file():
             return (folder / name,)
         if (folder / index).is_file():
-            return _shards(folder / index)
+            return shards_of(folder / index)
     raise CheckpointError(f"{folder}: has neither {' nor '.join((*_WEIGHTS, *_INDICES))}; copy the weights there")
-
-
-def _shards(index: Path) -> tuple[Path, ...]:
-    files = read_json(index).get("weight_map")
-    names = sorted({str(name) for name in files.values()}) if isinstance(files, dict) else []
-    outside = next((name for name in names if not stays_inside(name)), None)
-    if outside or not names:
-        raise CheckpointError(f"{index}: field weight_map: {outside!r}: must name files of the same folder; correct it")
-    return tuple(index.parent / name for name in names)
 
 
 def _normalization(file: Path, preprocessor: dict[str, Any]) -> tuple[RGB, RGB]:

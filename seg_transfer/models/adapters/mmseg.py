@@ -56,7 +56,7 @@ class MmsegEntry(SourceEntry):
 
     def key(self, *, memo: Path | None = None) -> Key:
         """Compute the key of the config and the weights."""
-        key = source_key(self.config, self.checkpoint, memo=memo)
+        key = self.with_weights_key(source_key(self.config, self.checkpoint, memo=memo))
         if not self.scores_only:
             return key
         return Key(content_key(source=key, scores_only=True), {**key.parts, "scores_only": "true"})
@@ -66,7 +66,12 @@ class MmsegEntry(SourceEntry):
         from seg_transfer.models.loading import load_source_model
 
         return load_source_model(
-            self.config, self.checkpoint, device=device, scores_only=self.scores_only, features=self.features
+            self.config,
+            self.checkpoint,
+            device=device,
+            scores_only=self.scores_only,
+            features=self.features,
+            weights_key=self.weights_key,
         )
 
     def code(self) -> list[str]:

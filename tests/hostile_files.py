@@ -21,7 +21,7 @@ import yaml
 
 from seg_transfer.demo.world import build_world
 from seg_transfer.models.checkpoints import save_weights
-from seg_transfer.models.configs import read_model_config, with_classes
+from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
 from seg_transfer.models.networks import build_network
 from seg_transfer.resources import shipped
 from seg_transfer.store.source_card import FILE_NAME
@@ -68,6 +68,7 @@ def write_common(root: Path) -> None:
     (root / "secret/weights.pkl").write_bytes(pickle.dumps(Harm(root / "unpickled")))
     (root / "secret/evil.py").write_text(f"open({str(root / 'ran')!r}, 'w').close()\nmodel = {{}}\n")
     model = with_classes(read_model_config(shipped("configs/models/hrnetv2_tiny.py")), 3)
+    model = with_normalization(model, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1))
     (root / "good").mkdir()
     (root / "good/model.json").write_text(json.dumps(model))
     save_weights(build_network(model, seed=0).state_dict(), root / "good/weights.safetensors")

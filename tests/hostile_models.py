@@ -1,5 +1,6 @@
 """The corpus of malicious models: cards, configs, checkpoints and folders of transformers."""
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -29,6 +30,8 @@ from hostile_files import (
 )
 
 RUN_TOUCH = {"type": "subprocess.run", "args": ["touch", "HERE/marker"]}
+NORMALIZED = {"data_preprocessor": {"mean": [0, 0, 0], "std": [1, 1, 1]}}
+RUN_SYSTEM = {**NORMALIZED, "type": "os.system", "command": "x", "backbone": 1, "decode_head": 1}
 ONLY_REGISTERED = "only classes in mmsegmentation's registries are built"
 
 
@@ -112,7 +115,7 @@ CONFIGS = [
     Case("no_mapping", config_of("model.json", '["model"]'), CONFIG, 3, "holds a list instead of a mapping"),
     Case(
         "dotted_type_in_json",
-        config_of("model.json", '{"model": {"type": "os.system", "command": "x", "backbone": 1, "decode_head": 1}}'),
+        config_of("model.json", json.dumps({"model": RUN_SYSTEM})),
         CONFIG,
         3,
         "model.json: field model.type: 'os.system'",

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import json
-import re
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,20 +11,19 @@ from typing import Any
 from seg_transfer.data.fields import IGNORE, ignore_index
 from seg_transfer.data.plain import read_json, read_yaml
 from seg_transfer.errors import CheckpointError, ConfigError, reason_of
-from seg_transfer.models.compat import import_mmseg
-from seg_transfer.models.libraries import installed_version
+from seg_transfer.models.normalization import RGB
+from seg_transfer.models.preprocessing import PREPROCESSOR, model_of
+from seg_transfer.models.python_configs import read_memo, run_config
 from seg_transfer.resources import shipped
 from seg_transfer.store.content_key import Key, content_key, sha256_of_file
-from seg_transfer.store.memo import is_settled, load_cached, name_of, save_cached, version_of
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 
 ModelConfig = dict[str, Any]
 
+IGNORED_WEIGHTS = ("auxiliary_head.*", "decode_head.*.fcs.*", "decode_head.*.fc_seg.*")
+"""Names of weights of the heads that `resolve` leaves out: auxiliary ones, and those that refine points."""
+
 _HEADS = ("decode_head", "auxiliary_head")
-# Functions that a config may call and still give the same result every time it is read.
-_PURE_FUNCTIONS = {"dict", "list", "tuple", "set", "range", "len", "min", "max", "sum", "abs", "round", "sorted", "zip"}
-_PURE_FUNCTIONS |= {"int", "float", "str", "bool", "enumerate"}
-_IMPURE_TEXT = re.compile(r"\{\{\s*\$|custom_imports")
 _COMPLETE = "dump the whole config (mmengine's Config.dump), or name the .py config, which is announced before it runs"
 # Fields that make mmseg read a file that the config chooses. They are dropped: weights come from the checkpoint, and
 # class weights belong to the config's own training.
@@ -36,7 +32,7 @@ _INIT_FIELDS = ("init_cfg", "override")
 
 
 def read_model_config(path: str | Path, *, memo: Path | None = None) -> ModelConfig:
-    """Read the ``model`` entry of an mmseg config (.py, .json, .yaml) as a plain dict.
+    """Read the ``model`` entry of an mmseg config (.py, .json, .yaml) as a plain dict, with its normalization.
 
     A .py config is code and runs: read only a file that the user named and trusts. JSON and YAML are data.
 
@@ -52,9 +48,9 @@ def read_model_config(path: str | Path, *, memo: Path | None = None) -> ModelCon
     if not file.is_file():
         raise ConfigError(f"{file}: no such model config; check the path in the study")
     if file.suffix != ".py":
-        return _segmentor(_read_data(file), str(file))
-    model = _read_memo(file, memo) if memo else None
-    return _segmentor(_run(file, memo) if model is None else model, str(file))
+        return _segmentor(model_of(_read_data(file)), str(file))
+    model = read_memo(file, memo) if memo else None
+    return _segmentor(run_config(file, memo) if model is None else model, str(file))
 
 
 def code_configs_among(configs: Iterable[Path]) -> list[Path]:
@@ -65,8 +61,8 @@ def code_configs_among(configs: Iterable[Path]) -> list[Path]:
 
 def _segmentor(model: object, origin: str) -> ModelConfig:
     """Check that a model is the config of a segmentor, and return it in portable form."""
-    if isinstance(model, dict) and "kind" in model and "architecture" in model:
-        return model  # trained here, from a network of another kind
+    if isinstance(model, dict) and is_of_other_kind(model):
+        return model
     if not isinstance(model, dict) or "decode_head" not in model or "backbone" not in model:
         raise ConfigError(f"{origin}: field model must be an mmseg segmentor with backbone and decode_head; correct it")
     try:
@@ -75,8 +71,13 @@ def _segmentor(model: object, origin: str) -> ModelConfig:
         raise ConfigError(f"{origin}: field model is not plain data ({reason_of(error)}); correct it") from error
 
 
-def _read_data(file: Path) -> object:
-    """Read the ``model`` entry of a JSON or YAML config, which must have no base config."""
+def is_of_other_kind(model: Mapping[str, Any]) -> bool:
+    """Return whether a model is no mmseg config, but describes a network of another kind that was trained here."""
+    return "kind" in model and "architecture" in model
+
+
+def _read_data(file: Path) -> dict[str, Any]:
+    """Read a JSON or YAML config, which must have no base config."""
     if file.suffix == ".json":
         config: object = read_json(file)
     elif file.suffix in (".yaml", ".yml"):
@@ -87,66 +88,7 @@ def _read_data(file: Path) -> object:
         raise ConfigError(f"{file}: holds a {type(config).__name__}, a mapping is expected; correct it")
     if "_base_" in config:
         raise ConfigError(f"{file}: field _base_: {config['_base_']!r:.80}: must not be there; {_COMPLETE}")
-    return config.get("model")
-
-
-def _run(file: Path, memo: Path | None) -> Any:
-    import_mmseg(str(file))
-    from mmengine import Config
-
-    from seg_transfer.models.registered import with_registered_names
-
-    began = time.time_ns()
-    try:
-        config = Config.fromfile(file).to_dict()
-        files = list(dict.fromkeys(_with_bases(file))) if memo else []
-    except Exception as error:  # a config is arbitrary code and fails in arbitrary ways
-        raise ConfigError(f"{file}: not a readable mmengine config ({reason_of(error)}); fix the config") from error
-    model = with_registered_names(config.get("model"))
-    versions = {str(path.absolute()): version_of(path) for path in files}
-    if memo and all(is_settled(version, began) for version in versions.values()) and all(map(_is_pure, files)):
-        save_cached(_memo_file(file, memo), {"reader": _reader(), "files": versions, "model": model})
-    return model
-
-
-def _read_memo(file: Path, memo: Path) -> Any:
-    """Return the model that was read last time if every file it was read from is unchanged; otherwise None."""
-    cached = load_cached(_memo_file(file, memo))
-    files = cached.get("files")
-    if cached.get("reader") != _reader() or not isinstance(files, dict) or not files:
-        return None
-    try:
-        is_unchanged = all(version_of(Path(name)) == version for name, version in files.items())
-    except OSError:
-        return None
-    return cached.get("model") if is_unchanged else None
-
-
-def _memo_file(file: Path, memo: Path) -> Path:
-    return memo / "configs" / f"{name_of([str(file.absolute())])}.json"
-
-
-def _reader() -> str:
-    return f"mmengine {installed_version('mmengine', 'mmengine')}"
-
-
-def _with_bases(file: Path) -> Iterator[Path]:
-    """Yield a config and all its base configs."""
-    from mmengine import Config
-
-    yield file
-    for base in Config._get_base_files(str(file)):
-        yield from _with_bases(Path(Config._get_cfg_path(base, str(file))[0]))
-
-
-def _is_pure(file: Path) -> bool:
-    """Return whether a config gives the same result every time: it reads no environment variables, imports or files."""
-    text = file.read_text(encoding="utf-8")
-    if _IMPURE_TEXT.search(text):
-        return False
-    nodes = list(ast.walk(ast.parse(text))) if file.suffix == ".py" else []
-    called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
-    return called <= _PURE_FUNCTIONS and not any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes)
+    return config
 
 
 def portable(model: Mapping[str, Any]) -> ModelConfig:
@@ -155,7 +97,7 @@ def portable(model: Mapping[str, Any]) -> ModelConfig:
     Training in several processes on CUDA turns BN into SyncBN again.
     """
     plain: ModelConfig = json.loads(json.dumps(_portable(model)))
-    preprocessor = plain.get("data_preprocessor")
+    preprocessor = plain.get(PREPROCESSOR)
     if isinstance(preprocessor, dict):
         # Padding to the crop size of the config's own training would add borders to the images here.
         preprocessor.pop("size", None)
@@ -188,22 +130,23 @@ def _last_part(name: object) -> str:
 
 
 def heads(model: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield every head of a model config, main heads first; a cascade has several of them."""
+    """Yield every head of a model config that has a classifier, main heads first; a cascade has several of them."""
     for key in _HEADS:
         entry = model.get(key)
-        yield from [entry] if isinstance(entry, dict) else entry or []
+        for head in [entry] if isinstance(entry, dict) else entry or []:
+            # The head of K-Net improves, in several steps, what the head inside it answers.
+            yield head.get("kernel_generate_head", head) if isinstance(head, dict) else head
 
 
 def n_classes_of(model: Mapping[str, Any]) -> int:
-    """Return the number of classes of the config's last main head, or of a trained network of another kind."""
+    """Return the number of classes of the last main head, at least two, or of a trained network of another kind."""
     if "n_classes" in model:
         return int(model["n_classes"])
-    entry = model["decode_head"]
-    return int((entry[-1] if isinstance(entry, list) else entry)["num_classes"])
+    return max(2, int(list(heads({"decode_head": model["decode_head"]}))[-1]["num_classes"]))
 
 
 def with_classes(model: ModelConfig, n_classes: int) -> ModelConfig:
-    """Return the config of the same network with another number of classes.
+    """Return the config of the same network with another number of classes, and one score for each of them.
 
     Args:
         model: The ``model`` entry of an mmseg config.
@@ -213,17 +156,41 @@ def with_classes(model: ModelConfig, n_classes: int) -> ModelConfig:
         A copy, without class weights in its losses, which belong to the old classes.
     """
     changed = copy.deepcopy(model)
+    for key in _HEADS:
+        _set_classes(changed.get(key), n_classes)
     for head in heads(changed):
+        is_binary = head.pop("out_channels", None) == 1
+        if is_binary:
+            head.pop("threshold", None)
         head["num_classes"] = n_classes
-        head.pop("out_channels", None)
         losses = head.get("loss_decode", {})
         for loss in [losses] if isinstance(losses, dict) else losses:
-            loss.pop("class_weight", None)
-            loss.setdefault("avg_non_ignore", True)
+            _adapt_loss(loss, is_binary)
         # Otherwise mmseg ignores 255, which is a class here. Configs with fewer classes stay as they are.
         if n_classes > IGNORE:
             head["ignore_index"] = ignore_index(n_classes)
     return changed
+
+
+def _set_classes(part: Any, n_classes: int) -> None:
+    """Set ``num_classes`` wherever a head or a part of it has it."""
+    if isinstance(part, dict):
+        if "num_classes" in part:
+            part["num_classes"] = n_classes
+        part = list(part.values())
+    for item in part if isinstance(part, list) else []:
+        _set_classes(item, n_classes)
+
+
+def _adapt_loss(loss: dict[str, Any], is_binary: bool) -> None:
+    """Change the config of a loss for other classes; that of a single score becomes one over several."""
+    loss.pop("class_weight", None)
+    if _last_part(loss.get("type")) == "CrossEntropyLoss":
+        loss.setdefault("avg_non_ignore", True)
+    if is_binary and loss.get("use_sigmoid"):
+        loss["use_sigmoid"] = False
+    if is_binary and loss.get("loss_type") == "binary":
+        loss["loss_type"] = "multi_class"
 
 
 def with_normalization(
@@ -245,6 +212,24 @@ def with_normalization(
         "seg_pad_val": ignore_index(n_classes_of(model)),
     }
     return {**copy.deepcopy(model), "data_preprocessor": preprocessor}
+
+
+def with_stated_normalization(model: ModelConfig, mean: RGB | None, std: RGB | None) -> ModelConfig:
+    """Return the config of the same network with the mean or std that a person states; its channel order stays.
+
+    A config without a data preprocessor is that of a network that takes RGB.
+
+    Args:
+        model: The ``model`` entry of an mmseg config, or the description of a trained network of another kind.
+        mean, std: RGB, fractions of 255; None where the config's own is kept.
+    """
+    stated = {name: list(value) for name, value in (("mean", mean), ("std", std)) if value is not None}
+    if is_of_other_kind(model) or not stated:
+        return {**model, **stated}
+    preprocessor = model.get(PREPROCESSOR) or {"type": "SegDataPreProcessor", "bgr_to_rgb": True, "size_divisor": 1}
+    step = 1 if preprocessor.get("bgr_to_rgb", False) else -1
+    bytes_of = {name: [255 * value for value in values[::step]] for name, values in stated.items()}
+    return {**model, PREPROCESSOR: {**preprocessor, **bytes_of}}
 
 
 def source_key(config: str | Path, checkpoint: str | Path | None = None, *, memo: Path | None = None) -> Key:
@@ -277,7 +262,8 @@ def resolve(
         memo: As for `read_model_config`.
 
     Returns:
-        The ``model`` dict without auxiliary heads, and the weights file; None for random weights.
+        The ``model`` dict without the heads that are not read: auxiliary ones, and those that refine single points of
+        another head's map; and the weights file, None for random weights.
 
     Raises:
         ConfigError: The config cannot be read.
@@ -291,7 +277,20 @@ def resolve(
         model, weights = _segmentor(card.model, str(config)), weights or card.weights_file(Path(config).parent)
     else:
         model = read_model_config(config, memo=memo)
-    return {key: value for key, value in model.items() if key != "auxiliary_head"}, weights
+    return _as_read(model), weights
+
+
+def _as_read(model: ModelConfig) -> ModelConfig:
+    kept = {key: value for key, value in model.items() if key != "auxiliary_head"}
+    cascade = model.get("decode_head")
+    if not isinstance(cascade, list) or not any(map(_refines_points, cascade)):
+        return kept
+    stages = [head for head in cascade if not _refines_points(head)]
+    return {**kept, "decode_head": stages, "num_stages": len(stages)}
+
+
+def _refines_points(head: object) -> bool:
+    return isinstance(head, dict) and _last_part(head.get("type")) == "PointHead"
 
 
 def origin_of(config: str | Path | ModelConfig) -> str:

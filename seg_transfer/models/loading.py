@@ -53,6 +53,7 @@ def load_source_model(
     scores_only: bool = False,
     features: Features = None,
     weights_key: str | None = None,
+    origin: str | None = None,
 ) -> SourceModel:
     """Load any mmseg EncoderDecoder, or any network that was trained here, as a source model.
 
@@ -65,6 +66,7 @@ def load_source_model(
         scores_only: Use only the network's output and no features.
         features: What counts as features.
         weights_key: Dotted path of the weights in the checkpoint, where several fit.
+        origin: Where the config comes from, for messages; by default its path.
 
     Returns:
         The source model, in evaluation mode.
@@ -74,15 +76,17 @@ def load_source_model(
         CheckpointError: The checkpoint is unsafe, or does not fit the config (for example, the class count differs).
     """
     model, weights = resolve(config, checkpoint)
+    origin = origin or origin_of(config)
     if KIND in model:
-        network, normalization, classifier = build_trained(model, origin_of(config))
+        network, normalization, classifier = build_trained(model, origin)
         if weights is not None:
             load_files(network, weights, weights_key=weights_key)
     else:
-        network, normalization = build_network(model, seed=seed, origin=origin_of(config)), normalization_of(model)
+        network = build_network(model, seed=seed, origin=origin)
         classifier = classifier_name(network)
         if weights is not None:
             load_weights(network, weights, weights_key)
+        normalization = normalization_of(model, origin)
     return read_network(
         to_device(network, device),
         normalization,

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from seg_transfer.errors import ConfigError, reason_of
 from seg_transfer.models.checkpoints import load_files, shapes_of, weights_for
 from seg_transfer.models.compat import quiet
-from seg_transfer.models.configs import ModelConfig
+from seg_transfer.models.configs import IGNORED_WEIGHTS, ModelConfig, n_classes_of, with_classes
 from seg_transfer.models.registered import only_registered, registered
 from seg_transfer.models.sealed import sealed
+from seg_transfer.models.tuples import with_tuples
 
 _CLASSIFIER = "conv_seg"
-_AUXILIARY = ("auxiliary_head.*",)
 
 
 def build_network(model: ModelConfig, *, seed: int, origin: str = "model config") -> nn.Module:
@@ -32,24 +33,61 @@ def build_network(model: ModelConfig, *, seed: int, origin: str = "model config"
     Raises:
         ConfigError: It cannot be built, or names anything that is not registered; the message begins with `origin`.
     """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return _build(model, origin, initialize=True)
+
+
+def _build(model: ModelConfig, origin: str, *, initialize: bool) -> nn.Module:
     named = registered(model, origin)
     from mmengine import ConfigDict
     from mmengine.registry import DefaultScope
     from mmseg.registry import MODELS
 
-    with quiet(), only_registered(), sealed(), torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with quiet(), only_registered(), sealed(), DefaultScope.overwrite_default_scope("mmseg"):
         try:
-            with DefaultScope.overwrite_default_scope("mmseg"):
-                network: nn.Module = MODELS.build(ConfigDict(named))
-                initialize: Callable[[], None] = getattr(network, "init_weights")  # noqa: B009  mmseg types are unknown
-                initialize()
+            network: nn.Module = MODELS.build(ConfigDict(with_tuples(named, MODELS.get)))
+            if initialize:
+                network.init_weights()  # type: ignore[operator]  # mmseg types are unknown
         except Exception as error:  # the registry raises whatever a constructor raises
             raise ConfigError(
                 f"{origin}: field model: {named.get('type')} cannot be built ({reason_of(error)}); correct it, or "
                 "provide the network by a factory"
             ) from error
     return network
+
+
+def class_dependent(model: ModelConfig, origin: str = "model config") -> frozenset[str]:
+    """Return the names of the parameters and buffers whose shapes depend on the number of classes.
+
+    They are found by building the network, without memory for its weights, with two numbers of classes.
+
+    Args:
+        model: The ``model`` entry of an mmseg config.
+        origin: Where the config comes from, for messages.
+
+    Raises:
+        ConfigError: As for `build_network`.
+    """
+    n_classes = n_classes_of(model)
+    these, others = (_shapes(with_classes(model, count), origin) for count in (n_classes, n_classes + 1))
+    return frozenset(name for name in these.keys() | others.keys() if these.get(name) != others.get(name))
+
+
+def _shapes(model: ModelConfig, origin: str) -> dict[str, torch.Size]:
+    with torch.device("meta"), _NumbersOnCpu():
+        network = _build(model, origin, initialize=False)
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+
+class _NumbersOnCpu(TorchFunctionMode):
+    """Keeps on the CPU what networks compute numbers with when they are built: the rates of stochastic depth."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        on_cpu = {"device": "cpu"} if func is torch.linspace else {}
+        return func(*args, **{**(kwargs or {}), **on_cpu})
 
 
 def to_device(network: nn.Module, device: str) -> nn.Module:
@@ -66,7 +104,7 @@ def classifier_name(network: nn.Module) -> str | None:
 
 
 def load_weights(network: nn.Module, file: Path, weights_key: str | None = None) -> None:
-    """Load all weights of a network; auxiliary heads, which only training uses, may be missing or additional.
+    """Load all weights of a network; those of heads that are not read, such as auxiliary ones, may be additional.
 
     Args:
         network: An mmseg segmentor, changed in place.
@@ -76,16 +114,26 @@ def load_weights(network: nn.Module, file: Path, weights_key: str | None = None)
     Raises:
         CheckpointError: The checkpoint is missing or damaged, or does not hold exactly the network's weights.
     """
-    load_files(network, file, optional=_AUXILIARY, ignored=_AUXILIARY, weights_key=weights_key)
+    load_files(network, file, ignored=IGNORED_WEIGHTS, weights_key=weights_key)
 
 
-def load_weights_except_classifiers(network: nn.Module, file: Path, weights_key: str | None = None) -> None:
-    """Load all weights except those of the classifier layers, which keep their new initialization for new classes.
+def load_weights_except_classifiers(
+    network: nn.Module, file: Path, model: ModelConfig, weights_key: str | None = None
+) -> None:
+    """Load all weights except those that depend on the number of classes, which keep their new initialization.
 
-    Arguments and errors are those of `load_weights`; the sizes of the classifiers may differ.
+    Args:
+        network: An mmseg segmentor, changed in place.
+        file: The checkpoint, of a network with any number of classes.
+        model: The config that the network was built from.
+        weights_key: Dotted path of the weights in the checkpoint, where several fit.
+
+    Raises:
+        CheckpointError: As for `load_weights`.
     """
-    expected = {name: shape for name, shape in shapes_of(network).items() if f".{_CLASSIFIER}." not in name}
-    state = weights_for(expected, file, ignored=(f"*.{_CLASSIFIER}.*",), weights_key=weights_key)
+    left_out = class_dependent(model)
+    expected = {name: shape for name, shape in shapes_of(network).items() if name not in left_out}
+    state = weights_for(expected, file, ignored=(*IGNORED_WEIGHTS, *left_out), weights_key=weights_key)
     network.load_state_dict(state, strict=False)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, NamedTuple
 
 from seg_transfer.errors import ConfigError
+from seg_transfer.models.preprocessing import PREPROCESSOR
 
 RGB = tuple[float, float, float]
 
@@ -18,21 +20,46 @@ class Normalization(NamedTuple):
     channel_order: str = "rgb"
 
 
-def normalization_of(model: Mapping[str, Any]) -> Normalization:
-    """Return mean and std in RGB order as fractions of 255, and the channel order that the network takes.
+def normalization_of(model: Mapping[str, Any], origin: str = "model config") -> Normalization:
+    """Return the normalization that a model config states.
 
-    mmseg reads images as BGR, and `bgr_to_rgb` reverses the channels; its mean and std are in the resulting order.
+    mmseg reads images as BGR, and ``bgr_to_rgb`` reverses the channels; its mean and std are in the resulting order.
+
+    Args:
+        model: The ``model`` entry of an mmseg config.
+        origin: Where the config comes from, for messages.
 
     Raises:
-        ConfigError: They do not have three channels.
+        ConfigError: It states none, or not one for three channels.
     """
-    preprocessor = model.get("data_preprocessor") or {}
-    mean, std = (
-        [float(value) / 255 for value in preprocessor.get(field) or (default,) * 3]
-        for field, default in (("mean", 0.0), ("std", 1.0))
-    )
-    if not len(mean) == len(std) == 3:
-        raise ConfigError("model config: field data_preprocessor: mean and std must have three channels; correct them")
-    if preprocessor.get("bgr_to_rgb", False):
-        return Normalization((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), "rgb")
-    return Normalization((mean[2], mean[1], mean[0]), (std[2], std[1], std[0]), "bgr")
+    preprocessor = model.get(PREPROCESSOR)
+    stated = preprocessor if isinstance(preprocessor, Mapping) else {}
+    if stated.get("mean") is None or stated.get("std") is None:
+        raise ConfigError(
+            f"{origin}: states no mean and std of images, in data_preprocessor or a single way in its pipelines; give "
+            "the source mean and std (RGB, fractions of 255)"
+        )
+    mean, std = (_fractions(stated[field], field, origin) for field in ("mean", "std"))
+    if not all(value > 0 for value in std):
+        raise ConfigError(f"{origin}: field {PREPROCESSOR}.std: {stated['std']}: must be positive; correct it")
+    if stated.get("bgr_to_rgb", False):
+        return Normalization(mean, std, "rgb")
+    return Normalization(mean[::-1], std[::-1], "bgr")
+
+
+def _fractions(value: Any, field: str, origin: str) -> RGB:
+    """Return the three numbers in a field of the data preprocessor, values from 0 to 255, as fractions of 255."""
+    where = f"{origin}: field {PREPROCESSOR}.{field}"
+    numbers = value if isinstance(value, list | tuple) else [value]
+    if len(numbers) != 3:
+        raise ConfigError(
+            f"{origin}: field {PREPROCESSOR}: mean and std must have three channels, {field} has {len(numbers)}; "
+            "correct them"
+        )
+    try:
+        first, second, third = (float(number) / 255 for number in numbers)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {value!r:.80}: must be numbers; correct it") from error
+    if not all(map(isfinite, (first, second, third))):
+        raise ConfigError(f"{where}: {value!r:.80}: must be finite numbers; correct it")
+    return first, second, third

@@ -23,6 +23,8 @@ _RULE = (
     "only classes in mmsegmentation's registries are built; choose a registered name, import the module that registers "
     "yours in a .py config, or provide the network by a factory: both are announced before they run"
 )
+# Packages whose classes the published configs of mmsegmentation name.
+_RELATED = {"mmdet", "mmpretrain"}
 _NAMES = ("type", "_scope_")
 # Scopes whose names need no prefix: networks are built in the scope mmseg, whose registry falls back to mmengine's.
 _PLAIN = {"mmseg", "mmengine"}
@@ -65,7 +67,9 @@ def _rename(value: Any, field: str, new_name: Callable[[Any, str], Any]) -> Any:
 def _registered_name(origin: str, known: set[str], classes: dict[tuple[str, str], str], name: Any, field: str) -> str:
     registered_as = _look_up(known, classes, name)
     if registered_as is None or registered_as.rpartition(".")[2] in _REFUSED:
-        raise ConfigError(f"{origin}: field {field}: {name!r:.80}: {_RULE}")
+        scope = name.partition(".")[0] if isinstance(name, str) else ""
+        rule = f"needs {scope}; pip install {scope}, whose classes are then registered" if scope in _RELATED else _RULE
+        raise ConfigError(f"{origin}: field {field}: {name!r:.80}: {rule}")
     return registered_as
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from seg_transfer.data.manifest import SCRATCH
 from seg_transfer.errors import ConfigError
-from seg_transfer.models.configs import ModelConfig, resolve, with_classes, with_normalization
+from seg_transfer.models.configs import ModelConfig, with_classes, with_normalization
 from seg_transfer.models.loading import as_source_model
 from seg_transfer.models.networks import build_network, load_weights_except_classifiers
 from seg_transfer.progress import progress_of
@@ -108,7 +108,7 @@ def _model(run: Run, item: Item) -> ModelConfig:
         return target_network(run, item.target)
     manifest = run.manifests[item.target]
     source = tunable_source(run, run.study.source(item.source))
-    model, _ = resolve(source.config, source.checkpoint, memo=run.memo)
+    model, _ = source.resolved(memo=run.memo)
     fitted = with_classes(model, len(manifest.classes))
     return fitted if run.study.normalisation == "model" else with_normalization(fitted, manifest.mean, manifest.std)
 
@@ -125,10 +125,10 @@ def _initialized(run: Run, item: Item, model: ModelConfig) -> tuple[nn.Module, s
     if item.source == SCRATCH:
         return network, load_common_initialization(run, network)
     source = tunable_source(run, run.study.source(item.source))
-    _, weights = resolve(source.config, source.checkpoint, memo=run.memo)
+    _, weights = source.resolved(memo=run.memo)
     if weights is None:
         raise ConfigError(f"source {item.source}: field checkpoint is missing; name the weights to fine-tune")
-    load_weights_except_classifiers(network, weights, source.weights_key)
+    load_weights_except_classifiers(network, weights, model, source.weights_key)
     return network, sha256_of_file(weights, run.memo)
 
 

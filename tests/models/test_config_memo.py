@@ -99,7 +99,7 @@ def test_a_config_whose_result_may_change_is_run_every_time(config, ran, tmp_pat
 
 def test_another_version_of_the_reader_reads_again(config, ran, tmp_path, monkeypatch):
     read_model_config(config, memo=tmp_path / "keys")
-    monkeypatch.setattr("seg_transfer.models.configs.installed_version", lambda *_: "99")
+    monkeypatch.setattr("seg_transfer.models.python_configs.installed_version", lambda *_: "99")
     read_model_config(config, memo=tmp_path / "keys")
     assert len(ran) == 2
 

@@ -101,7 +101,11 @@ def without(name: str) -> dict[str, Any]:
         ({"weights": "w.pth"}, "field weights has no meaning without one of config, transformers, timm and factory"),
         ({"scores_only": True}, "field scores_only has no meaning without one of"),
         ({**MMSEG, "weights": "w.pth"}, "field weights has no meaning for a mmseg source; remove it"),
-        ({**MMSEG, "mean": HALF}, "field mean has no meaning for a mmseg source; remove it"),
+        ({**MMSEG, "channel_order": "bgr"}, "field channel_order has no meaning for a mmseg source; remove it"),
+        (
+            {**MMSEG, "mean": (102, 0, 0)},
+            "field mean: [102.0, 0.0, 0.0]: with input_scale 1 the values must be from 0 to 1",
+        ),
         ({"transformers": "hub", "classifier": "x"}, "field classifier has no meaning for a transformers source"),
         ({**TIMM, "scores_only": True}, "field scores_only has no meaning for a timm source; remove it"),
         ({**TIMM, "channel_order": "bgr"}, "field channel_order has no meaning for a timm source; remove it"),

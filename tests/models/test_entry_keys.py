@@ -15,7 +15,12 @@ from seg_transfer.models.configs import source_key
 from seg_transfer.models.sources import parse_entry
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
+NORMALIZED = {"data_preprocessor": {"mean": [102, 0, 0], "std": [51, 51, 51]}}
 PREPROCESSOR = {"image_mean": list(MEAN), "image_std": list(STD), "do_normalize": True, "size": {"height": 512}}
+
+
+def mmseg_config(head: dict[str, Any]) -> str:
+    return json.dumps({"model": {"backbone": {}, "decode_head": head, **NORMALIZED}})
 
 
 @pytest.fixture
@@ -24,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "w.pth").write_bytes(b"weights")
     (tmp_path / "net.py").write_text("import part\n")
     (tmp_path / "part.py").write_text("width = 8\n")
-    (tmp_path / "mmseg.json").write_text(json.dumps({"model": {"backbone": {}, "decode_head": {"num_classes": 3}}}))
+    (tmp_path / "mmseg.json").write_text(mmseg_config({"num_classes": 3}))
     hub = tmp_path / "hub"
     hub.mkdir()
     (hub / "config.json").write_text(json.dumps({"model_type": "segformer", "depths": [1]}))
@@ -71,9 +76,11 @@ def moved(folder: Path, source: Any) -> Any:
 
 CHANGES = [
     ("mmseg", written("w.pth", "others"), {"weights"}),
-    ("mmseg", written("mmseg.json", '{"model": {"backbone": {"a": 1}, "decode_head": {}}}'), None),
+    ("mmseg", written("mmseg.json", mmseg_config({"num_classes": 4})), None),
     ("mmseg", given(scores_only=True), {"scores_only"}),
     ("mmseg", given(weights_key="model_ema"), {"weights_key"}),
+    ("mmseg", given(mean=(0.1, 0.2, 0.3)), {"mean"}),
+    ("mmseg", given(std=(0.1, 0.2, 0.3)), {"std"}),
     ("transformers", written("hub/model.safetensors", "others"), {"weights"}),
     ("transformers", written("hub/config.json", '{"model_type": "segformer", "depths": [2]}'), {"model.depths"}),
     ("transformers", preprocessed(image_mean=[0, 0, 0]), {"mean"}),
@@ -136,7 +143,7 @@ def test_the_key_of_an_mmsegmentation_source_is_what_it_was(folder):
     key = entries(folder)["mmseg"].key()
     assert key == source_key(folder / "mmseg.json", folder / "w.pth")
     # As computed before there were other kinds of sources.
-    assert key == "f1d2754699ebe43478b66837553f93ac27a12649f57ef23e700e1d6ac6bd16fd"
+    assert key == "5f50e30e37abaf844a116c615534a4cfbdebb6dce40798dec572cfd05698b79a"
 
 
 def test_kinds_never_share_a_key(folder):

@@ -237,7 +237,7 @@ def test_only_the_classifier_stays_fresh_for_new_classes(tmp_path, tiny, network
     fresh = copy_of(network)
     trained = build_network(with_classes(tiny, n_classes), seed=1).state_dict()
     donor = {name: tensor + 1 for name, tensor in trained.items()}
-    load_weights_except_classifiers(network, saved(tmp_path, donor))
+    load_weights_except_classifiers(network, saved(tmp_path, donor), tiny)
     found = network.state_dict()
     classifier = {"decode_head.conv_seg.weight", "decode_head.conv_seg.bias"}
     assert equal_names({name: found[name] for name in classifier}, fresh) == classifier
@@ -248,7 +248,7 @@ def test_only_the_classifier_stays_fresh_for_new_classes(tmp_path, tiny, network
 def test_a_head_that_lacks_a_layer_is_not_half_loaded(tmp_path, tiny, network, other):
     del other["backbone.layer1.0.bn1.weight"]
     with pytest.raises(CheckpointError, match=r"net.pth: lacks parameter backbone.layer1.0.bn1.weight"):
-        load_weights_except_classifiers(network, saved(tmp_path, other))
+        load_weights_except_classifiers(network, saved(tmp_path, other), tiny)
 
 
 @pytest.mark.parametrize("prefix", ["backbone.", ""])

@@ -108,8 +108,15 @@ def test_another_normalization_replaces_the_own_one(model, source):
     assert not torch.allclose(replaced, source.feature_maps(images()).features[0], atol=0.01)
 
 
-def test_a_network_without_normalization_takes_the_bytes(model):
-    plain = load_source_model({**model, "data_preprocessor": {"type": "SegDataPreProcessor", "bgr_to_rgb": True}})
+def test_a_network_of_unknown_normalization_is_refused(model):
+    with pytest.raises(ConfigError, match="states no mean and std of images") as caught:
+        load_source_model({**model, "data_preprocessor": {"type": "SegDataPreProcessor", "bgr_to_rgb": True}})
+    assert "give the source mean and std (RGB, fractions of 255)" in message_of(caught)
+
+
+def test_a_network_that_states_mean_0_and_std_1_takes_the_bytes(model):
+    preprocessor = {"type": "SegDataPreProcessor", "bgr_to_rgb": True, "mean": [0, 0, 0], "std": [1, 1, 1]}
+    plain = load_source_model({**model, "data_preprocessor": preprocessor})
     assert plain.normalization.mean == (0, 0, 0)
     assert plain.normalization.std == pytest.approx((1 / 255,) * 3)
     with torch.inference_mode():
@@ -167,13 +174,13 @@ def test_a_head_without_a_classifier_has_no_last_features():
     )
 
 
-def test_a_cascade_that_ends_in_points_is_refused(model):
-    """PointHead has no classifier of whole maps, only one of points."""
+def test_a_cascade_that_ends_in_points_is_read_before_them(model):
+    """PointHead improves single points of the first head's map when images are segmented."""
     head = {"type": "PointHead", "in_channels": [4], "in_index": [0], "channels": 8, "num_classes": 5}
     cascade = {**model, "type": "CascadeEncoderDecoder", "num_stages": 2, "decode_head": [model["decode_head"], head]}
-    with pytest.raises(ConfigError, match="CascadeEncoderDecoder: fails on an image of 75 x 107 pixels") as caught:
-        load_source_model(cascade)
-    message_of(caught)
+    coarse, plain = load_source_model(cascade), load_source_model(model)
+    assert coarse.classifier_name == "decode_head.0.conv_seg"
+    assert torch.equal(coarse.feature_maps(images()).features[0], plain.feature_maps(images()).features[0])
 
 
 def test_other_outputs_beside_the_scores_are_ignored(model):

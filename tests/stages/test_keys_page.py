@@ -24,6 +24,8 @@ from seg_transfer.study.run import Run, open_run
 
 PAGE = (Path(seg_transfer.store.__file__).parent / "README.md").read_text()
 THIRD = (1 / 3, 1 / 3, 1 / 3)
+NORMALIZED = {"data_preprocessor": {"mean": [0, 0, 0], "std": [1, 1, 1]}}
+NETWORK = {**NORMALIZED, "backbone": {}, "decode_head": {"num_classes": 3}}
 # Thousands of files, and a list of images: digests whose parts are said in words.
 WITHOUT_PARTS = {"records", "stored sample"}
 
@@ -43,7 +45,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     build_world(folder / "world", n_train=2, n_source_train=2, n_eval=2, size=(48, 64))
     (folder / "w.pth").write_bytes(b"weights")
     (folder / "net.py").write_text("def build(): ...\n")
-    (folder / "net.json").write_text(json.dumps({"model": {"backbone": {}, "decode_head": {"num_classes": 3}}}))
+    (folder / "net.json").write_text(
+        json.dumps({"model": {**NORMALIZED, "backbone": {}, "decode_head": {"num_classes": 3}}})
+    )
     hub = folder / "hub"
     hub.mkdir()
     (hub / "config.json").write_text(json.dumps({"model_type": "segformer"}))
@@ -85,7 +89,7 @@ def made(run: Run) -> dict[str, list[Key]]:
         "stored sample": [sample_keys.stored_sample_key(run.records_key("dusk_street", files), "[]")],
         "weights of an mmsegmentation source, trained by the study or brought along": [
             weights,
-            key_of(config=folder / "net.json", checkpoint=w, scores_only=True),
+            key_of(config=folder / "net.json", checkpoint=w, scores_only=True, mean=THIRD, std=THIRD),
         ],
         "weights of a transformers source": [key_of(transformers=folder / "hub", mean=THIRD, std=THIRD)],
         "weights of a timm source": [key_of(timm="hrnet_w18", weights=w)],

@@ -63,7 +63,8 @@ def put_card(folder: Path, name: str) -> None:
     lists: dict[str, tuple[str, ...]] = dict.fromkeys(("classes", "class_iou", "absent_classes"), ())
     origin = dict.fromkeys(("content_key", "seg_transfer_version", "created_utc"), "")
     sha256 = hashlib.sha256(name.encode()).hexdigest()
-    model = {"backbone": {"depth": 50}, "decode_head": {"num_classes": 2}}
+    preprocessor = {"mean": [0, 0, 0], "std": [1, 1, 1]}
+    model = {"backbone": {"depth": 50}, "decode_head": {"num_classes": 2}, "data_preprocessor": preprocessor}
     card = {**fields, **numbers, **lists, **origin, "sha256": sha256, "model": model, "schedule": {}}
     write_source_card(SourceCard.model_validate({**card, "weights": "weights.safetensors"}), folder)
 

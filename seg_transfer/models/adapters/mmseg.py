@@ -9,12 +9,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import model_validator
 
 from seg_transfer.errors import CheckpointError
-from seg_transfer.models.configs import ModelConfig, code_configs_among, resolve, source_key
-from seg_transfer.models.entry import SourceEntry
+from seg_transfer.models.configs import (
+    ModelConfig,
+    code_configs_among,
+    is_of_other_kind,
+    resolve,
+    source_key,
+    with_stated_normalization,
+)
+from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
+from seg_transfer.models.normalization import Normalization, normalization_of
 from seg_transfer.store.content_key import Key, content_key
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from seg_transfer.models.source_model import SourceModel
 
 
@@ -24,6 +34,7 @@ class MmsegEntry(SourceEntry):
     Attributes:
         config: mmseg model config of the checkpoint, or a ``source.json``.
         checkpoint: Its weights; by default those beside a ``source.json``.
+        mean, std: RGB, fractions of 255; by default those that the config states.
     """
 
     kind: ClassVar[str] = "mmseg"
@@ -36,6 +47,13 @@ class MmsegEntry(SourceEntry):
 
     config: Path
     checkpoint: Path | None = None
+    mean: StrictRGB | None = None
+    std: StrictRGB | None = None
+
+    @model_validator(mode="after")
+    def _usable_normalization(self) -> Self:
+        check_normalization(self.name, self.mean, self.std)
+        return self
 
     @model_validator(mode="after")
     def _has_weights(self) -> Self:
@@ -55,23 +73,55 @@ class MmsegEntry(SourceEntry):
         return {"config": card}
 
     def key(self, *, memo: Path | None = None) -> Key:
-        """Compute the key of the config and the weights."""
+        """Compute the key of the config, the weights and the fields of the entry that change what is read.
+
+        A config of unknown normalization is refused here already, so that no score of it is reused.
+        """
+        self.input_normalization(memo=memo)
         key = self.with_weights_key(source_key(self.config, self.checkpoint, memo=memo))
-        if not self.scores_only:
-            return key
-        return Key(content_key(source=key, scores_only=True), {**key.parts, "scores_only": "true"})
+        given = {"mean": self.mean, "std": self.std, "scores_only": self.scores_only or None}
+        fields = {name: value for name, value in given.items() if value is not None}
+        return Key(content_key(source=key, **fields), key.parts | content_key(**fields).parts) if fields else key
+
+    def resolved(self, *, memo: Path | None = None) -> tuple[ModelConfig, Path | None]:
+        """Return the ``model`` dict with the entry's normalization, and the weights file; see `configs.resolve`."""
+        model, weights = resolve(self.config, self.checkpoint, memo=memo)
+        return with_stated_normalization(model, self.mean, self.std), weights
+
+    def architecture(self) -> dict[str, Any]:
+        """Return the ``model`` dict of the config, without the heads that are not read."""
+        return self.resolved()[0]
+
+    @classmethod
+    def build(cls, architecture: dict[str, Any], origin: str) -> nn.Module:
+        """Build the network; see `SourceEntry.build`."""
+        from seg_transfer.models.loading import build_trained
+        from seg_transfer.models.networks import build_network
+
+        if is_of_other_kind(architecture):
+            return build_trained(architecture, origin)[0]
+        return build_network(architecture, seed=0, origin=origin)
+
+    def input_normalization(self, *, memo: Path | None = None) -> Normalization:
+        """Return the entry's normalization, or else that of the config."""
+        model, _ = self.resolved(memo=memo)
+        if is_of_other_kind(model):
+            return Normalization(tuple(model["mean"]), tuple(model["std"]), model["channel_order"])
+        return normalization_of(model, str(self.config))
 
     def load(self, *, device: str = "cpu") -> SourceModel:
         """Build the network from its config and load its weights."""
         from seg_transfer.models.loading import load_source_model
 
+        model, weights = self.resolved()
         return load_source_model(
-            self.config,
-            self.checkpoint,
+            model,
+            weights,
             device=device,
             scores_only=self.scores_only,
             features=self.features,
             weights_key=self.weights_key,
+            origin=str(self.config),
         )
 
     def code(self) -> list[str]:
@@ -80,7 +130,7 @@ class MmsegEntry(SourceEntry):
 
     def network(self, *, memo: Path | None = None) -> ModelConfig | None:
         """Return the config without auxiliary heads; None if only scores are read."""
-        return None if self.scores_only else resolve(self.config, self.checkpoint, memo=memo)[0]
+        return None if self.scores_only else self.resolved(memo=memo)[0]
 
     @property
     def config_file(self) -> Path:

@@ -202,7 +202,10 @@ TRANSFORMERS = [
     ),
     Case(
         "kernel_of_the_hub",
-        transformers_folder({"model_type": "beit", "attn_implementation": "evil/kernel", "num_hidden_layers": 1}),
+        transformers_folder(
+            {"model_type": "beit", "attn_implementation": "evil/kernel", "hidden_size": 24, "num_hidden_layers": 4}
+            | {"num_attention_heads": 2, "intermediate_size": 8, "out_indices": [1, 2, 3, 4]}
+        ),
         BANK,
         5,
         "evil: ",

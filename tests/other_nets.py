@@ -120,6 +120,32 @@ class Skipping(nn.Module):
         return self.head(self.stem(images))
 
 
+class Backbone(nn.Module):
+    """Returns maps at strides 4 and 8."""
+
+    def __init__(self):
+        super().__init__()
+        self.fine = nn.Conv2d(3, 4, 4, stride=4)
+        self.coarse = nn.Conv2d(4, 6, 2, stride=2)
+
+    def forward(self, images):
+        fine = self.fine(images)
+        return fine, self.coarse(fine.tanh())
+
+
+class OneSize(nn.Module):
+    """Takes images of 36 x 60 pixels only."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 4, stride=4)
+        self.position = nn.Parameter(torch.randn(4, 9, 15))
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, images):
+        return self.head(self.stem(images) + self.position)
+
+
 class One(nn.Module):
     """One channel of foreground."""
 

@@ -126,5 +126,5 @@ def refusal(folder: Path, kind: type[Exception] = ConfigError, **fields: Any) ->
     with pytest.raises(kind) as caught:
         entry(folder, **fields).load()
     assert "\n" not in str(caught.value)
-    assert str(caught.value).startswith(str(folder))
+    assert str(caught.value).startswith((str(folder), "source net: "))
     return str(caught.value)

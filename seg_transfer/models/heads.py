@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.networks import to_device
+from seg_transfer.models.normalization import IMAGENET
 from seg_transfer.models.reading import read_network
 from seg_transfer.models.source_model import SourceModel, device_of
 from seg_transfer.models.watching import MapLayer, read_maps, recording
@@ -53,6 +54,19 @@ def _resize(one: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(one.shape[2:]) == tuple(size):
         return one
     return F.interpolate(one, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def with_linear_head(backbone: nn.Module, n_classes: int) -> LinearHead:
+    """Put a linear head, with random weights, on all maps of a backbone, as `read_network` reads them.
+
+    Args:
+        backbone: Its forward returns maps, or it classifies images.
+        n_classes: Number of classes.
+
+    Raises:
+        ConfigError: It fails on images of all sizes, or has no map.
+    """
+    return LinearHead(backbone, read_network(backbone, IMAGENET, has_scores=False).layers, n_classes)
 
 
 def with_new_head(source: SourceModel, n_classes: int, seed: int) -> SourceModel:

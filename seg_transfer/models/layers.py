@@ -99,8 +99,8 @@ def stage_layers(
     size = images.shape[2:]
     maps = _computed_maps(network, recorded, images, scores, classifier)
     strides = {
-        name: (_strides(tensors, size), _strides(recorded.outputs[name], size))
-        for name, tensors in recorded.inputs.items()
+        name: (_strides(recorded.inputs[name], size), _strides(recorded.outputs[name], size))
+        for name in _considered(network, recorded)
     }
     by_stride = {layer.stride: layer for layer in maps if not _is_intermediate(layer, strides)}
     if not by_stride:
@@ -120,8 +120,7 @@ def _computed_maps(
     tensor, the outermost is the last.
     """
     modules = dict(network.named_modules())
-    end: str | None = getattr(network, "stages_end", None)
-    for name in recorded.order:
+    for name in _considered(network, recorded):
         if name == classifier or not name:
             return
         passed = {tensor.data_ptr() for tensor in [images, *recorded.inputs[name]]}
@@ -132,8 +131,15 @@ def _computed_maps(
             keeps_size = any(tensor.shape == given.shape for given in recorded.inputs[name])
             if layer and (has_weights or keeps_size) and not _are_scores(modules[name], layer, recorded, scores):
                 yield layer
-        if name == end:
-            return
+
+
+def _considered(network: nn.Module, recorded: Recorded) -> list[str]:
+    """Return the layers in the order in which they finish, up to the one that the network names as the end of stages.
+
+    A module that contains that end, and also gives maps of what follows, does not count.
+    """
+    end: str | None = getattr(network, "stages_end", None)
+    return recorded.order[: recorded.order.index(end) + 1] if end in recorded.order else recorded.order
 
 
 def _are_scores(module: nn.Module, layer: MapLayer, recorded: Recorded, scores: Sequence[Tensor]) -> bool:
@@ -167,11 +173,13 @@ def _is_intermediate(layer: MapLayer, strides: Mapping[str, tuple[set[float], se
 def _blocks(network: nn.Module, recorded: Recorded, layer: MapLayer, size: Sequence[int]) -> list[MapLayer]:
     """Return the longest row of equal blocks in one list of modules, each of which gives a map like `layer`."""
     longest: list[MapLayer] = []
+    later = set(recorded.order) - set(_considered(network, recorded))
     for parent, container in network.named_modules():
         if not isinstance(container, nn.ModuleList | nn.Sequential):
             continue
         for _, group in groupby(container.named_children(), key=lambda child: type(child[1])):
             names = [f"{parent}.{child}" if parent else child for child, _ in group]
+            names = [name for name in names if name not in later]
             found = [_same_map(recorded, name, layer, size) for name in names]
             blocks = [block for block in found if block is not None]
             if len(blocks) == len(names) and len(blocks) > len(longest):
@@ -191,16 +199,10 @@ def _evenly_spaced(blocks: Sequence[MapLayer]) -> tuple[MapLayer, ...]:
     return tuple(blocks[math.ceil((place + 1) * len(blocks) / n) - 1] for place in range(n))
 
 
-def output_layers(network: nn.Module, output: object, size: Sequence[int]) -> tuple[MapLayer, ...]:
-    """Return the maps that a backbone returns: the last one of every stride, or all if they have one stride.
-
-    Raises:
-        ConfigError: It returns no map.
-    """
+def output_layers(output: object, size: Sequence[int]) -> tuple[MapLayer, ...]:
+    """Return the maps that a backbone returns: the last one of every stride, or all if they have one stride."""
     tensors = enumerate(tensors_in(output))
     layers = [layer for index, tensor in tensors if (layer := as_layer("", index, tensor, size)) is not None]
-    if not layers:
-        raise ConfigError(f"network {type(network).__name__}: returns no map; a backbone returns one or more")
     by_stride = {layer.stride: layer for layer in layers}
     if len(by_stride) == 1:
         return tuple(layers)

@@ -20,6 +20,10 @@ class Normalization(NamedTuple):
     channel_order: str = "rgb"
 
 
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""With which most networks were trained on ImageNet."""
+
+
 def normalization_of(model: Mapping[str, Any], origin: str = "model config") -> Normalization:
     """Return the normalization that a model config states.
 

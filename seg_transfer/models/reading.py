@@ -153,7 +153,8 @@ def _layers(
         require_layers(network, names)
         return named_layers(network, recorded, names, size)
     if not source.scores_known:
-        layers = output_layers(network, output, size)
+        # A network that classifies images returns no map.
+        layers = output_layers(output, size) or stage_layers(network, recorded, images, ())
         return layers[-1:] if features == "last" else layers
     if features == "last" and source.classifier_name is None:
         raise ConfigError(

@@ -71,8 +71,8 @@ def test_a_source_that_the_study_trains():
 
 
 def test_the_default_normalization_of_timm_is_that_of_imagenet():
-    assert entry(**TIMM).normalization == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert entry(**TIMM, mean=HALF, std=FIFTH).normalization == (HALF, FIFTH)
+    assert entry(**TIMM).input_normalization() == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "rgb")
+    assert entry(**TIMM, mean=HALF, std=FIFTH).input_normalization() == (HALF, FIFTH, "rgb")
 
 
 def test_the_input_scale_is_the_unit_of_mean_and_std():
@@ -98,7 +98,7 @@ def without(name: str) -> dict[str, Any]:
             "has config and transformers, which mark different kinds of model; keep one",
         ),
         ({**TIMM, "factory": "a:b"}, "has timm and factory, which mark different kinds of model; keep one"),
-        ({"weights": "w.pth"}, "field weights has no meaning without one of config, transformers, timm and factory"),
+        ({"weights": "w.pth"}, "field weights has no meaning without one of config, timm,"),
         ({"scores_only": True}, "field scores_only has no meaning without one of"),
         ({**MMSEG, "weights": "w.pth"}, "field weights has no meaning for a mmseg source; remove it"),
         ({**MMSEG, "channel_order": "bgr"}, "field channel_order has no meaning for a mmseg source; remove it"),
@@ -110,10 +110,14 @@ def without(name: str) -> dict[str, Any]:
         ({**TIMM, "scores_only": True}, "field scores_only has no meaning for a timm source; remove it"),
         ({**TIMM, "channel_order": "bgr"}, "field channel_order has no meaning for a timm source; remove it"),
         ({"timm": "hrnet_w48"}, "field weights is missing; a timm source needs it"),
+        ({"timm": "a folder/net", "classifier": "x"}, "field classifier has no meaning for a timm source; remove it"),
+        ({"torchvision": "resnet18"}, "field weights is missing; a torchvision source needs it"),
+        ({"smp": {"arch": "Unet"}}, "field weights is missing; name the weights of the network"),
+        ({"smp": {"encoder_name": "x"}, "weights": "w"}, "field smp: arch is missing; name one, such as Unet"),
+        ({"smp": "folder", "weights": "w"}, "field weights: the folder folder has its own; remove it"),
         (without("weights"), "field weights is missing; a factory source needs it"),
         (without("mean"), "field mean is missing; a factory source needs it"),
         (without("std"), "field std is missing; a factory source needs it"),
-        (without("classifier"), "field classifier is missing; name the last linear or 1x1 layer, or set scores_only"),
         ({**FACTORY, "factory": "../nets:build"}, "field factory: '../nets:build': must be package.module:function"),
         ({**FACTORY, "factory": "nets.build"}, "field factory: 'nets.build': must be package.module:function"),
         ({**FACTORY, "factory": "a:b\nc"}, "must be package.module:function"),
@@ -143,7 +147,10 @@ def test_a_broken_rule_names_the_source_and_its_field(fields, excerpt):
     "fields",
     [
         {"timm": "hf-hub:someone/hrnet_w48", "weights": "w.pth"},
-        {"timm": "resnet50", "weights": "w.pth"},
+        {"timm": "resnet 50", "weights": "w.pth"},
+        {"torchvision": "../resnet50", "weights": "w.pth"},
+        {"smp": 3},
+        {**FACTORY, "input_size": [0, 3]},
         {**FACTORY, "channel_order": "gbr"},
         {**FACTORY, "input_scale": 2},
         {**FACTORY, "mean": [0.1, 0.2]},

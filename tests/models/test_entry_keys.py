@@ -18,6 +18,9 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
 NORMALIZED = {"data_preprocessor": {"mean": [102, 0, 0], "std": [51, 51, 51]}}
 PREPROCESSOR = {"image_mean": list(MEAN), "image_std": list(STD), "do_normalize": True, "size": {"height": 512}}
 
+SMP = {"_model_class": "Unet", "encoder_name": "resnet18", "encoder_weights": "imagenet", "classes": 2}
+TIMM = {"architecture": "resnet18", "pretrained_cfg": {"mean": MEAN, "std": STD, "tag": "x"}, "license": "mit"}
+
 
 def mmseg_config(head: dict[str, Any]) -> str:
     return json.dumps({"model": {"backbone": {}, "decode_head": head, **NORMALIZED}})
@@ -35,6 +38,10 @@ def folder(tmp_path: Path) -> Path:
     (hub / "config.json").write_text(json.dumps({"model_type": "segformer", "depths": [1]}))
     (hub / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
     (hub / "model.safetensors").write_bytes(b"weights")
+    for name, config in (("smp", SMP), ("timm", TIMM)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+        (tmp_path / name / "model.safetensors").write_bytes(b"weights")
     return tmp_path
 
 
@@ -50,6 +57,9 @@ def entries(folder: Path) -> dict[str, Any]:
         "transformers": entry(transformers=folder / "hub"),
         "timm": entry(timm="hrnet_w18", weights=weights, **normalization),
         "factory": entry(**factory, weights=weights, **normalization),
+        "torchvision": entry(torchvision="resnet18", weights=weights),
+        "smp": entry(smp=folder / "smp"),
+        "timm_folder": entry(timm=folder / "timm"),
     }
 
 
@@ -100,12 +110,32 @@ CHANGES = [
     ("factory", given(mean=(0.1, 0.2, 0.3)), {"mean"}),
     ("factory", given(std=(0.1, 0.2, 0.3)), {"std"}),
     ("factory", given(channel_order="bgr"), {"channel_order"}),
+    ("factory", given(input_size=(64, 96)), {"input_size"}),
     ("factory", given(scores_only=True), {"scores_only", "classifier"}),
+    ("torchvision", given(torchvision="resnet34"), {"model"}),
+    ("torchvision", written("w.pth", "others"), {"weights"}),
+    ("torchvision", given(mean=(0.1, 0.2, 0.3)), {"mean"}),
+    ("torchvision", given(std=(0.1, 0.2, 0.3)), {"std"}),
+    ("torchvision", given(scores_only=True), {"scores_only"}),
+    ("smp", written("smp/config.json", json.dumps(SMP | {"classes": 3})), {"model.arguments"}),
+    ("smp", written("smp/config.json", json.dumps(SMP | {"encoder_weights": "ssl"})), {"encoder_weights"}),
+    ("smp", written("smp/model.safetensors", "others"), {"weights"}),
+    ("smp", given(mean=(0.1, 0.2, 0.3)), {"mean"}),
+    ("smp", given(std=(0.1, 0.2, 0.3)), {"std"}),
+    ("smp", given(scores_only=True), {"scores_only"}),
+    ("timm_folder", written("timm/config.json", json.dumps(TIMM | {"architecture": "resnet34"})), {"model.model"}),
+    ("timm_folder", written("timm/config.json", json.dumps(TIMM | {"model_args": {"depth": 2}})), {"model.arguments"}),
+    ("timm_folder", written("timm/model.safetensors", "others"), {"weights"}),
+    ("timm_folder", given(mean=(0.1, 0.2, 0.3)), {"mean"}),
 ]  # fmt: skip
 SAME = [
     ("factory", moved),
     ("timm", moved),
     ("factory", written("beside.py", "")),
+    ("torchvision", moved),
+    ("smp", written("smp/README.md", "changed")),
+    ("smp", written("smp/config.json", json.dumps(SMP | {"aux_params": {"classes": 2}}))),
+    ("timm_folder", written("timm/config.json", json.dumps(TIMM | {"license": "other"}))),
     ("transformers", preprocessed(size={"height": 640})),
     ("transformers", written("hub/README.md", "changed")),
 ]
@@ -147,12 +177,12 @@ def test_the_key_of_an_mmsegmentation_source_is_what_it_was(folder):
 
 
 def test_kinds_never_share_a_key(folder):
-    assert len({source.key() for source in entries(folder).values()}) == 4
+    assert len({source.key() for source in entries(folder).values()}) == 7
 
 
-@pytest.mark.parametrize("kind", ["mmseg", "timm", "factory", "transformers"])
+@pytest.mark.parametrize("kind", ["mmseg", "timm", "timm_folder", "torchvision", "smp", "factory", "transformers"])
 def test_missing_weights_are_named(folder, kind):
-    for name in ("w.pth", "hub/model.safetensors"):
+    for name in ("w.pth", "hub/model.safetensors", "smp/model.safetensors", "timm/model.safetensors"):
         (folder / name).unlink()
     with pytest.raises(CheckpointError) as caught:
         entries(folder)[kind].key()
@@ -179,7 +209,8 @@ def test_keys_need_no_torch(folder):
     program = (
         "import sys; from seg_transfer.models.sources import parse_entry;"
         f"[parse_entry(one).key() for one in {fields!r}];"
-        "print({'torch', 'transformers', 'timm', 'mmengine'} & set(sys.modules))"
+        "print({'torch', 'torchvision', 'segmentation_models_pytorch', 'transformers', 'timm', 'mmengine'} "
+        "& set(sys.modules))"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert shown.stdout == "set()\n"

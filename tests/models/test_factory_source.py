@@ -76,11 +76,11 @@ def test_networks_of_any_width_stride_and_class_count(tmp_path, network):
     source = entry(tmp_path, network).load()
     maps = source.feature_maps(images())
     assert (source.features_known, source.n_features, source.n_classes) == (True, n_features, n_classes)
-    assert maps.features is not None
-    assert maps.features.shape == (2, n_features, 48 // stride, 80 // stride)
+    (features,) = maps.features
+    assert features.shape == (2, n_features, 48 // stride, 80 // stride)
     layer = net.get_submodule(classifier)
     weight, bias = layer.weight.double().view(n_classes, n_features), getattr(layer, "bias", None)
-    scores = torch.einsum("cd,bdhw->bchw", weight, maps.features.double())
+    scores = torch.einsum("cd,bdhw->bchw", weight, features.double())
     scores += 0 if bias is None else bias.double()[:, None, None]
     torch.testing.assert_close(maps.scores.double(), scores, atol=1e-5, rtol=1e-5)
     assert maps.scores.std() > 0.01
@@ -106,9 +106,9 @@ def test_a_bgr_network_is_an_rgb_network_with_its_first_layer_turned(tmp_path):
     save_weights({**state, "stem.weight": state["stem.weight"].flip(1)}, tmp_path / "turned.safetensors")
     turned = entry(tmp_path, "Tokens", channel_order="bgr", weights=tmp_path / "turned.safetensors")
     bgr = turned.load().feature_maps(images())
-    torch.testing.assert_close(bgr.features, rgb.features, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(bgr.features[0], rgb.features[0], atol=1e-5, rtol=1e-5)
     wrong = turned.model_copy(update={"channel_order": "rgb"}).load().feature_maps(images())
-    assert not torch.allclose(wrong.features, rgb.features, atol=0.1)
+    assert not torch.allclose(wrong.features[0], rgb.features[0], atol=0.1)
 
 
 @pytest.mark.parametrize(("network", "probabilities"), [("Prototypes", False), ("Probabilities", True)])
@@ -123,7 +123,7 @@ def test_scores_only(tmp_path, network, probabilities):
     with torch.inference_mode():
         answer = net(normalized(images()))
     maps = source.feature_maps(images())
-    assert maps.features is None
+    assert maps.features == ()
     expected = answer if probabilities else answer.softmax(dim=1)
     torch.testing.assert_close(maps.scores.softmax(dim=1), expected, atol=1e-6, rtol=1e-5)
     assert seen.source_probs.std() > 0.1
@@ -141,22 +141,12 @@ def test_the_same_probabilities_come_of_scores_and_of_probabilities(tmp_path):
 @pytest.mark.parametrize(
     ("network", "changes", "excerpt"),
     [
-        ("Scaled", {}, "its class scores are not the output of its 1x1 classifier, so its pixel features are unknown"),
+        ("Scaled", {}, "its class scores are not the output of its layer 'head'; leave out classifier"),
         ("Scaled", {}, "or set scores_only: true"),
-        ("FlatTokens", {}, "its classifier sees no feature map"),
-        ("FlatTokens", {}, "or set scores_only: true"),
-        ("Prototypes", {"classifier": "unused"}, "does not use its classifier; name its last layer"),
-        (
-            "Tokens",
-            {"classifier": "stem"},
-            "classifier stem is a Conv2d, but pixel features need a linear layer or 1x1",
-        ),
+        ("Prototypes", {"classifier": "unused"}, "does not use its layer 'unused'; name its last layer"),
+        ("Tokens", {"classifier": "stem"}, "its class scores are not the output of its layer 'stem'"),
         ("Tokens", {"classifier": "decode.head"}, "has no layer 'decode.head'; its last ones are stem, head"),
-        ("Dictionary", {"classifier": "stem"}, "classifier stem is a Conv2d"),
         ("Dictionary", {"scores_only": True}, "returns 2 score maps (B, C, h, w), one is expected"),
-        ("Wide", {}, "classifier head is a Conv2d, but pixel features need a linear layer or 1x1"),
-        ("Skipping", {}, "its classifier sees no feature map"),
-        ("One", {"scores_only": True}, "returns one channel; a channel per class is needed"),
     ],
 )
 def test_a_network_whose_features_or_scores_are_unknown_is_refused(tmp_path, network, changes, excerpt):
@@ -170,16 +160,8 @@ def test_any_of_several_maps_may_be_the_classifiers(tmp_path):
     """Here the second head of two is named, and its map is in the answer too."""
     write_net(tmp_path, "Dictionary")
     main, other = (entry(tmp_path, "Dictionary", classifier=name).load() for name in ("head", "other"))
-    assert torch.equal(main.feature_maps(images()).features, other.feature_maps(images()).features)
+    assert torch.equal(main.feature_maps(images()).features[0], other.feature_maps(images()).features[0])
     assert not torch.equal(main.feature_maps(images()).scores, other.feature_maps(images()).scores)
-
-
-def test_an_image_that_a_network_cannot_take_is_named(tmp_path):
-    write_net(tmp_path, "Halves")
-    source = entry(tmp_path, "Halves").load()
-    with pytest.raises(ConfigError, match="network Halves: fails on an image of 40 x 56 pixels") as caught:
-        source.feature_maps(images(1, 40, 56))
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -192,8 +174,8 @@ def test_an_image_that_a_network_cannot_take_is_named(tmp_path):
         ("nets:fails", "factory nets:fails: cannot be run (RuntimeError: no such thing); fix it"),
         ("nets:absent", "factory nets:absent: cannot be run (AttributeError: "),
         ("nets:constant", "factory nets:constant: cannot be run (TypeError: "),
-        ("no_such_module:build", "factory no_such_module:build: cannot be run (ModuleNotFoundError: "),
-        ("nets.deeper:build", "factory nets.deeper:build: cannot be run (ModuleNotFoundError: "),
+        ("no_such_module:build", "factory no_such_module:build: no module no_such_module in "),
+        ("nets.deeper:build", "factory nets.deeper:build: no module nets.deeper in "),
         ("os:system", "factory os:system: cannot be run (TypeError: "),
         ("..nets:Tokens", "factory '..nets:Tokens': must be package.module:function"),
         ("nets:Tokens.eval", "must be package.module:function"),

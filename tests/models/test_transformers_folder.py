@@ -33,11 +33,27 @@ def library() -> Any:
 # Wrong folders
 
 
-def test_a_model_of_masks_is_refused(tmp_path, library):
+def test_weights_of_another_kind_are_refused(tmp_path, library):
     written(tmp_path, library)
     with quiet():
-        library.Mask2FormerConfig().save_pretrained(tmp_path)
-    assert "mask2former has no model that outputs one logit per pixel and class" in refusal(tmp_path)
+        library.Mask2FormerConfig(num_labels=5).save_pretrained(tmp_path)
+    assert "missing keys in its weights, such as class_predictor.bias" in refusal(tmp_path, CheckpointError)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "imagegpt"}, "ImageGPTModel takes input_ids instead of images"),
+        ({"model_type": "bert"}, "BertModel takes input_ids instead of images"),
+        ({"model_type": "vit", "architectures": ["ViTForSemanticSegmentation"]}, "no network of type vit for semantic"),
+        ({"model_type": "dpt", "architectures": ["DPTForUniversalSegmentation"]}, "no network of type dpt for univ"),
+    ],
+)
+def test_a_model_that_scores_no_pixels_and_has_no_maps_is_refused(tmp_path, library, config, message):
+    written(tmp_path, library)
+    small = {"n_layer": 1, "n_embd": 8, "n_head": 1, "hidden_size": 8, "num_hidden_layers": 1}
+    (tmp_path / "config.json").write_text(json.dumps({**small, **config}))
+    assert message in refusal(tmp_path)
 
 
 def test_code_in_a_folder_is_not_run(tmp_path, library, monkeypatch):
@@ -48,7 +64,9 @@ def test_code_in_a_folder_is_not_run(tmp_path, library, monkeypatch):
     (tmp_path / "modeling_x.py").write_text(harm)
     maps = {"AutoConfig": "configuration_x.X", "AutoModelForSemanticSegmentation": "modeling_x.X"}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "x", "auto_map": maps}))
-    assert "not a config of transformers" in refusal(tmp_path)
+    line = refusal(tmp_path)
+    assert "not a config of transformers" in line
+    assert "its code lies in the repository, and no code of a repository is run" in line
     config = segformer(library).config.to_dict()
     (tmp_path / "config.json").write_text(json.dumps({**config, "auto_map": maps}))
     entry(tmp_path).load()
@@ -79,6 +97,10 @@ def test_pickled_code_in_weights_is_not_run(tmp_path, library, monkeypatch):
         (lambda state: {n: t for n, t in state.items() if "classifier.bias" not in n}, "missing keys in its weights"),
         (lambda state: {**state, "more": torch.zeros(2)}, "unexpected keys in its weights, such as more"),
         (lambda state: {**state, "decode_head.classifier.bias": torch.zeros(7)}, "weights"),
+        (
+            lambda state: {**state, "decode_head.classifier.bias": torch.full((5,), torch.nan)},
+            "parameter decode_head.classifier.bias holds NaN or infinite values",
+        ),
     ],
 )
 def test_weights_of_another_config_are_refused(tmp_path, library, change, message):

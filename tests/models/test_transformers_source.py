@@ -54,7 +54,8 @@ def test_models_of_the_library(tmp_path, library, make, n_features, size):
     maps = source.feature_maps(pixels)
     assert (source.n_features, source.n_classes, source.normalization.channel_order) == (n_features, 5, "rgb")
     weight, bias = source.classifier.weight.double()[:, :, 0, 0], source.classifier.bias.double()
-    linear = torch.einsum("cd,bdhw->bchw", weight, maps.features.double()) + bias[:, None, None]
+    (features,) = maps.features
+    linear = torch.einsum("cd,bdhw->bchw", weight, features.double()) + bias[:, None, None]
     with quiet(), torch.inference_mode():
         logits = network(normalized(pixels)).logits.double()
     resized = F.interpolate(linear, size=logits.shape[2:], mode="bilinear", align_corners=make is dpt)
@@ -86,20 +87,20 @@ def test_probabilities_at_pixels_are_the_softmax_of_the_models_own_logits(tmp_pa
 
 def test_a_model_of_half_precision_or_in_an_old_file_is_the_same(tmp_path, library):
     network = written(tmp_path, library)
-    expected = entry(tmp_path).load().feature_maps(images())
+    (expected,) = entry(tmp_path).load().feature_maps(images()).features
     (tmp_path / "model.safetensors").unlink()
     torch.save(network.state_dict(), tmp_path / "pytorch_model.bin")
-    again = entry(tmp_path).load().feature_maps(images())
-    assert torch.equal(again.features, expected.features)
+    (again,) = entry(tmp_path).load().feature_maps(images()).features
+    assert torch.equal(again, expected)
     torch.save({name: tensor.half() for name, tensor in network.state_dict().items()}, tmp_path / "pytorch_model.bin")
-    half = entry(tmp_path).load().feature_maps(images())
-    assert half.features.dtype == torch.float32
-    torch.testing.assert_close(half.features, expected.features, atol=0.02, rtol=0.02)
+    (half,) = entry(tmp_path).load().feature_maps(images()).features
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, expected, atol=0.02, rtol=0.02)
 
 
 def test_shards_are_read_together(tmp_path, library):
     network = written(tmp_path, library)
-    expected = entry(tmp_path).load().feature_maps(images())
+    (expected,) = entry(tmp_path).load().feature_maps(images()).features
     (tmp_path / "model.safetensors").unlink()
     state = list(network.state_dict().items())
     names = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -107,7 +108,8 @@ def test_shards_are_read_together(tmp_path, library):
         save_weights(dict(part), tmp_path / name)
     weight_map = {key: names[position >= 9] for position, (key, _) in enumerate(state)}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    assert torch.equal(entry(tmp_path).load().feature_maps(images()).features, expected.features)
+    (features,) = entry(tmp_path).load().feature_maps(images()).features
+    assert torch.equal(features, expected)
 
 
 def test_scores_only_are_the_logits(tmp_path, library):
@@ -116,7 +118,7 @@ def test_scores_only_are_the_logits(tmp_path, library):
     maps = source.feature_maps(images())
     with torch.inference_mode():
         logits = network(normalized(images())).logits
-    assert maps.features is None
+    assert maps.features == ()
     torch.testing.assert_close(maps.scores, logits, atol=1e-5, rtol=1e-4)
 
 

@@ -42,8 +42,10 @@ from seg_transfer.models.entry import SourceEntry
 # In the order in which messages name them and folders are searched.
 _KINDS = (
     "mmseg",
-    "transformers",
     "timm",
+    "torchvision",
+    "smp",
+    "transformers",
     "factory",
 )
 ADAPTERS: Mapping[str, type[SourceEntry]] = MappingProxyType(

@@ -17,44 +17,45 @@ from torch import nn
 import seg_transfer
 from seg_transfer.errors import ConfigError, SegTransferError
 from seg_transfer.models.adapters._factory_code import own_names, parts_of, source_files
-from seg_transfer.models.checkpoints import load_checkpoint, load_exactly
-from seg_transfer.models.networks import to_device
-from seg_transfer.models.normalization import RGB
-from seg_transfer.models.reading import source_of, source_of_scores
+from seg_transfer.models.layers import find_classifier
+from seg_transfer.models.outputs import run_network, score_maps
 from seg_transfer.models.sealed import installation
-from seg_transfer.models.source_model import SourceModel
+from seg_transfer.models.sizes import probe_image, probe_size
+from seg_transfer.models.source_model import SourceModel, device_of
+from seg_transfer.models.watching import recording
 
 _THIS_PACKAGE = seg_transfer.__name__
 
+STATEMENTS = "Name its classifier, choose features: stages for a backbone, or set scores_only: true"
+"""What an entry may say about its network."""
 
-def load_factory(
-    factory: str, folder: Path, weights: Path, classifier: str, *, mean: RGB, std: RGB, channel_order: str, device: str
-) -> SourceModel:
-    """Run a factory, load the weights into the network that it returns, and wrap it as a source.
+
+def check_unstated(source: SourceModel, factory: str) -> None:
+    """Check that what a network returns is clear, although its entry does not name a classifier.
 
     Args:
-        factory: ``package.module:function``.
-        folder: Where its module is looked for first.
-        weights: File of the network's state dict.
-        classifier: Dotted name of the network's last linear or 1x1 layer; "" to read only scores.
-        mean, std: Mean and std of the images that the network takes, RGB, fractions of 255.
-        channel_order: "rgb" or "bgr".
-        device: A torch device.
+        source: The network, read as a backbone or as a network with class scores.
+        factory: Where it comes from, for messages.
 
     Raises:
-        ConfigError: The factory fails or does not return a network, or the network does not end in its classifier.
-        CheckpointError: The weights are missing, unsafe, or those of another network.
+        ConfigError: A backbone may give class scores: its only map is the output of its last linear layer or
+            convolution. Or class scores may be other maps: no such layer gives them, or they differ in their channels.
     """
-    state = load_checkpoint(weights)
-    network = call_factory(factory, folder).float()  # half precision differs between devices
-    load_exactly(network, state, str(weights))
-    to_device(network, device)
-    try:
-        if not classifier:
-            return source_of_scores(network, mean, std, channel_order)
-        return source_of(network, classifier, mean, std, channel_order)
-    except ConfigError as error:
-        raise ConfigError(f"factory {factory}: {error}") from error
+    images = probe_image(*probe_size(source.sizes)).to(device_of(source.network))
+    with recording(source.network) as recorded:
+        output = run_network(source.network, images)
+    n_channels = {one.shape[1] for one in score_maps(output)}
+    if source.scores_known and (source.classifier_name is None or len(n_channels) > 1):
+        raise ConfigError(
+            f"factory {factory}: its network returns maps of {' and '.join(map(str, sorted(n_channels)))} channels: "
+            f"class scores, or features? {STATEMENTS}"
+        )
+    name = find_classifier(source.network, recorded, output)
+    if not source.scores_known and len(source.layers) == 1 and name is not None:
+        raise ConfigError(
+            f"factory {factory}: the only map that its network returns is the output of its last layer {name}: class "
+            f"scores, or features? If scores, give classifier: {name}; if features, features: [{name}]"
+        )
 
 
 def call_factory(factory: str, folder: Path) -> nn.Module:

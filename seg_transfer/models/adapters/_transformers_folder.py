@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from seg_transfer.data.plain import read_json
 from seg_transfer.errors import CheckpointError, ConfigError
@@ -13,8 +14,31 @@ from seg_transfer.models.normalization import RGB
 
 CONFIG = "config.json"
 _PREPROCESSOR = "preprocessor_config.json"
+# Processors of images and text are saved as one file that contains the preprocessor of images.
+_PROCESSOR, _IMAGE_PROCESSOR = "processor_config.json", "image_processor"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _INDICES = tuple(f"{name}.index.json" for name in _WEIGHTS)
+
+# What a network is: it scores classes per pixel, or queries with a mask each, or it is a backbone without a head.
+Role = Literal["semantic", "universal", "backbone"]
+_SEMANTIC, _UNIVERSAL = "ForSemanticSegmentation", "ForUniversalSegmentation"
+_OTHER_UNIVERSAL = ("MaskFormerForInstanceSegmentation", "DetrForSegmentation")
+# Types whose config names no architecture: the library's segmentation network counts where it has one.
+_SEMANTIC_TYPES = (
+    "beit",
+    "data2vec-vision",
+    "dpt",
+    "mobilenet_v2",
+    "mobilevit",
+    "mobilevitv2",
+    "sapiens2",
+    "segformer",
+    "tipsv2_dpt",
+    "upernet",
+)
+_UNIVERSAL_TYPES = ("mask2former", "maskformer", "oneformer", "eomt", "eomt_dinov3")
+# Parts of a config that describe the image encoder of a model that has more, such as CLIP, SAM and Depth Anything.
+ENCODERS = ("vision_config", "backbone_config")
 
 
 @dataclass(frozen=True)
@@ -55,14 +79,49 @@ def read_folder(folder: Path, mean: RGB | None = None, std: RGB | None = None) -
             f"{folder / CONFIG}: field quantization_config: quantized weights are not read; save the model without them"
         )
     weights = _weights_files(folder)
-    preprocessor = read_json(folder / _PREPROCESSOR) if (folder / _PREPROCESSOR).exists() else {}
+    file, preprocessor = _preprocessor(folder)
     if not preprocessor and (mean is None or std is None):
         raise ConfigError(f"{folder}: has no {_PREPROCESSOR}; give the source's mean and std (RGB, fractions of 255)")
-    own_mean, own_std = _normalization(folder / _PREPROCESSOR, preprocessor)
+    own_mean, own_std = _normalization(file, preprocessor)
     order = "bgr" if preprocessor.get("do_flip_channel_order") is True else "rgb"
     if order == "bgr":  # such a preprocessor has mean and std in the flipped order
         own_mean, own_std = (own_mean[2], own_mean[1], own_mean[0]), (own_std[2], own_std[1], own_std[0])
     return TransformersFolder(config, weights, mean or own_mean, std or own_std, order)
+
+
+def role_of(config: Mapping[str, Any]) -> Role:
+    """Return what the network of a config is, by the name of its architecture, or by its type if none is named.
+
+    Example:
+        >>> role_of({"model_type": "segformer", "architectures": ["SegformerForImageClassification"]})
+        'backbone'
+    """
+    kind, names = config.get("model_type"), config.get("architectures")
+    if not isinstance(names, list) or not names:
+        return "semantic" if kind in _SEMANTIC_TYPES else "universal" if kind in _UNIVERSAL_TYPES else "backbone"
+    if any(str(name).endswith(_SEMANTIC) for name in names):
+        return "semantic"
+    is_universal = any(str(name).endswith(_UNIVERSAL) or name in _OTHER_UNIVERSAL for name in names)
+    return "universal" if is_universal else "backbone"
+
+
+def image_size_of(config: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the height and width of images that a config, or the part of it on the image encoder, names."""
+    parts = [config, *(config[name] for name in ENCODERS if isinstance(config.get(name), Mapping))]
+    for size in (part.get("image_size") for part in parts):
+        sides = [size, size] if isinstance(size, int) else size
+        if isinstance(sides, list) and len(sides) == 2 and all(type(side) is int and side > 0 for side in sides):
+            return sides[0], sides[1]
+    return None
+
+
+def _preprocessor(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the description of how images are prepared, and its file; {} if the folder has none."""
+    file, whole = folder / _PREPROCESSOR, folder / _PROCESSOR
+    if file.exists() or not whole.exists():
+        return file, read_json(file) if file.exists() else {}
+    part = read_json(whole).get(_IMAGE_PROCESSOR)
+    return whole, part if isinstance(part, dict) else {}
 
 
 def _weights_files(folder: Path) -> tuple[Path, ...]:

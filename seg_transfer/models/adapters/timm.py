@@ -1,68 +1,183 @@
-"""HRNets of timm with a linear head."""
+"""Networks of timm: backbones without a head, and backbones with a linear head."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
+from seg_transfer.data.plain import read_json
+from seg_transfer.errors import CheckpointError, ConfigError
+from seg_transfer.models.adapters._weights import has_linear_head, load_into, n_classes_in
 from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
 from seg_transfer.models.files import sha256_of_weights
 from seg_transfer.models.libraries import Library
-from seg_transfer.models.normalization import RGB
+from seg_transfer.models.normalization import IMAGENET, Normalization
 from seg_transfer.store.content_key import Key, content_key
 
 if TYPE_CHECKING:
-    from seg_transfer.models.source_model import SourceModel
+    from torch import nn
 
-# The normalization that timm's HRNets were trained with.
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CONFIG, WEIGHTS = "config.json", ("model.safetensors", "pytorch_model.bin")
+_HEAD = "classifier.weight"
+_NAME = re.compile(r"[A-Za-z0-9_.]+")
+# Of a repository's pretrained_cfg, what decides how the network is built and what it takes; the rest says where its
+# weights come from.
+_PRETRAINED_FIELDS = ("input_size", "fixed_input_size", "mean", "std", "num_classes", "pool_size", "first_conv")
+# Arguments of create_model that have nothing to do with the architecture, or that are decided here.
+_FOREIGN_ARGUMENTS = {
+    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "model_name"),
+    *("num_classes", "features_only", "out_indices", "feature_location"),
+}
+
+
+def _folder_or_name(value: object) -> object:
+    """Turn a path into one; names of networks have no slash."""
+    is_path = isinstance(value, str) and "/" in value and ":" not in value
+    return Path(str(value)) if is_path else value
+
+
+def _usable_name(value: str | Path) -> str | Path:
+    if isinstance(value, str) and not _NAME.fullmatch(value):
+        raise ValueError(f"{value!r}: must be the name of a network in timm, or a folder; correct it")
+    return value
 
 
 class TimmEntry(SourceEntry):
-    """An HRNet of timm with one linear layer on its concatenated branches (see `adapters._timm_network`).
+    """A network of timm (see `adapters._timm_network`).
+
+    Its maps are its features. Where the weights have names ``backbone.*`` and ``classifier.*``, a linear layer on the
+    maps gives class scores.
 
     Attributes:
-        timm: Name of the network in timm, such as ``hrnet_w48``.
-        weights: State dict (safetensors, or ``torch.save``) with names ``backbone.*`` and ``classifier.*``.
-        mean, std: RGB, fractions of 255; by default those of ImageNet.
+        timm: Name of the network in timm, such as ``convnext_tiny`` or ``vit_small_patch14_dinov2.lvd142m``; or a
+            folder with the ``config.json`` and the weights that timm writes for the Hugging Face Hub.
+        weights: State dict of the network, with or without its classification head, or with names ``backbone.*`` and
+            ``classifier.*``; by default those in the folder.
+        mean, std: RGB, fractions of 255; by default those that the folder or timm states for the network.
     """
 
     kind: ClassVar[str] = "timm"
     marker: ClassVar[str] = "timm"
     libraries: ClassVar[tuple[Library, ...]] = (Library("timm", "timm"),)
+    folder_hint: ClassVar[str] = f"a timm {CONFIG}"
 
-    timm: Annotated[str, Field(pattern=r"^hrnet_[A-Za-z0-9_.]+$")]
-    weights: Path
+    timm: Annotated[str | Path, BeforeValidator(_folder_or_name), AfterValidator(_usable_name)]
+    weights: Path | None = None
     mean: StrictRGB | None = None
     std: StrictRGB | None = None
 
     @model_validator(mode="after")
-    def _usable_normalization(self) -> Self:
+    def _usable_entry(self) -> Self:
         check_normalization(self.name, self.mean, self.std)
+        if self.weights is None and isinstance(self.timm, str):
+            raise ValueError(f"source {self.name!r}: field weights is missing; a timm source needs it")
         return self
 
-    @property
-    def normalization(self) -> tuple[RGB, RGB]:
-        """Mean and std, RGB, fractions of 255."""
-        return self.mean or _IMAGENET_MEAN, self.std or _IMAGENET_STD
+    @classmethod
+    def fields_in_folder(cls, folder: Path) -> dict[str, Any] | None:
+        """Find a ``config.json`` of timm in a folder."""
+        file = folder / CONFIG
+        if not file.exists() or "architecture" not in read_json(file):
+            return None
+        if not any((folder / name).is_file() for name in WEIGHTS):
+            raise CheckpointError(f"{folder}: has neither {' nor '.join(WEIGHTS)}; copy the weights there")
+        return {"timm": folder}
 
     def key(self, *, memo: Path | None = None) -> Key:
-        """Compute the key of the name, the weights and the normalization."""
-        weights, (mean, std) = sha256_of_weights(self.weights, memo), self.normalization
-        return content_key(kind=self.kind, model=self.timm, weights=weights, mean=mean, std=std)
+        """Compute the key of the network's description, the weights and the normalization, if it is given.
 
-    def load(self, *, device: str = "cpu") -> SourceModel:
-        """Load the network; its weights determine the number of classes. Downloads nothing."""
-        from seg_transfer.models.adapters._timm_network import load_timm
+        Where it is not, it follows from the description and the version of timm.
+        """
+        files = [sha256_of_weights(file, memo) for file in self.weights_files()]
+        if self._is_hrnet:  # as before there were other networks
+            mean, std = self.mean or IMAGENET.mean, self.std or IMAGENET.std
+            return content_key(kind=self.kind, model=self.timm, weights=files[0], mean=mean, std=std)
+        return content_key(kind=self.kind, model=self._description(), weights=files, mean=self.mean, std=self.std)
 
-        return load_timm(self.timm, self.weights, *self.normalization, device=device)
+    def architecture(self) -> dict[str, Any]:
+        """Return the network's name in timm and its arguments, and the number of classes if it has a head."""
+        if not self.has_scores:
+            return self._description()
+        return {**self._description(), "n_classes": n_classes_in(self._weights, _HEAD)}
+
+    @classmethod
+    def build(cls, architecture: dict[str, Any], origin: str) -> nn.Module:
+        """Build the network with random weights. Downloads nothing."""
+        from seg_transfer.models.adapters._timm_network import build_timm
+
+        return build_timm(architecture, origin)
+
+    def load_weights(self, network: nn.Module) -> None:
+        """Load the weights; those of a classification head that the network lacks are ignored."""
+        from seg_transfer.models.adapters._timm_network import IGNORED_WEIGHTS
+
+        load_into(network, self.weights_files(), ignored=() if self.has_scores else IGNORED_WEIGHTS)
+
+    def weights_files(self) -> tuple[Path, ...]:
+        """Return the weights file."""
+        return (self._weights,)
+
+    def input_normalization(self) -> Normalization:
+        """Return the given mean and std, or else those that the folder or timm states."""
+        from seg_transfer.models.adapters._timm_network import normalization_of_timm
+
+        if self.mean and self.std:
+            return Normalization(self.mean, self.std)
+        stated = normalization_of_timm(self._description(), f"source {self.name}")
+        return Normalization(self.mean or stated.mean, self.std or stated.std)
 
     @property
-    def weights_file(self) -> Path:
-        """The weights file."""
+    def has_scores(self) -> bool:
+        """Whether the weights include a linear head."""
+        return has_linear_head(self._weights)
+
+    @property
+    def classifier_name(self) -> str | None:
+        """The linear head."""
+        return "classifier" if self.has_scores else None
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width of the images that the network was trained on."""
+        from seg_transfer.models.adapters._timm_network import image_size_of_timm
+
+        return image_size_of_timm(self._description(), f"source {self.name}")
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The weights file, if the entry names one."""
         return self.weights
+
+    @property
+    def _is_hrnet(self) -> bool:
+        return isinstance(self.timm, str) and self.timm.startswith("hrnet_")
+
+    @property
+    def _weights(self) -> Path:
+        if self.weights is not None:
+            return self.weights
+        files = [Path(self.timm) / name for name in WEIGHTS]
+        return next((file for file in files if file.is_file()), files[0])
+
+    def _description(self) -> dict[str, Any]:
+        """Return the network as plain data, without its head."""
+        if isinstance(self.timm, str):
+            return {"kind": self.kind, "model": self.timm}
+        file = self.timm / CONFIG
+        config = read_json(file)
+        arguments, stated = (config.get(field) or {} for field in ("model_args", "pretrained_cfg"))
+        for field, value in (("model_args", arguments), ("pretrained_cfg", stated)):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{file}: field {field}: {value!r:.80}: must be a mapping; copy the file again")
+        return {
+            "kind": self.kind,
+            "model": str(config.get("architecture")),
+            "arguments": {name: value for name, value in arguments.items() if name not in _FOREIGN_ARGUMENTS},
+            "pretrained_cfg": {name: stated[name] for name in _PRETRAINED_FIELDS if name in stated},
+        }
 
 
 ENTRY = TimmEntry

@@ -1,4 +1,4 @@
-"""Networks of the transformers library that output logits per pixel, from a local folder."""
+"""Networks of the transformers library, from a local folder: segmentation networks and backbones without a head."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from seg_transfer.models.adapters._transformers_folder import CONFIG, read_folder
+from seg_transfer.models.adapters._transformers_folder import CONFIG, image_size_of, read_folder, role_of
+from seg_transfer.models.adapters._transformers_task import task_tokens
 from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
 from seg_transfer.models.files import sha256_of_weights
 from seg_transfer.models.libraries import Library
+from seg_transfer.models.normalization import Normalization
 from seg_transfer.store.content_key import Key, content_key
 
 if TYPE_CHECKING:
-    from seg_transfer.models.source_model import SourceModel
+    from torch import nn
 
 
 class TransformersEntry(SourceEntry):
-    """A model of ``AutoModelForSemanticSegmentation``: SegFormer, UPerNet, DPT, BEiT, MobileViT, MobileNetV2, ...
+    """A network of the transformers library.
+
+    Its ``config.json`` says what it is: one of ``AutoModelForSemanticSegmentation`` (SegFormer, UPerNet, DPT, BEiT,
+    ...), one of ``AutoModelForUniversalSegmentation`` (Mask2Former, MaskFormer, OneFormer, EoMT, DETR), or anything
+    else, of which the image encoder is used as a backbone without a head (DINOv2, ViT, Swin, ConvNeXt, CLIP, ...).
 
     Attributes:
         transformers: A folder that ``save_pretrained`` wrote.
@@ -51,6 +57,7 @@ class TransformersEntry(SourceEntry):
     def key(self, *, memo: Path | None = None) -> Key:
         """Compute the key of the folder's config, weights and normalization."""
         contents = read_folder(self.transformers, self.mean, self.std)
+        tokens = task_tokens(self.transformers, contents.config)
         return content_key(
             kind=self.kind,
             model=contents.config,
@@ -59,14 +66,49 @@ class TransformersEntry(SourceEntry):
             std=contents.std,
             channel_order=contents.channel_order,
             scores_only=self.scores_only,
+            **({} if tokens is None else {"task_tokens": tokens}),
         )
 
-    def load(self, *, device: str = "cpu") -> SourceModel:
-        """Load the network. Downloads nothing, and runs no code of the folder."""
-        from seg_transfer.models.adapters._transformers_network import load_transformers
+    def architecture(self) -> dict[str, Any]:
+        """Return the role of the network, the folder's config, and the task of a network that can do several."""
+        config = self._config
+        tokens = task_tokens(self.transformers, config)
+        return {"role": role_of(config), "config": config, **({} if tokens is None else {"task_tokens": tokens})}
 
+    @classmethod
+    def build(cls, architecture: dict[str, Any], origin: str) -> nn.Module:
+        """Build the network. Downloads nothing, and runs no code but the library's."""
+        from seg_transfer.models.adapters._transformers_network import build_transformers
+
+        return build_transformers(architecture, origin)
+
+    def load_weights(self, network: nn.Module) -> None:
+        """Load the folder's weights, under their names in any version of the library."""
+        from seg_transfer.models.adapters._transformers_network import load_weights
+        from seg_transfer.models.checkpoints import load_checkpoint
+
+        files = read_folder(self.transformers, self.mean, self.std).weights
+        state = {name: tensor for file in files for name, tensor in load_checkpoint(file).items()}
+        load_weights(network, self.architecture(), state, str(self.transformers))
+
+    def input_normalization(self) -> Normalization:
+        """Return what the folder's preprocessor says, or the entry."""
         contents = read_folder(self.transformers, self.mean, self.std)
-        return load_transformers(self.transformers, contents, device=device, scores_only=self.scores_only)
+        return Normalization(contents.mean, contents.std, contents.channel_order)
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the network is a segmentation network."""
+        return role_of(self._config) != "backbone"
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width in the config."""
+        return image_size_of(self._config)
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        return read_folder(self.transformers, self.mean, self.std).config
 
 
 ENTRY = TransformersEntry

@@ -1,0 +1,83 @@
+"""Building networks of torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import nn
+
+from seg_transfer.errors import ConfigError, reason_of
+from seg_transfer.models.compat import import_torchvision, quiet
+from seg_transfer.models.heads import with_linear_head
+from seg_transfer.models.sealed import sealed
+
+_HEADS = ("classifier", "fc", "head", "heads")
+# The published weights of these networks expect that they renormalize images that were normalized for ImageNet.
+_RENORMALIZING = ("googlenet", "inception_v3")
+
+IGNORED_WEIGHTS = ("aux_classifier.*", *(f"{head}.*" for head in _HEADS))
+"""Patterns of names of weights that a network without its classification or auxiliary head does not have."""
+
+
+def build_torchvision(architecture: Mapping[str, Any], origin: str) -> nn.Module:
+    """Build a network of torchvision with random weights. Downloads nothing.
+
+    Args:
+        architecture: ``model``, its name in torchvision, and ``n_classes`` for a network that gives class scores.
+        origin: Where it comes from, for messages.
+
+    Returns:
+        A segmentation model without auxiliary head, a classification model without its head, or the latter with a
+        linear head on its maps.
+
+    Raises:
+        ConfigError: torchvision is missing, has no such network, or cannot build it.
+    """
+    torchvision = _import_torchvision(origin)
+    model, n_classes = str(architecture["model"]), architecture.get("n_classes")
+    for_pixels = torchvision.models.list_models(module=torchvision.models.segmentation)
+    for_images = torchvision.models.list_models(module=torchvision.models)
+    if model not in [*for_pixels, *for_images]:
+        near = get_close_matches(model, [*for_pixels, *for_images], n=3)
+        hint = f"similar ones are {', '.join(near)}" if near else "torchvision.models.list_models() lists all"
+        raise ConfigError(
+            f"{origin}: field torchvision: {model!r}: torchvision {torchvision.__version__} has no such network for "
+            f"segmentation or classification; {hint}"
+        )
+    options: dict[str, Any] = {}
+    if model in for_pixels:
+        options = {"weights_backbone": None, "num_classes": n_classes}
+    elif model in _RENORMALIZING:
+        options = {"transform_input": True, "init_weights": False}
+    try:
+        with quiet(), sealed(), torch.random.fork_rng():
+            network: nn.Module = torchvision.models.get_model(model, weights=None, **options)
+    except Exception as error:  # whatever a constructor raises
+        raise ConfigError(f"{origin}: torchvision {model}: cannot be built ({reason_of(error)}); correct it") from error
+    if model in for_pixels:
+        return network
+    _remove_head(network)
+    return network if n_classes is None else with_linear_head(network, n_classes)
+
+
+def _import_torchvision(origin: str) -> Any:
+    try:
+        import_torchvision()
+        with quiet():
+            return import_module("torchvision")
+    except (ImportError, RuntimeError) as error:  # one that does not fit torch raises RuntimeError
+        raise ConfigError(
+            f"{origin}: torchvision cannot be imported ({reason_of(error)}); pip install 'seg_transfer[torchvision]', "
+            "in the version that fits the installed torch"
+        ) from error
+
+
+def _remove_head(network: nn.Module) -> None:
+    """Replace what follows the maps, so that neither the scores of image classes nor the last map are an output map."""
+    for name in _HEADS:
+        if hasattr(network, name):
+            setattr(network, name, nn.Flatten())

@@ -8,6 +8,7 @@ from seg_transfer.errors import CheckpointError
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.files import sha256_of_weights
 from seg_transfer.models.libraries import Library
+from seg_transfer.models.normalization import Normalization
 from seg_transfer.store.content_key import Key, content_key
 
 FILE = "palette.json"
@@ -31,15 +32,26 @@ class PaletteEntry(SourceEntry):
     def key(self, *, memo: Path | None = None) -> Key:
         return content_key(kind=self.kind, palette=sha256_of_weights(self.palette, memo))
 
-    def load(self, *, device: str = "cpu") -> Any:
+    def architecture(self) -> dict[str, Any]:
+        return {"kind": self.kind, "n_colors": len(self._rows())}
+
+    @classmethod
+    def build(cls, architecture: dict[str, Any], origin: str) -> Any:
         import torch
 
-        from seg_transfer.models.reading import source_of
+        return torch.nn.Sequential(torch.nn.Conv2d(3, architecture["n_colors"], 1, bias=False))
 
+    def load_weights(self, network: Any) -> None:
+        import torch
+
+        network[0].weight.data = torch.tensor(self._rows())[:, :, None, None]
+
+    def input_normalization(self) -> Normalization:
+        return Normalization(MEAN, STD)
+
+    def _rows(self) -> list[list[float]]:
         try:
-            rows = json.loads(self.palette.read_text())
+            rows: list[list[float]] = json.loads(self.palette.read_text())
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{self.palette}: not a readable palette; copy it again") from error
-        network = torch.nn.Sequential(torch.nn.Conv2d(3, len(rows), 1, bias=False))
-        network[0].weight.data = torch.tensor(rows)[:, :, None, None]
-        return source_of(network.to(device), "0", MEAN, STD, "rgb")
+        return rows

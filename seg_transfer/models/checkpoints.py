@@ -99,7 +99,10 @@ def load_files(
 ) -> None:
     """Find the weights of a network in files and load them; arguments and errors are those of `weights_for`."""
     state = weights_for(shapes_of(network), files, optional=optional, ignored=ignored, weights_key=weights_key)
-    network.load_state_dict(state, strict=False)
+    # Starting from its own state keeps the versions of its modules, which some modules ask for.
+    complete = network.state_dict()
+    complete.update(state)
+    network.load_state_dict(complete)
 
 
 def shapes_of(network: nn.Module) -> dict[str, torch.Size]:
@@ -129,7 +132,8 @@ def read_plain_pickle(file: Path) -> object:
 
 def save_weights(state: Mapping[str, Tensor], file: Path) -> None:
     """Write a state dict as safetensors, atomically."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    # Copies, because weights that several layers share would share memory, which safetensors refuses.
+    tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
     with replaced_atomically(file) as temporary:
         safetensors.torch.save_file(tensors, temporary)
 

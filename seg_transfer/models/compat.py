@@ -21,7 +21,7 @@ import importlib.util
 import sys
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -81,7 +81,16 @@ def import_mmseg(needed_by: str = "model config") -> None:
 
 def require_mmseg(needed_by: str) -> None:
     """Raise ConfigError where mmsegmentation, mmcv or mmengine is not installed; imports none of them."""
-    for package, distribution in _PACKAGES.items():
+    _require(needed_by, _PACKAGES)
+
+
+def require_mmengine(needed_by: str) -> None:
+    """Raise ConfigError where mmengine, which trains networks of any kind, is not installed; does not import it."""
+    _require(needed_by, {"mmengine": _PACKAGES["mmengine"]})
+
+
+def _require(needed_by: str, packages: Mapping[str, str]) -> None:
+    for package, distribution in packages.items():
         if package not in sys.modules and importlib.util.find_spec(package) is None:
             raise ConfigError(
                 f"{needed_by}: {distribution} is not installed: pip install 'seg_transfer[mmseg]', or a fork of it"
@@ -98,6 +107,7 @@ def _import() -> None:
                 importlib.import_module("mmcv.ops")
             finally:
                 del sys.modules[_EXTENSION]
+        import_torchvision()  # which timm needs, and one of mmseg's backbones needs timm where it is installed
         importlib.import_module("mmseg.models")
         logging = importlib.import_module("mmengine.logging")
         # Otherwise building a network logs the initialization of every parameter.

@@ -143,7 +143,12 @@ class SourceEntry(BaseModel):
         Raises:
             ConfigError: A config cannot be read.
         """
-        raise self._untrained()
+        if not self.marker:
+            raise self._untrained()
+        raise ConfigError(
+            f"source {self.name}: is a {self.kind} model and can only be scored, because its kind does not say how "
+            "networks are built; choose others with --source"
+        )
 
     @classmethod
     def build(cls, architecture: dict[str, Any], origin: str) -> nn.Module:
@@ -195,7 +200,7 @@ class SourceEntry(BaseModel):
         return []
 
     def network(self, *, memo: Path | None = None) -> ModelConfig | None:
-        """Return the mmseg config of a network that can be fine-tuned; None for a source that can only be scored."""
+        """Return the mmseg config of a network of mmsegmentation; None for any other network."""
         return None
 
     @property

@@ -31,10 +31,11 @@ def load_source(entry: SourceEntry, device: str) -> SourceModel:
         ConfigError: The network cannot be built, its library is missing, or its features cannot be read.
         CheckpointError: Its weights are missing, unsafe, or do not fit.
     """
-    network = type(entry).build(entry.architecture(), f"source {entry.name}")
+    # In float32 before the weights are loaded, because half precision differs between devices.
+    network = type(entry).build(entry.architecture(), f"source {entry.name}").float()
     entry.load_weights(network)
     return read_network(
-        to_device(network.float(), device),  # half precision differs between devices
+        to_device(network, device),
         entry.input_normalization(),
         features=entry.features,
         classifier=entry.classifier_name,
@@ -55,7 +56,7 @@ def load_source_model(
     weights_key: str | None = None,
     origin: str | None = None,
 ) -> SourceModel:
-    """Load any mmseg EncoderDecoder, or any network that was trained here, as a source model.
+    """Load any mmseg EncoderDecoder, or any network that was trained here, as a source model in evaluation mode.
 
     Args:
         config: An mmseg config file (a .py file is run), its ``model`` dict, or the ``source.json`` of a source that
@@ -67,9 +68,6 @@ def load_source_model(
         features: What counts as features.
         weights_key: Dotted path of the weights in the checkpoint, where several fit.
         origin: Where the config comes from, for messages; by default its path.
-
-    Returns:
-        The source model, in evaluation mode.
 
     Raises:
         ConfigError: The config is unreadable, or the network's features cannot be read.

@@ -137,6 +137,11 @@ def load_weights_except_classifiers(
     network.load_state_dict(state, strict=False)
 
 
+def classifier_parameters(network: nn.Module) -> list[str]:
+    """Return the names of the parameters of all classifier layers, which are new where the classes are."""
+    return [name for name, _ in network.named_parameters() if f".{_CLASSIFIER}." in name]
+
+
 def load_backbone(network: nn.Module, file: Path) -> None:
     """Load backbone weights from an ImageNet checkpoint, with or without the prefix ``backbone.``.
 

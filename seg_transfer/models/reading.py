@@ -20,7 +20,7 @@ from seg_transfer.models.layers import (
     output_layers,
     stage_layers,
 )
-from seg_transfer.models.normalization import RGB, Normalization
+from seg_transfer.models.normalization import Normalization
 from seg_transfer.models.outputs import is_distribution, run_network, score_maps, single_score_map
 from seg_transfer.models.sizes import InputSizes, find_input_sizes, probe_image, probe_size
 from seg_transfer.models.source_model import Features, SourceModel, device_of
@@ -189,15 +189,3 @@ def _sizes_for_layers(
     if len(layers) == 1 and source.classifier_name == layers[0].name:
         return source.sizes
     return find_input_sizes(maps_read, image_size)
-
-
-def source_of(network: nn.Module, classifier: str, mean: RGB, std: RGB, channel_order: str) -> SourceModel:
-    """TODO"""
-    return read_network(network, Normalization(mean, std, channel_order), classifier=classifier)
-
-
-def source_of_scores(
-    network: nn.Module, mean: RGB, std: RGB, channel_order: str, n_classes: int | None = None
-) -> SourceModel:
-    """TODO"""
-    return read_network(network, Normalization(mean, std, channel_order), scores_only=True, n_classes=n_classes)

@@ -16,12 +16,15 @@ from seg_transfer.errors import ConfigError
 # Sides are multiples of the window or patch sizes and of the strides of networks: 2 to 64 for halvings, 14 for DINOv2.
 _MULTIPLES = (2, 4, 8, 14, 16, 28, 32, 56, 64, 128)
 # Sizes of networks that take one size only, and whose description does not say which.
-_FIXED = (224, 256, 384, 448, 512, 518, 640, 1024)
+_FIXED = (224, 256, 384, 448, 512, 518, 640, 1024, 128, 64)
 # Sides of the first image that is tried: odd, not square, and multiples of none of the above.
 _ODD_SIZE = (75, 107)
 _SMALLEST = 64
-# Far beyond normalized colors, because with random weights a small change may vanish in float32 on its way.
-_CHANGE = 30.0
+# Odd sides of images that a network takes if it pools over a large fixed window.
+_SMALLEST_SIDES = (129, 257, 385, 513)
+# Pixels are changed to values far beyond normalized colors, of both signs: with random weights, a small change may
+# vanish in float32 on its way, and one of a single sign in a saturated activation.
+_CHANGE = 20.0
 
 
 class Extent(NamedTuple):
@@ -42,11 +45,13 @@ class InputSizes:
         multiple: Both sides must be multiples of this.
         square: Both sides must be equal.
         fixed: The only height and width it takes.
+        smallest: Both sides must be at least this.
     """
 
     multiple: int = 1
     square: bool = False
     fixed: tuple[int, int] | None = None
+    smallest: int = 1
 
     def fitting(self, height: int, width: int) -> tuple[int, int]:
         """Return the size that images of this size are fitted to.
@@ -57,7 +62,9 @@ class InputSizes:
         """
         if self.fixed is not None:
             return self.fixed
-        height, width = (math.ceil(side / self.multiple) * self.multiple for side in (height, width))
+        height, width = (
+            math.ceil(max(side, self.smallest) / self.multiple) * self.multiple for side in (height, width)
+        )
         return (max(height, width),) * 2 if self.square else (height, width)
 
     def fit(self, images: Tensor) -> tuple[Tensor, Extent]:
@@ -88,8 +95,10 @@ class InputSizes:
         """
         if self.fixed is not None:
             return f"only {self.fixed[0]} x {self.fixed[1]}"
-        shape = "squares" if self.square else "any size" if self.multiple == 1 else "sizes"
-        return shape if self.multiple == 1 else f"{shape} with sides that are multiples of {self.multiple}"
+        shape = "squares" if self.square else "any size" if self.multiple == self.smallest == 1 else "sizes"
+        rules = [f"multiples of {self.multiple}"] if self.multiple > 1 else []
+        rules += [f"at least {self.smallest}"] if self.smallest > 1 else []
+        return f"{shape} with sides that are {' and '.join(rules)}" if rules else shape
 
 
 ANY_SIZE = InputSizes()
@@ -110,9 +119,10 @@ def find_input_sizes(run: Callable[[Tensor], Sequence[Tensor]], size_hint: tuple
     """
     first_error: ConfigError | None = None
     runs: InputSizes | None = None
-    for sizes, (height, width) in _trials(size_hint):
+    for sizes, trials in _trials(size_hint):
         try:
-            if _sees_all(run, height, width):
+            seen = [_sees_all(run, height, width) for height, width in trials]
+            if all(seen):
                 return sizes
             runs = runs or sizes
         except ConfigError as error:
@@ -123,18 +133,22 @@ def find_input_sizes(run: Callable[[Tensor], Sequence[Tensor]], size_hint: tuple
     raise first_error
 
 
-def _trials(size_hint: tuple[int, int] | None) -> Iterator[tuple[InputSizes, tuple[int, int]]]:
-    yield InputSizes(), _ODD_SIZE
-    for multiple in _MULTIPLES:
-        # Odd numbers of this multiple, so that larger multiples do not fit too.
-        n = math.ceil(_SMALLEST / multiple) | 1
-        yield InputSizes(multiple), (n * multiple, (n + 2) * multiple)
-    yield InputSizes(square=True), (_ODD_SIZE[0],) * 2
-    for multiple in _MULTIPLES:
-        yield InputSizes(multiple, square=True), ((math.ceil(_SMALLEST / multiple) | 1) * multiple,) * 2
+def _trials(size_hint: tuple[int, int] | None) -> Iterator[tuple[InputSizes, list[tuple[int, int]]]]:
+    """Yield each possible rule with the sizes of the images that show whether it holds."""
+    # Odd numbers of a multiple, so that larger multiples do not fit too.
+    odd = {multiple: math.ceil(_SMALLEST / multiple) | 1 for multiple in _MULTIPLES}
+    yield InputSizes(), [_ODD_SIZE]
+    for multiple, n in odd.items():
+        yield InputSizes(multiple), [(n * multiple, (n + 2) * multiple)]
+    for smallest in _SMALLEST_SIDES:
+        yield InputSizes(smallest=smallest), [(smallest, smallest + 33)]
+    # Two squares, because one might be the only size that the network takes.
+    yield InputSizes(square=True), [(side, side) for side in _ODD_SIZE]
+    for multiple, n in odd.items():
+        yield InputSizes(multiple, square=True), [(n * multiple,) * 2, ((n + 2) * multiple,) * 2]
     squares = [(side, side) for side in _FIXED]
     for size in dict.fromkeys([*([size_hint] if size_hint else []), *squares]):
-        yield InputSizes(fixed=size), size
+        yield InputSizes(fixed=size), [size]
 
 
 def _sees_all(run: Callable[[Tensor], Sequence[Tensor]], height: int, width: int) -> bool:
@@ -143,7 +157,7 @@ def _sees_all(run: Callable[[Tensor], Sequence[Tensor]], height: int, width: int
     maps = run(image)
     for row, column in ((-1, slice(None)), (slice(None), -1)):
         changed = image.clone()
-        changed[:, :, row, column] += _CHANGE
+        changed[:, :, row, column] *= -_CHANGE
         other = run(changed)
         if any(one.shape == two.shape and torch.equal(one, two) for one, two in zip(maps, other, strict=True)):
             return False
@@ -162,4 +176,5 @@ def probe_size(sizes: InputSizes) -> tuple[int, int]:
     if sizes.fixed is not None:
         return sizes.fixed
     unit = math.lcm(sizes.multiple, 32 if 64 % sizes.multiple == 0 else 4)
+    unit *= math.ceil(sizes.smallest / (3 * unit))
     return (4 * unit,) * 2 if sizes.square else (3 * unit, 5 * unit)

@@ -136,15 +136,20 @@ def as_layer(name: str, output: int, tensor: Tensor, size: Sequence[int]) -> Map
             ("channels_last", tensor.shape[1:3], tensor.shape[3]),
         ):
             stride = size[0] / sides[0]
-            if 1 <= stride <= _LARGEST_STRIDE and size[1] / sides[1] == stride:
+            if _is_stride(stride) and size[1] / sides[1] == stride:
                 return MapLayer(name, output, channels, stride, layout)  # type: ignore[arg-type]
     if tensor.dim() == 3:
         for prefix in range(min(_MOST_PREFIX_TOKENS, tensor.shape[1] - 1) + 1):
             # n = (H / s) (W / s)
             stride = math.sqrt(size[0] * size[1] / (tensor.shape[1] - prefix))
-            if 2 <= stride <= _LARGEST_STRIDE and all(side % stride == 0 for side in size):
+            if _is_stride(stride) and all(side % stride == 0 for side in size):
                 return MapLayer(name, output, tensor.shape[2], stride, "tokens", prefix)
     return None
+
+
+def _is_stride(stride: float) -> bool:
+    """Return whether a ratio of sizes is a stride: 14 / 4 is one, but 224 / 197, of a square of attention, is none."""
+    return 1 <= stride <= _LARGEST_STRIDE and (2 * stride).is_integer()
 
 
 def read_maps(recorded: Recorded, layers: Sequence[MapLayer], size: Sequence[int]) -> tuple[Tensor, ...]:

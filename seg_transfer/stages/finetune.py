@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seg_transfer.data.manifest import SCRATCH
+from seg_transfer.models.entry import SourceEntry
 from seg_transfer.stages.base import IsHeld, Item, Stage, Status, Work, seed_label
 from seg_transfer.stages.changes import changes
 from seg_transfer.stages.files import duplicates, pair_problems, read_card_or_problem
@@ -16,12 +17,18 @@ from seg_transfer.store.content_key import Key, content_key, manifest_key
 from seg_transfer.store.key_parts import KEY_PARTS, parts_in
 from seg_transfer.store.source_card import FILE_NAME
 from seg_transfer.store.tables import PERFORMANCE, metadata_of, read_rows, read_table
-from seg_transfer.study.definition import schedule_of
-from seg_transfer.study.networks import initialization_key, source_network, target_network, weights_key
+from seg_transfer.study.networks import (
+    initialization_key,
+    own_entry,
+    schedule_for,
+    source_start_key,
+    target_network,
+    weights_key,
+)
 from seg_transfer.study.run import CachedRun, Run, fine_tuning_of, select_names
+from seg_transfer.training.schedule import Schedule
 
 if TYPE_CHECKING:
-    from seg_transfer.models.configs import ModelConfig
     from seg_transfer.stages.probe import Probe
 
 
@@ -95,27 +102,26 @@ class FinetuneStage(Stage):
 
     def estimate(self, run: Run, item: Item, parts: Sequence[str], probe: Probe) -> float:
         """Estimate the steps of the schedule and the evaluation that follows."""
-        model = _network(run, item)
-        assert model is not None
-        return probe.training(probe.network(model), item.target, schedule_of(fine_tuning_of(run)))
-
-    def impossible_reason(self, run: Run, item: Item) -> str:
-        """Return the reason why the source cannot be fine-tuned: some kinds can only be scored."""
-        return "this kind of source cannot be fine-tuned" if _network(run, item) is None else ""
+        from_scratch = item.source == SCRATCH
+        network = probe.own_network(item.target) if from_scratch else probe.source(run.study.source(item.source))
+        return probe.training(network, item.target, tuning_schedule(run, item))
 
     def start(self, run: Run, items: Sequence[Item], settings: TrainSettings) -> Work:
         """Prepare to do the missing fine-tunings; an interrupted fine-tuning resumes."""
         from seg_transfer.stages.finetuning import finetune
 
         def tune(item: Item, is_held: IsHeld) -> None:
-            finetune(run, item, start_key(run, item), fine_tuning_keys(run, item), is_held, settings.workers)
+            # As for scores, which source's features are read decides nothing about its weights.
+            origin = start_key(run, item) if item.source == SCRATCH else weights_key(run, run.study.source(item.source))
+            keys, schedule = fine_tuning_keys(run, item), tuning_schedule(run, item)
+            finetune(run, item, origin, schedule, keys, is_held, settings.workers)
 
         return tune
 
 
 def fine_tuning_keys(run: Run, item: Item) -> TrainingKeys:
     """Return the keys of a fine-tuning, one for each arithmetic that its schedule allows."""
-    target, tuning = item.target, fine_tuning_of(run)
+    target = item.target
     parts: dict[str, object] = {
         "start": start_key(run, item),
         "normalisation": run.study.normalisation,
@@ -124,21 +130,20 @@ def fine_tuning_keys(run: Run, item: Item) -> TrainingKeys:
         "train": run.cached(f"train of {target}", lambda: run.records_key(target, run.low_shot(target))),
     }
     eval_key = run.cached(f"eval of {target}", lambda: run.records_key(target, run.records(target, "eval")))
-    schedule = run.cached("fine-tuning schedule", lambda: schedule_of(tuning))
-    return keys_by_arithmetic(schedule, parts, eval_key)
+    return keys_by_arithmetic(tuning_schedule(run, item), parts, eval_key)
+
+
+def tuning_schedule(run: Run, item: Item) -> Schedule:
+    """Return the schedule of a fine-tuning, with the learning rate of its source if that has its own."""
+    entry: SourceEntry | None = own_entry(run) if item.source == SCRATCH else run.study.source(item.source)
+    return schedule_for(run, entry, fine_tuning_of(run))
 
 
 def start_key(run: Run, item: Item) -> Key:
-    """Return the key of the weights that a fine-tuning starts from."""
+    """Return the key of the network and the weights that a fine-tuning starts from."""
     if item.source != SCRATCH:
-        return weights_key(run, run.study.source(item.source))
+        return source_start_key(run, run.study.source(item.source))
     return content_key(model=target_network(run, item.target), weights=initialization_key(run))
-
-
-def _network(run: Run, item: Item) -> ModelConfig | None:
-    if item.source == SCRATCH:
-        return target_network(run, item.target)
-    return source_network(run, run.study.source(item.source))
 
 
 def _part_name(item: Item, name: str) -> str:

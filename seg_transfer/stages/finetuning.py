@@ -11,40 +11,37 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from seg_transfer.data.manifest import SCRATCH
-from seg_transfer.errors import ConfigError
-from seg_transfer.models.configs import ModelConfig, with_classes, with_normalization
-from seg_transfer.models.loading import as_source_model
-from seg_transfer.models.networks import build_network, load_weights_except_classifiers
+from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.progress import progress_of
 from seg_transfer.stages.base import IsHeld, Item, seed_label
-from seg_transfer.stages.training import load_common_initialization, save_network
+from seg_transfer.stages.starts import start_of
+from seg_transfer.stages.training import save_network
 from seg_transfer.stages.training_keys import TrainingKeys, is_valid
-from seg_transfer.store.content_key import Key, sha256_of_file
+from seg_transfer.store.content_key import Key
 from seg_transfer.store.key_parts import KEY_PARTS, parts_entry, parts_in
 from seg_transfer.store.lease import acquire_blocking
 from seg_transfer.store.tables import PERFORMANCE, provenance, read_metadata, read_rows, write_rows
-from seg_transfer.study.definition import schedule_of
-from seg_transfer.study.networks import target_network, tunable_source
 from seg_transfer.study.run import Run, fine_tuning_of
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on
 from seg_transfer.training.fit import arithmetic_here, fit
 from seg_transfer.training.iou import SegmentationQuality
 from seg_transfer.training.processes import is_main_process
+from seg_transfer.training.schedule import Schedule
 
 _logger = logging.getLogger(__name__)
 
 
-def finetune(run: Run, item: Item, start: Key, keys: TrainingKeys, is_held: IsHeld, n_workers: int) -> None:
-    """Fine-tune one pair, or scratch, with one seed, unless it is finished; an interrupted fine-tuning resumes.
+def finetune(
+    run: Run, item: Item, origin: Key, schedule: Schedule, keys: TrainingKeys, is_held: IsHeld, n_workers: int
+) -> None:
+    """Fine-tune one pair, or scratch, with one seed, unless it is finished; an interrupted one resumes.
 
     Args:
         run: The study.
         item: A source, or ``scratch``, a target and a seed.
-        start: Key of the weights that it starts from.
+        origin: Key of the weights that it starts from, which the scores of the pair have too.
+        schedule: How it is trained.
         keys: Keys of the fine-tuning.
         is_held: Whether this process still holds the lease of the item.
         n_workers: Number of processes that read training images.
@@ -57,34 +54,37 @@ def finetune(run: Run, item: Item, start: Key, keys: TrainingKeys, is_held: IsHe
         _clear(work_dirs.values())
         return
     began = time.monotonic()
-    manifest, records = run.manifests[item.target], run.low_shot(item.target)
-    schedule, model = schedule_of(fine_tuning_of(run)), _model(run, item)
     arithmetic = arithmetic_here(schedule)
     key = keys[arithmetic][1]
-    network, initialization = _initialized(run, item, model)
-    crops = TrainingCrops(records, manifest, schedule, item.seed)
+    start = start_of(run, item)
+    crops = TrainingCrops(run.low_shot(item.target), run.manifests[item.target], schedule, item.seed)
     with progress_of(f"fine-tune {seed_label(item)}") as tick:
-        fit(network, crops, work_dirs[arithmetic], n_workers=n_workers, progress=tick)
-    quality = evaluate_on(as_source_model(network, model), run.records(item.target, "eval"), manifest)
+        fit(start.network, crops, work_dirs[arithmetic], head=start.head(schedule), n_workers=n_workers, progress=tick)
+    trained = start.trained()
+    quality = evaluate_on(trained, run.records(item.target, "eval"), crops.manifest)
     if not (is_main_process() and is_held()):
         return
     seconds = time.monotonic() - began
     if fine_tuning_of(run).keep_weights:  # written first, because the performance marks this fine-tuning as finished
         save_network(
             run.fine_tuned_folder(item.source, item.target, item.seed),
-            network,
+            trained,
             crops,
             quality,
             source=item.source,
-            config=_config_name(run, item),
-            model=model,
-            initialization=initialization,
+            config=start.config,
+            model=start.model,
+            initialization=start.initialization,
             seconds=seconds,
             key=key,
         )
-    numbers = {"n_train_images": len(records), "steps": schedule.steps, **provenance(seconds, key)}
-    _store(run, item, start, quality, numbers)
+    numbers = {"n_train_images": len(crops.records), "steps": schedule.steps, **provenance(seconds, key)}
+    _store(run, item, origin, quality, numbers)
     _clear(work_dirs.values())
+    _report(item, quality, crops.manifest, seconds)
+
+
+def _report(item: Item, quality: SegmentationQuality, manifest: DatasetManifest, seconds: float) -> None:
     absent = ", ".join(manifest.classes[index] for index in quality.absent)
     note = f"; absent: {absent}" if absent else ""
     _logger.info("%s: mIoU %.4f (%.0f s%s)", seed_label(item), quality.miou, seconds, note)
@@ -102,36 +102,6 @@ def _is_finished(run: Run, item: Item, keys: TrainingKeys) -> bool:
     return any(is_valid(row["content_key"], keys) for row in _rows(run, item))
 
 
-def _model(run: Run, item: Item) -> ModelConfig:
-    """Return the source's network with a classifier for the target's classes; for scratch, the study's network."""
-    if item.source == SCRATCH:
-        return target_network(run, item.target)
-    manifest = run.manifests[item.target]
-    source = tunable_source(run, run.study.source(item.source))
-    model, _ = source.resolved(memo=run.memo)
-    fitted = with_classes(model, len(manifest.classes))
-    return fitted if run.study.normalisation == "model" else with_normalization(fitted, manifest.mean, manifest.std)
-
-
-def _config_name(run: Run, item: Item) -> str:
-    config = None if item.source == SCRATCH else run.study.source(item.source).config_file
-    named = config or run.study.model
-    return named.name if named else ""
-
-
-def _initialized(run: Run, item: Item, model: ModelConfig) -> tuple[nn.Module, str]:
-    """Return the network that fine-tuning starts from, and its initialization as recorded in a source card."""
-    network = build_network(model, seed=item.seed or 0)
-    if item.source == SCRATCH:
-        return network, load_common_initialization(run, network)
-    source = tunable_source(run, run.study.source(item.source))
-    _, weights = source.resolved(memo=run.memo)
-    if weights is None:
-        raise ConfigError(f"source {item.source}: field checkpoint is missing; name the weights to fine-tune")
-    load_weights_except_classifiers(network, weights, model, source.weights_key)
-    return network, sha256_of_file(weights, run.memo)
-
-
 def _rows(run: Run, item: Item) -> list[dict[str, Any]]:
     return read_rows(run.performance_file(item.source, item.target), PERFORMANCE)
 
@@ -147,7 +117,7 @@ def _store(run: Run, item: Item, start: Key, quality: SegmentationQuality, numbe
         **numbers,
     }
     file = run.performance_file(item.source, item.target)
-    origin = run.origin("performance", item.target, start)
+    origin = run.origin("performance", item.target, start, item.source)
     # Another seed of the pair may finish at the same moment.
     with acquire_blocking(run.leases / "performance" / item.source / item.target):
         stored = read_metadata(file, PERFORMANCE, [*origin, KEY_PARTS])

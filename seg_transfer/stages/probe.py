@@ -16,7 +16,7 @@ from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.loading import as_source_model
 from seg_transfer.models.networks import build_network, to_device
 from seg_transfer.models.source_model import SourceModel
-from seg_transfer.study.networks import loadable_source, source_network
+from seg_transfer.study.networks import own_entry, target_network
 from seg_transfer.study.run import Run
 from seg_transfer.training.schedule import Schedule
 
@@ -47,20 +47,30 @@ class Probe:
         self._seen.add(name)
         return is_first
 
-    def network(self, model: ModelConfig) -> Network:
+    def own_network(self, dataset: str) -> Network:
+        """Return the network that the study trains for a dataset, with random weights if it is an mmseg config."""
+        entry = own_entry(self.run)
+        if entry is None:
+            return self._segmentor(target_network(self.run, dataset))
+        # Its last layer has other classes, which changes the time little.
+        return Network(f"model {entry.kind}", lambda: entry.load(device=self.device))
+
+    def source(self, entry: SourceEntry) -> Network:
+        """Return a source's network, that of the study if it may not be trained yet."""
+        if entry.kind == "study":
+            return self.own_network(entry.dataset)
+        model = entry.network(memo=self.run.memo)
+        if model is not None:
+            return self._segmentor(model)
+        return Network(f"source {entry.name}", lambda: entry.load(device=self.device))
+
+    def _segmentor(self, model: ModelConfig) -> Network:
         """Return an mmsegmentation network with random weights."""
 
         def build() -> SourceModel:
             return as_source_model(to_device(build_network(model, seed=0), self.device), model)
 
         return Network(str(model["backbone"]), build)
-
-    def source(self, entry: SourceEntry) -> Network:
-        """Return a source's network, with random weights if it may not be trained yet, else with its own."""
-        model = source_network(self.run, entry)
-        if model is not None:
-            return self.network(model)
-        return Network(f"source {entry.name}", lambda: loadable_source(self.run, entry).load(device=self.device))
 
     def training(self, network: Network, dataset: str, schedule: Schedule) -> float:
         """Estimate the seconds for a whole schedule and the evaluation that follows."""

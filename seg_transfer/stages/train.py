@@ -14,8 +14,7 @@ from seg_transfer.stages.files import read_card_or_problem
 from seg_transfer.stages.training_keys import TrainingKeys, is_valid, keys_by_arithmetic, nearest_key
 from seg_transfer.store.content_key import manifest_key
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
-from seg_transfer.study.definition import schedule_of
-from seg_transfer.study.networks import initialization_key, target_network
+from seg_transfer.study.networks import initialization_key, own_entry, schedule_for, target_network
 from seg_transfer.study.run import CachedRun, Run, select_names, training_of
 
 if TYPE_CHECKING:
@@ -75,7 +74,8 @@ class TrainStage(Stage):
     def estimate(self, run: Run, item: Item, parts: Sequence[str], probe: Probe) -> float:
         """Estimate the steps of the schedule and the evaluation that follows."""
         dataset = run.study.source(item.source).dataset
-        return probe.training(probe.network(target_network(run, dataset)), dataset, schedule_of(training_of(run)))
+        schedule = schedule_for(run, own_entry(run), training_of(run))
+        return probe.training(probe.own_network(dataset), dataset, schedule)
 
     def start(self, run: Run, items: Sequence[Item], settings: TrainSettings) -> Work:
         """Prepare to train the missing sources."""
@@ -99,7 +99,7 @@ def training_keys(run: Run, entry: SourceEntry) -> TrainingKeys:
         "train": run.records_key(entry.dataset, run.records(entry.dataset, "source_train")),
     }
     eval_key = run.records_key(entry.dataset, run.records(entry.dataset, "eval"))
-    return keys_by_arithmetic(schedule_of(training), parts, eval_key)
+    return keys_by_arithmetic(schedule_for(run, own_entry(run), training), parts, eval_key)
 
 
 def _problems(file: Path) -> Iterator[str]:

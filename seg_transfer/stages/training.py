@@ -8,22 +8,19 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from torch import nn
-
 from seg_transfer import __version__
 from seg_transfer.models.checkpoints import save_weights
 from seg_transfer.models.configs import ModelConfig
 from seg_transfer.models.entry import SourceEntry
-from seg_transfer.models.loading import as_source_model
-from seg_transfer.models.networks import build_network, load_backbone
+from seg_transfer.models.source_model import SourceModel
 from seg_transfer.progress import progress_of
 from seg_transfer.stages.base import IsHeld
+from seg_transfer.stages.starts import own_start
 from seg_transfer.stages.training_keys import TrainingKeys, is_valid
 from seg_transfer.store.content_key import Key, sha256_of_file
 from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card, write_source_card
 from seg_transfer.store.tables import now_utc
-from seg_transfer.study.definition import schedule_of
-from seg_transfer.study.networks import init_checkpoint_of, target_network
+from seg_transfer.study.networks import own_entry, schedule_for
 from seg_transfer.study.run import Run, training_of
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on
@@ -33,15 +30,6 @@ from seg_transfer.training.processes import is_main_process
 
 _WEIGHTS = "weights.safetensors"
 _logger = logging.getLogger(__name__)
-
-
-def load_common_initialization(run: Run, network: nn.Module) -> str:
-    """Load the study's ImageNet weights, if it names any, into a backbone; returns "random" or their sha256."""
-    checkpoint = init_checkpoint_of(run)
-    if checkpoint is None:
-        return "random"
-    load_backbone(network, checkpoint)
-    return sha256_of_file(checkpoint)
 
 
 def train_source(run: Run, entry: SourceEntry, keys: TrainingKeys, is_held: IsHeld, n_workers: int) -> None:
@@ -56,27 +44,27 @@ def train_source(run: Run, entry: SourceEntry, keys: TrainingKeys, is_held: IsHe
         _remove(work_dirs.values())  # left by a process that ended before it removed them
         return
     began = time.monotonic()
-    training, model = training_of(run), target_network(run, entry.dataset)
-    arithmetic = arithmetic_here(schedule_of(training))
-    network = build_network(model, seed=training.seed)
-    initialization = load_common_initialization(run, network)
-    crops = TrainingCrops(
-        run.records(entry.dataset, "source_train"), run.manifests[entry.dataset], schedule_of(training), training.seed
-    )
+    training = training_of(run)
+    schedule = schedule_for(run, own_entry(run), training)
+    arithmetic = arithmetic_here(schedule)
+    start = own_start(run, entry.dataset, training.seed)
+    records, manifest = run.records(entry.dataset, "source_train"), run.manifests[entry.dataset]
+    crops = TrainingCrops(records, manifest, schedule, training.seed)
     with progress_of(f"train {entry.name}") as tick:
-        fit(network, crops, work_dirs[arithmetic], n_workers=n_workers, progress=tick)
-    quality = evaluate_on(as_source_model(network, model), run.records(entry.dataset, "eval"), crops.manifest)
+        fit(start.network, crops, work_dirs[arithmetic], head=start.head(schedule), n_workers=n_workers, progress=tick)
+    trained = start.trained()
+    quality = evaluate_on(trained, run.records(entry.dataset, "eval"), manifest)
     if not (is_main_process() and is_held()):
         return
     save_network(
         folder,
-        network,
+        trained,
         crops,
         quality,
         source=entry.name,
-        config=run.study.model.name if run.study.model else "",
-        model=model,
-        initialization=initialization,
+        config=start.config,
+        model=start.model,
+        initialization=start.initialization,
         seconds=time.monotonic() - began,
         key=keys[arithmetic][1],
     )
@@ -98,7 +86,7 @@ def _remove(folders: Iterable[Path]) -> None:
 
 def save_network(
     folder: Path,
-    network: nn.Module,
+    trained: SourceModel,
     crops: TrainingCrops,
     quality: SegmentationQuality,
     *,
@@ -112,7 +100,7 @@ def save_network(
     """Save the weights of a trained network and the source card that describes it."""
     # The old card must never describe the new weights, not even for a moment.
     (folder / FILE_NAME).unlink(missing_ok=True)
-    save_weights(network.state_dict(), folder / _WEIGHTS)
+    save_weights(trained.network.state_dict(), folder / _WEIGHTS)
     classes = crops.manifest.classes
     card = SourceCard(
         source=source,

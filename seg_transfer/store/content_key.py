@@ -19,6 +19,8 @@ from seg_transfer.store.memo import digests, is_settled, version_of
 
 SCHEMA_VERSION = 1
 _VERSION = "schema_version"
+# Fields of a source that decide its fine-tunings, beside its weights.
+_TRAINING_FIELDS = ("features", "learning_rate")
 # Fields of a manifest that do not affect any number.
 _FIELDS_WITHOUT_EFFECT = {"title", "domain", "licence", "citation", "root", "obtain", "notes", "trust_mtime"}
 # Longer values of parts are replaced with a digest.
@@ -85,7 +87,7 @@ def manifest_key(manifest: DatasetManifest) -> Key:
     return Key(content_key(manifest=decisive), {field: _shown(value) for field, value in decisive.items()})
 
 
-def settings_key(kind: str, resolved: Mapping[str, Any], target: str) -> Key:
+def settings_key(kind: str, resolved: Mapping[str, Any], target: str, source: str = "") -> Key:
     """Return the key of the settings of a study that decide the results on a target.
 
     Each result file holds this key, so that results of other settings are recognized without access to the data.
@@ -94,10 +96,14 @@ def settings_key(kind: str, resolved: Mapping[str, Any], target: str) -> Key:
         kind: "scores" or "performance".
         resolved: The resolved study.
         target: Name of the target.
+        source: Name of the source, for its own settings of the training. Sources without any share their keys.
     """
     study, manifest = resolved["study"], resolved["manifests"][target]
     names = {"scores": ("normalisation", "sampling", "keep_features"), "performance": ("normalisation",)}[kind]
+    entries = [entry for entry in study.get("sources", []) if entry["name"] == source] if kind == "performance" else []
+    own = {name: entry[name] for entry in entries for name in _TRAINING_FIELDS if entry.get(name) is not None}
     return content_key(
+        **({"source": own} if own else {}),
         kind=kind,
         manifest={name: value for name, value in manifest.items() if name not in _FIELDS_WITHOUT_EFFECT},
         study={name: study.get(name) for name in names},

@@ -207,7 +207,8 @@ def results_of(kind: str, resolved: dict[str, Any], file: Path, target: str) -> 
     if not file.exists():
         return None
     table = read_table(file, _SCHEMAS[kind])
-    return table if metadata_of(table, "settings_key") == settings_key(kind, resolved, target) else None
+    expected = settings_key(kind, resolved, target, file.parent.name)
+    return table if metadata_of(table, "settings_key") == expected else None
 
 
 def miou_of(resolved: dict[str, Any], tuned: pa.Table) -> float | None:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from seg_transfer.data.manifest import SCRATCH, DatasetManifest, load_manifest, load_manifests
 from seg_transfer.data.validation import load_yaml
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.entry import Name, SourceEntry, absolute_paths
-from seg_transfer.models.sources import AnySource, code_of
+from seg_transfer.models.sources import AnySource, code_of, marker_fields, parse_entry
 from seg_transfer.resources import find, resolve_name
 from seg_transfer.training.schedule import Schedule
+
+# Fields of an entry that a study's own model does not have, because it is no source.
+_OF_SOURCES = {"name": "model", "dataset": ""}
 
 
 class _Block(BaseModel):
@@ -28,7 +43,8 @@ class Training(_Block):
         schedule: YAML file of a Schedule, relative to the study, or the name of a shipped schedule.
         changes: Fields of the schedule that this study sets differently.
         seed: Seed of the initialization, image order and augmentation.
-        init_checkpoint: ImageNet weights for every backbone; None means random weights.
+        init_checkpoint: ImageNet weights for the backbone of a `Study.model` that is an mmseg config; None means random
+            weights.
     """
 
     schedule: Path
@@ -83,7 +99,8 @@ class Study(_Block):
         manifests: Manifest files, or folders of them; dataset names must be unique.
         sources: Names of datasets (a source is trained on each), or entries of existing sources.
         targets: Names of datasets.
-        model: mmseg config of the network that is trained.
+        model: The network that is trained: an mmseg config, or the fields of an entry of any kind without name and
+            dataset, whose weights the training starts from and whose last layer is replaced.
         source_training, fine_tuning: Schedules, required by the stages that train.
         metrics: Names of transferability metrics, or ``all``. A metric that combines scores stands for its parts.
         low_shot: Overrides the number of low-shot images of every manifest.
@@ -96,7 +113,7 @@ class Study(_Block):
     manifests: Annotated[tuple[Path, ...], Field(min_length=1)]
     sources: Annotated[tuple[AnySource, ...], Field(min_length=1)]
     targets: Annotated[tuple[str, ...], Field(min_length=1)]
-    model: Path | None = None
+    model: Path | SourceEntry | None = None
     source_training: Training | None = None
     fine_tuning: FineTuning | None = None
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("gbc", "leep", "logme", "h_score")
@@ -111,6 +128,35 @@ class Study(_Block):
         if not isinstance(value, list | tuple):
             return value
         return [{"name": item, "dataset": item} if isinstance(item, str) else item for item in value]
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model_of_any_kind(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        stray = next((field for field in _OF_SOURCES if field in value), None)
+        if stray:
+            raise ValueError(f"field {stray} has no meaning for the study's own model; remove it")
+        entry = parse_entry({**value, **_OF_SOURCES})
+        if entry.kind == "study":
+            raise ValueError(f"the study's own model is an mmseg config or has one of {marker_fields()}; add one")
+        return entry
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        training = self.source_training
+        if isinstance(self.model, SourceEntry) and training is not None and training.init_checkpoint is not None:
+            raise ValueError(
+                f"source_training.init_checkpoint has no meaning for a {self.model.kind} model, whose entry names its "
+                "weights; remove one of them"
+            )
+        return self
+
+    @field_serializer("model", mode="wrap")
+    def _dumped_model(self, value: object, dump: SerializerFunctionWrapHandler, info: SerializationInfo) -> object:
+        if not isinstance(value, SourceEntry):
+            return dump(value)
+        return {name: field for name, field in value.model_dump(mode=info.mode).items() if name not in _OF_SOURCES}
 
     @field_validator("metrics", mode="before")
     @classmethod
@@ -133,8 +179,17 @@ class Study(_Block):
         return tuple(dict.fromkeys(chain.from_iterable(parts)))
 
     def code(self) -> list[str]:
-        """Return the names of external Python code that the study runs: its model config, and code of its sources."""
+        """Return the names of external Python code that the study runs: its own model, and code of its sources."""
+        if isinstance(self.model, SourceEntry):
+            return code_of([*self.sources, self.model])
         return code_of(self.sources, self.model)
+
+    @property
+    def model_name(self) -> str:
+        """The name of the study's own model in source cards; "" without one."""
+        if isinstance(self.model, SourceEntry):
+            return self.model.network_name or ""
+        return self.model.name if self.model else ""
 
     def source(self, name: str) -> SourceEntry:
         """Return the source with this name, which must exist."""
@@ -206,7 +261,8 @@ def _with_resolved_paths(study: Study, folder: Path) -> Study:
     fields["manifests"] = [
         path if (folder / path).is_dir() else resolve_name("manifest", path, folder) for path in study.manifests
     ]
-    fields["model"] = study.model and resolve_name("model", study.model, folder)
+    if isinstance(study.model, Path):
+        fields["model"] = resolve_name("model", study.model, folder)
     for training in filter(None, (fields["source_training"], fields["fine_tuning"])):
         training["schedule"] = resolve_name("schedule", training["schedule"], folder)
     return Study.model_validate(absolute_paths(fields, folder))

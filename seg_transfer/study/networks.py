@@ -8,33 +8,51 @@ from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.models.adapters.mmseg import MmsegEntry
 from seg_transfer.models.configs import ModelConfig, read_model_config, with_classes, with_normalization
 from seg_transfer.models.entry import SourceEntry
-from seg_transfer.store.content_key import Key, sha256_of_file
-from seg_transfer.store.source_card import FILE_NAME, read_source_card
-from seg_transfer.study.definition import schedule_of
+from seg_transfer.store.content_key import Key, content_key, sha256_of_file
+from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card
+from seg_transfer.study.definition import FineTuning, Training, schedule_of
 from seg_transfer.study.run import Run, training_of
+from seg_transfer.training.schedule import Schedule
 
 
-def target_network(run: Run, dataset: str) -> ModelConfig:
-    """Return the study's network with a classifier for a dataset and the normalization of its manifest.
+def own_model(run: Run) -> Path | SourceEntry:
+    """Return the study's own model: the path of an mmseg config, or an entry of any kind.
 
     Raises:
-        ConfigError: The study names no model, or its config cannot be read.
+        ConfigError: The study names no model.
     """
     if run.study.model is None:
         raise ConfigError(
             f"study {run.study.name}: field model is missing; name the network to train, or train none: "
             "give every source a checkpoint, and set fine_tuning.scratch: false"
         )
-    manifest = run.manifests[dataset]
-    model = read_model_config(run.study.model, memo=run.memo)
+    return run.study.model
+
+
+def own_entry(run: Run) -> SourceEntry | None:
+    """Return the study's own model where it is an entry."""
+    return run.study.model if isinstance(run.study.model, SourceEntry) else None
+
+
+def target_network(run: Run, dataset: str) -> ModelConfig:
+    """Describe the study's network with a classifier for a dataset and the normalization of its manifest.
+
+    Returns:
+        The mmseg config of such a network; for a model of another kind, what its last layer and normalization become.
+
+    Raises:
+        ConfigError: The study names no model, or its config cannot be read.
+    """
+    named, manifest = own_model(run), run.manifests[dataset]
+    if isinstance(named, SourceEntry):
+        return {
+            "kind": named.kind,
+            "n_classes": len(manifest.classes),
+            "mean": list(manifest.mean),
+            "std": list(manifest.std),
+        }
+    model = read_model_config(named, memo=run.memo)
     return with_normalization(with_classes(model, len(manifest.classes)), manifest.mean, manifest.std)
-
-
-def source_network(run: Run, entry: SourceEntry) -> ModelConfig | None:
-    """Return the network of a source, whether trained or not; None if the source cannot be fine-tuned."""
-    if entry.kind == "study":
-        return target_network(run, entry.dataset)
-    return entry.network(memo=run.memo)
 
 
 def init_checkpoint_of(run: Run) -> Path | None:
@@ -60,29 +78,22 @@ def loadable_source(run: Run, entry: SourceEntry) -> SourceEntry:
     file = run.source_folder(entry.name) / FILE_NAME
     card = read_source_card(file)
     training = training_of(run)
-    schedule = schedule_of(training).model_dump(mode="json")
-    if (card.schedule, card.seed, card.model) != (schedule, training.seed, target_network(run, entry.dataset)):
+    schedule = schedule_for(run, own_entry(run), training).model_dump(mode="json")
+    if (card.schedule, card.seed) != (schedule, training.seed) or not _is_own_model(run, entry.dataset, card):
         raise CheckpointError(
             f"{file}: trained with other settings than the study's current ones; run train-sources again"
         )
-    return MmsegEntry(name=entry.name, dataset=entry.dataset, config=file)
+    return MmsegEntry(name=entry.name, dataset=entry.dataset, config=file, features=entry.features)
 
 
-def tunable_source(run: Run, entry: SourceEntry) -> MmsegEntry:
-    """Return the entry of a source for fine-tuning.
-
-    Raises:
-        CheckpointError: See `loadable_source`.
-        ConfigError: This kind of source cannot be fine-tuned.
-    """
-    source = loadable_source(run, entry)
-    if isinstance(source, MmsegEntry) and not source.scores_only:
-        return source
-    what = "gives scores only" if entry.scores_only else f"is a {entry.kind} model"
-    raise ConfigError(
-        f"source {entry.name}: {what} and cannot be fine-tuned here, only scored; bring it as an mmsegmentation config "
-        "and checkpoint, or choose others with --source"
-    )
+def _is_own_model(run: Run, dataset: str, card: SourceCard) -> bool:
+    """Return whether a card describes the study's own model, trained on a dataset."""
+    expected = target_network(run, dataset)
+    if not isinstance(run.study.model, SourceEntry):
+        return card.model == expected
+    # Such a card also describes how to build the network.
+    described = {name: card.model.get(name) for name in expected}
+    return described == expected and card.initialisation == initialization_key(run)
 
 
 def weights_key(run: Run, entry: SourceEntry) -> Key:
@@ -91,6 +102,32 @@ def weights_key(run: Run, entry: SourceEntry) -> Key:
 
 
 def initialization_key(run: Run) -> str | None:
-    """Return the hash of the weights that the study's own networks start from; None for random weights."""
+    """Return the key of the weights that the study's own networks start from; None for random weights."""
+    if entry := own_entry(run):
+        return _with_features(entry.key(memo=run.memo), entry)
     checkpoint = init_checkpoint_of(run)
     return sha256_of_file(checkpoint, run.memo) if checkpoint else None
+
+
+def source_start_key(run: Run, entry: SourceEntry) -> Key:
+    """Return the key of the network that the fine-tuning of a source starts from.
+
+    A new head may sit on the maps that the source's ``features`` name.
+
+    Raises:
+        CheckpointError: See `loadable_source`.
+    """
+    return _with_features(weights_key(run, entry), entry)
+
+
+def _with_features(key: Key, entry: SourceEntry) -> Key:
+    features = entry.model_dump(mode="json").get("features")
+    if features is None:
+        return key
+    return Key(content_key(source=key, features=features), {**key.parts, "features": str(features)})
+
+
+def schedule_for(run: Run, entry: SourceEntry | None, training: Training | FineTuning) -> Schedule:
+    """Return the schedule of a training; a learning rate of the entry that it starts from replaces the schedule's."""
+    schedule = run.cached(f"schedule {training}", lambda: schedule_of(training))
+    return schedule.at_rate(entry.learning_rate if entry else None)

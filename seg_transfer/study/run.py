@@ -98,9 +98,9 @@ class Run:
             "manifests": {name: manifest.model_dump(mode="json") for name, manifest in sorted(self.manifests.items())},
         }
 
-    def origin(self, kind: str, target: str, source_key: str) -> dict[str, str]:
-        """Return the metadata that identifies a file's settings and source weights; `kind` as in `settings_key`."""
-        return {"settings_key": settings_key(kind, self.resolved, target), "source_key": source_key}
+    def origin(self, kind: str, target: str, source_key: str, source: str = "") -> dict[str, str]:
+        """Return the metadata that identifies a file's settings and source weights; arguments as in `settings_key`."""
+        return {"settings_key": settings_key(kind, self.resolved, target, source), "source_key": source_key}
 
     @cached_property
     def pairs(self) -> list[Pair]:

@@ -6,11 +6,13 @@ without reading earlier samples again, and ends with the same weights.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +26,13 @@ from seg_transfer.data.record import Record
 from seg_transfer.training.schedule import Schedule
 
 _Pixels = npt.NDArray[np.uint8]
+Pack = Callable[[_Pixels, LabelMap, Path], dict[str, Any]]
 
 
 class TrainingCrops(Dataset[dict[str, Any]]):
     """Sample number -> crop as mmseg takes it: uint8 BGR `inputs` (3, h, w), and `data_samples` with its labels.
 
-    Every epoch contains each record once, in its own order.
+    Every epoch contains each record once, in its own order. `packed` gives the same crops in another form.
 
     Args:
         records: The training images and their labels.
@@ -44,6 +47,13 @@ class TrainingCrops(Dataset[dict[str, Any]]):
         self.schedule = schedule
         self.seed = seed
         self.metainfo = {"classes": list(manifest.classes)}
+        self._pack: Pack = as_mmseg
+
+    def packed(self, pack: Pack) -> Self:
+        """Return the same crops in another form, such as that of `as_tensors`."""
+        packed = copy.copy(self)
+        packed._pack = pack
+        return packed
 
     def __len__(self) -> int:
         return self.schedule.steps * self.schedule.batch_size
@@ -54,7 +64,7 @@ class TrainingCrops(Dataset[dict[str, Any]]):
         image, label = read_pair(record, self.manifest)
         height, width = self.schedule.crop_size or self.manifest.crop_size
         image, label = random_crop(image, label, (height, width), self.schedule, _generator(self.seed, "crop", number))
-        return as_mmseg(image, label, record.image)
+        return self._pack(image, label, record.image)
 
 
 def random_crop(
@@ -102,6 +112,12 @@ def as_mmseg(image: _Pixels, label: LabelMap, path: Path) -> dict[str, Any]:
     sample = SegDataSample(gt_sem_seg=PixelData(data=labels), metainfo={"img_path": str(path)})
     bgr = np.ascontiguousarray(image[:, :, ::-1].transpose(2, 0, 1))
     return {"inputs": torch.from_numpy(bgr), "data_samples": sample}
+
+
+def as_tensors(image: _Pixels, label: LabelMap, path: Path) -> dict[str, Any]:
+    """Pack one image (h, w, 3) and its labels (h, w) as `SegmentationTask` takes them: RGB `inputs`, and `labels`."""
+    rgb = np.ascontiguousarray(image.transpose(2, 0, 1))
+    return {"inputs": torch.from_numpy(rgb), "labels": torch.from_numpy(np.ascontiguousarray(label)).long()}
 
 
 @lru_cache(maxsize=4)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed, nn
@@ -13,12 +13,15 @@ from torch.utils.data import DataLoader
 
 from seg_transfer.errors import CheckpointError, SegTransferError, TrainingError
 from seg_transfer.models.checkpoints import read_plain_pickle
-from seg_transfer.models.compat import quiet, require_mmseg
-from seg_transfer.models.networks import to_device
+from seg_transfer.models.compat import quiet, require_mmengine
+from seg_transfer.models.networks import classifier_parameters, to_device
 from seg_transfer.store.atomic import create_folder
-from seg_transfer.training.crops import TrainingCrops
+from seg_transfer.training.crops import TrainingCrops, as_tensors
 from seg_transfer.training.processes import copy_buffers_from_main, wait_for_all
 from seg_transfer.training.schedule import Arithmetic, Schedule
+
+if TYPE_CHECKING:
+    from seg_transfer.training.task import SegmentationTask
 
 Progress = Callable[[int, int], None]
 _RESUME_FILE = "resume.pth"
@@ -29,62 +32,76 @@ def fit(
     crops: TrainingCrops,
     work_dir: Path,
     *,
+    head: Collection[str] | None = None,
     n_workers: int = 0,
     progress: Progress = lambda _step, _steps: None,
 ) -> nn.Module:
     """Train `network` on `crops` and return it; a killed run continues from its last checkpoint.
 
-    The resumed run ends with the same weights as an uninterrupted one on the same kind of device. Under torchrun each
-    process computes its share of every batch.
+    A resumed run ends with the weights of an undisturbed one on such a device. Processes of torchrun share each batch.
 
     Args:
-        network: An mmseg segmentor, initialized as training should start.
+        network: An mmseg segmentor or a `SegmentationTask`, initialized as training should start.
         crops: The samples, with their schedule and seed.
         work_dir: Folder for the checkpoint to resume from; nothing but this training may use it.
+        head: Names of the parameters of the new last layer; by default those of the task or of mmseg's classifiers.
         n_workers: Number of processes that read images during training.
         progress: Called with the number of finished steps and of all steps.
 
     Raises:
-        ConfigError: mmsegmentation is not installed.
-        TrainingError: The loss is no longer finite.
+        ConfigError: mmengine is not installed.
+        TrainingError: The loss is no longer finite, or a batch is too small for the network.
         CheckpointError: The checkpoint to resume from is damaged.
         DataError: An image or label is missing or damaged.
     """
-    require_mmseg("training")
+    task = _as_task(network)
     from seg_transfer.training.runner import make_runner
 
-    schedule = crops.schedule
-    resume_file = work_dir / _RESUME_FILE
-    start = _step_of(resume_file)
-    on_cuda = get_device() != "cpu"
+    schedule, resume_file = crops.schedule, work_dir / _RESUME_FILE
+    start, on_cuda = _step_of(resume_file), get_device() != "cpu"
     to_device(network, get_device())
     wait_for_all()
     create_folder(work_dir)
     runner = make_runner(
         network,
-        _loader(crops, start, n_workers, pin_memory=on_cuda),
+        _loader(crops.packed(as_tensors) if task else crops, start, n_workers, pin_memory=on_cuda),
         schedule,
+        head=head or (task.head if task else classifier_parameters(network)),
         seed=crops.seed,
         arithmetic=arithmetic_here(schedule),
         resume_file=resume_file,
         resume=start > 0,
         progress=progress,
     )
-    with _plain_errors():
+    with _plain_errors(schedule):
         runner.train()
     copy_buffers_from_main(network)
     return network
 
 
+def _as_task(network: nn.Module) -> SegmentationTask | None:
+    require_mmengine("training")
+    from seg_transfer.training.task import SegmentationTask
+
+    return network if isinstance(network, SegmentationTask) else None
+
+
 @contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Raise the errors of processes that read images as if this process had raised them."""
+def _plain_errors(schedule: Schedule) -> Iterator[None]:
+    """Raise the errors of processes that read images as if this process had raised them, and say what some mean."""
     try:
         yield
     except SegTransferError as error:
         # The message begins with the other process's traceback; the reason is its last line.
         kind = type(error)
         raise kind(str(error).rpartition(f"{kind.__name__}: ")[2].strip()) from error
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):  # of PyTorch's BatchNorm
+            raise TrainingError(
+                f"batch_size {schedule.batch_size}: a BatchNorm layer of the network sees a single value per channel, "
+                "which has no variance; set batch_size to at least 2 per process"
+            ) from error
+        raise
     except RuntimeError as error:
         if "DataLoader worker" in str(error) and "Caught" not in str(error):
             # As when this process itself is killed, this is a fault of the machine and not of the item.
@@ -128,7 +145,7 @@ def _collate(samples: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 def get_device() -> str:
     """Return the kind of device that mmengine trains on here, such as "cuda" or "cpu"."""
-    require_mmseg("training")
+    require_mmengine("training")
     with quiet():
         from mmengine import device
 

@@ -1,12 +1,12 @@
 """The parts of mmengine's Runner that train a network: loop, hooks, optimizer and checkpoints.
 
-This is the only module of training that imports mmengine, which is optional, at the top: import it late.
+This module and `training.task` import mmengine, which is optional, at the top: import them late.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from torch.utils.data import DataLoader
 
 from seg_transfer.errors import TrainingError
 from seg_transfer.models.checkpoints import read_plain_pickle
-from seg_transfer.models.compat import quiet
+from seg_transfer.models.compat import import_torchvision, quiet
 from seg_transfer.models.precision import plain_float32
 from seg_transfer.store.atomic import replaced_atomically
+from seg_transfer.training.optimizers import keep_frozen_statistics, make_optimizer
 from seg_transfer.training.processes import is_main_process
 from seg_transfer.training.schedule import Arithmetic, Schedule
+from seg_transfer.training.task import SegmentationTask
 
 with quiet():
     from mmengine.device import get_device
@@ -39,6 +41,7 @@ def make_runner(
     loader: DataLoader[Any],
     schedule: Schedule,
     *,
+    head: Collection[str],
     seed: int,
     arithmetic: Arithmetic,
     resume_file: Path,
@@ -51,29 +54,35 @@ def make_runner(
         network: The network, already on its device.
         loader: Batches, beginning with that of the first remaining step.
         schedule: Schedule of the training.
+        head: Names of the parameters of the new last layer.
         seed: Seed of the training's random numbers.
         arithmetic: Arithmetic of the forward pass and the gradients.
         resume_file: The checkpoint that the training overwrites and resumes from.
         resume: Whether to continue from that checkpoint.
         progress: Called with the number of finished steps and of all steps.
     """
+    import_torchvision()  # whose version the Runner logs
     work_dir, interval = resume_file.parent, schedule.checkpoint_every
+    hooks = [_RequireFiniteLoss(interval), _SaveCheckpoint(resume_file, interval), _ReportProgress(progress)]
+    # First, because processes exchange the gradients of those parameters that are not frozen when they are wrapped.
+    optimizer = make_optimizer(network, schedule, head)
     return Runner(
         model=_wrap_for_processes(network),
         work_dir=str(work_dir),
         train_dataloader=loader,
         train_cfg={"type": _StepLoop},
-        optim_wrapper=_optimizer(network, schedule, arithmetic),
+        optim_wrapper=_WRAPPERS[arithmetic](optimizer=optimizer),
         param_scheduler=_learning_rate_schedule(schedule),
         default_hooks={"logger": None, "checkpoint": None, "runtime_info": None, "timer": None, "sampler_seed": None},
-        custom_hooks=[_RequireFiniteLoss(interval), _SaveCheckpoint(resume_file, interval), _ReportProgress(progress)],
+        custom_hooks=[_FrozenStatistics(network, schedule, head), _RandomState(), *hooks],
         load_from=f"{_RESUME_PREFIX}{resume_file}" if resume else None,
         resume=resume,
         launcher="pytorch" if distributed.is_initialized() else "none",
         env_cfg={"mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0}},
         randomness={"seed": seed},
         log_level="ERROR",
-        default_scope="mmseg",
+        # In the scope of mmsegmentation, mmengine would import it.
+        default_scope="mmengine" if isinstance(network, SegmentationTask) else "mmseg",
         experiment_name=f"{work_dir.name}_{os.urandom(4).hex()}",
     )
 
@@ -112,6 +121,42 @@ class _StepLoop(BaseLoop):  # type: ignore[misc]
         runner.call_hook("after_train")
         model: nn.Module = runner.model
         return model
+
+
+class _FrozenStatistics(Hook):  # type: ignore[misc]
+    """Keeps frozen modules in evaluation mode, after the loop has switched the whole network to training mode."""
+
+    def __init__(self, network: nn.Module, schedule: Schedule, head: Collection[str]) -> None:
+        self.network, self.schedule, self.head = network, schedule, head
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        keep_frozen_statistics(self.network, self.schedule, self.head)
+
+
+class _RandomState(Hook):  # type: ignore[misc]
+    """Saves the state of PyTorch's random numbers, from which dropout continues after resuming.
+
+    The main process's state serves all: they draw equally many numbers from one seed.
+    """
+
+    def __init__(self) -> None:
+        self.states: dict[str, Tensor] = {}
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        checkpoint["random_states"] = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            checkpoint["random_states"]["cuda"] = torch.cuda.get_rng_state()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        self.states = checkpoint.get("random_states", {})
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        # Not before the loader has started, which draws a number itself.
+        if "cpu" in self.states:
+            torch.set_rng_state(self.states["cpu"])
+        if "cuda" in self.states and torch.cuda.is_available():
+            torch.cuda.set_rng_state(self.states["cuda"])
+        self.states = {}
 
 
 class _RequireFiniteLoss(Hook):  # type: ignore[misc]
@@ -174,23 +219,14 @@ def _read_resume_file(filename: str, map_location: object = None, logger: object
 def _wrap_for_processes(network: nn.Module) -> nn.Module:
     if not distributed.is_initialized():
         return network
+    # Networks of other libraries may hold parameters that their scores do not depend on, such as a pooler's.
+    options = {"broadcast_buffers": False, "find_unused_parameters": isinstance(network, SegmentationTask)}
     if get_device() == "cpu":
-        return MMDistributedDataParallel(network, broadcast_buffers=False)  # type: ignore[no-any-return]
+        return MMDistributedDataParallel(network, **options)  # type: ignore[no-any-return]
     synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     return MMDistributedDataParallel(  # type: ignore[no-any-return]
-        synchronized, device_ids=[torch.cuda.current_device()], broadcast_buffers=False
+        synchronized, device_ids=[torch.cuda.current_device()], **options
     )
-
-
-def _optimizer(network: nn.Module, schedule: Schedule, arithmetic: Arithmetic) -> OptimWrapper:
-    sgd = torch.optim.SGD(
-        network.parameters(),
-        lr=schedule.learning_rate,
-        momentum=schedule.momentum,
-        weight_decay=schedule.weight_decay,
-    )
-    wrapper = {"float32": OptimWrapper, "float16": AmpOptimWrapper, "bfloat16": _BFloat16}[arithmetic]
-    return wrapper(optimizer=sgd)
 
 
 class _BFloat16(OptimWrapper):  # type: ignore[misc]
@@ -200,6 +236,9 @@ class _BFloat16(OptimWrapper):  # type: ignore[misc]
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         with torch.autocast("cpu", dtype=torch.bfloat16), super().optim_context(model):
             yield
+
+
+_WRAPPERS = {"float32": OptimWrapper, "float16": AmpOptimWrapper, "bfloat16": _BFloat16}
 
 
 def _learning_rate_schedule(schedule: Schedule) -> list[dict[str, Any]]:

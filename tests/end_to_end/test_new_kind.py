@@ -17,11 +17,13 @@ from seg_transfer.demo.world import build_world
 from seg_transfer.errors import ConfigError
 from seg_transfer.metrics import logme
 from seg_transfer.models import adapters
+from seg_transfer.models.loading import load_source_model
 from seg_transfer.models.sources import parse_entry
 from seg_transfer.stages.sampling import pixel_sample
+from seg_transfer.store.source_card import read_source_card
 from seg_transfer.study.bank import read_sources
-from seg_transfer.study.networks import tunable_source
 from seg_transfer.study.run import open_run
+from seg_transfer.training.evaluate import evaluate_on
 
 TARGET = "dusk_street"
 ROWS = {"warm": [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], "green": [[0.0, 2.0, 0.0], [1.0, 0.0, 1.0], [0.3, 0.3, 0.3]]}
@@ -93,17 +95,39 @@ def test_a_folder_of_such_models_is_ranked(folder):
 
 
 def test_messages_name_the_new_kind(folder):
-    with pytest.raises(ConfigError, match="none of config, transformers, timm, factory and palette; add one"):
+    with pytest.raises(ConfigError, match=r"none of config, timm, .*, transformers, factory and palette; add one"):
         read_sources({"name": "a"})
-    with pytest.raises(ConfigError, match=r"a source\.json, a transformers config\.json or a palette\.json"):
+    with pytest.raises(ConfigError, match=r"a source\.json, .*, a transformers config\.json or a palette\.json"):
         read_sources(folder / "world")
     with pytest.raises(ConfigError, match="source 'a' has timm and palette, which mark different kinds of model"):
         read_sources({"name": "a", "timm": "hrnet_w18", "palette": "p.json"})
     with pytest.raises(ConfigError, match="source 'a': field weights has no meaning for a palette source; remove it"):
         read_sources({"name": "a", "weights": "w.pth", "palette": "p.json"})
-    run = open_run(folder / "study.yaml", folder / "world", folder / "run")
-    with pytest.raises(ConfigError, match="source warm: is a palette model and cannot be fine-tuned here, only scored"):
-        tunable_source(run, run.study.sources[0])
+
+
+def test_such_a_model_is_fine_tuned_kept_and_loaded_again(folder, invoke):
+    schedule = {"steps": 3, "batch_size": 2, "learning_rate": 0.1, "weight_decay": 0.0}
+    (folder / "schedule.yaml").write_text(yaml.safe_dump(schedule))
+    study = yaml.safe_load((folder / "study.yaml").read_text())
+    tuning = {"schedule": "schedule.yaml", "scratch": False, "keep_weights": True}
+    (folder / "study.yaml").write_text(yaml.safe_dump(study | {"fine_tuning": tuning}))
+    ended = invoke("finetune-pairs", *place(folder), "--threads", "1", "--engine", "here")
+    assert (ended.code, ended.err) == (0, "")
+    for name in ROWS:
+        kept = folder / f"run/fine_tuned/{name}/{TARGET}/0"
+        card = read_source_card(kept / "source.json")
+        assert (card.model["kind"], card.model["architecture"]) == ("palette", {"n_classes": len(ROWS[name])})
+        again = load_source_model(kept / "source.json")
+        assert again.n_classes == len(card.classes)
+        run = open_run(folder / "study.yaml", folder / "world", folder / "run")
+        quality = evaluate_on(again, run.records(TARGET, "eval"), run.manifests[TARGET])
+        assert quality.miou == card.miou
+
+
+def test_a_kind_that_does_not_say_how_networks_are_built_is_only_scored(monkeypatch):
+    monkeypatch.delattr(PaletteEntry, "architecture")
+    with pytest.raises(ConfigError, match="source a: is a palette model and can only be scored"):
+        parse_entry({"name": "a", "dataset": "b", "palette": "p.json"}).architecture()
 
 
 def test_a_study_with_it_can_be_sent_to_another_process(folder):

@@ -9,6 +9,10 @@ import yaml
 from mixed_sources import ENTRIES, NETS, TARGETS, other_field, scores
 
 from seg_transfer import rank_sources
+from seg_transfer.models.loading import load_source_model
+from seg_transfer.store.source_card import read_source_card
+from seg_transfer.study.run import open_run
+from seg_transfer.training.evaluate import evaluate_on
 
 
 def test_without_scores_only_such_a_source_is_reported_and_the_others_are_scored(own_copy):
@@ -31,20 +35,26 @@ def test_features_of_scores_are_not_kept(own_copy):
     assert json.loads(own_copy.call("score-pairs", "--dry-run", "--json", "--trust-config").out)["missing"] == []
 
 
-def test_only_sources_of_mmsegmentation_are_fine_tuned(own_copy):
-    names = [word for name in ("segformer", "tokens", "prototypes") for word in ("--source", name)]
-    ended = own_copy.call("finetune-pairs", *names, "--target", "dusk_street", "--trust-config")
-    assert ended.code == 3
-    reported = "cannot be fine-tuned here, only scored; bring it as an mmsegmentation config and checkpoint"
-    failed = [line for line in ended.err.splitlines() if reported in line]
-    assert [line.split(": ")[2] for line in failed] == ["source tokens", "source prototypes", "source segformer"]
-    assert own_copy.rows("performance") == []
-    missing = json.loads(own_copy.call("finetune-pairs", *names, "--dry-run", "--json", "--trust-config").out)[
-        "missing"
-    ]
-    assert {(one["seconds"], one["basis"]) for one in missing} == {
-        (0.0, "nothing: this kind of source cannot be fine-tuned")
-    }
+def test_sources_of_every_kind_are_fine_tuned_kept_and_loaded_again(own_copy):
+    """Also one of scores only, which gets a linear layer on the maps that its network computes."""
+    own_copy.change(fine_tuning={**own_copy.study_fields()["fine_tuning"], "keep_weights": True})
+    names = ["segformer", "tokens", "dictionary", "prototypes"]
+    only = [*(word for name in names for word in ("--source", name)), "--target", "dusk_street", "--trust-config"]
+    missing = json.loads(own_copy.call("finetune-pairs", *only, "--dry-run", "--json").out)["missing"]
+    assert all(one["seconds"] > 0 and one["basis"] == "a timed forward pass" for one in missing)
+    ended = own_copy.call("finetune-pairs", *only)
+    assert (ended.code, ended.err) == (0, "")
+    run = open_run(own_copy.study, own_copy.world, own_copy.run)
+    records, manifest = run.records("dusk_street", "eval"), run.manifests["dusk_street"]
+    miou = {row["source"]: row["miou"] for row in own_copy.rows("performance")}
+    for name in names:
+        folder = run.fine_tuned_folder(name, "dusk_street", 0)
+        card, entry = read_source_card(folder / "source.json"), run.study.source(name)
+        assert (card.initialisation, card.model["kind"]) == (entry.key(), entry.kind)
+        assert card.model["mean"] == list(entry.input_normalization().mean)
+        trained = load_source_model(folder / "source.json")
+        assert evaluate_on(trained, records, manifest).miou == card.miou == miou[name]
+    assert json.loads(own_copy.call("finetune-pairs", *only, "--dry-run", "--json").out)["missing"] == []
 
 
 def test_a_dry_run_times_the_networks_themselves(own_copy):

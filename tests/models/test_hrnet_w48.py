@@ -58,11 +58,11 @@ def test_a_real_image_of_short_side_512(source, dataset):
     height, width = image.shape[:2]
     maps = source.feature_maps(torch.from_numpy(image.transpose(2, 0, 1).copy())[None])
     assert min(height, width) == 512
-    assert maps.features.shape == (1, 720, -(-height // 4), -(-width // 4))
-    assert 128 in maps.features.shape[2:]
-    assert maps.scores.shape == (1, N_CLASSES, *maps.features.shape[2:])
-    assert bool(torch.isfinite(maps.features).all())
-    assert (maps.features.flatten(2).std(dim=2) > 0).float().mean() > 0.9
+    assert maps.features[0].shape == (1, 720, -(-height // 4), -(-width // 4))
+    assert 128 in maps.features[0].shape[2:]
+    assert maps.scores.shape == (1, N_CLASSES, *maps.features[0].shape[2:])
+    assert bool(torch.isfinite(maps.features[0]).all())
+    assert (maps.features[0].flatten(2).std(dim=2) > 0).float().mean() > 0.9
 
 
 def test_all_metrics_of_one_pair_are_finite(source, dataset):

@@ -231,6 +231,11 @@ def test_shapes_of_maps(shape, expected):
     assert as_layer("x", 0, torch.zeros(shape), (96, 160)) == expected
 
 
+def test_squares_of_attention_are_no_maps_of_square_images():
+    assert as_layer("x", 0, torch.zeros(1, 3, 197, 197), (224, 224)) is None
+    assert as_layer("x", 0, torch.zeros(1, 8, 64, 64), (224, 224)) == MapLayer("x", 0, 8, 3.5)
+
+
 # Several readings
 
 

@@ -8,9 +8,9 @@ import torch
 from other_nets import factory_entry, write_net
 from torch import Tensor, nn
 
+from seg_transfer.models.normalization import Normalization
 from seg_transfer.models.precision import plain_float32
-from seg_transfer.models.reading import source_of_scores
-from seg_transfer.models.source_model import SourceModel
+from seg_transfer.models.reading import read_network
 
 CUDA, CUDNN, MKLDNN = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
 SWITCHES = (CUDA.matmul, CUDNN.conv, CUDNN.rnn, MKLDNN.matmul, MKLDNN.conv, MKLDNN.rnn)
@@ -82,10 +82,9 @@ THIRD = (1 / 3, 1 / 3, 1 / 3)
 @pytest.mark.parametrize("with_features", [True, False])
 def test_the_forward_pass_is_in_float32_and_settings_are_restored(allowed, with_features):
     network = Looks()
-    source = SourceModel(network, network.classifier, 3, 2, THIRD, THIRD, "rgb")
-    if not with_features:
-        source = source_of_scores(network, THIRD, THIRD, "rgb", n_classes=2)
-        network.seen.clear()
+    source = read_network(network, Normalization(THIRD, THIRD), scores_only=not with_features)
+    assert source.features_known == with_features
+    network.seen.clear()
     before = newer()
     source.feature_maps(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
     assert network.seen == [PLAIN]
@@ -119,5 +118,5 @@ def test_a_network_of_another_precision_runs_in_float32(tmp_path, kind):
         factory_entry(f"nets:{name}", tmp_path, weights, "head", mean=THIRD, std=THIRD).load().feature_maps(images)
         for name in ("Pyramid", "other")
     ]
-    assert found[1].features.dtype == torch.float32
-    torch.testing.assert_close(found[1].features, found[0].features, atol=0, rtol=0)
+    assert found[1].features[0].dtype == torch.float32
+    torch.testing.assert_close(found[1].features[0], found[0].features[0], atol=0, rtol=0)

@@ -36,8 +36,23 @@ def test_squares():
     assert sizes_of(Only()) == InputSizes(square=True)
 
 
-def test_one_size():
-    assert sizes_of(Only((224, 224))) == InputSizes(fixed=(224, 224))
+def test_a_smallest_side():
+    class Pooled(AnySize):
+        """Pools over windows of 49 cells of stride 4, as the head of an LRASPP does of stride 16."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            nn.functional.avg_pool2d(images, 4 * 49)
+            return super().forward(images)
+
+    sizes = sizes_of(Pooled(nn.Conv2d(8, 2, 1)))
+    assert sizes == InputSizes(smallest=257)
+    assert sizes.fitting(75, 300) == (257, 300)
+    assert min(probe_size(sizes)) >= 257
+
+
+@pytest.mark.parametrize("side", [224, 64, 128])
+def test_one_size(side):
+    assert sizes_of(Only((side, side))) == InputSizes(fixed=(side, side))
 
 
 def test_one_size_that_the_description_states():

@@ -136,3 +136,9 @@ def test_nothing_is_downloaded(torchvision, tmp_path, monkeypatch):
     network = segmentation(torchvision, "lraspp_mobilenet_v3_large")
     fields = {"torchvision": "lraspp_mobilenet_v3_large", "weights": saved(network, Path(tmp_path, "w.pth"))}
     assert entry(**fields).load().n_classes == 5
+
+
+def test_a_network_that_asks_for_the_version_of_its_weights_loads(torchvision, tmp_path):
+    network = seeded(torchvision.models.mnasnet0_5(weights=None))
+    source = entry(torchvision="mnasnet0_5", weights=saved(network, tmp_path / "w.pth")).load()
+    assert torch.equal(source.network.layers[0].weight, network.layers[0].weight)

@@ -79,11 +79,12 @@ def study(world: Path) -> dict[str, Any]:
     }
 
 
-def test_every_module_but_the_runner_is_imported(without):
+def test_every_module_but_those_that_train_is_imported(without):
     code = (
         "import importlib, pkgutil, sys, seg_transfer\n"
+        "left_out = ('seg_transfer.__main__', 'seg_transfer.training.runner', 'seg_transfer.training.task')\n"
         "for module in pkgutil.walk_packages(seg_transfer.__path__, 'seg_transfer.'):\n"
-        "    if module.name not in ('seg_transfer.__main__', 'seg_transfer.training.runner'):\n"
+        "    if module.name not in left_out:\n"
         "        importlib.import_module(module.name)\n"
         "assert not {'mmseg', 'mmcv', 'mmengine', 'cv2'} & sys.modules.keys()"
     )
@@ -111,6 +112,18 @@ def test_a_study_is_planned_and_its_training_is_refused_in_one_line(without, sma
     assert ended.returncode == ConfigError.exit_code
     reason, _summary = ended.stderr.splitlines()
     assert reason.endswith(ADVICE)
+
+
+def test_a_factory_is_not_fine_tuned_without_mmengine(without, small_world, tmp_path):
+    tuning = {"schedule": "fine_tuning", "scratch": False}
+    only = {**study(small_world), "sources": [tokens()], "source_training": None, "fine_tuning": tuning}
+    name = f"{tmp_path.name}.yaml"
+    assert without("-c", f"open({name!r}, 'w').write({yaml.safe_dump(only)!r})").returncode == 0
+    place = [name, "--data-root", small_world, "--run-folder", tmp_path / "run"]
+    ended = without("-m", "seg_transfer", "finetune-pairs", *place, "--engine", "here", "--trust-config")
+    assert ended.returncode == ConfigError.exit_code
+    reason, _summary = ended.stderr.splitlines()
+    assert reason.endswith("training: mmengine is not installed: pip install 'seg_transfer[mmseg]', or a fork of it")
 
 
 @pytest.fixture

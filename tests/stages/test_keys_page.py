@@ -75,6 +75,12 @@ def key_of(**fields: Any) -> Key:
     return parse_entry({"name": "web", "dataset": "day_street", **fields}).key()
 
 
+def with_own_rate(run: Run) -> dict[str, Any]:
+    """The resolved study, in which all sources have their own learning rate."""
+    study = run.resolved["study"]
+    return {**run.resolved, "study": {**study, "sources": [{**one, "learning_rate": 0.1} for one in study["sources"]]}}
+
+
 def made(run: Run) -> dict[str, list[Key]]:
     """Name of a key -> examples of it that show all its parts."""
     folder, web = run.folder.parent, run.study.source("web")
@@ -92,9 +98,11 @@ def made(run: Run) -> dict[str, list[Key]]:
             key_of(config=folder / "net.json", checkpoint=w, scores_only=True, mean=THIRD, std=THIRD),
         ],
         "weights of a transformers source": [key_of(transformers=folder / "hub", mean=THIRD, std=THIRD)],
-        "weights of a timm source": [key_of(timm="hrnet_w18", weights=w)],
+        "weights of a timm source": [key_of(timm="hrnet_w18", weights=w), key_of(timm="resnet18", weights=w)],
+        "weights of a torchvision source": [key_of(torchvision="resnet18", weights=w)],
+        "weights of an smp source": [key_of(smp={"arch": "Unet", "encoder_weights": "imagenet"}, weights=w)],
         "weights of a factory source": [
-            key_of(factory="net:build", factory_folder=folder, weights=w, classifier="head", mean=THIRD, std=THIRD)
+            key_of(factory="net:build", factory_folder=folder, weights=w, mean=THIRD, std=THIRD, input_size=[64, 64])
         ],
         "observations": [observations],
         "score": [score_keys.score_key(observations, "gbc", None), score_keys.score_key(observations, "ids", drawn)],
@@ -103,9 +111,10 @@ def made(run: Run) -> dict[str, list[Key]]:
         "start of a fine-tuning": [
             finetune.start_key(run, Item("web", "dusk_street", 0)),
             finetune.start_key(run, Item("scratch", "dusk_street", 0)),
+            networks.source_start_key(run, web.model_copy(update={"features": "stages"})),
         ],
         "settings of scores or of performance": [
-            settings_key(kind, run.resolved, "dusk_street") for kind in ("scores", "performance")
+            settings_key(kind, with_own_rate(run), "dusk_street", "web") for kind in ("scores", "performance")
         ],
         "explanation: overlaps": [explained["overlaps"]],
         "explanation: classes": [explained["classes"]],

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 import torch
 from torch import distributed, nn
+from training.trainings import SCHEDULE, same_weights
 
-from seg_transfer.data.manifest import load_manifest
 from seg_transfer.data.records import list_records
-from seg_transfer.demo.world import build_world
 from seg_transfer.errors import CheckpointError, TrainingError
 from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
 from seg_transfer.models.loading import as_source_model
@@ -18,22 +17,6 @@ from seg_transfer.resources import shipped
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on, predict
 from seg_transfer.training.fit import _loader, arithmetic_here, fit
-from seg_transfer.training.schedule import Schedule
-
-SCHEDULE = Schedule(steps=6, batch_size=2, learning_rate=0.05, warmup_steps=2, checkpoint_every=2)
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    build_world(folder, n_train=3, n_source_train=5, n_eval=2, size=(48, 64))
-    return folder
-
-
-@pytest.fixture
-def crops(world: Path) -> TrainingCrops:
-    manifest = load_manifest(world / "manifests" / "day_street.yaml")
-    return TrainingCrops(list_records(manifest, world, "source_train"), manifest, SCHEDULE, seed=3)
 
 
 def network_for(crops: TrainingCrops) -> nn.Module:
@@ -43,11 +26,6 @@ def network_for(crops: TrainingCrops) -> nn.Module:
 def model_for(crops: TrainingCrops) -> dict[str, Any]:
     model = with_classes(read_model_config(shipped("configs/models/hrnetv2_tiny.py")), len(crops.manifest.classes))
     return with_normalization(model, crops.manifest.mean, crops.manifest.std)
-
-
-def same_weights(one: nn.Module, other: nn.Module) -> bool:
-    theirs = other.state_dict()
-    return all(torch.equal(tensor, theirs[name]) for name, tensor in one.state_dict().items())
 
 
 class Killed(Exception):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from seg_transfer.models.configs import heads, read_model_config, with_classes, with_normalization
 from seg_transfer.models.networks import build_network
+from seg_transfer.models.sizes import WHOLE
 from seg_transfer.resources import shipped
 from seg_transfer.training import evaluate
 from seg_transfer.training.crops import as_mmseg, random_crop
@@ -64,9 +65,9 @@ def test_the_best_of_many_classes_is_the_first_of_the_highest(n_classes, monkeyp
     generator = torch.Generator().manual_seed(n_classes)
     # Few values, so that classes of several blocks tie at many pixels.
     scores = torch.randint(0, 12, (1, n_classes, 5, 6), generator=generator).float()
-    found = _best_class(scores, (10, 12))
+    found = _best_class(scores, WHOLE, (10, 12))
     monkeypatch.setattr(evaluate, "_CLASSES_AT_ONCE", 10_000)
-    assert torch.equal(found, _best_class(scores, (10, 12)))
+    assert torch.equal(found, _best_class(scores, WHOLE, (10, 12)))
 
 
 def test_iou_of_many_classes_by_hand():

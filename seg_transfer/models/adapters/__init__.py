@@ -10,19 +10,23 @@ How to add a kind of model:
    * ``libraries``, whose versions are part of the key of features, besides those of torch and Pillow;
    * ``key``, the content key of everything that decides the model's outputs: contents of files, never their names.
      It must not import torch, because a study is read, planned and checked without it;
-   * ``load``, which imports what it needs inside the function, builds the network, and returns a `SourceModel`, with
-     `source_of` for any network that ends in a linear or 1x1 layer, or with `source_of_scores`.
+   * ``architecture``, plain data that says how to build the network, and ``build``, which builds it from that, with
+     random weights; what it needs is imported inside the function. A fine-tuned network is built again by them;
+   * ``load_weights``, which fills the network, with `checkpoints.load_files` where a checkpoint has its names;
+   * ``input_normalization``, mean, std and channel order of the images it takes.
 
-   Where needed, it also overrides ``code`` (loading runs code from outside this package), ``supports_scores_only``,
-   ``weights_file``, and ``fields_in_folder`` with ``folder_hint`` (a folder of models is searched for this kind).
+   Everything else is found by running the network: the sizes of images that it takes, the layer that gives its class
+   scores, and its features. Where needed, it also overrides ``has_scores`` (False for a backbone, whose forward returns
+   its maps), ``classifier_name`` and ``image_size`` (what its own description says about them), ``code`` (loading runs
+   code from outside this package), ``supports_scores_only``, ``weights_file``, and ``fields_in_folder`` with
+   ``folder_hint`` (a folder of models is searched for this kind).
 
    The module names the class ``ENTRY``.
 
 2. Add its name to the list below.
 
 Studies, banks, plans, reports and messages take everything they say about kinds from `ADAPTERS`. A longer kind keeps
-the code that needs its library in a private module next to its own, such as ``_timm_network.py``. Only networks of
-mmsegmentation can be fine-tuned here; every other kind is scored.
+the code that needs its library in a private module next to its own, such as ``_timm_network.py``.
 
 Example:
     >>> from seg_transfer.models.sources import parse_entry
@@ -39,7 +43,8 @@ from types import MappingProxyType
 
 from seg_transfer.models.entry import SourceEntry
 
-# In the order in which messages name them and folders are searched.
+# In the order in which messages name them and folders are searched. Every config.json counts as one of transformers
+# unless it has the fields of another kind.
 _KINDS = (
     "mmseg",
     "timm",

@@ -1,20 +1,14 @@
-"""Weights of networks: what they say about the last layer before a network is built, and loading them into it."""
+"""What the weights of a network say about its last layer, before the network is built."""
 
 from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import safetensors
 
 from seg_transfer.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from torch import nn
 
 _HEAD = "classifier.weight"
 _NAME = re.compile(rb"([A-Za-z0-9_.]*)classifier\.weight")
@@ -36,43 +30,28 @@ def has_linear_head(file: Path) -> bool:
     return any(match[1] + b"backbone." in text for match in _NAME.finditer(text))
 
 
-def n_classes_in(file: Path, name: str) -> int:
+def n_classes_in(file: Path, name: str, weights_key: str | None = None) -> int:
     """Return how many classes the weights of a last layer have.
 
     Args:
         file: The weights.
         name: Name of the layer's weight, without prefixes that wrappers leave.
+        weights_key: Dotted path of the weights in the file, where there are several.
 
     Raises:
         CheckpointError: The file is unreadable, or has no weights of this name, or several that differ.
     """
-    from seg_transfer.models.checkpoints import load_checkpoint
+    from seg_transfer.models.state_dicts import ROOT
+    from seg_transfer.models.weights_files import open_weights
 
-    state = load_checkpoint(file)
-    found = {len(tensor) for key, tensor in state.items() if f".{key}".endswith(f".{name}") and tensor.dim() > 0}
+    prefix = "" if weights_key in (None, ROOT) else f"{weights_key}."
+    leaves = open_weights(file).leaves.items()
+    shapes = [leaf.shape for path, leaf in leaves if path.startswith(prefix) and f".{path}".endswith(f".{name}")]
+    found = {shape[0] for shape in shapes if shape}
     if len(found) != 1:
         what = f"has {len(found)} different layers {name}" if found else f"lacks {name}"
         raise CheckpointError(f"{file}: {what}, whose size is the number of classes; name weights of this network")
     return found.pop()
-
-
-def load_into(network: nn.Module, files: Sequence[Path], *, ignored: Sequence[str] = ()) -> None:
-    """Load all weights of a network.
-
-    Args:
-        network: Changed in place.
-        files: Files that together hold its weights.
-        ignored: Patterns of names of weights that the files may have although the network lacks them.
-
-    Raises:
-        CheckpointError: A file is unsafe or damaged, or the weights do not fit.
-    """
-    from seg_transfer.models.checkpoints import load_checkpoint, load_exactly
-
-    expected = network.state_dict()
-    state = {name: tensor for file in files for name, tensor in load_checkpoint(file).items()}
-    extra = {name for name in state if name not in expected and any(fnmatchcase(name, each) for each in ignored)}
-    load_exactly(network, {name: state[name] for name in state if name not in extra}, str(files[0]))
 
 
 def _names(file: Path) -> bytes:

@@ -9,7 +9,6 @@ from pydantic import Field, PositiveInt, model_validator
 
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.adapters._factory_code import FACTORY, digest_of_code
-from seg_transfer.models.adapters._weights import load_into
 from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
 from seg_transfer.models.files import sha256_of_weights
 from seg_transfer.models.libraries import Library
@@ -80,7 +79,7 @@ class FactoryEntry(SourceEntry):
         mean, std = self.normalization
         # Not a part where it is not given: before there was this field, keys were without it.
         input_size = {} if self.input_size is None else {"input_size": self.input_size}
-        return content_key(
+        key = content_key(
             kind=self.kind,
             factory=self.factory,
             code=digest_of_code(self.factory, self.factory_folder, memo),
@@ -92,6 +91,7 @@ class FactoryEntry(SourceEntry):
             scores_only=self.scores_only,
             **input_size,
         )
+        return self.with_weights_key(key)
 
     def load(self, *, device: str = "cpu") -> SourceModel:
         """Run the factory and load the weights into the network that it returns."""
@@ -129,7 +129,9 @@ class FactoryEntry(SourceEntry):
 
     def load_weights(self, network: nn.Module) -> None:
         """Load the weights, which must be exactly the network's."""
-        load_into(network, self.weights_files())
+        from seg_transfer.models.checkpoints import load_files
+
+        load_files(network, self.weights_files(), weights_key=self.weights_key)
 
     def weights_files(self) -> tuple[Path, ...]:
         """Return the weights file."""

@@ -9,7 +9,6 @@ from pydantic import model_validator
 
 from seg_transfer.data.plain import read_json
 from seg_transfer.errors import CheckpointError, ConfigError
-from seg_transfer.models.adapters._weights import load_into
 from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
 from seg_transfer.models.files import sha256_of_weights
 from seg_transfer.models.libraries import Library
@@ -76,7 +75,7 @@ class SmpEntry(SourceEntry):
 
     def key(self, *, memo: Path | None = None) -> Key:
         """Compute the key of the arguments, the weights and the normalization."""
-        return content_key(
+        key = content_key(
             kind=self.kind,
             model=self.architecture(),
             weights=[sha256_of_weights(file, memo) for file in self.weights_files()],
@@ -85,6 +84,7 @@ class SmpEntry(SourceEntry):
             encoder_weights=self._known_encoder_weights(),
             scores_only=self.scores_only,
         )
+        return self.with_weights_key(key)
 
     def architecture(self) -> dict[str, Any]:
         """Return the name of the architecture and its arguments."""
@@ -103,7 +103,9 @@ class SmpEntry(SourceEntry):
 
     def load_weights(self, network: nn.Module) -> None:
         """Load the weights; those of an auxiliary classification head are ignored."""
-        load_into(network, self.weights_files(), ignored=("classification_head.*",))
+        from seg_transfer.models.checkpoints import load_files
+
+        load_files(network, self.weights_files(), ignored=("classification_head.*",), weights_key=self.weights_key)
 
     def weights_files(self) -> tuple[Path, ...]:
         """Return the weights file."""

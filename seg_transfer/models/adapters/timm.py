@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from seg_transfer.data.plain import read_json
 from seg_transfer.errors import CheckpointError, ConfigError
-from seg_transfer.models.adapters._weights import has_linear_head, load_into, n_classes_in
+from seg_transfer.models.adapters._weights import has_linear_head, n_classes_in
 from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
 from seg_transfer.models.files import sha256_of_weights
 from seg_transfer.models.libraries import Library
@@ -94,14 +94,16 @@ class TimmEntry(SourceEntry):
         files = [sha256_of_weights(file, memo) for file in self.weights_files()]
         if self._is_hrnet:  # as before there were other networks
             mean, std = self.mean or IMAGENET.mean, self.std or IMAGENET.std
-            return content_key(kind=self.kind, model=self.timm, weights=files[0], mean=mean, std=std)
-        return content_key(kind=self.kind, model=self._description(), weights=files, mean=self.mean, std=self.std)
+            key = content_key(kind=self.kind, model=self.timm, weights=files[0], mean=mean, std=std)
+        else:
+            key = content_key(kind=self.kind, model=self._description(), weights=files, mean=self.mean, std=self.std)
+        return self.with_weights_key(key)
 
     def architecture(self) -> dict[str, Any]:
         """Return the network's name in timm and its arguments, and the number of classes if it has a head."""
         if not self.has_scores:
             return self._description()
-        return {**self._description(), "n_classes": n_classes_in(self._weights, _HEAD)}
+        return {**self._description(), "n_classes": n_classes_in(self._weights, _HEAD, self.weights_key)}
 
     @classmethod
     def build(cls, architecture: dict[str, Any], origin: str) -> nn.Module:
@@ -113,8 +115,14 @@ class TimmEntry(SourceEntry):
     def load_weights(self, network: nn.Module) -> None:
         """Load the weights; those of a classification head that the network lacks are ignored."""
         from seg_transfer.models.adapters._timm_network import IGNORED_WEIGHTS
+        from seg_transfer.models.checkpoints import load_files
 
-        load_into(network, self.weights_files(), ignored=() if self.has_scores else IGNORED_WEIGHTS)
+        load_files(
+            network,
+            self.weights_files(),
+            ignored=() if self.has_scores else IGNORED_WEIGHTS,
+            weights_key=self.weights_key,
+        )
 
     def weights_files(self) -> tuple[Path, ...]:
         """Return the weights file."""

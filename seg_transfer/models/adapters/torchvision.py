@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from seg_transfer.models.adapters._weights import has_linear_head, load_into, n_classes_in
+from seg_transfer.models.adapters._weights import has_linear_head, n_classes_in
 from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
 from seg_transfer.models.files import sha256_of_weights
 from seg_transfer.models.libraries import Library
@@ -57,7 +57,7 @@ class TorchvisionEntry(SourceEntry):
     def key(self, *, memo: Path | None = None) -> Key:
         """Compute the key of the name, the weights and the normalization."""
         mean, std, _ = self.input_normalization()
-        return content_key(
+        key = content_key(
             kind=self.kind,
             model=self.torchvision,
             weights=[sha256_of_weights(file, memo) for file in self.weights_files()],
@@ -65,11 +65,12 @@ class TorchvisionEntry(SourceEntry):
             std=std,
             scores_only=self.scores_only,
         )
+        return self.with_weights_key(key)
 
     def architecture(self) -> dict[str, Any]:
         """Return the network's name, and the number of classes if it has any."""
         name = _LAST_WEIGHTS.get(self.torchvision, _LINEAR_HEAD if self.has_scores else None)
-        classes = {} if name is None else {"n_classes": n_classes_in(self.weights, name)}
+        classes = {} if name is None else {"n_classes": n_classes_in(self.weights, name, self.weights_key)}
         return {"kind": self.kind, "model": self.torchvision, **classes}
 
     @classmethod
@@ -82,8 +83,9 @@ class TorchvisionEntry(SourceEntry):
     def load_weights(self, network: nn.Module) -> None:
         """Load the weights; those of heads that the network lacks are ignored."""
         from seg_transfer.models.adapters._torchvision_network import IGNORED_WEIGHTS
+        from seg_transfer.models.checkpoints import load_files
 
-        load_into(network, self.weights_files(), ignored=IGNORED_WEIGHTS)
+        load_files(network, self.weights_files(), ignored=IGNORED_WEIGHTS, weights_key=self.weights_key)
 
     def weights_files(self) -> tuple[Path, ...]:
         """Return the weights file."""

@@ -16,7 +16,7 @@ LAYERS = {
     "errors": 0,
     **dict.fromkeys(("observations", "sampling", "metrics", "evaluation", "image_level"), 1),
     **dict.fromkeys(("console", "progress", "data", "models", "features", "training", "store", "resources"), 2),
-    **dict.fromkeys(("study", "stages", "engines", "selection", "reports", "demo"), 3),
+    **dict.fromkeys(("study", "stages", "engines", "selection", "reports", "demo", "prediction"), 3),
     **dict.fromkeys(("cli", "__main__"), 4),
 }
 PURE_LIBRARIES = {"numpy", "scipy", "pandas"}

@@ -14,6 +14,7 @@ import typer
 from seg_transfer import __version__
 from seg_transfer.cli.data import audit, demo
 from seg_transfer.cli.inspect import inspect
+from seg_transfer.cli.predict import predict
 from seg_transfer.cli.rank import rank
 from seg_transfer.cli.results import evaluate, metrics, report
 from seg_transfer.cli.study import plan, submit
@@ -108,6 +109,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 # In the order in which ``--help`` lists them, before and after the commands of the stages.
 _FIRST_COMMANDS: dict[str, Callable[..., None]] = {"demo": demo, "inspect": inspect, "rank": rank, "audit": audit}
 _LAST_COMMANDS: dict[str, Callable[..., None]] = {
+    "predict": predict,
     "submit": submit,
     "plan": plan,
     "evaluate": evaluate,
@@ -121,6 +123,7 @@ _EXAMPLES = {
     "inspect": "--images photos/ --labels masks/ --write my_dataset.yaml",
     "audit": "small/camvid --data-root DATA",
     "explain": f"{_STUDY} --target camvid",
+    "predict": "runs/real7/sources/camvid --images photos/ --out predicted/",
     "submit": f"{_STUDY} --stage score --dry-run",
     "plan": f"{_STUDY} --check",
     "evaluate": "runs/real7    or: seg-transfer evaluate --published architectures --json",

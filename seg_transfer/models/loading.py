@@ -150,7 +150,7 @@ def build_trained(spec: Mapping[str, Any], origin: str) -> tuple[nn.Module, Norm
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{origin}: field model is damaged ({error}); train it again") from error
     network = entry.build(architecture, origin)
-    if layers:
+    if layers and not isinstance(network, LinearHead):  # one that had a linear head got a new one in its place
         return LinearHead(network, layers, n_classes), normalization, classifier
     replace_last_layer(network, classifier, n_classes)
     return network, normalization, classifier

@@ -9,10 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from seg_transfer import __version__
+from seg_transfer.data.label_ids import label_ids
 from seg_transfer.models.checkpoints import save_weights
 from seg_transfer.models.configs import ModelConfig
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.source_model import SourceModel
+from seg_transfer.prediction.take_home import model_description, network_input, write_loader
 from seg_transfer.progress import progress_of
 from seg_transfer.stages.base import IsHeld
 from seg_transfer.stages.starts import own_start
@@ -97,17 +99,18 @@ def save_network(
     seconds: float,
     key: Key,
 ) -> None:
-    """Save the weights of a trained network and the source card that describes it."""
+    """Save the weights of a trained network, the source card that describes it, and the code that loads both."""
     # The old card must never describe the new weights, not even for a moment.
     (folder / FILE_NAME).unlink(missing_ok=True)
     save_weights(trained.network.state_dict(), folder / _WEIGHTS)
+    write_loader(folder)
     classes = crops.manifest.classes
     card = SourceCard(
         source=source,
         dataset=crops.manifest.name,
         classes=classes,
         config=config,
-        model=model,
+        model=model_description(model, trained.network),
         weights=_WEIGHTS,
         sha256=sha256_of_file(folder / _WEIGHTS),
         initialisation=initialization,
@@ -124,5 +127,7 @@ def save_network(
         key_parts=key.parts,
         seg_transfer_version=__version__,
         created_utc=now_utc(),
+        labels=label_ids(crops.manifest, crops.records),
+        input=network_input(trained, crops.manifest),
     )
     write_source_card(card, folder)

@@ -3,16 +3,51 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
+from seg_transfer.data.fields import Positive
+from seg_transfer.data.label_ids import LabelIds
 from seg_transfer.data.plain import read_json
+from seg_transfer.data.record import ImageReading
+from seg_transfer.data.scene_tiles import Tiles
 from seg_transfer.data.validation import one_line
 from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.store.atomic import write_text
 
 FILE_NAME = "source.json"
+# Cards that were written before these fields existed lack them.
+_LATER_FIELDS = ("labels", "input")
+RGB = tuple[float, float, float]
+
+
+class NetworkInput(BaseModel):
+    """How an image is turned into the input of a network.
+
+    Attributes:
+        short_side: Images are resized so that their shorter side has this many pixels.
+        mean, std: Mean and std that images are normalized by, RGB, fractions of 255.
+        channel_order: Channel order that the network takes, "rgb" or "bgr".
+        multiple, smallest, square, fixed: The sizes that the network takes: sides that are multiples of a number and
+            at least so long, squares only, or one (height, width) only. Normalized images are padded with 0 at the
+            right and the bottom, or resized to the only size.
+        images: How image files are read.
+        tiles: Which images are cut into tiles before they are resized; None if none are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    short_side: Positive
+    mean: RGB
+    std: RGB
+    channel_order: Literal["rgb", "bgr"]
+    multiple: Positive = 1
+    smallest: Positive = 1
+    square: bool = False
+    fixed: tuple[Positive, Positive] | None = None
+    images: ImageReading = ImageReading()
+    tiles: Tiles | None = None
 
 
 class SourceCard(BaseModel):
@@ -41,6 +76,8 @@ class SourceCard(BaseModel):
         key_parts: Parts of the key; {} if they were not recorded.
         seg_transfer_version: Version of the software.
         created_utc: Time of writing, UTC, ISO 8601.
+        labels: How the label maps of its dataset say which class a pixel has; None if it was not recorded.
+        input: How images are turned into the network's input; None if it was not recorded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -66,6 +103,12 @@ class SourceCard(BaseModel):
     key_parts: dict[str, str] = Field(default_factory=dict)
     seg_transfer_version: str
     created_utc: str
+    labels: LabelIds | None = None
+    input: NetworkInput | None = None
+
+    @model_serializer(mode="wrap")
+    def _recorded_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if name not in _LATER_FIELDS or value is not None}
 
     def weights_file(self, folder: Path) -> Path:
         """Return the path of the weights file, which is in the folder of the card."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _PREFIX = "seg-transfer: "
 # Pass this as ``extra=`` to a log call to show the record from any process, not only from the main process.
 EVERY_PROCESS = {"every_process": True}
+# Pass this as ``extra=`` to show information on stderr, also where a table or JSON takes stdout.
+ON_STDERR = {"on_stderr": True}
 
 
 class _LineHandler(logging.Handler):
@@ -38,7 +40,7 @@ class _LineHandler(logging.Handler):
             print(f"{line}\n{text}", end="", file=sys.stderr, flush=True)
             return
         if record.levelno < logging.WARNING:
-            print(line, flush=True)
+            print(line, file=sys.stderr if _is_on_stderr(record) else sys.stdout, flush=True)
         else:
             print(f"{_PREFIX}{line}", file=sys.stderr, flush=True)
 
@@ -88,7 +90,11 @@ def silent_stdout() -> Iterator[None]:
 
 
 def _is_not_information(record: logging.LogRecord) -> bool:
-    return record.levelno != logging.INFO
+    return record.levelno != logging.INFO or _is_on_stderr(record)
+
+
+def _is_on_stderr(record: logging.LogRecord) -> bool:
+    return getattr(record, "on_stderr", False)
 
 
 def last_error_line(stderr: str) -> str:

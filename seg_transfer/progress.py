@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -14,13 +15,14 @@ from seg_transfer.console import plain_console
 
 Tick = Callable[[int, int], None]
 _SECONDS_BETWEEN_LINES = 30.0
+_has_bar: ContextVar[bool] = ContextVar("has_bar", default=False)
 
 
 @contextlib.contextmanager
 def progress_of(title: str, console: Console | None = None) -> Iterator[Tick]:
     """Yield a function to call with the numbers of finished steps and of all steps; it prints to stderr."""
     shown = console or plain_console(sys.stderr)
-    if not shown.is_terminal:
+    if not shown.is_terminal or _has_bar.get():  # two bars would overwrite each other
         yield _line_printer(title)
         return
     columns = (
@@ -32,8 +34,11 @@ def progress_of(title: str, console: Console | None = None) -> Iterator[Tick]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=shown, transient=True) as bars:
-        bar = bars.add_task(title, total=None)
-        yield lambda done, total: bars.update(bar, completed=done, total=total)
+        bar, token = bars.add_task(title, total=None), _has_bar.set(True)
+        try:
+            yield lambda done, total: bars.update(bar, completed=done, total=total)
+        finally:
+            _has_bar.reset(token)
 
 
 def _line_printer(title: str) -> Tick:

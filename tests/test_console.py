@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from seg_transfer.console import EVERY_PROCESS, console_logging, silent_stdout, warnings_only
+from seg_transfer.console import EVERY_PROCESS, ON_STDERR, console_logging, silent_stdout, warnings_only
 
 TEXT = "im\x1b]0;owned\x07age\r\x9b2J\u202egnp\n.ü 漢字\udcff"
 SHOWN = r"im\x1b]0;owned\x07age\r\x9b2J\u202egnp\n.ü 漢字\udcff"
@@ -101,3 +101,9 @@ def test_code_that_configures_the_root_logger_does_not_double_the_lines(capsys):
         root.removeHandler(handler)
     assert capsys.readouterr().err == "seg-transfer: once\n"
     assert logging.getLogger("seg_transfer").propagate
+
+
+def test_information_for_stderr_is_shown_beside_tables_too(capsys):
+    with console_logging(), warnings_only():
+        logging.getLogger("seg_transfer.x").info("downloading", extra=ON_STDERR)
+    assert capsys.readouterr() == ("", "downloading\n")

@@ -66,3 +66,13 @@ def test_on_a_terminal_there_is_a_bar_that_vanishes():
     assert "train a" in shown
     assert "3/4" in shown
     assert shown.endswith("\x1b[2K")  # the line is cleared
+
+
+def test_inside_a_bar_there_is_no_second_one():
+    outer, inner = (Console(file=io.StringIO(), force_terminal=True, width=100) for _ in range(2))
+    with progress_of("scoring", outer), progress_of("downloading", inner) as tick:
+        tick(1, 4)
+    assert inner.file.getvalue() == ""
+    with progress_of("downloading", inner) as tick:
+        tick(1, 4)
+    assert "1/4" in inner.file.getvalue()

@@ -25,7 +25,7 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="MODELS",
-        help="YAML banks, folders of models, source.json files, or CONFIG:WEIGHTS.",
+        help="YAML banks, folders of models, source.json files, CONFIG:WEIGHTS, or KIND:MODEL (transformers:ORG/NAME).",
         show_default=False,
     ),
 ]

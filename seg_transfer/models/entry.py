@@ -18,6 +18,7 @@ from pydantic import (
 
 from seg_transfer.data.fields import Number
 from seg_transfer.errors import ConfigError
+from seg_transfer.models.hub import RepositoryName
 from seg_transfer.models.libraries import MMSEGMENTATION, Library
 from seg_transfer.models.normalization import RGB, Normalization
 from seg_transfer.store.content_key import Key, content_key
@@ -100,6 +101,15 @@ class SourceEntry(BaseModel):
             CheckpointError: The weights of the model are missing.
         """
         return None
+
+    def local(self) -> SourceEntry:
+        """Return an entry of the same source whose files are on this machine; what is not is downloaded.
+
+        Raises:
+            ConfigError: What the entry names does not exist.
+            CheckpointError: A download failed, or downloads are off.
+        """
+        return self
 
     def key(self, *, memo: Path | None = None) -> Key:
         """Compute the content key of all that decides the source's outputs: equal keys mean equal features and scores.
@@ -219,6 +229,11 @@ class SourceEntry(BaseModel):
         return None
 
     @property
+    def weights_revision(self) -> str | None:
+        """The commit of a repository of the Hub that the model comes from; None for files of the user."""
+        return None
+
+    @property
     def known_dataset(self) -> str | None:
         """The dataset that the model's own description names; raises CheckpointError if that is damaged."""
         return None
@@ -256,6 +271,8 @@ def check_normalization(name: str, mean: RGB | None, std: RGB | None, *, input_s
 def absolute_paths(value: Any, folder: Path) -> Any:
     """Return the same plain data with every path made absolute.
 
+    The name of a repository becomes the path of the folder of that name, if there is one.
+
     Args:
         value: Mappings, lists and tuples of anything.
         folder: The folder that relative paths are relative to.
@@ -264,7 +281,7 @@ def absolute_paths(value: Any, folder: Path) -> Any:
         >>> absolute_paths({"weights": Path("w.pth"), "name": "web"}, Path("/models"))["weights"].as_posix()
         '/models/w.pth'
     """
-    if isinstance(value, Path):
+    if isinstance(value, Path) or (isinstance(value, RepositoryName) and (folder / value).is_dir()):
         return (folder / value).resolve()
     if isinstance(value, Mapping):
         return {key: absolute_paths(item, folder) for key, item in value.items()}

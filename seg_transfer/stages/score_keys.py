@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from seg_transfer.errors import DataError
+from seg_transfer.errors import DataError, SegTransferError
 from seg_transfer.metrics import METRICS
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.libraries import library_versions
@@ -27,7 +27,14 @@ def metrics_requiring_features(run: Run, entry: SourceEntry) -> list[str]:
 
 def metrics_requiring_probabilities(run: Run, entry: SourceEntry) -> list[str]:
     """Return the study's metrics that cannot be computed because the source is a backbone without classes."""
-    return [name for name in run.study.metrics if "source_probs" in METRICS[name].needs and not entry.has_scores]
+    return [name for name in run.study.metrics if "source_probs" in METRICS[name].needs and _is_backbone(entry)]
+
+
+def _is_backbone(entry: SourceEntry) -> bool:
+    try:
+        return not entry.has_scores
+    except SegTransferError:  # loading reports it as the failure of this source's own pairs
+        return False
 
 
 def metrics_requiring_source_images(

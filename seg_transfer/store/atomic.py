@@ -18,7 +18,7 @@ _SECONDS_OF_A_DAY = 86400
 
 
 @contextlib.contextmanager
-def replaced_atomically(file: Path) -> Iterator[Path]:
+def replaced_atomically(file: Path, *, keep_existing: bool = False) -> Iterator[Path]:
     """Write a file atomically: on success, the temporary file becomes `file`; on failure, it is removed.
 
     Content and folder entry are flushed to disk before the block ends, so neither a killed process nor a machine crash
@@ -26,6 +26,8 @@ def replaced_atomically(file: Path) -> Iterator[Path]:
 
     Args:
         file: The file to write; its folder is created.
+        keep_existing: Whether a file that another process has written in the meantime stays, for content that is the
+            same whoever writes it.
 
     Yields:
         A temporary path in the same folder, to write to.
@@ -43,8 +45,9 @@ def replaced_atomically(file: Path) -> Iterator[Path]:
     try:
         yield temporary
         _flush(temporary, os.O_RDWR)
-        temporary.replace(file)
-        _flush(file.parent, os.O_RDONLY)
+        if not (keep_existing and file.exists()):
+            temporary.replace(file)
+            _flush(file.parent, os.O_RDONLY)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from seg_transfer.data.manifest import SCRATCH
 from seg_transfer.data.validation import load_yaml, one_line
 from seg_transfer.errors import ConfigError, as_failure
+from seg_transfer.models.adapters import ADAPTERS
 from seg_transfer.models.entry import SourceEntry, absolute_paths
 from seg_transfer.models.sources import fields_in_folder, folder_hints, marker_fields, parse_entry
 from seg_transfer.store.source_card import FILE_NAME
@@ -19,6 +21,7 @@ from seg_transfer.store.source_card import FILE_NAME
 SourceSpec = str | Path | Mapping[str, Any] | SourceEntry
 
 _YAML = {".yaml", ".yml"}
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 class Skipped(NamedTuple):
@@ -44,6 +47,8 @@ def read_sources(*specs: SourceSpec) -> tuple[list[SourceEntry], list[Skipped]]:
             * a folder with a model of a kind that is recognized there, such as a ``source.json`` or a transformers
               ``config.json``, or a folder of such folders; the folder names the source;
             * a ``source.json``;
+            * ``KIND:MODEL``, a model that needs no other field: ``mmseg:NAME`` of mmsegmentation's zoo,
+              ``torchvision:NAME``, ``timm:hf-hub:ORG/NAME`` or ``transformers:ORG/NAME``;
             * ``CONFIG:WEIGHTS``, an mmseg config and its checkpoint, named after the weights file;
             * a `SourceEntry`, or a mapping with its fields (paths are relative to the working directory).
 
@@ -83,6 +88,8 @@ def _sources_in(spec: SourceSpec) -> Iterator[SourceEntry | Skipped]:
         yield _entry_of_card(path.resolve())
     elif path.suffix in _YAML and (path.is_file() or ":" not in str(spec)):
         yield from _in_yaml(path)
+    elif (fields := _kind_and_model(str(spec))) is not None:
+        yield _entry(fields, Path.cwd(), str(spec))
     else:
         yield _config_and_weights(str(spec))
 
@@ -139,11 +146,20 @@ def _named_after(folder: Path, fields: Mapping[str, Any]) -> SourceEntry:
     return _entry({"name": folder.name, **fields}, folder, str(folder))
 
 
+def _kind_and_model(text: str) -> dict[str, Any] | None:
+    """Return the fields of a model that is named as the field of its entry names it; None for any other text."""
+    marker, _, model = text.partition(":")
+    if not model or all(adapter.marker != marker for adapter in ADAPTERS.values()):
+        return None
+    return {"name": _NOT_IN_NAMES.sub("-", re.split("[:/]", model)[-1]), marker: model}
+
+
 def _config_and_weights(text: str) -> SourceEntry:
     config, _, weights = text.rpartition(":")
     if not config or not weights:
         raise ConfigError(
-            f"{text}: no such folder or file; name a YAML bank, a folder of models, a {FILE_NAME}, or CONFIG:WEIGHTS"
+            f"{text}: no such folder or file; name a YAML bank, a folder of models, a {FILE_NAME}, CONFIG:WEIGHTS, or "
+            "KIND:MODEL (such as mmseg:NAME or transformers:ORG/NAME)"
         )
     fields = {"name": Path(weights).stem, "config": config, "checkpoint": weights}
     return _entry(fields, Path.cwd(), text)

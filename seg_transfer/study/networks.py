@@ -70,11 +70,14 @@ def init_checkpoint_of(run: Run) -> Path | None:
 def loadable_source(run: Run, entry: SourceEntry) -> SourceEntry:
     """Return an entry that can be loaded; for a source that the study trains, the entry of its trained weights.
 
+    What the entry names elsewhere is downloaded.
+
     Raises:
-        CheckpointError: The source is not trained yet, or was trained with settings that the study has since changed.
+        CheckpointError: The source is not trained yet, or was trained with settings that the study has since changed;
+            or a download failed.
     """
     if entry.kind != "study":
-        return entry
+        return entry.local()
     file = run.source_folder(entry.name) / FILE_NAME
     card = read_source_card(file)
     training = training_of(run)

@@ -98,7 +98,7 @@ def without(name: str) -> dict[str, Any]:
             "has config and transformers, which mark different kinds of model; keep one",
         ),
         ({**TIMM, "factory": "a:b"}, "has timm and factory, which mark different kinds of model; keep one"),
-        ({"weights": "w.pth"}, "field weights has no meaning without one of config, timm,"),
+        ({"weights": "w.pth"}, "field weights has no meaning without one of config, "),
         ({"scores_only": True}, "field scores_only has no meaning without one of"),
         ({**MMSEG, "weights": "w.pth"}, "field weights has no meaning for a mmseg source; remove it"),
         ({**MMSEG, "channel_order": "bgr"}, "field channel_order has no meaning for a mmseg source; remove it"),
@@ -111,7 +111,6 @@ def without(name: str) -> dict[str, Any]:
         ({**TIMM, "channel_order": "bgr"}, "field channel_order has no meaning for a timm source; remove it"),
         ({"timm": "hrnet_w48"}, "field weights is missing; a timm source needs it"),
         ({"timm": "a folder/net", "classifier": "x"}, "field classifier has no meaning for a timm source; remove it"),
-        ({"torchvision": "resnet18"}, "field weights is missing; a torchvision source needs it"),
         ({"smp": {"arch": "Unet"}}, "field weights is missing; name the weights of the network"),
         ({"smp": {"encoder_name": "x"}, "weights": "w"}, "field smp: arch is missing; name one, such as Unet"),
         ({"smp": "folder", "weights": "w"}, "field weights: the folder folder has its own; remove it"),
@@ -146,7 +145,7 @@ def test_a_broken_rule_names_the_source_and_its_field(fields, excerpt):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"timm": "hf-hub:someone/hrnet_w48", "weights": "w.pth"},
+        {"timm": "hf-hub:hrnet_w48", "weights": "w.pth"},
         {"timm": "resnet 50", "weights": "w.pth"},
         {"torchvision": "../resnet50", "weights": "w.pth"},
         {"smp": 3},

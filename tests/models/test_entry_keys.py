@@ -163,8 +163,8 @@ def test_every_field_of_a_factory_and_a_timm_source_is_changed_above():
     changed = {kind: {name for of, _, names in CHANGES if of == kind for name in names or ()} for kind, *_ in CHANGES}
     common = {"name", "dataset", "features", "learning_rate", "weights_key"}
     fields = {kind: set(ADAPTERS[kind].model_fields) - common for kind in ("timm", "factory")}
-    # timm's name is the part "model"; such a source cannot have scores_only.
-    assert changed["timm"] - {"model"} == fields["timm"] - {"timm", "scores_only"}
+    # timm's name is the part "model"; such a source cannot have scores_only; a revision decides through its files.
+    assert changed["timm"] - {"model"} == fields["timm"] - {"timm", "scores_only", "revision"}
     # factory_folder and input_scale decide through the code, and through mean and std.
     assert changed["factory"] - {"code"} == fields["factory"] - {"factory_folder", "input_scale"}
 

@@ -37,6 +37,7 @@ def forgotten():
     [
         ("study", {"mmsegmentation": "1.2.2"}),
         ("mmseg", {"mmsegmentation": "1.2.2"}),
+        ("mmseg_zoo", {"mmsegmentation": "1.2.2"}),
         ("timm", {"timm": "1.0.31"}),
         ("torchvision", {"torchvision": "not installed"}),
         ("smp", {"segmentation_models_pytorch": "not installed", "timm": "1.0.31"}),
@@ -51,7 +52,7 @@ def test_each_kind_of_source_has_its_library(monkeypatch, kind, own):
 
 def test_every_kind_of_source_is_above():
     """A new kind of source says here whether a library has its networks."""
-    assert set(KINDS) == {"study", "mmseg", "timm", "torchvision", "smp", "transformers", "factory"}
+    assert set(KINDS) == {"study", "mmseg", "mmseg_zoo", "timm", "torchvision", "smp", "transformers", "factory"}
 
 
 def test_a_fork_provides_the_package_under_another_name(monkeypatch):

@@ -47,6 +47,7 @@ from seg_transfer.models.entry import SourceEntry
 # unless it has the fields of another kind.
 _KINDS = (
     "mmseg",
+    "mmseg_zoo",
     "timm",
     "torchvision",
     "smp",

@@ -15,6 +15,11 @@ _TASK = "the task is semantic"
 _TYPE = "oneformer"
 
 
+def takes_task(config: Mapping[str, Any]) -> bool:
+    """Return whether the network of a config is a OneFormer."""
+    return config.get("model_type") == _TYPE
+
+
 def task_tokens(folder: Path, config: Mapping[str, Any]) -> list[int] | None:
     """Return the tokens of the task for a OneFormer, zeros after the last one; None for other networks.
 
@@ -23,7 +28,7 @@ def task_tokens(folder: Path, config: Mapping[str, Any]) -> list[int] | None:
     Raises:
         ConfigError: The files of the tokenizer are missing or wrong, or transformers is not installed.
     """
-    if config.get("model_type") != _TYPE:
+    if not takes_task(config):
         return None
     vocabulary, merges = _vocabulary_of(folder)
     length = config.get("task_seq_len", 77)

@@ -11,6 +11,7 @@ from seg_transfer.data.plain import read_json
 from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
 from seg_transfer.models.files import sha256_of_weights
+from seg_transfer.models.hub import FolderOrRepository, Revision, check_revision, local_folder, revision_of
 from seg_transfer.models.libraries import Library
 from seg_transfer.models.normalization import IMAGENET, Normalization
 from seg_transfer.store.content_key import Key, content_key
@@ -32,9 +33,10 @@ class SmpEntry(SourceEntry):
     """A network of segmentation_models_pytorch.
 
     Attributes:
-        smp: A folder that ``save_pretrained`` wrote; or ``arch``, such as ``Unet``, with the arguments that it was made
-            with, such as ``encoder_name`` and ``classes``.
-        weights: Its state dict; not for a folder, which has it.
+        smp: A folder that ``save_pretrained`` wrote; ``org/name``, a repository of the Hugging Face Hub; or ``arch``,
+            such as ``Unet``, with the arguments that it was made with, such as ``encoder_name`` and ``classes``.
+        weights: Its state dict; not for a folder or a repository, which has it.
+        revision: Branch, tag or commit of the repository; by default the main branch when it is first downloaded.
         mean, std: RGB, fractions of 255; by default those of the weights that the encoder started from.
     """
 
@@ -47,16 +49,19 @@ class SmpEntry(SourceEntry):
     )
     folder_hint: ClassVar[str] = f"a segmentation_models_pytorch {_CONFIG}"
 
-    smp: Path | dict[str, Any]
+    smp: FolderOrRepository | dict[str, Any]
     weights: Path | None = None
+    revision: Revision | None = None
     mean: StrictRGB | None = None
     std: StrictRGB | None = None
 
     @model_validator(mode="after")
     def _usable_entry(self) -> Self:
         check_normalization(self.name, self.mean, self.std)
-        if isinstance(self.smp, Path) and self.weights is not None:
-            raise ValueError(f"source {self.name!r}: field weights: the folder {self.smp} has its own; remove it")
+        check_revision(self.name, self.smp, self.revision)
+        if not isinstance(self.smp, dict) and self.weights is not None:
+            where = "folder" if isinstance(self.smp, Path) else "repository"
+            raise ValueError(f"source {self.name!r}: field weights: the {where} {self.smp} has its own; remove it")
         if isinstance(self.smp, dict) and self.weights is None:
             raise ValueError(f"source {self.name!r}: field weights is missing; name the weights of the network")
         if isinstance(self.smp, dict) and not isinstance(self.smp.get(_ARCHITECTURE), str):
@@ -109,8 +114,8 @@ class SmpEntry(SourceEntry):
 
     def weights_files(self) -> tuple[Path, ...]:
         """Return the weights file."""
-        if isinstance(self.smp, Path):
-            return (self.smp / _WEIGHTS,)
+        if self._folder is not None:
+            return (self._folder / _WEIGHTS,)
         assert self.weights is not None
         return (self.weights,)
 
@@ -135,15 +140,24 @@ class SmpEntry(SourceEntry):
         return self.weights
 
     @property
+    def weights_revision(self) -> str | None:
+        """The commit of the repository."""
+        return revision_of(self._folder)
+
+    @property
+    def _folder(self) -> Path | None:
+        return None if isinstance(self.smp, dict) else local_folder(self.smp, self.revision)
+
+    @property
     def _origin(self) -> str:
-        return str(self.smp / _CONFIG) if isinstance(self.smp, Path) else f"source {self.name}: field smp"
+        return str(self._folder / _CONFIG) if self._folder is not None else f"source {self.name}: field smp"
 
     @property
     def _encoder(self) -> str:
         return str(self._arguments().get("encoder_name", "resnet34"))
 
     def _arguments(self) -> dict[str, Any]:
-        return read_json(self.smp / _CONFIG) if isinstance(self.smp, Path) else self.smp
+        return self.smp if isinstance(self.smp, dict) else read_json(local_folder(self.smp, self.revision) / _CONFIG)
 
     def _known_encoder_weights(self) -> str | None:
         """Return the encoder's first weights, which say how images are normalized; None if mean and std are given.

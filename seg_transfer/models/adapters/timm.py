@@ -13,6 +13,14 @@ from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.models.adapters._weights import has_linear_head, n_classes_in
 from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
 from seg_transfer.models.files import sha256_of_weights
+from seg_transfer.models.hub import (
+    RepositoryName,
+    Revision,
+    check_revision,
+    is_repository_name,
+    local_folder,
+    revision_of,
+)
 from seg_transfer.models.libraries import Library
 from seg_transfer.models.normalization import IMAGENET, Normalization
 from seg_transfer.store.content_key import Key, content_key
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
 
 CONFIG, WEIGHTS = "config.json", ("model.safetensors", "pytorch_model.bin")
 _HEAD = "classifier.weight"
+_HUB = "hf-hub:"
 _NAME = re.compile(r"[A-Za-z0-9_.]+")
 # Of a repository's pretrained_cfg, what decides how the network is built and what it takes; the rest says where its
 # weights come from.
@@ -39,9 +48,14 @@ def _folder_or_name(value: object) -> object:
     return Path(str(value)) if is_path else value
 
 
+def _repository_of(value: str | Path) -> RepositoryName | None:
+    name = str(value).removeprefix(_HUB)
+    return RepositoryName(name) if name != str(value) and is_repository_name(name) else None
+
+
 def _usable_name(value: str | Path) -> str | Path:
-    if isinstance(value, str) and not _NAME.fullmatch(value):
-        raise ValueError(f"{value!r}: must be the name of a network in timm, or a folder; correct it")
+    if isinstance(value, str) and not (_NAME.fullmatch(value) or _repository_of(value)):
+        raise ValueError(f"{value!r}: must be the name of a network in timm, a folder, or {_HUB}ORG/NAME; correct it")
     return value
 
 
@@ -52,10 +66,12 @@ class TimmEntry(SourceEntry):
     maps gives class scores.
 
     Attributes:
-        timm: Name of the network in timm, such as ``convnext_tiny`` or ``vit_small_patch14_dinov2.lvd142m``; or a
-            folder with the ``config.json`` and the weights that timm writes for the Hugging Face Hub.
+        timm: Name of the network in timm, such as ``convnext_tiny`` or ``vit_small_patch14_dinov2.lvd142m``; a folder
+            with the ``config.json`` and the weights that timm writes for the Hugging Face Hub; or ``hf-hub:org/name``,
+            a repository there.
         weights: State dict of the network, with or without its classification head, or with names ``backbone.*`` and
-            ``classifier.*``; by default those in the folder.
+            ``classifier.*``; by default those in the folder or the repository.
+        revision: Branch, tag or commit of the repository; by default the main branch when it is first downloaded.
         mean, std: RGB, fractions of 255; by default those that the folder or timm states for the network.
     """
 
@@ -66,13 +82,16 @@ class TimmEntry(SourceEntry):
 
     timm: Annotated[str | Path, BeforeValidator(_folder_or_name), AfterValidator(_usable_name)]
     weights: Path | None = None
+    revision: Revision | None = None
     mean: StrictRGB | None = None
     std: StrictRGB | None = None
 
     @model_validator(mode="after")
     def _usable_entry(self) -> Self:
         check_normalization(self.name, self.mean, self.std)
-        if self.weights is None and isinstance(self.timm, str):
+        repository = _repository_of(self.timm)
+        check_revision(self.name, repository or self.timm, self.revision)
+        if self.weights is None and isinstance(self.timm, str) and repository is None:
             raise ValueError(f"source {self.name!r}: field weights is missing; a timm source needs it")
         return self
 
@@ -160,6 +179,19 @@ class TimmEntry(SourceEntry):
         return self.weights
 
     @property
+    def weights_revision(self) -> str | None:
+        """The commit of the repository."""
+        return revision_of(self._folder)
+
+    @property
+    def _folder(self) -> Path | None:
+        """The folder with the description of the network; None for the name of a network."""
+        if isinstance(self.timm, Path):
+            return self.timm
+        repository = _repository_of(self.timm)
+        return None if repository is None else local_folder(repository, self.revision)
+
+    @property
     def _is_hrnet(self) -> bool:
         return isinstance(self.timm, str) and self.timm.startswith("hrnet_")
 
@@ -167,14 +199,15 @@ class TimmEntry(SourceEntry):
     def _weights(self) -> Path:
         if self.weights is not None:
             return self.weights
-        files = [Path(self.timm) / name for name in WEIGHTS]
+        assert self._folder is not None
+        files = [self._folder / name for name in WEIGHTS]
         return next((file for file in files if file.is_file()), files[0])
 
     def _description(self) -> dict[str, Any]:
         """Return the network as plain data, without its head."""
-        if isinstance(self.timm, str):
+        if self._folder is None:
             return {"kind": self.kind, "model": self.timm}
-        file = self.timm / CONFIG
+        file = self._folder / CONFIG
         config = read_json(file)
         arguments, stated = (config.get(field) or {} for field in ("model_args", "pretrained_cfg"))
         for field, value in (("model_args", arguments), ("pretrained_cfg", stated)):

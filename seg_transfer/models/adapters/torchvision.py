@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from seg_transfer.models.adapters._weights import has_linear_head, n_classes_in
+from seg_transfer.models.downloads import download_weights
 from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
 from seg_transfer.models.files import sha256_of_weights
 from seg_transfer.models.libraries import Library
@@ -25,6 +27,12 @@ _LAST_WEIGHTS = {
     "lraspp_mobilenet_v3_large": "classifier.low_classifier.weight",
 }
 _LINEAR_HEAD = "classifier.weight"
+_PUBLISHED = re.compile(r"[A-Z][A-Z0-9_]*")
+
+
+def _file_or_name(value: object) -> object:
+    """Turn a path into one; names of weights have capitals only."""
+    return Path(value) if isinstance(value, str) and not _PUBLISHED.fullmatch(value) else value
 
 
 class TorchvisionEntry(SourceEntry):
@@ -35,7 +43,9 @@ class TorchvisionEntry(SourceEntry):
 
     Attributes:
         torchvision: Name of the network in torchvision, such as ``deeplabv3_resnet50`` or ``resnet50``.
-        weights: Its state dict. A classification head, and the auxiliary head of a segmentation model, are ignored.
+        weights: Its state dict; or ``DEFAULT``, which is the default, or another name of weights that torchvision
+            publishes for the network, which are downloaded. A classification head, and the auxiliary head of a
+            segmentation model, are ignored.
         mean, std: RGB, fractions of 255; by default those of ImageNet, which all weights of torchvision use.
     """
 
@@ -45,7 +55,7 @@ class TorchvisionEntry(SourceEntry):
     libraries: ClassVar[tuple[Library, ...]] = (Library("torchvision", "torchvision"),)
 
     torchvision: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
-    weights: Path
+    weights: Annotated[Path | str, BeforeValidator(_file_or_name)] | None = None
     mean: StrictRGB | None = None
     std: StrictRGB | None = None
 
@@ -70,7 +80,7 @@ class TorchvisionEntry(SourceEntry):
     def architecture(self) -> dict[str, Any]:
         """Return the network's name, and the number of classes if it has any."""
         name = _LAST_WEIGHTS.get(self.torchvision, _LINEAR_HEAD if self.has_scores else None)
-        classes = {} if name is None else {"n_classes": n_classes_in(self.weights, name, self.weights_key)}
+        classes = {} if name is None else {"n_classes": n_classes_in(self._file, name, self.weights_key)}
         return {"kind": self.kind, "model": self.torchvision, **classes}
 
     @classmethod
@@ -89,7 +99,7 @@ class TorchvisionEntry(SourceEntry):
 
     def weights_files(self) -> tuple[Path, ...]:
         """Return the weights file."""
-        return (self.weights,)
+        return (self._file,)
 
     def input_normalization(self) -> Normalization:
         """Return the given mean and std, or else those of ImageNet."""
@@ -98,12 +108,21 @@ class TorchvisionEntry(SourceEntry):
     @property
     def has_scores(self) -> bool:
         """Whether it is a segmentation model, or its weights include a linear head."""
-        return self.torchvision in _LAST_WEIGHTS or has_linear_head(self.weights)
+        return self.torchvision in _LAST_WEIGHTS or has_linear_head(self._file)
 
     @property
-    def weights_file(self) -> Path:
-        """The weights file."""
-        return self.weights
+    def weights_file(self) -> Path | None:
+        """The weights file, if the entry names one."""
+        return self.weights if isinstance(self.weights, Path) else None
+
+    @property
+    def _file(self) -> Path:
+        """The weights file; published weights are downloaded, for which torchvision is imported."""
+        if isinstance(self.weights, Path):
+            return self.weights
+        from seg_transfer.models.adapters._torchvision_network import address_of_weights
+
+        return download_weights(address_of_weights(self.torchvision, self.weights or "DEFAULT", f"source {self.name}"))
 
 
 ENTRY = TorchvisionEntry

@@ -1,4 +1,4 @@
-"""Networks of the transformers library, from a local folder: segmentation networks and backbones without a head."""
+"""Networks of the transformers library, from a folder or the Hub: segmentation networks and backbones."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
+from seg_transfer.data.plain import read_json
 from seg_transfer.models.adapters._transformers_folder import CONFIG, image_size_of, read_folder, role_of
-from seg_transfer.models.adapters._transformers_task import task_tokens
+from seg_transfer.models.adapters._transformers_task import takes_task, task_tokens
 from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
 from seg_transfer.models.files import sha256_of_weights
+from seg_transfer.models.hub import (
+    MODEL_FILES,
+    TOKENIZER_FILES,
+    FolderOrRepository,
+    Revision,
+    check_revision,
+    local_folder,
+    revision_of,
+)
 from seg_transfer.models.libraries import Library
 from seg_transfer.models.normalization import Normalization
 from seg_transfer.store.content_key import Key, content_key
@@ -27,7 +37,9 @@ class TransformersEntry(SourceEntry):
     else, of which the image encoder is used as a backbone without a head (DINOv2, ViT, Swin, ConvNeXt, CLIP, ...).
 
     Attributes:
-        transformers: A folder that ``save_pretrained`` wrote.
+        transformers: A folder that ``save_pretrained`` wrote; or ``org/name``, a repository of the Hugging Face Hub,
+            whose config and safetensors are downloaded.
+        revision: Branch, tag or commit of the repository; by default the main branch when it is first downloaded.
         mean, std: RGB, fractions of 255; they replace those of the folder's preprocessor.
     """
 
@@ -37,13 +49,15 @@ class TransformersEntry(SourceEntry):
     libraries: ClassVar[tuple[Library, ...]] = (Library("transformers", "transformers"),)
     folder_hint: ClassVar[str] = f"a transformers {CONFIG}"
 
-    transformers: Path
+    transformers: FolderOrRepository
+    revision: Revision | None = None
     mean: StrictRGB | None = None
     std: StrictRGB | None = None
 
     @model_validator(mode="after")
-    def _usable_normalization(self) -> Self:
+    def _usable_entry(self) -> Self:
         check_normalization(self.name, self.mean, self.std)
+        check_revision(self.name, self.transformers, self.revision)
         return self
 
     @classmethod
@@ -56,8 +70,8 @@ class TransformersEntry(SourceEntry):
 
     def key(self, *, memo: Path | None = None) -> Key:
         """Compute the key of the folder's config, weights and normalization."""
-        contents = read_folder(self.transformers, self.mean, self.std)
-        tokens = task_tokens(self.transformers, contents.config)
+        contents = read_folder(self._folder, self.mean, self.std)
+        tokens = task_tokens(self._folder, contents.config)
         return content_key(
             kind=self.kind,
             model=contents.config,
@@ -72,7 +86,7 @@ class TransformersEntry(SourceEntry):
     def architecture(self) -> dict[str, Any]:
         """Return the role of the network, the folder's config, and the task of a network that can do several."""
         config = self._config
-        tokens = task_tokens(self.transformers, config)
+        tokens = task_tokens(self._folder, config)
         return {"role": role_of(config), "config": config, **({} if tokens is None else {"task_tokens": tokens})}
 
     @classmethod
@@ -87,13 +101,13 @@ class TransformersEntry(SourceEntry):
         from seg_transfer.models.adapters._transformers_network import load_weights
         from seg_transfer.models.checkpoints import load_checkpoint
 
-        files = read_folder(self.transformers, self.mean, self.std).weights
+        files = read_folder(self._folder, self.mean, self.std).weights
         state = {name: tensor for file in files for name, tensor in load_checkpoint(file).items()}
-        load_weights(network, self.architecture(), state, str(self.transformers))
+        load_weights(network, self.architecture(), state, str(self._folder))
 
     def input_normalization(self) -> Normalization:
         """Return what the folder's preprocessor says, or the entry."""
-        contents = read_folder(self.transformers, self.mean, self.std)
+        contents = read_folder(self._folder, self.mean, self.std)
         return Normalization(contents.mean, contents.std, contents.channel_order)
 
     @property
@@ -107,8 +121,20 @@ class TransformersEntry(SourceEntry):
         return image_size_of(self._config)
 
     @property
+    def weights_revision(self) -> str | None:
+        """The commit of the repository."""
+        return revision_of(self._folder)
+
+    @property
+    def _folder(self) -> Path:
+        folder = local_folder(self.transformers, self.revision)
+        if isinstance(self.transformers, Path) or not takes_task(read_json(folder / CONFIG)):
+            return folder
+        return local_folder(self.transformers, self.revision, (*MODEL_FILES, *TOKENIZER_FILES))
+
+    @property
     def _config(self) -> dict[str, Any]:
-        return read_folder(self.transformers, self.mean, self.std).config
+        return read_folder(self._folder, self.mean, self.std).config
 
 
 ENTRY = TransformersEntry

@@ -19,6 +19,7 @@ RESULTS = (
     "scores/*/*.parquet",
     "performance/*/*.parquet",
     "sources/*/source.json",
+    "costs/*.json",
     "stability.parquet",
     "ablations/*.parquet",
 )

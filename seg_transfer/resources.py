@@ -6,7 +6,7 @@ from typing import Literal
 
 from seg_transfer.errors import ConfigError, ResultsError
 
-Kind = Literal["study", "manifest", "model", "schedule"]
+Kind = Literal["study", "manifest", "model", "schedule", "bank"]
 
 _PACKAGE = Path(__file__).resolve().parent
 # Kind of file -> the shipped folder, and the patterns of the files in it that have names.
@@ -15,6 +15,7 @@ _NAMED: dict[Kind, tuple[str, tuple[str, ...]]] = {
     "manifest": ("data_manifests", ("*.yaml", "small/*.yaml")),
     "model": ("configs/models", ("*.py",)),
     "schedule": ("configs/schedules", ("*.yaml",)),
+    "bank": ("configs/banks", ("*.yaml",)),
 }
 # Minimum similarity between an unknown name and a known name for the message to suggest the known name.
 _MIN_SIMILARITY = 0.7

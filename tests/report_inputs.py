@@ -55,7 +55,14 @@ def hostile_input(n: int = 5, metrics: tuple[str, ...] = ("gbc", "nleep", ATTACK
     scratch = pd.DataFrame({"source": "scratch", "target": datasets, "miou": 0.01})
     performance = pd.concat([pairs[["source", "target", "miou"]], scratch]).assign(seed=0, seconds=60.0)
     cards = pd.DataFrame(
-        {"source": datasets, "dataset": datasets, "config": ATTACK, "seconds": 600.0, "sha256": "f" * 64}
+        {
+            "source": datasets,
+            "dataset": datasets,
+            "config": ATTACK,
+            "seconds": 600.0,
+            "sha256": "f" * 64,
+            "license": ATTACK,
+        }
     )
     described = pd.DataFrame({"dataset": datasets, "title": ATTACK, "classes": f"road, {ATTACK}", "notes": ATTACK})
     draws = [(images, seed, ATTACK, 0.5 + images / 40, 2) for images in (5, 10, 20) for seed in (0, 1)]

@@ -14,6 +14,7 @@ import typer
 from seg_transfer import __version__
 from seg_transfer.cli.data import audit, demo
 from seg_transfer.cli.inspect import inspect
+from seg_transfer.cli.models import inspect_model
 from seg_transfer.cli.predict import predict
 from seg_transfer.cli.rank import rank
 from seg_transfer.cli.results import evaluate, metrics, report
@@ -107,7 +108,13 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 # In the order in which ``--help`` lists them, before and after the commands of the stages.
-_FIRST_COMMANDS: dict[str, Callable[..., None]] = {"demo": demo, "inspect": inspect, "rank": rank, "audit": audit}
+_FIRST_COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo,
+    "inspect": inspect,
+    "inspect-model": inspect_model,
+    "rank": rank,
+    "audit": audit,
+}
 _LAST_COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "submit": submit,
@@ -121,6 +128,7 @@ _EXAMPLES = {
     "demo": "--folder runs/demo",
     "rank": "models/ --target my_dataset.yaml --data-root DATA",
     "inspect": "--images photos/ --labels masks/ --write my_dataset.yaml",
+    "inspect-model": "models/    or: seg-transfer inspect-model small --json",
     "audit": "small/camvid --data-root DATA",
     "explain": f"{_STUDY} --target camvid",
     "predict": "runs/real7/sources/camvid --images photos/ --out predicted/",

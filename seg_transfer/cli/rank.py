@@ -25,7 +25,8 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="MODELS",
-        help="YAML banks, folders of models, source.json files, CONFIG:WEIGHTS, or KIND:MODEL (transformers:ORG/NAME).",
+        help="YAML banks or names of shipped ones, folders of models, source.json files, CONFIG:WEIGHTS, or KIND:MODEL "
+        "(transformers:ORG/NAME).",
         show_default=False,
     ),
 ]
@@ -120,7 +121,7 @@ def _print(ranking: Ranking, data_root: Path, as_json: bool, *, follows_links: b
         typer.echo(json.dumps(ranking.as_dict(), indent=1))
         return
     console = plain_console()
-    for table in source_ranking_tables(ranking):
+    for table in source_ranking_tables(ranking, console.width):
         console.print(table)
     kept = printable(f"Scores are kept in {ranking.run_folder}.")
     why = f"Why: {command_line(*_explain_words(ranking, data_root), follows_links=follows_links)}"

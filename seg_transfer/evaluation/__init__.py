@@ -33,7 +33,13 @@ from seg_transfer.evaluation._pairs import (
 )
 from seg_transfer.evaluation._plain import plain_rows
 from seg_transfer.evaluation._ranking import Ranking, first_place_of, parts_of, ranking_of
-from seg_transfer.evaluation._ranking_text import ranking_sentences, ranking_text_tables
+from seg_transfer.evaluation._ranking_text import (
+    TextTable,
+    in_millions,
+    ranking_sentences,
+    ranking_text_tables,
+    three_digits,
+)
 from seg_transfer.evaluation._stability import RELEASED_MEASURES, STABILITY_MEASURES, setup_stability
 
 __all__ = [
@@ -45,11 +51,13 @@ __all__ = [
     "SCRATCH",
     "STABILITY_MEASURES",
     "Ranking",
+    "TextTable",
     "compare_metrics",
     "evaluate",
     "evaluate_groups",
     "fine_tuning_noise",
     "first_place_of",
+    "in_millions",
     "leave_one_dataset_out",
     "leave_out_summary",
     "measures",
@@ -62,5 +70,6 @@ __all__ = [
     "rankings",
     "scratch_report",
     "setup_stability",
+    "three_digits",
     "with_rank_mean",
 ]

@@ -21,6 +21,8 @@ from seg_transfer.observations.uncertainty import FirstPlace, first_place, first
 
 ScoreRow = Mapping[str, Any]
 """A row of a score file: score, standard_error, replicates, seconds, n_images, n_observations."""
+FACTS = ("parameters", "gflops", "license")
+"""Facts about a source that stand beside its score, and decide nothing."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,7 +36,10 @@ class Ranking:
         metric: The metric that decides the order.
         table: One row per source: rank, source, score, standard_error, difference to the best and its paired
             standard error (difference_error), tied (for first), probability (of being the best, in [0, 1]), then
-            ``<metric>`` and ``<metric>_error`` for every part of a combined metric, and seconds.
+            ``<metric>`` and ``<metric>_error`` for every part of a combined metric, and what the source costs: seconds
+            of scoring it, the number of its network's parameters, gflops (billions of floating-point operations per
+            image of 512 x 512 pixels, or of the one size that it takes), and the license of its weights; missing
+            where unknown.
         skipped: Source that is not ranked -> the reason.
         n_images: Number of images of the target that were used.
         n_pixels: Number of pixels of these images that were used.
@@ -111,6 +116,7 @@ def ranking_of(
     rows: Mapping[str, Mapping[str, ScoreRow]],
     skipped: Mapping[str, str],
     alpha: float = 0.05,
+    facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Ranking:
     """Rank the sources of a target by their stored scores.
 
@@ -120,6 +126,7 @@ def ranking_of(
         rows: Source -> metric -> row of its score file. Every source must have all metrics of `parts_of`.
         skipped: Source that is not ranked -> the reason.
         alpha: Level of the two-sided test that decides which sources are tied for first.
+        facts: Source -> parameters, gflops and license, as far as they are known.
 
     Returns:
         The ranking, best first; sources with equal scores share a rank and are in alphabetical order.
@@ -147,10 +154,19 @@ def ranking_of(
         table[part] = [rows[name][part]["score"] for name in names]
         table[f"{part}_error"] = [_float_or_nan(rows[name][part]["standard_error"]) for name in names]
     table["seconds"] = [max(rows[name][part]["seconds"] for part in parts) for name in names]
+    for name, values in _fact_columns(names, facts or {}).items():
+        table[name] = values
     table = table.sort_values(["score", "source"], ascending=[False, True], ignore_index=True)
     table.insert(0, "rank", table["score"].rank(ascending=False, method="min").astype(int))
     row = rows[names[0]][parts[0]]
     return Ranking(target, metric, table, dict(skipped), row["n_images"], row["n_observations"], row["n_images"])
+
+
+def _fact_columns(names: Sequence[str], facts: Mapping[str, Mapping[str, Any]]) -> dict[str, pd.Series[Any]]:
+    """Return the column of every fact, with missing values where it is unknown."""
+    types = {"parameters": "Int64", "gflops": "float64", "license": "object"}
+    known = [facts.get(name, {}) for name in names]
+    return {fact: pd.Series([one.get(fact) for one in known], dtype=types[fact]) for fact in FACTS}
 
 
 def parts_of(metric: str) -> tuple[str, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from seg_transfer.evaluation._ranking import Ranking
 
 
@@ -23,16 +23,18 @@ class TextTable:
         columns: Headings.
         rows: Rows of cells, one cell per column.
         names: Heading of the column that holds names, which may be long.
+        optional: Headings of columns that may be left out where the table is too wide, the least important first.
     """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     names: str
+    optional: Sequence[str] = ()
 
 
 def ranking_sentences(ranking: Ranking) -> list[str]:
-    """Describe a ranking in sentences: which source to fine-tune, how certain that is, its cost, skipped sources.
+    """Describe a ranking in sentences: the source to fine-tune, how certain that is, the costs, skipped sources.
 
     Args:
         ranking: The ranked sources of a target.
@@ -48,7 +50,7 @@ def ranking_sentences(ranking: Ranking) -> list[str]:
         'Fine-tune b: first of 2 for city by gbc.'
     """
     skipped = [f"Skipped {name}: {reason}." for name, reason in ranking.skipped.items()]
-    return [_advice(ranking), _certainty(ranking), _cost(ranking), *skipped]
+    return [_advice(ranking), _certainty(ranking), *_network(ranking), _cost(ranking), *skipped]
 
 
 def ranking_text_tables(ranking: Ranking) -> list[TextTable]:
@@ -67,10 +69,12 @@ def ranking_text_tables(ranking: Ranking) -> list[TextTable]:
         >>> ranking_text_tables(ranking_of("city", "gbc", rows, {}))[0].rows[0]
         ['1', 'b', '-3', 'n/a', 'yes', '1.0']
     """
-    tables = [TextTable(f"Sources for {ranking.target}", *_ranking_cells(ranking), "source")]
+    columns, rows = _ranking_cells(ranking)
+    optional = [heading for heading in ("license", "GFLOPs", "parameters") if heading in columns]
+    tables = [TextTable(f"Sources for {ranking.target}", columns, rows, "source", optional)]
     if ranking.stability is not None:
-        cells = _stability_cells(ranking.stability)
-        tables.append(TextTable("Fewer images, other pixel samples", *cells, "best"))
+        columns, rows = _stability_cells(ranking.stability)
+        tables.append(TextTable("Fewer images, other pixel samples", columns, rows, "best"))
     return tables
 
 
@@ -103,6 +107,40 @@ def with_error(value: float, error: float) -> str:
         return f"{value:.5g}" + (" ± 0" if error == 0 else "")
     digits = max(0, 1 - math.floor(math.log10(error)))
     return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def in_millions(count: int) -> str:
+    """Format a number of parameters to three digits, in millions, or in thousands where it is smaller.
+
+    Args:
+        count: The number.
+
+    Returns:
+        The number and "M" or "k"; fewer than a thousand as they are.
+
+    Example:
+        >>> in_millions(66_013_379), in_millions(4_652_008), in_millions(15_872), in_millions(210)
+        ('66.0 M', '4.65 M', '15.9 k', '210')
+    """
+    if count < 1000:
+        return str(count)
+    return f"{three_digits(count / 1e6)} M" if count >= 999_500 else f"{three_digits(count / 1e3)} k"
+
+
+def three_digits(value: float) -> str:
+    """Format a positive number to three digits; larger ones to an integer.
+
+    Args:
+        value: The number.
+
+    Returns:
+        The digits.
+
+    Example:
+        >>> three_digits(66.013), three_digits(187.4), three_digits(3.8), three_digits(1069.4)
+        ('66.0', '187', '3.80', '1069')
+    """
+    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def _aligned(table: TextTable) -> Iterator[str]:
@@ -148,6 +186,14 @@ def _images_needed(ranking: Ranking) -> str:
     return f" About {math.ceil(needed.max())} images would distinguish them."
 
 
+def _network(ranking: Ranking) -> Iterator[str]:
+    """Yield what is known about the network of the first source: tables may have no room for it."""
+    first = ranking.table.iloc[0]
+    known = [_FACTS[fact].words.format(_FACTS[fact].show(first[fact])) for fact in _FACTS if not pd.isna(first[fact])]
+    if known:
+        yield f"{ranking.best}: {', '.join(known)}."
+
+
 def _cost(ranking: Ranking) -> str:
     used = f"{ranking.n_images} images, {ranking.n_pixels} pixels, {ranking.seconds:.0f} s."
     if ranking.n_images < ranking.of_images:
@@ -158,7 +204,8 @@ def _cost(ranking: Ranking) -> str:
 def _ranking_cells(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     parts = [part for part in ranking.parts if part in ranking.table]
     scores = ["mean rank", *parts] if parts else [ranking.metric]
-    columns = ["rank", "source", *scores, "P(best)", "tied", "s"]
+    facts = [fact for fact in _FACTS if ranking.table[fact].notna().any()]
+    columns = ["rank", "source", *scores, "P(best)", "tied", "s", *(_FACTS[fact].heading for fact in facts)]
     cells = []
     for row in ranking.table.to_dict("records"):
         if parts:
@@ -167,8 +214,26 @@ def _ranking_cells(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
             shown = [with_error(row["score"], row["standard_error"])]
         probability = "n/a" if math.isnan(row["probability"]) else f"{row['probability']:.2f}"
         tied, seconds = "yes" if row["tied"] else "", f"{row['seconds']:.1f}"
-        cells.append([str(row["rank"]), str(row["source"]), *shown, probability, tied, seconds])
+        known = [_UNKNOWN if pd.isna(row[fact]) else _FACTS[fact].show(row[fact]) for fact in facts]
+        cells.append([str(row["rank"]), str(row["source"]), *shown, probability, tied, seconds, *known])
     return columns, cells
+
+
+class _Fact(NamedTuple):
+    """How a fact about a source is shown: heading, words around the value in a sentence, and the value."""
+
+    heading: str
+    words: str
+    show: Callable[[Any], str]
+
+
+# Column of the ranking's table -> how it is shown.
+_FACTS = {
+    "parameters": _Fact("parameters", "{} parameters", in_millions),
+    "gflops": _Fact("GFLOPs", "{} GFLOPs", three_digits),
+    "license": _Fact("license", "license {}", str),
+}
+_UNKNOWN = "\N{EN DASH}"
 
 
 def _stability_cells(stability: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

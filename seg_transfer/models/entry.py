@@ -48,6 +48,7 @@ class SourceEntry(BaseModel):
         features: What counts as features: ``last``, the input of the last layer; ``stages``, the last map of every
             stride; or a list of layer names. By default, ``last`` where there is such a layer, and else ``stages``.
         learning_rate: The learning rate with which this source is fine-tuned, in place of the schedule's.
+        license: License of the weights, such as an SPDX identifier; shown beside the source, and part of no key.
         weights_key: Dotted path of the weights in the checkpoint, such as ``model_ema``, where several fit the network.
     """
 
@@ -71,6 +72,7 @@ class SourceEntry(BaseModel):
     scores_only: bool = False
     features: Literal["last", "stages"] | tuple[LayerName, ...] | None = None
     learning_rate: PositiveFloat | None = None
+    license: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     weights_key: Annotated[str, Field(min_length=1)] | None = None
 
     @model_validator(mode="after")

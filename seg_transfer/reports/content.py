@@ -20,6 +20,7 @@ _TITLES = {
 }
 _PROVENANCE = ["source", "target", "metric", "score", "standard_error", "note", "content_key"]
 _KEY_DIGITS = 12
+_FACTS = ("parameters", "gflops", "license")
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def build(data: ReportInput) -> ReportContent:
     }
     evaluated = _evaluated(data)
     tables = [
-        *_ranking_tables(rankings, chosen, evaluated.scratch, metric),
+        *_ranking_tables(rankings | {"fixed_target": _with_costs(data, rankings)}, chosen, evaluated.scratch, metric),
         _pairs_table(rankings["fixed_target"], metrics, data.miou),
         *_evaluation_tables(data, evaluated, metric),
         *_stability_tables(data.stability),
@@ -113,6 +114,16 @@ def build(data: ReportInput) -> ReportContent:
         stability=data.stability,
         explanations=_best_first(data.explanations, rankings["fixed_target"], metric),
     )
+
+
+def _with_costs(data: ReportInput, rankings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Add what every source costs to the ranking of sources: seconds of scoring it, its size, work and license."""
+    ranking = rankings["fixed_target"]
+    if "seconds" in data.scores:  # all metrics of one pass have the seconds of that pass
+        seconds = data.scores.groupby(["source", "target"], as_index=False)["seconds"].max()
+        ranking = ranking.merge(seconds, on=["source", "target"], how="left")
+    facts = [name for name in _FACTS if name in data.sources and data.sources[name].notna().any()]
+    return ranking.merge(data.sources[["source", *facts]], on="source", how="left") if facts else ranking
 
 
 def _best_first(explanations: tuple[Explanation, ...], ranking: pd.DataFrame, metric: str) -> tuple[Explanation, ...]:

@@ -96,6 +96,14 @@ COLUMNS: Mapping[str, Column] = {
     "n_images": Column("images", "d", "number of images of the low-shot train split"),
     "n_train_images": Column("images", "d", "number of images it was trained on"),
     "n_observations": Column("pixels", "d", "number of pixels in the sample"),
+    "parameters": Column("parameters", ",.0f", "number of parameters of the network"),
+    "gflops": Column(
+        "GFLOPs",
+        ",.1f",
+        "billions of floating-point operations per image of 512 x 512 pixels, or of the one size that the network "
+        "takes; a multiplication with an addition counts as two",
+    ),
+    "license": Column("license", "", "license of the weights, as the study states it"),
     "licence": Column("license", "", "license of the dataset"),
     "citation": Column("citation", "", "publication that describes the dataset"),
     "notes": Column("notes", "", "notes of the manifest"),

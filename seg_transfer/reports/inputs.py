@@ -201,11 +201,18 @@ def _source_cards(results: RunResults) -> pd.DataFrame:
                 "steps": steps,
                 "n_train_images": n_train_images,
                 "own_miou": miou,
+                **_cost_facts(results, entry),
                 "seconds": seconds,
                 "sha256": sha256,
             }
         )
     return pd.DataFrame(rows)
+
+
+def _cost_facts(results: RunResults, entry: SourceEntry) -> dict[str, Any]:
+    costs = results.costs.get(entry.name)
+    known = {"parameters": costs and costs.parameters, "gflops": costs and costs.gflops}
+    return {**known, "license": entry.license}
 
 
 def _entry(source: Mapping[str, Any]) -> SourceEntry:

@@ -35,7 +35,8 @@ from seg_transfer.stages.base import Item, pair_label, part_label
 from seg_transfer.stages.score import ScoreSettings
 from seg_transfer.stages.score_keys import metrics_requiring_features
 from seg_transfer.store.atomic import write_text
-from seg_transfer.store.tables import SCORES, STABILITY, ranking_file, read_rows, write_rows
+from seg_transfer.store.network_costs import read_costs
+from seg_transfer.store.tables import SCORES, STABILITY, metadata_of, ranking_file, read_table, write_rows
 from seg_transfer.study.bank import SourceSpec, read_sources
 from seg_transfer.study.definition import Sampling, Study
 from seg_transfer.study.run import Run, prepare_folder, snapshot
@@ -169,14 +170,15 @@ def _ranked(request: _Request, folder: Path) -> Ranking:
     prepare_folder(run)
     failed = _score(run, request.device)
     missing = _missing_metrics(run)
-    rows, skipped = {}, dict(request.skipped)
+    rows, facts, skipped = {}, {}, dict(request.skipped)
     for entry in request.sources:
         lacking = [*missing.get(entry.name, ()), *metrics_requiring_features(run, entry)]
         if lacking:
             skipped[entry.name] = _skip_reason(Item(entry.name, request.target.name), failed, lacking)
         else:
-            scored = read_rows(run.scores_file(entry.name, request.target.name), SCORES)
-            rows[entry.name] = {row["metric"]: row for row in scored}
+            scored = read_table(run.scores_file(entry.name, request.target.name), SCORES)
+            rows[entry.name] = {row["metric"]: row for row in scored.to_pylist()}
+            facts[entry.name] = _facts(run, entry, metadata_of(scored, "source_key"))
     if not rows:
         reasons = "; ".join(dict.fromkeys(skipped.values()))
         raise IncompleteError(
@@ -184,8 +186,15 @@ def _ranked(request: _Request, folder: Path) -> Ranking:
             exit_code=failed.exit_code if failed else None,
             reasons=skipped,
         )
-    ranking = ranking_of(request.target.name, request.metric, rows, skipped, request.alpha)
+    ranking = ranking_of(request.target.name, request.metric, rows, skipped, request.alpha, facts)
     return replace(ranking, failed=failed)
+
+
+def _facts(run: Run, entry: SourceEntry, source_key: str) -> dict[str, object]:
+    """Return what is known about a source besides its scores, which belong to weights with this key."""
+    costs = read_costs(run.folder, entry.name, source_key)
+    known = {} if costs is None else {"parameters": costs.parameters, "gflops": costs.gflops}
+    return {**known, "license": entry.license}
 
 
 def _score(run: Run, device: str) -> IncompleteError | None:

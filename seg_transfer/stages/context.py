@@ -14,6 +14,7 @@ from seg_transfer.features.images import TargetImages, refuse_constant_images
 from seg_transfer.features.store import read_features, to_float16, write_features
 from seg_transfer.models.devices import chosen_device
 from seg_transfer.models.entry import SourceEntry
+from seg_transfer.models.network_costs import network_costs
 from seg_transfer.models.reading import with_features
 from seg_transfer.models.source_model import SourceModel
 from seg_transfer.observations import Observations, PixelSample
@@ -22,6 +23,7 @@ from seg_transfer.stages.failures import catch_failures
 from seg_transfer.stages.sample_keys import sample_key
 from seg_transfer.stages.sampling import pixel_sample
 from seg_transfer.store.content_key import Key
+from seg_transfer.store.network_costs import read_costs, write_costs
 from seg_transfer.store.results import needs_source_images
 from seg_transfer.study.networks import loadable_source, weights_key
 from seg_transfer.study.run import Run
@@ -107,6 +109,7 @@ class ScoringContext:
             if shared is not None and not entry.scores_only:
                 return with_features(shared, entry.features)
             loaded = loadable_source(self.run, entry).load(device=self.device)
+            _keep_costs(self, entry, loaded)
             if sum(map(_n_bytes, self._sources.values())) + _n_bytes(loaded) > self.memory_bytes // 2:
                 return loaded
             self._sources[entry.name] = loaded
@@ -200,6 +203,13 @@ def observe(
     return rounded
 
 
+def _keep_costs(context: ScoringContext, entry: SourceEntry, source: SourceModel) -> None:
+    """Keep what the network of a source costs, unless it is known: rankings show it without loading the network."""
+    folder, key = context.run.folder, context.source_key(entry)
+    if read_costs(folder, entry.name, key) is None:
+        write_costs(folder, entry.name, key, network_costs(source))
+
+
 def _observe_together(
     context: ScoringContext, entry: SourceEntry, target: TargetContext, others: Sequence[SourceEntry]
 ) -> Observations:
@@ -211,6 +221,7 @@ def _observe_together(
             reading = with_features(source, other.features)
             if reading.sizes == source.sizes and context.has_room_for(reading, target):
                 readings[other.name] = reading
+                _keep_costs(context, other, reading)
     observations = extract_readings(
         list(readings.values()),
         refuse_constant_images(target.images, target.name),

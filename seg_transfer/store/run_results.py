@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from seg_transfer.data.manifest import SCRATCH
+from seg_transfer.store.network_costs import NetworkCosts, read_costs
 from seg_transfer.store.results import (
     complete_pairs,
     miou_of,
@@ -19,7 +20,9 @@ from seg_transfer.store.results import (
     valid_scores,
 )
 from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card
-from seg_transfer.store.tables import PERFORMANCE, SCORES, performance_file, scores_file
+from seg_transfer.store.tables import PERFORMANCE, SCORES, metadata_of, performance_file, scores_file
+
+_ScoreTable = tuple[dict[str, Any], str, pa.Table]
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class RunResults:
         unscored: Pairs without valid scores, as "source -> target".
         untuned: Pairs without valid performance.
         cards: Source cards of the sources that the study has trained.
+        costs: Source -> what its network costs; sources that were scored before costs were kept are missing.
     """
 
     resolved: dict[str, Any]
@@ -47,6 +51,7 @@ class RunResults:
     unscored: list[str]
     untuned: list[str]
     cards: list[SourceCard]
+    costs: Mapping[str, NetworkCosts]
 
 
 def read_run(folder: Path) -> RunResults:
@@ -62,7 +67,8 @@ def read_run(folder: Path) -> RunResults:
     resolved = resolved_study(folder)
     pairs, left_out = complete_pairs(folder)
     labels = {(source["name"], target): f"{source['name']} -> {target}" for source, target in _pairs(resolved)}
-    scored = {key: rows for key, rows in _scores(folder, resolved) if rows}
+    tables = list(_score_tables(folder, resolved))
+    scored = {key: rows for key, rows in _scores(tables, resolved) if rows}
     tuned = dict(_performance(folder, resolved))
     miou = [(*key, miou_of(resolved, table)) for key, table in tuned.items()]
     return RunResults(
@@ -75,6 +81,7 @@ def read_run(folder: Path) -> RunResults:
         unscored=[label for key, label in labels.items() if key not in scored],
         untuned=[label for key, label in labels.items() if key not in tuned],
         cards=[read_source_card(file) for file in _card_files(folder, resolved)],
+        costs=dict(_costs(folder, tables)),
     )
 
 
@@ -100,15 +107,30 @@ def _pairs(resolved: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
         yield from ((source, target) for source in study["sources"] if source["dataset"] != target)
 
 
-def _scores(folder: Path, resolved: dict[str, Any]) -> Iterator[tuple[tuple[str, str], list[dict[str, Any]]]]:
-    """Yield the valid score rows of every pair, in the order of the study's metrics."""
-    order = {metric: position for position, metric in enumerate(resolved["study"]["metrics"])}
+def _score_tables(folder: Path, resolved: dict[str, Any]) -> Iterator[_ScoreTable]:
+    """Yield source, target and file of scores of every scored pair."""
     for source, target in _pairs(resolved):
         table = results_of("scores", resolved, scores_file(folder, source["name"], target), target)
-        if table is None:
-            continue
+        if table is not None:
+            yield source, target, table
+
+
+def _scores(
+    tables: Iterable[_ScoreTable], resolved: dict[str, Any]
+) -> Iterator[tuple[tuple[str, str], list[dict[str, Any]]]]:
+    """Yield the valid score rows of every pair, in the order of the study's metrics."""
+    order = {metric: position for position, metric in enumerate(resolved["study"]["metrics"])}
+    for source, target, table in tables:
         rows = [row for row in valid_scores(table, resolved, source["dataset"]) if row["metric"] in order]
         yield (source["name"], target), sorted(rows, key=lambda row: order[row["metric"]])
+
+
+def _costs(folder: Path, tables: Iterable[_ScoreTable]) -> Iterator[tuple[str, NetworkCosts]]:
+    """Yield the costs of the sources that were kept for the weights that were scored."""
+    for source, _, table in tables:
+        costs = read_costs(folder, source["name"], metadata_of(table, "source_key"))
+        if costs is not None:
+            yield source["name"], costs
 
 
 def _performance(folder: Path, resolved: dict[str, Any]) -> Iterator[tuple[tuple[str, str], pa.Table]]:

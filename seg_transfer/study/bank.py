@@ -16,6 +16,7 @@ from seg_transfer.errors import ConfigError, as_failure
 from seg_transfer.models.adapters import ADAPTERS
 from seg_transfer.models.entry import SourceEntry, absolute_paths
 from seg_transfer.models.sources import fields_in_folder, folder_hints, marker_fields, parse_entry
+from seg_transfer.resources import shipped_files
 from seg_transfer.store.source_card import FILE_NAME
 
 SourceSpec = str | Path | Mapping[str, Any] | SourceEntry
@@ -46,6 +47,7 @@ def read_sources(*specs: SourceSpec) -> tuple[list[SourceEntry], list[Skipped]]:
             * a YAML file with ``sources:``, a list of entries as in a study (paths are relative to the file);
             * a folder with a model of a kind that is recognized there, such as a ``source.json`` or a transformers
               ``config.json``, or a folder of such folders; the folder names the source;
+            * the name of a shipped bank, such as ``small``;
             * a ``source.json``;
             * ``KIND:MODEL``, a model that needs no other field: ``mmseg:NAME`` of mmsegmentation's zoo,
               ``torchvision:NAME``, ``timm:hf-hub:ORG/NAME`` or ``transformers:ORG/NAME``;
@@ -88,6 +90,8 @@ def _sources_in(spec: SourceSpec) -> Iterator[SourceEntry | Skipped]:
         yield _entry_of_card(path.resolve())
     elif path.suffix in _YAML and (path.is_file() or ":" not in str(spec)):
         yield from _in_yaml(path)
+    elif (bank := shipped_files("bank").get(path.as_posix())) is not None:
+        yield from _in_yaml(bank)
     elif (fields := _kind_and_model(str(spec))) is not None:
         yield _entry(fields, Path.cwd(), str(spec))
     else:
@@ -157,9 +161,10 @@ def _kind_and_model(text: str) -> dict[str, Any] | None:
 def _config_and_weights(text: str) -> SourceEntry:
     config, _, weights = text.rpartition(":")
     if not config or not weights:
+        banks = ", ".join(shipped_files("bank"))
         raise ConfigError(
-            f"{text}: no such folder or file; name a YAML bank, a folder of models, a {FILE_NAME}, CONFIG:WEIGHTS, or "
-            "KIND:MODEL (such as mmseg:NAME or transformers:ORG/NAME)"
+            f"{text}: no such folder or file; name a YAML bank, a folder of models, a {FILE_NAME}, CONFIG:WEIGHTS, "
+            f"KIND:MODEL (such as mmseg:NAME or transformers:ORG/NAME), or a shipped bank ({banks})"
         )
     fields = {"name": Path(weights).stem, "config": config, "checkpoint": weights}
     return _entry(fields, Path.cwd(), text)

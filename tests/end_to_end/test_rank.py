@@ -11,6 +11,8 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import seg_transfer
 from seg_transfer.data.inspection import inspect_folders
@@ -94,6 +96,33 @@ def test_the_run_folder_holds_a_study_for_other_commands(bank, invoke):
     explained = invoke(*why)
     assert (explained.code, explained.err) == (0, "")
     assert "classes that decide" in explained.out
+
+
+def test_what_a_source_costs_is_kept_and_shown_everywhere(bank, invoke):
+    entries = [{"name": name, "config": f"sources/{name}/source.json"} for name in ("dusk_street", "cells_dark")]
+    (bank.run / "bank.yaml").write_text(json.dumps({"sources": [entries[0] | {"license": "CC-BY-4.0"}, entries[1]]}))
+    place = ["--target", bank.world / f"manifests/{TARGET}.yaml", "--data-root", bank.world]
+    command = [str(word) for word in ("rank", bank.run / "bank.yaml", *place, "--run-folder", bank.run / "ranked")]
+    first = json.loads(invoke(*command, "--json").out)["ranking"]
+    weights = load_file(bank.run / "sources/dusk_street/weights.safetensors")
+    n_buffers = sum(tensor.numel() for name, tensor in weights.items() if "running" in name or "batches" in name)
+    by_name = {row["source"]: row for row in first}
+    assert by_name["dusk_street"]["parameters"] == sum(map(torch.numel, weights.values())) - n_buffers
+    assert by_name["dusk_street"]["gflops"] > 0
+    assert by_name["dusk_street"]["license"] == "CC-BY-4.0"
+    assert by_name["cells_dark"]["license"] is None
+    # A second ranking loads nothing and knows them still; the report shows them too.
+    again = json.loads(invoke(*command, "--json").out)["ranking"]
+    assert again == first
+    assert invoke("report", str(bank.run / "ranked")).code == 0
+    for name in ("fixed_target", "sources"):
+        frame = pd.read_parquet(bank.run / f"ranked/report/{name}.parquet").query("source == 'dusk_street'")
+        assert set(frame["parameters"]) == {by_name["dusk_street"]["parameters"]}
+        assert set(frame["license"]) == {"CC-BY-4.0"}
+    # Scores that are older than the costs stay valid.
+    shutil.rmtree(bank.run / "ranked/costs")
+    older = json.loads(invoke(*command, "--json").out)["ranking"]
+    assert [{**row, "parameters": None, "gflops": None} for row in first] == older
 
 
 def test_folders_are_a_target(bank, invoke):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from seg_transfer.evaluation import ranking_of, ranking_sentences
+from seg_transfer.evaluation import ranking_of, ranking_sentences, ranking_text_tables
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -96,6 +96,45 @@ def test_names_stay_text_everywhere():
     assert "&lt;img" in page
     assert "[red]b[/red]" in str(ranking)
     assert json.loads(json.dumps(ranking.as_dict()))["best"] == HOSTILE
+
+
+DASH = "\N{EN DASH}"
+FACTS = {
+    "big": {"parameters": 65_859_379, "gflops": 187.43, "license": "MIT"},
+    "small": {"parameters": 15_872, "gflops": None, "license": None},
+}
+
+
+def with_facts(**facts):
+    rows = {name: {"gbc": row(score)} for name, score in (("big", -3.0), ("small", -9.0), ("old", -10.0))}
+    return ranking_of("city", "gbc", rows, {}, facts=facts)
+
+
+def test_what_a_source_costs_stands_beside_its_score():
+    ranking = with_facts(**FACTS)
+    (table,) = ranking_text_tables(ranking)
+    assert table.columns[-4:] == ["s", "parameters", "GFLOPs", "license"]
+    assert [cells[-3:] for cells in table.rows] == [["65.9 M", "187", "MIT"], ["15.9 k", DASH, DASH], [DASH] * 3]
+    assert ranking_sentences(ranking)[2] == "big: 65.9 M parameters, 187 GFLOPs, license MIT."
+    plain = json.loads(json.dumps(ranking.as_dict()))["ranking"]
+    assert [[one[fact] for fact in ("parameters", "gflops", "license")] for one in plain] == [
+        [65_859_379, 187.43, "MIT"],
+        [15_872, None, None],
+        [None, None, None],
+    ]
+
+
+def test_costs_decide_nothing():
+    columns = ["source", "score", "tied", "probability"]
+    assert with_facts(**FACTS).table[columns].equals(with_facts().table[columns])
+
+
+def test_a_column_of_unknown_costs_is_left_out():
+    (table,) = ranking_text_tables(with_facts(big={"license": "MIT"}))
+    assert table.columns[-2:] == ["s", "license"]
+    (table,) = ranking_text_tables(with_facts())
+    assert table.columns[-1] == "s"
+    assert ranking_sentences(with_facts())[2].startswith("40 images")
 
 
 def test_one_source_is_ranked_alone():

@@ -138,6 +138,7 @@ SAME = [
     ("timm_folder", written("timm/config.json", json.dumps(TIMM | {"license": "other"}))),
     ("transformers", preprocessed(size={"height": 640})),
     ("transformers", written("hub/README.md", "changed")),
+    *((kind, given(license="MIT")) for kind in ("mmseg", "transformers", "timm", "factory")),
 ]
 
 
@@ -161,7 +162,7 @@ def test_what_decides_nothing_is_no_part_of_the_key(folder, kind, change):
 def test_every_field_of_a_factory_and_a_timm_source_is_changed_above():
     """A field that is added and has no change in this module fails here."""
     changed = {kind: {name for of, _, names in CHANGES if of == kind for name in names or ()} for kind, *_ in CHANGES}
-    common = {"name", "dataset", "features", "learning_rate", "weights_key"}
+    common = {"name", "dataset", "features", "learning_rate", "weights_key", "license"}
     fields = {kind: set(ADAPTERS[kind].model_fields) - common for kind in ("timm", "factory")}
     # timm's name is the part "model"; such a source cannot have scores_only; a revision decides through its files.
     assert changed["timm"] - {"model"} == fields["timm"] - {"timm", "scores_only", "revision"}

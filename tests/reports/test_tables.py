@@ -9,9 +9,10 @@ import pytest
 from all_columns import on_all_columns
 from rich.console import Console
 
-from seg_transfer.evaluation import evaluate, fine_tuning_noise
+from seg_transfer.evaluation import evaluate, fine_tuning_noise, ranking_of
 from seg_transfer.metrics import METRICS, Metric
 from seg_transfer.metrics._rank_mean import METRIC as RANK_MEAN
+from seg_transfer.reports.source_ranking import source_ranking_tables
 from seg_transfer.reports.tables import (
     evaluation_tables,
     metric_rows,
@@ -158,6 +159,37 @@ def test_a_name_that_is_too_long_for_80_columns_breaks():
     text = text_of([plain_table("Sources", ["rank", "source"], [["1", "x" * 100]], "source")])
     assert max(map(len, text.splitlines())) == 80
     assert text.count("x") == 100
+
+
+def ranking_with_costs(license_of_net):
+    row = {"standard_error": None, "replicates": None, "seconds": 1.0, "n_images": 40, "n_observations": 4000}
+    rows = {name: {"gbc": {**row, "score": -3.0}} for name in ("net", "other_net")}
+    facts = {"net": {"parameters": 4_652_008, "gflops": 4.1, "license": license_of_net}}
+    return ranking_of("city", "gbc", rows, {}, facts=facts)
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"),
+    [
+        (75, []),
+        (74, ["license"]),
+        (63, ["license"]),
+        (62, ["license", "GFLOPs"]),
+        (54, ["license", "GFLOPs", "parameters"]),
+    ],
+)
+def test_a_narrow_terminal_loses_the_least_important_columns(width, left_out):
+    text = text_of(source_ranking_tables(ranking_with_costs("Apache-2.0"), width), width)
+    headings = cells(text, "rank")
+    assert headings[:6] == ["rank", "source", "gbc", "P(best)", "tied", "s"]
+    assert headings[6:] == [name for name in ("parameters", "GFLOPs", "license") if name not in left_out]
+    assert cells(text, "1")[:3] == ["1", "net", "-3"]
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_a_long_license_costs_no_other_column():
+    text = text_of(source_ranking_tables(ranking_with_costs("x" * 100)))
+    assert cells(text, "rank")[-2:] == ["parameters", "GFLOPs"]
 
 
 # metrics

@@ -21,7 +21,7 @@ from seg_transfer.observations.uncertainty import FirstPlace, first_place, first
 
 ScoreRow = Mapping[str, Any]
 """A row of a score file: score, standard_error, replicates, seconds, n_images, n_observations."""
-FACTS = ("parameters", "gflops", "license")
+FACTS = ("parameters", "gflops", "license", "revision")
 """Facts about a source that stand beside its score, and decide nothing."""
 
 
@@ -38,8 +38,8 @@ class Ranking:
             standard error (difference_error), tied (for first), probability (of being the best, in [0, 1]), then
             ``<metric>`` and ``<metric>_error`` for every part of a combined metric, and what the source costs: seconds
             of scoring it, the number of its network's parameters, gflops (billions of floating-point operations per
-            image of 512 x 512 pixels, or of the one size that it takes), and the license of its weights; missing
-            where unknown.
+            image of 512 x 512 pixels, or of the one size that it takes), the license of its weights, and the commit
+            (revision) of the Hub's repository that they come from; missing where unknown.
         skipped: Source that is not ranked -> the reason.
         n_images: Number of images of the target that were used.
         n_pixels: Number of pixels of these images that were used.
@@ -164,7 +164,7 @@ def ranking_of(
 
 def _fact_columns(names: Sequence[str], facts: Mapping[str, Mapping[str, Any]]) -> dict[str, pd.Series[Any]]:
     """Return the column of every fact, with missing values where it is unknown."""
-    types = {"parameters": "Int64", "gflops": "float64", "license": "object"}
+    types = {"parameters": "Int64", "gflops": "float64", "license": "object", "revision": "object"}
     known = [facts.get(name, {}) for name in names]
     return {fact: pd.Series([one.get(fact) for one in known], dtype=types[fact]) for fact in FACTS}
 

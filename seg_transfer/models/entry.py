@@ -20,7 +20,7 @@ from seg_transfer.data.fields import Number
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.hub import RepositoryName
 from seg_transfer.models.libraries import MMSEGMENTATION, Library
-from seg_transfer.models.normalization import RGB, Normalization
+from seg_transfer.models.normalization import Normalization
 from seg_transfer.store.content_key import Key, content_key
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class SourceEntry(BaseModel):
     """The field that marks an entry as this kind."""
     supports_scores_only: ClassVar[bool] = False
     """Whether an entry of this kind may have ``scores_only``."""
+    supports_weights_key: ClassVar[bool] = False
+    """Whether an entry of this kind may have ``weights_key``."""
     libraries: ClassVar[tuple[Library, ...]] = (MMSEGMENTATION,)
     """Libraries that provide the networks of this kind; torch and Pillow count for every kind."""
     folder_hint: ClassVar[str] = ""
@@ -82,12 +84,19 @@ class SourceEntry(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _scores_only_where_supported(self) -> Self:
-        if self.scores_only and not self.supports_scores_only:
-            raise ValueError(
-                f"source {self.name!r}: field scores_only has no meaning for a {self.kind} source; remove it"
-            )
+    def _only_supported_fields(self) -> Self:
+        for field in self.unsupported_fields():
+            if getattr(self, field):
+                raise ValueError(
+                    f"source {self.name!r}: field {field} has no meaning for a {self.kind} source; remove it"
+                )
         return self
+
+    @classmethod
+    def unsupported_fields(cls) -> list[str]:
+        """Return the common fields that an entry of this kind must not have."""
+        supported = {"scores_only": cls.supports_scores_only, "weights_key": cls.supports_weights_key}
+        return [field for field, is_supported in supported.items() if not is_supported]
 
     @model_serializer(mode="wrap")
     def _given_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -245,29 +254,6 @@ class SourceEntry(BaseModel):
             f"source {self.name}: the study trains it, so it has no weights yet; train it, and name its "
             "source.json as config"
         )
-
-
-def check_normalization(name: str, mean: RGB | None, std: RGB | None, *, input_scale: int = 1) -> None:
-    """Check that mean and std fit the unit of the pixel values.
-
-    Args:
-        name: Name of the source, for the message.
-        mean, std: RGB, or None where they are not given.
-        input_scale: What a pixel value of 255 becomes before mean and std are applied, 1 or 255.
-
-    Raises:
-        ValueError: They do not fit; pydantic reports it as a validation error.
-    """
-    # Subtracting a mean given in fractions from values up to 255 would leave the images almost unchanged.
-    if mean and not (
-        all(0 <= value <= input_scale for value in mean) and (input_scale == 1 or max(mean) == 0 or max(mean) > 1)
-    ):
-        raise ValueError(
-            f"source {name!r}: field mean: {list(mean)}: with input_scale {input_scale} the values must be "
-            f"from 0 to {input_scale}; correct one of them"
-        )
-    if std and not all(value > 0 for value in std):
-        raise ValueError(f"source {name!r}: field std: {list(std)}: must be positive; correct it")
 
 
 def absolute_paths(value: Any, folder: Path) -> Any:

@@ -34,6 +34,8 @@ def find_classifier(
     """
     modules = dict(network.named_modules())
     names = [name for name in reversed(recorded.order) if isinstance(modules[name], CLASSIFIERS)]
+    # Of a layer that is used again, on maps of several strides for example, it is open which use is meant.
+    names = [name for name in names if names.count(name) == 1]
     for scores in score_maps(output):  # auxiliary heads come after the main one
         if n_channels in (None, scores.shape[1]):
             for name in names:
@@ -46,7 +48,7 @@ def answers(recorded: Recorded, name: str, scores: Tensor) -> bool:
     """Return whether the output of a layer is a score map (B, C, h, w) of the network's answer."""
     return any(
         matches_output(given, scores)
-        for tensor in recorded.outputs.get(name, [])
+        for tensor in recorded.scores.get(name, recorded.outputs.get(name, []))
         for given in _possible_scores(tensor, scores)
     )
 

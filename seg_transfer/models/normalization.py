@@ -67,3 +67,26 @@ def _fractions(value: Any, field: str, origin: str) -> RGB:
     if not all(map(isfinite, (first, second, third))):
         raise ConfigError(f"{where}: {value!r:.80}: must be finite numbers; correct it")
     return first, second, third
+
+
+def check_normalization(name: str, mean: RGB | None, std: RGB | None, *, input_scale: int = 1) -> None:
+    """Check that mean and std fit the unit of the pixel values.
+
+    Args:
+        name: Name of the source, for the message.
+        mean, std: RGB, or None where they are not given.
+        input_scale: What a pixel value of 255 becomes before mean and std are applied, 1 or 255.
+
+    Raises:
+        ValueError: They do not fit; pydantic reports it as a validation error.
+    """
+    # Subtracting a mean given in fractions from values up to 255 would leave the images almost unchanged.
+    if mean and not (
+        all(0 <= value <= input_scale for value in mean) and (input_scale == 1 or max(mean) == 0 or max(mean) > 1)
+    ):
+        raise ValueError(
+            f"source {name!r}: field mean: {list(mean)}: with input_scale {input_scale} the values must be "
+            f"from 0 to {input_scale}; correct one of them"
+        )
+    if std and not all(value > 0 for value in std):
+        raise ValueError(f"source {name!r}: field std: {list(std)}: must be positive; correct it")

@@ -74,10 +74,13 @@ def tensors_in(output: object) -> Iterator[Tensor]:
 
 
 def score_maps(output: object) -> list[Tensor]:
-    """List the tensors (B, C, h, w) in a network's output: itself, its items or values, or its attribute ``logits``."""
+    """List the tensors (B, C, h, w) in a network's output: itself, its items or values, or its attribute ``logits``.
+
+    Values whose names begin with ``aux`` come last: they are those of auxiliary heads.
+    """
     parts: list[object] = [output]
     if isinstance(output, Mapping):
-        parts = list(output.values())
+        parts = [output[name] for name in sorted(output, key=lambda name: str(name).startswith("aux"))]
     elif isinstance(output, Sequence):
         parts = list(output)
     elif not isinstance(output, Tensor):
@@ -112,7 +115,8 @@ def single_score_map(network: nn.Module, output: object, n_channels: int | None 
 def matches_output(scores: Tensor, output: Tensor) -> bool:
     """Return whether an output (B, C, H, W) is given by scores (B, C, h, w).
 
-    They may be equal, or resized bilinearly, and the output may be their softmax or, per channel, their sigmoid.
+    They may be equal, or resized bilinearly, and the output may be their softmax, its logarithm or, per channel, their
+    sigmoid.
     """
     if output.shape[:2] != scores.shape[:2]:
         return False
@@ -127,6 +131,7 @@ def _activated(scores: Tensor) -> Iterator[Tensor]:
     yield scores.sigmoid()
     if scores.shape[1] > 1:
         yield scores.softmax(dim=1)
+        yield scores.log_softmax(dim=1)
 
 
 def _is_close(scores: Tensor, output: Tensor) -> bool:

@@ -174,7 +174,7 @@ def _layers(
 def _sizes_for_layers(
     source: SourceModel, layers: tuple[MapLayer, ...], image_size: tuple[int, int] | None
 ) -> InputSizes:
-    """Return the sizes at which all layers that are read look at the whole image.
+    """Return the sizes at which the maps that are read cover the whole image.
 
     The scores of a network may, by finer maps, depend on pixels that its coarser maps leave out.
     """
@@ -186,6 +186,4 @@ def _sizes_for_layers(
             run_network(source.network, images)
         return read_maps(recorded, layers, images.shape[2:])
 
-    if len(layers) == 1 and source.classifier_name == layers[0].name:
-        return source.sizes
-    return find_input_sizes(maps_read, image_size)
+    return find_input_sizes(maps_read, image_size, [layer.stride for layer in layers])

@@ -104,15 +104,19 @@ class InputSizes:
 ANY_SIZE = InputSizes()
 
 
-def find_input_sizes(run: Callable[[Tensor], Sequence[Tensor]], size_hint: tuple[int, int] | None = None) -> InputSizes:
+def find_input_sizes(
+    run: Callable[[Tensor], Sequence[Tensor]], size_hint: tuple[int, int] | None = None, strides: Sequence[float] = ()
+) -> InputSizes:
     """Find out by trying which sizes of images a network takes.
 
-    A size counts only if the network looks at all of the image: a network of patches drops the pixels beyond the last
-    whole patch, so that its maps would cover less than the image. Sizes are tried from the least to the most demanding.
+    A size counts only if the network looks at all of the image and its maps cover it: a network of patches drops the
+    pixels beyond the last whole patch, and one that halves its maps may drop their last cells. Sizes are tried from the
+    least to the most demanding.
 
     Args:
         run: Runs the network on normalized images (1, 3, H, W) and returns its maps; raises ConfigError where it fails.
         size_hint: Height and width that the network was made for, if known.
+        strides: The strides of the maps, if known.
 
     Raises:
         ConfigError: It takes none of the sizes that are tried; the error is that of the first.
@@ -121,7 +125,7 @@ def find_input_sizes(run: Callable[[Tensor], Sequence[Tensor]], size_hint: tuple
     runs: InputSizes | None = None
     for sizes, trials in _trials(size_hint):
         try:
-            seen = [_sees_all(run, height, width) for height, width in trials]
+            seen = [_sees_all(run, height, width, strides) for height, width in trials]
             if all(seen):
                 return sizes
             runs = runs or sizes
@@ -151,10 +155,12 @@ def _trials(size_hint: tuple[int, int] | None) -> Iterator[tuple[InputSizes, lis
         yield InputSizes(fixed=size), [size]
 
 
-def _sees_all(run: Callable[[Tensor], Sequence[Tensor]], height: int, width: int) -> bool:
-    """Return whether all maps depend on the last row and on the last column of an image."""
+def _sees_all(run: Callable[[Tensor], Sequence[Tensor]], height: int, width: int, strides: Sequence[float]) -> bool:
+    """Return whether all maps cover an image, and depend on its last row and on its last column."""
     image = probe_image(height, width)
     maps = run(image)
+    if any(one.shape[2] * s < height or one.shape[3] * s < width for one, s in zip(maps, strides, strict=False)):
+        return False
     for row, column in ((-1, slice(None)), (slice(None), -1)):
         changed = image.clone()
         changed[:, :, row, column] *= -_CHANGE
@@ -172,9 +178,9 @@ def probe_image(height: int, width: int) -> Tensor:
 
 
 def probe_size(sizes: InputSizes) -> tuple[int, int]:
-    """Return a size that the network takes, not square where possible, at which strides up to 32 divide both sides."""
+    """Return a size that the network takes, not square where possible, at which strides up to 64 divide both sides."""
     if sizes.fixed is not None:
         return sizes.fixed
-    unit = math.lcm(sizes.multiple, 32 if 64 % sizes.multiple == 0 else 4)
+    unit = math.lcm(sizes.multiple, 64 if 64 % sizes.multiple == 0 else 4)
     unit *= math.ceil(sizes.smallest / (3 * unit))
     return (4 * unit,) * 2 if sizes.square else (3 * unit, 5 * unit)

@@ -94,8 +94,7 @@ class SourceModel:
             Logits (B, C_s, h, w) of the fitted images, and the part of them that the images cover.
         """
         fitted, extent = self.sizes.fit(normalized)
-        names = [] if self.classifier_name is None else [self.classifier_name]
-        with recording(self.network, names) as recorded:
+        with recording(self.network, self._classifiers, self._classifiers) as recorded:
             output: object = self.network(fitted)
         raw = self._raw_scores(recorded, output)
         return as_logits(raw, are_probabilities=self.outputs_probabilities), extent
@@ -109,15 +108,18 @@ class SourceModel:
 
     @property
     def _recorded_names(self) -> list[str]:
-        classifier = [] if self.classifier_name is None else [self.classifier_name]
-        return [*(layer.name for layer in self.layers), *classifier]
+        return [*(layer.name for layer in self.layers), *self._classifiers]
+
+    @property
+    def _classifiers(self) -> list[str]:
+        return [] if self.classifier_name is None else [self.classifier_name]
 
     def _raw_scores(self, recorded: Recorded, output: object) -> Tensor:
         """Return the scores as the network gives them, with one channel for binary networks."""
         if self.classifier_name is None:
             n_channels = {scores.shape[1] for scores in score_maps(output)} & {self.n_classes, self.n_classes - 1}
             return single_score_map(self.network, output, max(n_channels, default=self.n_classes))
-        (given, *_), (answer, *_) = recorded.outputs[self.classifier_name], score_maps(output)
+        (given, *_), (answer, *_) = recorded.scores[self.classifier_name], score_maps(output)
         if isinstance(self.classifier, nn.Linear):
             return given.movedim(-1, 1) if given.dim() == 4 else as_map(given, *answer.shape[2:])
         return given
@@ -158,6 +160,8 @@ def feature_maps_of(
     first = sources[0]
     own = first.normalization
     fitted, extent = first.sizes.fit(first.normalize(images, mean or own.mean, std or own.std))
-    with recording(first.network, [name for source in sources for name in source._recorded_names]) as recorded:
+    names = [name for source in sources for name in source._recorded_names]
+    classifiers = [name for source in sources for name in source._classifiers]
+    with recording(first.network, names, classifiers) as recorded:
         output = run_network(first.network, fitted)
     return [source._maps(recorded, output, fitted, extent) for source in sources]

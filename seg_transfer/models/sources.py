@@ -66,7 +66,7 @@ def _validate_as_kind(value: object) -> object:
     all_fields = {field for kind in adapters.ADAPTERS.values() for field in kind.model_fields}
     foreign_fields = all_fields - adapter.model_fields.keys()
     for field in value:
-        if _is_given(value, field) and (field in foreign_fields or _is_unsupported(adapter, field)):
+        if _is_given(value, field) and (field in foreign_fields or field in adapter.unsupported_fields()):
             raise _refusal(value, _misplaced(adapter, field))
     own_fields = adapter.model_fields.keys() - SourceEntry.model_fields.keys()
     for field, info in adapter.model_fields.items():
@@ -86,10 +86,6 @@ def _adapter_of(value: Mapping[str, Any]) -> type[SourceEntry]:
 
 def _is_given(value: Mapping[str, Any], field: str) -> bool:
     return value[field] is not None and value[field] is not False
-
-
-def _is_unsupported(adapter: type[SourceEntry], field: str) -> bool:
-    return field == "scores_only" and not adapter.supports_scores_only
 
 
 def _misplaced(adapter: type[SourceEntry], field: str) -> str:

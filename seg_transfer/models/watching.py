@@ -52,6 +52,8 @@ class Recorded:
 
     inputs: dict[str, list[Tensor]] = field(default_factory=dict)
     outputs: dict[str, list[Tensor]] = field(default_factory=dict)
+    scores: dict[str, list[Tensor]] = field(default_factory=dict)
+    """Copies of the outputs of possible classifiers: what follows may change these outputs in place."""
     order: list[str] = field(default_factory=list)
     """Names in the order in which the layers finish; a name occurs once per call."""
 
@@ -88,19 +90,30 @@ def _sides_of_tokens(n: int, size: Sequence[int], layer: MapLayer) -> tuple[int,
 
 
 @contextmanager
-def recording(network: nn.Module, names: Sequence[str] | None = None) -> Iterator[Recorded]:
+def recording(
+    network: nn.Module, names: Sequence[str] | None = None, classifiers: Sequence[str] = ()
+) -> Iterator[Recorded]:
     """Record the inputs and outputs of layers, all of them by default, while the network runs in this context.
+
+    Args:
+        network: The network.
+        names: The layers; None means all.
+        classifiers: Layers among them whose outputs are kept as `Recorded.scores`; of all layers, those that may be.
 
     Raises:
         ConfigError: The network has no layer of a name.
     """
     recorded = Recorded()
     modules = dict(network.named_modules())
+    possible = (name for name, module in modules.items() if isinstance(module, CLASSIFIERS))
+    scoring = frozenset(possible if names is None else classifiers)
     handles = []
 
     def record(name: str, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Any) -> None:
         recorded.inputs[name] = list(tensors_in([*inputs, *named.values()]))
         recorded.outputs[name] = list(tensors_in(output))
+        if name in scoring:
+            recorded.scores[name] = [tensor.clone() for tensor in recorded.outputs[name]]
         recorded.order.append(name)
 
     def hook_for(name: str) -> Any:

@@ -193,7 +193,8 @@ def _ranked(request: _Request, folder: Path) -> Ranking:
 def _facts(run: Run, entry: SourceEntry, source_key: str) -> dict[str, object]:
     """Return what is known about a source besides its scores, which belong to weights with this key."""
     costs = read_costs(run.folder, entry.name, source_key)
-    known = {} if costs is None else {"parameters": costs.parameters, "gflops": costs.gflops}
+    names = ("parameters", "gflops", "revision")
+    known = {} if costs is None else {name: getattr(costs, name) for name in names}
     return {**known, "license": entry.license}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 from seg_transfer.data.record import Record
@@ -207,7 +207,7 @@ def _keep_costs(context: ScoringContext, entry: SourceEntry, source: SourceModel
     """Keep what the network of a source costs, unless it is known: rankings show it without loading the network."""
     folder, key = context.run.folder, context.source_key(entry)
     if read_costs(folder, entry.name, key) is None:
-        write_costs(folder, entry.name, key, network_costs(source))
+        write_costs(folder, entry.name, key, replace(network_costs(source), revision=entry.weights_revision))
 
 
 def _observe_together(

@@ -10,6 +10,7 @@ from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.libraries import library_versions
 from seg_transfer.store.content_key import Key, content_key
 from seg_transfer.store.results import needs_source_images
+from seg_transfer.study.networks import libraries_of
 from seg_transfer.study.run import Run
 
 # Metrics that use a source's own images subsample these observations further or use class means. The observations of
@@ -86,7 +87,7 @@ def observations_key(run: Run, entry: SourceEntry, source: Key, sample: Key) -> 
         normalisation=study.normalisation,
         float16=study.keep_features,
         arithmetic=FEATURES_ARITHMETIC,
-        libraries=library_versions(entry.libraries),
+        libraries=library_versions(libraries_of(run, entry)),
     )
 
 

@@ -93,7 +93,8 @@ def _store(
         for name, score in scores.items()
     }
     rows |= _rows_of_uninstalled_metrics(run.scores_file(entry.name, target), key)
-    origin = run.origin("scores", target, context.source_key(entry)) | source_images_origin(run.resolved, entry.dataset)
+    origin = run.origin("scores", target, context.source_key(entry), entry.name)
+    origin |= source_images_origin(run.resolved, entry.dataset)
     origin |= parts_entry({name: row["content_key"].parts for name, row in rows.items()})
     names = [*filter(rows.__contains__, METRICS), *sorted(rows.keys() - METRICS.keys())]  # in the order of METRICS
     write_rows(run.scores_file(entry.name, target), SCORES, [rows[name] for name in names], origin)

@@ -1,7 +1,7 @@
 """What a training starts from: a network with a new last layer, and how a source card describes it.
 
-Networks of mmsegmentation that end in its classifier are trained as their configs say, with their own heads' losses.
-All others are trained on the cross entropy of their class scores.
+Networks of mmsegmentation are trained as their configs say, with the losses of their own heads; what does not depend on
+the number of classes keeps its weights. All others are trained on the cross entropy of their class scores.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from seg_transfer.models.loading import KIND, as_source_model, trained_spec
 from seg_transfer.models.networks import (
     build_network,
     class_dependent,
-    classifier_name,
     load_backbone,
     load_weights_except_classifiers,
 )
@@ -122,16 +121,14 @@ def _load_common_initialization(run: Run, network: nn.Module) -> str:
 
 
 def _segmentor(run: Run, entry: MmsegEntry, manifest: DatasetManifest, seed: int) -> Start | None:
-    """Return the start of a network of mmsegmentation that ends in its classifier; None for any other network."""
+    """Return the start of a network of mmsegmentation; None for one of another kind that was trained here."""
     model, weights = entry.resolved(memo=run.memo)
-    if entry.scores_only or KIND in model:
+    if KIND in model:
         return None
     model = with_classes(model, len(manifest.classes))
     if run.study.normalisation == "target":
         model = with_normalization(model, manifest.mean, manifest.std)
     network = build_network(model, seed=seed)
-    if classifier_name(network) is None:
-        return None
     if weights is None:
         raise ConfigError(f"source {entry.name}: field checkpoint is missing; name the weights to fine-tune")
     load_weights_except_classifiers(network, weights, model, entry.weights_key)

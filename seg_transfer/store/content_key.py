@@ -19,8 +19,8 @@ from seg_transfer.store.memo import digests, is_settled, version_of
 
 SCHEMA_VERSION = 1
 _VERSION = "schema_version"
-# Fields of a source that decide its fine-tunings, beside its weights.
-_TRAINING_FIELDS = ("features", "learning_rate")
+# Fields of a source that decide its scores or its fine-tunings, beside its weights.
+_FIELDS_OF_SOURCES = {"scores": ("features",), "performance": ("features", "learning_rate")}
 # Fields of a manifest that do not affect any number.
 _FIELDS_WITHOUT_EFFECT = {"title", "domain", "licence", "citation", "root", "obtain", "notes", "trust_mtime"}
 # Longer values of parts are replaced with a digest.
@@ -96,12 +96,12 @@ def settings_key(kind: str, resolved: Mapping[str, Any], target: str, source: st
         kind: "scores" or "performance".
         resolved: The resolved study.
         target: Name of the target.
-        source: Name of the source, for its own settings of the training. Sources without any share their keys.
+        source: Name of the source, for its own settings. Sources without any share their keys.
     """
     study, manifest = resolved["study"], resolved["manifests"][target]
     names = {"scores": ("normalisation", "sampling", "keep_features"), "performance": ("normalisation",)}[kind]
-    entries = [entry for entry in study.get("sources", []) if entry["name"] == source] if kind == "performance" else []
-    own = {name: entry[name] for entry in entries for name in _TRAINING_FIELDS if entry.get(name) is not None}
+    entries = [entry for entry in study.get("sources", []) if entry["name"] == source]
+    own = {name: entry[name] for entry in entries for name in _FIELDS_OF_SOURCES[kind] if entry.get(name) is not None}
     return content_key(
         **({"source": own} if own else {}),
         kind=kind,

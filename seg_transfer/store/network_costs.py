@@ -18,12 +18,14 @@ class NetworkCosts:
         gflops: Billions of floating-point operations of one image, two per multiplication with addition; None if they
             cannot be counted.
         height, width: Size of that image in pixels.
+        revision: The commit of the Hub's repository that the network comes from; None for files of the user.
     """
 
     parameters: int
     gflops: float | None
     height: int
     width: int
+    revision: str | None = None
 
 
 def costs_file(folder: Path, source: str) -> Path:
@@ -54,14 +56,16 @@ def read_costs(folder: Path, source: str, source_key: str) -> NetworkCosts | Non
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_costs(Path(folder), "city", "ab12", NetworkCosts(900, 0.5, 512, 512))
         ...     [read_costs(Path(folder), "city", key) for key in ("ab12", "cd34")]
-        [NetworkCosts(parameters=900, gflops=0.5, height=512, width=512), None]
+        [NetworkCosts(parameters=900, gflops=0.5, height=512, width=512, revision=None), None]
     """
     stored = load_cached(costs_file(folder, source))
     match stored:
         case {"source_key": str(key), "parameters": int(parameters), "height": int(height), "width": int(width)} if (
             key == source_key
         ):
-            return NetworkCosts(parameters, _gflops(stored.get("gflops")), height, width)
+            revision = stored.get("revision")
+            known = revision if isinstance(revision, str) else None
+            return NetworkCosts(parameters, _gflops(stored.get("gflops")), height, width, known)
     return None
 
 

@@ -8,6 +8,7 @@ from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.models.adapters.mmseg import MmsegEntry
 from seg_transfer.models.configs import ModelConfig, read_model_config, with_classes, with_normalization
 from seg_transfer.models.entry import SourceEntry
+from seg_transfer.models.libraries import Library
 from seg_transfer.store.content_key import Key, content_key, sha256_of_file
 from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card
 from seg_transfer.study.definition import FineTuning, Training, schedule_of
@@ -53,6 +54,12 @@ def target_network(run: Run, dataset: str) -> ModelConfig:
         }
     model = read_model_config(named, memo=run.memo)
     return with_normalization(with_classes(model, len(manifest.classes)), manifest.mean, manifest.std)
+
+
+def libraries_of(run: Run, entry: SourceEntry) -> tuple[Library, ...]:
+    """Return the libraries that provide a source's network; a source that the study trains has its own model's."""
+    own = own_entry(run)
+    return own.libraries if own is not None and entry.kind == "study" else entry.libraries
 
 
 def init_checkpoint_of(run: Run) -> Path | None:

@@ -57,12 +57,16 @@ def parameter_groups(network: nn.Module, schedule: Schedule, head: Collection[st
 
 
 def keep_frozen_statistics(network: nn.Module, schedule: Schedule, head: Collection[str]) -> None:
-    """With ``freeze: backbone``, switch all modules but the new last layer to evaluation mode."""
+    """With ``freeze: backbone``, switch all modules but the new last layer to evaluation mode.
+
+    The modules around that layer stay in training mode, in which some heads return what their losses need.
+    """
     if schedule.freeze == "none":
         return
     trained = {name.rpartition(".")[0] for name in head}
+    around = {name[:end] for name in trained for end, letter in enumerate(name) if letter == "."} | {""}
     for name, module in network.named_modules():
-        module.training = name in trained
+        module.training = name in trained or name in around
 
 
 def _factors(network: nn.Module, schedule: Schedule, head: Collection[str]) -> Callable[[str], float]:

@@ -116,7 +116,7 @@ def test_such_a_model_is_fine_tuned_kept_and_loaded_again(folder, invoke):
     for name in ROWS:
         kept = folder / f"run/fine_tuned/{name}/{TARGET}/0"
         card = read_source_card(kept / "source.json")
-        assert (card.model["kind"], card.model["architecture"]) == ("palette", {"n_classes": len(ROWS[name])})
+        assert (card.model["kind"], card.model["architecture"]["n_colors"]) == ("palette", len(ROWS[name]))
         again = load_source_model(kept / "source.json")
         assert again.n_classes == len(card.classes)
         run = open_run(folder / "study.yaml", folder / "world", folder / "run")

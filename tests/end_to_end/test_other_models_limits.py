@@ -10,6 +10,7 @@ from mixed_sources import ENTRIES, NETS, TARGETS, other_field, scores
 
 from seg_transfer import rank_sources
 from seg_transfer.models.loading import load_source_model
+from seg_transfer.models.sources import parse_entry
 from seg_transfer.store.source_card import read_source_card
 from seg_transfer.study.run import open_run
 from seg_transfer.training.evaluate import evaluate_on
@@ -52,6 +53,8 @@ def test_sources_of_every_kind_are_fine_tuned_kept_and_loaded_again(own_copy):
         card, entry = read_source_card(folder / "source.json"), run.study.source(name)
         assert (card.initialisation, card.model["kind"]) == (entry.key(), entry.kind)
         assert card.model["mean"] == list(entry.input_normalization().mean)
+        kept = parse_entry({"name": "kept", "dataset": "dusk_street", "config": folder / "source.json"})
+        assert kept.code() == entry.code()  # a card of a factory's network is announced as the factory is
         trained = load_source_model(folder / "source.json")
         assert evaluate_on(trained, records, manifest).miou == card.miou == miou[name]
     assert json.loads(own_copy.call("finetune-pairs", *only, "--dry-run", "--json").out)["missing"] == []

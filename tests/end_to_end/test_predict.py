@@ -17,10 +17,22 @@ from seg_transfer.store.source_card import read_source_card
 from seg_transfer.training.iou import confusion_counts, segmentation_quality
 
 
-def eval_split(workspace: Any) -> tuple[DatasetManifest, list[Record], Path]:
-    manifest = load_manifest(workspace.world / "manifests" / "day_street.yaml")
+def eval_split(workspace: Any, dataset: str = "day_street") -> tuple[DatasetManifest, list[Record], Path]:
+    manifest = load_manifest(workspace.world / "manifests" / f"{dataset}.yaml")
     records = list_records(manifest, workspace.world, "eval")
     return manifest, records, records[0].image.parent
+
+
+def miou_of(written: Path, manifest: DatasetManifest, records: list[Record]) -> float:
+    """The mIoU of the label maps in a folder."""
+    n_classes = len(manifest.classes)
+    counts = np.zeros((n_classes, n_classes), np.int64)
+    for record in records:
+        label_map = Record(record.image_id, record.image, written / f"{record.image.stem}.png")
+        predicted = read_label(label_map, manifest)
+        assert (predicted < n_classes).all()
+        counts += confusion_counts(read_label(record, manifest), predicted, n_classes, manifest.ignore_index)
+    return segmentation_quality(counts, len(records)).miou
 
 
 def size_of(file: Path) -> tuple[int, int]:
@@ -34,16 +46,25 @@ def test_the_written_label_maps_have_the_quality_of_the_card(trained, invoke, tm
     ended = invoke("predict", folder, "--images", images, "--out", tmp_path / "out", "--threads", "1")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines()[-1] == (f"{len(records)} images: label map and overlay of each in {tmp_path / 'out'}")
-    n_classes = len(manifest.classes)
-    counts = np.zeros((n_classes, n_classes), np.int64)
     for record in records:
-        written = tmp_path / "out" / f"{record.image.stem}.png"
-        predicted = read_label(Record(record.image_id, record.image, written), manifest)
-        assert (predicted < n_classes).all()
-        counts += confusion_counts(read_label(record, manifest), predicted, n_classes, manifest.ignore_index)
-        assert size_of(written.with_name(f"{record.image.stem}_overlay.png")) == size_of(record.image)
-    card = read_source_card(folder / "source.json")
-    assert segmentation_quality(counts, len(records)).miou == card.miou
+        overlay = tmp_path / "out" / f"{record.image.stem}_overlay.png"
+        assert size_of(overlay) == size_of(record.image)
+    assert miou_of(tmp_path / "out", manifest, records) == read_source_card(folder / "source.json").miou
+
+
+@pytest.mark.parametrize("name", ["segformer", "tokens"])
+def test_kept_weights_of_other_libraries_have_the_quality_of_the_fine_tuning(own_copy, invoke, tmp_path, name):
+    own_copy.change(fine_tuning={**own_copy.study_fields()["fine_tuning"], "keep_weights": True})
+    only = ["--source", name, "--target", "dusk_street", "--trust-config"]
+    assert own_copy.call("finetune-pairs", *only).code == 0
+    manifest, records, images = eval_split(own_copy, "dusk_street")
+    folder = own_copy.run / "fine_tuned" / name / "dusk_street" / "0"
+    ended = invoke("predict", folder, "--images", images, "--out", tmp_path / "out", "--threads", "1")
+    assert ended.code == 0
+    warned = [f"factory nets:Tokens (looked for in {own_copy.study.parent}) is Python code"] if name == "tokens" else []
+    assert [line.partition("warning: ")[2].partition(" and will")[0] for line in ended.err.splitlines()] == warned
+    (row,) = [row for row in own_copy.rows("performance") if row["source"] == name]
+    assert miou_of(tmp_path / "out", manifest, records) == row["miou"]
 
 
 def test_numbers_of_pixels_are_given_as_json(trained, invoke, tmp_path):

@@ -108,6 +108,8 @@ def without(name: str) -> dict[str, Any]:
         ),
         ({"transformers": "hub", "classifier": "x"}, "field classifier has no meaning for a transformers source"),
         ({**TIMM, "scores_only": True}, "field scores_only has no meaning for a timm source; remove it"),
+        ({"weights_key": "ema"}, "field weights_key has no meaning without one of"),
+        ({"transformers": "hub", "weights_key": "ema"}, "field weights_key has no meaning for a transformers source"),
         ({**TIMM, "channel_order": "bgr"}, "field channel_order has no meaning for a timm source; remove it"),
         ({"timm": "hrnet_w48"}, "field weights is missing; a timm source needs it"),
         ({"timm": "a folder/net", "classifier": "x"}, "field classifier has no meaning for a timm source; remove it"),

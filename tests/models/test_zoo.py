@@ -11,9 +11,12 @@ from zoo_server import TINY_NAME, only_loopback, tiny_zoo
 
 from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.models.adapters._zoo import SERVER, dataset_in, find_model
+from seg_transfer.models.adapters.mmseg import MmsegEntry
 from seg_transfer.models.configs import read_model_config
 from seg_transfer.models.sources import code_of, parse_entry
 from seg_transfer.study.bank import read_sources
+from seg_transfer.study.networks import loadable_source
+from seg_transfer.study.run import Run
 
 REAL = "fcn_hr18s_4xb2-40k_cityscapes-512x1024"
 PATH = "/mmsegmentation/v0.5/hrnet/fcn_hr18s_512x1024_40k_cityscapes/"
@@ -118,6 +121,16 @@ def test_fields_of_the_entry_stay_with_it(zoo):
     local = parse_entry(fields).local()
     assert (local.name, local.dataset, local.features, local.learning_rate) == ("a", "d", "stages", 0.5)
     assert parse_entry({**fields, "features": None, "scores_only": True}).local().scores_only
+
+
+def test_a_study_loads_and_tunes_it_as_the_files(zoo, tmp_path):
+    entry = parse_entry({"name": "a", "dataset": "d", "mmseg": TINY_NAME})
+    loaded = loadable_source(Run(study=None, manifests={}, data_root=tmp_path, folder=tmp_path), entry)
+    assert type(loaded) is MmsegEntry
+    assert (loaded.config, loaded.checkpoint.read_bytes()) == (
+        zoo / f"{TINY_NAME}.py",
+        (tmp_path / "weights.pth").read_bytes(),
+    )
 
 
 def test_its_config_is_code_of_the_installed_package_and_needs_no_announcement(zoo):

@@ -11,7 +11,7 @@ import pytest
 from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.data.record import Record
 from seg_transfer.store import content_key as module
-from seg_transfer.store.content_key import content_key, manifest_key, records_key, sha256_of_file
+from seg_transfer.store.content_key import content_key, manifest_key, records_key, settings_key, sha256_of_file
 
 MANIFEST = {
     "name": "mini",
@@ -198,3 +198,19 @@ def test_sha256(tmp_path):
     content = np.random.default_rng(0).bytes(3_000_000)
     (tmp_path / "file").write_bytes(content)
     assert sha256_of_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_source_with_settings_of_its_own_has_its_own_settings_key():
+    """Others share the keys that they had before sources had settings."""
+    resolved = {
+        "study": {"normalisation": "model", "sources": [{"name": "plain"}, {"name": "own", "learning_rate": 0.1}]},
+        "manifests": {"town": {"name": "town"}},
+        "fine_tuning_schedule": {"steps": 3},
+    }
+    for kind in ("scores", "performance"):
+        shared = settings_key(kind, resolved, "town")
+        assert {settings_key(kind, resolved, "town", name) for name in ("plain", "scratch")} == {shared}
+        assert (settings_key(kind, resolved, "town", "own") == shared) == (kind == "scores")
+        resolved["study"]["sources"][0]["features"] = "stages"
+        assert settings_key(kind, resolved, "town", "plain") != shared
+        del resolved["study"]["sources"][0]["features"]

@@ -9,7 +9,7 @@ from seg_transfer.store.network_costs import NetworkCosts, costs_file, read_cost
 COSTS = NetworkCosts(4_652_008, 4.1, 512, 512)
 
 
-@pytest.mark.parametrize("costs", [COSTS, NetworkCosts(7, None, 224, 448)])
+@pytest.mark.parametrize("costs", [COSTS, NetworkCosts(7, None, 224, 448), NetworkCosts(7, 1.0, 224, 448, "ab12")])
 def test_costs_are_read_as_they_were_written(tmp_path, costs):
     write_costs(tmp_path, "net", "a1", costs)
     assert read_costs(tmp_path, "net", "a1") == costs

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 from training.trainings import SCHEDULE, Blocks, Stages, TwoLayers, task_for
+from zoo_networks import tiny_config
 
-from seg_transfer.models.configs import read_model_config
-from seg_transfer.models.networks import build_network
+from seg_transfer.models.configs import read_model_config, resolve, with_classes
+from seg_transfer.models.networks import build_network, class_dependent
 from seg_transfer.resources import shipped
 from seg_transfer.training.crops import as_tensors
 from seg_transfer.training.fit import fit
@@ -117,3 +118,16 @@ def test_a_frozen_segmentor_of_mmsegmentation_keeps_its_statistics(crops, segmen
     start, trained = segmentor().state_dict(), fit(segmentor(), crops, tmp_path).state_dict()
     changed = {name for name, tensor in start.items() if not torch.equal(tensor, trained[name])}
     assert changed == {"decode_head.conv_seg.weight", "decode_head.conv_seg.bias"}
+
+
+@pytest.mark.parametrize("family", ["segmenter", "knet"])
+def test_frozen_heads_without_the_usual_classifier_train_what_depends_on_the_classes(crops, tmp_path: Path, family):
+    """K-Net's head returns what its loss needs in training mode only."""
+    model = with_classes(resolve(tiny_config(family), None)[0], len(crops.manifest.classes))
+    crops.schedule = SCHEDULE.model_copy(update={"freeze": "backbone", "steps": 2})
+    head = class_dependent(model)
+    start = build_network(model, seed=0).state_dict()
+    trained = fit(build_network(model, seed=0), crops, tmp_path, head=head).state_dict()
+    changed = {name for name, tensor in start.items() if not torch.equal(tensor, trained[name])}
+    assert changed
+    assert changed <= head

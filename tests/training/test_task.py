@@ -114,6 +114,19 @@ def test_an_evaluation_counts_the_pixels_of_padded_images(crops, world: Path):
     assert 0 <= quality.miou <= 1
 
 
+def test_mixed_precision_computes_scores_in_bfloat16_and_the_loss_in_float32(crops, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("seg_transfer.training.fit.multiplies_bfloat16", lambda: True)
+    seen, trained = [], []
+    for mixed_precision in (True, False):
+        crops.schedule = SCHEDULE.model_copy(update={"steps": 2, "mixed_precision": mixed_precision})
+        task = task_for(Stages, crops)
+        task.network.head.register_forward_hook(lambda _module, _inputs, output: seen.append(output.dtype))
+        trained.append(fit(task, crops, tmp_path / str(mixed_precision)))
+    assert seen == [torch.bfloat16] * 2 + [torch.float32] * 2
+    assert not same_weights(*trained)
+    assert all(parameter.dtype == torch.float32 for parameter in trained[0].parameters())
+
+
 class Pooled(nn.Module):
     """A norm after global pooling, as pyramid heads have it."""
 

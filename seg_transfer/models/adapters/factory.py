@@ -9,10 +9,10 @@ from pydantic import Field, PositiveInt, model_validator
 
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.adapters._factory_code import FACTORY, digest_of_code
-from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
+from seg_transfer.models.entry import SourceEntry, StrictRGB
 from seg_transfer.models.files import sha256_of_weights
 from seg_transfer.models.libraries import Library
-from seg_transfer.models.normalization import RGB, Normalization
+from seg_transfer.models.normalization import RGB, Normalization, check_normalization
 from seg_transfer.store.content_key import Key, content_key
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class FactoryEntry(SourceEntry):
     kind: ClassVar[str] = "factory"
     marker: ClassVar[str] = "factory"
     supports_scores_only: ClassVar[bool] = True
+    supports_weights_key: ClassVar[bool] = True
     libraries: ClassVar[tuple[Library, ...]] = ()
 
     factory: str

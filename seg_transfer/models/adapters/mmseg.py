@@ -17,8 +17,8 @@ from seg_transfer.models.configs import (
     source_key,
     with_stated_normalization,
 )
-from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
-from seg_transfer.models.normalization import Normalization, normalization_of
+from seg_transfer.models.entry import SourceEntry, StrictRGB
+from seg_transfer.models.normalization import Normalization, check_normalization, normalization_of
 from seg_transfer.store.content_key import Key, content_key
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 
@@ -40,6 +40,7 @@ class MmsegEntry(SourceEntry):
     kind: ClassVar[str] = "mmseg"
     marker: ClassVar[str] = "config"
     supports_scores_only: ClassVar[bool] = True
+    supports_weights_key: ClassVar[bool] = True
     folder_hint: ClassVar[str] = f"a {FILE_NAME}"
     stray_fields: ClassVar[Mapping[str, str]] = {
         "checkpoint": "has a checkpoint and no config; name the config it belongs to"
@@ -125,8 +126,8 @@ class MmsegEntry(SourceEntry):
         )
 
     def code(self) -> list[str]:
-        """Name the config if it is a Python file from outside this package."""
-        return [str(path) for path in code_configs_among([self.config])]
+        """Name the config if it is a Python file from outside this package, or the factory that a card names."""
+        return [*map(str, code_configs_among([self.config])), *_factory_of_card(self.config)]
 
     def network(self, *, memo: Path | None = None) -> ModelConfig | None:
         """Return the config without auxiliary heads; None if only scores are read."""
@@ -146,6 +147,16 @@ class MmsegEntry(SourceEntry):
     def known_dataset(self) -> str | None:
         """The dataset in a ``source.json``."""
         return read_source_card(self.config).dataset if self.config.name == FILE_NAME else None
+
+
+def _factory_of_card(config: Path) -> list[str]:
+    """Name the factory whose network a ``source.json`` describes: loading it runs code of the user's."""
+    if config.name != FILE_NAME or not config.is_file():
+        return []
+    architecture = read_source_card(config).model.get("architecture")
+    if not isinstance(architecture, dict) or "factory" not in architecture:
+        return []
+    return [f"factory {architecture['factory']} (looked for in {architecture.get('folder')})"]
 
 
 ENTRY = MmsegEntry

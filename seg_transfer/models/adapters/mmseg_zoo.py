@@ -31,6 +31,7 @@ class MmsegZooEntry(SourceEntry):
     kind: ClassVar[str] = "mmseg_zoo"
     marker: ClassVar[str] = "mmseg"
     supports_scores_only: ClassVar[bool] = True
+    supports_weights_key: ClassVar[bool] = True
 
     mmseg: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 

@@ -9,11 +9,11 @@ from pydantic import model_validator
 
 from seg_transfer.data.plain import read_json
 from seg_transfer.errors import CheckpointError, ConfigError
-from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
+from seg_transfer.models.entry import SourceEntry, StrictRGB
 from seg_transfer.models.files import sha256_of_weights
 from seg_transfer.models.hub import FolderOrRepository, Revision, check_revision, local_folder, revision_of
 from seg_transfer.models.libraries import Library
-from seg_transfer.models.normalization import IMAGENET, Normalization
+from seg_transfer.models.normalization import IMAGENET, Normalization, check_normalization
 from seg_transfer.store.content_key import Key, content_key
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class SmpEntry(SourceEntry):
     kind: ClassVar[str] = "smp"
     marker: ClassVar[str] = "smp"
     supports_scores_only: ClassVar[bool] = True
+    supports_weights_key: ClassVar[bool] = True
     libraries: ClassVar[tuple[Library, ...]] = (
         Library("segmentation_models_pytorch", "segmentation_models_pytorch"),
         Library("timm", "timm"),

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, model_validator
 from seg_transfer.data.plain import read_json
 from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.models.adapters._weights import has_linear_head, n_classes_in
-from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
+from seg_transfer.models.entry import SourceEntry, StrictRGB
 from seg_transfer.models.files import sha256_of_weights
 from seg_transfer.models.hub import (
     RepositoryName,
@@ -22,7 +22,7 @@ from seg_transfer.models.hub import (
     revision_of,
 )
 from seg_transfer.models.libraries import Library
-from seg_transfer.models.normalization import IMAGENET, Normalization
+from seg_transfer.models.normalization import IMAGENET, Normalization, check_normalization
 from seg_transfer.store.content_key import Key, content_key
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class TimmEntry(SourceEntry):
 
     kind: ClassVar[str] = "timm"
     marker: ClassVar[str] = "timm"
+    supports_weights_key: ClassVar[bool] = True
     libraries: ClassVar[tuple[Library, ...]] = (Library("timm", "timm"),)
     folder_hint: ClassVar[str] = f"a timm {CONFIG}"
 

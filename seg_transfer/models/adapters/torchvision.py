@@ -10,10 +10,10 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from seg_transfer.models.adapters._weights import has_linear_head, n_classes_in
 from seg_transfer.models.downloads import download_weights
-from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
+from seg_transfer.models.entry import SourceEntry, StrictRGB
 from seg_transfer.models.files import sha256_of_weights
 from seg_transfer.models.libraries import Library
-from seg_transfer.models.normalization import IMAGENET, Normalization
+from seg_transfer.models.normalization import IMAGENET, Normalization, check_normalization
 from seg_transfer.store.content_key import Key, content_key
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class TorchvisionEntry(SourceEntry):
     kind: ClassVar[str] = "torchvision"
     marker: ClassVar[str] = "torchvision"
     supports_scores_only: ClassVar[bool] = True
+    supports_weights_key: ClassVar[bool] = True
     libraries: ClassVar[tuple[Library, ...]] = (Library("torchvision", "torchvision"),)
 
     torchvision: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]

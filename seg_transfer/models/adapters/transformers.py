@@ -10,7 +10,7 @@ from pydantic import model_validator
 from seg_transfer.data.plain import read_json
 from seg_transfer.models.adapters._transformers_folder import CONFIG, image_size_of, read_folder, role_of
 from seg_transfer.models.adapters._transformers_task import takes_task, task_tokens
-from seg_transfer.models.entry import SourceEntry, StrictRGB, check_normalization
+from seg_transfer.models.entry import SourceEntry, StrictRGB
 from seg_transfer.models.files import sha256_of_weights
 from seg_transfer.models.hub import (
     MODEL_FILES,
@@ -22,7 +22,7 @@ from seg_transfer.models.hub import (
     revision_of,
 )
 from seg_transfer.models.libraries import Library
-from seg_transfer.models.normalization import Normalization
+from seg_transfer.models.normalization import Normalization, check_normalization
 from seg_transfer.store.content_key import Key, content_key
 
 if TYPE_CHECKING:

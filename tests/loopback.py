@@ -65,9 +65,10 @@ class Loopback:
             self.headers[address] = {"ETag": f'"{etag}"', "X-Repo-Commit": commit}
         return commit
 
-    def add_folder(self, name: str, folder: Path) -> str:
+    def add_folder(self, name: str, folder: Path, *, revision: str = "main") -> str:
         """Serve a folder that ``save_pretrained`` wrote as a repository of the Hub, and return its commit."""
-        return self.add_repository(name, {path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+        contents = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+        return self.add_repository(name, contents, revision=revision)
 
     def refuse(self, path: str, status: int, **headers: str) -> None:
         """Answer requests for a path with a status and headers (``X_Error_Code`` is ``X-Error-Code``)."""

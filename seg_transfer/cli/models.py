@@ -46,7 +46,7 @@ def inspect_model(
         for entry in entries:
             described = _described(entry, chosen_device(device), failed)
             if described is not None and as_json:
-                rows.append({**entry.model_dump(mode="json"), "kind": entry.kind, **described.as_dict()})
+                rows.append({**entry.model_dump(mode="json"), "kind": entry.network_kind, **described.as_dict()})
             elif described is not None:
                 _print(entry, described)
     if as_json:

@@ -12,6 +12,8 @@ from seg_transfer.errors import UNPRINTABLE, ConfigError, reason_of
 
 # An alias repeats its value, so a few lines can expand to more values than fit into memory.
 _MAX_VALUES = 1_000_000
+# Parsed, a file takes up to thirty times its size. Vocabularies, the largest of such files, have some ten megabytes.
+_MAX_BYTES = 1 << 26
 _BREAKS = re.compile(r"[\t\n\r]")
 
 
@@ -64,7 +66,7 @@ def read_yaml(path: Path) -> object:
         ConfigError: The file cannot be read or is not plain YAML; the message is one line.
     """
     try:
-        return _printable(path, yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader))
+        return _printable(path, yaml.load(_text_of(path), Loader=_PlainLoader))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"{path}: cannot be read ({reason}); name a readable YAML file") from error
@@ -85,7 +87,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ConfigError: The file cannot be read or holds something else; the message is one line.
     """
     try:
-        content = _printable(path, json.loads(path.read_text(encoding="utf-8")))
+        content = _printable(path, json.loads(_text_of(path)))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a readable JSON file") from error
     except (ValueError, RecursionError) as error:
@@ -93,6 +95,17 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds a {type(content).__name__} instead of a mapping; correct it")
     return content
+
+
+def _text_of(path: Path) -> str:
+    """Return the text of a file, which must not be a device or a queue: those may never end."""
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: is not a file; name a readable one")
+    with path.open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ConfigError(f"{path}: has more than {_MAX_BYTES >> 20} MB of text; name the right file")
+    return content.decode("utf-8")
 
 
 def _printable(path: Path, content: object) -> object:

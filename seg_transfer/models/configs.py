@@ -11,11 +11,13 @@ from typing import Any
 from seg_transfer.data.fields import IGNORE, ignore_index
 from seg_transfer.data.plain import read_json, read_yaml
 from seg_transfer.errors import CheckpointError, ConfigError, reason_of
+from seg_transfer.models.files import sha256_of_weights
 from seg_transfer.models.normalization import RGB
 from seg_transfer.models.preprocessing import PREPROCESSOR, model_of
 from seg_transfer.models.python_configs import read_memo, run_config
+from seg_transfer.models.trained import is_of_other_kind, read_trained
 from seg_transfer.resources import shipped
-from seg_transfer.store.content_key import Key, content_key, sha256_of_file
+from seg_transfer.store.content_key import Key, content_key
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 
 ModelConfig = dict[str, Any]
@@ -62,6 +64,7 @@ def code_configs_among(configs: Iterable[Path]) -> list[Path]:
 def _segmentor(model: object, origin: str) -> ModelConfig:
     """Check that a model is the config of a segmentor, and return it in portable form."""
     if isinstance(model, dict) and is_of_other_kind(model):
+        read_trained(model, origin)
         return model
     if not isinstance(model, dict) or "decode_head" not in model or "backbone" not in model:
         raise ConfigError(f"{origin}: field model must be an mmseg segmentor with backbone and decode_head; correct it")
@@ -69,11 +72,6 @@ def _segmentor(model: object, origin: str) -> ModelConfig:
         return portable(model)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{origin}: field model is not plain data ({reason_of(error)}); correct it") from error
-
-
-def is_of_other_kind(model: Mapping[str, Any]) -> bool:
-    """Return whether a model is no mmseg config, but describes a network of another kind that was trained here."""
-    return "kind" in model and "architecture" in model
 
 
 def _read_data(file: Path) -> dict[str, Any]:
@@ -246,7 +244,7 @@ def source_key(config: str | Path, checkpoint: str | Path | None = None, *, memo
     model, weights = resolve(config, checkpoint, memo=memo)
     if weights is not None and not weights.is_file():
         raise CheckpointError(f"{weights}: no such checkpoint file; check the path in the study")
-    sha256 = weights and sha256_of_file(weights, memo)
+    sha256 = weights and sha256_of_weights(weights, memo)
     if checkpoint is None and Path(config).name == FILE_NAME and read_source_card(Path(config)).sha256 != sha256:
         raise CheckpointError(f"{weights}: its contents differ from what {config} describes; train the source again")
     return content_key(model=model, weights=sha256)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from seg_transfer.errors import ConfigError
+from seg_transfer.models.heads import LinearHead
 from seg_transfer.models.network_costs import network_costs
 from seg_transfer.models.normalization import Normalization
 from seg_transfer.models.reading import read_network
@@ -52,7 +53,7 @@ class ModelDescription:
     """What a network is read as, as plain data.
 
     Attributes:
-        network: Name of its class.
+        network: Name of its class, or of that of the backbone under a linear head.
         features: The maps that together are the features of a pixel; () where only class scores are used.
         stages: The maps that would be read with ``features: stages``; () if it has none.
         classifier: The layer whose output is the class scores; None if there is no such layer.
@@ -88,7 +89,7 @@ def describe(source: SourceModel) -> ModelDescription:
         ConfigError: The network fails.
     """
     return ModelDescription(
-        network=type(source.network).__name__,
+        network=_network(source.network),
         features=tuple(map(_map, source.layers)),
         stages=tuple(map(_map, _stages(source))),
         classifier=_classifier(source),
@@ -98,6 +99,12 @@ def describe(source: SourceModel) -> ModelDescription:
         normalization=source.normalization,
         costs=network_costs(source),
     )
+
+
+def _network(network: nn.Module) -> str:
+    if isinstance(network, LinearHead):
+        return f"{_network(network.backbone)} with a linear head"
+    return type(network).__name__
 
 
 def _map(layer: MapLayer) -> MapDescription:

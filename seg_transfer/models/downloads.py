@@ -30,7 +30,10 @@ _TRUE = {"1", "ON", "YES", "TRUE"}
 _SCHEMES = ("http", "https")
 # openmmlab and torchvision end the names of weights in the first eight digits of their sha256.
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 _SECONDS_WITHOUT_DATA = 60.0
+# No weights here are larger. A server that never ends would fill the disk.
+_MAX_BYTES = 100 * 10**9
 _CHUNK, _MB = 1 << 20, 10**6
 
 _logger = logging.getLogger(__name__)
@@ -81,7 +84,9 @@ def download_weights(url: str) -> Path:
     Raises:
         CheckpointError: See `download`.
     """
-    name = Path(unquote(urlsplit(url).path)).name
+    name = unquote(urlsplit(url).path).rpartition("/")[2]
+    if not _FILE_NAME.fullmatch(name):
+        raise CheckpointError(f"{url}: does not end in the name of a file; download it yourself, and name the file")
     return download(url, cache_folder() / "checkpoints" / name, sha256_prefix=hash_in_name(name))
 
 
@@ -146,6 +151,8 @@ def _fetch(url: str, temporary: Path, file: Path) -> str:
                 stream.write(chunk)
                 sha256.update(chunk)
                 n_bytes += len(chunk)
+                if n_bytes > _MAX_BYTES:
+                    raise _failure(url, file, f"more than {size_text(_MAX_BYTES)}")
                 if length:
                     tick(n_bytes // _MB, length // _MB)
     # The standard library takes a connection that is cut for the end of the file.
@@ -203,13 +210,14 @@ def _failure(url: str, file: Path, reason: str) -> CheckpointError:
 
 
 class _HttpRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to http and https only; the standard library follows those to ftp too."""
+    """Follows redirects to http and https only, and from https to https only; the standard library follows others."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         """Return the request for the new address."""
-        if urlsplit(newurl).scheme not in _SCHEMES:
+        # Nobody on the way may change what was asked for over https.
+        if urlsplit(newurl).scheme not in (_SCHEMES if req.type == "http" else ("https",)):
             fp.close()
             raise urllib.error.URLError(f"it redirects to {newurl}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -113,6 +113,10 @@ class SourceEntry(BaseModel):
         """
         return None
 
+    def weights_files(self) -> tuple[Path, ...]:
+        """Return the files of the weights; () if they are unknown, so that they bound no memory."""
+        return ()
+
     def local(self) -> SourceEntry:
         """Return an entry of the same source whose files are on this machine; what is not is downloaded.
 
@@ -228,6 +232,15 @@ class SourceEntry(BaseModel):
     def network_name(self) -> str | None:
         """The name of the network in the model card: the value of the marker field; for a path, its last part."""
         return Path(str(getattr(self, self.marker))).name if self.marker else None
+
+    @property
+    def network_kind(self) -> str:
+        """The kind of its network; of one that was trained here, the kind of the model that its training started from.
+
+        Raises:
+            ConfigError: The description of a network that was trained here is damaged.
+        """
+        return self.kind
 
     @property
     def config_file(self) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from seg_transfer.data.fields import stays_inside
@@ -11,18 +12,22 @@ from seg_transfer.store.content_key import sha256_of_file
 
 
 def sha256_of_weights(file: Path, memo: Path | None = None) -> str:
-    """Compute the hex sha256 of a weights file.
+    """Compute the hex sha256 of a weights file; of an index of shards, that of the sha256 of the shards.
 
     Args:
-        file: The weights.
+        file: The weights, or an index (``*.index.json``).
         memo: Folder in which hashes of files that do not change are kept.
 
     Raises:
-        CheckpointError: There is no such file.
+        ConfigError: An index cannot be read.
+        CheckpointError: There is no such file, or a shard is missing.
     """
     if not file.is_file():
         raise CheckpointError(f"{file}: no such checkpoint file; check the path of the source's weights")
-    return sha256_of_file(file, memo)
+    if file.suffix != ".json":
+        return sha256_of_file(file, memo)
+    shards = [sha256_of_weights(shard, memo) for shard in shards_of(file)]
+    return hashlib.sha256("\n".join(shards).encode()).hexdigest()
 
 
 def shards_of(index: Path) -> tuple[Path, ...]:

@@ -73,7 +73,8 @@ def with_new_head(source: SourceModel, n_classes: int, seed: int) -> SourceModel
     """Return the source with a new last layer for other classes; its other weights stay, and are shared.
 
     The layer whose output is the class scores is replaced by one of the same kind. A network without such a layer may
-    have a method ``replace_classes(n_classes, generator)``; any other one gets a linear layer on its features.
+    have a method ``replace_classes(n_classes, generator)``, and an attribute ``class_layer``, the name of what it
+    replaces; any other one gets a linear layer on its features.
 
     Args:
         source: The source; its network is changed.
@@ -121,7 +122,9 @@ def replace_last_layer(
     """
     generator = generator or torch.Generator().manual_seed(0)
     if classifier is None:
-        replace_classes: Callable[[int, torch.Generator], None] = getattr(network, "replace_classes")  # noqa: B009
+        replace_classes: Callable[[int, torch.Generator], None] | None = getattr(network, "replace_classes", None)
+        if replace_classes is None:
+            raise ConfigError(f"network {type(network).__name__}: has no last layer that is named; train it again")
         replace_classes(n_classes, generator)
         return
     try:

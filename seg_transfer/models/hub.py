@@ -22,7 +22,7 @@ from pydantic import BeforeValidator, Field, InstanceOf
 
 from seg_transfer.console import ON_STDERR
 from seg_transfer.data.plain import read_json
-from seg_transfer.errors import CheckpointError, ConfigError, reason_of
+from seg_transfer.errors import CheckpointError, ConfigError, SegTransferError, reason_of
 from seg_transfer.models.downloads import cache_folder, is_offline, size_text
 from seg_transfer.store.atomic import write_text
 from seg_transfer.store.content_key import sha256_of_file
@@ -174,6 +174,8 @@ def _has_weights(folder: Path) -> bool:
 def _download(library: Any, name: str, revision: str | None, patterns: Sequence[str], record: Path) -> Path:
     endpoint = os.environ.get("HF_ENDPOINT") or None
     listed = library.HfApi(endpoint=endpoint).model_info(name, revision=revision, files_metadata=True)
+    if not _COMMIT.fullmatch(str(listed.sha)):  # it becomes the name of a folder
+        raise CheckpointError(f"{_shown(name, revision)}: the Hub names no commit; check HF_ENDPOINT")
     files = {file.rfilename: file for file in listed.siblings or ()}
     wanted = {path: file for path, file in files.items() if _is_wanted(path, patterns)}
     if not any(path.endswith(".safetensors") for path in wanted):
@@ -213,7 +215,7 @@ def _explained(library: Any, name: str, revision: str | None) -> Iterator[None]:
     shown, errors = _shown(name, revision), library.errors
     try:
         yield
-    except CheckpointError:
+    except SegTransferError:
         raise
     except errors.GatedRepoError as error:
         raise CheckpointError(

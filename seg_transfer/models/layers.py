@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.outputs import matches_output, score_maps, tensors_in
-from seg_transfer.models.watching import CLASSIFIERS, INPUT, MapLayer, Recorded, as_layer, as_map
+from seg_transfer.models.watching import CLASSIFIERS, INPUT, MapLayer, Recorded, as_layer, as_scores
 
 _N_BLOCKS = 4
 # A module that gives maps of so many strides gives all stages that it has; of two, one may be for an auxiliary head.
@@ -57,8 +57,8 @@ def _possible_scores(tensor: Tensor, scores: Tensor) -> Iterator[Tensor]:
     if tensor.dim() == 4:
         yield tensor
         yield tensor.movedim(-1, 1)
-    elif tensor.dim() == 3 and tensor.shape[1] == scores.shape[2] * scores.shape[3]:
-        yield as_map(tensor, *scores.shape[2:])
+    elif tensor.dim() == 3 and (map_of_tokens := as_scores(tensor, scores.shape[2:])) is not None:
+        yield map_of_tokens
 
 
 def last_layer(network: nn.Module, recorded: Recorded, classifier: str, size: Sequence[int]) -> MapLayer:
@@ -221,7 +221,8 @@ def named_layers(
     """
     found: list[MapLayer] = []
     for name in names:
-        tensors = enumerate(recorded.outputs.get(name, []))
+        # One image was given: more would be windows or heads of attention.
+        tensors = [(index, tensor) for index, tensor in enumerate(recorded.outputs.get(name, [])) if len(tensor) == 1]
         layers = [layer for index, tensor in tensors if (layer := as_layer(name, index, tensor, size)) is not None]
         if not layers:
             shapes = [tuple(tensor.shape) for tensor in recorded.outputs.get(name, [])]

@@ -14,14 +14,13 @@ from seg_transfer.models.checkpoints import load_files
 from seg_transfer.models.configs import ModelConfig, n_classes_of, origin_of, resolve
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.heads import LinearHead, replace_last_layer
+from seg_transfer.models.memory import bounded_memory
 from seg_transfer.models.networks import build_network, classifier_name, load_weights, to_device
-from seg_transfer.models.normalization import Normalization, normalization_of
+from seg_transfer.models.normalization import Normalization, check_usable, normalization_of
 from seg_transfer.models.reading import read_network
 from seg_transfer.models.source_model import Features, SourceModel
+from seg_transfer.models.trained import KIND, code_of, is_of_other_kind, read_trained
 from seg_transfer.models.watching import MapLayer
-
-KIND = "kind"
-"""The field by which the description of a trained network differs from an mmseg config."""
 
 
 def load_source(entry: SourceEntry, device: str) -> SourceModel:
@@ -31,18 +30,20 @@ def load_source(entry: SourceEntry, device: str) -> SourceModel:
         ConfigError: The network cannot be built, its library is missing, or its features cannot be read.
         CheckpointError: Its weights are missing, unsafe, or do not fit.
     """
-    # In float32 before the weights are loaded, because half precision differs between devices.
-    network = type(entry).build(entry.architecture(), f"source {entry.name}").float()
-    entry.load_weights(network)
-    return read_network(
-        to_device(network, device),
-        entry.input_normalization(),
-        features=entry.features,
-        classifier=entry.classifier_name,
-        has_scores=entry.has_scores,
-        scores_only=entry.scores_only,
-        image_size=entry.image_size,
-    )
+    origin, normalization = f"source {entry.name}", entry.input_normalization()
+    with bounded_memory(origin, entry.weights_files()):
+        # In float32 before the weights are loaded, because half precision differs between devices.
+        network = type(entry).build(entry.architecture(), origin).float()
+        entry.load_weights(network)
+        return read_network(
+            to_device(network, device),
+            check_usable(normalization, origin),
+            features=entry.features,
+            classifier=entry.classifier_name,
+            has_scores=entry.has_scores,
+            scores_only=entry.scores_only,
+            image_size=entry.image_size,
+        )
 
 
 def load_source_model(
@@ -55,6 +56,7 @@ def load_source_model(
     features: Features = None,
     weights_key: str | None = None,
     origin: str | None = None,
+    trust_code: bool = False,
 ) -> SourceModel:
     """Load any mmseg EncoderDecoder, or any network that was trained here, as a source model in evaluation mode.
 
@@ -68,6 +70,7 @@ def load_source_model(
         features: What counts as features.
         weights_key: Dotted path of the weights in the checkpoint, where several fit.
         origin: Where the config comes from, for messages; by default its path.
+        trust_code: Whether the code of a network that was built by a factory may run.
 
     Raises:
         ConfigError: The config is unreadable, or the network's features cannot be read.
@@ -75,24 +78,29 @@ def load_source_model(
     """
     model, weights = resolve(config, checkpoint)
     origin = origin or origin_of(config)
-    if KIND in model:
-        network, normalization, classifier = build_trained(model, origin)
-        if weights is not None:
+    with bounded_memory(origin, [] if weights is None else [weights]):
+        network, normalization, classifier = (
+            build_trained(model, origin, trust_code=trust_code)
+            if is_of_other_kind(model)
+            else _build_segmentor(model, origin, seed)
+        )
+        if weights is not None and is_of_other_kind(model):
             load_files(network, weights, weights_key=weights_key)
-    else:
-        network = build_network(model, seed=seed, origin=origin)
-        classifier = classifier_name(network)
-        if weights is not None:
+        elif weights is not None:
             load_weights(network, weights, weights_key)
-        normalization = normalization_of(model, origin)
-    return read_network(
-        to_device(network, device),
-        normalization,
-        features=features,
-        classifier=None if scores_only else classifier,
-        scores_only=scores_only,
-        n_classes=n_classes_of(model),
-    )
+        return read_network(
+            to_device(network, device),
+            check_usable(normalization, origin),
+            features=features,
+            classifier=None if scores_only else classifier,
+            scores_only=scores_only,
+            n_classes=n_classes_of(model),
+        )
+
+
+def _build_segmentor(model: ModelConfig, origin: str, seed: int) -> tuple[nn.Module, Normalization, str | None]:
+    network = build_network(model, seed=seed, origin=origin)
+    return network, normalization_of(model, origin), classifier_name(network)
 
 
 def as_source_model(network: nn.Module, model: ModelConfig) -> SourceModel:
@@ -128,29 +136,32 @@ def trained_spec(entry: SourceEntry, source: SourceModel, n_classes: int, normal
     }
 
 
-def build_trained(spec: Mapping[str, Any], origin: str) -> tuple[nn.Module, Normalization, str | None]:
+def build_trained(
+    spec: Mapping[str, Any], origin: str, *, trust_code: bool = False
+) -> tuple[nn.Module, Normalization, str | None]:
     """Build the network that `trained_spec` describes, with random weights.
 
     Args:
         spec: The description.
         origin: Where it comes from, for messages.
+        trust_code: Whether the code of a network that was built by a factory may run.
 
     Returns:
         The network, the normalization of its images, and the name of its classifier.
 
     Raises:
-        ConfigError: The description is damaged, or the network cannot be built.
+        ConfigError: The description is damaged, the network cannot be built, or its code may not run.
     """
-    try:
-        entry, n_classes, classifier = adapters.ADAPTERS[spec[KIND]], int(spec["n_classes"]), spec["classifier"]
-        mean, std = (tuple(map(float, spec[field])) for field in ("mean", "std"))
-        layers = [MapLayer(*layer) for layer in spec["linear_head"]]
-        normalization = Normalization(mean, std, str(spec["channel_order"]))  # type: ignore[arg-type]
-        architecture = dict(spec["architecture"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{origin}: field model is damaged ({error}); train it again") from error
-    network = entry.build(architecture, origin)
+    described = read_trained(spec, origin)
+    entry = adapters.ADAPTERS.get(described.kind)
+    if entry is None or "build" not in vars(entry):
+        raise ConfigError(f"{origin}: field model.kind: {described.kind!r:.80}: no kind of network; train it again")
+    for code in [] if trust_code else code_of(spec):
+        raise ConfigError(f"{origin}: {code} is Python code and is not run; pass trust_code=True if you trust it")
+    network, n_classes = entry.build(described.architecture, origin), described.n_classes
+    layers = [MapLayer(*layer) for layer in described.linear_head]
+    normalization = Normalization(described.mean, described.std, described.channel_order)
     if layers and not isinstance(network, LinearHead):  # one that had a linear head got a new one in its place
-        return LinearHead(network, layers, n_classes), normalization, classifier
-    replace_last_layer(network, classifier, n_classes)
-    return network, normalization, classifier
+        return LinearHead(network, layers, n_classes), normalization, described.classifier
+    replace_last_layer(network, described.classifier, n_classes)
+    return network, normalization, described.classifier

@@ -24,6 +24,17 @@ IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """With which most networks were trained on ImageNet."""
 
 
+def check_usable(normalization: Normalization, origin: str) -> Normalization:
+    """Return a normalization; raises ConfigError where it is not finite, or divides by nothing."""
+    mean, std, _ = normalization
+    if all(map(isfinite, (*mean, *std))) and min(std) > 0:
+        return normalization
+    raise ConfigError(
+        f"{origin}: mean {list(mean)} and std {list(std)} of its description do not normalize images; give the source "
+        "mean and std (RGB, fractions of 255)"
+    )
+
+
 def normalization_of(model: Mapping[str, Any], origin: str = "model config") -> Normalization:
     """Return the normalization that a model config states.
 

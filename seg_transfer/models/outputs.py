@@ -73,6 +73,11 @@ def tensors_in(output: object) -> Iterator[Tensor]:
             yield from tensors_in(value)
 
 
+def is_auxiliary(name: object) -> bool:
+    """Return whether a value of a network's output is that of an auxiliary head."""
+    return str(name).startswith("aux")
+
+
 def score_maps(output: object) -> list[Tensor]:
     """List the tensors (B, C, h, w) in a network's output: itself, its items or values, or its attribute ``logits``.
 
@@ -80,7 +85,7 @@ def score_maps(output: object) -> list[Tensor]:
     """
     parts: list[object] = [output]
     if isinstance(output, Mapping):
-        parts = [output[name] for name in sorted(output, key=lambda name: str(name).startswith("aux"))]
+        parts = [output[name] for name in sorted(output, key=is_auxiliary)]
     elif isinstance(output, Sequence):
         parts = list(output)
     elif not isinstance(output, Tensor):
@@ -115,8 +120,8 @@ def single_score_map(network: nn.Module, output: object, n_channels: int | None 
 def matches_output(scores: Tensor, output: Tensor) -> bool:
     """Return whether an output (B, C, H, W) is given by scores (B, C, h, w).
 
-    They may be equal, or resized bilinearly, and the output may be their softmax, its logarithm or, per channel, their
-    sigmoid.
+    They may be equal, or resized bilinearly, and the output may be their softmax, its logarithm or, per channel,
+    their sigmoid.
     """
     if output.shape[:2] != scores.shape[:2]:
         return False

@@ -23,6 +23,7 @@ from seg_transfer.models.layers import (
 from seg_transfer.models.normalization import Normalization
 from seg_transfer.models.outputs import is_distribution, run_network, score_maps, single_score_map
 from seg_transfer.models.sizes import InputSizes, find_input_sizes, probe_image, probe_size
+from seg_transfer.models.soundness import require_in_place, require_map, require_repeatable, require_scores
 from seg_transfer.models.source_model import Features, SourceModel, device_of
 from seg_transfer.models.watching import MapLayer, Recorded, read_maps, recording, require_layers
 
@@ -58,15 +59,17 @@ def read_network(
     network.eval()
     sizes = find_input_sizes(lambda image: _answer(network, image, has_scores=has_scores), image_size)
     images = probe_image(*probe_size(sizes)).to(device_of(network)).contiguous(memory_format=torch.channels_last)
+    given = images.clone()  # a network may change its input
     with recording(network) as recorded:
-        output = run_network(network, images)
+        output = run_network(network, given)
+    require_repeatable(network, images.clone(), output)
     source = SourceModel(network, normalization, (), None, 0, sizes=sizes)
     if has_scores:
         source = _with_scores(source, recorded, output, images, classifier, n_classes, scores_only=scores_only)
-    if scores_only:
-        return source
-    layers = _layers(source, recorded, output, images, features)
-    return replace(source, layers=layers, sizes=_sizes_for_layers(source, layers, image_size))
+    if not scores_only:
+        source = replace(source, layers=_layers(source, recorded, output, given, features))
+    require_in_place(source, images)
+    return source if scores_only else replace(source, sizes=_sizes_for_layers(source, image_size))
 
 
 def with_features(source: SourceModel, features: Features) -> SourceModel:
@@ -110,8 +113,13 @@ def _with_scores(
         name = _checked_classifier(network, recorded, classifier, output)
     if name is None:
         scores = single_score_map(network, output, n_channels)
+        require_map(network, "returns scores of", scores.shape[2:], images.shape[2:])
+        require_scores(network, scores)
         probabilities = _are_probabilities(network, scores, images)
         return replace(source, n_classes=max(2, scores.shape[1]), outputs_probabilities=probabilities)
+    for answer in score_maps(output):
+        if answers(recorded, name, answer):
+            require_map(network, "returns scores of", answer.shape[2:], images.shape[2:])
     module = network.get_submodule(name)
     n_outputs = module.out_features if isinstance(module, nn.Linear) else module.out_channels
     return replace(source, classifier_name=name, n_classes=max(2, int(n_outputs)))  # type: ignore[arg-type]
@@ -125,6 +133,11 @@ def _n_channels(output: object, n_classes: int) -> int:
 
 def _checked_classifier(network: nn.Module, recorded: Recorded, name: str, output: object) -> str:
     require_layers(network, [name])
+    if recorded.order.count(name) > 1:
+        raise ConfigError(
+            f"network {type(network).__name__}: uses its layer {name!r} {recorded.order.count(name)} times, so it is "
+            "open which scores are meant; choose features: stages, or set scores_only: true"
+        )
     if name not in recorded.outputs:
         raise ConfigError(f"network {type(network).__name__}: does not use its layer {name!r}; name its last layer")
     if any(answers(recorded, name, scores) for scores in score_maps(output)):
@@ -140,7 +153,7 @@ def _are_probabilities(network: nn.Module, scores: Tensor, images: Tensor) -> bo
     if scores.shape[1] > 1:
         return is_distribution(scores)
     # Small logits may happen to lie in [0, 1]; those of an image of extreme values do not.
-    extreme = single_score_map(network, run_network(network, 100 * images))
+    extreme = single_score_map(network, run_network(network, 100 * images), scores.shape[1])
     return all(bool(((each >= 0) & (each <= 1)).all()) for each in (scores, extreme))
 
 
@@ -171,13 +184,12 @@ def _layers(
     return (last_layer(network, recorded, source.classifier_name, size),)
 
 
-def _sizes_for_layers(
-    source: SourceModel, layers: tuple[MapLayer, ...], image_size: tuple[int, int] | None
-) -> InputSizes:
+def _sizes_for_layers(source: SourceModel, image_size: tuple[int, int] | None) -> InputSizes:
     """Return the sizes at which the maps that are read cover the whole image.
 
     The scores of a network may, by finer maps, depend on pixels that its coarser maps leave out.
     """
+    layers = source.layers
     names = [layer.name for layer in layers]
 
     def maps_read(image: Tensor) -> tuple[Tensor, ...]:

@@ -20,6 +20,9 @@ _FIXED = (224, 256, 384, 448, 512, 518, 640, 1024, 128, 64)
 # Sides of the first image that is tried: odd, not square, and multiples of none of the above.
 _ODD_SIZE = (75, 107)
 _SMALLEST = 64
+WHAT_IS_TAKEN = "a source takes normalized RGB images (B, 3, H, W) and nothing else"
+# No network is made for larger images. A description may claim any size, and an image of that size is made.
+_LARGEST = 2048
 # Odd sides of images that a network takes if it pools over a large fixed window.
 _SMALLEST_SIDES = (129, 257, 385, 513)
 # Pixels are changed to values far beyond normalized colors, of both signs: with random weights, a small change may
@@ -134,7 +137,8 @@ def find_input_sizes(
     if runs is not None:  # it never looks at the border
         return runs
     assert first_error is not None
-    raise first_error
+    reason, _, _ = str(first_error).rpartition("; ")
+    raise ConfigError(f"{reason}, and on images of all other sizes that were tried; {WHAT_IS_TAKEN}") from first_error
 
 
 def _trials(size_hint: tuple[int, int] | None) -> Iterator[tuple[InputSizes, list[tuple[int, int]]]]:
@@ -151,14 +155,15 @@ def _trials(size_hint: tuple[int, int] | None) -> Iterator[tuple[InputSizes, lis
     for multiple, n in odd.items():
         yield InputSizes(multiple, square=True), [(n * multiple,) * 2, ((n + 2) * multiple,) * 2]
     squares = [(side, side) for side in _FIXED]
-    for size in dict.fromkeys([*([size_hint] if size_hint else []), *squares]):
+    hints = [size_hint] if size_hint and max(size_hint) <= _LARGEST else []
+    for size in dict.fromkeys([*hints, *squares]):
         yield InputSizes(fixed=size), [size]
 
 
 def _sees_all(run: Callable[[Tensor], Sequence[Tensor]], height: int, width: int, strides: Sequence[float]) -> bool:
     """Return whether all maps cover an image, and depend on its last row and on its last column."""
     image = probe_image(height, width)
-    maps = run(image)
+    maps = run(image.clone())  # a network may change its input
     if any(one.shape[2] * s < height or one.shape[3] * s < width for one, s in zip(maps, strides, strict=False)):
         return False
     for row, column in ((-1, slice(None)), (slice(None), -1)):

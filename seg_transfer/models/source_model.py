@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from seg_transfer.errors import ConfigError
 from seg_transfer.models.normalization import RGB, Normalization
 from seg_transfer.models.outputs import (
     FeatureMaps,
@@ -17,8 +18,8 @@ from seg_transfer.models.outputs import (
     score_maps,
     single_score_map,
 )
-from seg_transfer.models.sizes import ANY_SIZE, Extent, InputSizes
-from seg_transfer.models.watching import MapLayer, Recorded, as_map, read_maps, recording
+from seg_transfer.models.sizes import ANY_SIZE, WHOLE, Extent, InputSizes
+from seg_transfer.models.watching import MapLayer, Recorded, as_scores, read_maps, recording
 
 Features = Literal["last", "stages"] | Sequence[str] | None
 """What counts as features: the classifier's input, the last map of every stride, or the outputs of named layers. None
@@ -99,6 +100,11 @@ class SourceModel:
         raw = self._raw_scores(recorded, output)
         return as_logits(raw, are_probabilities=self.outputs_probabilities), extent
 
+    def read(self, fitted: Tensor) -> tuple[Tensor, ...]:
+        """Run the network on images that it takes; return all maps that are read, then the scores if there are any."""
+        maps = _readings([self], fitted, WHOLE)[0]
+        return maps.features if maps.scores is None else (*maps.features, maps.scores)
+
     def _maps(self, recorded: Recorded, output: object, fitted: Tensor, extent: Extent) -> FeatureMaps:
         features = read_maps(recorded, self.layers, fitted.shape[2:])
         scores = self._raw_scores(recorded, output).float() if self.scores_known else None
@@ -119,10 +125,19 @@ class SourceModel:
         if self.classifier_name is None:
             n_channels = {scores.shape[1] for scores in score_maps(output)} & {self.n_classes, self.n_classes - 1}
             return single_score_map(self.network, output, max(n_channels, default=self.n_classes))
-        (given, *_), (answer, *_) = recorded.scores[self.classifier_name], score_maps(output)
-        if isinstance(self.classifier, nn.Linear):
-            return given.movedim(-1, 1) if given.dim() == 4 else as_map(given, *answer.shape[2:])
-        return given
+        given = recorded.scores[self.classifier_name][0]
+        if not isinstance(self.classifier, nn.Linear):
+            return given
+        if given.dim() == 4:
+            return given.movedim(-1, 1)
+        answer = next(one for one in score_maps(output) if one.shape[1] == given.shape[2])
+        as_map = as_scores(given, answer.shape[2:])
+        if as_map is None:
+            raise ConfigError(
+                f"network {type(self.network).__name__}: {given.shape[1]} tokens of its classifier are no map of its "
+                f"scores of {answer.shape[2]} x {answer.shape[3]} pixels; choose features: stages"
+            )
+        return as_map
 
     def normalize(self, images: Tensor, mean: RGB, std: RGB) -> Tensor:
         """Turn images into the network's input: (pixel / 255 - mean) / std, in its channel order.
@@ -160,8 +175,13 @@ def feature_maps_of(
     first = sources[0]
     own = first.normalization
     fitted, extent = first.sizes.fit(first.normalize(images, mean or own.mean, std or own.std))
+    return _readings(sources, fitted, extent)
+
+
+def _readings(sources: Sequence[SourceModel], fitted: Tensor, extent: Extent) -> list[FeatureMaps]:
+    network = sources[0].network
     names = [name for source in sources for name in source._recorded_names]
     classifiers = [name for source in sources for name in source._classifiers]
-    with recording(first.network, names, classifiers) as recorded:
-        output = run_network(first.network, fitted)
+    with recording(network, names, classifiers) as recorded:
+        output = run_network(network, fitted)
     return [source._maps(recorded, output, fitted, extent) for source in sources]

@@ -81,6 +81,27 @@ def as_map(tokens: Tensor, height: int, width: int) -> Tensor:
     return tokens.movedim(-1, 1).reshape(len(tokens), tokens.shape[-1], height, width)
 
 
+def covers(sides: Sequence[int], size: Sequence[int]) -> bool:
+    """Return whether a map with these sides may cover an image: one scale gives both, up to less than a cell.
+
+    Example:
+        >>> covers((12, 20), (96, 160)), covers((12, 21), (96, 161)), covers((92, 156), (96, 160))
+        (True, True, False)
+    """
+    least = max((side - 1) / pixels for side, pixels in zip(sides, size, strict=True))
+    return least < min((side + 1) / pixels for side, pixels in zip(sides, size, strict=True))
+
+
+def as_scores(tokens: Tensor, size: Sequence[int]) -> Tensor | None:
+    """Arrange the scores of tokens (B, n, C) as a map of an image of this size; None if they are none."""
+    n = tokens.shape[1]
+    exact = math.sqrt(n * size[0] / size[1])
+    for height in (round(exact), math.floor(exact), math.ceil(exact)):
+        if height and n % height == 0 and covers((height, n // height), size):
+            return as_map(tokens, height, n // height)
+    return None
+
+
 def _sides_of_tokens(n: int, size: Sequence[int], layer: MapLayer) -> tuple[int, int]:
     for rounded in (math.ceil, math.floor, round):
         height, width = (rounded(side / layer.stride) for side in size)

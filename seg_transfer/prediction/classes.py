@@ -14,6 +14,7 @@ from torch import Tensor
 
 from seg_transfer.data.record import Window
 from seg_transfer.data.scene_tiles import Tiles
+from seg_transfer.errors import DataError
 from seg_transfer.models.outputs import enlarge
 from seg_transfer.models.sizes import Extent
 
@@ -21,6 +22,8 @@ from seg_transfer.models.sizes import Extent
 _MAX_SCORES, _SCORES_OF_STRIP = 1 << 26, 1 << 23
 # Of the side of a tile: so much is predicted twice, because a network sees little around pixels at the border.
 _OVERLAP = 0.25
+# The largest image that is predicted has fewer tiles of 128 pixels; tiles of a few pixels would take days.
+_MOST_TILES = 1 << 15
 
 
 Classes = npt.NDArray[np.unsignedinteger]
@@ -38,6 +41,9 @@ def parts_of(height: int, width: int, tiles: Tiles) -> list[Part]:
 
     The kept parts cover every pixel once; where tiles overlap, the border is in the middle of the overlap.
 
+    Raises:
+        DataError: The tiles are too many.
+
     Example:
         >>> [part.window[1] for part in parts_of(8, 20, Tiles(above=100, size=8))]
         [0, 6, 12]
@@ -46,6 +52,12 @@ def parts_of(height: int, width: int, tiles: Tiles) -> list[Part]:
     """
     if height * width <= tiles.above:
         return [Part((0, 0, height, width), (0, 0, height, width))]
+    step = max(1, tiles.size - round(tiles.size * _OVERLAP))
+    if (height // step + 1) * (width // step + 1) > _MOST_TILES:
+        raise DataError(
+            f"{height} x {width} pixels in tiles of {tiles.size} are more than {_MOST_TILES} tiles; state a larger "
+            "--tile-size"
+        )
     return [
         Part((top, left, rows, columns), (first, begin, last - first, end - begin))
         for top, rows, first, last in _intervals(height, tiles.size)

@@ -20,6 +20,7 @@ from seg_transfer.data.scene_tiles import Tiles
 from seg_transfer.errors import CheckpointError, ComputationError, ConfigError, DataError
 from seg_transfer.models.loading import load_source_model
 from seg_transfer.models.source_model import SourceModel
+from seg_transfer.models.trained import code_of
 from seg_transfer.prediction.classes import Classes, best_classes, parts_of
 from seg_transfer.store.content_key import sha256_of_file
 from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card
@@ -95,6 +96,11 @@ class Predictor:
             raise DataError(
                 f"{name}: {height} x {width} pixels: longer than {_MAX_ASPECT} times its shorter side; cut it"
             )
+        if max(height, width) * self.short_side**2 > MAX_DECODED_PIXELS * min(height, width):
+            raise DataError(
+                f"{name}: its shorter side would be resized to {self.short_side} pixels, which makes more than "
+                f"{MAX_DECODED_PIXELS} pixels; state another --short-side"
+            )
         resized = resize_to_short_side(pixels, self.short_side)
         maps = self.source.feature_maps(torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))[None])
         assert maps.scores is not None
@@ -115,7 +121,7 @@ def load_predictor(
     tile_size: int | None = None,
     exif: Exif | None = None,
 ) -> Predictor:
-    """Load the network in a folder that training or fine-tuning has written.
+    """Load the network in a folder that training or fine-tuning has written; runs the code that `code_in` names.
 
     Args:
         folder: The folder of its ``source.json``, or that file.
@@ -137,7 +143,7 @@ def load_predictor(
             "of crop_size in the manifest of the dataset it was trained on as --short-side"
         )
     _check_weights(card, file)
-    source = load_source_model(file, device=device)
+    source = load_source_model(file, device=device, trust_code=True)
     labels = card.labels or class_indices(len(card.classes))
     if not len(labels.ids) == len(card.classes) == source.n_classes:
         raise CheckpointError(
@@ -163,10 +169,7 @@ def read_card(folder: Path) -> SourceCard:
 
 def code_in(card: SourceCard) -> list[str]:
     """List the code from outside this package that loading a trained network runs, as messages name it."""
-    if card.model.get("kind") != "factory":
-        return []
-    described = card.model.get("architecture", {})
-    return [f"factory {described.get('factory')} (looked for in {described.get('folder')})"]
+    return code_of(card.model)
 
 
 def _check_weights(card: SourceCard, file: Path) -> None:

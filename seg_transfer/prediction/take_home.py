@@ -18,7 +18,11 @@ from seg_transfer.store.source_card import NetworkInput
 LOADER = "load.py"
 _STANDALONE = Path(__file__).with_name("standalone")
 _FUTURE = "from __future__ import annotations\n"
-_IMPORT = "from seg_transfer.prediction.standalone.networks import build_network\n"
+_IMPORTS = {
+    "networks.py": "from seg_transfer.prediction.standalone.networks import build_network\n",
+    "safety.py": "from seg_transfer.prediction.standalone.safety import only_registered, sealed\n",
+}
+"""Module -> the import that its text takes the place of."""
 
 
 def network_input(trained: SourceModel, manifest: DatasetManifest) -> NetworkInput:
@@ -68,7 +72,10 @@ def write_loader(folder: Path) -> None:
 
 
 def loader_text() -> str:
-    """Return the text of ``load.py``: the two modules in `standalone` in one file."""
-    main, networks = ((_STANDALONE / name).read_text(encoding="utf-8") for name in (LOADER, "networks.py"))
-    before, after = main.split(_IMPORT)
-    return before + networks.partition(_FUTURE)[2].strip() + "\n" + after
+    """Return the text of ``load.py``: the modules in `standalone` in one file."""
+    text = (_STANDALONE / LOADER).read_text(encoding="utf-8")
+    for name, line in _IMPORTS.items():
+        before, after = text.split(line)
+        module = (_STANDALONE / name).read_text(encoding="utf-8")
+        text = before + module.partition(_FUTURE)[2].strip() + "\n" + after
+    return text

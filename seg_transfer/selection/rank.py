@@ -33,7 +33,7 @@ from seg_transfer.selection.target import Target, target_manifest
 from seg_transfer.stages import STAGES
 from seg_transfer.stages.base import Item, pair_label, part_label
 from seg_transfer.stages.score import ScoreSettings
-from seg_transfer.stages.score_keys import metrics_requiring_features
+from seg_transfer.stages.score_keys import metrics_requiring_features, metrics_requiring_probabilities
 from seg_transfer.store.atomic import write_text
 from seg_transfer.store.network_costs import read_costs
 from seg_transfer.store.tables import SCORES, STABILITY, metadata_of, ranking_file, read_table, write_rows
@@ -172,8 +172,8 @@ def _ranked(request: _Request, folder: Path) -> Ranking:
     missing = _missing_metrics(run)
     rows, facts, skipped = {}, {}, dict(request.skipped)
     for entry in request.sources:
-        lacking = [*missing.get(entry.name, ()), *metrics_requiring_features(run, entry)]
-        if lacking:
+        unsuitable = [*metrics_requiring_features(run, entry), *metrics_requiring_probabilities(run, entry)]
+        if lacking := [*missing.get(entry.name, ()), *unsuitable]:
             skipped[entry.name] = _skip_reason(Item(entry.name, request.target.name), failed, lacking)
         else:
             scored = read_table(run.scores_file(entry.name, request.target.name), SCORES)

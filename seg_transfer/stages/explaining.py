@@ -104,8 +104,10 @@ def _explain_fine_tuned(work: _Explanation, map_key: Key) -> bool:
     if is_explained(file, key):
         return False
     target = work.context.target(work.item.target)
+    is_announced = bool(work.entry.code())  # the code of the source, which is also that of the fine-tuned one
     # The fine-tuned network brings the normalization that it was fine-tuned with.
-    observations = extract(load_source_model(card, device=work.context.device), target.images, target.sample)
+    tuned = load_source_model(card, device=work.context.device, trust_code=is_announced)
+    observations = extract(tuned, target.images, target.sample)
     rows = _map_rows(work, observations)
     points, about = _points(work, _features(observations)[rows])
     before = read_table(work.file("map"), MAP)

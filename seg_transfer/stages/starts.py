@@ -19,7 +19,7 @@ from seg_transfer.models.compat import require_mmengine
 from seg_transfer.models.configs import ModelConfig, with_classes, with_normalization
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.heads import with_new_head
-from seg_transfer.models.loading import KIND, as_source_model, trained_spec
+from seg_transfer.models.loading import as_source_model, trained_spec
 from seg_transfer.models.networks import (
     build_network,
     class_dependent,
@@ -29,6 +29,7 @@ from seg_transfer.models.networks import (
 from seg_transfer.models.normalization import Normalization
 from seg_transfer.models.reading import read_network
 from seg_transfer.models.source_model import SourceModel
+from seg_transfer.models.trained import KIND
 from seg_transfer.stages.base import Item
 from seg_transfer.store.content_key import sha256_of_file
 from seg_transfer.study.networks import (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from seg_transfer.errors import CheckpointError, ConfigError
+from seg_transfer.models import adapters
 from seg_transfer.models.adapters.mmseg import MmsegEntry
 from seg_transfer.models.configs import ModelConfig, read_model_config, with_classes, with_normalization
 from seg_transfer.models.entry import SourceEntry
@@ -57,9 +58,16 @@ def target_network(run: Run, dataset: str) -> ModelConfig:
 
 
 def libraries_of(run: Run, entry: SourceEntry) -> tuple[Library, ...]:
-    """Return the libraries that provide a source's network; a source that the study trains has its own model's."""
+    """Return the libraries that provide a source's network; a network that is trained has those of what it was before.
+
+    Raises:
+        ConfigError: The description of a network that was trained is damaged.
+    """
     own = own_entry(run)
-    return own.libraries if own is not None and entry.kind == "study" else entry.libraries
+    if own is not None and entry.kind == "study":
+        entry = own
+    kind = adapters.ADAPTERS.get(entry.network_kind) if entry.network_kind != entry.kind else None
+    return entry.libraries if kind is None else kind.libraries
 
 
 def init_checkpoint_of(run: Run) -> Path | None:
@@ -103,6 +111,8 @@ def _is_own_model(run: Run, dataset: str, card: SourceCard) -> bool:
         return card.model == expected
     # Such a card also describes how to build the network.
     described = {name: card.model.get(name) for name in expected}
+    if run.study.model.code() and card.model.get("architecture") != run.study.model.architecture():
+        return False  # code that the study does not name
     return described == expected and card.initialisation == initialization_key(run)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from seg_transfer.errors import TrainingError
 from seg_transfer.training.layers import find_units
 from seg_transfer.training.schedule import Schedule
 
@@ -23,7 +24,15 @@ def make_optimizer(network: nn.Module, schedule: Schedule, head: Collection[str]
         network: Its parameters are switched off in place.
         schedule: Optimizer, rates and decay.
         head: Names of the parameters of the new last layer.
+
+    Raises:
+        TrainingError: The schedule treats the last layer otherwise than the rest, but it is unknown which one that is.
     """
+    if not head and (schedule.freeze == "backbone" or schedule.head_learning_rate_factor != 1):
+        raise TrainingError(
+            "which layer of the network is its new last one is unknown, so freeze and head_learning_rate_factor have "
+            "no meaning; leave them out of the schedule, or give the network an attribute class_layer with its name"
+        )
     if schedule.freeze == "backbone":
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name in head)

@@ -36,8 +36,9 @@ class SegmentationTask(BaseModel):  # type: ignore[misc]
 
     @property
     def head(self) -> list[str]:
-        """Names of the parameters of the last layer."""
-        last = set(map(id, self.source.classifier.parameters())) if self.source.classifier is not None else set()
+        """Names of the parameters of the new last layer; [] if the network does not say which layer that is."""
+        layer = self.source.classifier_name or getattr(self.network, "class_layer", None)
+        last = set() if layer is None else set(map(id, self.network.get_submodule(layer).parameters()))
         return [name for name, parameter in self.named_parameters() if id(parameter) in last]
 
     def forward(

@@ -101,7 +101,7 @@ def test_json_says_the_same(tuned, run_explain):
 
 def test_kept_weights_are_a_source_and_decide_no_number(tuned, finished, run_explain, invoke, tmp_path):
     folder = tuned.run / "fine_tuned/day_street" / TARGET / "0"
-    assert sorted(path.name for path in folder.iterdir()) == ["source.json", "weights.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["load.py", "source.json", "weights.safetensors"]
     card = json.loads((folder / "source.json").read_text())
     source = json.loads((tuned.run / "sources/day_street/source.json").read_text())
     assert (card["source"], card["dataset"], card["seed"]) == ("day_street", TARGET, 0)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from seg_transfer.demo.world import build_world
 from seg_transfer.models import adapters
 from seg_transfer.store.source_card import read_source_card
+from seg_transfer.study.networks import libraries_of
 from seg_transfer.study.run import open_run
 
 ROWS = [[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.3, 0.3, 0.3]]
@@ -83,6 +84,24 @@ def test_a_study_with_such_a_model_is_complete(folder, invoke):
     assert {name: tuple(tensor.shape) for name, tensor in weights.items()} == {
         "0.weight": (len(manifest.classes), 3, 1, 1)
     }
+
+
+def test_its_card_is_a_source_of_another_study(folder, invoke):
+    ended = invoke("train-sources", *place(folder), "--threads", "1", "--engine", "here")
+    assert (ended.code, ended.err) == (0, "")
+    card = folder / "run/sources/day_street/source.json"
+    tuning = {"schedule": "schedule.yaml", "scratch": False}
+    write(folder, sources=[{"name": "given", "dataset": "day_street", "config": str(card)}], fine_tuning=tuning)
+    for stage in ("score-pairs", "finetune-pairs"):
+        assert len(json.loads(invoke(stage, *place(folder), "--dry-run", "--json").out)["missing"]) == 1
+        ended = invoke(stage, *place(folder), "--threads", "1", "--engine", "here")
+        assert (ended.code, ended.err) == (0, "")
+    run = open_run(folder / "study.yaml", folder / "world", folder / "run")
+    entry = run.study.source("given")
+    assert (entry.kind, entry.network_kind) == ("mmseg", "palette")
+    assert libraries_of(run, entry) == PaletteEntry.libraries != entry.libraries
+    described = json.loads(invoke("inspect-model", card, "--json").out)
+    assert described[0]["kind"] == "palette"
 
 
 def test_what_it_starts_from_is_part_of_the_keys(folder, invoke):

@@ -27,7 +27,9 @@ class _Payload:
 
 def bring(workspace: Any, checkpoint: Path, config: str = TINY) -> None:
     """Study the trained source beside one that the user brings."""
-    entry = {"name": "web", "dataset": "web", "config": config, "checkpoint": str(checkpoint)}
+    entry: dict[str, Any] = {"name": "web", "dataset": "web", "config": config, "checkpoint": str(checkpoint)}
+    if config == TINY:  # which states no normalization
+        entry |= {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
     workspace.change(sources=["day_street", entry], targets=["cells_dark"])
 
 

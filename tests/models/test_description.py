@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from seg_transfer.models.description import describe
+from seg_transfer.models.heads import with_new_head
 from seg_transfer.models.normalization import Normalization
 from seg_transfer.models.reading import read_network
 
@@ -74,3 +75,11 @@ def test_the_description_is_plain_data():
     assert plain["normalization"] == {"mean": list(MEAN), "std": list(STD), "channel_order": "bgr"}
     assert plain["features"] == [{"layer": "input of head", "stride": 4, "channels": 10}]
     assert plain["costs"]["height"] == 512
+
+
+def test_a_linear_head_is_named_beside_its_backbone():
+    source = read_network(Net(is_backbone=True), NORMALIZATION, has_scores=False)
+    model = describe(with_new_head(source, 3, seed=0))
+    assert model.network == "Net with a linear head"
+    assert model.classifier is not None
+    assert model.classifier.name == "classifier"

@@ -191,18 +191,24 @@ def test_missing_weights_are_named(folder, kind):
     assert "\n" not in str(caught.value)
 
 
-def test_a_sharded_model_counts_with_all_its_shards(folder):
-    hub = folder / "hub"
+@pytest.mark.parametrize("kind", ["mmseg", "timm", "transformers", "torchvision", "factory"])
+def test_a_sharded_model_counts_with_all_its_shards(folder, kind):
+    hub, index = folder / "hub", "model.safetensors.index.json"
     (hub / "model.safetensors").unlink()
     shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
-    (hub / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (hub / index).write_text(json.dumps({"weight_map": shards}))
     for name in shards.values():
         (hub / name).write_bytes(b"shard")
-    keys = [entry(transformers=hub).key()]
+    fields = entries(folder)[kind].model_dump()
+    sharded = parse_entry({name: hub / index if name in ("weights", "checkpoint") else fields[name] for name in fields})
+    keys = [sharded.key()]
     for name in shards.values():
         (hub / name).write_bytes(b"changed")
-        keys.append(entry(transformers=hub).key())
+        keys.append(sharded.key())
     assert len(set(keys)) == 3
+    (hub / name).unlink()
+    with pytest.raises(CheckpointError, match=f"{name}: no such checkpoint file"):
+        sharded.key()
 
 
 def test_keys_need_no_torch(folder):

@@ -79,8 +79,9 @@ def test_a_network_that_takes_nothing():
     with pytest.raises(ConfigError) as caught:
         sizes_of(Only((48, 96)))
     assert message_of(caught) == (
-        "network Only: fails on an image of 75 x 107 pixels (Input height (75) does not match model ((48, 96))); "
-        "use one that takes images of this size, or whose forward resizes them"
+        "network Only: fails on an image of 75 x 107 pixels (Input height (75) does not match model ((48, 96))), "
+        "and on images of all other sizes that were tried; a source takes normalized RGB images (B, 3, H, W) and "
+        "nothing else"
     )
 
 

@@ -88,6 +88,8 @@ def made(run: Run) -> dict[str, list[Key]]:
     observations = score_keys.observations_key(run, web, weights, drawn)
     explained = explanation_keys.explanation_keys(observations, "pca", 10)
     files, w = run.low_shot("dusk_street"), folder / "w.pth"
+    staged = web.model_copy(update={"features": "stages"})
+    factory = {"factory": "net:build", "factory_folder": folder}
     return {
         "manifest": [manifest_key(run.manifests["dusk_street"])],
         "records": [run.records_key("dusk_street", files)],
@@ -95,23 +97,30 @@ def made(run: Run) -> dict[str, list[Key]]:
         "stored sample": [sample_keys.stored_sample_key(run.records_key("dusk_street", files), "[]")],
         "weights of an mmsegmentation source, trained by the study or brought along": [
             weights,
-            key_of(config=folder / "net.json", checkpoint=w, scores_only=True, mean=THIRD, std=THIRD),
+            key_of(
+                config=folder / "net.json", checkpoint=w, scores_only=True, mean=THIRD, std=THIRD, weights_key="ema"
+            ),
         ],
         "weights of a transformers source": [key_of(transformers=folder / "hub", mean=THIRD, std=THIRD)],
-        "weights of a timm source": [key_of(timm="hrnet_w18", weights=w), key_of(timm="resnet18", weights=w)],
-        "weights of a torchvision source": [key_of(torchvision="resnet18", weights=w)],
-        "weights of an smp source": [key_of(smp={"arch": "Unet", "encoder_weights": "imagenet"}, weights=w)],
-        "weights of a factory source": [
-            key_of(factory="net:build", factory_folder=folder, weights=w, mean=THIRD, std=THIRD, input_size=[64, 64])
+        "weights of a timm source": [
+            key_of(timm="hrnet_w18", weights=w),
+            key_of(timm="resnet18", weights=w, weights_key="ema"),
         ],
-        "observations": [observations],
+        "weights of a torchvision source": [key_of(torchvision="resnet18", weights=w, weights_key="ema")],
+        "weights of an smp source": [
+            key_of(smp={"arch": "Unet", "encoder_weights": "imagenet"}, weights=w, weights_key="ema")
+        ],
+        "weights of a factory source": [
+            key_of(**factory, weights=w, mean=THIRD, std=THIRD, input_size=[64, 64], weights_key="ema")
+        ],
+        "observations": [observations, score_keys.observations_key(run, staged, weights, drawn)],
         "score": [score_keys.score_key(observations, "gbc", None), score_keys.score_key(observations, "ids", drawn)],
         "training": [key for _, key in train.training_keys(run, run.study.source("day_street")).values()],
         "fine-tuning": [key for _, key in finetune.fine_tuning_keys(run, Item("web", "dusk_street", 0)).values()],
         "start of a fine-tuning": [
             finetune.start_key(run, Item("web", "dusk_street", 0)),
             finetune.start_key(run, Item("scratch", "dusk_street", 0)),
-            networks.source_start_key(run, web.model_copy(update={"features": "stages"})),
+            networks.source_start_key(run, staged),
         ],
         "settings of scores or of performance": [
             settings_key(kind, with_own_rate(run), "dusk_street", "web") for kind in ("scores", "performance")

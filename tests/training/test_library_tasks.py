@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from toy_nets import NORMALIZATION
 from training.trainings import SCHEDULE
+from transformers_kinds import detr, mask2former, oneformer, saved
+from transformers_nets import entry, transformers_library
 
+from seg_transfer.errors import TrainingError
 from seg_transfer.models.adapters.timm import TimmEntry
 from seg_transfer.models.checkpoints import save_weights
 from seg_transfer.models.compat import import_torchvision
 from seg_transfer.models.heads import with_new_head
 from seg_transfer.models.loading import load_source_model, trained_spec
+from seg_transfer.models.reading import read_network
 from seg_transfer.training.fit import fit
 from seg_transfer.training.layers import find_units
 from seg_transfer.training.task import SegmentationTask
@@ -41,3 +46,39 @@ def test_a_backbone_of_timm_is_fine_tuned_and_built_again(crops, tmp_path: Path,
     found, expected = again.feature_maps(images), task.source.feature_maps(images)
     assert torch.equal(found.scores, expected.scores)
     assert found.extent == expected.extent
+
+
+@pytest.mark.parametrize("make", [mask2former, oneformer, detr])
+def test_the_layer_that_classifies_queries_is_the_head(crops, tmp_path: Path, make):
+    saved(tmp_path / "net", transformers_library(), make)
+    crops.schedule = SCHEDULE.model_copy(update={"steps": 1, "batch_size": 1, "freeze": "backbone"})
+    task = SegmentationTask(with_new_head(entry(tmp_path / "net").load(), len(crops.manifest.classes), 1), 255)
+    assert task.network.get_submodule(task.network.class_layer).out_features == len(crops.manifest.classes) + 1
+    before = {key: tensor.clone() for key, tensor in task.state_dict().items()}
+    fit(task, crops, tmp_path / "work")
+    changed = {key for key, tensor in task.state_dict().items() if not torch.equal(before[key], tensor)}
+    assert changed == set(task.head) == {f"network.{task.network.class_layer}.{part}" for part in ("weight", "bias")}
+
+
+class Replacing(torch.nn.Module):
+    """A network that replaces its classes itself, and does not say in which layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = torch.nn.Conv2d(3, 12, 3, padding=1)
+        self.last = torch.nn.Conv2d(12, 4, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.last(self.trunk(images)).tanh()
+
+    def replace_classes(self, n_classes: int, generator: torch.Generator) -> None:
+        self.last = torch.nn.Conv2d(12, n_classes, 1)
+
+
+@pytest.mark.parametrize("change", [{"freeze": "backbone"}, {"head_learning_rate_factor": 10.0}])
+def test_a_head_that_is_unknown_is_not_taken_for_a_frozen_one(crops, tmp_path: Path, change):
+    crops.schedule = SCHEDULE.model_copy(update={"steps": 1, **change})
+    source = read_network(Replacing(), NORMALIZATION, features="stages")
+    task = SegmentationTask(with_new_head(source, len(crops.manifest.classes), 1), 255)
+    with pytest.raises(TrainingError, match="which layer of the network is its new last one is unknown"):
+        fit(task, crops, tmp_path / "work")

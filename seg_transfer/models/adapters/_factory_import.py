@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -18,11 +18,11 @@ import seg_transfer
 from seg_transfer.errors import ConfigError, SegTransferError
 from seg_transfer.models.adapters._factory_code import own_names, parts_of, source_files
 from seg_transfer.models.layers import find_classifier
-from seg_transfer.models.outputs import run_network, score_maps
+from seg_transfer.models.outputs import is_auxiliary, run_network, score_maps
 from seg_transfer.models.sealed import installation
 from seg_transfer.models.sizes import probe_image, probe_size
 from seg_transfer.models.source_model import SourceModel, device_of
-from seg_transfer.models.watching import recording
+from seg_transfer.models.watching import Recorded, recording
 
 _THIS_PACKAGE = seg_transfer.__name__
 
@@ -50,11 +50,24 @@ def check_unstated(source: SourceModel, factory: str) -> None:
             f"factory {factory}: its network returns maps of {' and '.join(map(str, sorted(n_channels)))} channels: "
             f"class scores, or features? {STATEMENTS}"
         )
+    if source.scores_known:
+        _check_single(source.network, recorded, output, factory)
     name = find_classifier(source.network, recorded, output)
     if not source.scores_known and len(source.layers) == 1 and name is not None:
         raise ConfigError(
             f"factory {factory}: the only map that its network returns is the output of its last layer {name}: class "
             f"scores, or features? If scores, give classifier: {name}; if features, features: [{name}]"
+        )
+
+
+def _check_single(network: nn.Module, recorded: Recorded, output: object, factory: str) -> None:
+    """Raise ConfigError if several layers give maps of as many classes: the main head may be the first or the last."""
+    main = {k: v for k, v in output.items() if not is_auxiliary(k)} if isinstance(output, Mapping) else output
+    names = dict.fromkeys(filter(None, (find_classifier(network, recorded, one) for one in score_maps(main))))
+    if len(names) > 1:
+        raise ConfigError(
+            f"factory {factory}: its network returns {len(score_maps(main))} maps, of its layers {', '.join(names)}: "
+            f"which are its class scores? {STATEMENTS}"
         )
 
 

@@ -26,17 +26,19 @@ def build_smp(architecture: Mapping[str, Any], origin: str) -> nn.Module:
         ConfigError: The library is missing, has no such network, or cannot build it.
     """
     classes = _import_smp(origin).MODEL_ARCHITECTURES_MAPPING
-    model = str(architecture["model"])
+    model, arguments = str(architecture.get("model")), architecture.get("arguments")
+    if not isinstance(arguments, Mapping):
+        raise ConfigError(f"{origin}: arguments of smp {model:.80} are no mapping; copy its description again")
     if model.lower() not in classes:
         near = get_close_matches(model.lower(), classes, n=3) or classes
         names = ", ".join(classes[name].__name__ for name in near)
-        raise ConfigError(f"{origin}: smp has no architecture {model!r}; name one of its own, such as {names}")
+        raise ConfigError(f"{origin}: smp has no architecture {model!r:.80}; name one of its own, such as {names}")
     try:
         with quiet(), sealed(), torch.random.fork_rng():
-            network: nn.Module = classes[model.lower()](**{**architecture["arguments"], "encoder_weights": None})
+            network: nn.Module = classes[model.lower()](**{**arguments, "encoder_weights": None})
     except Exception as error:  # whatever a constructor raises
         raise ConfigError(
-            f"{origin}: smp {model}: cannot be built ({reason_of(error)}); correct its arguments"
+            f"{origin}: smp {model:.80}: cannot be built ({reason_of(error)}); correct its arguments"
         ) from error
     return network
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_transfer.errors import ConfigError, reason_of
+from seg_transfer.models.adapters.timm import FOREIGN_ARGUMENTS
 from seg_transfer.models.compat import import_torchvision, quiet
 from seg_transfer.models.heads import with_linear_head
 from seg_transfer.models.normalization import Normalization
@@ -73,7 +74,7 @@ def build_timm(architecture: Mapping[str, Any], origin: str) -> nn.Module:
         ConfigError: timm is missing, has no such network, or cannot build it.
     """
     timm = _import_timm(origin)
-    model = _known_name(timm, architecture["model"], origin)
+    model = _known_name(timm, architecture.get("model"), origin)
     n_classes = architecture.get("n_classes")
     try:
         with quiet(), sealed(), torch.random.fork_rng():
@@ -82,9 +83,7 @@ def build_timm(architecture: Mapping[str, Any], origin: str) -> nn.Module:
                 return backbone if n_classes is None else _hrnet_with_head(backbone, n_classes)
             backbone = _backbone(timm, model, architecture)
     except Exception as error:  # timm raises whatever a constructor raises
-        raise ConfigError(
-            f"{origin}: timm {model}: cannot be built ({reason_of(error)}); correct the entry, or upgrade timm"
-        ) from error
+        raise _unbuilt(origin, model, error) from error
     return backbone if n_classes is None else with_linear_head(backbone, n_classes)
 
 
@@ -115,9 +114,19 @@ def image_size_of_timm(architecture: Mapping[str, Any], origin: str) -> tuple[in
 def _pretrained_config(architecture: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """Return what timm, or else the architecture itself, states of the images that a network was trained on."""
     timm = _import_timm(origin)
-    model = _known_name(timm, architecture["model"], origin)
-    stated = timm.models.get_pretrained_cfg(model) or timm.models.PretrainedCfg()
-    return {**stated.to_dict(), **architecture.get("pretrained_cfg", {})}
+    model = _known_name(timm, architecture.get("model"), origin)
+    try:
+        stated = timm.models.get_pretrained_cfg(model) or timm.models.PretrainedCfg()
+    except RuntimeError as error:  # a network without weights of this tag
+        raise _unbuilt(origin, model, error) from error
+    own = architecture.get("pretrained_cfg")
+    return {**stated.to_dict(), **(own if isinstance(own, Mapping) else {})}
+
+
+def _unbuilt(origin: str, model: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"{origin}: timm {model}: cannot be built ({reason_of(error)}); correct the entry, or upgrade timm"
+    )
 
 
 def _import_timm(origin: str) -> Any:
@@ -138,12 +147,14 @@ def _known_name(timm: Any, model: object, origin: str) -> str:
         return name
     near = get_close_matches(name.partition(".")[0], timm.list_models(), n=3)
     hint = f"similar ones are {', '.join(near)}" if near else "timm.list_models() lists all"
-    raise ConfigError(f"{origin}: field timm: {name!r}: timm {timm.__version__} has no such network; {hint}")
+    raise ConfigError(f"{origin}: field timm: {name!r:.80}: timm {timm.__version__} has no such network; {hint}")
 
 
 def _options(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = architecture.get("arguments") or {}
+    kept = {name: value for name, value in arguments.items() if name not in FOREIGN_ARGUMENTS}
     # An empty configuration would count as given.
-    return {"pretrained_cfg": architecture.get("pretrained_cfg") or None, **architecture.get("arguments", {})}
+    return {"pretrained_cfg": architecture.get("pretrained_cfg") or None, **kept}
 
 
 def _hrnet(timm: Any, model: str, architecture: Mapping[str, Any]) -> nn.Module:

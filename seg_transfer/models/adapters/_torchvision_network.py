@@ -43,7 +43,7 @@ def build_torchvision(architecture: Mapping[str, Any], origin: str) -> nn.Module
         ConfigError: torchvision is missing, has no such network, or cannot build it.
     """
     torchvision = _import_torchvision(origin)
-    model, n_classes = str(architecture["model"]), architecture.get("n_classes")
+    model, n_classes = str(architecture.get("model")), architecture.get("n_classes")
     _check_known(torchvision, model, origin)
     is_for_pixels = model in torchvision.models.list_models(module=torchvision.models.segmentation)
     options: dict[str, Any] = {}
@@ -89,8 +89,8 @@ def _check_known(torchvision: Any, model: str, origin: str) -> None:
         near = get_close_matches(model, [*for_pixels, *for_images], n=3)
         hint = f"similar ones are {', '.join(near)}" if near else "torchvision.models.list_models() lists all"
         raise ConfigError(
-            f"{origin}: field torchvision: {model!r}: torchvision {torchvision.__version__} has no such network for "
-            f"segmentation or classification; {hint}"
+            f"{origin}: field torchvision: {model!r:.80}: torchvision {torchvision.__version__} has no such network "
+            f"for segmentation or classification; {hint}"
         )
 
 

@@ -13,6 +13,7 @@ from seg_transfer.models.compat import quiet
 
 _TASK = "the task is semantic"
 _TYPE = "oneformer"
+_LONGEST = 1024
 
 
 def takes_task(config: Mapping[str, Any]) -> bool:
@@ -32,6 +33,11 @@ def task_tokens(folder: Path, config: Mapping[str, Any]) -> list[int] | None:
         return None
     vocabulary, merges = _vocabulary_of(folder)
     length = config.get("task_seq_len", 77)
+    if type(length) is not int or not 1 <= length <= _LONGEST:
+        raise ConfigError(
+            f"{folder}: config.json: field task_seq_len: {length!r:.80}: must be a number of tokens from 1 to "
+            f"{_LONGEST}; copy it again"
+        )
     try:
         with quiet():
             tokenizer: Any = import_module("transformers").CLIPTokenizer(vocab=vocabulary, merges=merges)

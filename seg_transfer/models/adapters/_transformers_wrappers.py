@@ -53,6 +53,11 @@ class ScoresOfQueries(nn.Module):
             scores = torch.einsum("bqc,bqhw->bchw", classes.float().softmax(dim=-1)[..., :-1], masks.float().sigmoid())
         return scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
 
+    @property
+    def class_layer(self) -> str:
+        """Name of the layer that classifies queries."""
+        return f"model.{_class_predictor_name(self.model)}"
+
     def replace_classes(self, n_classes: int, generator: torch.Generator) -> None:
         """Replace the layer that classifies queries by a new one for other classes.
 
@@ -60,14 +65,13 @@ class ScoresOfQueries(nn.Module):
             n_classes: The new number of classes, without "no object".
             generator: On the CPU; draws the weights, from the distribution that `torch.nn.Linear` uses.
         """
-        name = _class_predictor_name(self.model)
-        old: Any = self.model.get_submodule(name)
+        old: Any = self.get_submodule(self.class_layer)
         new = nn.Linear(old.in_features, n_classes + 1, device=old.weight.device, dtype=old.weight.dtype)
         bound = 1 / math.sqrt(old.in_features)
         with torch.no_grad():
             for parameter in (new.weight, new.bias):
                 parameter.copy_(bound * (2 * torch.rand(parameter.shape, generator=generator) - 1))
-        self.model.set_submodule(name, new)
+        self.set_submodule(self.class_layer, new)
 
 
 def _last_without_queries(network: nn.Module) -> str | None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import safetensors
 
-from seg_transfer.errors import CheckpointError
+from seg_transfer.errors import CheckpointError, reason_of
 
-_HEAD = "classifier.weight"
-_NAME = re.compile(rb"([A-Za-z0-9_.]*)classifier\.weight")
+_HEAD, _BACKBONE = b"classifier.weight", b"backbone."
+_NAMES = re.compile(rb"[A-Za-z0-9_.]{9,}")
 
 
 def has_linear_head(file: Path) -> bool:
@@ -24,10 +24,17 @@ def has_linear_head(file: Path) -> bool:
         file: A safetensors file, or one that ``torch.save`` wrote.
 
     Raises:
-        CheckpointError: There is no such file.
+        CheckpointError: There is no such file, or it cannot be read.
     """
-    text = _names(file)
-    return any(match[1] + b"backbone." in text for match in _NAME.finditer(text))
+    heads: set[bytes] = set()
+    backbones: set[bytes] = set()
+    for found in _NAMES.finditer(_names(file)):
+        # In a pickle, letters that are no part of the name may follow it.
+        for part, prefixes in ((_BACKBONE, backbones), (_HEAD, heads)):
+            before, is_there, _ = found[0].partition(part)
+            if is_there:
+                prefixes.add(before)
+    return not heads.isdisjoint(backbones)
 
 
 def n_classes_in(file: Path, name: str, weights_key: str | None = None) -> int:
@@ -61,10 +68,14 @@ def _names(file: Path) -> bytes:
     try:
         with safetensors.safe_open(file, framework="numpy") as opened:
             return "\n".join(opened.keys()).encode()
-    except safetensors.SafetensorError:
+    except (safetensors.SafetensorError, OSError):
         pass
-    if not zipfile.is_zipfile(file):
-        return file.read_bytes()
-    with zipfile.ZipFile(file) as archive:
-        pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
-        return b"\n".join(archive.read(name) for name in pickles)
+    try:
+        if not zipfile.is_zipfile(file):
+            return file.read_bytes()
+        with zipfile.ZipFile(file) as archive:
+            # torch compresses nothing; what is compressed could expand to any size.
+            stored = [info for info in archive.infolist() if info.compress_type == zipfile.ZIP_STORED]
+            return b"\n".join(archive.read(info) for info in stored if info.filename.endswith("data.pkl"))
+    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{file}: not a readable checkpoint ({reason_of(error)}); copy it again") from error

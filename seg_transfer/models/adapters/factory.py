@@ -97,13 +97,17 @@ class FactoryEntry(SourceEntry):
     def load(self, *, device: str = "cpu") -> SourceModel:
         """Run the factory and load the weights into the network that it returns."""
         from seg_transfer.models.adapters._factory_import import STATEMENTS, check_unstated
+        from seg_transfer.models.sizes import WHAT_IS_TAKEN
 
         is_unstated = self.classifier is None and not self.scores_only
         try:
             source = super().load(device=device)
         except ConfigError as error:
             message = f"factory {self.factory}: {str(error).removeprefix(f'factory {self.factory}: ')}"
-            hint = f". {STATEMENTS}" if is_unstated and self.features is None else ""
+            if WHAT_IS_TAKEN in message:
+                hint = "" if self.input_size else "; if it takes one size only, state that as input_size"
+            else:
+                hint = f". {STATEMENTS}" if is_unstated and self.features is None else ""
             raise ConfigError(message + hint) from error
         if is_unstated and self.features in (None, "stages"):
             check_unstated(source, self.factory)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from seg_transfer.errors import CheckpointError
+from seg_transfer.errors import CheckpointError, SegTransferError
 from seg_transfer.models.configs import (
     ModelConfig,
     code_configs_among,
-    is_of_other_kind,
     resolve,
     source_key,
     with_stated_normalization,
 )
 from seg_transfer.models.entry import SourceEntry, StrictRGB
 from seg_transfer.models.normalization import Normalization, check_normalization, normalization_of
+from seg_transfer.models.trained import code_of, is_of_other_kind, read_trained
 from seg_transfer.store.content_key import Key, content_key
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 
@@ -96,18 +96,16 @@ class MmsegEntry(SourceEntry):
     @classmethod
     def build(cls, architecture: dict[str, Any], origin: str) -> nn.Module:
         """Build the network; see `SourceEntry.build`."""
-        from seg_transfer.models.loading import build_trained
         from seg_transfer.models.networks import build_network
 
-        if is_of_other_kind(architecture):
-            return build_trained(architecture, origin)[0]
         return build_network(architecture, seed=0, origin=origin)
 
     def input_normalization(self, *, memo: Path | None = None) -> Normalization:
         """Return the entry's normalization, or else that of the config."""
         model, _ = self.resolved(memo=memo)
         if is_of_other_kind(model):
-            return Normalization(tuple(model["mean"]), tuple(model["std"]), model["channel_order"])
+            described = read_trained(model, str(self.config))
+            return Normalization(described.mean, described.std, described.channel_order)
         return normalization_of(model, str(self.config))
 
     def load(self, *, device: str = "cpu") -> SourceModel:
@@ -123,15 +121,30 @@ class MmsegEntry(SourceEntry):
             features=self.features,
             weights_key=self.weights_key,
             origin=str(self.config),
+            trust_code=True,  # `code` names it
         )
 
     def code(self) -> list[str]:
         """Name the config if it is a Python file from outside this package, or the factory that a card names."""
-        return [*map(str, code_configs_among([self.config])), *_factory_of_card(self.config)]
+        if self.config.suffix == ".py":
+            return [str(path) for path in code_configs_among([self.config])]
+        try:
+            return code_of(self.resolved()[0])
+        except SegTransferError:  # whoever loads it reports this
+            return []
 
     def network(self, *, memo: Path | None = None) -> ModelConfig | None:
-        """Return the config without auxiliary heads; None if only scores are read."""
-        return None if self.scores_only else self.resolved(memo=memo)[0]
+        """Return the config without auxiliary heads; None if only scores are read, and for a network of other kinds."""
+        if self.scores_only:
+            return None
+        model, _ = self.resolved(memo=memo)
+        return None if is_of_other_kind(model) else model
+
+    @property
+    def network_kind(self) -> str:
+        """The kind of the network that a ``source.json`` describes."""
+        model = read_source_card(self.config).model if self.config.name == FILE_NAME else {}
+        return str(model["kind"]) if is_of_other_kind(model) else self.kind
 
     @property
     def config_file(self) -> Path:
@@ -147,16 +160,6 @@ class MmsegEntry(SourceEntry):
     def known_dataset(self) -> str | None:
         """The dataset in a ``source.json``."""
         return read_source_card(self.config).dataset if self.config.name == FILE_NAME else None
-
-
-def _factory_of_card(config: Path) -> list[str]:
-    """Name the factory whose network a ``source.json`` describes: loading it runs code of the user's."""
-    if config.name != FILE_NAME or not config.is_file():
-        return []
-    architecture = read_source_card(config).model.get("architecture")
-    if not isinstance(architecture, dict) or "factory" not in architecture:
-        return []
-    return [f"factory {architecture['factory']} (looked for in {architecture.get('folder')})"]
 
 
 ENTRY = MmsegEntry

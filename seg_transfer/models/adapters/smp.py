@@ -96,7 +96,8 @@ class SmpEntry(SourceEntry):
         """Return the name of the architecture and its arguments."""
         arguments = self._arguments()
         if arguments.get("in_channels", 3) != 3:
-            raise ConfigError(f"{self._origin}: in_channels: {arguments['in_channels']!r}: must be 3; name another one")
+            given = arguments["in_channels"]
+            raise ConfigError(f"{self._origin}: in_channels: {given!r:.80}: must be 3; name another one")
         kept = {name: value for name, value in arguments.items() if name not in _LEFT_OUT}
         return {"kind": self.kind, "model": arguments.get(_CLASS) or arguments.get(_ARCHITECTURE), "arguments": kept}
 
@@ -169,12 +170,12 @@ class SmpEntry(SourceEntry):
         if self.mean is not None and self.std is not None:
             return None
         weights, encoder = self._arguments().get("encoder_weights"), self._encoder
-        is_known = weights in _IMAGENET_WEIGHTS and not encoder.startswith(_OTHER_ENCODERS)
+        is_known = isinstance(weights, str) and weights in _IMAGENET_WEIGHTS and not encoder.startswith(_OTHER_ENCODERS)
         if weights is not None and (encoder.startswith(_TIMM) or is_known):
             return str(weights)
         raise ConfigError(
-            f"{self._origin}: encoder_weights: {weights!r} of {encoder} does not say how images are normalized; give "
-            "the source's mean and std (RGB, fractions of 255); those of ImageNet are "
+            f"{self._origin}: encoder_weights: {weights!r:.80} of {encoder:.80} does not say how images are "
+            "normalized; give the source's mean and std (RGB, fractions of 255); those of ImageNet are "
             f"mean: {list(IMAGENET.mean)}, std: {list(IMAGENET.std)}"
         )
 

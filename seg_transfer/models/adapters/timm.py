@@ -35,11 +35,11 @@ _NAME = re.compile(r"[A-Za-z0-9_.]+")
 # Of a repository's pretrained_cfg, what decides how the network is built and what it takes; the rest says where its
 # weights come from.
 _PRETRAINED_FIELDS = ("input_size", "fixed_input_size", "mean", "std", "num_classes", "pool_size", "first_conv")
-# Arguments of create_model that have nothing to do with the architecture, or that are decided here.
-_FOREIGN_ARGUMENTS = {
+FOREIGN_ARGUMENTS = {
     *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "model_name"),
     *("num_classes", "features_only", "out_indices", "feature_location"),
 }
+"""Arguments of `timm.create_model` that have nothing to do with the architecture, or that are decided here."""
 
 
 def _folder_or_name(value: object) -> object:
@@ -217,7 +217,7 @@ class TimmEntry(SourceEntry):
         return {
             "kind": self.kind,
             "model": str(config.get("architecture")),
-            "arguments": {name: value for name, value in arguments.items() if name not in _FOREIGN_ARGUMENTS},
+            "arguments": {name: value for name, value in arguments.items() if name not in FOREIGN_ARGUMENTS},
             "pretrained_cfg": {name: stated[name] for name in _PRETRAINED_FIELDS if name in stated},
         }
 

@@ -101,9 +101,12 @@ class TransformersEntry(SourceEntry):
         from seg_transfer.models.adapters._transformers_network import load_weights
         from seg_transfer.models.checkpoints import load_checkpoint
 
-        files = read_folder(self._folder, self.mean, self.std).weights
-        state = {name: tensor for file in files for name, tensor in load_checkpoint(file).items()}
+        state = {name: tensor for file in self.weights_files() for name, tensor in load_checkpoint(file).items()}
         load_weights(network, self.architecture(), state, str(self._folder))
+
+    def weights_files(self) -> tuple[Path, ...]:
+        """Return the weights file, or its shards."""
+        return read_folder(self._folder, self.mean, self.std).weights
 
     def input_normalization(self) -> Normalization:
         """Return what the folder's preprocessor says, or the entry."""

@@ -28,12 +28,15 @@ from torch import Tensor, nn
 from seg_transfer.prediction.standalone.networks import build_network
 
 
-def load(folder: str | Path = Path(__file__).parent, device: str = "cpu") -> Segmenter:
-    """Build the network that ``source.json`` describes, and load its weights."""
+def load(folder: str | Path = Path(__file__).parent, device: str = "cpu", *, trust_code: bool = False) -> Segmenter:
+    """Build the network that ``source.json`` describes, and load its weights.
+
+    Neither can run code, except that of a network that is no library's, which runs only with ``trust_code``.
+    """
     card = json.loads(Path(folder, "source.json").read_text(encoding="utf-8"))
-    state = load_file(Path(folder, card["weights"]))
+    state = load_file(Path(folder, Path(card["weights"]).name))
     model = card["model"]
-    network, classifier = build_network(model)
+    network, classifier = build_network(model, trust_code=trust_code)
     if layers := model.get("linear_head"):
         network = LinearHead(network, layers)
     _resize_layers(network, state)
@@ -221,8 +224,9 @@ def main() -> None:
     parser.add_argument("image", help="an image")
     parser.add_argument("output", help="the label map to write, a PNG file")
     parser.add_argument("--device", default="cpu", help="a torch device; cpu by default")
+    parser.add_argument("--trust-code", action="store_true", help="run the code of a network that is no library's")
     given = parser.parse_args()
-    network = load(device=given.device)
+    network = load(device=given.device, trust_code=given.trust_code)
     labels = network.card["labels"]
     ids = [value if value is not None else 0 for value in labels["ids"]]
     largest = max(ids) if labels["kind"] != "colors" else 0

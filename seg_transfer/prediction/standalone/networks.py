@@ -14,14 +14,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seg_transfer.prediction.standalone.safety import only_registered, sealed
+
+_LIBRARY_OF = {
+    "smp": "segmentation_models_pytorch",
+    **{name: name for name in ("timm", "torchvision", "transformers")},
+}
 _kept: list[Any] = []  # a library removes its operators when it is garbage-collected
 
 
-def build_network(model: dict[str, Any]) -> tuple[nn.Module, str | None]:
+def build_network(model: dict[str, Any], *, trust_code: bool = False) -> tuple[nn.Module, str | None]:
     """Build a network with random weights, without the linear head that it may have got.
 
     Args:
         model: The field ``model`` of ``source.json``.
+        trust_code: Whether the code of a network that is no library's may run.
 
     Returns:
         The network, and the name of the layer whose output is the class scores; None if that is the network's own.
@@ -30,7 +37,11 @@ def build_network(model: dict[str, Any]) -> tuple[nn.Module, str | None]:
     if "kind" not in model:
         return _mmseg(model)
     described = {**model["architecture"], "library": model.get("library")}
-    return _BUILDERS[model["kind"]](described), model["classifier"]
+    if model["kind"] == "factory":
+        return _factory(described, trust_code=trust_code), model["classifier"]
+    importlib.import_module(_LIBRARY_OF[model["kind"]])
+    with sealed():
+        return _BUILDERS[model["kind"]](described), model["classifier"]
 
 
 def _mmseg(model: dict[str, Any]) -> tuple[nn.Module, str]:
@@ -45,7 +56,7 @@ def _mmseg(model: dict[str, Any]) -> tuple[nn.Module, str]:
     from mmengine.registry import DefaultScope
     from mmseg.registry import MODELS
 
-    with DefaultScope.overwrite_default_scope("mmseg"):
+    with sealed(), only_registered(), DefaultScope.overwrite_default_scope("mmseg"):
         network: Any = MODELS.build(ConfigDict(model))
     head = network.decode_head
     is_cascade = isinstance(head, nn.ModuleList)
@@ -137,7 +148,10 @@ class TimmMaps:
 
 def _transformers(described: dict[str, Any]) -> nn.Module:
     library = described["library"]
-    of_library: Any = getattr(importlib.import_module("transformers"), library["class"])
+    transformers: Any = importlib.import_module("transformers")
+    of_library: Any = getattr(transformers, library["class"])
+    if not issubclass(of_library, transformers.PreTrainedModel) or library["attention"] not in ("eager", "sdpa"):
+        raise ValueError(f"source.json: {library['class']} with attention {library['attention']} is no network")
     config = of_library.config_class.from_dict(library["config"])
     settings = {"dtype": torch.float32, "attn_implementation": library["attention"]}
     without_pooling = {"add_pooling_layer": False} if library["layout"] and _takes_pooling(of_library) else {}
@@ -206,8 +220,13 @@ class BackboneMaps(nn.Module):
         return patches.transpose(1, 2).reshape(len(state), state.shape[2], height, width)
 
 
-def _factory(described: dict[str, Any]) -> nn.Module:
+def _factory(described: dict[str, Any], *, trust_code: bool) -> nn.Module:
     """Call the function that builds the network, which is code of its own."""
+    if not trust_code:
+        raise PermissionError(
+            f"the network is built by {described['factory']}, Python code beside load.py or in {described['folder']}; "
+            "read it, and pass trust_code=True (--trust-code) if you trust it"
+        )
     module, function = described["factory"].split(":")
     sys.path += [str(Path(__file__).parent), described["folder"]]
     try:
@@ -235,7 +254,6 @@ def _import_torchvision() -> None:
 
 
 _BUILDERS = {
-    "factory": _factory,
     "smp": _smp,
     "timm": _timm,
     "torchvision": _torchvision,

@@ -15,6 +15,7 @@ from hostile_files import (
     study_with,
     text_of,
 )
+from hostile_kinds import KINDS
 from hostile_models import MODELS
 
 MANIFEST = ("rank", "HERE/bank", "--target", "HERE/manifest.yaml", *PLACE[2:])
@@ -55,13 +56,13 @@ OTHERS = [
         "name: '../../secret/x'",
     ),
     Case(
-        "timm_of_the_hub",
+        "timm_of_a_folder",
         text_of(
-            "bank.yaml", "sources: [{name: x, timm: 'hf-hub:evil/net', weights: HERE/bank/good/weights.safetensors}]"
+            "bank.yaml", "sources: [{name: x, timm: 'local-dir:evil', weights: HERE/bank/good/weights.safetensors}]"
         ),
         ("rank", "HERE/bank.yaml", *PLACE),
         3,
-        "timm: 'hf-hub:evil/net'",
+        "timm: 'local-dir:evil'",
     ),
     Case(
         "python_in_a_study",
@@ -97,4 +98,4 @@ OTHERS = [
         "study.sources.0.name: '../../secret'",
     ),
 ]
-CASES = [*MODELS, *MANIFESTS, *OTHERS]
+CASES = [*MODELS, *KINDS, *MANIFESTS, *OTHERS]

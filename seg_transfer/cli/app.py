@@ -126,7 +126,7 @@ _LAST_COMMANDS: dict[str, Callable[..., None]] = {
 _STUDY = "real7 --data-root DATA"
 _EXAMPLES = {
     "demo": "--folder runs/demo",
-    "rank": "models/ --target my_dataset.yaml --data-root DATA",
+    "rank": "popular --images photos/ --labels masks/    or: seg-transfer rank models/ --target my_dataset.yaml",
     "inspect": "--images photos/ --labels masks/ --write my_dataset.yaml",
     "inspect-model": "models/    or: seg-transfer inspect-model small --json",
     "audit": "small/camvid --data-root DATA",

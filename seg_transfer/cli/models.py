@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -74,7 +75,8 @@ def _described(entry: SourceEntry, device: str, failed: dict[str, SegTransferErr
     from seg_transfer.models.description import describe
 
     try:
-        return describe(entry.load(device=device))
+        described = describe(entry.load(device=device))
+        return replace(described, costs=replace(described.costs, revision=entry.weights_revision))
     except Exception as error:  # one model that fails stops no other
         _logger.debug("%s: failed", entry.name, exc_info=error)
         failed[entry.name] = as_failure(error)

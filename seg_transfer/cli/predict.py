@@ -60,7 +60,7 @@ def predict(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Predict images by a trained network: write label maps in its dataset's own ids, and overlays in color."""
+    """Predict images with a trained network: write label maps in its dataset's own ids, and overlays in color."""
     from seg_transfer.cli.common import warn_about_code
     from seg_transfer.engines.here import limit_threads
     from seg_transfer.models.devices import chosen_device

@@ -48,6 +48,8 @@ class LabelIds(Block):
                 )
             if isinstance(value, int) and not 0 <= value <= largest:
                 raise ValueError(f"labels.ids holds {value}; {self.kind} allow 0 to {largest}, correct it")
+        if len(self.palette or ()) > _LARGEST_BYTE + 1:
+            raise ValueError(f"labels.palette has {len(self.palette or ())} colors; at most 256 can be, remove some")
         if all(value is None for value in self.ids):
             raise ValueError("labels.ids names no class; list the number or color of each")
         return self

@@ -56,7 +56,7 @@ def extract_readings(
     mean: RGB | None = None,
     std: RGB | None = None,
 ) -> list[Observations]:
-    """Do the same for several readings of one network, with one forward pass per batch for all of them.
+    """Observe a pixel sample through several readings of one network, with one forward pass per batch for all of them.
 
     Args:
         sources: Sources with the same network, normalization and sizes.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PositiveFloat,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
@@ -18,7 +17,7 @@ from pydantic import (
 
 from seg_transfer.data.fields import Number
 from seg_transfer.errors import ConfigError
-from seg_transfer.models.hub import RepositoryName
+from seg_transfer.models.entry_fields import FeatureChoice, LearningRate
 from seg_transfer.models.libraries import MMSEGMENTATION, Library
 from seg_transfer.models.normalization import Normalization
 from seg_transfer.store.content_key import Key, content_key
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from seg_transfer.models.source_model import SourceModel
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-LayerName = Annotated[str, Field(min_length=1)]
 StrictRGB = tuple[Number, Number, Number]
 """Three numbers in a study or bank: finite, and not strings that look like numbers."""
 
@@ -72,8 +70,8 @@ class SourceEntry(BaseModel):
     name: Name
     dataset: str
     scores_only: bool = False
-    features: Literal["last", "stages"] | tuple[LayerName, ...] | None = None
-    learning_rate: PositiveFloat | None = None
+    features: FeatureChoice | None = None
+    learning_rate: LearningRate | None = None
     license: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     weights_key: Annotated[str, Field(min_length=1)] | None = None
 
@@ -267,25 +265,3 @@ class SourceEntry(BaseModel):
             f"source {self.name}: the study trains it, so it has no weights yet; train it, and name its "
             "source.json as config"
         )
-
-
-def absolute_paths(value: Any, folder: Path) -> Any:
-    """Return the same plain data with every path made absolute.
-
-    The name of a repository becomes the path of the folder of that name, if there is one.
-
-    Args:
-        value: Mappings, lists and tuples of anything.
-        folder: The folder that relative paths are relative to.
-
-    Example:
-        >>> absolute_paths({"weights": Path("w.pth"), "name": "web"}, Path("/models"))["weights"].as_posix()
-        '/models/w.pth'
-    """
-    if isinstance(value, Path) or (isinstance(value, RepositoryName) and (folder / value).is_dir()):
-        return (folder / value).resolve()
-    if isinstance(value, Mapping):
-        return {key: absolute_paths(item, folder) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [absolute_paths(item, folder) for item in value]
-    return value

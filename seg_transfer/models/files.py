@@ -1,4 +1,4 @@
-"""Weights files without torch: their hashes for content keys, and the shards that an index names."""
+"""Weights files without torch: their hashes for content keys, their sizes, and the shards that an index names."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ def sha256_of_weights(file: Path, memo: Path | None = None) -> str:
         return sha256_of_file(file, memo)
     shards = [sha256_of_weights(shard, memo) for shard in shards_of(file)]
     return hashlib.sha256("\n".join(shards).encode()).hexdigest()
+
+
+def size_of_weights(file: Path) -> int:
+    """Return the size in bytes of a weights file, or of all shards of an index that exist.
+
+    Raises:
+        ConfigError, CheckpointError: An index cannot be read.
+    """
+    files = shards_of(file) if file.suffix == ".json" else (file,)
+    return sum(one.stat().st_size for one in files if one.is_file())
 
 
 def shards_of(index: Path) -> tuple[Path, ...]:

@@ -39,6 +39,11 @@ class LinearHead(nn.Module):
         self.layers = tuple(layers)
         self.classifier = nn.Conv2d(sum(layer.channels for layer in layers), n_classes, kernel_size=1)
 
+    @property
+    def map_layers(self) -> tuple[MapLayer, ...]:
+        """The maps under the names that they have in this network."""
+        return tuple(layer._replace(name=f"backbone.{layer.name}".rstrip(".")) for layer in self.layers)
+
     def forward(self, images: Tensor) -> Tensor:
         """Compute class scores (B, C, h, w) of normalized images (B, 3, H, W), at the stride of the finest map."""
         with recording(self.backbone, [layer.name for layer in self.layers]) as recorded:
@@ -87,7 +92,8 @@ def with_new_head(source: SourceModel, n_classes: int, seed: int) -> SourceModel
     generator = torch.Generator().manual_seed(seed)
     network, name = _changed_network(source, n_classes, generator)
     to_device(network, str(device_of(source.network)))
-    changed = read_network(network, source.normalization, classifier=name, n_classes=n_classes)
+    size = source.sizes.fixed
+    changed = read_network(network, source.normalization, classifier=name, n_classes=n_classes, image_size=size)
     return replace(changed, sizes=source.sizes)
 
 
@@ -128,7 +134,10 @@ def replace_last_layer(
         replace_classes(n_classes, generator)
         return
     try:
-        network.set_submodule(classifier, _new_layer(network.get_submodule(classifier), n_classes, generator))
+        old = network.get_submodule(classifier)
+        new = _new_layer(old, n_classes, generator)
+        for name in [name for name, module in network.named_modules(remove_duplicate=False) if module is old]:
+            network.set_submodule(name, new)  # it may have several names
     except (AttributeError, AssertionError) as error:
         raise ConfigError(f"network {type(network).__name__}: has no last layer {classifier!r} to replace") from error
 

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib import import_module
 from pathlib import Path
@@ -67,6 +67,28 @@ def check_revision(source_name: str, model: object, revision: str | None) -> Non
     """
     if revision is not None and not isinstance(model, RepositoryName):
         raise ValueError(f"source {source_name!r}: field revision: only a repository of the Hub has one; remove it")
+
+
+def absolute_paths(value: Any, folder: Path) -> Any:
+    """Return the same plain data with every path made absolute.
+
+    The name of a repository becomes the path of the folder of that name, if there is one.
+
+    Args:
+        value: Mappings, lists and tuples of anything.
+        folder: The folder that relative paths are relative to.
+
+    Example:
+        >>> absolute_paths({"weights": Path("w.pth"), "name": "web"}, Path("/models"))["weights"].as_posix()
+        '/models/w.pth'
+    """
+    if isinstance(value, Path) or (isinstance(value, RepositoryName) and (folder / value).is_dir()):
+        return (folder / value).resolve()
+    if isinstance(value, Mapping):
+        return {key: absolute_paths(item, folder) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [absolute_paths(item, folder) for item in value]
+    return value
 
 
 def local_folder(

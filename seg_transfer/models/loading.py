@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from seg_transfer.errors import ConfigError
+from seg_transfer.errors import ConfigError, reason_of
 from seg_transfer.models import adapters
 from seg_transfer.models.checkpoints import load_files
 from seg_transfer.models.configs import ModelConfig, n_classes_of, origin_of, resolve
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.heads import LinearHead, replace_last_layer
-from seg_transfer.models.memory import bounded_memory
+from seg_transfer.models.memory import bounded_memory, refuse_large_numbers
 from seg_transfer.models.networks import build_network, classifier_name, load_weights, to_device
 from seg_transfer.models.normalization import Normalization, check_usable, normalization_of
 from seg_transfer.models.reading import read_network
+from seg_transfer.models.sizes import InputSizes
 from seg_transfer.models.source_model import Features, SourceModel
 from seg_transfer.models.trained import KIND, code_of, is_of_other_kind, read_trained
 from seg_transfer.models.watching import MapLayer
@@ -30,14 +32,21 @@ def load_source(entry: SourceEntry, device: str) -> SourceModel:
         ConfigError: The network cannot be built, its library is missing, or its features cannot be read.
         CheckpointError: Its weights are missing, unsafe, or do not fit.
     """
-    origin, normalization = f"source {entry.name}", entry.input_normalization()
-    with bounded_memory(origin, entry.weights_files()):
+    origin = f"source {entry.name}"
+    if entry.scores_only and not entry.has_scores:
+        raise ConfigError(f"{origin}: field scores_only: it is a backbone without class scores; remove the field")
+    normalization = check_usable(entry.input_normalization(), origin)
+    weights = () if entry.code() else entry.weights_files()  # code that the user trusts may take what it needs
+    with bounded_memory(origin, weights):
         # In float32 before the weights are loaded, because half precision differs between devices.
-        network = type(entry).build(entry.architecture(), origin).float()
+        architecture = entry.architecture()
+        refuse_large_numbers(architecture, origin)
+        network = type(entry).build(architecture, origin).float()
         entry.load_weights(network)
+    with bounded_memory(origin, _on_cpu(weights, device)):
         return read_network(
             to_device(network, device),
-            check_usable(normalization, origin),
+            normalization,
             features=entry.features,
             classifier=entry.classifier_name,
             has_scores=entry.has_scores,
@@ -64,10 +73,8 @@ def load_source_model(
         config: An mmseg config file (a .py file is run), its ``model`` dict, or the ``source.json`` of a source that
             was trained here (runs no code; its weights lie beside it).
         checkpoint: Its weights. None means those beside ``source.json``, or random weights for any other config.
-        device: A torch device, such as "cuda:1".
-        seed: Seed of the random weights.
-        scores_only: Use only the network's output and no features.
-        features: What counts as features.
+        device, seed: A torch device, such as "cuda:1"; the seed of random weights.
+        scores_only, features: Use only the network's output and no features; what counts as features.
         weights_key: Dotted path of the weights in the checkpoint, where several fit.
         origin: Where the config comes from, for messages; by default its path.
         trust_code: Whether the code of a network that was built by a factory may run.
@@ -76,30 +83,59 @@ def load_source_model(
         ConfigError: The config is unreadable, or the network's features cannot be read.
         CheckpointError: The checkpoint is unsafe, or does not fit the config (for example, the class count differs).
     """
-    model, weights = resolve(config, checkpoint)
-    origin = origin or origin_of(config)
-    with bounded_memory(origin, [] if weights is None else [weights]):
+    (model, weights), origin = resolve(config, checkpoint), origin or origin_of(config)
+    refuse_large_numbers(model, origin)
+    files = [] if weights is None else [weights]
+    with bounded_memory(origin, files):
         network, normalization, classifier = (
-            build_trained(model, origin, trust_code=trust_code)
+            _build_trained(model, weights, origin, weights_key, trust_code=trust_code)
             if is_of_other_kind(model)
-            else _build_segmentor(model, origin, seed)
+            else _build_segmentor(model, weights, origin, weights_key, seed)
         )
-        if weights is not None and is_of_other_kind(model):
-            load_files(network, weights, weights_key=weights_key)
-        elif weights is not None:
-            load_weights(network, weights, weights_key)
-        return read_network(
+    sizes = _stored_sizes(model, origin)
+    with bounded_memory(origin, _on_cpu(files, device)):
+        source = read_network(
             to_device(network, device),
             check_usable(normalization, origin),
             features=features,
             classifier=None if scores_only else classifier,
             scores_only=scores_only,
             n_classes=n_classes_of(model),
+            image_size=None if sizes is None else sizes.fixed,
         )
+    return source if sizes is None or features not in (None, "last") else replace(source, sizes=sizes)
 
 
-def _build_segmentor(model: ModelConfig, origin: str, seed: int) -> tuple[nn.Module, Normalization, str | None]:
+def _on_cpu(files: Sequence[Path], device: str) -> Sequence[Path]:
+    """Return the weights that bound the memory of a network while it runs: drivers of GPUs map memory of their own."""
+    return files if device == "cpu" else ()
+
+
+def _stored_sizes(model: ModelConfig, origin: str) -> InputSizes | None:
+    """Return the sizes with which a network was trained here; None for an mmseg config, or if it does not say.
+
+    Found anew, they would be those of the head, which may take more sizes than the maps below it. Other features than
+    those of the last layer may need sizes of their own.
+    """
+    stored = read_trained(model, origin).sizes if is_of_other_kind(model) else None
+    return None if stored is None else InputSizes(**stored.model_dump())
+
+
+def _build_trained(
+    model: ModelConfig, weights: Path | None, origin: str, weights_key: str | None, *, trust_code: bool
+) -> tuple[nn.Module, Normalization, str | None]:
+    network, normalization, classifier = build_trained(model, origin, trust_code=trust_code)
+    if weights is not None:
+        load_files(network, weights, weights_key=weights_key)
+    return network, normalization, classifier
+
+
+def _build_segmentor(
+    model: ModelConfig, weights: Path | None, origin: str, weights_key: str | None, seed: int
+) -> tuple[nn.Module, Normalization, str | None]:
     network = build_network(model, seed=seed, origin=origin)
+    if weights is not None:
+        load_weights(network, weights, weights_key)
     return network, normalization_of(model, origin), classifier_name(network)
 
 
@@ -133,6 +169,7 @@ def trained_spec(entry: SourceEntry, source: SourceModel, n_classes: int, normal
         "channel_order": normalization.channel_order,
         "classifier": source.classifier_name,
         "linear_head": layers,
+        "sizes": asdict(source.sizes),
     }
 
 
@@ -158,7 +195,13 @@ def build_trained(
         raise ConfigError(f"{origin}: field model.kind: {described.kind!r:.80}: no kind of network; train it again")
     for code in [] if trust_code else code_of(spec):
         raise ConfigError(f"{origin}: {code} is Python code and is not run; pass trust_code=True if you trust it")
-    network, n_classes = entry.build(described.architecture, origin), described.n_classes
+    n_classes = described.n_classes
+    try:
+        network = entry.build(described.architecture, origin)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # it is not what the entry of its kind wrote
+        raise ConfigError(
+            f"{origin}: field model.architecture is damaged ({reason_of(error)}); train it again"
+        ) from error
     layers = [MapLayer(*layer) for layer in described.linear_head]
     normalization = Normalization(described.mean, described.std, described.channel_order)
     if layers and not isinstance(network, LinearHead):  # one that had a linear head got a new one in its place

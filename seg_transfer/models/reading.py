@@ -5,6 +5,7 @@ All of this is found by running the network on small images.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -187,10 +188,13 @@ def _layers(
 def _sizes_for_layers(source: SourceModel, image_size: tuple[int, int] | None) -> InputSizes:
     """Return the sizes at which the maps that are read cover the whole image.
 
-    The scores of a network may, by finer maps, depend on pixels that its coarser maps leave out.
+    The scores of a network may, by finer maps, depend on pixels that its coarser maps leave out. Of a linear head, all
+    maps that it reads count, so that it takes the sizes that its backbone takes.
     """
-    layers = source.layers
+    layers: Sequence[MapLayer] = getattr(source.network, "map_layers", source.layers)
     names = [layer.name for layer in layers]
+    # A smaller map covers all of an image that the network has resized.
+    strides = [] if getattr(source.network, "resizes_images", False) else [layer.stride for layer in layers]
 
     def maps_read(image: Tensor) -> tuple[Tensor, ...]:
         images = image.to(device_of(source.network))
@@ -198,4 +202,4 @@ def _sizes_for_layers(source: SourceModel, image_size: tuple[int, int] | None) -
             run_network(source.network, images)
         return read_maps(recorded, layers, images.shape[2:])
 
-    return find_input_sizes(maps_read, image_size, [layer.stride for layer in layers])
+    return find_input_sizes(maps_read, image_size, strides)

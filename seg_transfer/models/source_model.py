@@ -86,7 +86,7 @@ class SourceModel:
         return feature_maps_of([self], images, mean, std)[0]
 
     def class_scores(self, normalized: Tensor) -> tuple[Tensor, Extent]:
-        """Run the network with gradients.
+        """Compute class scores, with gradients.
 
         Args:
             normalized: float32 (B, 3, H, W).

@@ -31,6 +31,19 @@ _MapLayer = tuple[
 ]
 """The fields of `seg_transfer.models.watching.MapLayer`."""
 
+_Side = Annotated[Integer, Field(ge=1, le=1 << 14)]
+
+
+class TrainedSizes(BaseModel):
+    """The fields of `seg_transfer.models.sizes.InputSizes`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    multiple: _Side = 1
+    square: Annotated[bool, Strict()] = False
+    fixed: tuple[_Side, _Side] | None = None
+    smallest: _Side = 1
+
 
 class TrainedNetwork(BaseModel):
     """What `seg_transfer.models.loading.trained_spec` writes.
@@ -43,6 +56,7 @@ class TrainedNetwork(BaseModel):
         channel_order: Of the images that it takes.
         classifier: Name of its last layer; None where the network itself replaces its classes.
         linear_head: The maps that a linear head lies on, each as a `MapLayer`; () without such a head.
+        sizes: The sizes of images with which it was trained; None if an earlier version wrote it.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -55,6 +69,7 @@ class TrainedNetwork(BaseModel):
     channel_order: Literal["rgb", "bgr"]
     classifier: _Name | None
     linear_head: Annotated[tuple[_MapLayer, ...], Field(max_length=_MOST_LAYERS)]
+    sizes: TrainedSizes | None = None
 
 
 def is_of_other_kind(model: Mapping[str, Any]) -> bool:

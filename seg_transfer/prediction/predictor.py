@@ -127,7 +127,8 @@ def load_predictor(
         folder: The folder of its ``source.json``, or that file.
         device: A torch device.
         short_side, exif: Use these instead of what the folder says.
-        tile_size: Predict images of more than so many pixels squared in tiles with sides of so many pixels.
+        tile_size: Side of a tile in pixels; images with more pixels than a tile are predicted in tiles. By default as
+            the folder says.
 
     Raises:
         ConfigError: The folder has no ``source.json``, or it does not say how images are resized.

@@ -41,6 +41,8 @@ def _facts(entry: SourceEntry, model: ModelDescription) -> Iterator[tuple[str, s
     yield "images", _images(model)
     yield "parameters", in_millions(model.costs.parameters)
     yield "GFLOPs", _gflops(model)
+    if model.costs.revision is not None:
+        yield "commit", model.costs.revision
     if entry.license is not None:
         yield "license", entry.license
 

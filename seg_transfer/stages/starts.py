@@ -105,7 +105,9 @@ def own_start(run: Run, dataset: str, seed: int) -> Start:
     entry = own_entry(run)
     if entry is not None:
         manifest = run.manifests[dataset]
-        tuned = _normalized_for(manifest, _with_head(entry, manifest, seed))
+        tuned = _with_head(entry, manifest, seed)
+        if run.study.normalisation == "target":
+            tuned = _normalized_for(manifest, tuned)
         return _task(entry, tuned, manifest, run.study.model_name, str(initialization_key(run)))
     model = target_network(run, dataset)
     network = build_network(model, seed=seed)

@@ -14,7 +14,8 @@ from seg_transfer.data.manifest import SCRATCH
 from seg_transfer.data.validation import load_yaml, one_line
 from seg_transfer.errors import ConfigError, as_failure
 from seg_transfer.models.adapters import ADAPTERS
-from seg_transfer.models.entry import SourceEntry, absolute_paths
+from seg_transfer.models.entry import SourceEntry
+from seg_transfer.models.hub import absolute_paths
 from seg_transfer.models.sources import fields_in_folder, folder_hints, marker_fields, parse_entry
 from seg_transfer.resources import shipped_files
 from seg_transfer.store.source_card import FILE_NAME

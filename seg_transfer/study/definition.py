@@ -23,7 +23,8 @@ from pydantic import (
 from seg_transfer.data.manifest import SCRATCH, DatasetManifest, load_manifest, load_manifests
 from seg_transfer.data.validation import load_yaml
 from seg_transfer.errors import ConfigError
-from seg_transfer.models.entry import Name, SourceEntry, absolute_paths
+from seg_transfer.models.entry import Name, SourceEntry
+from seg_transfer.models.hub import absolute_paths
 from seg_transfer.models.sources import AnySource, code_of, marker_fields, parse_entry
 from seg_transfer.resources import find, resolve_name
 from seg_transfer.training.schedule import Schedule

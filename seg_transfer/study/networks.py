@@ -37,22 +37,21 @@ def own_entry(run: Run) -> SourceEntry | None:
 
 
 def target_network(run: Run, dataset: str) -> ModelConfig:
-    """Describe the study's network with a classifier for a dataset and the normalization of its manifest.
+    """Describe the study's network with a classifier for a dataset.
 
     Returns:
-        The mmseg config of such a network; for a model of another kind, what its last layer and normalization become.
+        The mmseg config of such a network, normalized by the dataset's manifest. For an entry, which has its own
+        normalization, what is trained of it: the number of classes, and the manifest's mean and std if the study
+        normalizes images by those.
 
     Raises:
         ConfigError: The study names no model, or its config cannot be read.
     """
     named, manifest = own_model(run), run.manifests[dataset]
     if isinstance(named, SourceEntry):
-        return {
-            "kind": named.kind,
-            "n_classes": len(manifest.classes),
-            "mean": list(manifest.mean),
-            "std": list(manifest.std),
-        }
+        statistics = {"mean": list(manifest.mean), "std": list(manifest.std)}
+        of_target = statistics if run.study.normalisation == "target" else {}
+        return {"kind": named.kind, "n_classes": len(manifest.classes), **of_target}
     model = read_model_config(named, memo=run.memo)
     return with_normalization(with_classes(model, len(manifest.classes)), manifest.mean, manifest.std)
 

@@ -38,7 +38,7 @@ def fit(
 ) -> nn.Module:
     """Train `network` on `crops` and return it; a killed run continues from its last checkpoint.
 
-    A resumed run ends with the weights of an undisturbed one on such a device. Processes of torchrun share each batch.
+    A resumed run ends with the weights of an undisturbed one on the same kind of device. Processes share each batch.
 
     Args:
         network: An mmseg segmentor or a `SegmentationTask`, initialized as training should start.

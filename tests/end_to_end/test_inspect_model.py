@@ -7,6 +7,8 @@ import pytest
 import torch
 import yaml
 
+from seg_transfer.models.adapters.factory import FactoryEntry
+
 # As its definition in tests/other_nets.py says: stride 2, 6 channels, 3 classes.
 PARAMETERS = 6 * 28 + 2 * 3 * 7
 GFLOPS = 2 * 256 * 256 * (27 * 6 + 2 * 6 * 3) / 1e9
@@ -35,6 +37,7 @@ def test_every_network_of_a_bank_is_described(bank, invoke):
         "gflops": pytest.approx(GFLOPS, rel=1e-12),
         "height": 512,
         "width": 512,
+        "revision": None,
     }
     assert (dictionary["kind"], dictionary["license"], dictionary["n_classes"]) == ("factory", "BSD-3-Clause", 3)
     assert models["tokens"]["sizes"]["multiple"] == 8
@@ -43,7 +46,9 @@ def test_every_network_of_a_bank_is_described(bank, invoke):
     assert [one["stride"] for one in models["segformer"]["stages"]] == [4, 8, 16, 32]
 
 
-def test_a_table_per_network_says_the_same(bank, invoke):
+def test_a_table_per_network_says_the_same(bank, invoke, monkeypatch):
+    # As if the factory's code and weights were those of a repository.
+    monkeypatch.setattr(FactoryEntry, "weights_revision", "0123abcd")
     ended = invoke("inspect-model", str(bank), "--trust-config", "--device", "cpu")
     text = " ".join(ended.out.split())
     for words in (
@@ -56,6 +61,7 @@ def test_a_table_per_network_says_the_same(bank, invoke):
         "features none: class scores only",
         f"parameters {PARAMETERS} ",
         "for an image of 512 x 512 pixels",
+        "commit 0123abcd",
         "license BSD-3-Clause",
     ):
         assert words in text, words

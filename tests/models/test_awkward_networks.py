@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from other_nets import factory_entry
 from torch import Tensor, nn
 from toy_nets import NORMALIZATION, AnySize, seeded
 
 from seg_transfer.errors import ConfigError
 from seg_transfer.features.extract import extract
 from seg_transfer.features.images import ImageBatch
-from seg_transfer.models.checkpoints import save_weights
 from seg_transfer.models.heads import with_new_head
 from seg_transfer.models.reading import read_network
 from seg_transfer.models.sizes import InputSizes
@@ -104,6 +102,23 @@ def test_a_new_last_layer_is_trained_on_its_scores_before_they_are_changed_in_pl
     assert float(scores.detach().min()) < 0
     scores.square().sum().backward()
     assert float(source.network.stem.weight.grad.abs().sum()) > 0
+
+
+class TwoNames(AnySize):
+    """Uses its last layer under a second name."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(8, 4, 1))
+        self.classifier = self.head
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(torch.tanh(self.body(torch.tanh(self.stem(images)))))
+
+
+def test_a_last_layer_of_two_names_is_replaced_under_both():
+    source = with_new_head(read_network(seeded(TwoNames()), NORMALIZATION), 3, seed=0)
+    assert source.network.head is source.network.classifier
+    assert source.feature_maps(torch.from_numpy(pixels())).scores.shape[1] == 3
 
 
 class InPlacePatches(nn.Module):
@@ -263,42 +278,3 @@ def test_noise_of_the_last_digits_is_no_other_answer():
 )
 def test_maps_that_cover_an_image(sides, size, fits):
     assert covers(sides, size) is fits
-
-
-NETS = """
-from torch import nn
-
-class Two(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.stem, self.main, self.coarse = nn.Conv2d(3, 4, 4, 4), nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1)
-
-    def forward(self, images):
-        one = self.stem(images)
-        return [self.coarse(one), self.main(one)]
-
-class Tall(Two):
-    def forward(self, images):
-        assert tuple(images.shape[2:]) == (64, 32), "only 64 x 32"
-        return self.main(self.stem(images))
-"""
-
-
-def loaded(folder, network, classifier=None, **fields):
-    (folder / "nets.py").write_text(NETS)
-    scope: dict[str, Any] = {}
-    exec(NETS, scope)
-    save_weights(seeded(scope[network]()).state_dict(), folder / "net.safetensors")
-    return factory_entry(f"nets:{network}", folder, folder / "net.safetensors", classifier, **fields).load()
-
-
-def test_of_several_maps_of_as_many_classes_a_factory_names_the_layer(tmp_path):
-    with pytest.raises(ConfigError, match="returns 2 maps, of its layers coarse, main: which are its class scores"):
-        loaded(tmp_path, "Two")
-    assert loaded(tmp_path, "Two", "main").classifier_name == "main"
-
-
-def test_a_factory_may_state_its_only_size(tmp_path):
-    with pytest.raises(ConfigError, match=r"sizes that were tried; .*; if it takes one size only, state that as input"):
-        loaded(tmp_path, "Tall")
-    assert loaded(tmp_path, "Tall", input_size=(64, 32)).sizes.fixed == (64, 32)

@@ -1,8 +1,11 @@
 """Downloads: complete and checked, or not there at all; every failure is one line."""
 
 import hashlib
+import io
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,3 +195,38 @@ def test_the_cache_follows_the_environment(tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     assert cache_folder() == tmp_path / "me/.cache/seg_transfer"
+
+
+@pytest.mark.parametrize("name", ["..", "", "a%00b", "%2e%2e", ".hidden", "a%2f..%2f.."])
+def test_a_name_is_never_a_path(server, cache, name):
+    with pytest.raises(CheckpointError, match="does not end in the name of a file"):
+        download_weights(f"{server.url}/zoo/{name}")
+    assert server.requests == []
+    assert not cache.exists()
+
+
+def test_a_file_that_does_not_end_is_given_up(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads, "_MAX_BYTES", 1000)
+    monkeypatch.setattr(downloads, "_CHUNK", 600)
+    assert "cannot be downloaded (more than" in refusal(f"{server.url}/zoo/{NAME}", tmp_path / "new" / NAME)
+
+
+def test_a_redirect_from_https_leads_to_https_only():
+    request = urllib.request.Request("https://127.0.0.1/a.pth")
+    redirects = downloads._HttpRedirects()
+    with pytest.raises(urllib.error.URLError, match="redirects to http:"):
+        redirects.redirect_request(request, io.BytesIO(), 302, "Found", {}, "http://127.0.0.1/b.pth")
+    found = redirects.redirect_request(request, io.BytesIO(), 302, "Found", {}, "https://127.0.0.1/b.pth")
+    assert found is not None
+    assert found.full_url == "https://127.0.0.1/b.pth"
+
+
+@pytest.mark.parametrize("length", ["-5", "1e9", "9" * 30, "x"])
+def test_a_length_that_lies_is_no_file(server, tmp_path, length):
+    server.headers[f"/zoo/{NAME}"] = {"Content-Length": length}
+    try:
+        file = download(f"{server.url}/zoo/{NAME}", tmp_path / "new" / NAME, sha256_prefix=HASH[:8])
+    except CheckpointError:
+        assert not list(tmp_path.rglob("*.pth"))
+    else:
+        assert file.read_bytes() == CONTENT

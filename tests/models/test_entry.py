@@ -1,5 +1,6 @@
 """An entry is of one kind, has that kind's fields, and says what is code."""
 
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from pydantic import ValidationError
 
 from seg_transfer.errors import ConfigError
 from seg_transfer.models.adapters import ADAPTERS
-from seg_transfer.models.entry import SourceEntry, absolute_paths
+from seg_transfer.models.entry import SourceEntry
+from seg_transfer.models.hub import absolute_paths
 from seg_transfer.models.sources import code_of, parse_entry
 from seg_transfer.resources import shipped
 
@@ -181,3 +183,20 @@ def test_code_is_named():
         "model.py",
         "factory os:system (looked for in .)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "excerpt"),
+    [
+        ("learning_rate", True, "must be a number, such as 0.01"),
+        ("learning_rate", math.inf, "finite number"),
+        ("learning_rate", 0, "greater than 0"),
+        ("features", "body", r"must be last, stages or a list of layer names, such as \[body\]"),
+        ("features", [], "must name layers, each once"),
+        ("features", ["a", "b", "a"], "must name layers, each once"),
+    ],
+)
+def test_nonsense_in_an_entry_is_refused(field, value, excerpt):
+    with pytest.raises(ValidationError, match=excerpt):
+        SourceEntry(name="x", dataset="d", **{field: value})
+    assert SourceEntry(name="x", dataset="d", learning_rate="1e-4", features=["a", "b"]).learning_rate == 1e-4

@@ -14,6 +14,7 @@ from data.conftest import plain_manifest
 from PIL import Image
 from prediction.conftest import COLOR_IDS
 from source_cards import source_card
+from token_net import token_factory
 from transformers_nets import beit, segformer, transformers_library, upernet, written
 
 from seg_transfer.data.label_ids import LabelIds, draw_labels
@@ -213,6 +214,7 @@ def factory(folder: Path) -> dict[str, Any]:
 
 KINDS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "factory": factory,
+    "factory of tokens": token_factory,
     "segformer": transformers_folder(segformer),
     "upernet": transformers_folder(upernet),
     "beit": transformers_folder(beit),

@@ -18,8 +18,9 @@ How to add a kind of model:
    Everything else is found by running the network: the sizes of images that it takes, the layer that gives its class
    scores, and its features. Where needed, it also overrides ``has_scores`` (False for a backbone, whose forward returns
    its maps), ``classifier_name`` and ``image_size`` (what its own description says about them), ``code`` (loading runs
-   code from outside this package), ``supports_scores_only``, ``weights_file``, and ``fields_in_folder`` with
-   ``folder_hint`` (a folder of models is searched for this kind).
+   code from outside this package), ``supports_scores_only``, ``supports_weights_key``, ``weights_file``, ``local`` (its
+   files may have to be downloaded first), and ``fields_in_folder`` with ``folder_hint`` (a folder of models is searched
+   for this kind).
 
    The module names the class ``ENTRY``.
 

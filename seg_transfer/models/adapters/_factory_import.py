@@ -90,6 +90,7 @@ def call_factory(factory: str, folder: Path) -> nn.Module:
     except Exception as error:  # a factory is arbitrary code and fails in arbitrary ways
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ConfigError(f"factory {factory}: cannot be run ({reason}); fix it, or correct its name") from error
+    network = getattr(network, "_orig_mod", network)  # torch.compile hides the layers
     if not isinstance(network, nn.Module):
         raise ConfigError(
             f"factory {factory}: returned an object of type {type(network).__name__}; it must return a torch.nn.Module"

@@ -42,6 +42,8 @@ class HRNetWithLinearHead(nn.Module):
     Its state dict has ``backbone.*``, the names of timm, and ``classifier.weight`` (C, D, 1, 1), ``classifier.bias``.
     """
 
+    resizes_images = True
+
     def __init__(self, backbone: nn.Module, n_features: int, n_classes: int) -> None:
         super().__init__()
         self.backbone = backbone

@@ -122,7 +122,7 @@ class Segmenter(nn.Module):
             return _score_map(self.network(images))
         outputs: list[Tensor] = []
         layer = self.network.get_submodule(self.classifier)
-        handle = layer.register_forward_hook(lambda _layer, _inputs, output: outputs.append(output))
+        handle = layer.register_forward_hook(lambda _layer, _inputs, output: outputs.append(output.clone()))
         try:
             answer = self.network(images)
         finally:
@@ -131,8 +131,15 @@ class Segmenter(nn.Module):
         if isinstance(layer, nn.Linear):
             scores = scores.movedim(-1, 1)
             if scores.dim() == 3:  # tokens
-                scores = scores.reshape(*scores.shape[:2], *_score_map(answer).shape[2:])
+                scores = scores.reshape(*scores.shape[:2], *_sides(scores.shape[2], _score_map(answer).shape[2:]))
         return scores
+
+
+def _sides(n: int, size: torch.Size) -> tuple[int, int]:
+    """Return height and width of the map of n tokens, which the network enlarged to this size."""
+    exact = math.sqrt(n * size[0] / size[1])
+    heights = [side for side in (round(exact), math.floor(exact), math.ceil(exact)) if side and n % side == 0]
+    return heights[0], n // heights[0]
 
 
 class LinearHead(nn.Module):

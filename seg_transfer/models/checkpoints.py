@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from seg_transfer.errors import CheckpointError, printable, reason_of
-from seg_transfer.models.files import shards_of
-from seg_transfer.models.misfits import describe_choice, describe_misfit
-from seg_transfer.models.state_dicts import Fit, Leaf, find_fits, find_leaves, only_state_dict
-from seg_transfer.models.weights_files import WeightsFile, open_weights, read_values
+from seg_transfer.models.files import is_index, shards_of
+from seg_transfer.models.weights.misfits import describe_choice, describe_misfit
+from seg_transfer.models.weights.opened import WeightsFile, open_weights, read_values
+from seg_transfer.models.weights.state_dicts import Fit, Leaf, find_fits, find_leaves, only_state_dict
 from seg_transfer.store.atomic import replaced_atomically
 
 _PREFIX = "module."
@@ -76,7 +76,7 @@ def weights_for(
             line says what was found.
     """
     paths = [files] if isinstance(files, Path) else list(files)
-    opened = [open_weights(file) for path in paths for file in (shards_of(path) if path.suffix == ".json" else (path,))]
+    opened = [open_weights(file) for path in paths for file in (shards_of(path) if is_index(path) else (path,))]
     origin = str(paths[0] if len(paths) == 1 else paths[0].parent)
     leaves, owners = _merged(opened, origin)
     fits = find_fits(expected, leaves, optional=optional, ignored=ignored)

@@ -215,8 +215,10 @@ class SourceEntry(BaseModel):
 
     def reads_same_network(self, other: SourceEntry) -> bool:
         """Whether two entries differ only in their names and in what counts as features."""
-        varies = {"name", "features", "learning_rate"}
-        return bool(self.marker) and self.model_dump(exclude=varies) == other.model_dump(exclude=varies)
+        varies = {"name", "features", "learning_rate", "license"}
+        equal = bool(self.marker) and self.model_dump(exclude=varies) == other.model_dump(exclude=varies)
+        # The maps of a factory's network are features or class scores, which its entry says.
+        return equal and not self.scores_only and self.has_scores == other.has_scores
 
     def code(self) -> list[str]:
         """List the Python code from outside this package that loading the source runs, as messages name it."""

@@ -24,10 +24,15 @@ def sha256_of_weights(file: Path, memo: Path | None = None) -> str:
     """
     if not file.is_file():
         raise CheckpointError(f"{file}: no such checkpoint file; check the path of the source's weights")
-    if file.suffix != ".json":
+    if not is_index(file):
         return sha256_of_file(file, memo)
     shards = [sha256_of_weights(shard, memo) for shard in shards_of(file)]
     return hashlib.sha256("\n".join(shards).encode()).hexdigest()
+
+
+def is_index(file: Path) -> bool:
+    """Whether a file names the shards of weights, as its own name says."""
+    return file.name.endswith(".index.json")
 
 
 def size_of_weights(file: Path) -> int:
@@ -36,7 +41,7 @@ def size_of_weights(file: Path) -> int:
     Raises:
         ConfigError, CheckpointError: An index cannot be read.
     """
-    files = shards_of(file) if file.suffix == ".json" else (file,)
+    files = shards_of(file) if is_index(file) else (file,)
     return sum(one.stat().st_size for one in files if one.is_file())
 
 

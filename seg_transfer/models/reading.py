@@ -26,7 +26,7 @@ from seg_transfer.models.outputs import is_distribution, run_network, score_maps
 from seg_transfer.models.sizes import InputSizes, find_input_sizes, probe_image, probe_size
 from seg_transfer.models.soundness import require_in_place, require_map, require_repeatable, require_scores
 from seg_transfer.models.source_model import Features, SourceModel, device_of
-from seg_transfer.models.watching import MapLayer, Recorded, read_maps, recording, require_layers
+from seg_transfer.models.watching import MapLayer, Recorded, recording, require_layers
 
 
 def read_network(
@@ -186,20 +186,14 @@ def _layers(
 
 
 def _sizes_for_layers(source: SourceModel, image_size: tuple[int, int] | None) -> InputSizes:
-    """Return the sizes at which the maps that are read cover the whole image.
+    """Return the sizes at which the maps that are read, and the scores, cover the whole image.
 
     The scores of a network may, by finer maps, depend on pixels that its coarser maps leave out. Of a linear head, all
     maps that it reads count, so that it takes the sizes that its backbone takes.
     """
     layers: Sequence[MapLayer] = getattr(source.network, "map_layers", source.layers)
-    names = [layer.name for layer in layers]
     # A smaller map covers all of an image that the network has resized.
     strides = [] if getattr(source.network, "resizes_images", False) else [layer.stride for layer in layers]
 
-    def maps_read(image: Tensor) -> tuple[Tensor, ...]:
-        images = image.to(device_of(source.network))
-        with recording(source.network, names) as recorded:
-            run_network(source.network, images)
-        return read_maps(recorded, layers, images.shape[2:])
-
-    return find_input_sizes(maps_read, image_size, strides)
+    reading, device = replace(source, layers=tuple(layers)), device_of(source.network)
+    return find_input_sizes(lambda image: reading.read(image.to(device)), image_size, strides)

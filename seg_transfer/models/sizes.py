@@ -142,15 +142,17 @@ def find_input_sizes(
 
 
 def _trials(size_hint: tuple[int, int] | None) -> Iterator[tuple[InputSizes, list[tuple[int, int]]]]:
-    """Yield each possible rule with the sizes of the images that show whether it holds."""
+    """Yield each possible rule with the sizes of the images that show whether it holds.
+
+    There are two of most, because one might be the only size that the network takes.
+    """
     # Odd numbers of a multiple, so that larger multiples do not fit too.
     odd = {multiple: math.ceil(_SMALLEST / multiple) | 1 for multiple in _MULTIPLES}
     yield InputSizes(), [_ODD_SIZE]
     for multiple, n in odd.items():
-        yield InputSizes(multiple), [(n * multiple, (n + 2) * multiple)]
+        yield InputSizes(multiple), [(n * multiple, (n + 2) * multiple), ((n + 4) * multiple, n * multiple)]
     for smallest in _SMALLEST_SIDES:
         yield InputSizes(smallest=smallest), [(smallest, smallest + 33)]
-    # Two squares, because one might be the only size that the network takes.
     yield InputSizes(square=True), [(side, side) for side in _ODD_SIZE]
     for multiple, n in odd.items():
         yield InputSizes(multiple, square=True), [(n * multiple,) * 2, ((n + 2) * multiple,) * 2]

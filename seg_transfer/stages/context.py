@@ -106,8 +106,10 @@ class ScoringContext:
         """Return a source's network, which is loaded only once if it fits in memory."""
         if entry.name not in self._sources:
             shared = next((self._sources[e.name] for e in self.other_readings(entry) if e.name in self._sources), None)
-            if shared is not None and not entry.scores_only:
-                return with_features(shared, entry.features)
+            if shared is not None:
+                reading = with_features(shared, entry.features)
+                _keep_costs(self, entry, reading)
+                return reading
             loaded = loadable_source(self.run, entry).load(device=self.device)
             _keep_costs(self, entry, loaded)
             if sum(map(_n_bytes, self._sources.values())) + _n_bytes(loaded) > self.memory_bytes // 2:

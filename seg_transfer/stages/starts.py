@@ -37,6 +37,7 @@ from seg_transfer.study.networks import (
     initialization_key,
     loadable_source,
     own_entry,
+    own_segmentor,
     target_network,
 )
 from seg_transfer.study.run import Run
@@ -102,9 +103,10 @@ def own_start(run: Run, dataset: str, seed: int) -> Start:
         ConfigError: The study names no model, or the network cannot be built.
         CheckpointError: The weights that it starts from are missing, unsafe or do not fit.
     """
-    entry = own_entry(run)
+    entry, segmentor, manifest = own_entry(run), own_segmentor(run), run.manifests[dataset]
+    if segmentor is not None and (start := _segmentor(run, segmentor, manifest, seed)) is not None:
+        return replace(start, config=run.study.model_name, initialization=str(initialization_key(run)))
     if entry is not None:
-        manifest = run.manifests[dataset]
         tuned = _with_head(entry, manifest, seed)
         if run.study.normalisation == "target":
             tuned = _normalized_for(manifest, tuned)

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
-from seg_transfer.data.manifest import DatasetManifest
+from seg_transfer.data.manifest import SCRATCH, DatasetManifest
 from seg_transfer.data.record import Record
 from seg_transfer.store.memo import digests, is_settled, version_of
 
@@ -100,7 +100,9 @@ def settings_key(kind: str, resolved: Mapping[str, Any], target: str, source: st
     """
     study, manifest = resolved["study"], resolved["manifests"][target]
     names = {"scores": ("normalisation", "sampling", "keep_features"), "performance": ("normalisation",)}[kind]
-    entries = [entry for entry in study.get("sources", []) if entry["name"] == source]
+    named = [entry for entry in study.get("sources", []) if entry["name"] == source]
+    # The control from scratch is the study's own model, which may be an entry.
+    entries = [study["model"]] if source == SCRATCH and isinstance(study.get("model"), Mapping) else named
     own = {name: entry[name] for entry in entries for name in _FIELDS_OF_SOURCES[kind] if entry.get(name) is not None}
     return content_key(
         **({"source": own} if own else {}),

@@ -156,7 +156,7 @@ def _kind_and_model(text: str) -> dict[str, Any] | None:
     marker, _, model = text.partition(":")
     if not model or all(adapter.marker != marker for adapter in ADAPTERS.values()):
         return None
-    return {"name": _NOT_IN_NAMES.sub("-", re.split("[:/]", model)[-1]), marker: model}
+    return {"name": _NOT_IN_NAMES.sub("-", re.split("[:/]", model.rstrip("/"))[-1]), marker: model}
 
 
 def _config_and_weights(text: str) -> SourceEntry:

@@ -36,6 +36,13 @@ def own_entry(run: Run) -> SourceEntry | None:
     return run.study.model if isinstance(run.study.model, SourceEntry) else None
 
 
+def own_segmentor(run: Run) -> MmsegEntry | None:
+    """Return the study's own model where it is an entry whose network is mmsegmentation's."""
+    entry = own_entry(run)
+    local = None if entry is None else entry.local()
+    return local if isinstance(local, MmsegEntry) and local.network_kind == local.kind else None
+
+
 def target_network(run: Run, dataset: str) -> ModelConfig:
     """Describe the study's network with a classifier for a dataset.
 
@@ -48,10 +55,15 @@ def target_network(run: Run, dataset: str) -> ModelConfig:
         ConfigError: The study names no model, or its config cannot be read.
     """
     named, manifest = own_model(run), run.manifests[dataset]
+    segmentor = own_segmentor(run)
+    if segmentor is not None:
+        model = with_classes(segmentor.resolved(memo=run.memo)[0], len(manifest.classes))
+        by_target = run.study.normalisation == "target"
+        return with_normalization(model, manifest.mean, manifest.std) if by_target else model
     if isinstance(named, SourceEntry):
         statistics = {"mean": list(manifest.mean), "std": list(manifest.std)}
         of_target = statistics if run.study.normalisation == "target" else {}
-        return {"kind": named.kind, "n_classes": len(manifest.classes), **of_target}
+        return {"kind": named.network_kind, "n_classes": len(manifest.classes), **of_target}
     model = read_model_config(named, memo=run.memo)
     return with_normalization(with_classes(model, len(manifest.classes)), manifest.mean, manifest.std)
 
@@ -108,6 +120,8 @@ def _is_own_model(run: Run, dataset: str, card: SourceCard) -> bool:
     expected = target_network(run, dataset)
     if not isinstance(run.study.model, SourceEntry):
         return card.model == expected
+    if own_segmentor(run) is not None:
+        return card.model == expected and card.initialisation == initialization_key(run)
     # Such a card also describes how to build the network.
     described = {name: card.model.get(name) for name in expected}
     if run.study.model.code() and card.model.get("architecture") != run.study.model.architecture():

@@ -1,6 +1,7 @@
 """A study whose own model is of another kind than mmsegmentation: trained, scored, fine-tuned, planned and checked."""
 
 import json
+import shutil
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -8,11 +9,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from palette_adapter import FILE, PaletteEntry
+from palette_adapter import FILE, MEAN, PaletteEntry
 from safetensors.torch import load_file
+from tiny_source import TINY
 
 from seg_transfer.demo.world import build_world
 from seg_transfer.models import adapters
+from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
+from seg_transfer.models.networks import build_network
 from seg_transfer.store.source_card import read_source_card
 from seg_transfer.study.networks import libraries_of
 from seg_transfer.study.run import open_run
@@ -79,7 +83,7 @@ def test_a_study_with_such_a_model_is_complete(folder, invoke):
     manifest = run.manifests["day_street"]
     assert card.initialisation == run.study.model.key()
     assert (card.model["kind"], card.model["n_classes"]) == ("palette", len(manifest.classes))
-    assert (card.model["mean"], card.config) == (list(manifest.mean), FILE)
+    assert (card.model["mean"], card.config) == (list(MEAN), FILE)
     weights = load_file(folder / "run/sources/day_street/weights.safetensors")
     assert {name: tuple(tensor.shape) for name, tensor in weights.items()} == {
         "0.weight": (len(manifest.classes), 3, 1, 1)
@@ -147,3 +151,39 @@ def test_a_source_is_fine_tuned_at_its_own_rate(folder, invoke):
 def test_a_wrong_model_ends_in_one_line(folder, invoke, fields, reported):
     write(folder, **fields)
     assert reported in invoke("plan", *place(folder)).reason(3)
+
+
+def test_images_are_normalized_by_the_target_where_the_study_says_so(folder, invoke):
+    write(folder, normalisation="target")
+    run_all(folder, invoke)
+    run = open_run(folder / "study.yaml", folder / "world", folder / "run")
+    card = read_source_card(folder / "run/sources/day_street/source.json")
+    assert card.model["mean"] == list(run.manifests["day_street"].mean) != list(MEAN)
+
+
+def test_a_trained_network_is_the_model_of_another_study(folder, invoke):
+    ended = invoke("train-sources", *place(folder), "--threads", "1", "--engine", "here")
+    assert (ended.code, ended.err) == (0, "")
+    shutil.move(folder / "run", folder / "first")
+    write(folder, model={"config": "first/sources/day_street/source.json"})
+    run_all(folder, invoke)
+    assert set(states(folder, invoke).values()) == {"done"}
+    card = read_source_card(folder / "run/sources/day_street/source.json")
+    assert card.model["kind"] == "palette"
+
+
+def test_a_checkpoint_of_mmsegmentation_is_the_model(folder, invoke):
+    """It is trained by its own losses, and its card is that of a network of mmsegmentation."""
+    model = with_normalization(with_classes(read_model_config(TINY), 3), (0.4, 0.5, 0.6), (0.2, 0.3, 0.1))
+    (folder / "net.json").write_text(json.dumps({"model": model}))
+    network = build_network(model, seed=3)
+    torch.save({"state_dict": network.state_dict(), "meta": {"iter": 3}}, folder / "net.pth")
+    write(folder, model={"config": "net.json", "checkpoint": "net.pth"})
+    run_all(folder, invoke)
+    assert set(states(folder, invoke).values()) == {"done"}
+    run = open_run(folder / "study.yaml", folder / "world", folder / "run")
+    card = read_source_card(folder / "run/sources/day_street/source.json")
+    assert card.model["decode_head"]["num_classes"] == len(run.manifests["day_street"].classes)
+    assert card.model["data_preprocessor"] == model["data_preprocessor"]
+    (folder / "net.pth").write_bytes(b"others")
+    assert states(folder, invoke)["train source day_street"] == "stale"

@@ -14,8 +14,8 @@ import torch
 from malicious import CLAIMS, CODE, TENSOR, as_legacy, as_pickle, as_zip, body, text
 
 from seg_transfer.errors import CheckpointError
-from seg_transfer.models import inert
 from seg_transfer.models.checkpoints import load_checkpoint, weights_for
+from seg_transfer.models.weights import inert
 
 FORMATS = [as_zip, as_legacy, as_pickle]
 _watched: list[tuple[str, str]] | None = None
@@ -99,7 +99,7 @@ def test_the_attacks_are_real(tmp_path, name):
 @pytest.mark.parametrize("write", FORMATS)
 @pytest.mark.parametrize("name", CLAIMS)
 def test_claims_cost_no_memory(tmp_path, monkeypatch, name, write):
-    monkeypatch.setattr("seg_transfer.models.state_dicts._MAX_NODES", 2_000)
+    monkeypatch.setattr("seg_transfer.models.weights.state_dicts._MAX_NODES", 2_000)
     write(CLAIMS[name], tmp_path / "net.pth")
     if len(CLAIMS[name]) > 10_000:  # what is nested is as large as its file
         assert read(tmp_path / "net.pth")

@@ -215,8 +215,9 @@ def test_a_kind_and_a_model_are_an_entry(text, name, fields):
     assert found.model_dump() == {"name": name, "dataset": name, **fields}
 
 
-def test_a_folder_after_a_kind_is_that_folder(tmp_path):
-    [found], _ = read_sources(f"transformers:{tmp_path}/net")
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_a_folder_after_a_kind_is_that_folder(tmp_path, ending):
+    [found], _ = read_sources(f"transformers:{tmp_path}/net{ending}")
     assert (found.name, found.transformers) == ("net", tmp_path / "net")
 
 

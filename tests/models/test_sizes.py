@@ -1,5 +1,7 @@
 """The sizes that networks take are found by trying; images are padded to them, and points mapped exactly."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ from seg_transfer.models.sizes import WHOLE, Extent, InputSizes, probe_size
 from seg_transfer.observations import PixelSample
 
 
-def sizes_of(network: nn.Module, **hints: tuple[int, int]) -> InputSizes:
+def sizes_of(network: nn.Module, **hints: Any) -> InputSizes:
     return read_network(seeded(network), NORMALIZATION, **hints).sizes
 
 
@@ -48,6 +50,20 @@ def test_maps_that_leave_out_cells():
     assert sizes_of(Halves()) == InputSizes(multiple=8)
 
 
+def test_the_scores_are_covered_too():
+    """A fine map sees every pixel, but the scores are those of whole patches."""
+
+    class Fine(Patches):
+        def __init__(self) -> None:
+            super().__init__(16)
+            self.fine = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(self.fine(images))
+
+    assert sizes_of(Fine(), features=["fine"]) == sizes_of(Fine()) == InputSizes(multiple=16)
+
+
 def test_squares():
     assert sizes_of(Only()) == InputSizes(square=True)
 
@@ -73,6 +89,10 @@ def test_one_size(side):
 
 def test_one_size_that_the_description_states():
     assert sizes_of(Only((48, 96)), image_size=(48, 96)) == InputSizes(fixed=(48, 96))
+
+
+def test_one_size_that_is_also_a_trial_of_a_multiple():
+    assert sizes_of(Only((96, 160)), image_size=(96, 160)) == InputSizes(fixed=(96, 160))
 
 
 def test_a_network_that_takes_nothing():

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers_kinds import STAGES, saved
 from transformers_nets import PREPROCESSOR, entry, images, normalized, refusal
 
-from seg_transfer.errors import CheckpointError
+from seg_transfer.errors import CheckpointError, ConfigError
 from seg_transfer.models.adapters._transformers_folder import image_size_of, read_folder, role_of
 from seg_transfer.models.checkpoints import load_checkpoint, save_weights
 from seg_transfer.models.compat import import_torchvision, quiet
@@ -154,6 +154,13 @@ def test_weights_that_lack_a_block_are_refused(tmp_path, library):
     state = load_checkpoint(tmp_path / "model.safetensors")
     save_weights({n: t for n, t in state.items() if ".layer.5." not in n}, tmp_path / "model.safetensors")
     assert "missing keys in its weights, such as layers.5." in refusal(tmp_path, CheckpointError)
+
+
+def test_a_backbone_has_no_scores_alone(tmp_path, library):
+    saved(tmp_path, library, kinds.vit_classifier)
+    with pytest.raises(ConfigError) as caught:
+        entry(tmp_path, scores_only=True).load()
+    assert str(caught.value).endswith("field scores_only: it is a backbone without class scores; remove the field")
 
 
 def test_a_video_network_is_refused(tmp_path, library):

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from other_nets import MEAN, STD, write_net
-from torch import nn
 
+from seg_transfer.models.source_model import feature_maps_of
 from seg_transfer.selection.rank import rank_sources
 
 READINGS: dict[str, Any] = {"last": None, "stages": "stages", "stem": ["stem"]}
@@ -19,16 +18,15 @@ def entry(folder: Path, name: str, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """The sizes of all images that networks see, apart from those by which sources are read."""
-    seen: list[tuple[int, ...]] = []
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of readings of each forward pass over images of a target."""
+    seen: list[int] = []
 
-    def counted(network: nn.Module, images: Any) -> object:
-        seen.append(tuple(images.shape[2:]))
-        with torch.inference_mode():
-            return network(images)
+    def counted(sources: Any, *words: Any) -> Any:
+        seen.append(len(sources))
+        return feature_maps_of(sources, *words)
 
-    monkeypatch.setattr("seg_transfer.models.source_model.run_network", counted)
+    monkeypatch.setattr("seg_transfer.features.extract.feature_maps_of", counted)
     return seen
 
 
@@ -43,13 +41,40 @@ def scores(folder: Path, world: Path, readings: list[str], metric: str, tmp_path
 def test_one_forward_pass_per_image_for_all_readings(tmp_path, small_world, passes):
     write_net(tmp_path, "Pyramid")
     together = scores(tmp_path, small_world, list(READINGS), "gbc", tmp_path / "together")
-    n_images = len(passes)
-    assert n_images == 5
+    assert passes == [3] * 5
     alone = {}
     for name in READINGS:
         alone |= scores(tmp_path, small_world, [name], "gbc", tmp_path / name)
-    assert len(passes) == 4 * n_images
+    assert passes == [3] * 5 + [1] * 15
     assert together == alone
     # The last layer's input is the sine of the stem, which is the only map of this network.
     assert len(set(together.values())) == 2
     assert together["stages"] == together["stem"] != together["last"]
+
+
+def test_maps_that_are_features_are_no_scores_of_another_reading(tmp_path, small_world, passes):
+    """Without a classifier, `features` says that a factory's network gives features: it is no reading of its scores."""
+    write_net(tmp_path, "Pyramid")
+    trunk = {**entry(tmp_path, "trunk", features=["stem"]), "classifier": None}
+    scoring = entry(tmp_path, "scoring")
+    manifest, metric = small_world / "manifests" / "day_street.yaml", "gbc"
+    both = [
+        rank_sources(manifest, order, metric=metric, data_root=small_world).scores
+        for order in ([trunk, scoring], [scoring, trunk])
+    ]
+    alone = scores(tmp_path, small_world, ["last"], metric, tmp_path / "alone")
+    assert both[0] == both[1]
+    assert both[0]["scoring"] == alone["last"]
+    assert passes == [1] * 25
+
+
+def test_sources_of_scores_alone_are_no_readings(tmp_path, small_world, passes):
+    write_net(tmp_path, "Pyramid")
+    twins = [
+        {**entry(tmp_path, name, scores_only=True, learning_rate=rate), "classifier": None}
+        for name, rate in (("a", 0.1), ("b", 0.2))
+    ]
+    manifest = small_world / "manifests" / "day_street.yaml"
+    found = rank_sources(manifest, twins, metric="leep", data_root=small_world).scores
+    assert found["a"] == found["b"]
+    assert passes == [1] * 10

@@ -214,3 +214,22 @@ def test_a_source_with_settings_of_its_own_has_its_own_settings_key():
         resolved["study"]["sources"][0]["features"] = "stages"
         assert settings_key(kind, resolved, "town", "plain") != shared
         del resolved["study"]["sources"][0]["features"]
+
+
+def test_the_control_from_scratch_has_the_settings_of_the_studys_own_model():
+    resolved = {
+        "study": {"normalisation": "model", "sources": [{"name": "plain"}], "model": "net.py"},
+        "manifests": {"town": {"name": "town"}},
+    }
+    shared = settings_key("performance", resolved, "town", "scratch")
+    assert shared == settings_key("performance", resolved, "town", "plain")
+    keys = {shared}
+    for model in (
+        {"timm": "resnet18"},
+        {"timm": "resnet18", "learning_rate": 0.1},
+        {"timm": "resnet18", "learning_rate": 0.2},
+    ):
+        resolved["study"]["model"] = model
+        keys.add(settings_key("performance", resolved, "town", "scratch"))
+        assert settings_key("performance", resolved, "town", "plain") == shared
+    assert len(keys) == 3

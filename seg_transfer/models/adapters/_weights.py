@@ -48,8 +48,8 @@ def n_classes_in(file: Path, name: str, weights_key: str | None = None) -> int:
     Raises:
         CheckpointError: The file is unreadable, or has no weights of this name, or several that differ.
     """
-    from seg_transfer.models.state_dicts import ROOT
-    from seg_transfer.models.weights_files import open_weights
+    from seg_transfer.models.weights.opened import open_weights
+    from seg_transfer.models.weights.state_dicts import ROOT
 
     prefix = "" if weights_key in (None, ROOT) else f"{weights_key}."
     leaves = open_weights(file).leaves.items()

@@ -14,10 +14,10 @@ import safetensors.torch
 from torch import Tensor
 
 from seg_transfer.errors import CheckpointError, printable, reason_of
-from seg_transfer.models.arrays import StoredArray, read_arrays
-from seg_transfer.models.state_dicts import UNREADABLE, Leaf, find_leaves
-from seg_transfer.models.stored import StoredTensor, Stub
-from seg_transfer.models.torch_files import TorchFile, read_tensors, read_torch_file
+from seg_transfer.models.weights.arrays import StoredArray, read_arrays
+from seg_transfer.models.weights.state_dicts import UNREADABLE, Leaf, find_leaves
+from seg_transfer.models.weights.stored import StoredTensor, Stub
+from seg_transfer.models.weights.torch_files import TorchFile, read_tensors, read_torch_file
 
 _OTHER_FILES = {
     b"git-lfs": "a pointer of Git LFS and not the weights; fetch them with git lfs pull",

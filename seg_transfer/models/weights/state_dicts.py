@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from seg_transfer.errors import CheckpointError, printable
-from seg_transfer.models.arrays import StoredArray, array_of
-from seg_transfer.models.stored import Storage, StoredTensor, Stub
+from seg_transfer.models.weights.arrays import StoredArray, array_of
+from seg_transfer.models.weights.stored import Storage, StoredTensor, Stub
 
 _MAX_NODES = 1_000_000
 _MAX_DEPTH = 40

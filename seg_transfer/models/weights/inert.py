@@ -1,7 +1,8 @@
 """Pickles read as data: tensors become records of where their values are, every other object an inert stub.
 
 Unpickling calls what a file names. Here nothing is looked up, imported or called: the opcodes are interpreted on a
-stack that holds numbers, text, lists, tuples, dicts and the records of `seg_transfer.models.stored`, and nothing else.
+stack that holds numbers, text, lists, tuples, dicts and the records of `seg_transfer.models.weights.stored`, and
+nothing else.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
-from seg_transfer.models.stored import Storage, Stub, created, is_key, named, storage_of
+from seg_transfer.models.weights.stored import Storage, Stub, created, is_key, named, storage_of
 
 _MAX_OPCODES = 3_000_000
 """A checkpoint of 10,000 tensors has about 300,000; an opcode creates at most some hundred bytes."""

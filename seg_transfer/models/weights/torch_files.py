@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from seg_transfer.errors import reason_of
-from seg_transfer.models.inert import unpickle
-from seg_transfer.models.stored import Storage, StoredTensor, Stub, bytes_of
+from seg_transfer.models.weights.inert import unpickle
+from seg_transfer.models.weights.stored import Storage, StoredTensor, Stub, bytes_of
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 """The first pickle of torch's format before version 1.6."""
@@ -48,7 +48,7 @@ class TorchFile:
 
     Attributes:
         source: The file, or the bytes of one that is embedded in another.
-        content: What was saved; see `seg_transfer.models.stored`.
+        content: What was saved; see `seg_transfer.models.weights.stored`.
         places: Key of a storage -> its first byte in the file, and its bytes.
         is_big_endian: Whether the storages are in big-endian order.
     """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from seg_transfer.models.state_dicts import UNREADABLE, Fit, Leaf
-from seg_transfer.models.stored import Stub
+from seg_transfer.models.weights.state_dicts import UNREADABLE, Fit, Leaf
+from seg_transfer.models.weights.stored import Stub
 
 _ADVICE = "name weights of this network"
 _REPARAMETERIZED = {

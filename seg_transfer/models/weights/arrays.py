@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seg_transfer.models.stored import Stub, bytes_of
+from seg_transfer.models.weights.stored import Stub, bytes_of
 
 _RECONSTRUCTED = {f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")}
 _FROM_BUFFER = {f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")}

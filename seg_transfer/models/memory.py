@@ -55,8 +55,11 @@ def bounded_memory(origin: str, weights: Iterable[Path]) -> Iterator[None]:
         ComputationError: More is asked for.
     """
     sizes = [size_of_weights(file) for file in weights if file.is_file()]
+    if not sizes:
+        yield
+        return
     try:
-        with _bounds(sum(sizes)) if sizes else contextlib.nullcontext():
+        with _bounds(sum(sizes)):
             yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):

@@ -125,6 +125,8 @@ class SourceModel:
         if self.classifier_name is None:
             n_channels = {scores.shape[1] for scores in score_maps(output)} & {self.n_classes, self.n_classes - 1}
             return single_score_map(self.network, output, max(n_channels, default=self.n_classes))
+        if self.classifier_name not in recorded.scores:
+            raise ConfigError(f"layer {self.classifier_name!r}: was not used in a forward pass; name another one")
         given = recorded.scores[self.classifier_name][0]
         if not isinstance(self.classifier, nn.Linear):
             return given

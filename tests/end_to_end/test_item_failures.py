@@ -15,20 +15,20 @@ from seg_transfer import metrics
 from seg_transfer.cli import main
 from seg_transfer.errors import IncompleteError
 
-# What the network does on images larger than the one it is looked at with when it is loaded.
+# What the network does on images of the target, but not on those that it is looked at with when it is loaded.
 FAULTS = {
     "cuda memory": ("raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 9 TiB')", 10, "out of memory"),
     "memory": ("raise MemoryError('Unable to allocate 9 TiB')", 10, "out of memory (Unable to allocate 9 TiB)"),
     "exit": ("raise SystemExit(0)", 10, "SystemExit: 0"),
     "error": ("raise ZeroDivisionError('boom')", 3, "network Faulty: fails on an image of 64 x 96 pixels (boom)"),
-    "nan": ("return images[:, :2] * float('nan')", 3, "does not use its classifier"),
+    "nan": ("return images[:, :2] * float('nan')", 3, "layer 'head': was not used in a forward pass"),
     "nan features": ("images = images * float('nan')", 6, "features[0, 0] is nan"),
 }
 FAULTY = """
 
 class Faulty(Tokens):
     def forward(self, images):
-        if images.shape[-1] > 64:
+        if tuple(images.shape[2:]) == (64, 96):
             {fault}
         return super().forward(images)
 """

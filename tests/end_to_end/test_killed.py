@@ -143,7 +143,7 @@ def test_a_killed_source_training_resumes_and_ends_with_the_same_weights(trained
     assert steps == list(range(steps[0], 41))
     assert steps[0] > 3
     assert half_files(workspace) == []
-    assert sorted(path.name for path in folder.iterdir()) == ["source.json", "weights.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["load.py", "source.json", "weights.safetensors"]
     resumed = (folder / "weights.safetensors").read_bytes()
     assert resumed != (trained.run / "sources/dusk_street/weights.safetensors").read_bytes()
 

@@ -23,7 +23,7 @@ def test_every_source_leaves_its_weights_and_a_card_that_describes_them(trained)
     assert sorted(path.name for path in (trained.run / "sources").iterdir()) == sorted(DOMAINS)
     for name in DOMAINS:
         folder = trained.run / "sources" / name
-        assert sorted(path.name for path in folder.iterdir()) == ["source.json", "weights.safetensors"]
+        assert sorted(path.name for path in folder.iterdir()) == ["load.py", "source.json", "weights.safetensors"]
         card = read_source_card(folder / "source.json")
         assert (card.source, card.dataset, card.classes) == (name, name, domains.DOMAINS[name].classes)
         assert (card.steps, card.seed, card.initialisation) == (4, 0, "random")
@@ -108,7 +108,7 @@ def test_a_second_run_of_every_stage_changes_no_byte(finished, copy_of):
         assert workspace.done(stage) == ""
         assert workspace.done(stage, "--dry-run") == "nothing is missing\n"
     assert workspace.state() == before
-    assert len(before) == 6 + 3 + 6 + 9
+    assert len(before) == 9 + 3 + 3 + 6 + 9
 
 
 def test_one_more_metric_adds_its_rows_and_leaves_the_others_as_they_are(finished, copy_of):
@@ -138,7 +138,7 @@ def test_kept_features_give_the_same_scores_again_without_any_image(trained, cop
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("ran the network again")
 
-    monkeypatch.setattr(context, "extract", refuse)
+    monkeypatch.setattr(context, "extract_readings", refuse)
     workspace.change(metrics=["gbc", "leep", "logme"])
     workspace.done("score-pairs")
     again = [row for row in workspace.rows("scores") if row["metric"] != "logme"]

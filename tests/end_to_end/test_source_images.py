@@ -138,7 +138,7 @@ def test_kept_features_serve_source_images_too(workspace, seen, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("ran the network again")
 
-    monkeypatch.setattr(context, "extract", refuse)
+    monkeypatch.setattr(context, "extract_readings", refuse)
     workspace.done("score-pairs")
     assert {name: scores_of(workspace, name) for name in ("own", "pooled")} == first
 

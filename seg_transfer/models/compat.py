@@ -99,7 +99,7 @@ def _require(needed_by: str, packages: Mapping[str, str]) -> None:
 
 @cache
 def _import() -> None:
-    import_torchvision()  # mmcv's operators import it
+    import_torchvision()  # mmcv's operators import it, and timm, which one of mmseg's backbones needs
     with quiet():
         if importlib.util.find_spec(_EXTENSION) is None:
             sys.modules[_EXTENSION] = _MissingOperators(_EXTENSION)
@@ -107,7 +107,6 @@ def _import() -> None:
                 importlib.import_module("mmcv.ops")
             finally:
                 del sys.modules[_EXTENSION]
-        import_torchvision()  # which timm needs, and one of mmseg's backbones needs timm where it is installed
         importlib.import_module("mmseg.models")
         logging = importlib.import_module("mmengine.logging")
         # Otherwise building a network logs the initialization of every parameter.
@@ -134,6 +133,25 @@ def import_torchvision() -> None:
         import_torchvision()
     except ImportError:
         return
+
+
+def import_after_torchvision(package: str, origin: str, advice: str) -> Any:
+    """Import a library that needs torchvision, or torchvision itself.
+
+    Args:
+        package: Its name.
+        origin: What needs it; the message begins with it.
+        advice: How to install it, the end of the message.
+
+    Raises:
+        ConfigError: It is not installed, or does not fit.
+    """
+    try:
+        import_torchvision()
+        with quiet():
+            return importlib.import_module(package)
+    except (ImportError, RuntimeError) as error:  # a torchvision that does not fit torch raises RuntimeError
+        raise ConfigError(f"{origin}: {package} cannot be imported ({reason_of(error)}); {advice}") from error
 
 
 def _declare_operators() -> object:

@@ -11,7 +11,7 @@ from seg_transfer.errors import ConfigError
 from seg_transfer.models.heads import LinearHead
 from seg_transfer.models.network_costs import network_costs
 from seg_transfer.models.normalization import Normalization
-from seg_transfer.models.reading import read_network
+from seg_transfer.models.reading import with_features
 from seg_transfer.models.sizes import InputSizes
 from seg_transfer.models.source_model import SourceModel
 from seg_transfer.models.watching import INPUT, MapLayer
@@ -118,17 +118,9 @@ def _stages(source: SourceModel) -> tuple[MapLayer, ...]:
     if not source.scores_known:
         return source.layers
     try:
-        by_stages = read_network(
-            source.network,
-            source.normalization,
-            features="stages",
-            classifier=source.classifier_name,
-            n_classes=source.n_classes,
-            image_size=source.sizes.fixed,
-        )
+        return with_features(source, "stages").layers
     except ConfigError:  # none of its layers gives a map
         return ()
-    return by_stages.layers
 
 
 def _classifier(source: SourceModel) -> ClassifierDescription | None:

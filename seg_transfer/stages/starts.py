@@ -37,7 +37,6 @@ from seg_transfer.study.networks import (
     initialization_key,
     loadable_source,
     own_entry,
-    own_segmentor,
     target_network,
 )
 from seg_transfer.study.run import Run
@@ -87,13 +86,7 @@ def start_of(run: Run, item: Item) -> Start:
     named, manifest = run.study.source(item.source), run.manifests[item.target]
     entry = loadable_source(run, named)
     config = run.study.model_name if named.kind == "study" else named.network_name or ""
-    segmentor = _segmentor(run, entry, manifest, seed) if isinstance(entry, MmsegEntry) else None
-    if segmentor is not None:
-        return replace(segmentor, config=config)
-    tuned = _with_head(entry, manifest, seed)
-    if run.study.normalisation == "target":
-        tuned = _normalized_for(manifest, tuned)
-    return _task(entry, tuned, manifest, config, str(entry.key(memo=run.memo)))
+    return replace(_start_from(run, entry, manifest, seed), config=config)
 
 
 def own_start(run: Run, dataset: str, seed: int) -> Start:
@@ -103,17 +96,29 @@ def own_start(run: Run, dataset: str, seed: int) -> Start:
         ConfigError: The study names no model, or the network cannot be built.
         CheckpointError: The weights that it starts from are missing, unsafe or do not fit.
     """
-    entry, segmentor, manifest = own_entry(run), own_segmentor(run), run.manifests[dataset]
-    if segmentor is not None and (start := _segmentor(run, segmentor, manifest, seed)) is not None:
-        return replace(start, config=run.study.model_name, initialization=str(initialization_key(run)))
+    entry = own_entry(run)
     if entry is not None:
-        tuned = _with_head(entry, manifest, seed)
-        if run.study.normalisation == "target":
-            tuned = _normalized_for(manifest, tuned)
-        return _task(entry, tuned, manifest, run.study.model_name, str(initialization_key(run)))
+        start = _start_from(run, entry.local(), run.manifests[dataset], seed)
+        return replace(start, config=run.study.model_name, initialization=str(initialization_key(run)))
     model = target_network(run, dataset)
     network = build_network(model, seed=seed)
     return Start(network, model, run.study.model_name, _load_common_initialization(run, network))
+
+
+def _start_from(run: Run, entry: SourceEntry, manifest: DatasetManifest, seed: int) -> Start:
+    """Return the start from a source that exists; its name in a card is left to the caller."""
+    segmentor = _segmentor(run, entry, manifest, seed) if isinstance(entry, MmsegEntry) else None
+    if segmentor is not None:
+        return segmentor
+    tuned = _with_head(entry, manifest, seed)
+    if run.study.normalisation == "target":
+        order = tuned.normalization.channel_order
+        tuned = replace(tuned, normalization=Normalization(manifest.mean, manifest.std, order))
+    require_mmengine("training")
+    from seg_transfer.training.task import SegmentationTask
+
+    task = SegmentationTask(tuned, manifest.ignore_index)
+    return Start(task, _description(entry, tuned), "", str(entry.key(memo=run.memo)), tuned)
 
 
 def _load_common_initialization(run: Run, network: nn.Module) -> str:
@@ -149,21 +154,6 @@ def _with_head(entry: SourceEntry, manifest: DatasetManifest, seed: int) -> Sour
             # A new layer can be put on the maps that its network computes.
             loaded = read_network(loaded.network, loaded.normalization, features="stages", n_classes=loaded.n_classes)
         return with_new_head(loaded, len(manifest.classes), seed)
-
-
-def _normalized_for(manifest: DatasetManifest, source: SourceModel) -> SourceModel:
-    order = source.normalization.channel_order
-    return replace(source, normalization=Normalization(manifest.mean, manifest.std, order))
-
-
-def _task(
-    entry: SourceEntry, source: SourceModel, manifest: DatasetManifest, config: str, initialization: str
-) -> Start:
-    require_mmengine("training")
-    from seg_transfer.training.task import SegmentationTask
-
-    task = SegmentationTask(source, manifest.ignore_index)
-    return Start(task, _description(entry, source), config, initialization, source)
 
 
 def _description(entry: SourceEntry, source: SourceModel) -> dict[str, Any]:

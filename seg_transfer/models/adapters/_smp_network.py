@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib import import_module
 from typing import Any
 
 import torch
 from torch import nn
 
 from seg_transfer.errors import ConfigError, reason_of
-from seg_transfer.models.compat import import_torchvision, quiet
+from seg_transfer.models.compat import import_after_torchvision, quiet
 from seg_transfer.models.sealed import sealed
 
 
@@ -44,12 +43,5 @@ def build_smp(architecture: Mapping[str, Any], origin: str) -> nn.Module:
 
 
 def _import_smp(origin: str) -> Any:
-    try:
-        import_torchvision()
-        with quiet():
-            return import_module("segmentation_models_pytorch")
-    except (ImportError, RuntimeError) as error:  # a torchvision that does not fit torch raises RuntimeError
-        raise ConfigError(
-            f"{origin}: segmentation_models_pytorch cannot be imported ({reason_of(error)}); "
-            "pip install 'seg_transfer[smp]', and a torchvision that fits the installed torch"
-        ) from error
+    advice = "pip install 'seg_transfer[smp]', and a torchvision that fits the installed torch"
+    return import_after_torchvision("segmentation_models_pytorch", origin, advice)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from importlib import import_module
 from types import MethodType
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from seg_transfer.errors import ConfigError, reason_of
 from seg_transfer.models.adapters.timm import FOREIGN_ARGUMENTS
-from seg_transfer.models.compat import import_torchvision, quiet
+from seg_transfer.models.compat import import_after_torchvision, quiet
 from seg_transfer.models.heads import with_linear_head
 from seg_transfer.models.normalization import Normalization
 from seg_transfer.models.sealed import sealed
@@ -132,15 +131,8 @@ def _unbuilt(origin: str, model: str, error: Exception) -> ConfigError:
 
 
 def _import_timm(origin: str) -> Any:
-    try:
-        import_torchvision()
-        with quiet():
-            return import_module("timm")
-    except (ImportError, RuntimeError) as error:  # a torchvision that does not fit torch raises RuntimeError
-        raise ConfigError(
-            f"{origin}: timm cannot be imported ({reason_of(error)}); pip install 'seg_transfer[timm]', and a "
-            "torchvision that fits the installed torch"
-        ) from error
+    advice = "pip install 'seg_transfer[timm]', and a torchvision that fits the installed torch"
+    return import_after_torchvision("timm", origin, advice)
 
 
 def _known_name(timm: Any, model: object, origin: str) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib import import_module
 from typing import Any
 
 import torch
 from torch import nn
 
 from seg_transfer.errors import ConfigError, reason_of
-from seg_transfer.models.compat import import_torchvision, quiet
+from seg_transfer.models.compat import import_after_torchvision, quiet
 from seg_transfer.models.downloads import mirrored
 from seg_transfer.models.heads import with_linear_head
 from seg_transfer.models.sealed import sealed
@@ -95,15 +94,8 @@ def _check_known(torchvision: Any, model: str, origin: str) -> None:
 
 
 def _import_torchvision(origin: str) -> Any:
-    try:
-        import_torchvision()
-        with quiet():
-            return import_module("torchvision")
-    except (ImportError, RuntimeError) as error:  # one that does not fit torch raises RuntimeError
-        raise ConfigError(
-            f"{origin}: torchvision cannot be imported ({reason_of(error)}); pip install 'seg_transfer[torchvision]', "
-            "in the version that fits the installed torch"
-        ) from error
+    advice = "pip install 'seg_transfer[torchvision]', in the version that fits the installed torch"
+    return import_after_torchvision("torchvision", origin, advice)
 
 
 def _remove_head(network: nn.Module) -> None:

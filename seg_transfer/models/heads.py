@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -92,9 +91,7 @@ def with_new_head(source: SourceModel, n_classes: int, seed: int) -> SourceModel
     generator = torch.Generator().manual_seed(seed)
     network, name = _changed_network(source, n_classes, generator)
     to_device(network, str(device_of(source.network)))
-    size = source.sizes.fixed
-    changed = read_network(network, source.normalization, classifier=name, n_classes=n_classes, image_size=size)
-    return replace(changed, sizes=source.sizes)
+    return read_network(network, source.normalization, classifier=name, n_classes=n_classes, sizes=source.sizes)
 
 
 def _changed_network(source: SourceModel, n_classes: int, generator: torch.Generator) -> tuple[nn.Module, str | None]:

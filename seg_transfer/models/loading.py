@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def load_source_model(
         )
     sizes = _stored_sizes(model, origin)
     with bounded_memory(origin, _on_cpu(files, device)):
-        source = read_network(
+        return read_network(
             to_device(network, device),
             check_usable(normalization, origin),
             features=features,
@@ -102,8 +102,8 @@ def load_source_model(
             scores_only=scores_only,
             n_classes=n_classes_of(model),
             image_size=None if sizes is None else sizes.fixed,
+            sizes=sizes if features in (None, "last") else None,
         )
-    return source if sizes is None or features not in (None, "last") else replace(source, sizes=sizes)
 
 
 def _on_cpu(files: Sequence[Path], device: str) -> Sequence[Path]:

@@ -39,6 +39,7 @@ def read_network(
     scores_only: bool = False,
     n_classes: int | None = None,
     image_size: tuple[int, int] | None = None,
+    sizes: InputSizes | None = None,
 ) -> SourceModel:
     """Wrap any network as a source: find out by running it which sizes it takes, and which layers its features are.
 
@@ -52,25 +53,28 @@ def read_network(
         scores_only: Whether to use only the class scores, and no features.
         n_classes: Its number of classes, if known.
         image_size: Height and width that the network was made for, if known.
+        sizes: The sizes that it takes, if known; found otherwise.
 
     Raises:
         ConfigError: The network fails on images of all sizes, a layer does not exist or gives no map, or the classifier
             does not compute the output.
     """
     network.eval()
-    sizes = find_input_sizes(lambda image: _answer(network, image, has_scores=has_scores), image_size)
-    images = probe_image(*probe_size(sizes)).to(device_of(network)).contiguous(memory_format=torch.channels_last)
+    taken = sizes or find_input_sizes(lambda image: _answer(network, image, has_scores=has_scores), image_size)
+    images = probe_image(*probe_size(taken)).to(device_of(network)).contiguous(memory_format=torch.channels_last)
     given = images.clone()  # a network may change its input
     with recording(network) as recorded:
         output = run_network(network, given)
     require_repeatable(network, images.clone(), output)
-    source = SourceModel(network, normalization, (), None, 0, sizes=sizes)
+    source = SourceModel(network, normalization, (), None, 0, sizes=taken)
     if has_scores:
         source = _with_scores(source, recorded, output, images, classifier, n_classes, scores_only=scores_only)
     if not scores_only:
         source = replace(source, layers=_layers(source, recorded, output, given, features))
     require_in_place(source, images)
-    return source if scores_only else replace(source, sizes=_sizes_for_layers(source, image_size))
+    if scores_only or sizes is not None:
+        return source
+    return replace(source, sizes=_sizes_for_layers(source, image_size))
 
 
 def with_features(source: SourceModel, features: Features) -> SourceModel:

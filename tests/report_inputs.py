@@ -48,7 +48,7 @@ def scores_of(pairs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     )
 
 
-def hostile_input(n: int = 5, metrics: tuple[str, ...] = ("gbc", "nleep", ATTACK)) -> ReportInput:
+def hostile_input(n: int = 5, metrics: tuple[str, ...] = ("gbc", "logme", ATTACK)) -> ReportInput:
     """Make a whole study in which every text that comes from outside is hostile."""
     datasets, every = names(n), list(metrics)
     pairs = pairs_of(datasets, every)

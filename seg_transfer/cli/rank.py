@@ -36,7 +36,7 @@ Labels = Annotated[
     Path | None, typer.Option(help="With --images: folder of label maps or LabelMe files, or COCO's JSON file.")
 ]
 Names = Annotated[Path | None, typer.Option(help="With --images: file of class names, one a line, from value 0.")]
-MetricName = Annotated[str, typer.Option(help="The metric to rank by; rank_mean is the mean rank by gbc and nleep.")]
+MetricName = Annotated[str, typer.Option(help="The metric to rank by; rank_mean is the mean rank by gbc and logme.")]
 NImages = Annotated[int | None, typer.Option(min=1, help="Look at no more than so many of the target's images.")]
 Budget = Annotated[
     bool,

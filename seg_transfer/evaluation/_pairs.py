@@ -11,7 +11,7 @@ import pandas as pd
 
 from seg_transfer.errors import ResultsError
 from seg_transfer.metrics import METRICS
-from seg_transfer.metrics._rank_mean import PARTS, rank_mean
+from seg_transfer.metrics._rank_mean import ALL_PARTS, PARTS, rank_mean
 
 GROUP_AND_ITEM = {"fixed_target": ("target", "source"), "fixed_source": ("source", "target")}
 SCENARIOS = tuple(GROUP_AND_ITEM)
@@ -67,23 +67,28 @@ def validate_pairs(pairs: pd.DataFrame, metrics: Sequence[str] | None = None) ->
 def metric_columns(pairs: pd.DataFrame) -> list[str]:
     """List all columns that could be metrics, whatever their names, to pass them as ``metrics=``.
 
-    rank_mean comes last where its parts are columns and rank_mean itself is not.
+    rank_mean comes last where its parts for a scenario are columns and rank_mean itself is not.
 
     Args:
         pairs: As in `evaluate`; all further columns must be metrics.
 
     Example:
-        >>> metric_columns(pd.DataFrame(columns=["source", "target", "miou", "gbc", "nleep", "my_metric"]))
-        ['gbc', 'nleep', 'my_metric', 'rank_mean']
+        >>> metric_columns(pd.DataFrame(columns=["source", "target", "miou", "gbc", "logme", "my_metric"]))
+        ['gbc', 'logme', 'my_metric', 'rank_mean']
     """
     columns: list[Any] = [name for name in pairs if name not in _NOT_METRICS]
-    return [*columns, *([_RANK_MEAN] if _RANK_MEAN not in columns and set(PARTS) <= set(columns) else [])]
+    is_computed = _RANK_MEAN not in columns and any(set(parts) <= set(columns) for parts in PARTS.values())
+    return [*columns, *([_RANK_MEAN] if is_computed else [])]
 
 
 def in_scenario(frame: pd.DataFrame, scenario: str, names: Sequence[str]) -> pd.DataFrame:
-    """Return validated pairs with the columns of these metrics alone; the mean rank is computed for the scenario."""
+    """Return validated pairs with the columns of these metrics alone.
+
+    The mean rank is computed for the scenario, and missing where one of its parts is.
+    """
     head = [name for name in _NOT_METRICS if name in frame]
-    return with_rank_mean(frame, scenario)[[*head, *names]]
+    complete = with_rank_mean(frame, scenario)
+    return complete[[*head, *(name for name in names if name in complete)]]
 
 
 def axes_of(scenario: str) -> tuple[str, str]:
@@ -112,18 +117,20 @@ def with_rank_mean(frame: pd.DataFrame, scenario: str) -> pd.DataFrame:
         scenario: "fixed_target" or "fixed_source".
 
     Returns:
-        A copy with the column rank_mean; the frame itself where it has that column, or lacks one of the parts.
+        A copy with the column rank_mean; the frame itself where it has that column, or lacks one of the parts: gbc and
+        logme for fixed targets, gbc and nleep for fixed sources.
 
     Example:
-        >>> scores = {"gbc": [-1.0, -2.0, -3.0], "nleep": [-2.0, -1.0, -3.0]}
+        >>> scores = {"gbc": [-1.0, -2.0, -3.0], "logme": [-2.0, -1.0, -3.0]}
         >>> frame = pd.DataFrame({"source": ["a", "b", "c"], "target": ["t", "t", "t"], **scores})
         >>> with_rank_mean(frame, "fixed_target")["rank_mean"].tolist()
         [-1.5, -1.5, -3.0]
     """
-    if "rank_mean" in frame or not set(PARTS) <= set(frame):
+    group, parts = axes_of(scenario)[0], PARTS[scenario]
+    if _RANK_MEAN in frame or not set(parts) <= set(frame):
         return frame
-    groups = frame.groupby(axes_of(scenario)[0])
-    values = [pd.Series(rank_mean(*(members[part] for part in PARTS)), members.index) for _, members in groups]
+    groups = frame.groupby(group)
+    values = [pd.Series(rank_mean(*(members[part] for part in parts)), members.index) for _, members in groups]
     return frame.assign(rank_mean=pd.concat(values))
 
 
@@ -194,7 +201,13 @@ def _columns_of(pairs: pd.DataFrame, names: Sequence[str]) -> list[str]:
     """List the columns that metrics are read or computed from."""
     is_computed = _RANK_MEAN in names and _RANK_MEAN not in pairs
     columns = [name for name in names if not (is_computed and name == _RANK_MEAN)]
-    return [*dict.fromkeys([*columns, *(PARTS if is_computed else ())])]
+    return [*dict.fromkeys([*columns, *(_parts_in(pairs) if is_computed else ())])]
+
+
+def _parts_in(pairs: pd.DataFrame) -> Sequence[str]:
+    """List the columns that the mean rank is computed from; those for fixed targets if no scenario has all of its."""
+    usable = {part for parts in PARTS.values() if set(parts) <= set(pairs) for part in parts}
+    return [part for part in ALL_PARTS if part in usable] or PARTS["fixed_target"]
 
 
 def _finite(frame: pd.DataFrame, name: str) -> "pd.Series[float]":

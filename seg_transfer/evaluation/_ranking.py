@@ -170,7 +170,7 @@ def _fact_columns(names: Sequence[str], facts: Mapping[str, Mapping[str, Any]]) 
 
 
 def parts_of(metric: str) -> tuple[str, ...]:
-    """List the metrics whose scores a metric is computed from.
+    """List the metrics whose scores a metric is computed from, where it ranks the sources of a target.
 
     Args:
         metric: One of `seg_transfer.metrics.METRICS`.
@@ -180,9 +180,9 @@ def parts_of(metric: str) -> tuple[str, ...]:
 
     Example:
         >>> parts_of("gbc"), parts_of("rank_mean")
-        (('gbc',), ('gbc', 'nleep'))
+        (('gbc',), ('gbc', 'logme'))
     """
-    return PARTS if "scores" in METRICS[metric].needs else (metric,)
+    return PARTS["fixed_target"] if "scores" in METRICS[metric].needs else (metric,)
 
 
 def first_place_of(metric: str, rows: Mapping[str, Sequence[ScoreRow]], alpha: float = 0.05) -> FirstPlace:

@@ -22,7 +22,7 @@ from scipy.stats import rankdata
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation._compare import signs
 from seg_transfer.evaluation._measures import Array, measures
-from seg_transfer.evaluation._pairs import axes_of, validate_pairs, with_rank_mean
+from seg_transfer.evaluation._pairs import axes_of, in_scenario, metrics_of, validate_pairs, with_rank_mean
 
 RELEASED_MEASURES = ("tau_w", "kendall", "pearson", "rel_at_1")
 """The evaluation measures of the authors' release, in its order."""
@@ -82,7 +82,8 @@ def setup_stability(
         >>> table[["first", "second", "n_setups", "first_better"]].round(3).to_numpy().tolist()[1]
         ['gbc', 'leep', 21, 0.857]
     """
-    frame, metrics = validate_pairs(pairs, metrics)
+    frame, names_given = validate_pairs(pairs, metrics)
+    metrics = metrics_of(in_scenario(frame, scenario, names_given))
     items = sorted(frame[axes_of(scenario)[1]].unique())
     _check_choice(metrics, names)
     pools = [_pools(items, size, n_subsets, seed) for size in subset_sizes]

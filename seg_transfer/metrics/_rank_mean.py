@@ -1,5 +1,8 @@
 """Mean rank: the ranks that several metrics give each of several pairs, averaged."""
 
+from collections.abc import Mapping
+from itertools import chain
+
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
@@ -8,15 +11,18 @@ from seg_transfer.errors import ConfigError, ObservationsError
 from seg_transfer.metrics._base import Metric, Scores, Setting, Statistics
 from seg_transfer.observations import FloatArray
 
-PARTS = ("gbc", "nleep")
+PARTS: Mapping[str, tuple[str, ...]] = {"fixed_target": ("gbc", "logme"), "fixed_source": ("gbc", "nleep")}
+"""Scenario -> the metrics whose ranks are averaged. ``scripts/choose_default.py`` chose them by a fixed rule."""
+ALL_PARTS = tuple(dict.fromkeys(chain.from_iterable(PARTS.values())))
 
 
 def rank_mean(*scores: npt.ArrayLike) -> FloatArray:
     """Compute minus the mean rank of every item among n items that several metrics scored (a Borda count).
 
     Rank 1 is the highest score of a metric; equal scores share the mean of their ranks. Only the order of the scores
-    counts, so that metrics of any unit can be combined. This metric has no paper: its parts, GBC and N-LEEP, measure
-    different things, and on the published pairs their mean rank is at least as good as GBC by top-1 and tau_w.
+    counts, so that metrics of any unit can be combined. The metric ``rank_mean`` ranks the sources of a target by GBC
+    and LogME, and the targets of a source by GBC and N-LEEP. It has no paper: a rule that was written down before its
+    test chose these parts (data_manifests/published/README.md).
 
     Args:
         scores: Scores (n,) of each metric for the same n items in the same order, higher is better.
@@ -48,16 +54,16 @@ def rank_mean(*scores: npt.ArrayLike) -> FloatArray:
 
 
 def _scores(_statistics: Statistics, **_settings: Setting) -> Scores:
-    raise ConfigError(f"metric rank_mean combines the scores of several pairs: score its parts, {' and '.join(PARTS)}")
+    raise ConfigError(f"metric rank_mean combines the scores of several pairs: score its parts, {', '.join(ALL_PARTS)}")
 
 
 METRIC = Metric(
     name="rank_mean",
-    version=1,
+    version=2,
     needs=frozenset({"scores"}),
     range="[-n, -1] among n pairs",
     cost="none",
     reference="mean of ranks (Borda count); no paper",
     scores=_scores,
-    settings={"parts": ",".join(PARTS)},
+    settings={scenario: ",".join(parts) for scenario, parts in PARTS.items()},
 )

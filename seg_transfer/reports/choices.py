@@ -86,7 +86,7 @@ def ties(scores: pd.DataFrame, metric: str) -> dict[str, Tie]:
             images. The groups are the same for all sources of a target, so differences between sources are paired.
         metric: One of the scores, or rank_mean.
     """
-    parts = PARTS if metric == RANK_MEAN and RANK_MEAN not in set(scores["metric"]) else (metric,)
+    parts = PARTS["fixed_target"] if metric == RANK_MEAN and RANK_MEAN not in set(scores["metric"]) else (metric,)
     metric_rows = scores[scores["metric"].isin(parts)].reindex(
         columns=["source", "target", "metric", "score", "replicates"]
     )
@@ -168,10 +168,10 @@ def _compared_with_best(metric_rows: pd.DataFrame, item: str, names: Sequence[st
 
 def _rank_means(long: pd.DataFrame, scenario: str) -> pd.DataFrame:
     """Make rows of rank_mean for items that have all its parts; no rows if it is already scored."""
-    parts = long[long["metric"].isin(PARTS)]
-    if RANK_MEAN in set(long["metric"]) or set(PARTS) - set(parts["metric"]):
+    rows = long[long["metric"].isin(PARTS[scenario])]
+    if RANK_MEAN in set(long["metric"]) or set(PARTS[scenario]) - set(rows["metric"]):
         return long.iloc[:0]
-    wide = parts.pivot(index=["source", "target"], columns="metric", values="score").dropna().reset_index()
+    wide = rows.pivot(index=["source", "target"], columns="metric", values="score").dropna().reset_index()
     if wide.empty:
         return long.iloc[:0]
     ranked_by_mean = with_rank_mean(wide, scenario).rename(columns={RANK_MEAN: "score"})

@@ -79,16 +79,19 @@ def build(data: ReportInput) -> ReportContent:
     """Derive the content of a report. This is deterministic: equal data give equal content."""
     rankings = {scenario: ranked(data.scores, data.miou, scenario) for scenario in SCENARIOS}
     metrics = list(dict.fromkeys(rankings["fixed_target"]["metric"]))
-    metric = default_metric(rankings["fixed_target"])
+    metric_of = {scenario: default_metric(rankings[scenario]) for scenario in SCENARIOS}
+    metric = metric_of["fixed_target"]
     # Only the sources of one target are scored on the same images, so only their differences are paired.
     ties_of = {"fixed_target": ties(data.scores, metric)}
     chosen = {
-        scenario: choices(rankings[scenario], scenario, metric, metrics, ties_of.get(scenario))
+        scenario: choices(rankings[scenario], scenario, metric_of[scenario], metrics, ties_of.get(scenario))
         for scenario in SCENARIOS
     }
     evaluated = _evaluated(data)
     tables = [
-        *_ranking_tables(rankings | {"fixed_target": _with_costs(data, rankings)}, chosen, evaluated.scratch, metric),
+        *_ranking_tables(
+            rankings | {"fixed_target": _with_costs(data, rankings)}, chosen, evaluated.scratch, metric_of
+        ),
         _pairs_table(rankings["fixed_target"], metrics, data.miou),
         *_evaluation_tables(data, evaluated, metric),
         *_stability_tables(data.stability),
@@ -183,22 +186,25 @@ def _facts(
 
 
 def _ranking_tables(
-    rankings: Mapping[str, pd.DataFrame], chosen: Mapping[str, pd.DataFrame], scratch: pd.DataFrame, metric: str
+    rankings: Mapping[str, pd.DataFrame],
+    chosen: Mapping[str, pd.DataFrame],
+    scratch: pd.DataFrame,
+    metric_of: Mapping[str, str],
 ) -> list[Table]:
     answer = chosen["fixed_target"]
     if not scratch.empty:
         answer = answer.merge(scratch[["target", "scratch_miou"]], on="target", how="left")
     tables = [
-        _choice_table("answer", f"For every target: the source to fine-tune, by {metric}", answer),
-        _ranking_table(rankings["fixed_target"], "fixed_target", metric),
+        _choice_table("answer", f"For every target: the source to fine-tune, by {metric_of['fixed_target']}", answer),
+        _ranking_table(rankings["fixed_target"], "fixed_target", metric_of["fixed_target"]),
     ]
     if len(answer) < 2:
         return tables
-    of_sources = f"For every source: the target it scores best on, by {metric}"
+    of_sources = f"For every source: the target it scores best on, by {metric_of['fixed_source']}"
     return [
         *tables,
         _choice_table("targets", of_sources, chosen["fixed_source"]),
-        _ranking_table(rankings["fixed_source"], "fixed_source", metric),
+        _ranking_table(rankings["fixed_source"], "fixed_source", metric_of["fixed_source"]),
     ]
 
 

@@ -24,7 +24,7 @@ from seg_transfer.console import warnings_only
 from seg_transfer.data.manifest import DatasetManifest
 from seg_transfer.engines.here import run_items
 from seg_transfer.errors import ConfigError, IncompleteError
-from seg_transfer.evaluation import Ranking, ranking_of
+from seg_transfer.evaluation import Ranking, parts_of, ranking_of
 from seg_transfer.metrics import METRICS
 from seg_transfer.models.devices import chosen_device
 from seg_transfer.models.entry import SourceEntry
@@ -85,7 +85,7 @@ def rank_sources(
         target: As `seg_transfer.selection.target.target_manifest` takes it: a manifest, or folders.
         sources: One or several arguments of `seg_transfer.study.bank.read_sources`: a YAML bank, a folder of models, a
             ``source.json``, ``config.py:weights.pth``, or mappings with the fields of an entry.
-        metric: Metric that decides the order; ``rank_mean`` is the mean rank by GBC and N-LEEP.
+        metric: Metric that decides the order; ``rank_mean`` is the mean rank by GBC and LogME.
         images: Maximum number of the target's images to use; the manifest's low-shot limit by default.
         budget: Use 10 images, then 20, 40, ..., until the best source leads all others by more than chance.
         stability: Rank again on 10, 25, 50, ... images, each with three pixel samples.
@@ -155,7 +155,7 @@ def _run(request: _Request, folder: Path) -> Run:
         manifests=(file.resolve(),),
         sources=tuple(request.sources),
         targets=(request.target.name,),
-        metrics=(request.metric,),
+        metrics=parts_of(request.metric),
         sampling=Sampling(seed=request.seed),
     )
     # The same study as a file, for the commands that take a study.

@@ -175,9 +175,7 @@ class Study(_Block):
             if name not in METRICS:
                 raise ValueError(f"unknown metric {name!r}; choose among {', '.join(METRICS)}")
         # A metric that combines the scores of several pairs has no score for a single pair, so its parts are scored.
-        combined = {name: METRICS[name].settings for name in value if "scores" in METRICS[name].needs}
-        parts = [str(combined[name]["parts"]).split(",") if name in combined else [name] for name in value]
-        return tuple(dict.fromkeys(chain.from_iterable(parts)))
+        return tuple(dict.fromkeys(chain.from_iterable(map(_scored_for, value))))
 
     def code(self) -> list[str]:
         """Return the names of external Python code that the study runs: its own model, and code of its sources."""
@@ -195,6 +193,15 @@ class Study(_Block):
     def source(self, name: str) -> SourceEntry:
         """Return the source with this name, which must exist."""
         return next(source for source in self.sources if source.name == name)
+
+
+def _scored_for(metric: str) -> list[str]:
+    """Return the metrics to score for a metric: its parts if it combines scores, otherwise the metric itself."""
+    from seg_transfer.metrics import METRICS
+
+    if "scores" not in METRICS[metric].needs:
+        return [metric]
+    return [part for parts in METRICS[metric].settings.values() for part in str(parts).split(",")]
 
 
 def load_study(file: Path) -> tuple[Study, dict[str, DatasetManifest]]:

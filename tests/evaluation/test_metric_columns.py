@@ -104,19 +104,21 @@ def test_a_column_that_is_there_twice_is_refused(pairs):
 
 
 def test_a_mean_rank_is_made_where_it_is_named_of_parts_that_need_not_be(pairs):
-    both = pairs.rename(columns={"leep": "gbc", "logme": "nleep"})
+    both = pairs.rename(columns={"leep": "gbc", "logme": "nleep"}).assign(logme=pairs["logme"])
     kept = evaluate(both, n_bootstrap=2)
-    assert judged(evaluate(both, metrics=["gbc", "nleep"], n_bootstrap=2)) == {"gbc", "nleep"}
+    assert judged(evaluate(both, metrics=["gbc", "nleep", "logme"], n_bootstrap=2)) == {"gbc", "nleep", "logme"}
     alone = evaluate(both, metrics=["rank_mean"], n_bootstrap=2)
     assert judged(alone) == {"rank_mean"}
     columns = ["scenario", "metric", "tau_w", "top1"]
-    expected = kept[~kept["metric"].isin(["gbc", "nleep"])].reset_index(drop=True)
+    expected = kept[~kept["metric"].isin(["gbc", "nleep", "logme"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(alone[columns], expected[columns])
 
 
 def test_metric_columns_are_all_other_columns(pairs):
     assert metric_columns(pairs.assign(n_target_classes=3, ours=1.0)) == ["leep", "logme", "ours"]
     assert metric_columns(pairs.assign(gbc=1.0, nleep=2.0))[-3:] == ["gbc", "nleep", "rank_mean"]
+    assert metric_columns(pairs[["source", "target", "miou"]].assign(gbc=1.0, nleep=2.0))[-1] == "rank_mean"
+    assert metric_columns(pairs[["source", "target", "miou"]].assign(logme=1.0, nleep=2.0))[-1] == "nleep"
     assert metric_columns(pairs.assign(gbc=1.0, rank_mean=0.0, nleep=2.0))[-3:] == ["gbc", "rank_mean", "nleep"]
 
 

@@ -27,7 +27,7 @@ def row(frame, scenario, metric):
         ("fixed_source", "gbc", 0.765, 0.69, 0.005),
         ("fixed_source", "leep", 0.235, 0.62, 0.005),
         ("fixed_source", "nleep", 0.882, 0.656, 0.0005),
-        ("fixed_target", "rank_mean", 11 / 17, 0.61, 0.0005),
+        ("fixed_target", "rank_mean", 11 / 17, 0.631, 0.0005),
         # Two targets tie for first on one source, and one of the two is the best: half a hit, where others count none.
         ("fixed_source", "rank_mean", 13.5 / 17, 0.702, 0.0005),
     ],

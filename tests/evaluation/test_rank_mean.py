@@ -32,7 +32,8 @@ def test_the_mean_rank_is_one_more_metric_by_ranks_inside_the_group(pairs, axes)
     groups = evaluate_groups(pairs, scenarios=[scenario]).query("metric == 'rank_mean'").set_index("group")
     ranked = rankings(pairs, scenario).query("metric == 'rank_mean'").set_index(["group", "item"])["score"]
     for group, members in pairs.groupby(axes[0]):
-        score = -slow_mean_rank(members["gbc"].to_numpy(), members["nleep"].to_numpy())
+        other = {"target": "logme", "source": "nleep"}[axes[0]]
+        score = -slow_mean_rank(members["gbc"].to_numpy(), members[other].to_numpy())
         found = groups.loc[group]
         assert found[list(MEASURES)].to_dict() == pytest.approx(measures(members["miou"].to_numpy(), score))
         assert (found["kind"], found["n_items"]) == ("metric", len(members))
@@ -48,7 +49,11 @@ def test_it_stands_between_metrics_and_controls(pairs):
 
 
 def test_there_is_none_without_both_parts_and_a_column_of_its_name_is_kept(pairs):
-    assert "rank_mean" not in set(evaluate(pairs.drop(columns="nleep"), n_bootstrap=2)["metric"])
+    for missing, scenario in (("nleep", "fixed_source"), ("logme", "fixed_target")):
+        found = evaluate(pairs.drop(columns=missing), n_bootstrap=2)
+        assert set(found.loc[found["metric"] == "rank_mean", "scenario"]) == {"fixed_target", "fixed_source"} - {
+            scenario
+        }
     assert "rank_mean" not in set(rankings(pairs.drop(columns="gbc"), "fixed_target")["metric"])
     own = pairs.assign(rank_mean=pairs["miou"])
     assert evaluate(own, n_bootstrap=2).query("metric == 'rank_mean'")["tau_w"].tolist() == pytest.approx([1, 1])

@@ -77,15 +77,15 @@ def test_without_standard_errors_certainty_is_unknown():
 
 def test_the_mean_rank_is_shown_beside_its_parts():
     rows = {
-        "a": {"gbc": row(-3.0), "nleep": row(-1.0, 0.01)},
-        "b": {"gbc": row(-9.0), "nleep": row(-2.0, 0.01)},
+        "a": {"gbc": row(-3.0), "logme": row(-1.0, 0.01)},
+        "b": {"gbc": row(-9.0), "logme": row(-2.0, 0.01)},
     }
     ranking = ranking_of("city", "rank_mean", rows, {})
     assert ranking.best == "a"
     text = str(ranking)
     assert re.search(r"1 +a +1\.0 +-3\.00 ± 0\.50 +-1\.000 ± 0\.010", text)
-    assert "by rank_mean (the mean rank by gbc and nleep)" in text
-    assert ranking.table["nleep"].tolist() == [-1.0, -2.0]
+    assert "by rank_mean (the mean rank by gbc and logme)" in text
+    assert ranking.table["logme"].tolist() == [-1.0, -2.0]
 
 
 def test_names_stay_text_everywhere():

@@ -14,7 +14,7 @@ from seg_transfer.store.published import load_published
 
 setup_stability = on_all_columns(setup_stability)
 
-METRICS = ["gbc", "leep", "logme"]
+METRICS = ["gbc", "leep", "hscore"]
 
 
 @pytest.fixture(scope="module")
@@ -117,12 +117,12 @@ def test_pools_are_seeded_different_and_independent_of_the_other_sizes(few):
 
 
 def test_the_rank_mean_is_recomputed_in_every_pool(few):
-    pairs = load_published()[["source", "target", "miou", "gbc", "nleep"]]
+    pairs = load_published()[["source", "target", "miou", "gbc", "logme"]]
     pairs = pairs.merge(few[["source", "target"]])
     pool = ("ade20k", "bdd", "camvid", "suim")
     inside = pairs[pairs["source"].isin(pool)]
     by_hand = [
-        pd.Series(-(m["gbc"].rank(ascending=False) + m["nleep"].rank(ascending=False)) / 2, m.index)
+        pd.Series(-(m["gbc"].rank(ascending=False) + m["logme"].rank(ascending=False)) / 2, m.index)
         for _, m in inside.groupby("target")
     ]
     own = inside.assign(rank_mean=pd.concat(by_hand))
@@ -138,8 +138,8 @@ def test_setups_without_an_outcome_do_not_count(few):
     assert frame["n_setups"].to_dict() == {
         ("", ""): 25,
         ("gbc", "leep"): 25,
-        ("gbc", "logme"): 25,
-        ("leep", "logme"): 28,
+        ("gbc", "hscore"): 25,
+        ("leep", "hscore"): 28,
     }
     assert np.isnan(frame["stability_items"]).all()  # one pool
 

@@ -63,6 +63,7 @@ def test_what_is_refused(scores, reason):
 
 
 def test_it_is_no_score_of_one_pair():
-    assert (METRIC.name, METRIC.needs, METRIC.settings["parts"]) == ("rank_mean", {"scores"}, "gbc,nleep")
-    with pytest.raises(ConfigError, match="score its parts, gbc and nleep"):
+    assert (METRIC.name, METRIC.needs) == ("rank_mean", {"scores"})
+    assert METRIC.settings == {"fixed_target": "gbc,logme", "fixed_source": "gbc,nleep"}
+    with pytest.raises(ConfigError, match="score its parts, gbc, logme, nleep"):
         METRIC.scores(None, **METRIC.settings)

@@ -17,9 +17,9 @@ SCORES = pd.DataFrame(
         ("a", "t", "gbc", -3.0),
         ("b", "t", "gbc", -1.0),
         ("c", "t", "gbc", -1.0),
-        ("a", "t", "nleep", 0.9),
-        ("b", "t", "nleep", 0.5),
-        ("c", "t", "nleep", 0.7),
+        ("a", "t", "logme", 0.9),
+        ("b", "t", "logme", 0.5),
+        ("c", "t", "logme", 0.7),
         ("a", "u", "gbc", -7.0),
         ("b", "u", "gbc", -8.0),
     ],
@@ -48,13 +48,15 @@ def test_equal_scores_share_the_smaller_rank(frame):
 
 
 def test_rank_mean_uses_the_ranks_in_the_group(frame):
-    # gbc ranks 3, 1.5, 1.5; nleep ranks 1, 3, 2
+    # gbc ranks 3, 1.5, 1.5; logme ranks 1, 3, 2
     found = rows(frame, "source", "score", "score_rank", target="t", metric="rank_mean")
     assert found == [("c", -1.75, 1), ("a", -2.0, 2), ("b", -2.25, 3)]
     assert rows(frame, "source", target="u", metric="rank_mean") == []
     # With a fixed source every group is another one.
-    of_source = ranked(SCORES, MIOU, "fixed_source")
+    of_source = ranked(SCORES.replace({"metric": {"logme": "nleep"}}), MIOU, "fixed_source")
     assert rows(of_source, "target", "score", source="a", metric="rank_mean") == [("t", -1.0)]
+    # The two questions have different parts.
+    assert rows(ranked(SCORES, MIOU, "fixed_source"), "target", metric="rank_mean") == []
 
 
 def test_a_pair_that_is_not_fine_tuned_has_no_rank_by_miou(frame):
@@ -99,7 +101,7 @@ def test_choices_are_those_of_the_evaluation():
 
 
 def test_choices_by_hand(frame):
-    (first, second) = choices(frame, "fixed_target", "gbc", ["gbc", "nleep", "rank_mean"]).to_dict("records")
+    (first, second) = choices(frame, "fixed_target", "gbc", ["gbc", "logme", "rank_mean"]).to_dict("records")
     assert first == {
         "target": "t",
         "chosen": "b, c",
@@ -107,7 +109,7 @@ def test_choices_by_hand(frame):
         "probability": pytest.approx(np.nan, nan_ok=True),
         "second": "a",
         "third": "",
-        "agreeing": "1 of 2",  # nleep says a; rank_mean, made of both, is no voice of its own
+        "agreeing": "1 of 2",  # logme says a; rank_mean, made of both, is no voice of its own
         "n_items": 3,
         "chosen_miou": 0.5,
         "best": "b, c",
@@ -152,7 +154,7 @@ def test_choices_show_ties_and_probabilities():
     frame = ranked(scores, MIOU, "fixed_target")
     for metric in ("gbc", "rank_mean"):
         sure = ties(scores, metric)
-        (row,) = choices(frame, "fixed_target", metric, ["gbc", "nleep"], sure).to_dict("records")
+        (row,) = choices(frame, "fixed_target", metric, ["gbc", "logme"], sure).to_dict("records")
         names = row["chosen"].split(", ")
         assert row["tied"] == ", ".join(sure["t"].tied)
         assert row["probability"] == sum(sure["t"].probability[name] for name in names)
@@ -160,7 +162,7 @@ def test_choices_show_ties_and_probabilities():
 
 
 def test_a_source_without_all_parts_has_no_probability():
-    scores = with_replicates(0.35).query("not (source == 'c' and metric == 'nleep')")
+    scores = with_replicates(0.35).query("not (source == 'c' and metric == 'logme')")
     assert set(ties(scores, "rank_mean")["t"].probability) == {"a", "b"}
 
 
@@ -168,8 +170,8 @@ def test_the_default_metric_has_scored_everything(frame):
     # rank_mean lacks u, so gbc is asked, which has all.
     assert default_metric(frame) == "gbc"
     assert pairs_without_score(frame, "gbc") == []
-    assert pairs_without_score(frame, "nleep") == ["a -> u", "b -> u"]
+    assert pairs_without_score(frame, "logme") == ["a -> u", "b -> u"]
     assert default_metric(frame[frame["target"] == "t"]) == "rank_mean"
-    assert default_metric(frame[frame["metric"] == "nleep"]) == "nleep"
+    assert default_metric(frame[frame["metric"] == "logme"]) == "logme"
     others = frame.replace({"metric": {"gbc": "leep"}})
     assert default_metric(others) == "leep"

@@ -58,7 +58,7 @@ def test_file_names_are_sanitized(hostile_report):
 
 
 def test_scores_alone_give_a_report(tmp_path):
-    metrics = ["logme", "gbc"]
+    metrics = ["h_score", "gbc"]
     pairs = pairs_of(["a", "b", "c"], metrics)
     nothing = pd.DataFrame(columns=["source", "target", "miou"])
     report_input = ReportInput(

@@ -6,11 +6,17 @@ with its targets. Functions of several targets take `pairs`, one row per pair:
 * ``source``, ``target``: names; rows whose source is `scratch` are a control of fine-tuning and are never ranked
 * ``miou``: actual performance, a fraction in [0, 1]; for image classification, the accuracy
 * ``n_target_classes``: optional, the number of classes of the target
+* ``parameters``, ``gflops``, ``own_miou``, ``n_train_images``: optional facts about the source: number of parameters,
+  billions of floating-point operations of one image, performance on its own dataset, and number of images it was
+  trained on; a fact that some source lacks is not used
 * any other column: a transferability metric of `seg_transfer.metrics.METRICS` (higher is better)
 
 For a frame with other columns, or with metrics of other names, pass ``metrics=``: the columns to judge, in the order of
 the result. Where all parts of the metric `rank_mean` are columns and `rank_mean` is not, it is computed from the ranks
 in each group: always without ``metrics=``, and where it is named with ``metrics=``.
+
+With several fine-tunings per pair, `evaluate` also says what one of them reaches: a ceiling, judged by the mean of the
+others. A metric is judged by the mean of all, which has less noise, so that its share of the ceiling can exceed 1.
 
 A pair that is not fine-tuned yet has no miou: drop its row first. Functions raise ResultsError for a missing or unknown
 column, a pair given twice, source == target, or a value that is not a finite number.
@@ -19,7 +25,8 @@ column, a pair given twice, source == target, or a value that is not a finite nu
 """
 
 from seg_transfer.evaluation._compare import compare_metrics
-from seg_transfer.evaluation._groups import evaluate, evaluate_groups, rankings, scratch_report
+from seg_transfer.evaluation._evaluate import evaluate
+from seg_transfer.evaluation._groups import evaluate_groups, rankings, scratch_report
 from seg_transfer.evaluation._leave_out import leave_one_dataset_out, leave_out_summary
 from seg_transfer.evaluation._measures import MEASURES, measures
 from seg_transfer.evaluation._noise import fine_tuning_noise
@@ -28,6 +35,7 @@ from seg_transfer.evaluation._pairs import (
     GROUP_AND_ITEM,
     SCENARIOS,
     SCRATCH,
+    SOURCE_FACTS,
     metric_columns,
     with_rank_mean,
 )
@@ -40,6 +48,7 @@ from seg_transfer.evaluation._ranking_text import (
     ranking_text_tables,
     three_digits,
 )
+from seg_transfer.evaluation._robustness import robustness, robustness_summary
 from seg_transfer.evaluation._stability import RELEASED_MEASURES, STABILITY_MEASURES, setup_stability
 
 __all__ = [
@@ -49,6 +58,7 @@ __all__ = [
     "RELEASED_MEASURES",
     "SCENARIOS",
     "SCRATCH",
+    "SOURCE_FACTS",
     "STABILITY_MEASURES",
     "Ranking",
     "TextTable",
@@ -68,6 +78,8 @@ __all__ = [
     "ranking_sentences",
     "ranking_text_tables",
     "rankings",
+    "robustness",
+    "robustness_summary",
     "scratch_report",
     "setup_stability",
     "three_digits",

@@ -14,9 +14,10 @@ import pandas as pd
 
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation._bootstrap import bootstrap_draws, percentile_intervals, weighted_means
+from seg_transfer.evaluation._controls import metric_kinds
 from seg_transfer.evaluation._groups import values_of_groups
-from seg_transfer.evaluation._measures import MEASURES, Array
-from seg_transfer.evaluation._pairs import in_scenario, metric_kinds, validate_pairs
+from seg_transfer.evaluation._measures import LOWER_IS_BETTER, MEASURES, Array
+from seg_transfer.evaluation._pairs import in_scenario, validate_pairs
 
 # Means of equal values may differ by rounding, which must not decide a comparison.
 EQUAL_WITHIN = 1e-12
@@ -49,10 +50,10 @@ def compare_metrics(
 
         * first, second, measure
         * n_groups: number of groups in which the measure is defined for both; only these count below
-        * wins, ties, losses: number of groups in which the first is better, equal (within 1e-12), worse
+        * wins, ties, losses: groups in which the first is better (lower, for regret), equal (within 1e-12), worse
         * mean_difference: mean over groups of the first's measure minus the second's
         * difference_low, difference_high: its paired 95 % percentile-bootstrap interval over groups; NaN with one group
-        * share_first_better: share in [0, 1] of the draws in which the first has the higher mean; equal means count 1/2
+        * share_first_better: share in [0, 1] of the draws in which the first has the better mean; equal means count 1/2
 
     Raises:
         ResultsError: As in `evaluate`, or the measure is unknown.
@@ -64,17 +65,23 @@ def compare_metrics(
         >>> table.loc[[1], ["first", "second", "wins", "mean_difference"]].round(4).to_numpy().tolist()
         [['gbc', 'random', 1, 0.1667]]
     """
-    if measure not in MEASURES:
-        raise ResultsError(f"measure {measure!r} is unknown; choose one of {', '.join(MEASURES)}")
+    column = _column_of(measure)
     frame, names = validate_pairs(pairs, metrics)
     frame = in_scenario(frame, scenario, names)
-    values = values_of_groups(frame, scenario)[:, :, MEASURES.index(measure)]
+    kinds = metric_kinds(frame, scenario)
+    values = values_of_groups(frame, scenario, kinds)[:, :, column]
     draws = bootstrap_draws(len(values), n_bootstrap, seed)
     rows = [
-        {"first": first, "second": second, "measure": measure, **_summarize(values[:, i] - values[:, j], draws)}
-        for (i, first), (j, second) in combinations(enumerate(metric_kinds(frame, scenario)), 2)
+        {"first": first, "second": second, **_summarize(values[:, i] - values[:, j], draws, measure)}
+        for (i, first), (j, second) in combinations(enumerate(kinds), 2)
     ]
     return pd.DataFrame(rows, columns=[*_COLUMNS, *_DIFFERENCES])
+
+
+def _column_of(measure: str) -> int:
+    if measure not in MEASURES:
+        raise ResultsError(f"measure {measure!r} is unknown; choose one of {', '.join(MEASURES)}")
+    return MEASURES.index(measure)
 
 
 def signs(differences: Array) -> Array:
@@ -82,12 +89,14 @@ def signs(differences: Array) -> Array:
     return np.sign(np.where(np.abs(differences) <= EQUAL_WITHIN, 0.0, differences))
 
 
-def _summarize(differences: Array, draws: Array) -> dict[str, Any]:
-    """Summarize the differences (groups,) of two metrics as columns of a row."""
+def _summarize(differences: Array, draws: Array, measure: str) -> dict[str, Any]:
+    """Summarize the differences (groups,) of two metrics in a measure as columns of a row."""
     means = weighted_means(draws, differences)
     low, high = percentile_intervals(means)
-    sign, mean_signs = signs(differences), signs(means[~np.isnan(means)])
+    better = -1 if measure in LOWER_IS_BETTER else 1
+    sign, mean_signs = better * signs(differences), better * signs(means[~np.isnan(means)])
     return {
+        "measure": measure,
         "n_groups": int(np.count_nonzero(~np.isnan(differences))),
         "wins": int(np.count_nonzero(sign == 1)),
         "ties": int(np.count_nonzero(sign == 0)),

@@ -1,26 +1,23 @@
-"""Scores compared with actual performance group by group, and their means over groups."""
+"""Scores compared with actual performance group by group."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from seg_transfer.evaluation._bootstrap import bootstrap_draws, percentile_intervals, weighted_means
+from seg_transfer.evaluation._bootstrap import weighted_means
+from seg_transfer.evaluation._controls import controls_of, metric_kinds
 from seg_transfer.evaluation._measures import MEASURES, Array, measures
 from seg_transfer.evaluation._noise import chance_margins
 from seg_transfer.evaluation._pairs import (
     SCENARIOS,
     SCRATCH,
     axes_of,
-    controls_of,
     in_scenario,
-    metric_kinds,
     metrics_of,
     validate_pairs,
 )
-
-_TAU_W = MEASURES.index("tau_w")
 
 
 def evaluate_groups(
@@ -31,6 +28,7 @@ def evaluate_groups(
     Controls use no features:
 
     * minus_n_classes: minus n_target_classes; for fixed sources only, and only where that column is given
+    * each of the `SOURCE_FACTS`: for fixed targets only, where it is given for every source and sources differ
     * mean_rank_elsewhere: the item's mean rank by performance in the *other* groups, never in the group itself
     * random: the expectation over all orders; nothing is drawn
 
@@ -59,60 +57,10 @@ def evaluate_groups(
         [['t', 'gbc', 'a', 'a', 1.0]]
     """
     frame, names = validate_pairs(pairs, metrics)
-    rows = [row for scenario in scenarios for row in _group_rows(in_scenario(frame, scenario, names), scenario)]
+    frames = {scenario: in_scenario(frame, scenario, names) for scenario in scenarios}
+    rows = [row for name, ranked in frames.items() for row in _group_rows(ranked, name, metric_kinds(ranked, name))]
     extra = ["chosen", "best", "chosen_miou", "best_miou"]
     return pd.DataFrame(rows, columns=["scenario", "group", "metric", "kind", "n_items", *MEASURES, *extra])
-
-
-def evaluate(
-    pairs: pd.DataFrame,
-    *,
-    metrics: Sequence[str] | None = None,
-    n_bootstrap: int = 2000,
-    seed: int = 0,
-    scenarios: Sequence[str] = SCENARIOS,
-) -> pd.DataFrame:
-    """Average the evaluation measures over groups: one row per (scenario, metric), metrics first, then controls.
-
-    Args:
-        pairs: One row per pair: source, target, miou, optionally n_target_classes, and a column per metric. ``miou``
-            must be there for every row: drop pairs that are not fine-tuned yet.
-        metrics: The columns to judge, in the order of the result; all others are ignored. None means all columns
-            besides source, target, miou and n_target_classes; each must be in `seg_transfer.metrics.METRICS`.
-        n_bootstrap: Number of bootstrap draws of groups.
-        seed: Seed of the draws. All rows of a scenario share the draws, so their intervals are paired.
-        scenarios: Some or all of `SCENARIOS`.
-
-    Returns:
-        Columns:
-
-        * scenario, metric, kind ("metric" or "control")
-        * n_groups: number of groups evaluated
-        * n_too_small: number of groups left out because they hold fewer than two items
-        * n_tau_undefined: number of groups whose tau_w is NaN (constant scores or performance); the mean of tau_w
-          leaves them out
-        * NAME, NAME_low and NAME_high for each of the `MEASURES`: mean over groups and its 95 % percentile-bootstrap
-          interval over groups (NaN with one group)
-        * beaten_by: list of the controls with a higher tau_w than a metric; None where there is none, and for controls
-
-    Raises:
-        ResultsError: A column is missing or unknown, a pair is given twice or has its source as target, or a value is
-            not a finite number.
-
-    Example:
-        >>> pairs = pd.DataFrame({
-        ...     "source": ["a", "b", "c"],
-        ...     "target": ["t", "t", "t"],
-        ...     "miou": [0.6, 0.4, 0.5],
-        ...     "gbc": [-1.0, -3.0, -2.0],
-        ... })
-        >>> table = evaluate(pairs, scenarios=["fixed_target"]).set_index("metric")
-        >>> table["top1"].round(3).to_dict()
-        {'gbc': 1.0, 'mean_rank_elsewhere': 0.333, 'random': 0.333}
-    """
-    frame, names = validate_pairs(pairs, metrics)
-    rows = [_summary(in_scenario(frame, scenario, names), scenario, n_bootstrap, seed) for scenario in scenarios]
-    return pd.DataFrame([row for scenario_rows in rows for row in scenario_rows])
 
 
 def rankings(pairs: pd.DataFrame, scenario: str, *, metrics: Sequence[str] | None = None) -> pd.DataFrame:
@@ -193,13 +141,16 @@ def scratch_report(pairs: pd.DataFrame, fine_tunings: pd.DataFrame | None = None
     return pd.DataFrame(rows, columns=columns)
 
 
-def _group_rows(frame: pd.DataFrame, scenario: str) -> Iterator[dict[str, Any]]:
-    group, item = axes_of(scenario)
-    scored = frame.assign(**controls_of(frame, scenario))
-    kinds = metric_kinds(frame, scenario)
-    for name, members in scored.groupby(group):
-        if len(members) < 2:
-            continue
+def scored_groups(frame: pd.DataFrame, scenario: str) -> Iterator[tuple[Any, pd.DataFrame]]:
+    """Yield name and rows of every group of two items or more, with a column of scores per metric and control."""
+    for name, members in frame.assign(**controls_of(frame, scenario)).groupby(axes_of(scenario)[0]):
+        if len(members) > 1:
+            yield name, members
+
+
+def _group_rows(frame: pd.DataFrame, scenario: str, kinds: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    item = axes_of(scenario)[1]
+    for name, members in scored_groups(frame, scenario):
         performance = members["miou"].to_numpy()
         best = {"best": _best_names(members, item, members["miou"]), "best_miou": performance.max()}
         for metric, kind in kinds.items():
@@ -219,30 +170,32 @@ def _random_measures(performance: Array) -> dict[str, float]:
     return {**measures(performance, np.zeros_like(performance)), "tau_w": tau, "kendall": tau, "pearson": tau}
 
 
-def values_of_groups(frame: pd.DataFrame, scenario: str) -> Array:
-    """Return measures (groups, metrics, MEASURES) for a frame from `in_scenario`; metrics as in `metric_kinds`."""
-    values = np.array([[row[measure] for measure in MEASURES] for row in _group_rows(frame, scenario)])
-    return values.reshape(-1, len(metric_kinds(frame, scenario)), len(MEASURES))
+def values_of_groups(frame: pd.DataFrame, scenario: str, kinds: Mapping[str, str]) -> Array:
+    """Return measures (groups, metrics, MEASURES) for a frame from `in_scenario`; kinds from `metric_kinds`."""
+    values = np.array([[row[measure] for measure in MEASURES] for row in _group_rows(frame, scenario, kinds)])
+    return values.reshape(-1, len(kinds), len(MEASURES))
 
 
-def _summary(frame: pd.DataFrame, scenario: str, n_bootstrap: int, seed: int) -> list[dict[str, Any]]:
-    kinds = metric_kinds(frame, scenario)
-    values = values_of_groups(frame, scenario)
-    n_groups = len(values)
-    means = weighted_means(np.ones((1, n_groups)), values)[0]
-    low, high = percentile_intervals(weighted_means(bootstrap_draws(n_groups, n_bootstrap, seed), values))
-    taus = {name: means[row, _TAU_W] for row, name in enumerate(kinds)}
-    rows = []
-    for row, (name, kind) in enumerate(kinds.items()):
-        beaten_by = [other for other in kinds if kinds[other] == "control" and taus[other] > taus[name]]
-        entry: dict[str, Any] = {"scenario": scenario, "metric": name, "kind": kind, "n_groups": n_groups}
-        entry["n_too_small"] = frame[axes_of(scenario)[0]].nunique() - n_groups
-        entry["n_tau_undefined"] = int(np.isnan(values[:, row, _TAU_W]).sum())
-        for column, measure in enumerate(MEASURES):
-            entry[measure] = means[row, column]
-            entry[f"{measure}_low"], entry[f"{measure}_high"] = low[row, column], high[row, column]
-        rows.append({**entry, "beaten_by": beaten_by if kind == "metric" and beaten_by else None})
-    return rows
+def mean_measures(
+    frame: pd.DataFrame, scenario: str, names: Sequence[str], kinds: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Average the measures over groups: metric, kind, n_groups and the `MEASURES` of every metric.
+
+    Args:
+        frame: Some of the validated pairs; the means are NaN where no group is left.
+        scenario: As in `evaluate`.
+        names: The metrics.
+        kinds: The metrics and controls to return, from `metric_kinds` of all pairs: a control that is constant in these
+            has no tau_w.
+    """
+    values = np.zeros((0, len(kinds), len(MEASURES)))
+    if not frame.empty:
+        values = values_of_groups(in_scenario(frame.reset_index(drop=True), scenario, names), scenario, kinds)
+    means = weighted_means(np.ones((1, len(values))), values)[0]
+    return [
+        {"metric": metric, "kind": kind, "n_groups": len(values), **dict(zip(MEASURES, row.tolist(), strict=True))}
+        for (metric, kind), row in zip(kinds.items(), means, strict=True)
+    ]
 
 
 def _best_names(members: pd.DataFrame, item: str, value: "pd.Series[float]") -> str:

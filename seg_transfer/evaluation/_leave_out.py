@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from seg_transfer.evaluation._bootstrap import weighted_means
-from seg_transfer.evaluation._groups import values_of_groups
-from seg_transfer.evaluation._measures import MEASURES, Array
-from seg_transfer.evaluation._pairs import in_scenario, metric_kinds, validate_pairs
+from seg_transfer.evaluation._controls import metric_kinds
+from seg_transfer.evaluation._groups import mean_measures
+from seg_transfer.evaluation._pairs import in_scenario, validate_pairs
 
 NO_DATASET = ""
 
@@ -53,17 +51,15 @@ def leave_one_dataset_out(pairs: pd.DataFrame, *, scenario: str, metrics: Sequen
     rows: list[dict[str, Any]] = []
     for dataset in [NO_DATASET, *sorted({*frame["source"], *frame["target"]})]:
         rest = frame[(frame["source"] != dataset) & (frame["target"] != dataset)]
-        values = _values(rest.reset_index(drop=True), scenario, names, len(kinds))
-        means = weighted_means(np.ones((1, len(values))), values)[0]
-        columns = {name: means[:, MEASURES.index(name)] for name in _SUMMARIZED}
-        rows += [
-            {"left_out": dataset, "metric": metric, "kind": kind, "n_groups": len(values)}
-            | {name: float(column[index]) for name, column in columns.items()}
-            for index, (metric, kind) in enumerate(kinds.items())
-        ]
-    table = pd.DataFrame(rows)
-    metric_taus = table[table["kind"] == "metric"].groupby("left_out")["tau_w"]
-    return table.assign(rank=metric_taus.rank(method="min", ascending=False).astype("Int64"))
+        rows += [{"left_out": dataset, **row} for row in mean_measures(rest, scenario, names, kinds)]
+    table = pd.DataFrame(rows)[["left_out", "metric", "kind", "n_groups", *_SUMMARIZED]]
+    return table.assign(rank=ranks_of_metrics(table, ["left_out"]))
+
+
+def ranks_of_metrics(table: pd.DataFrame, by: Sequence[str]) -> "pd.Series[int]":
+    """Rank the metrics by tau_w in each part of a table: 1 is the best; missing for controls and without a tau_w."""
+    taus = table[table["kind"] == "metric"].groupby([*by])["tau_w"]
+    return taus.rank(method="min", ascending=False).astype("Int64").reindex(table.index)
 
 
 def leave_out_summary(left_out: pd.DataFrame) -> pd.DataFrame:
@@ -108,13 +104,6 @@ def leave_out_summary(left_out: pd.DataFrame) -> pd.DataFrame:
     summary["n_first"] = (others["rank"] == 1).fillna(False).groupby(others["metric"]).sum()
     summary["n_best_changes"] = changes
     return summary.reset_index()
-
-
-def _values(frame: pd.DataFrame, scenario: str, names: Sequence[str], n_metrics: int) -> Array:
-    """Return measures (groups, metrics, measures); zero groups where no pair is left."""
-    if frame.empty:
-        return np.zeros((0, n_metrics, len(MEASURES)))
-    return values_of_groups(in_scenario(frame, scenario, names), scenario)
 
 
 def _best_metrics(rows: pd.DataFrame) -> set[str]:

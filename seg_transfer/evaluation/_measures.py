@@ -6,7 +6,8 @@ from scipy.stats import weightedtau
 
 Array = npt.NDArray[np.float64]
 
-MEASURES = ("top1", "tau_w", "rel_at_1", "kendall", "pearson")
+MEASURES = ("top1", "tau_w", "rel_at_1", "kendall", "pearson", "regret")
+LOWER_IS_BETTER = frozenset({"regret"})
 
 
 def measures(performance: Array, score: Array) -> dict[str, float]:
@@ -27,6 +28,8 @@ def measures(performance: Array, score: Array) -> dict[str, float]:
           score; in [0, 1], NaN unless the best performance is positive
         * kendall: Kendall tau-b in [-1, 1]
         * pearson: correlation coefficient in [-1, 1]
+        * regret: best performance minus that of the chosen item, averaged over the items tied for the highest score, in
+          the unit of performance; at least 0, and the only measure for which lower is better
 
         tau_w, kendall and pearson are NaN where scores or performance are constant and nothing can be ordered.
 
@@ -43,6 +46,7 @@ def measures(performance: Array, score: Array) -> dict[str, float]:
         "rel_at_1": float(np.mean(chosen / best)) if best > 0 else np.nan,
         "kendall": np.nan if constant else _kendall(performance, score),
         "pearson": np.nan if constant else _pearson(performance, score),
+        "regret": float(np.mean(best - chosen)),
     }
 
 

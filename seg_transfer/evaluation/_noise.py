@@ -7,11 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation._bootstrap import bootstrap_draws, percentile_intervals, weighted_means
 from seg_transfer.evaluation._measures import Array, measures
 from seg_transfer.evaluation._pairs import SCENARIOS, SCRATCH, axes_of
 
-_MEASURES = ("top1", "tau_w")
+_MEASURES = ("top1", "tau_w", "regret")
+_FINE_TUNING = ("source", "target", "seed", "miou")
 # Two-sided, at the 95 % level.
 _NORMAL_QUANTILE = 1.96
 
@@ -38,9 +40,12 @@ def fine_tuning_noise(
         * fraction_distinguishable: share in [0, 1] of the rivals (any two items of a group) whose means over seeds
           differ by more than 1.96 standard errors of the difference; the variance between seeds is pooled over all
           pairs of a target
-        * top1, tau_w: measures of the ranking by one seed, compared with the mean of the other seeds; averaged over
-          seeds and groups
-        * NAME_low and NAME_high for both: the 95 % percentile-bootstrap interval over groups
+        * top1, tau_w, regret: measures of the ranking by one seed, compared with the mean of the other seeds; averaged
+          over seeds and groups
+        * NAME_low and NAME_high for each: the 95 % percentile-bootstrap interval over groups
+
+    Raises:
+        ResultsError: A column is missing, or a pair has a seed twice.
 
     Example:
         >>> fine_tunings = pd.DataFrame({
@@ -52,7 +57,7 @@ def fine_tuning_noise(
         >>> fine_tuning_noise(fine_tunings)[["sd", "fraction_distinguishable", "top1"]].round(4).to_numpy().tolist()
         [[0.0141, 1.0, 1.0]]
     """
-    by_seed = _by_seed(fine_tunings)
+    by_seed = by_seed_of(fine_tunings)
     rows = _rows(by_seed, scenarios, n_bootstrap, seed) if by_seed.shape[1] > 1 else ()
     measured = [f"{measure}{suffix}" for measure in _MEASURES for suffix in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["scenario", "n_groups", "n_seeds", "sd", "fraction_distinguishable", *measured])
@@ -67,17 +72,34 @@ def chance_margins(fine_tunings: pd.DataFrame) -> dict[str, float]:
     Returns:
         Target -> 1.96 standard errors of the difference; empty where `fine_tuning_noise` has no rows.
     """
-    by_seed = _by_seed(fine_tunings)
+    by_seed = by_seed_of(fine_tunings)
     if by_seed.shape[1] < 2:
         return {}
     variances = _variances_of_means(by_seed).groupby(level="target").first()
     return {str(target): _NORMAL_QUANTILE * float(np.sqrt(2 * value)) for target, value in variances.items()}
 
 
-def _by_seed(fine_tunings: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per pair of source and target, and one column per seed that all of them have."""
+def by_seed_of(fine_tunings: pd.DataFrame, pairs: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return one row per pair of source and target, and one column per seed that all of them have.
+
+    Args:
+        fine_tunings: As in `fine_tuning_noise`.
+        pairs: The pairs to return, with the columns source and target; None means all but scratch.
+    """
+    missing = [name for name in _FINE_TUNING if name not in fine_tunings]
+    if missing:
+        columns = ", ".join(map(str, fine_tunings))
+        raise ResultsError(f"fine_tunings: column {missing[0]!r} is missing (the columns are {columns}); add it")
     ranked = fine_tunings[fine_tunings["source"] != SCRATCH]
-    return ranked.pivot(index=["source", "target"], columns="seed", values="miou").dropna(axis="columns")
+    twice = ranked[ranked.duplicated(["source", "target", "seed"])]
+    if len(twice):
+        first = twice.iloc[0]
+        pair = f"pair {first['source']} -> {first['target']}"
+        raise ResultsError(f"fine_tunings: {pair} has seed {first['seed']} twice; keep one row per pair and seed")
+    by_seed = ranked.pivot(index=["source", "target"], columns="seed", values="miou")
+    if pairs is not None:
+        by_seed = by_seed.reindex(pd.MultiIndex.from_frame(pairs[["source", "target"]]))
+    return by_seed.dropna(axis="columns")
 
 
 def _variances_of_means(by_seed: pd.DataFrame) -> "pd.Series[float]":
@@ -94,8 +116,7 @@ def _rows(by_seed: pd.DataFrame, scenarios: Sequence[str], n_bootstrap: int, see
     variances = _variances_of_means(by_seed)
     shared = {"n_seeds": by_seed.shape[1], "sd": float(np.sqrt(by_seed.var(axis="columns", ddof=1).mean()))}
     for scenario in scenarios:
-        members = by_seed.groupby(level=axes_of(scenario)[0])
-        groups = [group for _, group in members if len(group) > 1]
+        groups = groups_of(by_seed, scenario)
         if not groups:
             continue
         distinguishable = np.concatenate(
@@ -107,13 +128,31 @@ def _rows(by_seed: pd.DataFrame, scenarios: Sequence[str], n_bootstrap: int, see
             **shared,
             "fraction_distinguishable": distinguishable.mean(),
         }
-        values = np.array([_one_seed_against_the_others(group.to_numpy(np.float64)) for group in groups])
-        means = weighted_means(np.ones((1, len(groups))), values)[0]
-        low, high = percentile_intervals(weighted_means(bootstrap_draws(len(groups), n_bootstrap, seed), values))
-        for column, measure in enumerate(_MEASURES):
-            row[measure] = means[column]
-            row[f"{measure}_low"], row[f"{measure}_high"] = low[column], high[column]
-        yield row
+        yield row | measures_of_one_seed(groups, bootstrap_draws(len(groups), n_bootstrap, seed))[1]
+
+
+def groups_of(by_seed: pd.DataFrame, scenario: str) -> list[pd.DataFrame]:
+    """Return the rows of every group with at least two items."""
+    return [group for _, group in by_seed.groupby(level=axes_of(scenario)[0]) if len(group) > 1]
+
+
+def measures_of_one_seed(groups: Sequence[pd.DataFrame], draws: Array) -> tuple[int, dict[str, float]]:
+    """Average the measures of the ranking by one seed over groups.
+
+    Args:
+        groups: Groups from `groups_of`, each with at least two seeds.
+        draws: How often each group is drawn, (draws, groups).
+
+    Returns:
+        The number of groups without a tau_w; then NAME, NAME_low and NAME_high of the three measures.
+    """
+    values = np.array([_one_seed_against_the_others(group.to_numpy(np.float64)) for group in groups])
+    means = weighted_means(np.ones((1, len(groups))), values)[0]
+    low, high = percentile_intervals(weighted_means(draws, values))
+    found: dict[str, float] = {}
+    for column, name in enumerate(_MEASURES):
+        found |= {name: means[column], f"{name}_low": low[column], f"{name}_high": high[column]}
+    return int(np.isnan(values[:, _MEASURES.index("tau_w")]).sum()), found
 
 
 def _distinguishable(means: "pd.Series[float]", variances: "pd.Series[float]") -> npt.NDArray[np.bool_]:

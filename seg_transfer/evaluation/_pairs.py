@@ -1,4 +1,4 @@
-"""The pairs to evaluate: validation, grouping, and the scores that combine several pairs."""
+"""The pairs to evaluate: validation, grouping, and the mean rank, which combines several pairs."""
 
 import math
 from collections.abc import Sequence
@@ -15,10 +15,14 @@ from seg_transfer.metrics._rank_mean import ALL_PARTS, PARTS, rank_mean
 
 GROUP_AND_ITEM = {"fixed_target": ("target", "source"), "fixed_source": ("source", "target")}
 SCENARIOS = tuple(GROUP_AND_ITEM)
-CONTROLS = ("minus_n_classes", "mean_rank_elsewhere", "random")
+SOURCE_FACTS = ("parameters", "gflops", "own_miou", "n_train_images")
+"""Optional columns of pairs: facts about the source. Each is a control of the same name that ranks the sources of a
+target by it, highest first."""
+CONTROLS = ("minus_n_classes", *SOURCE_FACTS, "mean_rank_elsewhere", "random")
+CEILING = "one_fine_tuning"
 SCRATCH = "scratch"
 
-_NOT_METRICS = ("source", "target", "miou", "n_target_classes")
+_NOT_METRICS = ("source", "target", "miou", "n_target_classes", *SOURCE_FACTS)
 _RANK_MEAN = "rank_mean"
 
 
@@ -31,12 +35,12 @@ def validate_pairs(pairs: pd.DataFrame, metrics: Sequence[str] | None = None) ->
 
     Returns:
         The pairs without scratch, sorted by target and source, with numbers as float64, and the names of the metrics.
-        `in_scenario` then computes the mean rank, whose parts need not be among the metrics, and keeps these metrics
-        alone.
+        Facts that some source lacks are left out. `in_scenario` then computes the mean rank, whose parts need not be
+        among the metrics, and keeps these metrics alone.
 
     Raises:
-        ResultsError: A column is missing or unknown, a pair is given twice or has its source as target, or a value is
-            not a finite number.
+        ResultsError: A column is missing or unknown, a pair is given twice or has its source as target, a value is not
+            a finite number, or a fact differs between pairs of the same target or source.
     """
     missing = [name for name in ("source", "target", "miou") if name not in pairs]
     if missing:
@@ -52,14 +56,15 @@ def validate_pairs(pairs: pd.DataFrame, metrics: Sequence[str] | None = None) ->
     frame = pairs[pairs["source"] != SCRATCH].reset_index(drop=True)
     if frame.empty:
         raise ResultsError("pairs: there is no pair with a source model to rank; score and fine-tune some pairs first")
-    numbers = ["miou", *(["n_target_classes"] if "n_target_classes" in pairs else []), *_columns_of(pairs, names)]
+    facts = [name for name in SOURCE_FACTS if name in frame and not frame[name].isna().to_numpy().any()]
+    classes = ["n_target_classes"] if "n_target_classes" in pairs else []
     names_of_pairs = {name: frame[name] for name in ("source", "target")}
-    frame = pd.DataFrame(names_of_pairs | {name: _finite(frame, name) for name in numbers})
-    frame = frame.sort_values(["target", "source"], ignore_index=True)
-    if "n_target_classes" in frame:
-        varies = frame.groupby("target")["n_target_classes"].transform("nunique") > 1
+    numbers = {name: _finite(frame, name) for name in ["miou", *classes, *facts, *_columns_of(pairs, names)]}
+    frame = pd.DataFrame(names_of_pairs | numbers).sort_values(["target", "source"], ignore_index=True)
+    for fact, axis in [*((name, "target") for name in classes), *((name, "source") for name in facts)]:
+        varies = frame.groupby(axis)[fact].transform("nunique") > 1
         _reject_pairs(
-            frame, varies, "has a different n_target_classes than another pair of the same target; correct one of them"
+            frame, varies, f"has a different {fact} than another pair of the same {axis}; correct one of them"
         )
     return frame, names
 
@@ -103,12 +108,6 @@ def metrics_of(frame: pd.DataFrame) -> list[str]:
     return [str(name) for name in frame if name not in _NOT_METRICS]
 
 
-def metric_kinds(frame: pd.DataFrame, scenario: str) -> dict[str, str]:
-    """Return name -> kind ("metric" or "control"), metrics first."""
-    controls = [*controls_of(frame, scenario), "random"]
-    return dict.fromkeys(metrics_of(frame), "metric") | dict.fromkeys(controls, "control")
-
-
 def with_rank_mean(frame: pd.DataFrame, scenario: str) -> pd.DataFrame:
     """Add the metric rank_mean, computed from the ranks of its parts in the groups of a scenario.
 
@@ -132,29 +131,6 @@ def with_rank_mean(frame: pd.DataFrame, scenario: str) -> pd.DataFrame:
     groups = frame.groupby(group)
     values = [pd.Series(rank_mean(*(members[part] for part in parts)), members.index) for _, members in groups]
     return frame.assign(rank_mean=pd.concat(values))
-
-
-def controls_of(frame: pd.DataFrame, scenario: str) -> dict[str, "pd.Series[float]"]:
-    """Return control -> scores, for all controls but `random`, which has no scores."""
-    controls = {}
-    if scenario == "fixed_source" and "n_target_classes" in frame:
-        controls["minus_n_classes"] = -frame["n_target_classes"]
-    return {**controls, "mean_rank_elsewhere": _mean_rank_elsewhere(frame, *axes_of(scenario))}
-
-
-def _mean_rank_elsewhere(frame: pd.DataFrame, group: str, item: str) -> "pd.Series[float]":
-    """Count the rivals an item beats minus those that beat it, in all other groups, per comparison: in [-1, 1].
-
-    This is the mean rank in a form in which groups of unequal size can be added, and in which an item without other
-    groups lies in the middle (0). The sums are of integers, so that equal means stay exactly equal in any order of
-    addition.
-    """
-    groups = frame.groupby(group)["miou"]
-    size = groups.transform("size")
-    lead = 2 * groups.rank() - (size + 1)
-    lead_elsewhere = lead.groupby(frame[item]).transform("sum") - lead
-    rivals_elsewhere = (size - 1).groupby(frame[item]).transform("sum") - (size - 1)
-    return (lead_elsewhere / rivals_elsewhere.where(rivals_elsewhere > 0)).fillna(0.0)
 
 
 def _reject_pairs(pairs: pd.DataFrame, faulty: "pd.Series[bool]", message: str) -> None:
@@ -185,8 +161,9 @@ def _known_metrics(pairs: pd.DataFrame) -> list[str]:
 def _named_metrics(pairs: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
     names = list(metrics)
     for name in names:
-        if name in CONTROLS:
-            raise ResultsError(f"pairs: metric {name!r} has the name of a control; rename the column")
+        if name in (*CONTROLS, CEILING):
+            role = "the ceiling" if name == CEILING else "a control"
+            raise ResultsError(f"pairs: metric {name!r} has the name of {role}; rename the column")
         if name in _NOT_METRICS:
             raise ResultsError(f"metrics: {name!r} is a column of every pair, not a metric; leave it out")
         if names.count(name) > 1:

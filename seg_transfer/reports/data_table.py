@@ -70,6 +70,7 @@ COLUMNS: Mapping[str, Column] = {
     "rel_at_1": Column("Rel@1", ".3f", "mIoU of the chosen over the best, mean over groups, in [0, 1]"),
     "kendall": Column("Kendall", ".3f", "Kendall tau-b, mean over groups, in [-1, 1]"),
     "pearson": Column("Pearson", ".3f", "Pearson correlation, mean over groups, in [-1, 1]"),
+    "regret": Column("regret", ".3f", "best mIoU minus that of the chosen, mean over groups; lower is better"),
     "beaten_by": Column("beaten by", "", "controls with a higher tau_w"),
     "n_too_small": Column("too small", "d", "number of groups left out because they have fewer than two items"),
     "n_tau_undefined": Column("undefined", "d", "number of groups without a tau_w: constant scores or mIoU"),
@@ -138,7 +139,7 @@ COLUMNS: Mapping[str, Column] = {
     "class_b": Column("other class", "", "another class of the target"),
     "overlap": Column("overlap", ".3f", "Bhattacharyya coefficient in [0, 1]; 1: indistinguishable"),
 }
-for _name in ("tau_w", "top1", "rel_at_1", "kendall", "pearson", "rank"):
+for _name in ("tau_w", "top1", "rel_at_1", "kendall", "pearson", "regret", "rank"):
     _base_column = COLUMNS[_name]
     COLUMNS = {
         **COLUMNS,

@@ -17,6 +17,7 @@ from seg_transfer.errors import ConfigError, ResultsError
 from seg_transfer.metrics import METRICS
 from seg_transfer.store.content_key import settings_key
 from seg_transfer.store.key_parts import KEY_PARTS, parts_in
+from seg_transfer.store.source_facts import known_for_all, source_facts
 from seg_transfer.store.tables import PERFORMANCE, SCORES, metadata_of, performance_file, read_table, scores_file
 
 if TYPE_CHECKING:
@@ -35,10 +36,11 @@ def read_pairs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
         folder: The run folder.
 
     Returns:
-        First, a frame with one row per pair: source, target, miou (mean over fine-tuning seeds), n_target_classes, and
-        one column per metric of the study; it includes rows with source ``scratch``, which have no scores. Second, what
-        was left out: metrics that need the sources' own images, if a source has no such score on any target; and pairs
-        with anything else missing, or with results of other settings or weights.
+        First, a frame with one row per pair: source, target, miou (mean over fine-tuning seeds), n_target_classes, the
+        `SOURCE_FACTS` that are known for all sources, and one column per metric of the study; it includes rows with
+        source ``scratch``, which have no scores. Second, what was left out: metrics that need the sources' own images,
+        if a source has no such score on any target; and pairs with anything else missing, or with results of other
+        settings or weights.
 
     Raises:
         ResultsError: The folder holds no study, a file is damaged, or no pair is complete.
@@ -69,6 +71,7 @@ def complete_pairs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     left_out += [label for label in rows_by_pair if label not in complete]
     if not complete or len(columns) == len(_HEAD):
         return pd.DataFrame(columns=columns), left_out
+    columns[len(_HEAD) : len(_HEAD)] = known_for_all(complete.values())
     rows = [{name: row[name] for name in columns} for row in complete.values()]
     return pd.DataFrame(rows + _scratch_rows(folder, resolved)), left_out
 
@@ -167,7 +170,8 @@ def _pair(folder: Path, resolved: dict[str, Any], source: dict[str, Any], target
         return None
     n_classes = len(resolved["manifests"][target]["classes"])
     head = {"source": name, "target": target, "miou": miou, "n_target_classes": n_classes}
-    return head | {row["metric"]: row["score"] for row in valid_scores(scored, resolved, source["dataset"])}
+    facts = source_facts(folder, source, metadata_of(scored, "source_key"))
+    return head | facts | {row["metric"]: row["score"] for row in valid_scores(scored, resolved, source["dataset"])}
 
 
 def valid_scores(scored: pa.Table, resolved: Mapping[str, Any], dataset: str) -> list[dict[str, Any]]:

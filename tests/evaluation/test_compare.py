@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from all_columns import on_all_columns
+from pair_tables import pairs_of
 
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation import MEASURES, compare_metrics, evaluate, evaluate_groups
@@ -56,8 +57,24 @@ def test_counts_and_means_are_those_of_the_groups(published, measure):
     for _, found in frame.iterrows():
         difference = (table[found["first"]] - table[found["second"]]).round(12)
         counts = [(difference > 0).sum(), (difference == 0).sum(), (difference < 0).sum()]
-        assert found[["wins", "ties", "losses"]].tolist() == counts
+        lower_is_better = measure == "regret"
+        assert found[["wins", "ties", "losses"]].tolist() == (counts[::-1] if lower_is_better else counts)
         assert found["mean_difference"] == pytest.approx(difference.mean(), abs=1e-11)
+
+
+def test_the_metric_of_the_lower_regret_wins():
+    # Regrets on d0, d1, d2: near 0, 0.1, 0; far, whose scores are all equal, 0.15, 0.05, 0.1.
+    miou = [[0, 0.5, 0.6], [0.3, 0, 0.4], [0.6, 0.4, 0]]
+    near = [[0, 1.0, 2.0], [1.0, 0, 1.5], [2.0, 2.0, 0]]
+    pairs = pairs_of(miou, near=near, far=np.zeros((3, 3))).assign(oracle=lambda p: p["miou"])
+    frame = compare_metrics(pairs, scenario="fixed_target", measure="regret")
+    found = row(frame, "near", "far")
+    assert found[["wins", "ties", "losses"]].tolist() == [2, 0, 1]
+    assert found["mean_difference"] == pytest.approx((0 + 0.1 + 0) / 3 - (0.15 + 0.05 + 0.1) / 3)
+    # Near loses where d1 is drawn three times, and ties with d1, d1, d2: 1 and 3 of 27 draws.
+    assert found["share_first_better"] == pytest.approx(1 - 1 / 27 - 3 / 27 / 2, abs=0.03)
+    best = row(frame, "far", "oracle")
+    assert (best["wins"], best["losses"], best["share_first_better"]) == (0, 3, 0)
 
 
 def test_known_published_comparisons(published):

@@ -109,3 +109,27 @@ def test_nothing_is_ordered_when_one_side_is_constant(constant):
     x, ones = np.array([0.1, 0.2, 0.4]), np.ones(3)
     found = measures(ones, x) if constant == "performance" else measures(x, ones)
     assert all(np.isnan(found[name]) for name in ("tau_w", "kendall", "pearson"))
+
+
+@pytest.mark.parametrize(
+    ("performance", "score", "regret"),
+    [
+        ([0.2, 0.5, 0.4], [1.0, 9.0, 2.0], 0.0),
+        ([0.2, 0.5, 0.4], [9.0, 1.0, 2.0], 0.3),
+        ([0.2, 0.5, 0.4], [2.0, 1.0, 2.0], (0.3 + 0.1) / 2),  # tied for the first place
+        ([0.2, 0.5, 0.4], [7.0, 7.0, 7.0], (0.3 + 0.0 + 0.1) / 3),  # all tied: as good as random
+        ([0.5, 0.5, 0.4], [0.0, 2.0, 2.0], (0.0 + 0.1) / 2),  # two equally best items, one of them chosen
+        ([0.3, 0.3], [1.0, 2.0], 0.0),
+        ([-0.2, -0.5], [1.0, 2.0], 0.3),  # defined where Rel@1 is not
+    ],
+)
+def test_regret_by_hand(performance, score, regret):
+    assert measures(np.array(performance), np.array(score))["regret"] == pytest.approx(regret)
+
+
+def test_regret_scales_with_performance_and_sees_the_order_of_scores_alone():
+    rng = np.random.default_rng(3)
+    performance, score = rng.random(9), np.round(rng.standard_normal(9), 1)
+    regret = measures(performance, score)["regret"]
+    assert regret > 0
+    assert measures(100 * performance + 7, np.exp(score))["regret"] == pytest.approx(100 * regret)

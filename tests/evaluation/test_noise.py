@@ -42,7 +42,9 @@ def test_by_hand():
     # has 3/2 of 11/3 by the one and 5/6 of 11/3 by the other: tau = 2 * 7/22 - 1 = -4/11. Neither first is the other's.
     assert targets["tau_w"] == pytest.approx((-4 / 11 + 1) / 2)
     assert targets["top1"] == pytest.approx((0 + 1) / 2)
-    assert (sources["tau_w"], sources["top1"]) == (1, 1)
+    # Seed 0 chooses c, which seed 1 finds .30 short of a; seed 1 chooses a, which seed 0 finds .05 short of c.
+    assert targets["regret"] == pytest.approx(((0.30 + 0.05) / 2 + 0) / 2)
+    assert (sources["tau_w"], sources["top1"], sources["regret"]) == (1, 1, 0)
     assert (targets["tau_w_low"], targets["tau_w_high"]) == (pytest.approx(-4 / 11), 1)
 
 

@@ -80,6 +80,8 @@ def test_shipped_files_are_found_by_name(site: Path) -> None:
     code = (
         "from seg_transfer.resources import find, shipped_files, shipped\n"
         "assert len(shipped_files('manifest')) == 24\n"
+        "from seg_transfer.store.published import published_source_facts\n"
+        "assert len(published_source_facts('architecture')) == 19\n"
         "print(find('manifest', 'small/camvid'), shipped('data_manifests/published/real7'))"
     )
     found = installed(site, "-c", code)

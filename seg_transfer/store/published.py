@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from seg_transfer.data.plain import read_yaml
 from seg_transfer.errors import ResultsError
 from seg_transfer.resources import shipped
 
@@ -29,6 +30,13 @@ _CLASSIFICATION_CLASSES = {
     "oxford_iiit_pet": 37,
     "stanford_dogs": 120,
     "sun397": 397,
+}
+# Key of the table of facts -> the column of pairs, where accuracy also stands in the column miou.
+_FACTS = {
+    "parameters": "parameters",
+    "gflops": "gflops",
+    "own_performance": "own_miou",
+    "n_train_images": "n_train_images",
 }
 
 
@@ -75,6 +83,35 @@ def published_facts(name: str = "segmentation") -> dict[str, Any]:
     return {**facts, "columns": json.loads(facts["columns"])}
 
 
+def published_source_facts(name: str = "segmentation") -> pd.DataFrame:
+    """Read what is known about the sources of a published table without computing anything on a target.
+
+    Args:
+        name: "segmentation": 17 datasets, on each of which one HRNetV2-W48 was trained.
+            "architecture": 19 architectures trained on ImageNet.
+
+    Returns:
+        One row per source, which is the index, and the columns that are known:
+
+        * parameters: number of parameters of the network
+        * gflops: billions of floating-point operations of one image, two per multiplication with addition
+        * own_miou: performance on the source's own dataset, a fraction in [0, 1]; the accuracy of an architecture
+        * n_train_images: number of images that the source was trained on
+
+    Raises:
+        ResultsError: The table is unknown.
+        ConfigError: The shipped file of facts cannot be read.
+
+    Example:
+        >>> int(published_source_facts("architecture").loc["vgg16", "parameters"])
+        138357544
+    """
+    _check_known(name)
+    facts: Any = read_yaml(shipped("data_manifests/published/source_facts.yaml"))
+    frame = pd.DataFrame.from_dict(facts[name], orient="index").rename_axis("source")
+    return frame.rename(columns=_FACTS)[[column for key, column in _FACTS.items() if key in frame]]
+
+
 def published_pairs(name: str = "segmentation") -> tuple[pd.DataFrame, str]:
     """Load published pairs in the form that `seg_transfer.evaluation.evaluate` takes.
 
@@ -84,7 +121,8 @@ def published_pairs(name: str = "segmentation") -> tuple[pd.DataFrame, str]:
             targets. "architectures_frozen": accuracy of a linear head on their fixed features.
 
     Returns:
-        One row per pair, with n_target_classes; and the performance measure in the column miou, "mIoU" or "accuracy".
+        One row per pair, with n_target_classes and those `published_source_facts` that are known for all sources; and the
+        performance measure in the column miou, "mIoU" or "accuracy".
 
     Raises:
         ResultsError: The name is unknown, or the table cannot be read.
@@ -98,16 +136,20 @@ def published_pairs(name: str = "segmentation") -> tuple[pd.DataFrame, str]:
         raise ResultsError(f"published pairs {name!r} are unknown; choose among {', '.join(PAIRS)}")
     table, column, performance = PAIRS[name]
     frame = load_published(table)
-    if table == "segmentation":
-        return frame, performance
-    frame = frame.rename(columns={"source_architecture": "source", column: "miou"})
-    frame = frame.drop(columns=[other for other in frame if str(other).startswith("accuracy_")])
-    return frame.assign(n_target_classes=frame["target"].map(_CLASSIFICATION_CLASSES)), performance
+    if table == "architecture":
+        frame = frame.rename(columns={"source_architecture": "source", column: "miou"})
+        frame = frame.drop(columns=[other for other in frame if str(other).startswith("accuracy_")])
+        frame = frame.assign(n_target_classes=frame["target"].map(_CLASSIFICATION_CLASSES))
+    return frame.join(published_source_facts(table).dropna(axis="columns"), on="source"), performance
+
+
+def _check_known(name: str) -> None:
+    if name not in NAMES:
+        raise ResultsError(f"published table {name!r} is unknown; choose one of {', '.join(NAMES)}")
 
 
 def _read(name: str) -> pa.Table:
-    if name not in NAMES:
-        raise ResultsError(f"published table {name!r} is unknown; choose one of {', '.join(NAMES)}")
+    _check_known(name)
     path = shipped(f"data_manifests/published/{name}_pairs.parquet")
     try:
         return pq.read_table(path, page_checksum_verification=True)

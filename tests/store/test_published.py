@@ -7,8 +7,9 @@ import pytest
 
 from seg_transfer import resources
 from seg_transfer.errors import ResultsError
+from seg_transfer.evaluation import SOURCE_FACTS
 from seg_transfer.resources import shipped
-from seg_transfer.store.published import NAMES, PAIRS, load_published, published_pairs
+from seg_transfer.store.published import NAMES, PAIRS, load_published, published_pairs, source_facts
 
 
 def test_segmentation_pairs_are_complete():
@@ -72,6 +73,25 @@ def test_either_accuracy_of_an_architecture_is_its_performance():
     classes = pairs.groupby("target")["n_target_classes"].unique().map(list).to_dict()
     assert len(classes) == 9
     assert (classes["cifar100"], classes["sun397"], classes["dtd"]) == ([100], [397], [47])
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs_have_the_facts_about_their_sources(name):
+    pairs = published_pairs(name)[0]
+    facts = source_facts(PAIRS[name][0])
+    known = [column for column in pairs if column in SOURCE_FACTS]
+    assert known == list(facts)
+    for _, pair in pairs.iterrows():
+        assert pair[known].tolist() == facts.loc[pair["source"]].tolist()
+
+
+def test_a_fact_that_one_source_lacks_is_left_out(monkeypatch):
+    facts = source_facts("architecture")
+    facts.loc["vgg16", "gflops"] = float("nan")
+    monkeypatch.setattr("seg_transfer.store.published.source_facts", lambda _: facts)
+    pairs, _ = published_pairs("architectures")
+    assert {"parameters", "own_miou"} <= set(pairs)
+    assert "gflops" not in pairs
 
 
 def test_unknown_pairs():

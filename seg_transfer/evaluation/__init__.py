@@ -21,10 +21,21 @@ others. A metric is judged by the mean of all, which has less noise, so that its
 A pair that is not fine-tuned yet has no miou: drop its row first. Functions raise ResultsError for a missing or unknown
 column, a pair given twice, source == target, or a value that is not a finite number.
 
+`rival_leads`, `fit_slope` and `leave_one_study_out` say what a lead in score has meant for performance.
+
 `ranking_of` ranks the sources of a single target: it needs only their scores, and returns a `Ranking`.
 """
 
 from seg_transfer.evaluation._compare import compare_metrics
+from seg_transfer.evaluation._confidence import (
+    chance_calibration_error,
+    expected_calibration_error,
+    fit_slope,
+    leave_one_study_out,
+    reliability,
+    rival_leads,
+    win_probability,
+)
 from seg_transfer.evaluation._evaluate import evaluate
 from seg_transfer.evaluation._groups import evaluate_groups, rankings, scratch_report
 from seg_transfer.evaluation._leave_out import leave_one_dataset_out, leave_out_summary
@@ -62,13 +73,17 @@ __all__ = [
     "STABILITY_MEASURES",
     "Ranking",
     "TextTable",
+    "chance_calibration_error",
     "compare_metrics",
     "evaluate",
     "evaluate_groups",
+    "expected_calibration_error",
     "fine_tuning_noise",
     "first_place_of",
+    "fit_slope",
     "in_millions",
     "leave_one_dataset_out",
+    "leave_one_study_out",
     "leave_out_summary",
     "measures",
     "metric_columns",
@@ -78,10 +93,13 @@ __all__ = [
     "ranking_sentences",
     "ranking_text_tables",
     "rankings",
+    "reliability",
+    "rival_leads",
     "robustness",
     "robustness_summary",
     "scratch_report",
     "setup_stability",
     "three_digits",
+    "win_probability",
     "with_rank_mean",
 ]

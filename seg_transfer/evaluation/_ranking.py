@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from seg_transfer.errors import IncompleteError
+from seg_transfer.evaluation._confidence import confidences
 from seg_transfer.evaluation._plain import plain_rows
 from seg_transfer.evaluation._ranking_text import ranking_html, ranking_text
 from seg_transfer.metrics import METRICS
@@ -35,11 +36,13 @@ class Ranking:
         target: Name of the dataset.
         metric: The metric that decides the order.
         table: One row per source: rank, source, score, standard_error, difference to the best and its paired
-            standard error (difference_error), tied (for first), probability (of being the best, in [0, 1]), then
-            ``<metric>`` and ``<metric>_error`` for every part of a combined metric, and what the source costs: seconds
-            of scoring it, the number of its network's parameters, gflops (billions of floating-point operations per
-            image of 512 x 512 pixels, or of the one size that it takes), the license of its weights, and the commit
-            (revision) of the Hub's repository that they come from; missing where unknown.
+            standard error (difference_error), tied (for first), probability (of being the best, in [0, 1]), confidence
+            (share of the cases in which a lead like that of the best over this source meant a higher mIoU in published
+            studies; for the best, its lead over the second; NaN where unknown), then ``<metric>`` and
+            ``<metric>_error`` for every part of a combined metric, and what the source costs: seconds of scoring it,
+            the number of its network's parameters, gflops (billions of floating-point operations per image of 512 x 512
+            pixels, or of the one size that it takes), the license of its weights, and the commit (revision) of the
+            Hub's repository that they come from; missing where unknown.
         skipped: Source that is not ranked -> the reason.
         n_images: Number of images of the target that were used.
         n_pixels: Number of pixels of these images that were used.
@@ -117,6 +120,7 @@ def ranking_of(
     skipped: Mapping[str, str],
     alpha: float = 0.05,
     facts: Mapping[str, Mapping[str, Any]] | None = None,
+    slope: float | None = None,
 ) -> Ranking:
     """Rank the sources of a target by their stored scores.
 
@@ -127,6 +131,7 @@ def ranking_of(
         skipped: Source that is not ranked -> the reason.
         alpha: Level of the two-sided test that decides which sources are tied for first.
         facts: Source -> parameters, gflops and license, as far as they are known.
+        slope: What a lead by this metric has meant for mIoU (`fit_slope`); None where that is unknown.
 
     Returns:
         The ranking, best first; sources with equal scores share a rank and are in alphabetical order.
@@ -137,6 +142,21 @@ def ranking_of(
         >>> ranking_of("city", "gbc", rows, {}).best
         'b'
     """
+    table = _unordered_table(metric, rows, alpha, facts or {})
+    table = table.sort_values(["score", "source"], ascending=[False, True], ignore_index=True)
+    table.insert(0, "rank", table["score"].rank(ascending=False, method="min").astype(int))
+    table["confidence"] = confidences(table["score"].to_numpy(np.float64), slope)
+    row = next(iter(rows.values()))[parts_of(metric)[0]]
+    return Ranking(target, metric, table, dict(skipped), row["n_images"], row["n_observations"], row["n_images"])
+
+
+def _unordered_table(
+    metric: str,
+    rows: Mapping[str, Mapping[str, ScoreRow]],
+    alpha: float,
+    facts: Mapping[str, Mapping[str, Any]],
+) -> pd.DataFrame:
+    """Return the table of a ranking in the order of the rows, without ranks, and with confidence still unknown."""
     names, parts = list(rows), parts_of(metric)
     first = first_place_of(metric, {part: [rows[name][part] for name in names] for part in parts}, alpha)
     table = pd.DataFrame(
@@ -148,18 +168,16 @@ def ranking_of(
             "difference_error": first.difference_error,
             "tied": first.tied,
             "probability": first.probability,
+            "confidence": math.nan,
         }
     )
     for part in parts if metric not in parts else ():
         table[part] = [rows[name][part]["score"] for name in names]
         table[f"{part}_error"] = [_float_or_nan(rows[name][part]["standard_error"]) for name in names]
     table["seconds"] = [max(rows[name][part]["seconds"] for part in parts) for name in names]
-    for name, values in _fact_columns(names, facts or {}).items():
+    for name, values in _fact_columns(names, facts).items():
         table[name] = values
-    table = table.sort_values(["score", "source"], ascending=[False, True], ignore_index=True)
-    table.insert(0, "rank", table["score"].rank(ascending=False, method="min").astype(int))
-    row = rows[names[0]][parts[0]]
-    return Ranking(target, metric, table, dict(skipped), row["n_images"], row["n_observations"], row["n_images"])
+    return table
 
 
 def _fact_columns(names: Sequence[str], facts: Mapping[str, Mapping[str, Any]]) -> dict[str, pd.Series[Any]]:

@@ -35,6 +35,7 @@ from seg_transfer.stages.base import Item, pair_label, part_label
 from seg_transfer.stages.score import ScoreSettings
 from seg_transfer.stages.score_keys import metrics_requiring_features, metrics_requiring_probabilities
 from seg_transfer.store.atomic import write_text
+from seg_transfer.store.confidence import published_slope
 from seg_transfer.store.network_costs import read_costs
 from seg_transfer.store.tables import SCORES, STABILITY, metadata_of, ranking_file, read_table, write_rows
 from seg_transfer.study.bank import SourceSpec, read_sources
@@ -186,7 +187,8 @@ def _ranked(request: _Request, folder: Path) -> Ranking:
             exit_code=failed.exit_code if failed else None,
             reasons=skipped,
         )
-    ranking = ranking_of(request.target.name, request.metric, rows, skipped, request.alpha, facts)
+    slope = published_slope(request.metric)
+    ranking = ranking_of(request.target.name, request.metric, rows, skipped, request.alpha, facts, slope)
     return replace(ranking, failed=failed)
 
 

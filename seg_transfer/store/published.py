@@ -121,8 +121,8 @@ def published_pairs(name: str = "segmentation") -> tuple[pd.DataFrame, str]:
             targets. "architectures_frozen": accuracy of a linear head on their fixed features.
 
     Returns:
-        One row per pair, with n_target_classes and those `published_source_facts` that are known for all sources; and the
-        performance measure in the column miou, "mIoU" or "accuracy".
+        One row per pair, with n_target_classes and those `published_source_facts` that are known for all sources; and
+        the performance measure in the column miou, "mIoU" or "accuracy".
 
     Raises:
         ResultsError: The name is unknown, or the table cannot be read.

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from seg_transfer.evaluation import ranking_of, ranking_sentences, ranking_text_tables
+from seg_transfer.evaluation import plain_rows, ranking_of, ranking_sentences, ranking_text_tables
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -73,6 +73,48 @@ def test_without_standard_errors_certainty_is_unknown():
     lines = ranking_sentences(by_gbc(a=row(-3.0, None), b=row(-9.0, None)))
     assert lines[1].startswith("Its certainty is unknown")
     assert "n/a" in str(by_gbc(a=row(-3.0, None), b=row(-9.0, None)))
+
+
+def with_slope(slope, **scores):
+    rows = {name: {"gbc": row(score)} for name, score in scores.items()}
+    return ranking_of("city", "gbc", rows, {}, slope=slope)
+
+
+def test_a_lead_is_said_in_the_share_of_published_cases_that_it_won():
+    # The standard deviation of -3, -4, -5 is sqrt(2 / 3).
+    ranking = with_slope(0.7, low=-5.0, high=-3.0, mid=-4.0)
+    one, two = (1 / (1 + np.exp(-0.7 * lead * np.sqrt(1.5))) for lead in (1, 2))
+    np.testing.assert_allclose(ranking.table["confidence"], [one, one, two])
+    said = "In published studies, a lead like this over the second meant a higher mIoU in 70 % of the cases."
+    assert ranking_sentences(ranking)[2] == said
+    assert said in str(ranking)
+    assert said in ranking._repr_html_()
+    plain = json.loads(json.dumps(ranking.as_dict()))["ranking"]
+    assert [entry["confidence"] for entry in plain] == ranking.table["confidence"].tolist()
+    backwards = ranking_sentences(with_slope(-0.7, low=-5.0, high=-3.0, mid=-4.0))
+    assert backwards[2].endswith("a higher mIoU in 30 % of the cases.")
+
+
+@pytest.mark.parametrize(
+    ("slope", "scores", "confidence"),
+    [
+        (None, {"a": -3.0, "b": -4.0, "c": -5.0}, None),  # a metric that no published study has
+        (0.7, {"a": -3.0}, None),
+        (0.7, {"a": -3.0, "b": -4.0}, None),  # the lead of two is always two standard deviations
+        (0.7, {"a": -3.0, "b": -3.0, "c": -5.0}, 0.5),
+        (0.7, {"a": -3.0, "b": -3.0, "c": -3.0}, 0.5),
+    ],
+)
+def test_nothing_is_said_of_a_lead_that_says_nothing(slope, scores, confidence):
+    ranking = with_slope(slope, **scores)
+    assert plain_rows(ranking.table)[0]["confidence"] == confidence
+    assert "published studies" not in str(ranking)
+
+
+def test_confidence_changes_nothing_else():
+    columns = ["source", "rank", "score", "tied", "probability"]
+    scores = {"a": -3.0, "b": -4.0, "c": -5.0}
+    assert with_slope(0.7, **scores).table[columns].equals(with_slope(None, **scores).table[columns])
 
 
 def test_the_mean_rank_is_shown_beside_its_parts():

@@ -51,6 +51,11 @@ PROPERTIES = {
     "pactran": Properties(lambda c: -np.inf, _zero, "shift rotation"),
     "parc": Properties(lambda c: -1.0, lambda c, d: 1.0, "shift scale"),
     "ccfv": Properties(lambda c: -np.inf, _any, "rotation"),
+    "knn": Properties(_zero, lambda c, d: 1.0, "scale rotation"),
+    "ridge_probe": Properties(_zero, lambda c, d: 1.0, "shift scale rotation duplication"),
+    "probe_miou": Properties(_zero, lambda c, d: 1.0, "shift scale rotation duplication"),
+    "linear_probe": Properties(_zero, lambda c, d: 1.0, "shift scale"),
+    "linear_probe_miou": Properties(_zero, lambda c, d: 1.0, "shift scale"),
     "leep": Properties(lambda c: -np.inf, _zero, "shift scale rotation duplication"),
     "nce": Properties(lambda c: -np.log(c), _zero, "shift scale rotation duplication"),
     "nleep": Properties(lambda c: -np.inf, _zero, "shift scale rotation duplication"),
@@ -113,9 +118,11 @@ def check_order(name: str, world: World) -> None:
 def check_names(name: str, world: World) -> None:
     """The names of labels and images do not matter."""
     observations = world()
+    names = np.array([250, -3, 17, 4, 100], dtype=np.int16)
     renamed = replace(
         observations,
-        labels=np.array([250, -3, 17, 4, 100], dtype=np.int16)[observations.labels],
+        labels=names[observations.labels],
+        class_pixels=observations.class_pixels[np.argsort(names)],
         image_index=observations.image_index * 7 + 1000,
     )
     assert same(score_all(observations, [name])[name], score_all(renamed, [name])[name])
@@ -168,7 +175,8 @@ def check_separation(name: str, world: World) -> None:
 
 def check_jackknife(name: str, world: World) -> None:
     """Replicates and standard errors are those of leaving out each group by hand."""
-    if name in ("gbc", "nleep"):  # they keep the PCA and the mixture of the whole sample, and are tested separately
+    # These keep the PCA, the mixture or the predictions of the whole sample, and are tested separately.
+    if name in ("gbc", "nleep", "knn", "ridge_probe", "probe_miou", "linear_probe", "linear_probe_miou"):
         return
     for n_images in (23, 10, 4):
         observations = world(n_images=n_images)
@@ -223,6 +231,7 @@ FAULTS: dict[str, Callable[[Observations], dict[str, np.ndarray]]] = {
     "lengths": lambda o: {"features": o.features[:-1], "source_probs": o.source_probs[:-1]},
     "one axis": lambda o: {name: getattr(o, name)[0] for name in MATRICES},
     "float labels": lambda o: {"labels": o.labels.astype(float)},
+    "no pixels": lambda o: {"class_pixels": 0 * o.class_pixels},
     "complex": lambda o: {name: getattr(o, name).astype(complex) for name in MATRICES},
 }
 
@@ -254,6 +263,8 @@ def arguments_of(name: str, observations: Observations) -> dict[str, np.ndarray]
     arguments |= {"labels": observations.labels}
     if "image_index" in needs:
         arguments |= {"image_index": observations.image_index}
+    if "class_pixels" in needs:
+        arguments |= {"class_pixels": observations.class_pixels}
     if "source_images" in needs:
         arguments |= {"source_features": source.features, "source_labels": source.labels}
     return arguments

@@ -38,7 +38,9 @@ def observations() -> dict[str, Observations]:
     with np.load(FOLDER / "metric_versions.npz") as arrays:
 
         def read(name: str, own: Observations | None) -> Observations:
-            return Observations(**{field: arrays[f"{name}_{field}"] for field in _FIELDS}, source_images=own)
+            given = {field: arrays[f"{name}_{field}"] for field in _FIELDS}
+            class_pixels = 500 * (1 + np.arange(len(np.unique(given["labels"]))))
+            return Observations(**given, source_images=own, class_pixels=class_pixels)
 
         return {name: read(name, read(f"{name}_own", None)) for name in ("a", "b")}
 

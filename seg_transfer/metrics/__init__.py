@@ -44,6 +44,11 @@ from seg_transfer.metrics._sfda import METRIC as _SFDA, sfda as sfda
 from seg_transfer.metrics._pactran import METRIC as _PACTRAN, pactran as pactran
 from seg_transfer.metrics._parc import METRIC as _PARC, parc as parc
 from seg_transfer.metrics._ccfv import METRIC as _CCFV, ccfv as ccfv
+from seg_transfer.metrics._knn import METRIC as _KNN, knn as knn
+from seg_transfer.metrics._ridge_probe import METRIC as _RIDGE_PROBE, ridge_probe as ridge_probe
+from seg_transfer.metrics._probe_miou import METRIC as _PROBE_MIOU, probe_miou as probe_miou
+from seg_transfer.metrics._linear_probe import METRIC as _LINEAR_PROBE, linear_probe as linear_probe
+from seg_transfer.metrics._linear_probe_miou import METRIC as _LINEAR_MIOU, linear_probe_miou as linear_probe_miou
 from seg_transfer.metrics._leep import METRIC as _LEEP, leep as leep
 from seg_transfer.metrics._nce import METRIC as _NCE, nce as nce
 from seg_transfer.metrics._nleep import METRIC as _NLEEP, nleep as nleep
@@ -113,9 +118,9 @@ def score_all(
 
     Standard errors come from the delete-a-group jackknife: the images are assigned by rank to 10 groups (or as many as
     there are images, if fewer), and each group is left out in turn. Metrics made of sums over images are recomputed
-    without each group; GBC keeps the PCA of the whole sample, and N-LEEP its PCA and mixture. All others repeat the
-    whole computation for every group, and have a standard error only with ``"all"``. Without ``image_index``, or with
-    a single image, there are no standard errors.
+    without each group; GBC keeps the PCA of the whole sample, N-LEEP its PCA and mixture, and neighbors and probes
+    their predictions. All others repeat the whole computation for every group, and have a standard error only with
+    ``"all"``. Without ``image_index``, or with a single image, there are no standard errors.
 
     Args:
         observations: N observations of the pair.

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -166,10 +167,12 @@ class Statistics:
         observations: N observations of the pair.
         groups: (N,), the group of each observation, 0 .. n_groups - 1; a single group where no standard errors are
             requested.
+        memo: What several metrics share beside the moments, by a key of their own.
     """
 
     observations: Observations
     groups: IntArray
+    memo: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
     def ungrouped(cls, observations: Observations) -> "Statistics":

@@ -42,6 +42,20 @@ def check_two_classes(classes: npt.NDArray[Any], n_observations: int) -> None:
         )
 
 
+def check_pixel_counts(class_pixels: npt.NDArray[Any], classes: npt.NDArray[Any]) -> None:
+    if class_pixels.shape != classes.shape or class_pixels.dtype.kind not in "iu":
+        raise ObservationsError(
+            f"class_pixels has shape {class_pixels.shape} and dtype {class_pixels.dtype}; labels of {len(classes)} "
+            f"classes need integers of shape ({len(classes)},), one per label in ascending order"
+        )
+    if class_pixels.min() < 1:
+        position = int(class_pixels.argmin())
+        raise ObservationsError(
+            f"class_pixels[{position}] is {class_pixels[position]}, but label {classes[position]} occurs; "
+            "count the labeled pixels of every class in all label maps"
+        )
+
+
 def check_matrix(name: str, values: npt.NDArray[Any], length: int, rows: str = "labels") -> None:
     """Check that values are a matrix of finite real numbers.
 

@@ -16,6 +16,7 @@ from seg_transfer.observations._checks import (
     check_integers,
     check_length,
     check_matrix,
+    check_pixel_counts,
     check_two_classes,
 )
 from seg_transfer.observations._variation import constant_columns
@@ -36,10 +37,12 @@ class Observations:
         image_embeddings: (M, D), one vector per whole image, in ascending order of the M distinct values of
             ``image_index``.
         source_images: The observations of the source's own images, seen through the same source.
+        class_pixels: (C,) integers, the number of labeled pixels of each class of ``classes`` in all label maps that
+            the observations were drawn from.
 
     Raises:
         ObservationsError: Values are NaN or infinite, lengths differ, a row of ``source_probs`` is not a distribution,
-            or there are fewer than two classes or two observations.
+            a class has no pixel, or there are fewer than two classes or two observations.
 
     Example:
         >>> observations = Observations(features=np.eye(3), labels=np.array([7, 2, 7]))
@@ -53,9 +56,10 @@ class Observations:
     image_index: npt.NDArray[np.integer[Any]] | None = None
     image_embeddings: npt.NDArray[Any] | None = None
     source_images: Observations | None = None
+    class_pixels: npt.NDArray[np.integer[Any]] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("features", "labels", "source_probs", "image_index", "image_embeddings"):
+        for name in ("features", "labels", "source_probs", "image_index", "image_embeddings", "class_pixels"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, np.asarray(getattr(self, name)))
         if self.features is None and self.source_probs is None:
@@ -76,9 +80,11 @@ class Observations:
                     "image_embeddings are given without image_index; say which image each observation comes from"
                 )
             check_matrix("image_embeddings", self.image_embeddings, len(np.unique(self.image_index)), "images")
+        if self.class_pixels is not None:
+            check_pixel_counts(self.class_pixels, self.classes)
 
     def subset(self, rows: npt.NDArray[Any]) -> Observations:
-        """Select some of the observations, with the embeddings of their images.
+        """Select some of the observations, with the embeddings of their images and the pixels of their classes.
 
         Args:
             rows: A mask (N,), or positions in ascending order.
@@ -94,6 +100,9 @@ class Observations:
         embeddings = self.image_embeddings
         if embeddings is not None and self.image_index is not None:
             embeddings = embeddings[np.isin(np.unique(self.image_index), self.image_index[rows])]
+        class_pixels = self.class_pixels
+        if class_pixels is not None:
+            class_pixels = class_pixels[np.isin(self.classes, self.labels[rows])]
         return replace(
             self,
             features=None if self.features is None else self.features[rows],
@@ -101,6 +110,7 @@ class Observations:
             source_probs=None if self.source_probs is None else self.source_probs[rows],
             image_index=None if self.image_index is None else self.image_index[rows],
             image_embeddings=embeddings,
+            class_pixels=class_pixels,
         )
 
     def subsample(self, n: int, seed: int) -> Observations:

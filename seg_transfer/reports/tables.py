@@ -23,6 +23,7 @@ _NEEDS = {
     "image_index": "images",
     "image_embeddings": "image embeddings",
     "source_images": "source images",
+    "class_pixels": "class pixels",
     "scores": "scores",
 }
 _SE = {"yes": "yes", "on request": "ask", "no": "no"}
@@ -30,7 +31,7 @@ _METRICS_LEGEND = (
     "N observations with D features (a metric may use only n and d of them); C target classes, C_s source classes; "
     "M target images, M_s source images.",
     'Standard error, SE: yes, or "ask": ten times the cost of the score, score_all(..., standard_errors="all").',
-    "Metrics with the extra ot need pip install 'seg_transfer[ot]'. Without it, a study skips them.",
+    "Metrics with an extra, such as ot, need pip install 'seg_transfer[ot]'. Without it, a study skips them.",
 )
 
 

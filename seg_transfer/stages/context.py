@@ -7,6 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
+import numpy as np
+import numpy.typing as npt
+
 from seg_transfer.data.record import Record
 from seg_transfer.errors import SegTransferError
 from seg_transfer.features.extract import extract_readings
@@ -21,7 +24,7 @@ from seg_transfer.observations import Observations, PixelSample
 from seg_transfer.stages import score_keys
 from seg_transfer.stages.failures import catch_failures
 from seg_transfer.stages.sample_keys import sample_key
-from seg_transfer.stages.sampling import pixel_sample
+from seg_transfer.stages.sampling import class_pixels, pixel_sample
 from seg_transfer.store.content_key import Key
 from seg_transfer.store.network_costs import read_costs, write_costs
 from seg_transfer.store.results import needs_source_images
@@ -52,6 +55,11 @@ class TargetContext:
     def sample(self) -> PixelSample:
         """Its pixel sample, which is stored once it is drawn."""
         return pixel_sample(self.run, self.name, self.records)
+
+    @cached_property
+    def class_pixels(self) -> npt.NDArray[np.int64]:
+        """The labeled pixels of every class of its manifest in all its label maps."""
+        return class_pixels(self.run, self.name, self.records)
 
     @cached_property
     def images(self) -> TargetImages:

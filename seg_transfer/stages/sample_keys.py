@@ -28,6 +28,11 @@ def stored_sample_key(key: Key, images: str) -> Key:
     return Key(content_key(sample=key, images=images), key.parts)
 
 
+def class_pixels_key(key: Key, class_pixels: str) -> Key:
+    """Return the key of the numbers of labeled pixels that are stored as text in a sample's metadata."""
+    return content_key(sample=key, class_pixels=class_pixels)
+
+
 def sample_part_name(target: str, name: str) -> str:
     """Return the name of a part of a sample's key for readers."""
     return f"records of {target} train" if name == "records" else name

@@ -17,12 +17,13 @@ from seg_transfer.data.record import Record
 from seg_transfer.errors import DataError
 from seg_transfer.observations import PixelSample
 from seg_transfer.sampling import class_counts, draw_pixel_sample, nearest_resize_labels
-from seg_transfer.stages.sample_keys import sample_key, stored_sample_key
+from seg_transfer.stages.sample_keys import class_pixels_key, sample_key, stored_sample_key
 from seg_transfer.store.key_parts import parts_entry
-from seg_transfer.store.tables import SAMPLES, class_index_type, metadata_of, read_table, write_table
+from seg_transfer.store.tables import SAMPLES, class_index_type, metadata_of, read_metadata, read_table, write_table
 from seg_transfer.study.run import Run
 
 _STRIDE = 4
+_CLASS_PIXELS, _CLASS_PIXELS_KEY = "class_pixels", "class_pixels_key"
 _LabelMap = npt.NDArray[np.integer[Any]]
 
 
@@ -37,19 +38,41 @@ def pixel_sample(run: Run, target: str, records: Sequence[Record]) -> PixelSampl
         stored = read_table(file, SAMPLES)
         if metadata_of(stored, "content_key") == stored_sample_key(key, metadata_of(stored, "images")):
             return _from_table(stored)
-    sample = _draw(run, target, records)
+    sample, counts = _draw(run, target, records)
     images = _images(sample)
     about = {"content_key": stored_sample_key(key, images), "dataset": target, "images": images}
+    if counts is not None:
+        text = json.dumps(counts.tolist())
+        about |= {_CLASS_PIXELS: text, _CLASS_PIXELS_KEY: class_pixels_key(key, text)}
     write_table(file, _to_table(sample), about | parts_entry({target: key.parts}))
     return sample
 
 
-def _draw(run: Run, target: str, records: Sequence[Record]) -> PixelSample:
+def class_pixels(run: Run, target: str, records: Sequence[Record]) -> npt.NDArray[np.int64]:
+    """Return the number of labeled pixels of every class of the manifest in a target's low-shot label maps.
+
+    They are stored with a pixel sample whose probabilities follow from them, and counted otherwise.
+
+    Raises:
+        DataError: A label map is unreadable or differs in size from its image.
+    """
+    stored = read_metadata(run.sample_file(target), SAMPLES, [_CLASS_PIXELS, _CLASS_PIXELS_KEY])
+    text = stored[_CLASS_PIXELS]
+    # Page checksums do not cover metadata: the key does.
+    if text and stored[_CLASS_PIXELS_KEY] == class_pixels_key(sample_key(run, target, records), text):
+        return np.array(json.loads(text), np.int64)
+    return _count_pixels(run, target, records)
+
+
+def _draw(run: Run, target: str, records: Sequence[Record]) -> tuple[PixelSample, npt.NDArray[np.int64] | None]:
+    """Draw a sample; also returns the labeled pixels of every class where they had to be counted."""
     manifest, sampling = run.manifests[target], run.study.sampling
+    counts = _count_pixels(run, target, records) if sampling.balance == "dataset" else None
     sample = draw_pixel_sample(
         _label_maps(manifest, records, sampling.grid),
         sampling.pixels_per_image,
-        class_counts=_class_counts(run, target, records),
+        # Without counts, the probabilities are inverse to the counts of each image.
+        class_counts=np.ones(len(manifest.classes), np.int64) if sampling.balance == "none" else counts,
         dataset=target,
         seed=sampling.seed,
         ignore_value=manifest.ignore_index,
@@ -60,17 +83,12 @@ def _draw(run: Run, target: str, records: Sequence[Record]) -> PixelSample:
             f"target {target}: its {len(records)} low-shot images show {n_classes} class(es); class separability needs "
             "at least two; choose more images or another label map"
         )
-    return sample
+    return sample, counts
 
 
-def _class_counts(run: Run, target: str, records: Sequence[Record]) -> npt.NDArray[np.int64] | None:
-    """Return the class counts that pixel probabilities are inverse to; None means the counts of each image."""
-    manifest, balance = run.manifests[target], run.study.sampling.balance
-    if balance == "none":
-        return np.ones(len(manifest.classes), np.int64)
-    if balance == "image":
-        return None
-    # Counts come from the full label maps, whatever grid the pixels are drawn from.
+def _count_pixels(run: Run, target: str, records: Sequence[Record]) -> npt.NDArray[np.int64]:
+    """Count in the full label maps, whatever grid the pixels are drawn from."""
+    manifest = run.manifests[target]
     label_maps = (labels for _, labels in _label_maps(manifest, records, "full"))
     return class_counts(label_maps, len(manifest.classes), manifest.ignore_index)
 

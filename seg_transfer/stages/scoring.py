@@ -69,6 +69,9 @@ def score_pair(context: ScoringContext, item: Item, is_held: IsHeld) -> None:
     observations = observe(context, entry, context.target(target), others)
     warn_of_constant_features(item, observations, context.warned_sources)
     failed |= constant_input_failures(item, observations, [METRICS[name] for name in missing])
+    if any("class_pixels" in METRICS[name].needs for name in missing):
+        class_pixels = context.target(target).class_pixels[observations.classes]
+        observations = replace(observations, class_pixels=class_pixels)
     scores = _scores(observations, source_images, [name for name in missing if name not in failed], failed)
     if scores and is_held():
         _store(context, item, valid, scores, observations, time.monotonic() - began)

@@ -32,6 +32,7 @@ def make_world(
         image_index,
         image_embeddings=halves(3.0 + image_means[np.unique(image_index)]),
         source_images=make_world(60, d, 4, 8, seed + 100, source_images=False) if source_images else None,
+        class_pixels=1000 * (1 + np.arange(n_classes)),
     )
 
 

@@ -17,7 +17,7 @@ from seg_transfer.metrics._base import Metric
 from seg_transfer.observations import Observations
 
 NAMES = sorted(name for name, metric in METRICS.items() if "scores" not in metric.needs)
-FIELDS = {"features", "source_probs", "image_index", "image_embeddings", "source_images"}
+FIELDS = {"features", "source_probs", "image_index", "image_embeddings", "source_images", "class_pixels"}
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -106,6 +106,12 @@ class TestObservations:
             ({"source_probs": np.full((4, 2), 0.6)}, r"source_probs\[0\] sums to 1.2"),
             ({"source_probs": np.full((4, 2), np.nan)}, r"source_probs\[0, 0\] is nan"),
             ({"image_index": np.array([0, 0, 1])}, "image_index has shape"),
+            (
+                {"class_pixels": np.array([5, 6, 7])},
+                r"class_pixels has shape \(3,\) .* 2 classes need integers of shape",
+            ),
+            ({"class_pixels": np.array([5.0, 6.0])}, "class_pixels has shape .* dtype float64"),
+            ({"class_pixels": np.array([5, 0])}, r"class_pixels\[1\] is 0, but label 1 occurs"),
             ({"image_index": np.array([0.0, 0.0, 1.0, 1.0])}, "image_index has shape"),
         ],
     )
@@ -137,6 +143,13 @@ class TestSubset:
         for field in ("features", "labels", "source_probs", "image_index"):
             np.testing.assert_array_equal(getattr(kept, field), getattr(observations, field)[rows])
         np.testing.assert_array_equal(kept.image_embeddings, np.eye(3)[[0, 2]])
+
+    def test_classes_keep_their_pixels(self):
+        observations = Observations(np.eye(4), np.array([9, -2, 9, 255]), class_pixels=[20, 90, 70])
+        assert observations.class_pixels.tolist() == [20, 90, 70]
+        assert observations.subset(np.array([1, 3])).class_pixels.tolist() == [20, 70]
+        assert observations.subset(np.array([True, False, True, True])).class_pixels.tolist() == [90, 70]
+        assert observations.subset(np.array([0, 1, 3])).class_pixels.tolist() == [20, 90, 70]
 
     @pytest.mark.parametrize(("n", "counts"), [(15, [5, 5, 5]), (34, [10, 12, 12]), (50, [10, 20, 20])])
     def test_a_subsample_has_as_many_of_every_image(self, n, counts):

@@ -88,13 +88,13 @@ def made(run: Run) -> dict[str, list[Key]]:
     observations = score_keys.observations_key(run, web, weights, drawn)
     explained = explanation_keys.explanation_keys(observations, "pca", 10)
     files, w = run.low_shot("dusk_street"), folder / "w.pth"
-    staged = web.model_copy(update={"features": "stages"})
-    factory = {"factory": "net:build", "factory_folder": folder}
+    staged, factory = web.model_copy(update={"features": "stages"}), {"factory": "net:build", "factory_folder": folder}
     return {
         "manifest": [manifest_key(run.manifests["dusk_street"])],
         "records": [run.records_key("dusk_street", files)],
         "sample": [drawn, sample_keys.sample_key(run, "dusk_street", files)],
         "stored sample": [sample_keys.stored_sample_key(run.records_key("dusk_street", files), "[]")],
+        "labeled pixels of every class": [sample_keys.class_pixels_key(drawn, "[4, 9]")],
         "weights of an mmsegmentation source, trained by the study or brought along": [
             weights,
             key_of(

@@ -162,5 +162,5 @@ def arithmetic_here(schedule: Schedule) -> Arithmetic:
 
 
 def multiplies_bfloat16() -> bool:
-    """Return whether this CPU has matrix units for bfloat16 (AMX); without them, bfloat16 is slower than float32."""
-    return bool(torch.cpu._is_amx_tile_supported())
+    """Return whether this CPU multiplies bfloat16 in hardware (AMX or AVX512_BF16); otherwise float32 is faster."""
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())

@@ -39,8 +39,8 @@ class Schedule(BaseModel):
         flip_probability: Probability of a horizontal flip.
         crop_size: Height and width of a training crop in pixels; None means the manifest's.
         checkpoint_every: Steps between checkpoints, from which a killed run resumes.
-        mixed_precision: Train in float16 with loss scaling on CUDA, and in bfloat16 on CPUs with matrix units for it
-            (AMX); all other CPUs train in float32.
+        mixed_precision: Train in float16 with loss scaling on CUDA, and in bfloat16 on CPUs that multiply it in
+            hardware (AMX, AVX512_BF16); all other CPUs train in float32.
         optimizer: "sgd" or "adamw".
         head_learning_rate_factor: The new last layer learns at this multiple of the learning rate.
         layer_decay: Factor on the learning rate from each block or stage to the one before it; the head and what

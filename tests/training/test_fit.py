@@ -16,7 +16,7 @@ from seg_transfer.models.networks import build_network
 from seg_transfer.resources import shipped
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on, predict
-from seg_transfer.training.fit import _loader, arithmetic_here, fit
+from seg_transfer.training.fit import _loader, arithmetic_here, fit, multiplies_bfloat16
 
 
 def network_for(crops: TrainingCrops) -> nn.Module:
@@ -107,6 +107,15 @@ def test_mixed_precision_is_only_used_where_requested_and_available(
         crops.schedule = SCHEDULE.model_copy(update={"steps": 2, "mixed_precision": mixed_precision})
         trained.append(fit(network_for(crops), crops, tmp_path / str(mixed_precision)))
     assert same_weights(*trained) != cpu_has_it
+
+
+@pytest.mark.parametrize("unit", ["_is_amx_tile_supported", "_is_avx512_bf16_supported"])
+def test_either_unit_multiplies_bfloat16(monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name == unit)
+    assert multiplies_bfloat16()
+    monkeypatch.setattr(torch.cpu, unit, lambda: False)
+    assert not multiplies_bfloat16()
 
 
 def test_float32_is_no_tf32(crops: TrainingCrops, tmp_path: Path) -> None:

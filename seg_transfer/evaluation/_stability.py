@@ -63,8 +63,7 @@ def setup_stability(
         seed: Seed of the draw of pools.
 
     Returns:
-        For every size, one row for all metrics together, with "" as first and second, then one row per unordered pair
-        of metrics. Columns:
+        For every size, a row for all metrics, "" as first and second, then one per unordered pair of metrics. Columns:
 
         * subset_size, n_subsets, first, second
         * stability_group, stability_items, stability_measure: for a pair of metrics, the stability of their order: the
@@ -84,8 +83,8 @@ def setup_stability(
     """
     frame, names_given = validate_pairs(pairs, metrics)
     metrics = metrics_of(in_scenario(frame, scenario, names_given))
-    items = sorted(frame[axes_of(scenario)[1]].unique())
     _check_choice(metrics, names)
+    items = sorted(frame[axes_of(scenario)[1]].unique())
     pools = [_pools(items, size, n_subsets, seed) for size in subset_sizes]
     return pd.DataFrame([row for subsets in pools for row in _rows_of_size(frame, scenario, subsets, metrics, names)])
 

@@ -18,7 +18,7 @@ from seg_transfer.metrics._confusion import (
 )
 from seg_transfer.observations import FloatArray, IntArray, Moments, Observations, keyed_blocks
 
-# Penalties in units of the mean variance of the channels: from hardly any shrinkage to the nearest class mean.
+# Penalties in units of the mean variance of the channels, from hardly any to one that leaves little but class means.
 LAMBDAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 # The variance of channels far from the point that sums are taken about is known to this fraction of its square.
 ROUNDING = 1e-10

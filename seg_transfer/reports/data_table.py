@@ -71,6 +71,13 @@ COLUMNS: Mapping[str, Column] = {
     "kendall": Column("Kendall", ".3f", "Kendall tau-b, mean over groups, in [-1, 1]"),
     "pearson": Column("Pearson", ".3f", "Pearson correlation, mean over groups, in [-1, 1]"),
     "regret": Column("regret", ".3f", "best mIoU minus that of the chosen, mean over groups; lower is better"),
+    "fidelity": Column(
+        "fidelity",
+        ".3f",
+        "correlation, through 0, of score differences with mIoU differences of all rivals of all groups, in [-1, 1]",
+    ),
+    "tau_w_share": Column("tau_w of ceiling", ".2f", "tau_w over that of one fine-tuning per pair"),
+    "top1_share": Column("top-1 of ceiling", ".2f", "top-1 over that of one fine-tuning per pair"),
     "beaten_by": Column("beaten by", "", "controls with a higher tau_w"),
     "n_too_small": Column("too small", "d", "number of groups left out because they have fewer than two items"),
     "n_tau_undefined": Column("undefined", "d", "number of groups without a tau_w: constant scores or mIoU"),
@@ -139,7 +146,7 @@ COLUMNS: Mapping[str, Column] = {
     "class_b": Column("other class", "", "another class of the target"),
     "overlap": Column("overlap", ".3f", "Bhattacharyya coefficient in [0, 1]; 1: indistinguishable"),
 }
-for _name in ("tau_w", "top1", "rel_at_1", "kendall", "pearson", "regret", "rank"):
+for _name in ("tau_w", "top1", "rel_at_1", "kendall", "pearson", "regret", "fidelity", "rank"):
     _base_column = COLUMNS[_name]
     COLUMNS = {
         **COLUMNS,

@@ -24,7 +24,8 @@ from torch.nn.functional import cross_entropy
 from seg_transfer.console import plain_console
 from seg_transfer.evaluation import SCRATCH, evaluate, scratch_report
 from seg_transfer.image_level import class_subset_study, class_subsets, image_observations
-from seg_transfer.reports.tables import evaluation_tables, ranking_tables, render
+from seg_transfer.reports.evaluation_tables import evaluation_tables
+from seg_transfer.reports.tables import ranking_tables, render
 
 METRICS = ("gbc", "logme", "h_score", "lda_score", "leep", "nleep")
 JUDGED = (*METRICS, "rank_mean")
@@ -102,10 +103,10 @@ def run(arguments: argparse.Namespace) -> None:
     console.print(f"All ten classes, {arguments.shots} labeled images of each, {len(rest)} to evaluate on:\n")
     options = {"metrics": JUDGED, "scenarios": ["fixed_target"]}
     render(ranking_tables(everything, performance="accuracy", **options), console)
-    render(evaluation_tables(evaluate(everything, **options)), console)
+    render(evaluation_tables(evaluate(everything, **options), "accuracy"), console)
     pairs = study(class_subsets(10, n_draws=arguments.draws, seed=arguments.seed))
     console.print(f"{pairs['target'].nunique()} different targets among {arguments.draws} draws of 2 to 10 classes:\n")
-    render(evaluation_tables(evaluate(pairs, metrics=JUDGED)), console)
+    render(evaluation_tables(evaluate(pairs, metrics=JUDGED), "accuracy"), console)
     beaten = scratch_report(pairs)["beats_scratch"]
     print(f"The best source beats scratch (random weights) on {beaten.sum()} of {len(beaten)} targets.\nMean accuracy:")
     print(pairs.groupby("source")["miou"].mean().sort_values(ascending=False).round(3).to_string(header=False))

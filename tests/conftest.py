@@ -10,7 +10,7 @@ from hypothesis import settings
 from report_inputs import hostile_input
 
 from seg_transfer.demo.world import build_world
-from seg_transfer.reports.inputs import published_input
+from seg_transfer.reports.published import published_input
 from seg_transfer.reports.report import write_report
 
 # A shell that runs the tests in the background makes them and their child processes ignore Ctrl-C.

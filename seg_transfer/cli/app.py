@@ -135,7 +135,7 @@ _EXAMPLES = {
     "submit": f"{_STUDY} --stage score --dry-run",
     "plan": f"{_STUDY} --check",
     "evaluate": "runs/real7    or: seg-transfer evaluate --published architectures --json",
-    "report": "runs/real7    or: seg-transfer report --published --out report",
+    "report": "runs/real7    or: seg-transfer report --published architectures --out report",
     "metrics": "--json",
 }
 

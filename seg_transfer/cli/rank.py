@@ -131,7 +131,7 @@ def _print(ranking: Ranking, data_root: Path, as_json: bool, *, follows_links: b
 
 def _explain_words(ranking: Ranking, data_root: Path) -> list[str]:
     """Return the words of the command that explains a ranking."""
-    from seg_transfer.selection.rank import STUDY_FILE
+    from seg_transfer.selection.source_scores import STUDY_FILE
 
     folder = ranking.run_folder or Path()
     location = ["--run-folder", str(folder), "--data-root", str(data_root), "--target", ranking.target]

@@ -24,7 +24,8 @@ def evaluate(
         typer.Option(
             "--published",
             help="Use published pairs instead of a run folder: segmentation (272 pairs, the default), architectures "
-            "(171 classification pairs, by fine-tuned accuracy) or architectures_frozen (by linear-head accuracy).",
+            "(171 classification pairs, by fine-tuned accuracy), architectures_frozen (by linear-head accuracy), or "
+            "a study of this project, such as real7.",
         ),
     ] = False,
     as_json: AsJson = False,
@@ -33,14 +34,9 @@ def evaluate(
     """Compare the rankings by every metric with the ranking by fine-tuned performance."""
     from seg_transfer.reports.evaluation import evaluation_of_published, evaluation_of_run, json_rows, terminal_tables
     from seg_transfer.reports.tables import render
-    from seg_transfer.store.published import PAIRS
 
     if published:
-        # The argument is the name of published pairs, because --published takes no value and can be used alone.
-        name = str(run_folder or "segmentation")
-        if name not in PAIRS:
-            raise typer.BadParameter(f"{name}: --published takes {', '.join(PAIRS)}, not a run folder")
-        evaluation = evaluation_of_published(name)
+        evaluation = evaluation_of_published(_published_name(run_folder))
     elif run_folder is None:
         raise typer.BadParameter("name either a run folder or --published")
     else:
@@ -71,7 +67,11 @@ def report(
         typer.Argument(metavar="RUN_FOLDER", help="Run folder of a study or of rank.", show_default=False),
     ] = None,
     published: Annotated[
-        bool, typer.Option("--published", help="Instead of a run folder, the 272 published pairs.")
+        bool,
+        typer.Option(
+            "--published",
+            help="Use published pairs instead of a run folder; the names are those of evaluate --published.",
+        ),
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report; RUN_FOLDER/report, or report, by default.")
@@ -82,10 +82,23 @@ def report(
     """Write a report: one self-contained HTML page, its figures, and its tables as Parquet, CSV and Markdown."""
     from seg_transfer.reports.report import report_published, report_run
 
-    if published == (run_folder is not None):
+    if published:
+        written = report_published(out or Path("report"), _published_name(run_folder))
+    elif run_folder is None:
         raise typer.BadParameter("name either a run folder or --published")
-    written = report_published(out or Path("report")) if run_folder is None else report_run(run_folder, out)
+    else:
+        written = report_run(run_folder, out)
     if as_json:
         typer.echo(json.dumps([str(file) for file in written], indent=1))
         return
     typer.echo(f"{written[0]}: open it in a browser; {len(written) - 1} figures and tables are in the same folder")
+
+
+def _published_name(argument: Path | None) -> str:
+    """Return the name of published pairs, which takes the place of the run folder; --published can also stand alone."""
+    from seg_transfer.store.published import published_names
+
+    name = str(argument or "segmentation")
+    if name not in published_names():
+        raise typer.BadParameter(f"{name}: --published takes {', '.join(published_names())}, not a run folder")
+    return name

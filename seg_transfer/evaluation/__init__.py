@@ -52,19 +52,16 @@ from seg_transfer.evaluation._pairs import (
 )
 from seg_transfer.evaluation._plain import plain_rows
 from seg_transfer.evaluation._ranking import Ranking, first_place_of, parts_of, ranking_of
-from seg_transfer.evaluation._ranking_text import (
-    TextTable,
-    in_millions,
-    ranking_sentences,
-    ranking_text_tables,
-    three_digits,
-)
+from seg_transfer.evaluation._ranking_numbers import in_millions, three_digits
+from seg_transfer.evaluation._ranking_remarks import LINEAR_HEAD
+from seg_transfer.evaluation._ranking_text import TextTable, ranking_sentences, ranking_text_tables
 from seg_transfer.evaluation._robustness import robustness, robustness_summary
 from seg_transfer.evaluation._stability import RELEASED_MEASURES, STABILITY_MEASURES, setup_stability
 
 __all__ = [
     "CONTROLS",
     "GROUP_AND_ITEM",
+    "LINEAR_HEAD",
     "MEASURES",
     "RELEASED_MEASURES",
     "SCENARIOS",

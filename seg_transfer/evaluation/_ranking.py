@@ -15,7 +15,8 @@ import pandas as pd
 from seg_transfer.errors import IncompleteError
 from seg_transfer.evaluation._confidence import confidences
 from seg_transfer.evaluation._plain import plain_rows
-from seg_transfer.evaluation._ranking_text import ranking_html, ranking_text
+from seg_transfer.evaluation._ranking_remarks import LINEAR_HEAD
+from seg_transfer.evaluation._ranking_text import ranking_html, ranking_sentences, ranking_text
 from seg_transfer.metrics import METRICS
 from seg_transfer.metrics._rank_mean import PARTS
 from seg_transfer.observations.uncertainty import FirstPlace, first_place, first_place_by_mean_rank
@@ -39,7 +40,9 @@ class Ranking:
             standard error (difference_error), tied (for first), probability (of being the best, in [0, 1]), confidence
             (share of the cases in which a lead like that of the best over this source meant a higher mIoU in published
             studies; for the best, its lead over the second; NaN where unknown), then ``<metric>`` and
-            ``<metric>_error`` for every part of a combined metric, and what the source costs: seconds of scoring it,
+            ``<metric>_error`` for every part of a combined metric, probe_miou (what a linear head on its features
+            reaches without fine-tuning on images that it was not fitted on, in [0, 1]) and probe_miou_error, NaN where
+            unknown, and what the source costs: seconds of scoring it,
             the number of its network's parameters, gflops (billions of floating-point operations per image of 512 x 512
             pixels, or of the one size that it takes), the license of its weights, and the commit (revision) of the
             Hub's repository that they come from; missing where unknown.
@@ -85,6 +88,11 @@ class Ranking:
         """The metrics that a combined metric such as rank_mean consists of; () for any other metric."""
         return () if self.metric in parts_of(self.metric) else parts_of(self.metric)
 
+    @property
+    def first_by(self) -> dict[str, str]:
+        """Part of a combined metric -> the source that it puts first: the best where it is among equals; else {}."""
+        return {part: str(self.table["source"].iloc[self.table[part].argmax()]) for part in self.parts}
+
     def __str__(self) -> str:
         """The ranking as a text table, followed by sentences that explain it."""
         return ranking_text(self)
@@ -102,12 +110,14 @@ class Ranking:
             "metric": self.metric,
             "best": self.best,
             "tied": list(self.tied),
+            "first_by": self.first_by,
             "ranking": plain_rows(self.table),
             "skipped": dict(self.skipped),
             "n_images": self.n_images,
             "of_images": self.of_images,
             "n_pixels": self.n_pixels,
             "seconds": self.seconds,
+            "sentences": ranking_sentences(self),
             "run_folder": str(self.run_folder) if self.run_folder else None,
             "stability": None if self.stability is None else plain_rows(self.stability),
         }
@@ -127,7 +137,8 @@ def ranking_of(
     Args:
         target: Name of the dataset.
         metric: The metric that decides the order, one of `seg_transfer.metrics.METRICS`.
-        rows: Source -> metric -> row of its score file. Every source must have all metrics of `parts_of`.
+        rows: Source -> metric -> row of its score file. Every source must have all metrics of `parts_of`, and may have
+            probe_miou.
         skipped: Source that is not ranked -> the reason.
         alpha: Level of the two-sided test that decides which sources are tied for first.
         facts: Source -> parameters, gflops and license, as far as they are known.
@@ -171,9 +182,10 @@ def _unordered_table(
             "confidence": math.nan,
         }
     )
-    for part in parts if metric not in parts else ():
-        table[part] = [rows[name][part]["score"] for name in names]
-        table[f"{part}_error"] = [_float_or_nan(rows[name][part]["standard_error"]) for name in names]
+    for shown in (*(parts if metric not in parts else ()), LINEAR_HEAD):
+        known = [rows[name].get(shown, {}) for name in names]
+        table[shown] = [_float_or_nan(row.get("score")) for row in known]
+        table[f"{shown}_error"] = [_float_or_nan(row.get("standard_error")) for row in known]
     table["seconds"] = [max(rows[name][part]["seconds"] for part in parts) for name in names]
     for name, values in _fact_columns(names, facts).items():
         table[name] = values

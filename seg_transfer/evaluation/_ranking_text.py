@@ -10,6 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from seg_transfer.evaluation._ranking_numbers import in_millions, three_digits, with_error
+from seg_transfer.evaluation._ranking_remarks import (
+    LINEAR_HEAD,
+    architectures,
+    disagreement,
+    linear_head,
+    why_default,
+)
+
 if TYPE_CHECKING:
     from seg_transfer.evaluation._ranking import Ranking
 
@@ -34,7 +43,7 @@ class TextTable:
 
 
 def ranking_sentences(ranking: Ranking) -> list[str]:
-    """Describe a ranking in sentences: the source to fine-tune, how certain that is, the costs, skipped sources.
+    """Describe a ranking in sentences: the source to fine-tune, why, how certain that is, the costs, skipped sources.
 
     Args:
         ranking: The ranked sources of a target.
@@ -49,8 +58,18 @@ def ranking_sentences(ranking: Ranking) -> list[str]:
         >>> ranking_sentences(ranking_of("city", "gbc", rows, {}))[0]
         'Fine-tune b: first of 2 for city by gbc.'
     """
-    skipped = [f"Skipped {name}: {reason}." for name, reason in ranking.skipped.items()]
-    return [_advice(ranking), _certainty(ranking), *_confidence(ranking), *_network(ranking), _cost(ranking), *skipped]
+    return [
+        _advice(ranking),
+        *why_default(ranking),
+        _certainty(ranking),
+        *_confidence(ranking),
+        *disagreement(ranking),
+        *architectures(ranking),
+        *_network(ranking),
+        *linear_head(ranking),
+        _cost(ranking),
+        *(f"Skipped {name}: {reason}." for name, reason in ranking.skipped.items()),
+    ]
 
 
 def ranking_text_tables(ranking: Ranking) -> list[TextTable]:
@@ -70,7 +89,7 @@ def ranking_text_tables(ranking: Ranking) -> list[TextTable]:
         ['1', 'b', '-3', 'n/a', 'yes', '1.0']
     """
     columns, rows = _ranking_cells(ranking)
-    optional = [heading for heading in ("license", "GFLOPs", "parameters") if heading in columns]
+    optional = [heading for heading in ("license", "GFLOPs", "parameters", "linear mIoU") if heading in columns]
     tables = [TextTable(f"Sources for {ranking.target}", columns, rows, "source", optional)]
     if ranking.stability is not None:
         columns, rows = _stability_cells(ranking.stability)
@@ -94,53 +113,6 @@ def ranking_html(ranking: Ranking) -> str:
         )
         parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>")
     return "".join(parts)
-
-
-def with_error(value: float, error: float) -> str:
-    """Format a number to the digits that its standard error supports.
-
-    Example:
-        >>> with_error(-12.34567, 0.0212), with_error(-1234.5, math.nan), with_error(3.0, 0.0)
-        ('-12.346 ± 0.021', '-1234.5', '3 ± 0')
-    """
-    if math.isnan(error) or error <= 0:
-        return f"{value:.5g}" + (" ± 0" if error == 0 else "")
-    digits = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:.{digits}f} ± {error:.{digits}f}"
-
-
-def in_millions(count: int) -> str:
-    """Format a number of parameters to three digits, in millions, or in thousands where it is smaller.
-
-    Args:
-        count: The number.
-
-    Returns:
-        The number and "M" or "k"; fewer than a thousand as they are.
-
-    Example:
-        >>> in_millions(66_013_379), in_millions(4_652_008), in_millions(15_872), in_millions(210)
-        ('66.0 M', '4.65 M', '15.9 k', '210')
-    """
-    if count < 1000:
-        return str(count)
-    return f"{three_digits(count / 1e6)} M" if count >= 999_500 else f"{three_digits(count / 1e3)} k"
-
-
-def three_digits(value: float) -> str:
-    """Format a positive number to three digits; larger ones to an integer.
-
-    Args:
-        value: The number.
-
-    Returns:
-        The digits.
-
-    Example:
-        >>> three_digits(66.013), three_digits(187.4), three_digits(3.8), three_digits(1069.4)
-        ('66.0', '187', '3.80', '1069')
-    """
-    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def _aligned(table: TextTable) -> Iterator[str]:
@@ -198,7 +170,8 @@ def _images_needed(ranking: Ranking) -> str:
 def _network(ranking: Ranking) -> Iterator[str]:
     """Yield what is known about the network of the first source: tables may have no room for it."""
     first = ranking.table.iloc[0]
-    known = [_FACTS[fact].words.format(_FACTS[fact].show(first[fact])) for fact in _FACTS if not pd.isna(first[fact])]
+    of_network = [fact for fact in _FACTS if _FACTS[fact].words and not pd.isna(first[fact])]
+    known = [_FACTS[fact].words.format(_FACTS[fact].show(first[fact])) for fact in of_network]
     if known:
         yield f"{ranking.best}: {', '.join(known)}."
 
@@ -213,7 +186,7 @@ def _cost(ranking: Ranking) -> str:
 def _ranking_cells(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     parts = [part for part in ranking.parts if part in ranking.table]
     scores = ["mean rank", *parts] if parts else [ranking.metric]
-    facts = [fact for fact in _FACTS if ranking.table[fact].notna().any()]
+    facts = [fact for fact in _FACTS if ranking.table[fact].notna().any() and fact != ranking.metric]
     columns = ["rank", "source", *scores, "P(best)", "tied", "s", *(_FACTS[fact].heading for fact in facts)]
     cells = []
     for row in ranking.table.to_dict("records"):
@@ -229,7 +202,7 @@ def _ranking_cells(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
 
 
 class _Fact(NamedTuple):
-    """How a fact about a source is shown: heading, words around the value in a sentence, and the value."""
+    """How a fact about a source is shown: heading, words around the value in a list of facts or "", and the value."""
 
     heading: str
     words: str
@@ -238,6 +211,7 @@ class _Fact(NamedTuple):
 
 # Column of the ranking's table -> how it is shown.
 _FACTS = {
+    LINEAR_HEAD: _Fact("linear mIoU", "", "{:.2f}".format),
     "parameters": _Fact("parameters", "{} parameters", in_millions),
     "gflops": _Fact("GFLOPs", "{} GFLOPs", three_digits),
     "license": _Fact("license", "license {}", str),

@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from seg_transfer.evaluation import GROUP_AND_ITEM, SCRATCH, first_place_of, with_rank_mean
+from seg_transfer.evaluation import GROUP_AND_ITEM, LINEAR_HEAD, SCRATCH, first_place_of, with_rank_mean
 from seg_transfer.metrics._rank_mean import PARTS
 
 RANK_MEAN = "rank_mean"
 GBC = "gbc"
+_FACTS = ("parameters", "gflops", "license")
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,13 @@ class Tie:
 def default_metric(ranking: pd.DataFrame) -> str:
     """Choose the metric for recommendations: of the metrics with the most scores, rank_mean, else gbc, else the first.
 
+    `LINEAR_HEAD`, which `rank` computes beside the metric that decides, comes last.
+
     Args:
         ranking: Frame of `ranked`, not empty.
     """
     count = Counter(map(str, ranking["metric"]))
-    order = dict.fromkeys([RANK_MEAN, GBC, *count])
+    order = dict.fromkeys([RANK_MEAN, GBC, *(name for name in count if name != LINEAR_HEAD), *count])
     return max(order, key=lambda metric: count[metric])
 
 
@@ -76,6 +79,28 @@ def ranked(scores: pd.DataFrame, miou: pd.DataFrame, scenario: str) -> pd.DataFr
     long = long.sort_values([group, "order", "score_rank", item], ignore_index=True)
     columns = [group, item, "metric", "score", "standard_error", "score_rank", "n_items", "miou", "miou_rank"]
     return long[columns]
+
+
+def with_source_facts(ranking: pd.DataFrame, scores: pd.DataFrame, sources: pd.DataFrame) -> pd.DataFrame:
+    """Add what stands beside a ranking of sources and decides nothing, as far as it is known.
+
+    Args:
+        ranking: Frame of `ranked`.
+        scores: Long format: source, target, metric, score, and optionally seconds.
+        sources: One row per source: source, and optionally parameters, gflops and license.
+
+    Returns:
+        The ranking with linear_miou (the score of the metric `LINEAR_HEAD`), seconds of scoring the pair, parameters,
+        gflops, and license.
+    """
+    pair = ["source", "target"]
+    heads = scores[scores["metric"] == LINEAR_HEAD]
+    if len(heads):
+        ranking = ranking.merge(heads[[*pair, "score"]].rename(columns={"score": "linear_miou"}), on=pair, how="left")
+    if "seconds" in scores:  # all metrics of one pass have the seconds of that pass
+        ranking = ranking.merge(scores.groupby(pair, as_index=False)["seconds"].max(), on=pair, how="left")
+    facts = [name for name in _FACTS if name in sources and sources[name].notna().any()]
+    return ranking.merge(sources[["source", *facts]], on="source", how="left") if facts else ranking
 
 
 def ties(scores: pd.DataFrame, metric: str) -> dict[str, Tie]:

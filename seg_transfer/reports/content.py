@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from seg_transfer.evaluation import SCENARIOS, evaluate, fine_tuning_noise, metric_columns, scratch_report
+from seg_transfer.evaluation import SCENARIOS
 from seg_transfer.reports import sentences
-from seg_transfer.reports.choices import choices, default_metric, pairs_without_score, ranked, ties
-from seg_transfer.reports.comparisons import comparison, comparison_tables
+from seg_transfer.reports.choices import choices, default_metric, pairs_without_score, ranked, ties, with_source_facts
 from seg_transfer.reports.data_table import Table
+from seg_transfer.reports.evaluated import Evaluated, evaluated_pairs, tables_of, verdict
 from seg_transfer.reports.inputs import Explanation, ReportInput
+from seg_transfer.reports.performance import MIOU, Performance
 
 _TITLES = {
     "fixed_target": "Fixed target: the sources of every target, ranked",
@@ -20,7 +21,6 @@ _TITLES = {
 }
 _PROVENANCE = ["source", "target", "metric", "score", "standard_error", "note", "content_key"]
 _KEY_DIGITS = 12
-_FACTS = ("parameters", "gflops", "license")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class ReportContent:
         tables: Name -> table; empty tables are left out.
         stability: Rankings on fewer images; None if not computed.
         explanations: Explanations of pairs, ordered by target, the chosen source first.
+        measured: What the column miou of the frames holds.
     """
 
     title: str
@@ -64,15 +65,7 @@ class ReportContent:
     tables: Mapping[str, Table]
     stability: pd.DataFrame | None
     explanations: tuple[Explanation, ...]
-
-
-@dataclass(frozen=True)
-class _Evaluated:
-    """Results that need fine-tuned pairs; None or empty if there are none."""
-
-    evaluation: pd.DataFrame | None
-    compared: pd.DataFrame | None
-    scratch: pd.DataFrame
+    measured: Performance = MIOU
 
 
 def build(data: ReportInput) -> ReportContent:
@@ -87,13 +80,12 @@ def build(data: ReportInput) -> ReportContent:
         scenario: choices(rankings[scenario], scenario, metric_of[scenario], metrics, ties_of.get(scenario))
         for scenario in SCENARIOS
     }
-    evaluated = _evaluated(data)
+    evaluated = evaluated_pairs(data)
+    with_facts = with_source_facts(rankings["fixed_target"], data.scores, data.sources)
     tables = [
-        *_ranking_tables(
-            rankings | {"fixed_target": _with_costs(data, rankings)}, chosen, evaluated.scratch, metric_of
-        ),
+        *_ranking_tables(rankings | {"fixed_target": with_facts}, chosen, evaluated.scratch, metric_of),
         _pairs_table(rankings["fixed_target"], metrics, data.miou),
-        *_evaluation_tables(data, evaluated, metric),
+        *tables_of(data, evaluated, metric),
         *_stability_tables(data.stability),
         Table("cost", "Computing time", _cost(data)),
         Table("datasets", "Datasets", data.datasets, page=_columns_with_values(data.datasets)),
@@ -106,27 +98,21 @@ def build(data: ReportInput) -> ReportContent:
         title=data.title,
         origin=data.origin,
         created=data.created,
-        facts=tuple(_facts(data, evaluated, chosen["fixed_target"], without, metric)),
+        facts=tuple(
+            Fact(fact.question, tuple(map(data.measured.words, fact.sentences)))
+            for fact in _facts(data, evaluated, chosen["fixed_target"], without, metric)
+        ),
         metric=metric,
         metrics=tuple(metrics),
         rankings=rankings,
         choices=chosen,
         evaluation=evaluated.evaluation,
-        verdicts=tuple(sentences.verdict(evaluated.evaluation, evaluated.compared, "fixed_source")),
-        tables={table.name: table for table in tables if not table.frame.empty},
+        verdicts=tuple(map(data.measured.words, verdict(data, evaluated, "fixed_source"))),
+        tables={table.name: replace(table, measured=data.measured) for table in tables if not table.frame.empty},
         stability=data.stability,
         explanations=_best_first(data.explanations, rankings["fixed_target"], metric),
+        measured=data.measured,
     )
-
-
-def _with_costs(data: ReportInput, rankings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Add what every source costs to the ranking of sources: seconds of scoring it, its size, work and license."""
-    ranking = rankings["fixed_target"]
-    if "seconds" in data.scores:  # all metrics of one pass have the seconds of that pass
-        seconds = data.scores.groupby(["source", "target"], as_index=False)["seconds"].max()
-        ranking = ranking.merge(seconds, on=["source", "target"], how="left")
-    facts = [name for name in _FACTS if name in data.sources and data.sources[name].notna().any()]
-    return ranking.merge(data.sources[["source", *facts]], on="source", how="left") if facts else ranking
 
 
 def _best_first(explanations: tuple[Explanation, ...], ranking: pd.DataFrame, metric: str) -> tuple[Explanation, ...]:
@@ -142,31 +128,10 @@ def _best_first(explanations: tuple[Explanation, ...], ranking: pd.DataFrame, me
     )
 
 
-def _evaluated(data: ReportInput) -> _Evaluated:
-    pairs = data.pairs
-    if pairs.empty:
-        return _Evaluated(None, None, pd.DataFrame())
-    evaluation = evaluate(pairs, metrics=metric_columns(pairs))
-    return _Evaluated(evaluation, comparison(pairs), scratch_report(pairs, data.performance))
-
-
-def _evaluation_tables(data: ReportInput, evaluated: _Evaluated, metric: str) -> list[Table]:
-    if evaluated.evaluation is None or evaluated.compared is None:
-        return []
-    names = evaluated.evaluation["metric"]
-    compared = metric if metric in set(names) else str(names.iloc[0])
-    noise = fine_tuning_noise(data.performance)
-    return [
-        _evaluation_table(evaluated.evaluation),
-        Table("noise", "Fine-tuning noise: ranking by one seed, compared with the mean of the others", noise),
-        *comparison_tables(data.pairs, evaluated.compared, compared),
-    ]
-
-
 def _facts(
-    data: ReportInput, evaluated: _Evaluated, chosen: pd.DataFrame, without: list[str], metric: str
+    data: ReportInput, evaluated: Evaluated, chosen: pd.DataFrame, without: list[str], metric: str
 ) -> list[Fact]:
-    verdict = tuple(sentences.verdict(evaluated.evaluation, evaluated.compared, "fixed_target"))
+    verdict_on_sources = tuple(verdict(data, evaluated, "fixed_target"))
     certainty = [
         *sentences.accuracy(evaluated.evaluation, metric),
         *sentences.certainty(chosen, metric),
@@ -179,9 +144,9 @@ def _facts(
         Fact("At what cost?", tuple(sentences.cost(_cost(data)))),
         Fact("What was skipped?", (*skipped, *data.warnings)),
     ]
-    if not verdict:
+    if not verdict_on_sources:
         return facts
-    which = [Fact("Which metric?", verdict)]
+    which = [Fact("Which metric?", verdict_on_sources)]
     return which + facts if data.about_metrics else facts + which
 
 
@@ -229,16 +194,6 @@ def _pairs_table(ranking: pd.DataFrame, metrics: list[str], miou: pd.DataFrame) 
     frame = frame.merge(miou[["source", "target", "miou"]], on=["source", "target"], how="left")
     frame = frame[["source", "target", "miou", *metrics]].astype({"miou": float})
     return Table("pairs", "Every pair: mIoU and score of every metric", frame, page=_columns_with_values(frame))
-
-
-def _evaluation_table(evaluation: pd.DataFrame) -> Table:
-    joined = [", ".join(names) if isinstance(names, list) else "" for names in evaluation["beaten_by"]]
-    shown = (
-        "scenario", "metric", "kind", "top1", "top1_low", "top1_high", "tau_w", "tau_w_low", "tau_w_high", "rel_at_1",
-        "kendall", "pearson", "beaten_by",
-    )  # fmt: skip
-    frame = evaluation.assign(beaten_by=joined)
-    return Table("evaluation", "How well every metric ranks", frame, page=frame[list(shown)])
 
 
 def _stability_tables(stability: pd.DataFrame | None) -> list[Table]:

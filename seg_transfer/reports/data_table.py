@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
+
+from seg_transfer.reports.performance import MIOU, Performance
 
 EMPTY = "\N{EN DASH}"
 
@@ -34,13 +36,18 @@ COLUMNS: Mapping[str, Column] = {
     "target": Column("target", "", "name of the target dataset"),
     "dataset": Column("dataset", "", "name of the dataset"),
     "metric": Column("metric", "", "transferability metric, or control"),
-    "kind": Column("kind", "", "metric, or control: a ranking that uses no features"),
+    "kind": Column("kind", "", "metric; control, which uses no features; or ceiling"),
     "scenario": Column(
         "scenario", "", "fixed_target ranks the sources of a target, fixed_source the targets of a source"
     ),
     "score": Column("score", "#.4g", "score of the metric, higher is better"),
     "standard_error": Column("std. error", "#.2g", "standard error of the score: jackknife over groups of images"),
     "score_rank": Column("rank", "d", "rank by the score in the group, 1 is best"),
+    "linear_miou": Column(
+        "linear mIoU",
+        ".3f",
+        "mIoU in [0, 1] of a linear head on the features, without fine-tuning, on images that it was not fitted on",
+    ),
     "n_items": Column("of", "d", "number of items ranked in the group"),
     "miou": Column("mIoU", ".3f", _MIOU),
     "miou_rank": Column("mIoU rank", "d", "rank by mIoU in the group, 1 is best"),
@@ -70,14 +77,25 @@ COLUMNS: Mapping[str, Column] = {
     "rel_at_1": Column("Rel@1", ".3f", "mIoU of the chosen over the best, mean over groups, in [0, 1]"),
     "kendall": Column("Kendall", ".3f", "Kendall tau-b, mean over groups, in [-1, 1]"),
     "pearson": Column("Pearson", ".3f", "Pearson correlation, mean over groups, in [-1, 1]"),
-    "regret": Column("regret", ".3f", "best mIoU minus that of the chosen, mean over groups; lower is better"),
-    "fidelity": Column(
-        "fidelity",
-        ".3f",
-        "correlation, through 0, of score differences with mIoU differences of all rivals of all groups, in [-1, 1]",
+    "regret": Column(
+        "regret", ".4f", "best mIoU minus that of the chosen, in the unit of mIoU, mean over groups; lower is better"
     ),
-    "tau_w_share": Column("tau_w of ceiling", ".2f", "tau_w over that of one fine-tuning per pair"),
-    "top1_share": Column("top-1 of ceiling", ".2f", "top-1 over that of one fine-tuning per pair"),
+    "fidelity": Column(
+        "fidelity", ".3f", "correlation of score gaps with mIoU gaps over all pairs of items of a group, in [-1, 1]"
+    ),
+    "top1_share": Column("top-1 of ceiling", ".2f", "top-1 over that of the ceiling, one fine-tuning per pair"),
+    "tau_w_share": Column("tau_w of ceiling", ".2f", "tau_w over that of the ceiling, one fine-tuning per pair"),
+    "variant": Column(
+        "sources",
+        "",
+        "all; without_largest: without the largest third by parameters; equal_size: every third by parameters apart; "
+        "leave_one_source_out",
+    ),
+    "left_out": Column("without", "", "source that was left out"),
+    "tau_w_without_largest": Column(
+        "without largest", ".3f", "tau_w without the largest third of the sources by parameters"
+    ),
+    "tau_w_equal_size": Column("equal size", ".3f", "tau_w within thirds of the sources by parameters"),
     "beaten_by": Column("beaten by", "", "controls with a higher tau_w"),
     "n_too_small": Column("too small", "d", "number of groups left out because they have fewer than two items"),
     "n_tau_undefined": Column("undefined", "d", "number of groups without a tau_w: constant scores or mIoU"),
@@ -125,8 +143,8 @@ COLUMNS: Mapping[str, Column] = {
         "draws won", ".3f", "share of bootstrap draws in which the first is better, in [0, 1]"
     ),
     "rank": Column("rank", "d", "rank among the metrics by tau_w, 1 is best"),
-    "n_left_out": Column("left out", "d", "number of datasets that were left out, one at a time"),
-    "n_first": Column("first in", "d", "number of left-out datasets without which the metric is the best by tau_w"),
+    "n_left_out": Column("left out", "d", "number of datasets or sources that were left out, one at a time"),
+    "n_first": Column("first in", "d", "number of those without which the metric is the best by tau_w"),
     "subset_size": Column("sources", "d", "number of sources in a pool"),
     "n_subsets": Column("pools", "d", "number of pools of sources"),
     "stability_group": Column(
@@ -148,12 +166,13 @@ COLUMNS: Mapping[str, Column] = {
 }
 for _name in ("tau_w", "top1", "rel_at_1", "kendall", "pearson", "regret", "fidelity", "rank"):
     _base_column = COLUMNS[_name]
+    _form = ".4f" if _name == "regret" else ".2f"
     COLUMNS = {
         **COLUMNS,
-        f"{_name}_low": Column("from", ".2f", f"{_base_column.heading}: lower end of its {_INTERVAL}"),
-        f"{_name}_high": Column("to", ".2f", f"{_base_column.heading}: upper end of its {_INTERVAL}"),
-        f"{_name}_min": Column("min", _base_column.form, f"{_base_column.heading}: minimum with one dataset left out"),
-        f"{_name}_max": Column("max", _base_column.form, f"{_base_column.heading}: maximum with one dataset left out"),
+        f"{_name}_low": Column("from", _form, f"{_base_column.heading}: lower end of its {_INTERVAL}"),
+        f"{_name}_high": Column("to", _form, f"{_base_column.heading}: upper end of its {_INTERVAL}"),
+        f"{_name}_min": Column("min", _base_column.form, f"{_base_column.heading}: minimum with one left out"),
+        f"{_name}_max": Column("max", _base_column.form, f"{_base_column.heading}: maximum with one left out"),
     }
 COLUMNS = {
     **COLUMNS,
@@ -172,6 +191,7 @@ class Table:
         frame: Rows of the table; a column that COLUMNS does not list holds the scores of a metric, or text.
         page: The part that the page shows; None means all of it.
         page_title: Caption of that part, if it differs.
+        measured: What the table calls mIoU in its captions and columns.
     """
 
     name: str
@@ -179,6 +199,12 @@ class Table:
     frame: pd.DataFrame
     page: pd.DataFrame | None = None
     page_title: str = ""
+    measured: Performance = MIOU
+
+    @property
+    def heading(self) -> str:
+        """The caption of the whole table."""
+        return self.measured.words(self.title)
 
     @property
     def shown(self) -> pd.DataFrame:
@@ -188,11 +214,20 @@ class Table:
     @property
     def caption(self) -> str:
         """The caption of the part that the page shows."""
-        return self.page_title or self.title
+        return self.measured.words(self.page_title or self.title)
 
     def columns(self) -> dict[str, Column]:
         """Return the name and presentation of every column that the page shows."""
-        return {str(name): column_of(str(name), self.shown[name]) for name in self.shown}
+        return self.columns_of(self.shown)
+
+    def columns_of(self, frame: pd.DataFrame) -> dict[str, Column]:
+        """Return the name and presentation of every column of the table's frame, or of the part that the page shows."""
+        words = self.measured.words
+        columns = {str(name): column_of(str(name), frame[name]) for name in frame}
+        return {
+            name: replace(column, heading=words(column.heading), meaning=words(column.meaning))
+            for name, column in columns.items()
+        }
 
 
 def column_of(name: str, values: pd.Series[Any]) -> Column:

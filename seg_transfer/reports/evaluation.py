@@ -10,11 +10,25 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from seg_transfer.evaluation import SCENARIOS, evaluate, fine_tuning_noise, metric_columns, plain_rows, rankings
-from seg_transfer.reports.tables import evaluation_tables, noise_tables, ranking_tables
-from seg_transfer.store.published import published_pairs
+from seg_transfer.evaluation import (
+    SCENARIOS,
+    evaluate,
+    fine_tuning_noise,
+    metric_columns,
+    plain_rows,
+    rankings,
+    robustness,
+    robustness_summary,
+)
+from seg_transfer.reports.evaluation_tables import evaluation_tables, noise_tables, robustness_tables
+from seg_transfer.reports.tables import ranking_tables
+from seg_transfer.reports.verdict_checks import robustness_sentences
+from seg_transfer.store.published import published_pairs, published_studies
 from seg_transfer.store.results import read_pairs
 from seg_transfer.store.run_results import read_fine_tunings
+
+_ROBUSTNESS = ("tau_w_without_largest", "tau_w_equal_size", "tau_w_min", "tau_w_max")
+_NOISE = ("n_seeds", "sd", "fraction_distinguishable")
 
 
 @dataclass(frozen=True)
@@ -25,7 +39,9 @@ class Evaluation:
         pairs: One row per pair, in the form that `seg_transfer.evaluation` takes: source, target, miou,
             n_target_classes, and one column per metric.
         metrics: The evaluated columns, in order.
-        measures: Frame from `seg_transfer.evaluation.evaluate`: one row per scenario and metric or control.
+        measures: Frame from `seg_transfer.evaluation.evaluate`: one row per scenario and metric or control, and one of
+            the ceiling if pairs were fine-tuned several times.
+        robustness: Frame from `seg_transfer.evaluation.robustness_summary`, for rankings of sources.
         rankings: Scenario -> frame from `seg_transfer.evaluation.rankings`.
         noise: Frame from `seg_transfer.evaluation.fine_tuning_noise`; no rows if pairs were fine-tuned only once.
         fine_tunings: One row per fine-tuning: source, target, seed, miou, ...; no rows for published pairs.
@@ -36,6 +52,7 @@ class Evaluation:
     pairs: pd.DataFrame
     metrics: tuple[str, ...]
     measures: pd.DataFrame
+    robustness: pd.DataFrame
     rankings: Mapping[str, pd.DataFrame]
     noise: pd.DataFrame
     fine_tunings: pd.DataFrame
@@ -60,10 +77,10 @@ def evaluation_of_published(name: str = "segmentation") -> Evaluation:
     """Evaluate the metrics of published pairs.
 
     Args:
-        name: "segmentation", "architectures" or "architectures_frozen"; see `seg_transfer.store.published`.
+        name: One of `seg_transfer.store.published.published_names`.
 
     Raises:
-        ResultsError: The name is unknown, or the table cannot be read.
+        ResultsError: The name is unknown, or the results cannot be read.
 
     Example:
         >>> evaluation = evaluation_of_published()
@@ -71,22 +88,43 @@ def evaluation_of_published(name: str = "segmentation") -> Evaluation:
         >>> round(best["top1"].item(), 3)
         0.647
     """
+    study = published_studies().get(name)
+    if study is not None:
+        return evaluation_of_run(study)
     pairs, performance = published_pairs(name)
     return _evaluate_pairs(pairs, pd.DataFrame(columns=["source", "target", "seed", "miou"]), (), performance)
 
 
 def terminal_tables(evaluation: Evaluation) -> list[Table]:
-    """Make tables for a terminal: rankings, measures, and fine-tuning noise if it is known."""
+    """Make tables for a terminal: rankings, measures, whether they hold for other sources, and fine-tuning noise."""
     fine_tunings = None if evaluation.fine_tunings.empty else evaluation.fine_tunings
     shown = ranking_tables(
         evaluation.pairs, fine_tunings, metrics=evaluation.metrics, performance=evaluation.performance
     )
-    return [*shown, *evaluation_tables(evaluation.measures), *noise_tables(evaluation.noise)]
+    return [
+        *shown,
+        *evaluation_tables(evaluation.measures, evaluation.performance),
+        *robustness_tables(evaluation.robustness, robustness_sentences(evaluation.robustness, evaluation.pairs)),
+        *noise_tables(evaluation.noise),
+    ]
 
 
 def json_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Convert the evaluation measures to plain data for JSON, one dictionary per scenario and metric or control."""
-    return plain_rows(evaluation.measures)
+    """Convert the evaluation to plain data for JSON, one dictionary per scenario and metric, control or ceiling.
+
+    Rows of metrics and controls that rank sources say how tau_w changes with other sources; rows of the ceiling say how
+    much seeds scatter.
+    """
+    robust = evaluation.robustness.set_index("metric")[list(_ROBUSTNESS)]
+    noise = evaluation.noise.set_index("scenario")[list(_NOISE)]
+    rows = []
+    for row in evaluation.measures.to_dict("records"):
+        if row["kind"] == "ceiling":
+            row |= noise.loc[row["scenario"]].to_dict()
+        elif row["scenario"] == "fixed_target" and row["metric"] in robust.index:
+            row |= robust.loc[row["metric"]].to_dict()
+        rows += plain_rows(pd.DataFrame([row]))
+    return rows
 
 
 def _evaluate_pairs(
@@ -96,7 +134,8 @@ def _evaluate_pairs(
     return Evaluation(
         pairs=pairs,
         metrics=metrics,
-        measures=evaluate(pairs, metrics=metrics),
+        measures=evaluate(pairs, metrics=metrics, fine_tunings=fine_tunings),
+        robustness=robustness_summary(robustness(pairs, metrics=metrics)),
         rankings={scenario: rankings(pairs, scenario, metrics=metrics) for scenario in SCENARIOS},
         noise=fine_tuning_noise(fine_tunings),
         fine_tunings=fine_tunings,

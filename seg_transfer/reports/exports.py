@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from seg_transfer.reports.data_table import Table, cell_text, column_of, is_missing
+from seg_transfer.reports.data_table import Table, cell_text, is_missing
 from seg_transfer.store.atomic import write_text
 from seg_transfer.store.tables import write_table
 
@@ -60,8 +60,8 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 def markdown_text(table: Table) -> str:
     """Format a table as Markdown: title, rows formatted as on the page, and the meaning of the columns."""
-    columns = {str(name): column_of(str(name), table.frame[name]) for name in table.frame}
-    lines = [f"# {_markdown_cell(table.title)}", ""]
+    columns = table.columns_of(table.frame)
+    lines = [f"# {_markdown_cell(table.heading)}", ""]
     lines.append(_markdown_row(column.heading for column in columns.values()))
     lines.append(_markdown_rule(bool(column.form) for column in columns.values()))
     for row in table.frame.itertuples(index=False):
@@ -73,9 +73,9 @@ def markdown_text(table: Table) -> str:
 
 
 def _write_parquet(table: Table, file: Path) -> None:
-    about = {str(name): column_of(str(name), table.frame[name]).meaning for name in table.frame}
+    about = {name: column.meaning for name, column in table.columns_of(table.frame).items()}
     arrow = pa.Table.from_pandas(table.frame, preserve_index=False)
-    write_table(file, arrow, {"title": table.title, "columns": json.dumps(about)})
+    write_table(file, arrow, {"title": table.heading, "columns": json.dumps(about)})
 
 
 def _csv_cell(value: Any) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,42 +18,50 @@ from matplotlib.ticker import MaxNLocator
 from seg_transfer.evaluation import measures
 from seg_transfer.reports.content import ReportContent
 from seg_transfer.reports.data_table import cell_text
-from seg_transfer.reports.drawing import BLUE, GRAY, HEAT, INK, ORANGE, RED, Plot, file_stem, label
+from seg_transfer.reports.drawing import BLUE, GRAY, HEAT, INK, RED, Plot, file_stem, label
+from seg_transfer.reports.evaluation_figures import evaluation_plots
 from seg_transfer.reports.explanation_figures import explanation_plots
 
 _PANELS_PER_ROW = 4
 _MIN_POINTS = 2
+Words = Callable[[str], str]
 
 
 def all_plots(content: ReportContent) -> Iterator[Plot]:
     """Yield all figures; metrics that the recommendations do not use come last, where the page may lack room."""
-    ranking = content.rankings["fixed_target"]
+    words = content.measured.words
+    for plot in _plots(content):
+        yield replace(plot, title=words(plot.title), alt=words(plot.alt), caption=words(plot.caption))
+
+
+def _plots(content: ReportContent) -> Iterator[Plot]:
+    ranking, words = content.rankings["fixed_target"], content.measured.words
     tuned = _fine_tuned(ranking)
     if not tuned.empty:
-        yield _miou_map(tuned)
-    yield from _metric_plots(ranking, content.metric)
+        yield _miou_map(tuned, words)
+    yield from _metric_plots(ranking, content.metric, words)
     if content.evaluation is not None:
-        yield _intervals(content.evaluation)
+        yield from evaluation_plots(content.evaluation)
     if content.stability is not None:
         yield _stability(content.stability)
     yield from explanation_plots(content.explanations)
     for metric in content.metrics:
         if metric != content.metric:
-            yield from _metric_plots(ranking, metric)
+            yield from _metric_plots(ranking, metric, words)
 
 
-def _metric_plots(ranking: pd.DataFrame, metric: str) -> Iterator[Plot]:
+def _metric_plots(ranking: pd.DataFrame, metric: str, words: Words) -> Iterator[Plot]:
     tuned = _fine_tuned(ranking)
     yield _score_dots(ranking, metric) if ranking["target"].nunique() == 1 else _rank_map(ranking, metric)
     if not tuned.empty:
-        yield _scatter(tuned, metric)
+        yield _scatter(tuned, metric, words)
 
 
 def _fine_tuned(ranking: pd.DataFrame) -> pd.DataFrame:
     return ranking[ranking["miou"].notna()]
 
 
-def _miou_map(tuned: pd.DataFrame) -> Plot:
+def _miou_map(tuned: pd.DataFrame, words: Words) -> Plot:
     wide = tuned.drop_duplicates(["target", "source"]).pivot(index="target", columns="source", values="miou")
     n_targets, n_sources = wide.shape
     return Plot(
@@ -61,15 +70,15 @@ def _miou_map(tuned: pd.DataFrame) -> Plot:
         f"Heat map of mIoU: {n_targets} targets in rows, {n_sources} sources in columns.",
         "Numbers are mIoU after fine-tuning, in hundredths. Color compares the sources of one target: 1 is its best, "
         "which is framed.",
-        partial(_draw_miou_map, wide),
+        partial(_draw_miou_map, wide, words),
     )
 
 
-def _draw_miou_map(wide: pd.DataFrame) -> Figure:
+def _draw_miou_map(wide: pd.DataFrame, words: Words) -> Figure:
     best = wide.max(axis=1)
     texts = wide.map(lambda value: "" if math.isnan(value) else f"{100 * value:.0f}")
     share = wide.div(best.where(best > 0), axis=0)
-    return _heat_map(share, texts, "mIoU / best mIoU of the target", framed=wide.eq(best, axis=0))
+    return _heat_map(share, texts, words("mIoU / best mIoU of the target"), framed=wide.eq(best, axis=0))
 
 
 def _rank_map(ranking: pd.DataFrame, metric: str) -> Plot:
@@ -164,7 +173,7 @@ def _frame_patch(column: int, row: int) -> Rectangle:
     return Rectangle((column + 0.06, row + 0.08), 0.88, 0.84, fill=False, edgecolor=RED, linewidth=2)
 
 
-def _scatter(tuned: pd.DataFrame, metric: str) -> Plot:
+def _scatter(tuned: pd.DataFrame, metric: str, words: Words) -> Plot:
     metric_rows = tuned[tuned["metric"] == metric]
     n_targets = metric_rows["target"].nunique()
     return Plot(
@@ -173,11 +182,11 @@ def _scatter(tuned: pd.DataFrame, metric: str) -> Plot:
         f"{n_targets} panels, one per target: each source is a point at its {metric} score and its mIoU.",
         f"Each panel is one target, each point one source; tau_w, the weighted Kendall tau, is 1 where {metric} orders "
         "the sources as their mIoU does.",
-        partial(_draw_scatter, metric_rows, metric),
+        partial(_draw_scatter, metric_rows, metric, words),
     )
 
 
-def _draw_scatter(metric_rows: pd.DataFrame, metric: str) -> Figure:
+def _draw_scatter(metric_rows: pd.DataFrame, metric: str, words: Words) -> Figure:
     groups = [(str(name), members) for name, members in metric_rows.groupby("target")]
     n_columns = min(_PANELS_PER_ROW, len(groups))
     n_rows = math.ceil(len(groups) / n_columns)
@@ -193,7 +202,7 @@ def _draw_scatter(metric_rows: pd.DataFrame, metric: str) -> Figure:
     for axes in every[len(groups) :]:
         axes.set_axis_off()
     figure.supxlabel(f"{label(metric)} score, higher is better", fontsize=9, y=0.1 / height)
-    figure.supylabel("mIoU after fine-tuning", fontsize=9, x=0.1 / width)
+    figure.supylabel(words("mIoU after fine-tuning"), fontsize=9, x=0.1 / width)
     handles = [
         Line2D([], [], color=RED, marker="D", linestyle="", label=f"chosen by {label(metric)}"),
         Line2D([], [], color=BLUE, marker="o", markersize=9, markerfacecolor="none", linestyle="", label="actual best"),
@@ -216,56 +225,6 @@ def _draw_panel(axes: Axes, name: str, members: pd.DataFrame) -> None:
         axis.set_major_locator(MaxNLocator(3))
     axes.grid(color="#e5e5e5", linewidth=0.6)
     axes.set_axisbelow(True)
-
-
-def _intervals(evaluation: pd.DataFrame) -> Plot:
-    return Plot(
-        "evaluation",
-        "How well every metric ranks",
-        "For every metric and control a dot and an interval of tau_w and top-1, for fixed targets and fixed sources.",
-        "Dots are means over groups, bars their 95 % bootstrap intervals. Controls use no features: a metric that "
-        "does not beat them adds no information.",
-        partial(_draw_intervals, evaluation),
-    )
-
-
-def _draw_intervals(evaluation: pd.DataFrame) -> Figure:
-    parts = [(str(name), rows) for name, rows in evaluation.groupby("scenario", sort=False)]
-    most = max(len(rows) for _, rows in parts)
-    figure = Figure(figsize=(8.2, 0.9 + len(parts) * (0.55 + 0.24 * most)), layout="constrained")
-    grid = figure.subplots(len(parts), 2, squeeze=False)
-    titles = {"fixed_target": "Fixed target: ranking sources", "fixed_source": "Fixed source: ranking targets"}
-    for line, (scenario, rows) in zip(grid, parts, strict=True):
-        ordered = pd.concat(
-            [part.sort_values("tau_w") for _, part in rows.groupby("kind", sort=False)][::-1], ignore_index=True
-        )
-        for axes, measure, name in zip(line, ("tau_w", "top1"), ("tau_w, mean", "top-1, share"), strict=True):
-            _draw_interval_panel(axes, ordered, measure)
-            axes.set_xlabel(f"{name} over {int(rows['n_groups'].max())} groups")
-        line[0].set_title(titles[scenario], loc="left")
-        line[1].set_yticklabels([])
-    handles = [
-        Line2D([], [], color=BLUE, marker="o", label="metric"),
-        Line2D([], [], color=ORANGE, marker="s", label="control"),
-    ]
-    figure.legend(handles=handles, loc="outside upper right", ncols=2, fontsize=9)
-    return figure
-
-
-def _draw_interval_panel(axes: Axes, rows: pd.DataFrame, measure: str) -> None:
-    positions = np.arange(len(rows), dtype=float)
-    for position, row in zip(positions, rows.to_dict("records"), strict=True):
-        color, marker = (BLUE, "o") if row["kind"] == "metric" else (ORANGE, "s")
-        axes.plot([row[f"{measure}_low"], row[f"{measure}_high"]], [position, position], color=color, linewidth=2.2)
-        axes.plot(row[measure], position, marker=marker, color=color, markersize=6)
-    n_controls = int((rows["kind"] == "control").sum())
-    axes.axhline(n_controls - 0.5, color=GRAY, linewidth=0.6)
-    axes.axvline(0, color=GRAY, linewidth=0.6)
-    axes.set_yticks(positions, [label(name) for name in rows["metric"]])
-    axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.grid(axis="x", color="#e5e5e5", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(axis="y", length=0)
 
 
 def _stability(stability: pd.DataFrame) -> Plot:

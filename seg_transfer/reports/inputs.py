@@ -1,4 +1,4 @@
-"""Reads the input of a report from a run folder or the published pairs, as plain frames and texts."""
+"""Reads the input of a report from a run folder, as plain frames and texts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from seg_transfer.errors import ResultsError
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.sources import parse_entry
+from seg_transfer.reports.performance import MIOU, Performance
 from seg_transfer.store.explanations import read_explanation
-from seg_transfer.store.published import load_published, published_facts
 from seg_transfer.store.run_results import RunResults, read_run
 from seg_transfer.store.tables import ranking_file
 
@@ -66,6 +66,7 @@ class ReportInput:
         stability: n_images, seed, winner, tau_w_to_full, n_tied; None if not computed.
         explanations: Explanations of pairs.
         about_metrics: Whether the report compares metrics rather than recommending a model.
+        measured: What the column miou holds.
     """
 
     title: str
@@ -83,29 +84,7 @@ class ReportInput:
     stability: pd.DataFrame | None = None
     explanations: tuple[Explanation, ...] = ()
     about_metrics: bool = False
-
-
-def published_input() -> ReportInput:
-    """Read the 272 published pairs, which have no standard errors and no computing times."""
-    pairs, facts = load_published(), published_facts()
-    about = facts["columns"]
-    metrics = [name for name in about if name not in ("source", "target", "miou", "n_target_classes")]
-    faulty = [name for name in metrics if about[name].get("faulty")]
-    classes = pairs.drop_duplicates("target")[["target", "n_target_classes"]].sort_values("target", ignore_index=True)
-    return ReportInput(
-        title="Published pairs: which metric chooses the right source?",
-        origin=(f"{facts['title']}.", f"{facts['origin']}.", f"License: {facts['licence']}."),
-        created="",
-        scores=pairs.melt(["source", "target"], metrics, "metric", "score"),
-        miou=pairs[["source", "target", "miou"]],
-        pairs=pairs,
-        performance=pd.DataFrame(columns=["source", "target", "miou", "seed", "seconds"]),
-        warnings=tuple(f"{name}: {about[name]['meaning']}." for name in faulty),
-        datasets=classes.rename(columns={"target": "dataset", "n_target_classes": "n_classes"}),
-        about_metrics=True,
-        settings={f"published.{name}": str(facts[name]) for name in ("commit", "changes")}
-        | {f"published.column.{name}": f"{about[name]['unit']}: {about[name]['meaning']}" for name in about},
-    )
+    measured: Performance = MIOU
 
 
 def run_input(folder: Path) -> ReportInput:

@@ -57,6 +57,7 @@ def page(content: ReportContent, pictures: Sequence[Picture]) -> str:
     )
     return environment.get_template("report.html.j2").render(
         content=content,
+        measured=content.measured,
         tables=content.tables,
         images=dict(_images(pictures)),
         figures_of={metric: [file_stem(kind, metric) for kind in ("scatter", "ranks")] for metric in content.metrics},

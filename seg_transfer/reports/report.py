@@ -8,8 +8,9 @@ from seg_transfer.reports.content import build
 from seg_transfer.reports.drawing import Picture, picture
 from seg_transfer.reports.exports import write_tables
 from seg_transfer.reports.figures import all_plots
-from seg_transfer.reports.inputs import ReportInput, published_input, run_input
+from seg_transfer.reports.inputs import ReportInput, run_input
 from seg_transfer.reports.page import page
+from seg_transfer.reports.published import published_input
 from seg_transfer.store.atomic import replaced_atomically, write_text
 
 PAGE = "report.html"
@@ -32,9 +33,20 @@ def report_run(run_folder: Path, folder: Path | None = None) -> list[Path]:
     return write_report(run_input(run_folder), folder or run_folder / "report")
 
 
-def report_published(folder: Path = Path("report")) -> list[Path]:
-    """Write the report of the 272 published pairs to a folder; returns the written files, the page first."""
-    return write_report(published_input(), folder)
+def report_published(folder: Path = Path("report"), name: str = "segmentation") -> list[Path]:
+    """Write the report of published pairs.
+
+    Args:
+        folder: Folder of the report.
+        name: One of `seg_transfer.store.published.published_names`.
+
+    Returns:
+        The written files, the page first.
+
+    Raises:
+        ResultsError: The name is unknown, or the results cannot be read.
+    """
+    return write_report(published_input(name), folder)
 
 
 def write_report(report_input: ReportInput, folder: Path) -> list[Path]:

@@ -112,7 +112,15 @@ def accuracy(evaluation: pd.DataFrame | None, metric: str) -> list[str]:
     hits = f"{_group_count(row['top1'], row['n_groups'])} of {row['n_groups']} targets"
     top1 = f"top-1 {row['top1']:.3f}{_interval(row, 'top1')}"
     reached = _rel_at_1_phrase(row["rel_at_1"])
-    return [f"Compared with fine-tuning, {metric} chose the best source on {hits}, {top1}; {reached}."]
+    return [f"Judged by mIoU after fine-tuning, {metric} chose the best source on {hits}, {top1}; {reached}."]
+
+
+def best_metric(evaluation: pd.DataFrame | None, scenario: str) -> str | None:
+    """Return the metric with the highest tau_w in a scenario; None if there is none."""
+    if evaluation is None:
+        return None
+    rows = evaluation[(evaluation["scenario"] == scenario) & (evaluation["kind"] == "metric")].dropna(subset=["tau_w"])
+    return None if rows.empty else str(rows.set_index("metric")["tau_w"].idxmax())
 
 
 def verdict(evaluation: pd.DataFrame | None, compared: pd.DataFrame | None, scenario: str) -> list[str]:
@@ -120,7 +128,9 @@ def verdict(evaluation: pd.DataFrame | None, compared: pd.DataFrame | None, scen
     if evaluation is None or compared is None:
         return []
     rows = evaluation[evaluation["scenario"] == scenario].set_index("metric")
-    metrics = rows[rows["kind"] == "metric"].dropna(subset=["tau_w"]).sort_values("tau_w", ascending=False)
+    metrics = (
+        rows[rows["kind"] == "metric"].dropna(subset=["tau_w"]).sort_values("tau_w", ascending=False, kind="stable")
+    )
     if metrics.empty or rows["n_groups"].max() < 1:
         return []
     group, item, ranking = _SCENARIO[scenario]

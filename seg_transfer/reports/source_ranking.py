@@ -14,10 +14,11 @@ def source_ranking_tables(ranking: Ranking, width: int = 80) -> list[Table]:
 
     Args:
         ranking: The ranked sources of a target.
-        width: Columns of the terminal. License, GFLOPs and parameters are left out, in this order, until a table fits.
+        width: Columns of the terminal. License, GFLOPs, parameters and the linear head's mIoU are left out, in this
+            order, until a table fits.
     """
     fitting = [_fitted(table, width) for table in ranking_text_tables(ranking)]
-    return [plain_table(table.title, table.columns, table.rows, table.names) for table in fitting]
+    return [plain_table(table.title, table.columns, table.rows, table.names, width) for table in fitting]
 
 
 def _fitted(table: TextTable, width: int) -> TextTable:

@@ -15,7 +15,7 @@ from seg_transfer.evaluation import GROUP_AND_ITEM, SCENARIOS, SCRATCH, rankings
 from seg_transfer.metrics import Metric
 
 _TERMINAL = 80  # columns
-_TITLES = {"fixed_target": "Fixed target: ranking sources", "fixed_source": "Fixed source: ranking targets"}
+TITLES = {"fixed_target": "Fixed target: ranking sources", "fixed_source": "Fixed source: ranking targets"}
 
 _NEEDS = {
     "features": "features",
@@ -33,11 +33,6 @@ _METRICS_LEGEND = (
     'Standard error, SE: yes, or "ask": ten times the cost of the score, score_all(..., standard_errors="all").',
     "Metrics with an extra, such as ot, need pip install 'seg_transfer[ot]'. Without it, a study skips them.",
 )
-
-
-def evaluation_tables(frame: pd.DataFrame) -> list[Table]:
-    """Make one table per scenario from a frame of `evaluate`: metrics, then controls, with notes below."""
-    return [_evaluation_table(str(scenario), rows) for scenario, rows in frame.groupby("scenario", sort=False)]
 
 
 def ranking_tables(
@@ -60,41 +55,19 @@ def ranking_tables(
     return [_ranking_table(pairs, metrics, fine_tunings, scenario, performance) for scenario in scenarios]
 
 
-def noise_tables(frame: pd.DataFrame) -> list[Table]:
-    """Make a table from a frame of `fine_tuning_noise`; no table if the frame has no rows."""
-    if frame.empty:
-        return []
-    first = frame.iloc[0]
-    table = _table(
-        f"Fine-tuning noise: seeds of a pair differ by {first['sd']:.4f} mIoU (standard deviation)",
-        [
-            f"Ranked by one of {first['n_seeds']} fine-tunings per pair, compared with the mean of the others: a "
-            "metric that reaches these values ranks as well as fine-tuning everything once.",
-            "distinguished: rivals whose means differ by more than 1.96 standard errors of seeds.",
-        ],
-    )
-    table.add_column("scenario", overflow="fold")
-    for name in ("groups", "distinguished", "top-1", "tau_w", "95 % interval"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in frame.to_dict("records"):
-        cells = [row["scenario"].replace("_", " "), str(row["n_groups"]), _number(row["fraction_distinguishable"])]
-        table.add_row(*map(_cell, [*cells, _number(row["top1"]), _number(row["tau_w"]), _interval(row, "tau_w")]))
-    return [table]
-
-
 def metric_tables(metrics: Mapping[str, Metric]) -> list[Table]:
     """Make tables of the inputs, ranges, costs and references of the metrics."""
-    table = _table("Transferability metrics: higher is better", list(_METRICS_LEGEND))
-    references = _table("References", [])
+    table = text_table("Transferability metrics: higher is better", list(_METRICS_LEGEND))
+    references = text_table("References", [])
     for name in ("metric", "needs", "SE", "range", "cost"):
         table.add_column(name, overflow="fold", no_wrap=name in ("metric", "needs", "SE"))
     for name in ("metric", "reference"):
         references.add_column(name, overflow="fold", no_wrap=name == "metric")
     for row in metric_rows(metrics):
         needs = ",\n".join([text for field, text in _NEEDS.items() if field in row["needs"]] + _extra(row["extra"]))
-        table.add_row(*map(_cell, (row["name"], needs, _SE[row["standard_error"]], row["range"], row["cost"])))
+        table.add_row(*map(text_cell, (row["name"], needs, _SE[row["standard_error"]], row["range"], row["cost"])))
         package = [] if row["package"] == "seg_transfer" else [f"package {row['package']}"]
-        references.add_row(*map(_cell, (row["name"], "; ".join(filter(None, [row["reference"], *package])))))
+        references.add_row(*map(text_cell, (row["name"], "; ".join(filter(None, [row["reference"], *package])))))
     return [table, references]
 
 
@@ -134,40 +107,6 @@ def render(tables: Iterable[Table], console: Console) -> None:
         console.print()
 
 
-def _evaluation_table(scenario: str, rows: pd.DataFrame) -> Table:
-    table = _table(f"{_TITLES[scenario]}, mean over {rows['n_groups'].max()} groups", _notes(scenario, rows))
-    table.add_column("metric", overflow="fold")
-    for name in ("top-1", "tau_w", "95 % interval", "Rel@1", "Kendall", "Pearson"):
-        table.add_column(name, justify="right", no_wrap=True)
-    previous = "metric"
-    for row in rows.to_dict("records"):
-        if row["kind"] != previous:
-            table.add_section()
-        previous = row["kind"]
-        cells = [row["metric"], _number(row["top1"]), _number(row["tau_w"]), _interval(row, "tau_w")]
-        cells += [_number(row[name]) for name in ("rel_at_1", "kendall", "pearson")]
-        table.add_row(*map(_cell, cells))
-    return table
-
-
-def _notes(scenario: str, rows: pd.DataFrame) -> list[str]:
-    beaten: dict[str, list[str]] = {}
-    for metric, controls in zip(rows["metric"], rows["beaten_by"], strict=True):
-        if controls is not None:
-            beaten.setdefault(", ".join(controls), []).append(metric)
-    notes = [f"Beaten in tau_w by {controls}: {', '.join(metrics)}." for controls, metrics in beaten.items()]
-    for row in rows.to_dict("records"):
-        if row["n_tau_undefined"]:
-            notes.append(
-                f"{row['metric']}: tau_w is undefined in {row['n_tau_undefined']} of {row['n_groups']} groups."
-            )
-    too_small = rows["n_too_small"].max()
-    if too_small:
-        group, item = GROUP_AND_ITEM[scenario]
-        notes.append(f"Left out: {group}s with fewer than two {item}s: {too_small}.")
-    return notes
-
-
 def _ranking_table(
     pairs: pd.DataFrame,
     metrics: Sequence[str] | None,
@@ -183,7 +122,7 @@ def _ranking_table(
     margin = " by more than the noise of seeds" if not scratch.empty and (scratch["margin"] > 0).any() else ""
     notes = [f"No source beats scratch{margin}, so a ranking means little: {', '.join(unbeaten)}."] if unbeaten else []
 
-    table = _table(f"{_TITLES[scenario]}, best and chosen items", notes)
+    table = text_table(f"{TITLES[scenario]}, best and chosen items", notes)
     table.add_column(group, overflow="fold")
     table.add_column(item, overflow="fold")
     table.add_column(performance, justify="right", no_wrap=True)
@@ -193,7 +132,7 @@ def _ranking_table(
         table.add_section()
         label = str(name)
         for chosen, miou, relative, by in _choices(members, from_scratch.get(name)):
-            table.add_row(*map(_cell, (label, chosen, _number(miou), _number(relative), by)))
+            table.add_row(*map(text_cell, (label, chosen, number(miou), number(relative), by)))
             label = ""
     return table
 
@@ -216,41 +155,48 @@ def _share(miou: float, best: float) -> float:
     return miou / best if best > 0 else math.nan
 
 
-def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], names: str) -> Table:
-    """Make a table of text cells; where it is wider than 80 columns, headings break at spaces.
+def plain_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], names: str, width: int = _TERMINAL
+) -> Table:
+    """Make a table of text cells; where it is wider than the terminal, headings break at spaces.
 
     Args:
         title: Title of the table.
         columns: Headings.
         rows: Cells of each row.
         names: Heading of the column to fold if the terminal is too narrow.
+        width: Columns of the terminal.
     """
-    table, cells = _table(title, []), [list(row) for row in rows]
+    table, cells = text_table(title, []), [list(row) for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
-    is_wide = sum(widths) + 2 * len(columns) + 1 > _TERMINAL  # a blank and a border after every column
+    is_wide = sum(widths) + 2 * len(columns) + 1 > width  # a blank and a border after every column
     for column in columns:
         heading = column.replace(" ", "\n") if is_wide else column
         table.add_column(heading, overflow="fold", no_wrap=column != names)
     for row in cells:
-        table.add_row(*map(_cell, row))
+        table.add_row(*map(text_cell, row))
     return table
 
 
-def _table(title: str, notes: list[str]) -> Table:
+def text_table(title: str, notes: Sequence[str]) -> Table:
+    """Make an empty table of text cells, with notes below it."""
     caption = Text("\n".join(notes)) if notes else None
     table = Table(title=Text(title), caption=caption, box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.title_justify = table.caption_justify = "left"
     return table
 
 
-def _cell(text: str) -> Text:
-    return Text(str(text))  # not markup, because a dataset may be named "[red]"
+def text_cell(text: str) -> Text:
+    """Make a cell that is not read as markup, because a dataset may be named "[red]"."""
+    return Text(str(text))
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Format a number with three digits; "n/a" for NaN."""
     return "n/a" if math.isnan(value) else f"{value:.3f}"
 
 
-def _interval(row: Mapping[Any, Any], measure: str) -> str:
+def interval(row: Mapping[Any, Any], measure: str, scale: float = 1) -> str:
+    """Format the interval of a measure, multiplied by a scale; "n/a" for NaN."""
     low, high = row[f"{measure}_low"], row[f"{measure}_high"]
-    return "n/a" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
+    return "n/a" if math.isnan(low) else f"{scale * low:.2f} to {scale * high:.2f}"

@@ -1,6 +1,7 @@
-"""Published result tables, shipped in data_manifests/published, whose README describes every column."""
+"""Published results, shipped in data_manifests/published, whose README describes every column."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 from seg_transfer.data.plain import read_yaml
 from seg_transfer.errors import ResultsError
 from seg_transfer.resources import shipped
+from seg_transfer.store.results import read_pairs
 
 NAMES = ("segmentation", "architecture")
 
@@ -83,6 +85,22 @@ def published_facts(name: str = "segmentation") -> dict[str, Any]:
     return {**facts, "columns": json.loads(facts["columns"])}
 
 
+def published_studies() -> dict[str, Path]:
+    """Find this project's published studies: name -> run folder without weights, below data_manifests/published.
+
+    Example:
+        >>> "real7" in published_studies()
+        True
+    """
+    files = sorted(shipped("data_manifests/published").glob("*/study.yaml"))
+    return {file.parent.name: file.parent for file in files}
+
+
+def published_names() -> tuple[str, ...]:
+    """Return the names that `published_pairs` takes: the tables of others, then the studies of this project."""
+    return (*PAIRS, *published_studies())
+
+
 def published_source_facts(name: str = "segmentation") -> pd.DataFrame:
     """Read what is known about the sources of a published table without computing anything on a target.
 
@@ -119,6 +137,7 @@ def published_pairs(name: str = "segmentation") -> tuple[pd.DataFrame, str]:
         name: "segmentation": mIoU after fine-tuning, 17 sources and targets.
             "architectures": accuracy after fine-tuning, 19 ImageNet architectures (the sources) on 9 classification
             targets. "architectures_frozen": accuracy of a linear head on their fixed features.
+            A study of `published_studies`: mIoU after fine-tuning, with the rows of scratch.
 
     Returns:
         One row per pair, with n_target_classes and those `published_source_facts` that are known for all sources; and
@@ -132,8 +151,11 @@ def published_pairs(name: str = "segmentation") -> tuple[pd.DataFrame, str]:
         >>> len(pairs), performance
         (171, 'accuracy')
     """
+    studies = published_studies()
+    if name in studies:
+        return read_pairs(studies[name])[0], "mIoU"
     if name not in PAIRS:
-        raise ResultsError(f"published pairs {name!r} are unknown; choose among {', '.join(PAIRS)}")
+        raise ResultsError(f"published pairs {name!r} are unknown; choose among {', '.join(published_names())}")
     table, column, performance = PAIRS[name]
     frame = load_published(table)
     if table == "architecture":

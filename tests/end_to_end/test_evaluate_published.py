@@ -1,10 +1,11 @@
-"""`evaluate --published` with and without the name of a table."""
+"""`evaluate --published` and `report --published`, with and without the name of a table or study."""
 
 import json
 
 import pytest
 
-from seg_transfer.store.published import PAIRS
+from seg_transfer.resources import shipped
+from seg_transfer.store.published import published_names
 
 
 def rows(ended):
@@ -35,6 +36,23 @@ def test_architectures_by_either_accuracy(invoke, name, tau_w, top1):
     assert ("fixed_source", "minus_n_classes") in found
 
 
+def test_a_study_of_this_project_by_name(invoke):
+    by_name = invoke("evaluate", "--published", "real7")
+    assert by_name == invoke("evaluate", shipped("data_manifests/published/real7"))
+    assert "Fine-tuning noise" in by_name.out
+
+
+def test_a_report_by_name(invoke, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = invoke("report", "--published", "architectures", "--json")
+    assert (ended.code, ended.err) == (0, "")
+    written = json.loads(ended.out)
+    assert written[0] == "report/report.html"
+    assert all((tmp_path / file).is_file() for file in written)
+    assert "mIoU" not in (tmp_path / "report/evaluation.md").read_text()
+    assert b"mIoU" not in b"".join(file.read_bytes() for file in (tmp_path / "report/figures").glob("*.svg"))
+
+
 def test_tables_of_accuracies_do_not_say_miou(invoke, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     out = invoke("evaluate", "--published", "architectures").out
@@ -47,9 +65,10 @@ def test_tables_of_accuracies_do_not_say_miou(invoke, monkeypatch):
 
 
 def test_another_name_is_wrong_usage_and_names_the_tables(invoke, tmp_path):
-    ended = invoke("evaluate", "--published", "moon")
-    assert ended.code == 2
-    assert all(name in ended.err for name in PAIRS)
+    for command in ("evaluate", "report"):
+        ended = invoke(command, "--published", "moon")
+        assert ended.code == 2
+        assert all(name in ended.err for name in published_names())
     assert invoke("evaluate", tmp_path, "--published").code == 2
     assert invoke("evaluate", "--published=architectures").code == 2
     # Without the option the word is a folder, as it was before.

@@ -110,6 +110,8 @@ def test_models_of_all_kinds_are_in_one_ranking(own_copy):
     table = rank(own_copy, "leep").table
     assert dict(zip(table["source"], table["score"], strict=True)) == pytest.approx(expected)
     assert list(table["source"]) == sorted(expected, key=lambda name: -expected[name])
+    # A source without features has no linear head on them.
+    assert table.loc[table["probe_miou"].isna(), "source"].tolist() == ["prototypes"]
 
 
 def test_a_ranking_by_features_goes_on_without_a_source_of_scores(own_copy):

@@ -45,17 +45,33 @@ def test_no_path_names_the_machine_and_it_is_small():
     assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) < 3e6
 
 
+def assert_cells(cells, values, unit):
+    """Cells hold the values; an empty one has none."""
+    assert [float(cell) if cell else None for cell in cells] == pytest.approx(values, abs=unit)
+
+
+def assert_interval(cell, row, measure, scale=1):
+    """A cell holds the interval of a measure; an empty one has none, or one without length."""
+    ends = [row[f"{measure}_{end}"] for end in ("low", "high")]
+    if cell:
+        assert_cells(cell.split(" to "), [scale * end for end in ends], 0.006)
+    else:
+        assert ends in ([None, None], [0, 0])
+
+
 def test_the_page_ranks_the_metrics_as_evaluate_does(invoke):
     rows = json.loads(invoke("evaluate", FOLDER, "--json").out)
     measured = {row["metric"]: row for row in rows if row["scenario"] == "fixed_target"}
-    # Two metrics stand in one row.
-    page = table(RESULTS_PAGE, "pactran", "sfda")
-    cells = [cell for row in page.items() for cell in (row[0], *row[1])]
-    for metric, top1, tau_w, interval in zip(cells[0::4], cells[1::4], cells[2::4], cells[3::4], strict=True):
-        row = measured.pop(metric.strip("*"))
-        low_high = [float(number) for number in interval.split(" to ")] if interval else [0.0, 0.0]
-        assert [float(top1), float(tau_w)] == pytest.approx([row["top1"], row["tau_w"]], abs=0.0006), metric
-        assert low_high == pytest.approx([row["tau_w_low"], row["tau_w_high"]], abs=0.006), metric
+    for label, (top1, tau_w, interval, share, *gaps) in table(RESULTS_PAGE, "pactran", "sfda").items():
+        row = measured.pop(label.strip("*"))
+        assert_cells([top1, tau_w], [row["top1"], row["tau_w"]], 0.0006)
+        assert_interval(interval, row, "tau_w")
+        assert_cells([share], [row["tau_w_share"]], 0.006)
+        regret, regret_interval, fidelity, fidelity_interval = gaps
+        assert_cells([regret], [100 * row["regret"]], 0.006)
+        assert_interval(regret_interval, row, "regret", 100)
+        assert_cells([fidelity], [row["fidelity"]], 0.0006)
+        assert_interval(fidelity_interval, row, "fidelity")
     assert measured == {}
 
 

@@ -6,8 +6,8 @@ import pytest
 from all_columns import on_all_columns
 
 from seg_transfer.evaluation import evaluate_groups, rankings
-from seg_transfer.reports.choices import choices, default_metric, pairs_without_score, ranked, ties
-from seg_transfer.reports.inputs import published_input
+from seg_transfer.reports.choices import choices, default_metric, pairs_without_score, ranked, ties, with_source_facts
+from seg_transfer.reports.published import published_input
 
 evaluate_groups = on_all_columns(evaluate_groups)
 rankings = on_all_columns(rankings)
@@ -175,3 +175,21 @@ def test_the_default_metric_has_scored_everything(frame):
     assert default_metric(frame[frame["metric"] == "logme"]) == "logme"
     others = frame.replace({"metric": {"gbc": "leep"}})
     assert default_metric(others) == "leep"
+    beside = frame.replace({"metric": {"gbc": "probe_miou", "logme": "zero_shot"}})
+    beside = beside[beside["metric"].isin(["probe_miou", "zero_shot"]) & (beside["target"] == "t")]
+    assert default_metric(beside) == "zero_shot"
+    assert default_metric(beside[beside["metric"] == "probe_miou"]) == "probe_miou"
+
+
+def test_what_is_known_of_a_source_stands_beside_its_rank(frame):
+    heads = SCORES[SCORES["metric"] == "logme"].assign(metric="probe_miou").query("source != 'b'")
+    scores = pd.concat([SCORES, heads], ignore_index=True).assign(seconds=1.0)
+    scores.loc[scores["metric"] == "probe_miou", "seconds"] = 2.0
+    sources = pd.DataFrame({"source": ["a", "b"], "parameters": [10, 20], "gflops": [np.nan, np.nan]})
+    found = with_source_facts(frame, scores, sources)
+    pd.testing.assert_frame_equal(found[frame.columns.tolist()], frame)
+    (of_a,) = found.query("source == 'a' and target == 't' and metric == 'gbc'").to_dict("records")
+    assert (of_a["linear_miou"], of_a["seconds"], of_a["parameters"]) == (0.9, 2.0, 10)
+    assert found.loc[(found["source"] == "b") | (found["target"] == "u"), "linear_miou"].isna().all()
+    assert "gflops" not in found
+    assert "linear_miou" not in with_source_facts(frame, SCORES, sources)

@@ -9,7 +9,15 @@ import pytest
 
 from seg_transfer.console import plain_console
 from seg_transfer.errors import ResultsError
-from seg_transfer.evaluation import evaluate, fine_tuning_noise, metric_columns, plain_rows, rankings
+from seg_transfer.evaluation import (
+    evaluate,
+    fine_tuning_noise,
+    metric_columns,
+    plain_rows,
+    rankings,
+    robustness,
+    robustness_summary,
+)
 from seg_transfer.reports.evaluation import evaluation_of_published, evaluation_of_run, json_rows, terminal_tables
 from seg_transfer.reports.tables import render
 from seg_transfer.store.published import published_pairs
@@ -32,12 +40,33 @@ def shown(evaluation):
 
 def test_frames_are_those_of_the_evaluation(of_run):
     pairs, left_out = read_pairs(REAL7)
-    pd.testing.assert_frame_equal(of_run.measures, evaluate(pairs, metrics=metric_columns(pairs)))
-    pd.testing.assert_frame_equal(of_run.noise, fine_tuning_noise(read_fine_tunings(REAL7)))
+    metrics, fine_tunings = metric_columns(pairs), read_fine_tunings(REAL7)
+    pd.testing.assert_frame_equal(of_run.measures, evaluate(pairs, metrics=metrics, fine_tunings=fine_tunings))
+    pd.testing.assert_frame_equal(of_run.noise, fine_tuning_noise(fine_tunings))
+    pd.testing.assert_frame_equal(of_run.robustness, robustness_summary(robustness(pairs, metrics=metrics)))
     for scenario, frame in of_run.rankings.items():
         pd.testing.assert_frame_equal(frame, rankings(pairs, scenario, metrics=of_run.metrics))
     assert list(of_run.left_out) == left_out
-    assert json_rows(of_run) == plain_rows(of_run.measures)
+
+
+def test_json_has_every_measure_with_robustness_of_metrics_and_noise_of_the_ceiling(of_run):
+    rows = json_rows(of_run)
+    assert [row["metric"] for row in rows] == of_run.measures["metric"].tolist()
+    for row, wanted in zip(rows, plain_rows(of_run.measures), strict=True):
+        assert {name: row[name] for name in wanted} == wanted
+        more = set(row) - set(wanted)
+        if row["kind"] == "ceiling":
+            assert more == {"n_seeds", "sd", "fraction_distinguishable"}
+        elif row["scenario"] == "fixed_target":
+            assert more == {"tau_w_without_largest", "tau_w_equal_size", "tau_w_min", "tau_w_max"}
+        else:
+            assert not more
+    (ceiling,) = [row for row in rows if (row["scenario"], row["kind"]) == ("fixed_target", "ceiling")]
+    assert (ceiling["metric"], ceiling["n_seeds"]) == ("one_fine_tuning", 3)
+    assert [ceiling["top1"], ceiling["tau_w"], ceiling["sd"]] == pytest.approx([0.571, 0.614, 0.0115], abs=0.0005)
+    gbc = rows[0]
+    assert gbc["tau_w_min"] <= gbc["tau_w"] <= gbc["tau_w_max"]
+    assert gbc["tau_w_share"] == gbc["tau_w"] / ceiling["tau_w"]
 
 
 def test_a_study_shows_scratch_and_noise_and_published_pairs_do_not(of_run):

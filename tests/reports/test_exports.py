@@ -13,13 +13,13 @@ from report_inputs import ATTACK
 from seg_transfer.evaluation import evaluate
 from seg_transfer.reports.data_table import Table
 from seg_transfer.reports.exports import csv_text, markdown_text, write_tables
-from seg_transfer.store.published import load_published
+from seg_transfer.store.published import published_pairs
 
 evaluate = on_all_columns(evaluate)
 
 
 def test_parquet_and_csv_hold_the_numbers_of_evaluate_exactly(published_report):
-    expected = evaluate(load_published())
+    expected = evaluate(published_pairs()[0])
     for frame in (
         pd.read_parquet(published_report / "evaluation.parquet"),
         pq.read_table(published_report / "evaluation.parquet", page_checksum_verification=True).to_pandas(),

@@ -15,7 +15,8 @@ from seg_transfer.reports.content import build
 from seg_transfer.reports.drawing import Plot, file_stem, label, picture
 from seg_transfer.reports.explanation_figures import explanation_plots, largest_overlaps
 from seg_transfer.reports.figures import all_plots
-from seg_transfer.reports.inputs import Explanation, published_input
+from seg_transfer.reports.inputs import Explanation
+from seg_transfer.reports.published import published_input
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +34,11 @@ def svg_texts(svg: bytes) -> list[str]:
 
 
 def test_figures_of_other_metrics_come_last(published):
-    assert list(published)[:4] == ["miou", "ranks_rank_mean", "scatter_rank_mean", "evaluation"]
+    assert list(published)[:5] == ["miou", "ranks_rank_mean", "scatter_rank_mean", "evaluation", "regret"]
     # Two figures of each of the five other metrics.
-    assert len(published) == 4 + 2 * 5
+    assert len(published) == 5 + 2 * 5
     kinds = [plot.name.split("_")[0] for plot in all_plots(build(hostile_input(4)))]
-    assert kinds[:8] == ["miou", "ranks", "scatter", "evaluation", "stability", "overlaps", "map", "map"]
+    assert kinds[:9] == ["miou", "ranks", "scatter", "evaluation", "regret", "stability", "overlaps", "map", "map"]
 
 
 def test_figures_are_valid_and_written_twice_the_same(pictures):

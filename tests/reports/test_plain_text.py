@@ -13,10 +13,11 @@ import seg_transfer
 from seg_transfer.console import plain_console
 from seg_transfer.evaluation import evaluate, ranking_of, ranking_sentences
 from seg_transfer.progress import progress_of
+from seg_transfer.reports.evaluation_tables import evaluation_tables
 from seg_transfer.reports.explanations import ExplainedPair, explanation_tables
 from seg_transfer.reports.plan import StudyPlan, render_plan
 from seg_transfer.reports.source_ranking import source_ranking_tables
-from seg_transfer.reports.tables import evaluation_tables, plain_table, ranking_tables, render
+from seg_transfer.reports.tables import plain_table, ranking_tables, render
 from seg_transfer.stages.base import Status
 from seg_transfer.stages.plan import PlanItem
 

@@ -36,14 +36,16 @@ def test_a_folder_has_the_page_and_all_forms_of_figures_and_tables(published_rep
     files = contents(published_report)
     figures = {name for name in files if name.startswith("figures/")}
     assert {
-        f"figures/{stem}.{kind}" for stem in ("miou", "evaluation", "scatter_gbc") for kind in ("svg", "png")
+        f"figures/{stem}.{kind}" for stem in ("miou", "evaluation", "regret", "scatter_gbc") for kind in ("svg", "png")
     } < figures
-    assert len(figures) == 2 * (1 + 6 + 6 + 1)
+    assert len(figures) == 2 * (1 + 6 + 6 + 2)
     wanted = (
         "fixed_target",
         "fixed_source",
         "pairs",
         "evaluation",
+        "gaps",
+        "robustness",
         "comparison",
         "leave_one_dataset_out",
         "setup_stability",

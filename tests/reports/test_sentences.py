@@ -61,7 +61,7 @@ def test_without_evaluation_there_are_no_sentences():
 def test_accuracy_counts_correct_choices(published):
     (text,) = sentences.accuracy(published[0], "rank_mean")
     assert text == (
-        "Compared with fine-tuning, rank_mean chose the best source on 11 of 17 targets, top-1 0.647 "
+        "Judged by mIoU after fine-tuning, rank_mean chose the best source on 11 of 17 targets, top-1 0.647 "
         "(95 % interval 0.41 to 0.88); its choices reach 99.1 % of the best mIoU."
     )
     assert sentences.accuracy(published[0], "not there") == []

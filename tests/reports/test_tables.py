@@ -1,26 +1,23 @@
 """Tables of metrics and evaluations that fit 80 columns, and their plain data."""
 
-import io
 import json
+from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 from all_columns import on_all_columns
-from rich.console import Console
+from printed import cells, small_pairs, text_of
 
-from seg_transfer.evaluation import evaluate, fine_tuning_noise, ranking_of
+from seg_transfer.evaluation import evaluate, ranking_of
 from seg_transfer.metrics import METRICS, Metric
 from seg_transfer.metrics._rank_mean import METRIC as RANK_MEAN
+from seg_transfer.reports.evaluation_tables import evaluation_tables
 from seg_transfer.reports.source_ranking import source_ranking_tables
 from seg_transfer.reports.tables import (
-    evaluation_tables,
     metric_rows,
     metric_tables,
-    noise_tables,
     plain_table,
     ranking_tables,
-    render,
 )
 from seg_transfer.store.published import load_published
 
@@ -28,65 +25,9 @@ evaluate = on_all_columns(evaluate)
 ranking_tables = on_all_columns(ranking_tables)
 
 
-def text_of(tables, width=80):
-    console = Console(file=io.StringIO(), width=width, color_system=None)
-    render(tables, console)
-    return console.file.getvalue()
-
-
-def cells(text, first):
-    """The line of a table that starts with this cell."""
-    return next(line.split() for line in text.splitlines() if line.split()[:1] == [first])
-
-
-def small_pairs():
-    rows = [
-        ("a", "t", 0.50, 1.0, 3.0),
-        ("b", "t", 0.40, 2.0, 3.0),
-        ("c", "t", 0.25, 0.0, 3.0),
-        ("a", "u", 0.30, 2.0, 1.0),
-        ("b", "u", 0.60, 1.0, 2.0),
-        ("scratch", "t", 0.45, np.nan, np.nan),
-        ("scratch", "u", 0.70, np.nan, np.nan),
-    ]
-    return pd.DataFrame(rows, columns=["source", "target", "miou", "sharp", "flat"])
-
-
 @pytest.fixture(scope="module")
 def published():
     return load_published()
-
-
-def test_published_evaluation_fits_80_columns(published):
-    tables = evaluation_tables(evaluate(published))
-    assert len(tables) == 2
-    target, source = text_of(tables[:1]), text_of(tables[1:])
-    assert max(map(len, (target + source).splitlines())) <= 80
-    assert "…" not in target + source
-    assert cells(target, "gbc")[:6] == ["gbc", "0.647", "0.593", "0.46", "to", "0.71"]
-    assert cells(source, "nleep")[1:3] == ["0.882", "0.656"]
-    assert cells(target, "rank_mean")[1:3] == ["0.647", "0.631"]
-    assert cells(source, "logme")[1:6] == ["0.000", "-0.541", "-0.57", "to", "-0.51"]
-    lines = [line.split()[0] for line in source.splitlines() if line.split()]
-    assert lines.index("hscore") < lines.index("minus_n_classes") < lines.index("random")
-    notes = " ".join(source.split())
-    assert "Beaten in tau_w by mean_rank_elsewhere: gbc, leep, nleep, rank_mean." in notes
-    assert "Beaten in tau_w by minus_n_classes, mean_rank_elsewhere, random: logme." in notes
-    assert "mean over 17 groups" in target
-
-
-def test_notes_name_what_was_left_out():
-    text = text_of(evaluation_tables(evaluate(small_pairs())))
-    assert "flat: tau_w is undefined in 1 of 2 groups." in text
-    assert "Left out: sources with fewer than two targets: 1." in text
-    assert "nan" not in text
-
-
-def test_an_empty_scenario_still_prints():
-    pairs = small_pairs().query("target == 't'")
-    text = text_of(evaluation_tables(evaluate(pairs))[1:])
-    assert "mean over 0 groups" in text
-    assert cells(text, "sharp") == ["sharp", *["n/a"] * 6]
 
 
 def test_ranking_shows_best_chosen_and_scratch():
@@ -113,23 +54,6 @@ def test_published_rankings_fit_80_columns(published):
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     assert cells(text, "isprs") == ["isprs", "isaid", "0.494", "1.000", "best,", "gbc,", "rank_mean"]
-
-
-def test_noise_is_shown_where_seeds_can_be_compared():
-    rows = [
-        (source, "t", seed, miou)
-        for source, values in {"a": (0.50, 0.52), "b": (0.40, 0.40), "c": (0.39, 0.41)}.items()
-        for seed, miou in enumerate(values)
-    ]
-    trials = pd.DataFrame(rows, columns=["source", "target", "seed", "miou"])
-    text = text_of(noise_tables(fine_tuning_noise(trials)))
-    # Variances 2e-4, 0, 2e-4; b and c cannot be distinguished; the first seed has b before c, the second c before b.
-    assert "seeds of a pair differ by 0.0115 mIoU" in text
-    assert "Ranked by one of 2 fine-tunings per pair" in text
-    assert cells(text, "fixed")[:5] == ["fixed", "target", "1", "0.667", "1.000"]
-    assert "fixed source" not in text
-    assert max(map(len, text.splitlines())) <= 80
-    assert noise_tables(fine_tuning_noise(trials[trials["seed"] == 0])) == []
 
 
 def test_performance_other_than_miou_is_named():
@@ -184,6 +108,28 @@ def test_a_narrow_terminal_loses_the_least_important_columns(width, left_out):
     assert headings[:6] == ["rank", "source", "gbc", "P(best)", "tied", "s"]
     assert headings[6:] == [name for name in ("parameters", "GFLOPs", "license") if name not in left_out]
     assert cells(text, "1")[:3] == ["1", "net", "-3"]
+    assert max(map(len, text.splitlines())) <= width
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (88, ["linear mIoU", "parameters", "GFLOPs", "license"]),
+        (87, ["mIoU", "parameters", "GFLOPs", "license"]),
+        (82, ["linear mIoU", "parameters", "GFLOPs"]),
+        (62, ["linear mIoU"]),
+        (56, ["linear mIoU"]),
+        (55, ["mIoU"]),
+        (51, ["mIoU"]),
+        (50, []),
+    ],
+)
+def test_the_miou_of_a_linear_head_is_the_last_to_go(width, columns):
+    ranking = ranking_with_costs("Apache-2.0")
+    ranking = replace(ranking, table=ranking.table.assign(probe_miou=[0.414, np.nan]))
+    text = text_of(source_ranking_tables(ranking, width), width)
+    assert " ".join(cells(text, "rank")[6:]) == " ".join(columns)
+    assert cells(text, "1")[6:7] == ["0.41"] * bool(columns)
     assert max(map(len, text.splitlines())) <= width
 
 

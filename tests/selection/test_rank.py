@@ -3,7 +3,7 @@
 import pytest
 
 from seg_transfer.errors import IncompleteError
-from seg_transfer.selection.rank import _skip_reason
+from seg_transfer.selection.source_scores import skip_reason
 from seg_transfer.stages.base import Item
 
 
@@ -20,4 +20,4 @@ from seg_transfer.stages.base import Item
 def test_reasons_are_those_of_the_pair_and_its_metrics(reasons, why):
     failed = None if reasons is None else IncompleteError("failed", reasons=reasons)
     pair = Item("net", "city")
-    assert _skip_reason(pair, failed, ["gbc", "leep"]).removesuffix("; choose another metric") == why
+    assert skip_reason(pair, failed, ["gbc", "leep"]).removesuffix("; choose another metric") == why

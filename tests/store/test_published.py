@@ -9,7 +9,15 @@ from seg_transfer import resources
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation import SOURCE_FACTS
 from seg_transfer.resources import shipped
-from seg_transfer.store.published import NAMES, PAIRS, load_published, published_pairs, source_facts
+from seg_transfer.store.published import (
+    NAMES,
+    PAIRS,
+    load_published,
+    published_names,
+    published_pairs,
+    published_source_facts,
+    published_studies,
+)
 
 
 def test_segmentation_pairs_are_complete():
@@ -75,10 +83,18 @@ def test_either_accuracy_of_an_architecture_is_its_performance():
     assert (classes["cifar100"], classes["sun397"], classes["dtd"]) == ([100], [397], [47])
 
 
+def test_studies_are_found():
+    assert published_studies()["real7"] == shipped("data_manifests/published/real7")
+    assert published_names() == (*PAIRS, *published_studies())
+    pairs, performance = published_pairs("real7")
+    assert performance == "mIoU"
+    assert len(pairs[pairs["source"] != "scratch"]) == 42
+
+
 @pytest.mark.parametrize("name", PAIRS)
 def test_pairs_have_the_facts_about_their_sources(name):
     pairs = published_pairs(name)[0]
-    facts = source_facts(PAIRS[name][0])
+    facts = published_source_facts(PAIRS[name][0])
     known = [column for column in pairs if column in SOURCE_FACTS]
     assert known == list(facts)
     for _, pair in pairs.iterrows():
@@ -86,9 +102,9 @@ def test_pairs_have_the_facts_about_their_sources(name):
 
 
 def test_a_fact_that_one_source_lacks_is_left_out(monkeypatch):
-    facts = source_facts("architecture")
+    facts = published_source_facts("architecture")
     facts.loc["vgg16", "gflops"] = float("nan")
-    monkeypatch.setattr("seg_transfer.store.published.source_facts", lambda _: facts)
+    monkeypatch.setattr("seg_transfer.store.published.published_source_facts", lambda _: facts)
     pairs, _ = published_pairs("architectures")
     assert {"parameters", "own_miou"} <= set(pairs)
     assert "gflops" not in pairs

@@ -1,0 +1,111 @@
+"""The part of a report that needs fine-tuned pairs: how well metrics rank, and what their verdict is worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from seg_transfer.evaluation import (
+    evaluate,
+    fine_tuning_noise,
+    metric_columns,
+    robustness,
+    robustness_summary,
+    scratch_report,
+)
+from seg_transfer.reports import sentences
+from seg_transfer.reports.comparisons import comparison, comparison_tables
+from seg_transfer.reports.data_table import Table
+from seg_transfer.reports.inputs import ReportInput
+from seg_transfer.reports.verdict_checks import gap_sentences, robustness_sentences
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Results that need fine-tuned pairs; None or empty if there are none.
+
+    Attributes:
+        evaluation: From `seg_transfer.evaluation.evaluate`.
+        compared: From `comparisons.comparison`.
+        scratch: From `seg_transfer.evaluation.scratch_report`.
+        robust: From `seg_transfer.evaluation.robustness`, for rankings of sources.
+    """
+
+    evaluation: pd.DataFrame | None
+    compared: pd.DataFrame | None
+    scratch: pd.DataFrame
+    robust: pd.DataFrame
+
+
+def evaluated_pairs(data: ReportInput) -> Evaluated:
+    """Evaluate the pairs of a report."""
+    pairs = data.pairs
+    if pairs.empty:
+        return Evaluated(None, None, pd.DataFrame(), pd.DataFrame())
+    metrics = metric_columns(pairs)
+    return Evaluated(
+        evaluate(pairs, metrics=metrics, fine_tunings=data.performance),
+        comparison(pairs),
+        scratch_report(pairs, data.performance),
+        robustness(pairs, metrics=metrics),
+    )
+
+
+def verdict(data: ReportInput, evaluated: Evaluated, scenario: str) -> list[str]:
+    """Name the best metric of a scenario, and say what its choices lose; for sources, also whether that holds."""
+    named = sentences.verdict(evaluated.evaluation, evaluated.compared, scenario)
+    best = sentences.best_metric(evaluated.evaluation, scenario)
+    if not named or best is None:
+        return named
+    gaps = gap_sentences(evaluated.evaluation, scenario, best)
+    if scenario == "fixed_source":
+        return [*named, *gaps]
+    return [*named, *gaps, *robustness_sentences(robustness_summary(evaluated.robust), data.pairs)]
+
+
+def tables_of(data: ReportInput, evaluated: Evaluated, metric: str) -> list[Table]:
+    """Make the tables of the evaluation.
+
+    Args:
+        data: The results.
+        evaluated: From `evaluated_pairs`.
+        metric: The metric that the page compares with all others, where it was evaluated.
+    """
+    if evaluated.evaluation is None or evaluated.compared is None:
+        return []
+    names = evaluated.evaluation["metric"]
+    compared = metric if metric in set(names) else str(names.iloc[0])
+    noise = fine_tuning_noise(data.performance)
+    return [
+        *_evaluation_tables(evaluated.evaluation),
+        _robustness_table(evaluated.robust),
+        Table("noise", "Fine-tuning noise: ranking by one seed, compared with the mean of the others", noise),
+        *comparison_tables(data.pairs, evaluated.compared, compared),
+    ]
+
+
+def _evaluation_tables(evaluation: pd.DataFrame) -> list[Table]:
+    """Make a table of rankings and a table of gaps; the files of the first hold all measures."""
+    joined = [", ".join(names) if isinstance(names, list) else "" for names in evaluation["beaten_by"]]
+    frame, head = evaluation.assign(beaten_by=joined), ["scenario", "metric", "kind"]
+    rankings = frame[[*head, *_with_intervals("top1", "tau_w"), "rel_at_1", "kendall", "pearson", "beaten_by"]]
+    shares = [name for name in ("top1_share", "tau_w_share") if evaluation[name].notna().any()]
+    gaps = frame[[*head, *_with_intervals("regret"), *shares, *_with_intervals("fidelity")]]
+    ceiling = ", and what one fine-tuning per pair reaches" if shares else ""
+    return [
+        Table("evaluation", "How well every metric ranks", frame, page=rankings),
+        Table("gaps", f"What choices lose{ceiling}", gaps),
+    ]
+
+
+def _with_intervals(*names: str) -> list[str]:
+    return [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+
+
+def _robustness_table(robust: pd.DataFrame) -> Table:
+    title = "Ranking sources: whether a verdict holds for other sources"
+    summary = robustness_summary(robust)
+    first = summary["n_first"].astype("Int64").where(summary["kind"] == "metric")  # controls do not compete for it
+    page = summary.assign(n_first=first).drop(columns="kind").dropna(axis="columns", how="all")
+    return Table("robustness", title, robust, page=page)

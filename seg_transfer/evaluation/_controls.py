@@ -4,6 +4,14 @@ import pandas as pd
 
 from seg_transfer.evaluation._pairs import SOURCE_FACTS, axes_of, metrics_of
 
+_SIZES = ("parameters", "gflops")
+_SAME_SIZE = 1.05
+
+
+def sizes_differ(sizes: "pd.Series[float]") -> bool:
+    """Whether networks differ in size by more than 5 %; those of one kind differ by the last layer, by its classes."""
+    return bool(sizes.max() > _SAME_SIZE * sizes.min())
+
 
 def metric_kinds(frame: pd.DataFrame, scenario: str) -> dict[str, str]:
     """Return name -> kind ("metric" or "control") for a frame from `in_scenario`, metrics first."""
@@ -23,7 +31,10 @@ def controls_of(frame: pd.DataFrame, scenario: str) -> dict[str, "pd.Series[floa
 
 def _may_rank(frame: pd.DataFrame, name: str, values: "pd.Series[float]") -> bool:
     """Whether a control can order anything: not a fact that all sources of every target share."""
-    return name not in SOURCE_FACTS or bool((values.groupby(frame["target"]).nunique() > 1).any())
+    groups = values.groupby(frame["target"])
+    if name in _SIZES:
+        return any(sizes_differ(sizes) for _, sizes in groups)
+    return name not in SOURCE_FACTS or bool((groups.nunique() > 1).any())
 
 
 def _mean_rank_elsewhere(frame: pd.DataFrame, group: str, item: str) -> "pd.Series[float]":

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from seg_transfer.evaluation._controls import metric_kinds
+from seg_transfer.evaluation._controls import metric_kinds, sizes_differ
 from seg_transfer.evaluation._groups import mean_measures
 from seg_transfer.evaluation._leave_out import ranks_of_metrics
 from seg_transfer.evaluation._pairs import in_scenario, validate_pairs
@@ -30,7 +30,7 @@ def robustness(
     Returns:
         One row per (variant, left_out, metric), controls last. Mean ranks and controls that combine several pairs are
         computed from the pairs of the variant. The variants of size are there only where the parameters of all sources
-        are known and differ. Columns:
+        are known and differ by more than 5 %. Columns:
 
         * variant: "all"; "without_largest": the third of the sources with the most parameters is left out (sources of
           equal size share a third); "equal_size", for fixed targets: the sources of a target compete within thirds by
@@ -102,7 +102,7 @@ def robustness_summary(robust: pd.DataFrame) -> pd.DataFrame:
 def _variants(frame: pd.DataFrame, scenario: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Yield variant, left-out source and pairs; the pairs may be none."""
     yield _ALL, NOTHING, frame
-    if _SIZE in frame and frame[_SIZE].nunique() > 1:
+    if _SIZE in frame and sizes_differ(frame[_SIZE]):
         third = frame["source"].map(_thirds(frame.groupby("source")[_SIZE].first()))
         yield _WITHOUT_LARGEST, NOTHING, frame[third < third.max()]
         if scenario == "fixed_target":  # a fixed source is of one size

@@ -55,10 +55,12 @@ def robustness_sentences(summary: pd.DataFrame, pairs: pd.DataFrame) -> list[str
         return []
     by_metric = metrics.set_index("metric")
     best = str(by_metric["tau_w"].idxmax())
-    return [*_size_sentences(by_metric, best, pairs), *_left_out_sentences(best, by_metric.to_dict("index")[best])]
+    of_size = _size_sentences(by_metric, best, {*pairs}, differ="parameters" in set(summary["metric"]))
+    return [*of_size, *_left_out_sentences(best, by_metric.to_dict("index")[best])]
 
 
-def _size_sentences(metrics: pd.DataFrame, best: str, pairs: pd.DataFrame) -> list[str]:
+def _size_sentences(metrics: pd.DataFrame, best: str, columns: set[str], *, differ: bool) -> list[str]:
+    """Say what the size of sources changes; the control `parameters` is there where sizes differ."""
     variants = {
         "tau_w_without_largest": "Without the largest third of the models",
         "tau_w_equal_size": "Among models of about equal size",
@@ -66,9 +68,11 @@ def _size_sentences(metrics: pd.DataFrame, best: str, pairs: pd.DataFrame) -> li
     known = [name for name in variants if metrics[name].notna().any()]
     if known:
         return [_still_best(metrics[name], best, variants[name]) for name in known]
-    if "parameters" in pairs and pairs["parameters"].nunique() == 1:
+    if differ:  # but too few sources to leave any out
+        return []
+    if "parameters" in columns:
         return ["All sources have the same size, so size explains no ranking."]
-    return ["The sizes of the sources are unknown, so whether size alone ranks them as well was not checked."]
+    return ["Their numbers of parameters are not recorded, so whether the size of sources explains it was not checked."]
 
 
 def _still_best(tau: pd.Series[float], best: str, where: str) -> str:

@@ -52,8 +52,7 @@ def rank_sources(
 ) -> Ranking:
     """Rank source models by how well they are likely to do on a target once they are fine-tuned.
 
-    Every source makes one forward pass over the target's training images; nothing is trained. The same pass gives the
-    mIoU of a linear head on its features, which decides nothing.
+    Every source makes one forward pass over the target's training images; nothing is trained.
 
     Args:
         target: As `seg_transfer.selection.target.target_manifest` takes it: a manifest, or folders.

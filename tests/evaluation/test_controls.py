@@ -125,3 +125,9 @@ def test_a_control_stays_where_what_is_left_out_makes_it_constant() -> None:
     without = leave_one_dataset_out(pairs.drop(columns="parameters"), scenario="fixed_target")
     others = table[table["metric"] != "parameters"].reset_index(drop=True)
     pd.testing.assert_frame_equal(others, without)
+
+
+@pytest.mark.parametrize(("largest", "is_control"), [(1.05, False), (1.06, True)])
+def test_networks_of_one_kind_are_of_one_size_whatever_their_last_layers(largest: float, is_control: bool) -> None:
+    pairs = with_facts(pairs_of(MIOU), parameters={"d0": 1.0, "d1": 1.02, "d2": largest})
+    assert ("parameters" in controls(evaluate(pairs), "fixed_target")) == is_control

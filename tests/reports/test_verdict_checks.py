@@ -66,18 +66,26 @@ def test_a_verdict_holds_or_another_metric_leads():
     ]
 
 
+UNKNOWN = dict.fromkeys(("tau_w_without_largest", "tau_w_equal_size"), float("nan"))
+
+
 @pytest.mark.parametrize(
     ("pairs", "words"),
     [
         (SAME_SIZE, "All sources have the same size"),
-        (pd.DataFrame({"source": ["a"]}), "sizes of the sources are unknown"),
+        (pd.DataFrame({"source": ["a"]}), "numbers of parameters are not recorded"),
     ],
 )
 def test_sizes_that_do_not_differ_are_said_to_be_equal_or_unknown(pairs, words):
-    unknown = dict.fromkeys(("tau_w_without_largest", "tau_w_equal_size"), float("nan"))
-    first, last = robustness_sentences(summary(n_first=[7, 0, 0], **unknown), pairs)
+    without_control = summary(n_first=[7, 0, 0], **UNKNOWN).query("metric != 'parameters'")
+    first, last = robustness_sentences(without_control, pairs)
     assert words in first
     assert last == "gbc is the best whichever source is left out; its tau_w lies between 0.400 and 0.700."
+
+
+def test_sizes_that_differ_among_too_few_sources_are_not_spoken_of():
+    (only,) = robustness_sentences(summary(**UNKNOWN), SIZES)
+    assert only.startswith("With one source left out")
 
 
 def test_sources_that_cannot_be_left_out_are_not_spoken_of():

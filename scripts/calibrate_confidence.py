@@ -39,8 +39,7 @@ from seg_transfer.reports.tables import plain_table
 from seg_transfer.resources import shipped
 from seg_transfer.store.atomic import write_text
 from seg_transfer.store.confidence import CONFIDENCE_FILE
-from seg_transfer.store.published import published_pairs
-from seg_transfer.store.results import read_pairs
+from seg_transfer.store.published import published_pairs, published_studies
 
 SCENARIO = "fixed_target"
 FURTHER = "architectures"
@@ -55,7 +54,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the file to write; the shipped one by default")
     parser.add_argument("--figure", type=Path, help="draw the reliability diagram into this PNG file")
     arguments = parser.parse_args()
-    by_metric = leads_by_metric(published_studies())
+    by_metric = leads_by_metric(runs_by_study())
     fitted = calibration(by_metric)
     write_text(arguments.out or shipped("data_manifests/published") / Path(CONFIDENCE_FILE).name, as_json(fitted))
     console = plain_console()
@@ -69,13 +68,13 @@ def main() -> None:
         arguments.figure.write_bytes(few_colors(picture(diagram(by_metric)).png))
 
 
-def published_studies() -> dict[str, list[pd.DataFrame]]:
+def runs_by_study() -> dict[str, list[pd.DataFrame]]:
     """Return study -> the pairs of each of its runs."""
-    studies = {"segmentation": [published_pairs("segmentation")[0]]}
-    for file in sorted(shipped("data_manifests/published").glob("*/study.yaml")):
-        pairs, _ = read_pairs(file.parent)
-        studies.setdefault(file.parent.name.removesuffix("_rerun"), []).append(pairs[pairs["source"] != SCRATCH])
-    return studies
+    runs: dict[str, list[pd.DataFrame]] = {}
+    for name in ("segmentation", *published_studies()):
+        pairs, _ = published_pairs(name)
+        runs.setdefault(name.removesuffix("_rerun"), []).append(pairs[pairs["source"] != SCRATCH])
+    return runs
 
 
 def leads_by_metric(studies: Studies) -> dict[str, Leads]:

@@ -30,7 +30,7 @@ def script() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def by_metric(script: ModuleType) -> dict[str, dict[str, pd.DataFrame]]:
-    return script.leads_by_metric(script.published_studies())
+    return script.leads_by_metric(script.runs_by_study())
 
 
 def test_the_shipped_slopes_are_those_of_the_published_studies(script: ModuleType, by_metric: dict) -> None:

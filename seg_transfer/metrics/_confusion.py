@@ -37,7 +37,7 @@ def _grouped(observations: Observations) -> Statistics:
     groups = image_groups(observations.image_index)
     if groups.max() == 0:
         raise ObservationsError(
-            "image_index holds one image; a probe predicts images that it was not fitted on: sample at least two images"
+            "image_index holds one image; images are predicted from other images: sample at least two images"
         )
     return Statistics(observations, groups)
 

@@ -40,9 +40,10 @@ def knn(
     Observations of the same image are no neighbors: nearby pixels have nearly equal features and labels, and would
     make any source look good. The score is the mean over the classes of the share that is predicted correctly.
 
-    The similarity is the cosine of two rows, rounded to 12 digits; a row of zeros has similarity 0 with every other. Of
-    equally similar rows the first is nearer. Of classes with equally many votes, that of the nearest neighbor wins.
-    Where other images hold fewer than k observations, all of them vote.
+    The similarity is the cosine of two rows, rounded to 12 digits: features whose mean is 10^6 times as large as their
+    differences lose some of these. A row of zeros has similarity 0 with every other. Of equally similar rows the first
+    is nearer. Of classes with equally many votes, that of the nearest neighbor wins. Where other images hold fewer than
+    k observations, all of them vote.
 
     Args:
         features: (N, D).

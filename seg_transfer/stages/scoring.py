@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from seg_transfer.errors import SegTransferError
 from seg_transfer.metrics import METRICS, Score, score_all
@@ -69,14 +70,30 @@ def score_pair(context: ScoringContext, item: Item, is_held: IsHeld) -> None:
     observations = observe(context, entry, context.target(target), others)
     warn_of_constant_features(item, observations, context.warned_sources)
     failed |= constant_input_failures(item, observations, [METRICS[name] for name in missing])
-    if any("class_pixels" in METRICS[name].needs for name in missing):
-        class_pixels = context.target(target).class_pixels[observations.classes]
-        observations = replace(observations, class_pixels=class_pixels)
+    observations = _with_class_pixels(context, target, observations, missing, failed)
     scores = _scores(observations, source_images, [name for name in missing if name not in failed], failed)
     if scores and is_held():
         _store(context, item, valid, scores, observations, time.monotonic() - began)
     if failed:
         raise PartsFailedError({part_label(item, metric): error for metric, error in failed.items()})
+
+
+def _with_class_pixels(
+    context: ScoringContext,
+    target: str,
+    observations: Observations,
+    names: Sequence[str],
+    failed: dict[str, SegTransferError],
+) -> Observations:
+    """Add the labeled pixels of every class where a metric needs them; label maps that fail cost only that metric."""
+    needing, counted = [name for name in names if "class_pixels" in METRICS[name].needs], list[npt.NDArray[np.int64]]()
+    if not needing:
+        return observations
+    error = catch_failures(lambda: counted.append(context.target(target).class_pixels), target).get(target)
+    if error is not None:
+        failed.update(dict.fromkeys(needing, error))
+        return observations
+    return replace(observations, class_pixels=counted[0][observations.classes])
 
 
 def _store(

@@ -9,11 +9,12 @@ import pytest
 from other_nets import MEAN, STD, write_net
 from pixel_samples import TARGET, assert_equal, label_map, sample_of, with_sampling
 
+from seg_transfer.errors import DataError
 from seg_transfer.metrics import probe_miou
 from seg_transfer.observations import Observations
 from seg_transfer.selection.rank import rank_sources
+from seg_transfer.stages import context, scoring
 from seg_transfer.stages import sampling as module
-from seg_transfer.stages import scoring
 from seg_transfer.store.tables import SAMPLES, read_table, write_table
 from seg_transfer.study.run import Run
 
@@ -124,11 +125,13 @@ def test_a_score_is_that_of_all_labeled_pixels(run, tmp_path, small_world, monke
     assert ranking.scores["net"] == pytest.approx(expected, rel=1e-12)
 
 
-def test_other_metrics_need_no_counts(tmp_path, small_world, monkeypatch):
-    seen: list[Observations] = []
-    score_all = scoring.score_all
-    monkeypatch.setattr(scoring, "score_all", lambda given, *more: seen.append(given) or score_all(given, *more))
+def test_label_maps_that_cannot_be_counted_cost_only_the_metric_that_needs_them(tmp_path, small_world, monkeypatch):
+    def fail(*_: Any) -> None:
+        raise DataError("label map unreadable")
+
+    monkeypatch.setattr(context, "class_pixels", fail)
     write_net(tmp_path, "Pyramid")
     manifest = small_world / "manifests" / f"{TARGET}.yaml"
-    rank_sources(manifest, [entry(tmp_path)], metric="ridge_probe", data_root=small_world)
-    assert [o.class_pixels for o in seen] == [None]
+    ranking = rank_sources(manifest, [entry(tmp_path)], metric="h_score", data_root=small_world)
+    assert (ranking.best, ranking.skipped) == ("net", {})
+    assert np.isnan(ranking.table["probe_miou"].tolist()).all()

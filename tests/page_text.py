@@ -27,14 +27,14 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def tables(page: Path) -> list[tuple[str, Table]]:
-    """List the tables of a page: the heading row, with its cells joined by spaces, and the rows, without emphasis."""
-    found: list[tuple[str, Table]] = []
+def tables(text: str) -> list[tuple[list[str], Table]]:
+    """List the tables of a page: the cells of the heading row, and the rows, without emphasis."""
+    found: list[tuple[list[str], Table]] = []
     inside = False
-    for line in page.read_text().splitlines():
+    for line in text.splitlines():
         cells = [cell.strip().strip("*").strip() for cell in line.strip("|").split("|")]
         if line.startswith("|") and not inside:
-            found.append((" ".join(filter(None, cells)), {}))
+            found.append((cells, {}))
         elif line.startswith("|") and not set(line) <= set("|-"):
             found[-1][1][cells[0]] = cells[1:]
         inside = line.startswith("|")
@@ -47,6 +47,6 @@ def table(page: Path, *labels: str) -> Table:
 
 
 def table_with_heading(page: Path, *labels: str) -> tuple[str, Table]:
-    """Return the heading row and the only table of a page that has rows with all these labels."""
-    (matching,) = (item for item in tables(page) if set(labels) <= item[1].keys())
-    return matching
+    """Return the heading row, joined by spaces, and the only table of a page that has rows with all these labels."""
+    ((head, rows),) = (item for item in tables(page.read_text()) if set(labels) <= item[1].keys())
+    return " ".join(filter(None, head)), rows

@@ -155,13 +155,18 @@ def _group_rows(frame: pd.DataFrame, scenario: str, kinds: Mapping[str, str]) ->
         best = {"best": _best_names(members, item, members["miou"]), "best_miou": performance.max()}
         for metric, kind in kinds.items():
             head = {"scenario": scenario, "group": name, "metric": metric, "kind": kind, "n_items": len(members)}
+            row = {**head, **_measures_of_group(members, metric), **best}
             if metric == "random":
-                yield {**head, **_random_measures(performance), "chosen": "", "chosen_miou": performance.mean(), **best}
+                yield {**row, "chosen": "", "chosen_miou": performance.mean()}
                 continue
             score = members[metric].to_numpy()
-            chosen = _best_names(members, item, members[metric])
             chosen_miou = performance[score == score.max()].mean()
-            yield {**head, **measures(performance, score), "chosen": chosen, "chosen_miou": chosen_miou, **best}
+            yield {**row, "chosen": _best_names(members, item, members[metric]), "chosen_miou": chosen_miou}
+
+
+def _measures_of_group(members: pd.DataFrame, metric: str) -> dict[str, float]:
+    performance = members["miou"].to_numpy()
+    return _random_measures(performance) if metric == "random" else measures(performance, members[metric].to_numpy())
 
 
 def _random_measures(performance: Array) -> dict[str, float]:
@@ -172,7 +177,9 @@ def _random_measures(performance: Array) -> dict[str, float]:
 
 def values_of_groups(frame: pd.DataFrame, scenario: str, kinds: Mapping[str, str]) -> Array:
     """Return measures (groups, metrics, MEASURES) for a frame from `in_scenario`; kinds from `metric_kinds`."""
-    values = np.array([[row[measure] for measure in MEASURES] for row in _group_rows(frame, scenario, kinds)])
+    groups = [members for _, members in scored_groups(frame, scenario)]
+    rows = [_measures_of_group(members, metric) for members in groups for metric in kinds]
+    values = np.array([[row[measure] for measure in MEASURES] for row in rows])
     return values.reshape(-1, len(kinds), len(MEASURES))
 
 

@@ -83,7 +83,8 @@ def test_the_mean_rank_is_scored_by_its_parts_and_evaluated(finished, copy_of, s
     workspace = copy_of(finished)
     workspace.change(metrics=["rank_mean"])
     workspace.done("score-pairs", "--target", "cells_dark")
-    assert yaml.safe_load((workspace.run / "study.yaml").read_text())["study"]["metrics"] == ["gbc", "nleep"]
+    parts = ["gbc", "logme", "nleep"]  # of both questions
+    assert yaml.safe_load((workspace.run / "study.yaml").read_text())["study"]["metrics"] == parts
     ended = invoke("evaluate", workspace.run, "--json")
     names = [row["metric"] for row in json.loads(ended.out) if row["scenario"] == "fixed_target"]
-    assert names[:3] == ["gbc", "nleep", "rank_mean"]
+    assert names[:4] == [*parts, "rank_mean"]

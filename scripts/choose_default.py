@@ -26,15 +26,13 @@ from seg_transfer.evaluation import GROUP_AND_ITEM, SCENARIOS, SCRATCH, measures
 from seg_transfer.evaluation._bootstrap import bootstrap_draws, percentile_intervals, weighted_means
 from seg_transfer.metrics import rank_mean
 from seg_transfer.metrics._rank_mean import PARTS
-from seg_transfer.resources import shipped
+from seg_transfer.reports.performance import POINTS
 from seg_transfer.store.published import PAIRS, published_pairs
-from seg_transfer.store.results import read_pairs
 
 SINGLE = ("gbc", "logme", "nleep")
 CANDIDATES = [parts for size in (1, 2, 3) for parts in combinations(SINGLE, size)]
 SLOW = "nleep"
 STUDY = "real7"
-POINTS = 100
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def known_pairs() -> list[pd.DataFrame]:
     """Read the two tables that the rule sees."""
-    return [published_pairs()[0], read_pairs(shipped(f"data_manifests/published/{STUDY}"))[0]]
+    return [published_pairs(name)[0] for name in ("segmentation", STUDY)]
 
 
 def summary(frames: Sequence[pd.DataFrame], scenario: str) -> pd.DataFrame:
@@ -87,10 +85,8 @@ def _values(frame: pd.DataFrame, scenario: str) -> Iterator[list[tuple[float, fl
     for _, members in frame[frame["source"] != SCRATCH].groupby(GROUP_AND_ITEM[scenario][0]):
         miou = members["miou"].to_numpy()
         scores = [rank_mean(*(members[part] for part in parts)) for parts in CANDIDATES]
-        yield [
-            (POINTS * (miou.max() - miou[score == score.max()].mean()), measures(miou, score)["tau_w"])
-            for score in scores
-        ]
+        measured = [measures(miou, score) for score in scores]
+        yield [(POINTS * values["regret"], values["tau_w"]) for values in measured]
 
 
 if __name__ == "__main__":

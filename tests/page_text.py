@@ -43,10 +43,5 @@ def tables(text: str) -> list[tuple[list[str], Table]]:
 
 def table(page: Path, *labels: str) -> Table:
     """Return the only table of a page that has rows with all these labels."""
-    return table_with_heading(page, *labels)[1]
-
-
-def table_with_heading(page: Path, *labels: str) -> tuple[str, Table]:
-    """Return the heading row, joined by spaces, and the only table of a page that has rows with all these labels."""
-    ((head, rows),) = (item for item in tables(page.read_text()) if set(labels) <= item[1].keys())
-    return " ".join(filter(None, head)), rows
+    (matching,) = (rows for _, rows in tables(page.read_text()) if set(labels) <= rows.keys())
+    return matching

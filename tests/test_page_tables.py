@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from page_text import RESULTS_PAGE, ROOT, table
+from page_text import RESULTS_PAGE, ROOT, table, tables
 
 SCENARIOS = {"fixed target": "fixed_target", "fixed source": "fixed_source"}
 
@@ -80,6 +80,17 @@ def sample_setting(label: str) -> tuple[str, str]:
         return "balance", label.removeprefix("balanced by ")
     setting, _, ablation = label.partition(" ")
     return ablation, setting
+
+
+def test_the_table_of_leakage_says_what_was_stored() -> None:
+    stored = 100 * pd.read_parquet(ROOT / "data_manifests/published/real7_rerun/ablations/leakage.parquet").set_index(
+        ["source", "target"]
+    )
+    (found,) = (rows for head, rows in tables(RESULTS_PAGE.read_text()) if head[0] == "leakage, target")
+    expected = {**stored.groupby("target").mean().T, f"all {len(stored)} pairs": stored.mean()}
+    assert found.keys() == expected.keys()
+    for target, cells in found.items():
+        assert [float(cell) for cell in cells] == pytest.approx(expected[target].to_list(), abs=0.06), target
 
 
 def test_a_wrong_number_or_asterisk_is_found() -> None:

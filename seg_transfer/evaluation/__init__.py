@@ -8,7 +8,8 @@ with its targets. Functions of several targets take `pairs`, one row per pair:
 * ``n_target_classes``: optional, the number of classes of the target
 * ``parameters``, ``gflops``, ``own_miou``, ``n_train_images``: optional facts about the source: number of parameters,
   billions of floating-point operations of one image, performance on its own dataset, and number of images it was
-  trained on; a fact that some source lacks is not used
+  trained on; a fact that some source lacks is not used, and with ``metrics=`` none that is unusable (text, infinite,
+  or different values for one source); without ``metrics=`` that is an error
 * any other column: a transferability metric of `seg_transfer.metrics.METRICS` (higher is better)
 
 For a frame with other columns, or with metrics of other names, pass ``metrics=``: the columns to judge, in the order of
@@ -55,7 +56,7 @@ from seg_transfer.evaluation._ranking import Ranking, first_place_of, parts_of, 
 from seg_transfer.evaluation._ranking_numbers import in_millions, three_digits
 from seg_transfer.evaluation._ranking_remarks import LINEAR_HEAD
 from seg_transfer.evaluation._ranking_text import TextTable, ranking_sentences, ranking_text_tables
-from seg_transfer.evaluation._robustness import robustness, robustness_summary
+from seg_transfer.evaluation._robustness import largest_sources, robustness, robustness_summary
 from seg_transfer.evaluation._stability import RELEASED_MEASURES, STABILITY_MEASURES, setup_stability
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "first_place_of",
     "fit_slope",
     "in_millions",
+    "largest_sources",
     "leave_one_dataset_out",
     "leave_one_study_out",
     "leave_out_summary",

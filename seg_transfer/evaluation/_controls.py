@@ -1,5 +1,7 @@
 """Controls: rankings that use no features, which a metric must beat to be worth its cost."""
 
+import math
+
 import pandas as pd
 
 from seg_transfer.evaluation._pairs import SOURCE_FACTS, axes_of, metrics_of
@@ -11,6 +13,21 @@ _SAME_SIZE = 1.05
 def sizes_differ(sizes: "pd.Series[float]") -> bool:
     """Whether networks differ in size by more than 5 %; those of one kind differ by the last layer, by its classes."""
     return bool(sizes.max() > _SAME_SIZE * sizes.min())
+
+
+def size_classes(sizes: "pd.Series[float]") -> "pd.Series[float]":
+    """Return the smallest size of the class of every size; a class holds the sizes up to 5 % above its smallest.
+
+    Example:
+        >>> size_classes(pd.Series([103.0, 200.0, 100.0, 106.0])).tolist()
+        [100.0, 200.0, 100.0, 106.0]
+    """
+    smallest: dict[float, float] = {}
+    start = -math.inf
+    for size in sorted(set(sizes)):
+        start = size if size > _SAME_SIZE * start else start
+        smallest[size] = start
+    return sizes.map(smallest)
 
 
 def metric_kinds(frame: pd.DataFrame, scenario: str) -> dict[str, str]:

@@ -113,8 +113,8 @@ def scratch_report(pairs: pd.DataFrame, fine_tunings: pd.DataFrame | None = None
 
     Args:
         pairs: One row per pair: source, target, miou; fine-tunings from scratch are rows with the source `scratch`.
-        fine_tunings: One row per fine-tuning, as in `fine_tuning_noise`. They determine the margin: 1.96 standard
-            errors of a difference due to seeds alone, and 0 without a second seed.
+        fine_tunings: One row per fine-tuning, as in `fine_tuning_noise`. Those of the pairs determine the margin: 1.96
+            standard errors of a difference due to seeds alone, and 0 without a second seed.
 
     Returns:
         Columns: target, scratch_miou, best_source (equally good ones joined by ", "), best_miou, margin, beats_scratch
@@ -129,7 +129,7 @@ def scratch_report(pairs: pd.DataFrame, fine_tunings: pd.DataFrame | None = None
         [['t', 'a', True]]
     """
     frame, _ = validate_pairs(pairs, metrics=())
-    margins = {} if fine_tunings is None else chance_margins(fine_tunings)
+    margins = {} if fine_tunings is None else chance_margins(fine_tunings, frame)
     scratch = pairs[pairs["source"] == SCRATCH].set_index("target")["miou"]
     rows = []
     for target, members in frame.groupby("target"):

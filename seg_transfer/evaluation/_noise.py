@@ -19,7 +19,12 @@ _NORMAL_QUANTILE = 1.96
 
 
 def fine_tuning_noise(
-    fine_tunings: pd.DataFrame, *, n_bootstrap: int = 2000, seed: int = 0, scenarios: Sequence[str] = SCENARIOS
+    fine_tunings: pd.DataFrame,
+    *,
+    pairs: pd.DataFrame | None = None,
+    n_bootstrap: int = 2000,
+    seed: int = 0,
+    scenarios: Sequence[str] = SCENARIOS,
 ) -> pd.DataFrame:
     """Measure what seeds change, and how well one fine-tuning per pair would rank: one row per scenario.
 
@@ -28,6 +33,8 @@ def fine_tuning_noise(
     Args:
         fine_tunings: One row per fine-tuning: source, target, seed, miou. Scratch is not ranked. Only the seeds that
             all other pairs have are used.
+        pairs: Count only these, with the columns source and target, such as the pairs that `evaluate` gets: its
+            ceiling then has the same numbers. None means all pairs that were fine-tuned.
         n_bootstrap: As in `evaluate`.
         seed: As in `evaluate`; equal seeds draw the same groups.
         scenarios: As in `evaluate`.
@@ -57,22 +64,23 @@ def fine_tuning_noise(
         >>> fine_tuning_noise(fine_tunings)[["sd", "fraction_distinguishable", "top1"]].round(4).to_numpy().tolist()
         [[0.0141, 1.0, 1.0]]
     """
-    by_seed = by_seed_of(fine_tunings)
+    by_seed = by_seed_of(fine_tunings, pairs)
     rows = _rows(by_seed, scenarios, n_bootstrap, seed) if by_seed.shape[1] > 1 else ()
     measured = [f"{measure}{suffix}" for measure in _MEASURES for suffix in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["scenario", "n_groups", "n_seeds", "sd", "fraction_distinguishable", *measured])
 
 
-def chance_margins(fine_tunings: pd.DataFrame) -> dict[str, float]:
+def chance_margins(fine_tunings: pd.DataFrame, pairs: pd.DataFrame | None = None) -> dict[str, float]:
     """Compute how far seeds alone can move the mean mIoU of two pairs of a target apart.
 
     Args:
         fine_tunings: As in `fine_tuning_noise`.
+        pairs: As in `fine_tuning_noise`.
 
     Returns:
         Target -> 1.96 standard errors of the difference; empty where `fine_tuning_noise` has no rows.
     """
-    by_seed = by_seed_of(fine_tunings)
+    by_seed = by_seed_of(fine_tunings, pairs)
     if by_seed.shape[1] < 2:
         return {}
     variances = _variances_of_means(by_seed).groupby(level="target").first()
@@ -84,7 +92,7 @@ def by_seed_of(fine_tunings: pd.DataFrame, pairs: pd.DataFrame | None = None) ->
 
     Args:
         fine_tunings: As in `fine_tuning_noise`.
-        pairs: The pairs to return, with the columns source and target; None means all but scratch.
+        pairs: The pairs to return, with the columns source and target; None means all. Scratch is left out.
     """
     missing = [name for name in _FINE_TUNING if name not in fine_tunings]
     if missing:
@@ -98,7 +106,8 @@ def by_seed_of(fine_tunings: pd.DataFrame, pairs: pd.DataFrame | None = None) ->
         raise ResultsError(f"fine_tunings: {pair} has seed {first['seed']} twice; keep one row per pair and seed")
     by_seed = ranked.pivot(index=["source", "target"], columns="seed", values="miou")
     if pairs is not None:
-        by_seed = by_seed.reindex(pd.MultiIndex.from_frame(pairs[["source", "target"]]))
+        names = pairs.loc[pairs["source"] != SCRATCH, ["source", "target"]]
+        by_seed = by_seed.reindex(pd.MultiIndex.from_frame(names))
     return by_seed.dropna(axis="columns")
 
 

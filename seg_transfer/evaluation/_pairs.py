@@ -35,8 +35,9 @@ def validate_pairs(pairs: pd.DataFrame, metrics: Sequence[str] | None = None) ->
 
     Returns:
         The pairs without scratch, sorted by target and source, with numbers as float64, and the names of the metrics.
-        Facts that some source lacks are left out. `in_scenario` then computes the mean rank, whose parts need not be
-        among the metrics, and keeps these metrics alone.
+        Facts that some source lacks are left out; so are, where metrics are named, those that cannot be used (text,
+        infinite, or different values for one source): the caller did not ask for them. `in_scenario` then computes the
+        mean rank, whose parts need not be among the metrics, and keeps these metrics alone.
 
     Raises:
         ResultsError: A column is missing or unknown, a pair is given twice or has its source as target, a value is not
@@ -56,16 +57,13 @@ def validate_pairs(pairs: pd.DataFrame, metrics: Sequence[str] | None = None) ->
     frame = pairs[pairs["source"] != SCRATCH].reset_index(drop=True)
     if frame.empty:
         raise ResultsError("pairs: there is no pair with a source model to rank; score and fine-tune some pairs first")
-    facts = [name for name in SOURCE_FACTS if name in frame and not frame[name].isna().to_numpy().any()]
+    facts = _facts_of(frame) if metrics is None else [name for name in _facts_of(frame) if _is_usable(frame, name)]
     classes = ["n_target_classes"] if "n_target_classes" in pairs else []
     names_of_pairs = {name: frame[name] for name in ("source", "target")}
     numbers = {name: _finite(frame, name) for name in ["miou", *classes, *facts, *_columns_of(pairs, names)]}
     frame = pd.DataFrame(names_of_pairs | numbers).sort_values(["target", "source"], ignore_index=True)
     for fact, axis in [*((name, "target") for name in classes), *((name, "source") for name in facts)]:
-        varies = frame.groupby(axis)[fact].transform("nunique") > 1
-        _reject_pairs(
-            frame, varies, f"has a different {fact} than another pair of the same {axis}; correct one of them"
-        )
+        _reject_varying(frame, fact, axis)
     return frame, names
 
 
@@ -137,6 +135,26 @@ def _reject_pairs(pairs: pd.DataFrame, faulty: "pd.Series[bool]", message: str) 
     if faulty.any():
         first = pairs[faulty].iloc[0]
         raise ResultsError(f"pair {first['source']} -> {first['target']} {message}")
+
+
+def _reject_varying(frame: pd.DataFrame, fact: str, axis: str) -> None:
+    varies = frame.groupby(axis)[fact].transform("nunique") > 1
+    _reject_pairs(
+        frame, varies, f"has another value of {fact} than another pair of the same {axis}; correct one of them"
+    )
+
+
+def _facts_of(frame: pd.DataFrame) -> list[str]:
+    """Return the facts about sources that no row lacks."""
+    return [name for name in SOURCE_FACTS if name in frame and not frame[name].isna().to_numpy().any()]
+
+
+def _is_usable(frame: pd.DataFrame, fact: str) -> bool:
+    try:
+        _reject_varying(frame[["source", "target"]].assign(**{fact: _finite(frame, fact)}), fact, "source")
+    except ResultsError:
+        return False
+    return True
 
 
 def _known_metrics(pairs: pd.DataFrame) -> list[str]:

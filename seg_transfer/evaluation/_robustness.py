@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from seg_transfer.evaluation._controls import metric_kinds, sizes_differ
+from seg_transfer.evaluation._controls import metric_kinds, size_classes, sizes_differ
 from seg_transfer.evaluation._groups import mean_measures
 from seg_transfer.evaluation._leave_out import ranks_of_metrics
 from seg_transfer.evaluation._pairs import in_scenario, validate_pairs
@@ -32,9 +32,8 @@ def robustness(
         computed from the pairs of the variant. The variants of size are there only where the parameters of all sources
         are known and differ by more than 5 %. Columns:
 
-        * variant: "all"; "without_largest": the third of the sources with the most parameters is left out (sources of
-          equal size share a third); "equal_size", for fixed targets: the sources of a target compete within thirds by
-          parameters, each a group of its own; "leave_one_source_out"
+        * variant: "all"; "without_largest": the `largest_sources` are left out; "equal_size", for fixed targets: the
+          sources of a target compete within thirds by parameters, each a group of its own; "leave_one_source_out"
         * left_out: the source that is left out; "" in the other variants
         * metric, kind ("metric" or "control"), n_groups
         * top1, tau_w, regret: means over the groups; NaN where there is no group
@@ -103,7 +102,7 @@ def _variants(frame: pd.DataFrame, scenario: str) -> Iterator[tuple[str, str, pd
     """Yield variant, left-out source and pairs; the pairs may be none."""
     yield _ALL, NOTHING, frame
     if _SIZE in frame and sizes_differ(frame[_SIZE]):
-        third = frame["source"].map(_thirds(frame.groupby("source")[_SIZE].first()))
+        third = frame["source"].map(_thirds_of(frame))
         yield _WITHOUT_LARGEST, NOTHING, frame[third < third.max()]
         if scenario == "fixed_target":  # a fixed source is of one size
             yield _EQUAL_SIZE, NOTHING, frame.assign(target=frame["target"] + " " + third.astype(str))
@@ -111,10 +110,44 @@ def _variants(frame: pd.DataFrame, scenario: str) -> Iterator[tuple[str, str, pd
         yield _WITHOUT_ONE, source, frame[frame["source"] != source]
 
 
-def _thirds(sizes: "pd.Series[float]") -> "pd.Series[int]":
-    """Return the third (0, 1 or 2) of every source by size; sources of equal size share the third of their middle.
+def largest_sources(pairs: pd.DataFrame) -> list[str]:
+    """Return the sources that `robustness` leaves out as the largest.
 
-    With few different sizes a third may be empty: the largest sources are then those of the highest third there is.
+    They are the highest third by number of parameters. Sizes within 5 % are one size, whose sources share the third of
+    their middle, so that they can be more than a third, or fewer.
+
+    Args:
+        pairs: As in `evaluate`, with the column parameters known for all sources.
+
+    Returns:
+        Names of sources; none where the parameters do not differ by more than 5 %, or are unknown.
+
+    Raises:
+        ResultsError: As in `evaluate`.
+
+    Example:
+        >>> sizes = {"source": ["a", "b", "c"], "parameters": [3e6, 1e6, 2e6]}
+        >>> largest_sources(pd.DataFrame(sizes | {"target": ["t"] * 3, "miou": [0.6, 0.4, 0.5]}))
+        ['a']
     """
-    middle = sizes.rank(method="average") - 0.5
+    frame, _ = validate_pairs(pairs, metrics=())
+    if _SIZE not in frame or not sizes_differ(frame[_SIZE]):
+        return []
+    third = _thirds_of(frame)
+    return sorted(map(str, third.index[third == third.max()]))
+
+
+def _thirds_of(frame: pd.DataFrame) -> "pd.Series[int]":
+    """Return the third of every source, which is the index."""
+    return _thirds(frame.groupby("source")[_SIZE].first())
+
+
+def _thirds(sizes: "pd.Series[float]") -> "pd.Series[int]":
+    """Return the third (0, 1 or 2) of every source by size; sources of one size share the third of their middle.
+
+    Sizes within 5 % are one size, as everywhere: networks of one kind differ by their last layer, and what tears them
+    apart compares nothing. With few sizes a third may be empty: the largest sources are then those of the highest third
+    there is.
+    """
+    middle = size_classes(sizes).rank(method="average") - 0.5
     return (3 * middle / len(sizes)).astype(int)

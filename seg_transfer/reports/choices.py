@@ -34,13 +34,14 @@ class Tie:
 def default_metric(ranking: pd.DataFrame) -> str:
     """Choose the metric for recommendations: of the metrics with the most scores, rank_mean, else gbc, else the first.
 
-    `LINEAR_HEAD`, which `rank` computes beside the metric that decides, comes last.
+    `LINEAR_HEAD`, which `rank` computes beside the metric that decides, never decides unless it is the only metric.
 
     Args:
         ranking: Frame of `ranked`, not empty.
     """
     count = Counter(map(str, ranking["metric"]))
-    order = dict.fromkeys([RANK_MEAN, GBC, *(name for name in count if name != LINEAR_HEAD), *count])
+    deciding = [name for name in count if name != LINEAR_HEAD] or [LINEAR_HEAD]
+    order = dict.fromkeys([RANK_MEAN, GBC, *deciding])
     return max(order, key=lambda metric: count[metric])
 
 
@@ -148,12 +149,12 @@ def choices(
 
     Returns:
         One row per group: the group, chosen, tied ("" means none, None means unknown), probability that the chosen item
-        is the best (NaN means unknown), agreeing ("3 of 5": metrics except rank_mean that choose one of the chosen),
-        second, third, n_items, and if all items are fine-tuned chosen_miou (mean over equal scores), best, best_miou,
-        of_best.
+        is the best (NaN means unknown), agreeing ("3 of 5": metrics that choose one of the chosen, without rank_mean
+        and `LINEAR_HEAD`), second, third, n_items, and if all items are fine-tuned chosen_miou (mean over equal
+        scores), best, best_miou, of_best.
     """
     group, item = GROUP_AND_ITEM[scenario]
-    single = [name for name in metrics if name != RANK_MEAN]
+    single = [name for name in metrics if name != RANK_MEAN and (name != LINEAR_HEAD or name == metric)]
     rows = []
     for name, members in ranking.groupby(group, sort=True):
         metric_rows = members[members["metric"] == metric]

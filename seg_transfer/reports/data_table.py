@@ -78,7 +78,10 @@ COLUMNS: Mapping[str, Column] = {
     "kendall": Column("Kendall", ".3f", "Kendall tau-b, mean over groups, in [-1, 1]"),
     "pearson": Column("Pearson", ".3f", "Pearson correlation, mean over groups, in [-1, 1]"),
     "regret": Column(
-        "regret", ".4f", "best mIoU minus that of the chosen, in the unit of mIoU, mean over groups; lower is better"
+        "regret", ".4f", "best mIoU minus that of the chosen, fraction in [0, 1], mean over groups; lower is better"
+    ),
+    "regret_points": Column(
+        "regret", ".2f", "best mIoU minus that of the chosen, in points (100 x), mean over groups; lower is better"
     ),
     "fidelity": Column(
         "fidelity", ".3f", "correlation of score gaps with mIoU gaps over all pairs of items of a group, in [-1, 1]"
@@ -88,14 +91,18 @@ COLUMNS: Mapping[str, Column] = {
     "variant": Column(
         "sources",
         "",
-        "all; without_largest: without the largest third by parameters; equal_size: every third by parameters apart; "
-        "leave_one_source_out",
+        "all; without_largest: without the largest, about a third by parameters; equal_size: every third by parameters "
+        "apart; leave_one_source_out",
     ),
     "left_out": Column("without", "", "source that was left out"),
     "tau_w_without_largest": Column(
-        "without largest", ".3f", "tau_w without the largest third of the sources by parameters"
+        "without largest",
+        ".3f",
+        "tau_w without the largest sources: about a third by parameters, sizes within 5 % count as one",
     ),
-    "tau_w_equal_size": Column("equal size", ".3f", "tau_w within thirds of the sources by parameters"),
+    "tau_w_equal_size": Column(
+        "equal size", ".3f", "tau_w within thirds by number of parameters; sizes within 5 % count as one"
+    ),
     "beaten_by": Column("beaten by", "", "controls with a higher tau_w"),
     "n_too_small": Column("too small", "d", "number of groups left out because they have fewer than two items"),
     "n_tau_undefined": Column("undefined", "d", "number of groups without a tau_w: constant scores or mIoU"),
@@ -164,7 +171,7 @@ COLUMNS: Mapping[str, Column] = {
     "class_b": Column("other class", "", "another class of the target"),
     "overlap": Column("overlap", ".3f", "Bhattacharyya coefficient in [0, 1]; 1: indistinguishable"),
 }
-for _name in ("tau_w", "top1", "rel_at_1", "kendall", "pearson", "regret", "fidelity", "rank"):
+for _name in ("tau_w", "top1", "rel_at_1", "kendall", "pearson", "regret", "regret_points", "fidelity", "rank"):
     _base_column = COLUMNS[_name]
     _form = ".4f" if _name == "regret" else ".2f"
     COLUMNS = {
@@ -204,7 +211,7 @@ class Table:
     @property
     def heading(self) -> str:
         """The caption of the whole table."""
-        return self.measured.words(self.title)
+        return self.measured.caption(self.title)
 
     @property
     def shown(self) -> pd.DataFrame:
@@ -214,7 +221,7 @@ class Table:
     @property
     def caption(self) -> str:
         """The caption of the part that the page shows."""
-        return self.measured.words(self.page_title or self.title)
+        return self.measured.caption(self.page_title or self.title)
 
     def columns(self) -> dict[str, Column]:
         """Return the name and presentation of every column that the page shows."""

@@ -18,7 +18,11 @@ from seg_transfer.reports import sentences
 from seg_transfer.reports.comparisons import comparison, comparison_tables
 from seg_transfer.reports.data_table import Table
 from seg_transfer.reports.inputs import ReportInput
+from seg_transfer.reports.performance import POINTS
 from seg_transfer.reports.verdict_checks import gap_sentences, robustness_sentences
+
+_NOISE = "Fine-tuning noise: ranking by one seed, compared with the mean of the others"
+_REGRET = "regret"
 
 
 @dataclass(frozen=True)
@@ -76,11 +80,11 @@ def tables_of(data: ReportInput, evaluated: Evaluated, metric: str) -> list[Tabl
         return []
     names = evaluated.evaluation["metric"]
     compared = metric if metric in set(names) else str(names.iloc[0])
-    noise = fine_tuning_noise(data.performance)
+    noise = fine_tuning_noise(data.performance, pairs=data.pairs)
     return [
         *_evaluation_tables(evaluated.evaluation),
         _robustness_table(evaluated.robust),
-        Table("noise", "Fine-tuning noise: ranking by one seed, compared with the mean of the others", noise),
+        Table("noise", _NOISE, noise, page=_in_points(noise)),
         *comparison_tables(data.pairs, evaluated.compared, compared),
     ]
 
@@ -95,8 +99,15 @@ def _evaluation_tables(evaluation: pd.DataFrame) -> list[Table]:
     ceiling = ", and what one fine-tuning per pair reaches" if shares else ""
     return [
         Table("evaluation", "How well every metric ranks", frame, page=rankings),
-        Table("gaps", f"What choices lose{ceiling}", gaps),
+        Table("gaps", f"What choices lose{ceiling}", gaps, page=_in_points(gaps)),
     ]
+
+
+def _in_points(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with regret in points, as the page and the terminal show it; files hold the fraction."""
+    regrets = [name for name in map(str, frame) if name.startswith(_REGRET)]
+    points = {name: name.replace(_REGRET, f"{_REGRET}_points") for name in regrets}
+    return frame.assign(**{name: POINTS * frame[name] for name in regrets}).rename(columns=points)
 
 
 def _with_intervals(*names: str) -> list[str]:

@@ -43,8 +43,10 @@ class Evaluation:
             the ceiling if pairs were fine-tuned several times.
         robustness: Frame from `seg_transfer.evaluation.robustness_summary`, for rankings of sources.
         rankings: Scenario -> frame from `seg_transfer.evaluation.rankings`.
-        noise: Frame from `seg_transfer.evaluation.fine_tuning_noise`; no rows if pairs were fine-tuned only once.
-        fine_tunings: One row per fine-tuning: source, target, seed, miou, ...; no rows for published pairs.
+        noise: Frame from `seg_transfer.evaluation.fine_tuning_noise`, of these pairs; no rows if they were fine-tuned
+            only once.
+        fine_tunings: One row per fine-tuning: source, target, seed, miou, ...; those of the study's seeds;
+            no rows for published pairs.
         left_out: Metrics and pairs that `pairs` lacks, because results are missing or belong to other settings.
         performance: Meaning of the column miou: "mIoU" or "accuracy".
     """
@@ -116,11 +118,11 @@ def json_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     much seeds scatter.
     """
     robust = evaluation.robustness.set_index("metric")[list(_ROBUSTNESS)]
-    noise = evaluation.noise.set_index("scenario")[list(_NOISE)]
+    noise = evaluation.noise.set_index("scenario")[list(_NOISE)].to_dict("index")  # keeps integers
     rows = []
     for row in evaluation.measures.to_dict("records"):
         if row["kind"] == "ceiling":
-            row |= noise.loc[row["scenario"]].to_dict()
+            row |= noise[row["scenario"]]
         elif row["scenario"] == "fixed_target" and row["metric"] in robust.index:
             row |= robust.loc[row["metric"]].to_dict()
         rows += plain_rows(pd.DataFrame([row]))
@@ -137,7 +139,7 @@ def _evaluate_pairs(
         measures=evaluate(pairs, metrics=metrics, fine_tunings=fine_tunings),
         robustness=robustness_summary(robustness(pairs, metrics=metrics)),
         rankings={scenario: rankings(pairs, scenario, metrics=metrics) for scenario in SCENARIOS},
-        noise=fine_tuning_noise(fine_tunings),
+        noise=fine_tuning_noise(fine_tunings, pairs=pairs),
         fine_tunings=fine_tunings,
         left_out=left_out,
         performance=performance,

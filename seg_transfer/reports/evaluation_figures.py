@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from seg_transfer.reports.drawing import BLUE, GRAY, GREEN, ORANGE, Plot, label
+from seg_transfer.reports.performance import POINTS
+from seg_transfer.reports.tables import TITLES
 
-_TITLES = {"fixed_target": "Fixed target: ranking sources", "fixed_source": "Fixed source: ranking targets"}
 _CEILING = "one fine-tuning per pair"
-_POINTS = 100
 
 
 def evaluation_plots(evaluation: pd.DataFrame) -> Iterator[Plot]:
@@ -56,7 +56,7 @@ def _draw_measures(evaluation: pd.DataFrame) -> Figure:
         for axes, measure, name in zip(line, ("tau_w", "top1"), ("tau_w, mean", "top-1, share"), strict=True):
             _draw_panel(axes, rows, measure, by="tau_w")
             axes.set_xlabel(f"{name} over {int(rows['n_groups'].max())} groups")
-        line[0].set_title(_TITLES[str(scenario)], loc="left")
+        line[0].set_title(TITLES[str(scenario)], loc="left")
         line[1].set_yticklabels([])
     _add_legend(figure, evaluation)
     return figure
@@ -68,9 +68,9 @@ def _draw_regrets(evaluation: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(4.3 * len(parts), 1.2 + 0.24 * most), layout="constrained")
     for axes, (scenario, rows) in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
         # The lowest regret stands at the top.
-        _draw_panel(axes, rows.assign(order=-rows["regret"]), "regret", by="order", scale=_POINTS)
+        _draw_panel(axes, rows.assign(order=-rows["regret"]), "regret", by="order", scale=POINTS)
         axes.set_xlabel(f"regret in points, mean over {int(rows['n_groups'].max())} groups")
-        axes.set_title(_TITLES[str(scenario)], loc="left")
+        axes.set_title(TITLES[str(scenario)], loc="left")
     _add_legend(figure, evaluation)
     return figure
 

@@ -9,9 +9,8 @@ import pandas as pd
 from rich.table import Table
 
 from seg_transfer.evaluation import GROUP_AND_ITEM
+from seg_transfer.reports.performance import POINTS
 from seg_transfer.reports.tables import TITLES, interval, number, text_cell, text_table
-
-_POINTS = 100
 
 
 def evaluation_tables(frame: pd.DataFrame, performance: str = "mIoU") -> list[Table]:
@@ -97,7 +96,7 @@ def _gaps(scenario: str, rows: pd.DataFrame, performance: str) -> Table:
         if kind != "metric":
             table.add_section()
         for row in members.to_dict("records"):
-            cells = [row["metric"], _points(row["regret"]), interval(row, "regret", _POINTS)]
+            cells = [row["metric"], _points(row["regret"]), interval(row, "regret", POINTS)]
             cells += [_two_digits(row["tau_w_share"])] if has_ceiling else []
             _add_row(table, [*cells, number(row["fidelity"]), interval(row, "fidelity")])
     return table
@@ -126,7 +125,7 @@ def _notes(scenario: str, rows: pd.DataFrame) -> list[str]:
 
 
 def _points(value: float) -> str:
-    return _two_digits(_POINTS * value)
+    return _two_digits(POINTS * value)
 
 
 def _two_digits(value: float) -> str:

@@ -29,9 +29,9 @@ Words = Callable[[str], str]
 
 def all_plots(content: ReportContent) -> Iterator[Plot]:
     """Yield all figures; metrics that the recommendations do not use come last, where the page may lack room."""
-    words = content.measured.words
+    caption = content.measured.caption
     for plot in _plots(content):
-        yield replace(plot, title=words(plot.title), alt=words(plot.alt), caption=words(plot.caption))
+        yield replace(plot, title=caption(plot.title), alt=caption(plot.alt), caption=caption(plot.caption))
 
 
 def _plots(content: ReportContent) -> Iterator[Plot]:

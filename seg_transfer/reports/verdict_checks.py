@@ -8,7 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-_POINTS = 100
+from seg_transfer.evaluation import SCRATCH, largest_sources
+from seg_transfer.reports.performance import POINTS
+
+_WITHIN_THIRDS = "Within thirds by number of parameters"
 
 
 def gap_sentences(evaluation: pd.DataFrame | None, scenario: str, metric: str) -> list[str]:
@@ -25,21 +28,22 @@ def gap_sentences(evaluation: pd.DataFrame | None, scenario: str, metric: str) -
     if metric not in rows or math.isnan(rows[metric]["regret"]):
         return []
     row, random = rows[metric], rows["random"]
-    low, high = (_POINTS * row[f"regret_{end}"] for end in ("low", "high"))
+    low, high = (POINTS * row[f"regret_{end}"] for end in ("low", "high"))
     known = "" if math.isnan(low) else f" (95 % interval {low:.1f} to {high:.1f})"
-    lost = f"{_POINTS * row['regret']:.1f} points of mIoU{known}; random ones lose {_POINTS * random['regret']:.1f}"
+    lost = f"{POINTS * row['regret']:.1f} points of mIoU{known}; random ones lose {POINTS * random['regret']:.1f}"
     return [f"The choices of {metric} lose {lost}.", *_ceiling_sentences(rows, metric)]
 
 
 def _ceiling_sentences(rows: Mapping[Any, Mapping[Any, Any]], metric: str) -> list[str]:
     ceiling = next((row for row in rows.values() if row["kind"] == "ceiling"), None)
-    if ceiling is None:
+    if ceiling is None or math.isnan(ceiling["regret"]):
         return []
     share = rows[metric]["tau_w_share"]
-    reached = "" if math.isnan(share) else f"; {metric} reaches {_POINTS * share:.0f} % of that tau_w"
+    reached = "" if math.isnan(share) else f"; {metric} reaches {100 * share:.0f} % of that tau_w"
+    tau = "" if math.isnan(ceiling["tau_w"]) else f"a tau_w of {ceiling['tau_w']:.3f}, "
     return [
-        f"Fine-tuning every pair once, judged by other seeds, has a tau_w of {ceiling['tau_w']:.3f}, a top-1 of "
-        f"{ceiling['top1']:.3f} and loses {_POINTS * ceiling['regret']:.1f} points{reached}."
+        f"Fine-tuning every pair once, judged by other seeds, has {tau}a top-1 of {ceiling['top1']:.3f} and loses "
+        f"{POINTS * ceiling['regret']:.1f} points{reached}."
     ]
 
 
@@ -55,31 +59,35 @@ def robustness_sentences(summary: pd.DataFrame, pairs: pd.DataFrame) -> list[str
         return []
     by_metric = metrics.set_index("metric")
     best = str(by_metric["tau_w"].idxmax())
-    of_size = _size_sentences(by_metric, best, {*pairs}, differ="parameters" in set(summary["metric"]))
+    of_size = _size_sentences(by_metric, best, pairs, differ="parameters" in set(summary["metric"]))
     return [*of_size, *_left_out_sentences(best, by_metric.to_dict("index")[best])]
 
 
-def _size_sentences(metrics: pd.DataFrame, best: str, columns: set[str], *, differ: bool) -> list[str]:
+def _size_sentences(metrics: pd.DataFrame, best: str, pairs: pd.DataFrame, *, differ: bool) -> list[str]:
     """Say what the size of sources changes; the control `parameters` is there where sizes differ."""
-    variants = {
-        "tau_w_without_largest": "Without the largest third of the models",
-        "tau_w_equal_size": "Among models of about equal size",
-    }
-    known = [name for name in variants if metrics[name].notna().any()]
+    known = [name for name in ("tau_w_without_largest", "tau_w_equal_size") if metrics[name].notna().any()]
     if known:
-        return [_still_best(metrics[name], best, variants[name]) for name in known]
+        where = {"tau_w_without_largest": _without_largest(pairs), "tau_w_equal_size": _WITHIN_THIRDS}
+        return [_still_best(metrics[name], best, where[name]) for name in known]
     if differ:  # but too few sources to leave any out
         return []
-    if "parameters" in columns:
+    if "parameters" in pairs:
         return ["All sources have the same size, so size explains no ranking."]
     return ["Their numbers of parameters are not recorded, so whether the size of sources explains it was not checked."]
+
+
+def _without_largest(pairs: pd.DataFrame) -> str:
+    largest = largest_sources(pairs)
+    n_sources = pairs.loc[pairs["source"] != SCRATCH, "source"].nunique()
+    return f"Without the {f'{len(largest)} largest' if len(largest) > 1 else 'largest'} of {n_sources} sources"
 
 
 def _still_best(tau: pd.Series[float], best: str, where: str) -> str:
     leader = str(tau.idxmax())
     if tau[best] == tau[leader]:
         return f"{where}, {best} is still the best metric (tau_w {tau[best]:.3f})."
-    return f"{where}, {leader} is the best metric (tau_w {tau[leader]:.3f}; {best} {tau[best]:.3f})."
+    own = "undefined" if math.isnan(tau[best]) else f"{tau[best]:.3f}"
+    return f"{where}, {leader} is the best metric (tau_w {tau[leader]:.3f}; {best} {own})."
 
 
 def _left_out_sentences(best: str, row: Mapping[Any, Any]) -> list[str]:

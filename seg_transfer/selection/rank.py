@@ -23,7 +23,7 @@ from seg_transfer.evaluation import Ranking
 from seg_transfer.metrics import METRICS
 from seg_transfer.models.devices import chosen_device
 from seg_transfer.models.entry import SourceEntry
-from seg_transfer.selection.source_scores import Request, n_images_of, ranked
+from seg_transfer.selection.source_scores import Request, n_images_of, rank_scored
 from seg_transfer.selection.target import Target, target_manifest
 from seg_transfer.store.atomic import write_text
 from seg_transfer.store.tables import STABILITY, ranking_file, write_rows
@@ -80,7 +80,7 @@ def rank_sources(
         request = _request(target, sources, metric, images, Path(data_root))
         request = replace(request, seed=seed, device=chosen_device(device))
         began = time.monotonic()
-        ranking = _within_budget(request, folder) if budget else ranked(request, folder)
+        ranking = _within_budget(request, folder) if budget else rank_scored(request, folder)
         if stability:
             ranking = replace(ranking, stability=_stability(request, ranking, folder))
         ranking = replace(ranking, seconds=time.monotonic() - began, run_folder=None if run_folder is None else folder)
@@ -127,7 +127,7 @@ def _within_budget(request: Request, folder: Path) -> Ranking:
     corrected = replace(request, alpha=request.alpha / len(image_counts))
     for n_images in image_counts:
         part = replace(corrected, target=request.target.with_limit(n_images))
-        ranking = ranked(part, folder / f"images-{n_images}")
+        ranking = rank_scored(part, folder / f"images-{n_images}")
         if len(ranking.tied) == 1:
             break
     return replace(ranking, of_images=image_counts[-1])
@@ -152,7 +152,7 @@ def _stability(request: Request, full_ranking: Ranking, folder: Path) -> pd.Data
         for seed in range(request.seed, request.seed + N_STABILITY_SEEDS):
             limited = request.target.with_limit(n_images)
             part = replace(request, target=limited, seed=seed, with_linear_head=False)
-            ranking = ranked(part, folder / f"images-{n_images}-seed-{seed}")
+            ranking = rank_scored(part, folder / f"images-{n_images}-seed-{seed}")
             both = [(full[source], score) for source, score in ranking.scores.items() if source in full]
             tau = float(weightedtau(*np.array(both).T).statistic) if len(both) > 1 else np.nan
             rows.append(

@@ -67,7 +67,7 @@ def n_images_of(request: Request, folder: Path) -> int:
     return len(_run(request, folder).low_shot(request.target.name))
 
 
-def ranked(request: Request, folder: Path) -> Ranking:
+def rank_scored(request: Request, folder: Path) -> Ranking:
     """Compute the missing scores in a run folder, and rank.
 
     Raises:

@@ -19,7 +19,9 @@ def published_slope(metric: str) -> float | None:
         metric: Name of the metric.
 
     Returns:
-        The slope of `seg_transfer.evaluation.win_probability`; None where no published study has the metric.
+        The slope of `seg_transfer.evaluation.win_probability`. None where fewer than two published studies have the
+        metric, so that its error on a left-out study is unknown; and where the slope is not above 0, so that a lead
+        promises nothing.
 
     Raises:
         ResultsError: The shipped file is missing or damaged.
@@ -31,7 +33,10 @@ def published_slope(metric: str) -> float | None:
     path = shipped(CONFIDENCE_FILE)
     try:
         fitted = json.loads(path.read_text(encoding="utf-8")).get(metric)
-        return None if fitted is None else float(fitted["slope"])
+        if fitted is None:
+            return None
+        slope, error = float(fitted["slope"]), fitted["ece"]
+        return None if error is None or slope <= 0 else slope
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultsError(
             f"{path}: not the table of metrics and slopes ({type(error).__name__}: {error}); reinstall seg_transfer"

@@ -218,9 +218,15 @@ def results_of(kind: str, resolved: dict[str, Any], file: Path, target: str) -> 
 def miou_of(resolved: dict[str, Any], tuned: pa.Table) -> float | None:
     """Return the mean mIoU over the seeds of a study, in [0, 1]; None if a seed is missing. Ignores other seeds."""
     miou_by_seed = {row["seed"]: float(row["miou"]) for row in tuned.to_pylist()}
-    tuning = resolved["study"].get("fine_tuning")
-    seeds = set(tuning["seeds"]) if tuning else set(miou_by_seed)
+    named = study_seeds(resolved)
+    seeds = set(miou_by_seed) if named is None else named
     return fmean(miou_by_seed[seed] for seed in seeds) if seeds and seeds <= miou_by_seed.keys() else None
+
+
+def study_seeds(resolved: Mapping[str, Any]) -> set[int] | None:
+    """Return the fine-tuning seeds of a study; None where it names none, and every seed counts."""
+    tuning = resolved["study"].get("fine_tuning")
+    return set(tuning["seeds"]) if tuning else None
 
 
 def _scratch_rows(folder: Path, resolved: dict[str, Any]) -> list[dict[str, Any]]:

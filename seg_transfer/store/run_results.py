@@ -17,6 +17,7 @@ from seg_transfer.store.results import (
     miou_of,
     resolved_study,
     results_of,
+    study_seeds,
     valid_scores,
 )
 from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card
@@ -34,7 +35,8 @@ class RunResults:
         pairs: Complete pairs as `seg_transfer.evaluation` takes them; no rows if no pair is complete.
         left_out: Metrics and pairs that are missing in `pairs`, with the names that `read_pairs` returns.
         scores: One row per pair and metric of the study, with the columns of a scores file.
-        performance: One row per fine-tuning, with the columns of a performance file; the sources include scratch.
+        performance: One row per fine-tuning with a seed of the study, with the columns of a performance file; scratch
+            is among the sources.
         miou: One row per fine-tuned pair: source, target, miou (mean over the study's seeds); scratch included.
         unscored: Pairs without valid scores, as "source -> target".
         untuned: Pairs without valid performance.
@@ -76,7 +78,7 @@ def read_run(folder: Path) -> RunResults:
         pairs=pairs,
         left_out=left_out,
         scores=_frame(SCORES, [row for rows in scored.values() for row in rows]),
-        performance=_fine_tunings(tuned.values()),
+        performance=_fine_tunings(resolved, tuned.values()),
         miou=pd.DataFrame([row for row in miou if row[2] is not None], columns=["source", "target", "miou"]),
         unscored=[label for key, label in labels.items() if key not in scored],
         untuned=[label for key, label in labels.items() if key not in tuned],
@@ -86,7 +88,7 @@ def read_run(folder: Path) -> RunResults:
 
 
 def read_fine_tunings(folder: Path) -> pd.DataFrame:
-    """Read only the valid fine-tunings of a run folder, as in `RunResults.performance`.
+    """Read only the valid fine-tunings of a run folder with the seeds of its study, as in `RunResults.performance`.
 
     Args:
         folder: The run folder.
@@ -94,11 +96,15 @@ def read_fine_tunings(folder: Path) -> pd.DataFrame:
     Raises:
         ResultsError: The folder holds no study, or a file is damaged.
     """
-    return _fine_tunings(table for _, table in _performance(folder, resolved_study(folder)))
+    resolved = resolved_study(folder)
+    return _fine_tunings(resolved, (table for _, table in _performance(folder, resolved)))
 
 
-def _fine_tunings(tables: Iterable[pa.Table]) -> pd.DataFrame:
-    return _frame(PERFORMANCE, [row for table in tables for row in table.to_pylist()])
+def _fine_tunings(resolved: Mapping[str, Any], tables: Iterable[pa.Table]) -> pd.DataFrame:
+    """Return one row per fine-tuning with a seed of the study, as `miou_of` counts them."""
+    seeds = study_seeds(resolved)
+    rows = [row for table in tables for row in table.to_pylist()]
+    return _frame(PERFORMANCE, [row for row in rows if seeds is None or row["seed"] in seeds])
 
 
 def _pairs(resolved: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:

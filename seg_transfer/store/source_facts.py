@@ -10,9 +10,6 @@ from seg_transfer.errors import CheckpointError
 from seg_transfer.store.network_costs import read_costs
 from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card
 
-SOURCE_FACTS = ("parameters", "gflops", "own_miou", "n_train_images")
-"""The columns that `seg_transfer.evaluation` knows as facts about the source."""
-
 # The fields of a source that the study trains; any other field names a network from elsewhere.
 _OF_TRAINED = frozenset({"name", "dataset", "scores_only", "features", "learning_rate", "license"})
 
@@ -29,6 +26,8 @@ def source_facts(folder: Path, source: Mapping[str, Any], source_key: str) -> di
         Some of the `SOURCE_FACTS`: parameters and gflops of its network; own_miou, its mIoU on its own dataset, and
         n_train_images from its card.
     """
+    from seg_transfer.evaluation import SOURCE_FACTS  # imported here because pandas takes half a second
+
     costs, card = read_costs(folder, source["name"], source_key), _card(folder, source)
     of_network = (costs.parameters, costs.gflops) if costs else (None, None)
     of_training = (card.miou, card.n_train_images) if card else (None, None)
@@ -43,6 +42,8 @@ def known_for_all(facts: Iterable[Mapping[str, float]]) -> list[str]:
         >>> known_for_all([{"parameters": 9e6, "own_miou": 0.5}, {"own_miou": 0.4}])
         ['own_miou']
     """
+    from seg_transfer.evaluation import SOURCE_FACTS
+
     every = list(facts)
     return [name for name in SOURCE_FACTS if every and all(name in known for known in every)]
 

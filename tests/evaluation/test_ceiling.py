@@ -56,6 +56,20 @@ def test_ceiling_and_shares_by_hand() -> None:
     assert row(frame, "fixed_target", "random")["tau_w_share"] == 0
 
 
+def test_noise_counts_the_given_pairs_alone() -> None:
+    tuned = fine_tunings_of(BY_HAND | {("scratch", "t"): (0.1, 0.9), ("d", "t"): (0.9, 0.1)})
+    scratch = pd.DataFrame({"source": ["scratch"], "target": ["t"], "miou": [0.5]})
+    pairs = pd.concat([pairs_by_hand(), scratch])
+    noise = fine_tuning_noise(tuned, pairs=pairs)
+    pd.testing.assert_frame_equal(noise, fine_tuning_noise(fine_tunings_of(BY_HAND)))
+    last = evaluate(pairs, fine_tunings=tuned, scenarios=["fixed_target"]).iloc[-1]
+    assert last[CEILING].tolist() == pytest.approx(noise.loc[0, CEILING].tolist())
+    # A pair without a second seed leaves nothing to compare.
+    alone = tuned.drop(index=tuned.index[1])
+    assert fine_tuning_noise(alone, pairs=pairs).empty
+    assert evaluate(pairs, fine_tunings=alone)["kind"].isin(["metric", "control"]).all()
+
+
 def test_the_ceiling_is_the_row_of_fine_tuning_noise() -> None:
     pairs = random_pairs()
     tuned = noisy(pairs)

@@ -60,8 +60,11 @@ def test_leads_of_three_rivals_by_hand() -> None:
 
 
 def test_the_groups_of_a_fixed_source_are_its_targets() -> None:
-    pairs = pd.DataFrame({"source": ["a"] * 2, "target": ["t", "u"], "miou": [0.1, 0.2], "gbc": [1.0, 3.0]})
-    assert rival_leads(pairs, "fixed_source", "gbc").to_numpy().tolist() == [["a", "u", "t", 2.0, 1.0]]
+    values = {"miou": [0.1, 0.2, 0.3], "gbc": [1.0, 3.0, 2.0]}
+    pairs = pd.DataFrame({"source": ["a"] * 3, "target": ["t", "u", "v"], **values})
+    rows = [list(row) for row in rival_leads(pairs, "fixed_source", "gbc").drop(columns="lead").to_numpy()]
+    assert rows == [["a", "u", "t", 1.0], ["a", "v", "t", 1.0], ["a", "u", "v", 0.0]]
+    assert rival_leads(pairs[:2], "fixed_source", "gbc").empty  # two items are always two standard deviations apart
     assert rival_leads(pairs, "fixed_target", "gbc").empty
     with pytest.raises(ResultsError, match="scenario 'both' is unknown"):
         rival_leads(pairs, "both", "gbc")

@@ -18,7 +18,7 @@ from seg_transfer.evaluation import (
 )
 
 compare_metrics = on_all_columns(compare_metrics)
-evaluate = on_all_columns(evaluate)
+plain_evaluate, evaluate = evaluate, on_all_columns(evaluate)
 evaluate_groups = on_all_columns(evaluate_groups)
 leave_one_dataset_out = on_all_columns(leave_one_dataset_out)
 
@@ -105,15 +105,21 @@ def test_facts_are_no_metrics() -> None:
     [
         ("5M", "pair d1 -> d0 has parameters = '5M', not a finite number"),
         (np.inf, "pair d1 -> d0 has parameters = inf, not a finite number"),
-        (7.0, "pair d1 -> d0 has a different parameters than another pair of the same source; correct one of them"),
+        (
+            7.0,
+            "pair d1 -> d0 has another value of parameters than another pair of the same source; correct one of them",
+        ),
     ],
 )
 def test_a_wrong_fact_is_refused_in_one_line(values: object, message: str) -> None:
-    pairs = pairs_of(MIOU).assign(parameters=1.0).astype({"parameters": object})
+    pairs = pairs_of(MIOU, gbc=MIOU).assign(parameters=1.0).astype({"parameters": object})
     pairs.loc[(pairs["source"] == "d1") & (pairs["target"] == "d0"), "parameters"] = values
     with pytest.raises(ResultsError, match=f"^{message}") as caught:
-        evaluate(pairs)
+        plain_evaluate(pairs)
     assert "\n" not in str(caught.value)
+    # Where metrics are named, a column that nobody asked for stops nothing.
+    found = plain_evaluate(pairs, metrics=["gbc"])
+    pd.testing.assert_frame_equal(found, plain_evaluate(pairs.drop(columns="parameters")))
 
 
 def test_a_control_stays_where_what_is_left_out_makes_it_constant() -> None:

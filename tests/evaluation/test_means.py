@@ -131,7 +131,7 @@ def _set(column, value):
         (lambda p: p.drop(columns="target"), "column 'target' is missing"),
         (_set("miou", np.nan), r"pair d0 -> d4 has miou = nan"),
         (_set("n_target_classes", np.nan), r"pair d0 -> d4 has n_target_classes = nan"),
-        (_set("n_target_classes", 77), r"-> d4 has a different n_target_classes"),
+        (_set("n_target_classes", 77), r"-> d4 has another value of n_target_classes than"),
         (_set("target", "d0"), r"pair d0 -> d0 has the source as its target"),
         (_set("target", None), "no source or no target"),
         (lambda p: pd.concat([p, p[4:5]]), r"pair d0 -> d5 is given twice"),

@@ -7,7 +7,7 @@ from all_columns import on_all_columns
 from pair_tables import random_pairs, row
 
 from seg_transfer.errors import ResultsError
-from seg_transfer.evaluation import evaluate, robustness, robustness_summary
+from seg_transfer.evaluation import evaluate, largest_sources, robustness, robustness_summary
 from seg_transfer.evaluation._robustness import _thirds
 from seg_transfer.store.published import published_pairs
 
@@ -84,10 +84,26 @@ def test_a_metric_that_sees_size_alone_has_nothing_to_say_within_a_size() -> Non
         ([1, 1, 1, 2], [1, 1, 1, 2]),
         ([1, 2, 2, 2], [0, 1, 1, 1]),
         ([2, 1, 1, 2, 3, 3], [1, 0, 0, 1, 2, 2]),
+        # Sizes within 5 % of the smallest of their class are one size.
+        ([100, 101, 102, 103, 104, 105], [1, 1, 1, 1, 1, 1]),
+        ([100, 103, 106, 200, 201, 209], [0, 0, 1, 2, 2, 2]),
+        ([10, 20, 100, 101, 102, 104], [0, 0, 2, 2, 2, 2]),
     ],
 )
 def test_thirds_hold_sources_of_equal_size_together(sizes: list[int], thirds: list[int]) -> None:
     assert _thirds(pd.Series(sizes, dtype=float)).tolist() == thirds
+
+
+def test_the_largest_sources_are_those_that_are_left_out() -> None:
+    pairs = random_pairs().assign(m=0.0)
+    scratch = pd.DataFrame({"source": ["scratch"], "target": ["d0"], "miou": [0.2]})
+    sizes = {"d0": 1e6, "d1": 2e6, "d2": 65.0e6, "d3": 65.1e6, "d4": 65.9e6, "d5": 68.1e6}
+    of_kinds = pairs.assign(parameters=pairs["source"].map(sizes))
+    assert largest_sources(pd.concat([of_kinds, scratch])) == ["d2", "d3", "d4", "d5"]
+    assert largest_sources(sized(pairs)) == ["d2", "d4"]
+    assert largest_sources(pairs) == largest_sources(pairs.assign(parameters=65e6)) == []
+    left = pairs[pairs["source"].isin(["d0", "d1"])]
+    assert_same(part(robustness(of_kinds), "without_largest"), left)
 
 
 @pytest.mark.parametrize("values", [5e6, None])

@@ -179,6 +179,20 @@ def test_the_default_metric_has_scored_everything(frame):
     beside = beside[beside["metric"].isin(["probe_miou", "zero_shot"]) & (beside["target"] == "t")]
     assert default_metric(beside) == "zero_shot"
     assert default_metric(beside[beside["metric"] == "probe_miou"]) == "probe_miou"
+    fewer = beside[(beside["metric"] == "probe_miou") | (beside["source"] == "a")]
+    assert default_metric(fewer) == "zero_shot"  # even with fewer scores
+
+
+def test_the_linear_head_does_not_count_among_the_metrics_that_agree():
+    heads = SCORES[SCORES["metric"] == "gbc"].assign(metric="probe_miou")
+    scores = pd.concat([SCORES, heads])
+    names = ["gbc", "logme", "probe_miou"]
+    counted = choices(ranked(scores, MIOU, "fixed_target"), "fixed_target", "gbc", names)["agreeing"].tolist()
+    assert (
+        counted == choices(ranked(SCORES, MIOU, "fixed_target"), "fixed_target", "gbc", names[:2])["agreeing"].tolist()
+    )
+    alone = choices(ranked(heads, MIOU, "fixed_target"), "fixed_target", "probe_miou", ["probe_miou"])
+    assert set(alone["agreeing"]) == {"1 of 1"}
 
 
 def test_what_is_known_of_a_source_stands_beside_its_rank(frame):

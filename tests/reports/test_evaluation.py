@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from seg_transfer.console import plain_console
 from seg_transfer.errors import ResultsError
@@ -18,7 +20,9 @@ from seg_transfer.evaluation import (
     robustness,
     robustness_summary,
 )
+from seg_transfer.reports.content import build
 from seg_transfer.reports.evaluation import evaluation_of_published, evaluation_of_run, json_rows, terminal_tables
+from seg_transfer.reports.inputs import run_input
 from seg_transfer.reports.tables import render
 from seg_transfer.store.published import published_pairs
 from seg_transfer.store.results import read_pairs
@@ -92,6 +96,53 @@ def test_a_missing_pair_is_listed(tmp_path):
     evaluation = evaluation_of_run(folder)
     assert "camvid -> fasseg" in evaluation.left_out
     assert not ((evaluation.pairs["source"] == "camvid") & (evaluation.pairs["target"] == "fasseg")).any()
+
+
+@pytest.fixture
+def run(tmp_path):
+    return shutil.copytree(REAL7, tmp_path / "run", ignore=shutil.ignore_patterns("figures", "tables", "ablations"))
+
+
+def assert_the_ceiling_is_the_noise(folder):
+    evaluation = evaluation_of_run(folder)
+    noise = evaluation.noise.set_index("scenario")
+    ceilings = [row for row in json_rows(evaluation) if row["kind"] == "ceiling"]
+    assert [row["scenario"] for row in ceilings] == list(noise.index)
+    for row in ceilings:
+        assert {name: row[name] for name in noise} == pytest.approx(noise.loc[row["scenario"]].to_dict(), rel=1e-12)
+    return noise
+
+
+def test_only_evaluated_pairs_make_the_noise_and_the_ceiling(run):
+    full = assert_the_ceiling_is_the_noise(run)
+    for source in ("camvid", "idd_lite", "fasseg"):
+        (run / "scores" / source / "dubai_aerial.parquet").unlink()
+    noise = assert_the_ceiling_is_the_noise(run)
+    pairs, _ = read_pairs(run)
+    rivals = pairs[pairs["target"] == "dubai_aerial"]
+    assert set(rivals["source"]) == {"labelmefacade", "nyuv2", "voc_animals", "scratch"}
+    assert full.loc["fixed_target", "tau_w"] == pytest.approx(0.614, abs=5e-4)
+    assert noise.loc["fixed_target", "tau_w"] == pytest.approx(0.701, abs=5e-4)
+    pd.testing.assert_frame_equal(build(run_input(run)).tables["noise"].frame.set_index("scenario"), noise)
+
+
+def test_a_pair_that_lacks_seeds_is_no_pair_of_the_noise(run):
+    file = run / "performance" / "camvid" / "fasseg.parquet"
+    pq.write_table(pq.read_table(file)[:1], file)
+    noise = assert_the_ceiling_is_the_noise(run)
+    assert noise["n_seeds"].tolist() == [3, 3]
+    n_seeds = [row["n_seeds"] for row in json_rows(evaluation_of_run(run)) if row["kind"] == "ceiling"]
+    assert list(map(repr, n_seeds)) == ["3", "3"]
+
+
+def test_seeds_that_are_not_of_the_study_make_no_ceiling(run):
+    study = yaml.safe_load((run / "study.yaml").read_text())
+    study["study"]["fine_tuning"]["seeds"] = [0]
+    (run / "study.yaml").write_text(yaml.safe_dump(study))
+    assert assert_the_ceiling_is_the_noise(run).empty
+    evaluation = evaluation_of_run(run)
+    assert evaluation.measures["tau_w_share"].isna().all()
+    assert set(evaluation.fine_tunings["seed"]) == {0}
 
 
 def test_an_unknown_name_names_the_known_ones():

@@ -50,7 +50,7 @@ def test_its_numbers_are_those_that_were_published(frozen):
 
 def test_the_axes_of_figures_say_accuracy(frozen):
     plots = {plot.name: plot for plot in all_plots(frozen)}
-    assert plots["miou"].title == "accuracy of every pair"
+    assert plots["miou"].title == "Accuracy of every pair"
     assert plots["miou"].draw().axes[1].get_ylabel() == "accuracy / best accuracy of the target"
     assert plots["scatter_nleep"].draw().get_supylabel() == "accuracy with a linear head on fixed features"
 
@@ -66,6 +66,28 @@ def test_miou_leaves_every_text_as_it_is():
     text = "For mIoU: fine-tune after fine-tuning."
     assert MIOU.words(text) == text
     assert Performance("F1", "from scratch", "take").words(text) == "For F1: take from scratch."
+
+
+def test_words_within_names_stay_and_captions_begin_with_a_capital():
+    accuracy = Performance("accuracy", "with a linear head", "choose")
+    names = "For mIoU-t: fine-tune mIoU.v2 or net_mIoU, not x-fine-tune; best by mIoU."
+    assert accuracy.words(names) == "For mIoU-t: choose mIoU.v2 or net_mIoU, not x-fine-tune; best by accuracy."
+    assert accuracy.words("It was fine-tuned.") == "It was fine-tuned."
+    assert accuracy.caption("mIoU against gbc") == "Accuracy against gbc"
+    assert accuracy.caption("For every target: the source to fine-tune") == "For every target: the source to choose"
+    assert MIOU.caption("mIoU against gbc") == "mIoU against gbc"
+
+
+def test_the_page_shows_regret_in_points_and_files_hold_the_fraction(frozen):
+    gaps = frozen.tables["gaps"]
+    assert gaps.columns_of(gaps.frame)["regret"].meaning.startswith("best accuracy minus that of the chosen, fraction")
+    assert "in points (100 x)" in gaps.columns()["regret_points"].meaning
+    fraction = gaps.frame.set_index(["scenario", "metric"])["regret"]
+    heading, *rows = table_rows(page(frozen, []), "gaps")
+    place = heading.index("regret")
+    assert gaps.columns()["regret_points"].form == ".2f"
+    shown = {(row[0], row[1]): float(row[place]) for row in rows}
+    assert shown == pytest.approx((100 * fraction).to_dict())
 
 
 def test_a_study_is_found_by_the_name_of_its_folder(tmp_path, monkeypatch):

@@ -82,7 +82,7 @@ def test_scores_alone_give_a_report(tmp_path):
     assert f"For a: fine-tune {best['source'].iloc[0]}." in text
     assert "Scoring pairs: 15.0 s for 6, 2.5 s each." in text
     assert not (tmp_path / "evaluation.csv").exists()
-    assert {file.name for file in (tmp_path / "figures").glob("*.svg")} == {"ranks_gbc.svg", "ranks_logme.svg"}
+    assert {file.name for file in (tmp_path / "figures").glob("*.svg")} == {"ranks_gbc.svg", "ranks_h_score.svg"}
 
 
 def test_optional_parts_show_where_their_data_is(hostile_report):

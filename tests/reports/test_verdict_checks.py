@@ -8,8 +8,9 @@ from seg_transfer.evaluation import evaluate
 from seg_transfer.reports.verdict_checks import gap_sentences, robustness_sentences
 
 evaluate = on_all_columns(evaluate)
-SAME_SIZE = pd.DataFrame({"parameters": [7, 7]})
-SIZES = pd.DataFrame({"parameters": [1, 2, 3]})
+NAMES = pd.DataFrame({"source": [*"abcde", "scratch"], "target": "t", "miou": 0.5})
+SAME_SIZE = NAMES.assign(parameters=[7, 7, 7, 7, 7, None])
+SIZES = NAMES.assign(parameters=[1, 2, 3, 40, 41, None])
 
 
 def evaluation(seeds=(0,)):
@@ -60,10 +61,27 @@ def summary(**columns):
 
 def test_a_verdict_holds_or_another_metric_leads():
     assert robustness_sentences(summary(), SIZES) == [
-        "Without the largest third of the models, gbc is still the best metric (tau_w 0.550).",
-        "Among models of about equal size, leep is the best metric (tau_w 0.200; gbc 0.100).",
+        "Without the 2 largest of 5 sources, gbc is still the best metric (tau_w 0.550).",
+        "Within thirds by number of parameters, leep is the best metric (tau_w 0.200; gbc 0.100).",
         "With one source left out in turn, gbc is the best in 6 of 7 cases; its tau_w lies between 0.400 and 0.700.",
     ]
+
+
+def test_a_single_largest_source_is_not_counted():
+    pairs = NAMES.assign(parameters=[1, 2, 3, 4, 40, None]).iloc[2:]
+    assert robustness_sentences(summary(), pairs)[0].startswith("Without the largest of 3 sources, gbc is still")
+
+
+def test_an_undefined_tau_w_is_said_to_be_undefined():
+    nothing = float("nan")
+    texts = robustness_sentences(summary(tau_w_equal_size=[nothing, 0.2, 0.9]), SIZES)
+    assert texts[1].endswith("leep is the best metric (tau_w 0.200; gbc undefined).")
+    frame = evaluation(seeds=(0, 1))
+    shares = frame.assign(tau_w_share=nothing)
+    shares.loc[shares["kind"] == "ceiling", "tau_w"] = nothing
+    assert gap_sentences(shares, "fixed_target", "near")[1] == (
+        "Fine-tuning every pair once, judged by other seeds, has a top-1 of 1.000 and loses 0.0 points."
+    )
 
 
 UNKNOWN = dict.fromkeys(("tau_w_without_largest", "tau_w_equal_size"), float("nan"))

@@ -13,9 +13,11 @@ from seg_transfer.errors import DataError
 from seg_transfer.metrics import probe_miou
 from seg_transfer.observations import Observations
 from seg_transfer.selection.rank import rank_sources
+from seg_transfer.selection.source_scores import Request, rank_scored
 from seg_transfer.stages import context, scoring
 from seg_transfer.stages import sampling as module
 from seg_transfer.store.tables import SAMPLES, read_table, write_table
+from seg_transfer.study.bank import read_sources
 from seg_transfer.study.run import Run
 
 
@@ -123,6 +125,18 @@ def test_a_score_is_that_of_all_labeled_pixels(run, tmp_path, small_world, monke
     assert o.class_pixels.tolist() == np.array(by_hand(run))[o.classes].tolist()
     expected = probe_miou(o.features, o.labels, o.image_index, o.class_pixels)
     assert ranking.scores["net"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_other_metrics_need_no_counts(run, tmp_path, monkeypatch):
+    seen: list[Observations] = []
+    score_all = scoring.score_all
+    monkeypatch.setattr(scoring, "score_all", lambda given, *more: seen.append(given) or score_all(given, *more))
+    write_net(tmp_path, "Pyramid")
+    sources, _ = read_sources(entry(tmp_path))
+    # Without the linear head, whose mIoU needs them.
+    request = Request(run.manifests[TARGET], run.data_root, sources, {}, "ridge_probe", with_linear_head=False)
+    rank_scored(request, tmp_path / "rank_scored")
+    assert [o.class_pixels for o in seen] == [None]
 
 
 def test_label_maps_that_cannot_be_counted_cost_only_the_metric_that_needs_them(tmp_path, small_world, monkeypatch):

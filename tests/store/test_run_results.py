@@ -8,7 +8,7 @@ import yaml
 
 from seg_transfer.errors import CheckpointError, ResultsError
 from seg_transfer.store.content_key import settings_key
-from seg_transfer.store.run_results import read_run
+from seg_transfer.store.run_results import read_fine_tunings, read_run
 from seg_transfer.store.tables import PERFORMANCE, SCORES, write_rows
 
 STUDY = {
@@ -78,7 +78,9 @@ def test_performance_is_the_mean_over_the_seeds_of_the_study(folder):
     found = read_run(folder)
     assert found.miou["source"].tolist() == ["b", "scratch"]
     assert found.miou["miou"].tolist() == [0.375, pytest.approx(0.15, rel=1e-15)]
-    assert len(found.performance) == 6
+    of_study = [("b", 0), ("b", 1), ("b_long", 0), ("scratch", 0), ("scratch", 1)]
+    for fine_tunings in (found.performance, read_fine_tunings(folder)):
+        assert list(zip(fine_tunings["source"], fine_tunings["seed"], strict=True)) == of_study
     assert found.untuned == ["a -> b"]
     assert found.pairs["source"].tolist() == ["b", "scratch"]
 

@@ -72,10 +72,6 @@ def test_pairs_have_the_facts_and_evaluate_ranks_by_them(folder: Path) -> None:
     assert set(SOURCE_FACTS) <= set(evaluate(frame, scenarios=["fixed_target"])["metric"])
 
 
-def test_the_names_are_those_of_the_evaluation() -> None:
-    assert module.SOURCE_FACTS == SOURCE_FACTS
-
-
 @pytest.mark.parametrize(
     ("damage", "lost"),
     [

@@ -88,7 +88,11 @@ def leads_by_metric(studies: Studies) -> dict[str, Leads]:
 
 
 def leads_of(runs: Iterable[pd.DataFrame], metric: str) -> pd.DataFrame:
-    parts = [rival_leads(pairs, SCENARIO, metric) for pairs in runs if metric in with_rank_mean(pairs, SCENARIO)]
+    parts = [
+        rival_leads(pairs, SCENARIO, metric).assign(run=run)
+        for run, pairs in enumerate(runs)
+        if metric in with_rank_mean(pairs, SCENARIO)
+    ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
@@ -130,8 +134,8 @@ def left_out_rows(by_metric: Mapping[str, Leads]) -> list[dict[str, Any]]:
 
 
 def first_two(leads: pd.DataFrame, slope: float) -> dict[str, float]:
-    """Compare predicted with observed for the best score over the second alone: the mean over groups."""
-    rows = pd.DataFrame([_lead_of_the_first(members) for _, members in leads.groupby("group")])
+    """Compare predicted with observed for the best score over the second alone: the mean over groups and runs."""
+    rows = pd.DataFrame([_lead_of_the_first(members) for _, members in leads.groupby(["group", "run"])])
     predicted = [win_probability(lead, slope) for lead in rows["lead"]]
     return {"first_predicted": float(np.mean(predicted)), "first_won": float(rows["won"].mean())}
 

@@ -69,6 +69,7 @@ def test_two_runs_of_a_study_are_one_study_with_one_group_per_target(script: Mod
 def test_the_lead_of_the_first_over_the_second_by_hand(script: ModuleType) -> None:
     leads = pd.DataFrame(
         {
+            "run": 0,
             "group": list("tttuuu"),
             "first": list("abacbc"),
             "second": list("bccaab"),
@@ -79,6 +80,10 @@ def test_the_lead_of_the_first_over_the_second_by_hand(script: ModuleType) -> No
     assert script.first_two(leads, 0.0) == {"first_predicted": 0.5, "first_won": 0.75}
     certain = script.first_two(leads, 50.0)
     assert certain["first_predicted"] == pytest.approx((1 + 0.5) / 2)
+    again = leads.assign(run=1, won=1.0, lead=[2.0, 2.0, 0.0, 1.0, 0.5, 1.5])  # other firsts: c leads b in t
+    both = script.first_two(pd.concat([leads, again]), 50.0)
+    alone = [script.first_two(run, 50.0) for run in (leads, again)]
+    assert both == {name: pytest.approx((alone[0][name] + alone[1][name]) / 2) for name in both}
 
 
 def test_the_script_writes_file_and_figure(

@@ -11,7 +11,7 @@ from seg_transfer.evaluation import SCENARIOS
 from seg_transfer.reports import sentences
 from seg_transfer.reports.choices import choices, default_metric, pairs_without_score, ranked, ties, with_source_facts
 from seg_transfer.reports.data_table import Table
-from seg_transfer.reports.evaluated import Evaluated, evaluated_pairs, tables_of, verdict
+from seg_transfer.reports.evaluated import Evaluated, evaluated_pairs, tables_of, verdicts
 from seg_transfer.reports.inputs import Explanation, ReportInput
 from seg_transfer.reports.performance import MIOU, Performance
 
@@ -45,7 +45,8 @@ class ReportContent:
         rankings: Scenario -> frame from `choices.ranked`.
         choices: Scenario -> frame from `choices.choices`.
         evaluation: Frame from `seg_transfer.evaluation.evaluate`; None if no pair is fine-tuned.
-        verdicts: Sentences that compare the metrics for fixed sources; the facts compare them for fixed targets.
+        verdicts: Sentences on what the best metrics' choices lose, whether verdicts hold for other sources, and how
+            metrics rank targets; the facts say how they rank sources.
         tables: Name -> table; empty tables are left out.
         stability: Rankings on fewer images; None if not computed.
         explanations: Explanations of pairs, ordered by target, the chosen source first.
@@ -107,7 +108,7 @@ def build(data: ReportInput) -> ReportContent:
         rankings=rankings,
         choices=chosen,
         evaluation=evaluated.evaluation,
-        verdicts=tuple(map(data.measured.words, verdict(data, evaluated, "fixed_source"))),
+        verdicts=tuple(map(data.measured.words, verdicts(data, evaluated))),
         tables={table.name: replace(table, measured=data.measured) for table in tables if not table.frame.empty},
         stability=data.stability,
         explanations=_best_first(data.explanations, rankings["fixed_target"], metric),
@@ -131,7 +132,7 @@ def _best_first(explanations: tuple[Explanation, ...], ranking: pd.DataFrame, me
 def _facts(
     data: ReportInput, evaluated: Evaluated, chosen: pd.DataFrame, without: list[str], metric: str
 ) -> list[Fact]:
-    verdict_on_sources = tuple(verdict(data, evaluated, "fixed_target"))
+    verdict_on_sources = tuple(sentences.verdict(evaluated.evaluation, evaluated.compared, "fixed_target"))
     certainty = [
         *sentences.accuracy(evaluated.evaluation, metric),
         *sentences.certainty(chosen, metric),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from seg_transfer.evaluation import (
+    SCENARIOS,
     evaluate,
     fine_tuning_noise,
     metric_columns,
@@ -56,16 +57,20 @@ def evaluated_pairs(data: ReportInput) -> Evaluated:
     )
 
 
-def verdict(data: ReportInput, evaluated: Evaluated, scenario: str) -> list[str]:
-    """Name the best metric of a scenario, and say what its choices lose; for sources, also whether that holds."""
-    named = sentences.verdict(evaluated.evaluation, evaluated.compared, scenario)
+def verdicts(data: ReportInput, evaluated: Evaluated) -> list[str]:
+    """Say what the choices of the best metrics lose, whether verdicts on sources hold, and which metric ranks targets.
+
+    The summary of a report names the best metric for sources (`sentences.verdict`); these follow with the evaluation.
+    """
+    lost = {scenario: _lost(evaluated, scenario) for scenario in SCENARIOS}
+    of_targets = sentences.verdict(evaluated.evaluation, evaluated.compared, "fixed_source")
+    holds = robustness_sentences(robustness_summary(evaluated.robust), data.pairs) if lost["fixed_target"] else []
+    return [*lost["fixed_target"], *holds, *of_targets, *lost["fixed_source"]]
+
+
+def _lost(evaluated: Evaluated, scenario: str) -> list[str]:
     best = sentences.best_metric(evaluated.evaluation, scenario)
-    if not named or best is None:
-        return named
-    gaps = gap_sentences(evaluated.evaluation, scenario, best)
-    if scenario == "fixed_source":
-        return [*named, *gaps]
-    return [*named, *gaps, *robustness_sentences(robustness_summary(evaluated.robust), data.pairs)]
+    return [] if best is None else gap_sentences(evaluated.evaluation, scenario, best)
 
 
 def tables_of(data: ReportInput, evaluated: Evaluated, metric: str) -> list[Table]:

@@ -11,6 +11,7 @@ import pandas as pd
 from seg_transfer.evaluation import SCRATCH, largest_sources
 from seg_transfer.reports.performance import POINTS
 
+_QUESTION = {"fixed_target": "Ranking sources", "fixed_source": "Ranking targets"}
 _WITHIN_THIRDS = "Within thirds by number of parameters"
 
 
@@ -31,7 +32,7 @@ def gap_sentences(evaluation: pd.DataFrame | None, scenario: str, metric: str) -
     low, high = (POINTS * row[f"regret_{end}"] for end in ("low", "high"))
     known = "" if math.isnan(low) else f" (95 % interval {low:.1f} to {high:.1f})"
     lost = f"{POINTS * row['regret']:.1f} points of mIoU{known}; random ones lose {POINTS * random['regret']:.1f}"
-    return [f"The choices of {metric} lose {lost}.", *_ceiling_sentences(rows, metric)]
+    return [f"{_QUESTION[scenario]}, the choices of {metric} lose {lost}.", *_ceiling_sentences(rows, metric)]
 
 
 def _ceiling_sentences(rows: Mapping[Any, Mapping[Any, Any]], metric: str) -> list[str]:

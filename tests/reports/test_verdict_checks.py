@@ -24,7 +24,10 @@ def evaluation(seeds=(0,)):
 
 def test_the_choices_of_a_metric_lose_points():
     (text,) = gap_sentences(evaluation(), "fixed_target", "near")
-    assert text == ("The choices of near lose 5.0 points of mIoU (95 % interval 0.0 to 10.0); random ones lose 9.0.")
+    assert text == (
+        "Ranking sources, the choices of near lose 5.0 points of mIoU (95 % interval 0.0 to 10.0); "
+        "random ones lose 9.0."
+    )
 
 
 def test_the_ceiling_is_what_one_fine_tuning_reaches():

@@ -179,6 +179,12 @@ def workspace(trained: Workspace, tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
+def bank(trained: Workspace, tmp_path: Path) -> Workspace:
+    """Three trained sources in a folder, and a world with the dataset of each."""
+    return copied(trained, tmp_path)
+
+
+@pytest.fixture
 def invoke() -> Callable[..., Ended]:
     """The command line in this process."""
     return call

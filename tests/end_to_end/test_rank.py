@@ -6,13 +6,13 @@ import json
 import shlex
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from ranked_bank import TARGET, in_python, without_seconds, words
 from safetensors.torch import load_file
 
 import seg_transfer
@@ -22,29 +22,6 @@ from seg_transfer.errors import ConfigError, IncompleteError
 from seg_transfer.selection import source_scores
 from seg_transfer.store.confidence import published_slope
 
-TARGET = "day_street"
-
-
-@pytest.fixture
-def bank(trained: Any, copy_of: Any) -> Any:
-    """Three trained sources in a folder, one of the target's own dataset, and a world."""
-    return copy_of(trained)
-
-
-def words(workspace: Any, *options: object) -> list[str]:
-    place = ["--target", workspace.world / f"manifests/{TARGET}.yaml", "--data-root", workspace.world]
-    return [
-        str(word)
-        for word in ("rank", workspace.run / "sources", *place, "--run-folder", workspace.run / "ranked", *options)
-    ]
-
-
-def in_python(workspace: Any, **options: Any) -> Any:
-    target = workspace.world / f"manifests/{TARGET}.yaml"
-    return seg_transfer.rank_sources(
-        target=target, sources=[workspace.run / "sources"], data_root=workspace.world, **options
-    )
-
 
 def test_command_and_python_give_the_same_numbers(bank, invoke):
     ended = invoke(*words(bank, "--json"))
@@ -52,10 +29,7 @@ def test_command_and_python_give_the_same_numbers(bank, invoke):
     reported, ranking = json.loads(ended.out), in_python(bank)
     assert reported["best"] == ranking.best
     assert ranking.best in ("dusk_street", "cells_dark")
-    for one, other in zip(reported["ranking"], ranking.as_dict()["ranking"], strict=True):
-        assert {name: value for name, value in one.items() if name != "seconds"} == {
-            name: value for name, value in other.items() if name != "seconds"
-        }
+    assert without_seconds(reported["ranking"]) == without_seconds(ranking.as_dict()["ranking"])
     assert reported["skipped"] == {TARGET: f"trained on {TARGET} itself"}
     assert reported["n_pixels"] == 4000
     # And those of a study on the same.

@@ -1,40 +1,10 @@
 """rank says what a linear head on every source's features reaches; it decides nothing, and its failure does no harm."""
 
 import json
-from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
-import pytest
-
-import seg_transfer
-
-TARGET = "day_street"
-
-
-@pytest.fixture
-def bank(trained: Any, copy_of: Any) -> Any:
-    """Three trained sources in a folder, one of the target's own dataset, and a world."""
-    return copy_of(trained)
-
-
-def words(workspace: Any, *options: object) -> list[str]:
-    place = ["--target", workspace.world / f"manifests/{TARGET}.yaml", "--data-root", workspace.world]
-    return [
-        str(word)
-        for word in ("rank", workspace.run / "sources", *place, "--run-folder", workspace.run / "ranked", *options)
-    ]
-
-
-def in_python(workspace: Any, **options: Any) -> Any:
-    target = workspace.world / f"manifests/{TARGET}.yaml"
-    return seg_transfer.rank_sources(
-        target=target, sources=[workspace.run / "sources"], data_root=workspace.world, **options
-    )
-
-
-def without_seconds(ranking: Any) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in ranking.as_dict()["ranking"]]
+from ranked_bank import in_python, without_seconds, words
 
 
 def test_the_linear_head_of_every_source_is_said_and_reported(bank, invoke):
@@ -57,7 +27,7 @@ def test_the_linear_head_of_every_source_is_said_and_reported(bank, invoke):
 
 
 def test_a_linear_head_that_fails_changes_no_ranking(bank, invoke, monkeypatch):
-    expected = without_seconds(in_python(bank))
+    expected = without_seconds(in_python(bank).as_dict()["ranking"])
     monkeypatch.setattr("seg_transfer.metrics._probe_miou.miou", lambda *_: 1 / 0)
     ended = invoke(*words(bank, "--json"))
     assert ended.code == 0
@@ -65,12 +35,12 @@ def test_a_linear_head_that_fails_changes_no_ranking(bank, invoke, monkeypatch):
     ranking = in_python(bank, run_folder=bank.run / "ranked")
     assert ranking.failed is None
     unknown = {"probe_miou": None, "probe_miou_error": None}
-    assert without_seconds(ranking) == [row | unknown for row in expected]
+    assert without_seconds(ranking.as_dict()["ranking"]) == [row | unknown for row in expected]
     assert json.loads(ended.out)["ranking"] == ranking.as_dict()["ranking"]
     assert "linear head" not in str(ranking)
     # And it is computed as soon as that is possible.
     monkeypatch.undo()
-    assert without_seconds(in_python(bank, run_folder=bank.run / "ranked")) == expected
+    assert without_seconds(in_python(bank, run_folder=bank.run / "ranked").as_dict()["ranking"]) == expected
 
 
 def test_one_image_gives_no_linear_head_and_no_failure(bank, invoke):

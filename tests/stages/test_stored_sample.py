@@ -11,7 +11,6 @@ import pytest
 from pixel_samples import TARGET, assert_equal, differ, label_map, put_label, sample_of, with_sampling
 
 from seg_transfer.errors import ResultsError
-from seg_transfer.observations import PixelSample
 from seg_transfer.stages import sampling as module
 from seg_transfer.stages.sample_keys import sample_key
 from seg_transfer.study.run import Run
@@ -23,7 +22,7 @@ def draws(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     drawn: list[str] = []
     original = module._draw
 
-    def noted(run: Run, target: str, records: Any) -> PixelSample:
+    def noted(run: Run, target: str, records: Any) -> Any:
         drawn.append(target)
         return original(run, target, records)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -19,12 +20,15 @@ from seg_transfer.models.watching import MapLayer, read_maps, recording
 # As mmsegmentation initializes its classifiers.
 _STD = 0.01
 _CLASSIFIER = "classifier"
+# HRNetV2 concatenates its branches at stride 4. At stride 2, as of EfficientNet's first stage, a head would cost four
+# times the time and memory. Between the two, because the strides of cut off maps are not whole.
+_FINEST_STRIDE = 3
 
 
 class LinearHead(nn.Module):
-    """A network, and a 1x1 convolution on its maps, resized to the size of the finest and concatenated.
+    """A network, and a 1x1 convolution on its maps, concatenated at one size.
 
-    Its state dict has ``backbone.*``, and ``classifier.weight`` (C, D, 1, 1) and ``classifier.bias``.
+    That size is the one of the finest map of stride 4 or more; all others are resized bilinearly. Its state dict has ``backbone.*``, and ``classifier.weight`` (C, D, 1, 1) and ``classifier.bias``.
 
     Args:
         backbone: The network.
@@ -44,14 +48,20 @@ class LinearHead(nn.Module):
         return tuple(layer._replace(name=f"backbone.{layer.name}".rstrip(".")) for layer in self.layers)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute class scores (B, C, h, w) of normalized images (B, 3, H, W), at the stride of the finest map."""
+        """Compute class scores (B, C, h, w) of normalized images (B, 3, H, W)."""
         with recording(self.backbone, [layer.name for layer in self.layers]) as recorded:
             self.backbone(images)
         maps = read_maps(recorded, self.layers, images.shape[2:])
-        size = max((one.shape[2:] for one in maps), key=lambda sides: sides[0] * sides[1])
+        size = _common_size(self.layers, maps)
         resized = [_resize(one, size) for one in maps]
         scores: Tensor = self.classifier(torch.cat(resized, dim=1))
         return scores
+
+
+def _common_size(layers: Sequence[MapLayer], maps: Sequence[Tensor]) -> torch.Size:
+    """Return the height and width of the finest map of stride 4 or more, or else of the finest of all."""
+    usual = [one for layer, one in zip(layers, maps, strict=True) if layer.stride > _FINEST_STRIDE]
+    return max((one.shape[2:] for one in usual or maps), key=math.prod)
 
 
 def _resize(one: Tensor, size: Sequence[int]) -> Tensor:

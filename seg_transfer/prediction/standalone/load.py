@@ -143,7 +143,7 @@ def _sides(n: int, size: torch.Size) -> tuple[int, int]:
 
 
 class LinearHead(nn.Module):
-    """A network without classes, and a linear layer on its maps, resized to the size of the finest."""
+    """A network without classes, and a linear layer on its maps, at the size of the finest of stride 4 or more."""
 
     def __init__(self, backbone: nn.Module, layers: list[list[Any]]) -> None:
         super().__init__()
@@ -170,7 +170,8 @@ class LinearHead(nn.Module):
             inputs, outputs = seen[name]
             found = inputs[0] if position < 0 else outputs[position]
             maps.append(_as_map(found, layout, stride, n_prefix, images.shape[2:]))
-        size = max((tuple(each.shape[2:]) for each in maps), key=math.prod)
+        usual = [each for each, layer in zip(maps, self.layers, strict=True) if layer[3] > 3]
+        size = max((tuple(each.shape[2:]) for each in usual or maps), key=math.prod)
         same = [each if tuple(each.shape[2:]) == size else F.interpolate(each, size, mode="bilinear") for each in maps]
         scores: Tensor = self.classifier(torch.cat(same, dim=1))
         return scores

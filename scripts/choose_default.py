@@ -2,6 +2,7 @@
 
     python scripts/choose_default.py
     python scripts/choose_default.py --test architectures
+    python scripts/choose_default.py --test real11
 
 Candidates are GBC, LogME and N-LEEP, and the mean ranks of two or three of them: the metrics that both tables have and
 that need features alone, so that every source can be ranked. The rule, for each of the two scenarios:
@@ -27,17 +28,18 @@ from seg_transfer.evaluation._bootstrap import bootstrap_draws, percentile_inter
 from seg_transfer.metrics import rank_mean
 from seg_transfer.metrics._rank_mean import PARTS
 from seg_transfer.reports.performance import POINTS
-from seg_transfer.store.published import PAIRS, published_pairs
+from seg_transfer.store.published import published_names, published_pairs
 
 SINGLE = ("gbc", "logme", "nleep")
 CANDIDATES = [parts for size in (1, 2, 3) for parts in combinations(SINGLE, size)]
 SLOW = "nleep"
-STUDY = "real7"
+KNOWN = ("segmentation", "real7")
+"""The tables that the rule sees."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--test", choices=list(PAIRS), help="show the choice on these pairs instead, unchanged")
+    parser.add_argument("--test", choices=[name for name in published_names() if name not in KNOWN], help="show the choice on these pairs instead, unchanged")
     test = parser.parse_args(arguments).test
     for scenario in SCENARIOS:
         frames = [published_pairs(test)[0]] if test else known_pairs()
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def known_pairs() -> list[pd.DataFrame]:
     """Read the two tables that the rule sees."""
-    return [published_pairs(name)[0] for name in ("segmentation", STUDY)]
+    return [published_pairs(name)[0] for name in KNOWN]
 
 
 def summary(frames: Sequence[pd.DataFrame], scenario: str) -> pd.DataFrame:

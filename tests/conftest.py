@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of the seven small real datasets; without it, the test is skipped."""
+    """The folder of the eleven small real datasets; without it, the test is skipped."""
     beside_checkout = Path(__file__).resolve().parents[2] / "shared" / "datasets"
     folder = Path(os.environ.get("SEG_TRANSFER_DATA") or beside_checkout)
     if not folder.is_dir():

@@ -51,7 +51,7 @@ def test_new_weights_depend_on_the_seed_alone():
     assert not torch.equal(weights(1), weights(2))
 
 
-def test_a_backbone_gets_a_linear_layer_on_its_concatenated_maps():
+def test_a_backbone_gets_a_linear_layer_on_its_maps_at_stride_four():
     trunk = seeded(Trunk())
     tuned = with_new_head(read_network(trunk, NORMALIZATION, has_scores=False), 4, seed=0)
     assert isinstance(tuned.network, LinearHead)
@@ -59,8 +59,8 @@ def test_a_backbone_gets_a_linear_layer_on_its_concatenated_maps():
     pixels = images(1, 48, 72)
     with torch.inference_mode():
         maps = trunk(tuned.normalize(pixels, NORMALIZATION.mean, NORMALIZATION.std))
-    size = maps[0].shape[2:]
-    features = torch.cat([maps[0], *(F.interpolate(one, size=size, mode="bilinear") for one in maps[1:])], dim=1)
+    halved, enlarged = F.avg_pool2d(maps[0], 2), F.interpolate(maps[2], size=maps[1].shape[2:], mode="bilinear")
+    features = torch.cat([halved, maps[1], enlarged], dim=1)
     found = tuned.feature_maps(pixels)
     torch.testing.assert_close(found.features[0], features)
     weight, bias = tuned.classifier.weight[:, :, 0, 0], tuned.classifier.bias
@@ -68,6 +68,13 @@ def test_a_backbone_gets_a_linear_layer_on_its_concatenated_maps():
     torch.testing.assert_close(found.scores, expected, atol=1e-5, rtol=1e-5)
     names = tuned.network.state_dict().keys()
     assert names == {f"backbone.{name}" for name in trunk.state_dict()} | {"classifier.weight", "classifier.bias"}
+
+
+def test_a_map_finer_than_stride_four_stays_where_it_is_alone():
+    trunk = seeded(Trunk())
+    tuned = with_new_head(read_network(trunk, NORMALIZATION, has_scores=False, features=("downs.0",)), 4, seed=0)
+    (features,) = tuned.feature_maps(images(1, 48, 72)).features
+    assert features.shape == (1, 5, 24, 36)
 
 
 def test_gradients_reach_all_weights_of_a_backbone():

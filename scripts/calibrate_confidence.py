@@ -3,8 +3,8 @@
     python scripts/calibrate_confidence.py --figure data_manifests/published/figures/confidence.png
 
 Writes data_manifests/published/confidence.json, which `rank` reads. Studies are the 272 pairs and every run folder in
-data_manifests/published; a second run of a study (NAME_rerun) is the same study. Image classification is never fitted:
-it is a further test.
+data_manifests/published; another run of a study (NAME_SUFFIX, such as real7_rerun) is the same study. Image
+classification is never fitted: it is a further test.
 """
 
 import argparse
@@ -71,9 +71,10 @@ def main() -> None:
 def runs_by_study() -> dict[str, list[pd.DataFrame]]:
     """Return study -> the pairs of each of its runs."""
     runs: dict[str, list[pd.DataFrame]] = {}
-    for name in ("segmentation", *published_studies()):
+    for name in ("segmentation", *sorted(published_studies(), key=len)):
         pairs, _ = published_pairs(name)
-        runs.setdefault(name.removesuffix("_rerun"), []).append(pairs[pairs["source"] != SCRATCH])
+        study = next((known for known in runs if name.startswith(f"{known}_")), name)
+        runs.setdefault(study, []).append(pairs[pairs["source"] != SCRATCH])
     return runs
 
 

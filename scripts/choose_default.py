@@ -39,7 +39,8 @@ KNOWN = ("segmentation", "real7")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--test", choices=[name for name in published_names() if name not in KNOWN], help="show the choice on these pairs instead, unchanged")
+    others = [name for name in published_names() if name not in KNOWN]
+    parser.add_argument("--test", choices=others, help="show the choice on these pairs instead, unchanged")
     test = parser.parse_args(arguments).test
     for scenario in SCENARIOS:
         frames = [published_pairs(test)[0]] if test else known_pairs()

@@ -8,8 +8,8 @@
    diagonal one.
 4. A class-balanced sample of pixels helps every metric: tau_w with uniform pixels minus that with balanced ones.
 
-A claim is confirmed where the interval lies on its side of 0, refuted where it lies on the other, and else open. Claims 3
-and 4 need a study's `ablations`.
+A claim is confirmed where the interval lies on its side of 0, refuted where it lies on the other, and else open. Claims
+3 and 4 need a study's `ablations`.
 """
 
 import argparse
@@ -89,10 +89,8 @@ def _gbc_first(name: str, pairs: pd.DataFrame) -> Finding:
 
 
 def _logme_of_targets(name: str, pairs: pd.DataFrame) -> Finding:
-    found = evaluate(pairs, metrics=["logme"]).set_index(["scenario", "metric"]).loc[("fixed_source", "logme")]
-    return Finding(
-        "LogME fails, fixed source", name, found["tau_w"], found["tau_w_low"], found["tau_w_high"], -1
-    )
+    found = evaluate(pairs, metrics=["logme"]).query("scenario == 'fixed_source' and metric == 'logme'").iloc[0]
+    return Finding("LogME fails, fixed source", name, found["tau_w"], found["tau_w_low"], found["tau_w_high"], -1)
 
 
 def _spherical(name: str, settings: pd.DataFrame) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Gaussian mixtures with full covariances, fitted by expectation maximization (Dempster, Laird and Rubin, 1977)."""
+"""Gaussian mixtures with full covariances, and exact expectation maximization (Dempster, Laird and Rubin, 1977)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +11,6 @@ import scipy.linalg
 from seg_transfer.observations import FloatArray
 
 LLOYD_STEPS = 30
-EM_STEPS = 100
-# EM ends when a step adds less than this to the mean log-likelihood of an observation.
-TOLERANCE = 1e-3
 BLOCK_ROWS = 1024
 
 
@@ -30,26 +27,6 @@ class Mixture:
     weights: FloatArray
     means: FloatArray
     covariances: FloatArray
-
-
-def fit(z: FloatArray, n_components: int, floor: float, rng: np.random.Generator) -> Mixture:
-    """Fit a mixture by EM, for at most 100 steps or until a step adds less than 1e-3 to the mean log-likelihood.
-
-    EM starts from a partition by at most 30 steps of k-means with a k-means++ start (Arthur and Vassilvitskii, 2007).
-
-    Args:
-        z: (n, d), centered, with a small d.
-        n_components: Number of components.
-        floor: Added to all variances of every component.
-        rng: Source of randomness for the start.
-    """
-    mixture, before = from_partition(z, _partition(z, n_components, rng), n_components, floor), -np.inf
-    for _ in range(EM_STEPS):
-        mixture, likelihood = step(mixture, z, floor)
-        if likelihood - before < TOLERANCE:
-            break
-        before = likelihood
-    return mixture
 
 
 def step(mixture: Mixture, z: FloatArray, floor: float) -> tuple[Mixture, float]:
@@ -138,7 +115,8 @@ def _squares(z: FloatArray) -> FloatArray:
     return z[:, upper[0]] * z[:, upper[1]]
 
 
-def _partition(z: FloatArray, n_parts: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def partition(z: FloatArray, n_parts: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Divide rows (n, d) into parts by k-means: (n,) in 0 .. n_parts - 1, from a k-means++ start."""
     centers = _kmeans_plus_plus(z, n_parts, rng)
     nearest = _nearest(z, centers)
     for _ in range(LLOYD_STEPS):

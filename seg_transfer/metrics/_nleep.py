@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
-from seg_transfer.metrics import _mixture
+from seg_transfer.metrics import _mixture, _truncated_em
 from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, overall_score, subsampled_features
 from seg_transfer.metrics._leep import Blocks, leep_scores
 from seg_transfer.observations import FloatArray, IntArray, Moments, Observations, keyed_blocks
@@ -34,9 +34,10 @@ def nleep(
     LEEP of its posterior probabilities.
 
     The mixture is a local optimum that depends on its start, k-means from a seeded k-means++ start. It is fitted on
-    ``max_observations``, equally many from every image; the posterior is then computed for all. The variances of every
-    component are increased by 1e-6 of the mean variance, a share, so that the scale of the features does not matter.
-    Standard errors keep the projection and the mixture of the whole sample.
+    ``max_observations``, equally many from every image, by steps that divide every observation among its likeliest
+    components (see `_truncated_em`); the posterior is then computed for all. The variances of every component are
+    increased by 1e-6 of the mean variance, a share, so that the scale of the features does not matter. Standard errors
+    keep the projection and the mixture of the whole sample.
 
     Args:
         features: (N, D).
@@ -68,7 +69,7 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
     # Sort, so that the start depends on the observations and not on their order.
     z = z[np.argsort((z**2).sum(axis=1), kind="stable")]
     n_components = min(COMPONENTS_PER_CLASS * len(observations.classes), len(z))
-    mixture = _mixture.fit(z, n_components, FLOOR, np.random.Generator(np.random.Philox(key=seed)))
+    mixture = _truncated_em.fit(z, n_components, FLOOR, np.random.Generator(np.random.Philox(key=seed)))
     expect = _mixture.posterior(mixture)
 
     def probabilities(keys: IntArray) -> Blocks:
@@ -93,7 +94,7 @@ def projection(moments: Moments) -> Callable[[FloatArray], FloatArray]:
 
 METRIC = Metric(
     name="nleep",
-    version=1,
+    version=2,
     needs=frozenset({"features"}),
     range="(-inf, 0]",
     cost="N D^2 + N C d^2",

@@ -28,7 +28,8 @@ _FINEST_STRIDE = 3
 class LinearHead(nn.Module):
     """A network, and a 1x1 convolution on its maps, concatenated at one size.
 
-    That size is the one of the finest map of stride 4 or more; all others are resized bilinearly. Its state dict has ``backbone.*``, and ``classifier.weight`` (C, D, 1, 1) and ``classifier.bias``.
+    That size is the one of the finest map of stride 4 or more; all others are resized bilinearly. Its state dict has
+    ``backbone.*``, and ``classifier.weight`` (C, D, 1, 1) and ``classifier.bias``.
 
     Args:
         backbone: The network.

@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
 from seg_transfer.errors import ConfigError
-from seg_transfer.metrics import METRICS, _mixture, leep, nleep, score_all
+from seg_transfer.metrics import METRICS, _mixture, _truncated_em, leep, nleep, score_all
 from seg_transfer.metrics._base import Statistics
 from seg_transfer.metrics._nleep import projection
 from seg_transfer.observations import MomentStatistics, Observations, _blocks
@@ -72,7 +72,7 @@ class TestMixture:
     def test_finds_separate_clusters(self):
         z, parts = clouds(d=2, n_clouds=3, seed=5)
         z += 40 * np.array([[0, 0], [1, 0], [0, 1]])[parts]
-        mixture = _mixture.fit(z - z.mean(axis=0), 3, 1e-6, rng())
+        mixture = _truncated_em.fit(z - z.mean(axis=0), 3, 1e-6, rng())
         found = _mixture.posterior(mixture)(z - z.mean(axis=0)).argmax(axis=1)
         assert len({(int(one), int(other)) for one, other in zip(found, parts, strict=True)}) == 3
 
@@ -80,12 +80,38 @@ class TestMixture:
         ours, theirs = [], []
         for seed in range(20):
             z, _ = clouds(n=500, d=4, n_clouds=5, seed=seed)
-            mixture = _mixture.fit(z, 5, 1e-6, np.random.default_rng(seed))
+            mixture = _truncated_em.fit(z, 5, 1e-6, np.random.default_rng(seed))
             ours.append(_mixture.step(mixture, z, 1e-6)[1])
             theirs.append(GaussianMixture(5, random_state=seed).fit(z).score(z))
         gaps = np.subtract(ours, theirs)
         assert gaps.mean() > -0.05
         assert np.median(np.abs(gaps)) < 0.05
+
+    def test_the_likeliest_components_and_the_likelihood_are_those_of_all_densities(self, monkeypatch):
+        z, parts = clouds(n_clouds=9)
+        mixture = _mixture.from_partition(z, parts, 9, 1e-3)
+        monkeypatch.setattr(_truncated_em, "BLOCK_ROWS", 100)
+        kept, likelihood = _truncated_em.likeliest(mixture, z)
+        expected = np.argsort(_mixture.posterior(mixture)(z), axis=1)[:, -4:]
+        np.testing.assert_array_equal(np.sort(kept), np.sort(expected))
+        assert likelihood == pytest.approx(_mixture.step(mixture, z, 1e-3)[1], rel=1e-11)
+
+    def test_a_step_among_all_components_is_the_exact_one(self):
+        z, _ = clouds()
+        mixture = _mixture.from_partition(z, np.arange(600) % 4, 4, 0.05)
+        places = _truncated_em.places_by_component(_truncated_em.likeliest(mixture, z)[0], 4)
+        found, expected = _truncated_em.step(mixture, z, places, 0.05), _mixture.step(mixture, z, 0.05)[0]
+        for name in ("weights", "means", "covariances"):
+            np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_truncated_steps_end_as_high_as_a_hundred_exact_ones(self, seed):
+        z, _ = clouds(n=3000, d=20, n_clouds=15, seed=seed)
+        exact = _mixture.from_partition(z, _mixture.partition(z, 15, np.random.default_rng(seed)), 15, 1e-6)
+        for _ in range(100):
+            exact, expected = _mixture.step(exact, z, 1e-6)
+        found = _mixture.step(_truncated_em.fit(z, 15, 1e-6, np.random.default_rng(seed)), z, 1e-6)[1]
+        assert found >= expected - 1e-3 * abs(expected)
 
     def test_an_empty_component_stays_finite_without_weight(self):
         z, _ = clouds()
@@ -96,7 +122,7 @@ class TestMixture:
 
     def test_more_components_than_different_points(self):
         z = np.tile([[1.0, 0.0], [-1.0, 0.0]], (20, 1))
-        held = _mixture.posterior(_mixture.fit(z, 5, 1e-6, rng()))(z)
+        held = _mixture.posterior(_truncated_em.fit(z, 5, 1e-6, rng()))(z)
         np.testing.assert_allclose(held.sum(axis=1), 1, rtol=1e-12)
 
     def test_the_size_of_blocks_does_not_matter(self, monkeypatch):
@@ -125,7 +151,7 @@ def test_is_the_leep_of_the_posterior_of_all(max_observations, world):
     project = projection(MomentStatistics.of(observations).total())
     z = project(observations.subsample(max_observations, 3).features)
     start = np.random.Generator(np.random.Philox(key=3))
-    mixture = _mixture.fit(z[np.argsort((z**2).sum(axis=1))], 25, 1e-6, start)
+    mixture = _truncated_em.fit(z[np.argsort((z**2).sum(axis=1))], 25, 1e-6, start)
     expected = leep(_mixture.posterior(mixture)(project(observations.features)), observations.labels)
     found = METRICS["nleep"].scores(Statistics.ungrouped(observations), max_observations=max_observations, seed=3)
     assert found == [pytest.approx(expected, rel=1e-9)]
@@ -135,7 +161,8 @@ def test_replicates_keep_the_mixture_of_the_whole_sample(world):
     observations = world(n=900, n_images=23)
     project = projection(MomentStatistics.of(observations).total())
     z = project(observations.features)
-    mixture = _mixture.fit(z[np.argsort((z**2).sum(axis=1))], 25, 1e-6, np.random.Generator(np.random.Philox(key=0)))
+    start = np.random.Generator(np.random.Philox(key=0))
+    mixture = _truncated_em.fit(z[np.argsort((z**2).sum(axis=1))], 25, 1e-6, start)
     posterior, groups = _mixture.posterior(mixture)(z), observations.image_index % 10
     expected = [leep(posterior[groups != group], observations.labels[groups != group]) for group in range(10)]
     score = score_all(observations, ["nleep"])["nleep"]

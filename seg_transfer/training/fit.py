@@ -73,8 +73,13 @@ def fit(
         resume=start > 0,
         progress=progress,
     )
-    with _plain_errors(schedule):
-        runner.train()
+    try:
+        with _plain_errors(schedule):
+            runner.train()
+    finally:
+        # It and its loop refer to each other, and Python would free the memory of optimizer and network only many
+        # trainings later: more than a GPU holds.
+        vars(runner).clear()
     copy_buffers_from_main(network)
     return network
 

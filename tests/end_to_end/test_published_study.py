@@ -14,7 +14,6 @@ from seg_transfer.store.published import published_studies
 from seg_transfer.store.run_results import read_run
 
 
-
 class Published(NamedTuple):
     """What a published run must hold."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from types import MethodType
 from typing import Any
 
 import torch
@@ -174,7 +173,8 @@ def _backbone(timm: Any, model: str, architecture: Mapping[str, Any]) -> nn.Modu
     network.map_indices = _map_indices([int(stage["reduction"]) for stage in network.feature_info])
     # Of the intermediate maps of a plain transformer, all pass through its last normalization.
     network.maps_are_normalized = len({stage["reduction"] for stage in network.feature_info}) == 1
-    network.forward = MethodType(_forward_maps, network)
+    # Not a method of this one object, which would refer to it: memory is then freed late.
+    network.__class__ = type(type(network).__name__, (_ReturnsMaps, type(network)), {})
     built: nn.Module = network
     return built
 
@@ -189,16 +189,19 @@ def _created(timm: Any, model: str, options: Mapping[str, Any]) -> Any:
     raise AssertionError("the last options are none")
 
 
-def _forward_maps(network: Any, images: Tensor) -> tuple[Tensor, ...]:
-    """Compute the maps (B, C, h, w) of normalized images (B, 3, H, W)."""
-    maps = network.forward_intermediates(
-        images,
-        indices=network.map_indices,
-        norm=network.maps_are_normalized,
-        output_fmt="NCHW",
-        intermediates_only=True,
-    )
-    return tuple(maps)
+class _ReturnsMaps:
+    """The part of a network's class by which it returns maps instead of scores."""
+
+    def forward(self: Any, images: Tensor) -> tuple[Tensor, ...]:
+        """Compute the maps (B, C, h, w) of normalized images (B, 3, H, W)."""
+        maps = self.forward_intermediates(
+            images,
+            indices=self.map_indices,
+            norm=self.maps_are_normalized,
+            output_fmt="NCHW",
+            intermediates_only=True,
+        )
+        return tuple(maps)
 
 
 def _map_indices(strides: list[int]) -> list[int]:

@@ -62,7 +62,7 @@ def main() -> None:
     console.print(plain_table("Slopes", ["metric", "slope", "rival pairs", "studies", "error"], rows, "metric"))
     columns = ["metric", "left out", "slope", "said", "won", "error", "by chance", "first: said", "first: won"]
     rows = [list(map(cell, row.values())) for row in left_out_rows(by_metric)]
-    console.print(plain_table("Leads of all rivals, and of the first over the second", columns, rows, "left out"))
+    console.print(plain_table("Leads of all rivals, and of the first over the second", columns, rows, "metric"))
     if arguments.figure:
         arguments.figure.parent.mkdir(parents=True, exist_ok=True)
         arguments.figure.write_bytes(few_colors(picture(diagram(by_metric)).png))
@@ -149,10 +149,11 @@ def _lead_of_the_first(leads: pd.DataFrame) -> pd.Series:
 
 
 def diagram(by_metric: Mapping[str, Leads]) -> Plot:
-    """Draw observed against predicted shares on left-out studies, for the metrics with several studies."""
-    several = {metric: leads for metric, leads in by_metric.items() if len(leads) > 1}
+    """Draw observed against predicted shares on left-out studies, for the metrics that all studies have."""
+    n_studies = max(map(len, by_metric.values()))
+    of_all = {metric: leads for metric, leads in by_metric.items() if len(leads) == n_studies}
     caption = "Share of rivals whose higher score had the higher mIoU, against the share predicted from other studies."
-    return Plot("confidence", "What a lead means", caption, caption, partial(_draw, several))
+    return Plot("confidence", "What a lead means", caption, caption, partial(_draw, of_all))
 
 
 def few_colors(png: bytes) -> bytes:

@@ -10,6 +10,7 @@ from seg_transfer.evaluation import evaluate, metric_columns, robustness, robust
 from seg_transfer.store.published import published_pairs, published_studies
 from seg_transfer.store.run_results import read_fine_tunings
 
+LETTERS = {"S": "segmentation", "A": "architectures", "R": "real7", "Q": "real7_rerun", "E": "real11"}
 TEXT = " ".join(word for page in (RESULTS_PAGE, ROOT / "README.md") for word in page.read_text().split())
 """The pages that name results, in one line."""
 
@@ -35,11 +36,11 @@ def robust(published: str) -> pd.DataFrame:
 def facts() -> dict[str, SimpleNamespace]:
     """Metric -> measure -> value, by names that a format string takes.
 
-    S, A, R and Q are the 272 pairs, the architectures, and the two runs of real7; S_targets etc. are the same where the
-    targets of a source are ranked.
+    S, A, R, Q and E are the 272 pairs, the architectures, the two runs of real7, and real11; S_targets etc. are the
+    same where the targets of a source are ranked.
     """
     found = {}
-    for letter, published in {"S": "segmentation", "A": "architectures", "R": "real7", "Q": "real7_rerun"}.items():
+    for letter, published in LETTERS.items():
         sources = measured(published, "fixed_target").join(robust(published).drop(columns=["kind", "tau_w"]))
         for name, frame in (
             (letter, sources.convert_dtypes()),

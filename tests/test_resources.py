@@ -37,7 +37,7 @@ def test_a_name_means_the_shipped_file(kind: Kind, name: str, relative: str) -> 
 
 
 def test_every_shipped_file_has_a_name_and_nothing_else_has() -> None:
-    assert len(shipped_files("manifest")) == 17 + 7
+    assert len(shipped_files("manifest")) == 17 + 11
     for kind, folder in {"study": "studies", "model": "models", "schedule": "schedules"}.items():
         files = {file for file in shipped(f"configs/{folder}").iterdir() if file.suffix in (".py", ".yaml")}
         assert set(shipped_files(kind).values()) == files
@@ -54,9 +54,9 @@ def test_an_own_file_wins_and_a_folder_does_not(empty_folder: Path) -> None:
     ("kind", "name", "reported"),
     [
         ("study", "paper_271", "paper_271: no such file, and no shipped study of that name; did you mean paper_272?"),
-        ("study", "configs/studies/real7.yaml", "did you mean real7?"),
+        ("study", "configs/studies/real7.yaml", "did you mean real7 or real11?"),
         ("study", "/nowhere/mine.yaml", "correct the path of the study"),
-        ("study", "nothing", "name a file, or one of paper_272, real7"),
+        ("study", "nothing", "name a file, or one of paper_272, real11, real11_100, real11_20, real7"),
         ("manifest", "camvit", "did you mean camvid or small/camvid?"),
         ("manifest", "nyuv2", "did you mean small/nyuv2?"),
         ("manifest", "small/cityscapes", "did you mean cityscapes?"),

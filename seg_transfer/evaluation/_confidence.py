@@ -24,9 +24,7 @@ MIN_ITEMS = 3
 """Smallest group in which a lead says anything: that of two items is always two standard deviations.
 
 Leads of groups of other sizes do not mean the same either, as the standard deviation depends on who is in the group.
-Said and won of rank_mean's first over its second, in random sub-pools of n sources: .77/.77 (n = 3), .65/.79 (6) and
-.57/.81 (all) in the 272 published pairs; .78/.71 (3) and .69/.60 (6) in real7; .78/.64 (3), .66/.66 (6) and .55/.57
-(all) for architectures. One slope per metric is a mean over such groups.
+One slope per metric is a mean over such groups.
 """
 _LEAD_COLUMNS = ["group", "first", "second", "lead", "won"]
 _N_CHANCE_DRAWS = 200

@@ -73,13 +73,8 @@ def fit(
         resume=start > 0,
         progress=progress,
     )
-    try:
-        with _plain_errors(schedule):
-            runner.train()
-    finally:
-        # It and its loop refer to each other, and Python would free the memory of optimizer and network only many
-        # trainings later: more than a GPU holds.
-        vars(runner).clear()
+    with _freed(runner), _plain_errors(schedule):
+        runner.train()
     copy_buffers_from_main(network)
     return network
 
@@ -89,6 +84,19 @@ def _as_task(network: nn.Module) -> SegmentationTask | None:
     from seg_transfer.training.task import SegmentationTask
 
     return network if isinstance(network, SegmentationTask) else None
+
+
+@contextmanager
+def _freed(runner: Any) -> Iterator[None]:
+    """Empty a Runner at the end.
+
+    It and its loop refer to each other, and Python would free the memory of optimizer and network only many trainings
+    later: more than a GPU holds.
+    """
+    try:
+        yield
+    finally:
+        vars(runner).clear()
 
 
 @contextmanager

@@ -1,22 +1,15 @@
 """The builder of the API reference finds what leads nowhere. The reference itself is built by scripts/docs.sh."""
 
-import importlib.util
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
-
-SCRIPT = Path(__file__).parents[1] / "scripts/build_docs.py"
+from loaded_scripts import script
 
 
 @pytest.fixture(scope="module")
 def broken_references() -> Callable[[Iterable[Path]], Iterator[str]]:
-    spec = importlib.util.spec_from_file_location("build_docs", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.broken_references
+    return script("build_docs").broken_references
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,15 @@
 """What the page says of the study real11, of the claims of the paper, and of the default that was chosen before it."""
 
-import importlib.util
 import json
 from functools import cache
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import yaml
+from loaded_scripts import script
 from page_measures import TEXT, facts, measured
-from page_text import RESULTS_PAGE, ROOT, tables
+from page_text import RESULTS_PAGE, tables
 
 from seg_transfer.evaluation import SCENARIOS, SCRATCH, compare_metrics, fine_tuning_noise, metric_columns
 from seg_transfer.resources import shipped
@@ -56,15 +56,6 @@ SENTENCES = [
     "it loses {A.rank_mean.regret:.2f} of {A.random.regret:.2f} and {E.rank_mean.regret:.2f} of {E.random.regret:.2f}, "
     "and ranks worse ({A.rank_mean.tau_w:.3f} and {E.rank_mean.tau_w:.3f}) than N-LEEP:",
 ]
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"scripts/{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @cache

@@ -1,6 +1,5 @@
 """What the page says of the two runs of the study real7: what came out alike, what moved, and what probes say."""
 
-import importlib.util
 import json
 from functools import cache
 from types import SimpleNamespace
@@ -8,8 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from loaded_scripts import script
 from page_measures import TEXT, facts, measured
-from page_text import RESULTS_PAGE, ROOT, table
+from page_text import RESULTS_PAGE, table
 
 from seg_transfer.evaluation import SCENARIOS, SCRATCH, compare_metrics, metric_columns
 from seg_transfer.evaluation import measures as measures_of
@@ -186,14 +186,10 @@ def test_the_verdicts_on_both_runs() -> None:
 
 
 def test_the_rule_of_the_default_with_the_second_run() -> None:
-    spec = importlib.util.spec_from_file_location("choose_default", ROOT / "scripts/choose_default.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    rule = script("choose_default")
     frames = [published_pairs(name)[0] for name in ("segmentation", "real7_rerun")]
-    tables = {scenario: script.summary(frames, scenario) for scenario in SCENARIOS}
-    assert {scenario: "+".join(script.choice(found)) for scenario, found in tables.items()} == {
+    tables = {scenario: rule.summary(frames, scenario) for scenario in SCENARIOS}
+    assert {scenario: "+".join(rule.choice(found)) for scenario, found in tables.items()} == {
         "fixed_target": "gbc+logme",
         "fixed_source": "gbc",
     }

@@ -1,12 +1,12 @@
 """The tables of the pages hold the numbers of the manifests, the schedules and the published results."""
 
-import importlib.util
 import re
 from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
+from loaded_scripts import script
 from page_text import RESULTS_PAGE, ROOT, table, tables
 
 SCENARIOS = {"fixed target": "fixed_target", "fixed source": "fixed_source"}
@@ -102,9 +102,4 @@ def test_a_wrong_number_or_asterisk_is_found() -> None:
 
 
 def test_the_figure_is_the_one_that_its_script_draws() -> None:
-    spec = importlib.util.spec_from_file_location("figure", ROOT / "scripts/figure.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.figure() == (ROOT / ".github/figure.svg").read_text()
+    assert script("figure").figure() == (ROOT / ".github/figure.svg").read_text()

@@ -1,14 +1,14 @@
 """What is shipped and said about leads is what the published studies give."""
 
-import importlib.util
 import io
 import json
 import sys
 from types import ModuleType
 
+import loaded_scripts
 import pandas as pd
 import pytest
-from page_text import RESULTS_PAGE, ROOT, table
+from page_text import RESULTS_PAGE, table
 from PIL import Image
 
 from seg_transfer.resources import shipped
@@ -20,12 +20,7 @@ LAST_DIGIT = 1.1e-4
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("calibrate_confidence", ROOT / "scripts/calibrate_confidence.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded_scripts.script("calibrate_confidence")
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
 """What neighbors and probes gain from pixels of the image that they predict."""
 
-import importlib.util
 import shutil
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import loaded_scripts
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,17 +15,10 @@ from seg_transfer.observations import Observations
 from seg_transfer.stages.context import ScoringContext, observe
 from seg_transfer.study.run import open_run
 
-SCRIPT = Path(__file__).parents[2] / "scripts/probe_leakage.py"
-
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("probe_leakage", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded_scripts.script("probe_leakage")
 
 
 def test_what_only_pixels_of_the_same_image_know_is_the_gain(script):

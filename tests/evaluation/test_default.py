@@ -1,20 +1,14 @@
 """What `rank_mean` averages is what the written rule chooses."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+from loaded_scripts import script
 
 from seg_transfer.evaluation import SCENARIOS
 from seg_transfer.metrics._rank_mean import PARTS
 
-_SPEC = importlib.util.spec_from_file_location(
-    "choose_default", Path(__file__).parents[2] / "scripts/choose_default.py"
-)
-choose_default = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(choose_default)
+choose_default = script("choose_default")
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

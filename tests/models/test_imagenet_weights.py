@@ -1,6 +1,5 @@
 """EfficientNet-Lite0 with the ImageNet weights that a package holds: two implementations are read as one backbone."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from library_nets import entry, library, normalized, pixels, saved
+from loaded_scripts import script
 from torch import nn
 
 from seg_transfer.data.images import read_label
@@ -23,7 +23,6 @@ from seg_transfer.observations import PixelSample
 from seg_transfer.resources import shipped
 from seg_transfer.sampling import draw_pixel_sample
 
-SCRIPT = Path(__file__).parents[2] / "scripts/imagenet_weights.py"
 LAST_BLOCKS = (0, 2, 4, 10, 15)
 """The last block of every stride of EfficientNet-Lite0, 2 to 32."""
 STRIDES, CHANNELS = (2, 4, 8, 16, 32), (16, 24, 40, 112, 320)
@@ -67,15 +66,10 @@ def timm() -> Any:
 @pytest.fixture(scope="module")
 def renamed(weights: Path, timm: Any, tmp_path_factory: pytest.TempPathFactory) -> SourceEntry:
     """A source of timm with the weights that the script writes."""
-    spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     file = tmp_path_factory.mktemp("imagenet") / "new/lite0.safetensors"
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("sys.argv", [SCRIPT.name, str(file)])
-        script.main()
+        monkeypatch.setattr("sys.argv", ["imagenet_weights.py", str(file)])
+        script("imagenet_weights").main()
     return entry(timm="tf_efficientnet_lite0", weights=file)
 
 

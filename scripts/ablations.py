@@ -16,7 +16,7 @@ from seg_transfer.console import console_logging, plain_console
 from seg_transfer.models.devices import chosen_device
 from seg_transfer.reports.tables import plain_table
 from seg_transfer.selection.ablations import ablate_gbc, ablate_samples
-from seg_transfer.store.results import read_pairs
+from seg_transfer.store.results import read_performance
 from seg_transfer.study.run import open_run
 
 
@@ -31,8 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     run = open_run(arguments.study, arguments.data_root, arguments.run_folder)
-    pairs, _ = read_pairs(run.folder)
-    performance = pairs[pairs["source"] != "scratch"][["source", "target", "miou", "n_target_classes"]]
+    performance = read_performance(run.folder)
     out = arguments.out or run.folder / "ablations"
     out.mkdir(parents=True, exist_ok=True)
     device = chosen_device("auto")

@@ -58,12 +58,7 @@ def complete_pairs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     import pandas as pd  # imported here because it takes half a second and the stages do not need it
 
     resolved = resolved_study(folder)
-    rows_by_pair = {
-        f"{source['name']} -> {target}": _pair(folder, resolved, source, target)
-        for source in resolved["study"]["sources"]
-        for target in resolved["study"]["targets"]
-        if source["dataset"] != target
-    }
+    rows_by_pair = _rows_by_pair(folder, resolved)
     lacking = _sources_lacking(resolved["study"]["metrics"], [row for row in rows_by_pair.values() if row is not None])
     columns = [*_HEAD, *(metric for metric, sources in lacking.items() if not sources)]
     complete = {label: row for label, row in rows_by_pair.items() if row is not None and row.keys() >= set(columns)}
@@ -74,6 +69,27 @@ def complete_pairs(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     columns[len(_HEAD) : len(_HEAD)] = known_for_all(complete.values())
     rows = [{name: row[name] for name in columns} for row in complete.values()]
     return pd.DataFrame(rows + _scratch_rows(folder, resolved)), left_out
+
+
+def read_performance(folder: Path) -> pd.DataFrame:
+    """Read the actual performance of the scored pairs, even of those that lack metrics of the study.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        source, target, miou (mean over fine-tuning seeds) and n_target_classes. Pairs whose scores and performance
+        are of different weights are left out, and so is the source ``scratch``.
+
+    Raises:
+        ResultsError: The folder holds no study, a file is damaged, or no pair is left.
+    """
+    import pandas as pd
+
+    rows = [row for row in _rows_by_pair(folder, resolved_study(folder)).values() if row is not None]
+    if not rows:
+        raise ResultsError(f"{folder}: no pair has scores and a fine-tuned mIoU; run score-pairs and finetune-pairs")
+    return pd.DataFrame(rows)[list(_HEAD)]
 
 
 def needs_source_images(metric: str) -> bool:
@@ -155,8 +171,17 @@ def resolved_study(folder: Path) -> dict[str, Any]:
     return content
 
 
+def _rows_by_pair(folder: Path, resolved: dict[str, Any]) -> dict[str, dict[str, Any] | None]:
+    return {
+        f"{source['name']} -> {target}": _pair(folder, resolved, source, target)
+        for source in resolved["study"]["sources"]
+        for target in resolved["study"]["targets"]
+        if source["dataset"] != target
+    }
+
+
 def _pair(folder: Path, resolved: dict[str, Any], source: dict[str, Any], target: str) -> dict[str, Any] | None:
-    """Return the row of a pair with all its scores; None if its results are missing, or do not match.
+    """Return the row of a pair with the scores that it has; None if its results are missing, or do not match.
 
     Scores and performance must belong to the study's settings and to the same weights.
     """

@@ -12,7 +12,7 @@ from seg_transfer.evaluation import evaluate
 from seg_transfer.metrics import gbc
 from seg_transfer.selection.ablations import AS_IN_STUDY, COVARIANCES, DIMENSIONS, ablate_gbc, ablate_samples
 from seg_transfer.stages.context import ScoringContext, observe
-from seg_transfer.store.results import read_pairs
+from seg_transfer.store.results import read_pairs, read_performance
 from seg_transfer.study.run import open_run
 
 SCRIPT = Path(__file__).parents[2] / "scripts/ablations.py"
@@ -21,11 +21,6 @@ SCRIPT = Path(__file__).parents[2] / "scripts/ablations.py"
 @pytest.fixture
 def study(finished: Any, copy_of: Any) -> Any:
     return copy_of(finished)
-
-
-def performance(workspace: Any) -> pd.DataFrame:
-    pairs, _ = read_pairs(workspace.run)
-    return pairs[pairs["source"] != "scratch"][["source", "target", "miou", "n_target_classes"]]
 
 
 def row(frame: pd.DataFrame, ablation: str, setting: str, metric: str = "gbc") -> Any:
@@ -37,7 +32,7 @@ def row(frame: pd.DataFrame, ablation: str, setting: str, metric: str = "gbc") -
 def test_every_way_of_sampling_is_judged_and_the_study_s_own_gives_its_numbers(study, caplog):
     caplog.set_level("INFO")
     run = open_run(study.study, study.world, study.run)
-    frame = ablate_samples(run, performance(study), images=(2, 4))
+    frame = ablate_samples(run, read_performance(study.run), images=(2, 4))
     # Balance "dataset" and grid "full" are the study's own way, which is scored once for both.
     assert len(caplog.messages) == (4 + 3 + 2 + 2 - 1) * 6
     settings = {ablation: set(rows["setting"]) for ablation, rows in frame.groupby("ablation")}
@@ -71,7 +66,7 @@ def test_every_way_of_sampling_is_judged_and_the_study_s_own_gives_its_numbers(s
 def test_gbc_has_a_score_for_every_setting_and_is_not_computed_again(study, caplog):
     caplog.set_level("INFO")
     run = open_run(study.study, study.world, study.run)
-    frame = ablate_gbc(run, performance(study))
+    frame = ablate_gbc(run, read_performance(study.run))
     assert len(caplog.messages) == 6
     assert frame["setting"].nunique() == len(COVARIANCES) * len(DIMENSIONS)
     stored = pd.read_parquet(study.run / "ablations/gbc/dusk_street/day_street.parquet")
@@ -82,7 +77,7 @@ def test_gbc_has_a_score_for_every_setting_and_is_not_computed_again(study, capl
     assert of["diagonal", 0] == gbc(seen.features, seen.labels, n_components=None)
     assert row(frame, "covariance and PCA", "diagonal, 64")["mean_difference"] == 0
 
-    again = ablate_gbc(run, performance(study))
+    again = ablate_gbc(run, read_performance(study.run))
     assert len(caplog.messages) == 6
     pd.testing.assert_frame_equal(again, frame)
 

@@ -13,7 +13,7 @@ from seg_transfer.metrics import METRICS
 from seg_transfer.store import results
 from seg_transfer.store.content_key import settings_key
 from seg_transfer.store.key_parts import parts_entry
-from seg_transfer.store.results import read_pairs
+from seg_transfer.store.results import read_pairs, read_performance
 from seg_transfer.store.run_results import read_run
 from seg_transfer.store.tables import PERFORMANCE, SCORES, read_rows, write_rows
 
@@ -84,6 +84,22 @@ def test_the_frame_has_complete_pairs_and_controls(folder):
     )
     pd.testing.assert_frame_equal(frame, expected, rtol=1e-15)
     assert incomplete == ["b_long -> a", "web -> a"]
+
+
+def test_performance_is_read_of_every_scored_pair_even_where_metrics_are_missing(folder):
+    put_scores(folder, "web", "b", gbc=-4.0, leep=-0.25)
+    rows = [{"source": "a", "target": "b", "miou": 0.9, "seed": 0, **OTHERS}]
+    other_weights = origin("performance", "another source", "b")
+    write_rows(folder / "performance" / "a" / "b.parquet", PERFORMANCE, rows, other_weights)
+    frame = read_performance(folder)
+    assert frame.to_numpy().tolist() == [["b", "a", 0.55, 3], ["web", "a", 0.7, 3], ["web", "b", 0.75, 2]]
+    assert list(frame) == ["source", "target", "miou", "n_target_classes"]
+
+
+def test_no_performance_is_said_in_one_line(tmp_path):
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    with pytest.raises(ResultsError, match="no pair has scores and a fine-tuned mIoU; run score-pairs and finetune"):
+        read_performance(tmp_path)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from page_measures import TEXT, facts, measured
 from page_text import RESULTS_PAGE, tables
 
 from seg_transfer.evaluation import SCENARIOS, SCRATCH, compare_metrics, fine_tuning_noise, metric_columns
+from seg_transfer.metrics import METRICS
 from seg_transfer.resources import shipped
 from seg_transfer.store.published import published_pairs
 from seg_transfer.store.run_results import RunResults, read_run
@@ -179,6 +180,8 @@ def test_the_studies_of_target_sizes_differ_in_nothing_else() -> None:
         assert other.pop("name") == name
         assert other.pop("low_shot") == int(name.partition("_")[2])
         assert other.pop("targets") == own["targets"][1::3]
+        left_out = {"pactran", "linear_probe", "linear_probe_miou", "rank_mean"}
+        assert set(METRICS) - set(other.pop("metrics")) == left_out
         assert other == {field: own[field] for field in other}
 
 

@@ -103,6 +103,20 @@ GBC_SETTINGS = described_schema(
     ]
 )
 
+READINGS = described_schema(
+    [
+        ("source", pa.string(), "name of the source model"),
+        ("target", pa.string(), "name of the target dataset"),
+        ("reading", pa.string(), "which maps are its features: last, stages, coarse or encoder"),
+        ("metric", pa.string(), "name of the metric, or of a variant of GBC"),
+        ("score", pa.float64(), "higher is better"),
+        ("n_features", pa.int32(), "channels of all maps together"),
+        ("n_maps", pa.int32(), "number of maps"),
+        ("stride", pa.float64(), "pixels per cell of the finest map"),
+        *_PROVENANCE,
+    ]
+)
+
 STABILITY = described_schema(
     [
         ("n_images", pa.int32(), "images of the target that the ranking was made from"),

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from library_nets import entry, library, normalized, pixels, saved
 from loaded_scripts import script
+from safetensors.torch import load_file
 from torch import nn
 
 from seg_transfer.data.images import read_label
@@ -18,6 +19,7 @@ from seg_transfer.features.extract import extract
 from seg_transfer.features.images import ImageBatch, TargetImages
 from seg_transfer.metrics import score_all
 from seg_transfer.models.entry import SourceEntry
+from seg_transfer.models.reading import with_features
 from seg_transfer.models.source_model import SourceModel
 from seg_transfer.observations import PixelSample
 from seg_transfer.resources import shipped
@@ -85,6 +87,26 @@ def own(weights: Path, tmp_path: Path) -> SourceEntry:
     mean, std = HALF
     fields = {"factory": "lite0_nets:lite0", "factory_folder": tmp_path, "weights": weights, "mean": mean, "std": std}
     return entry(**fields, features="stages")
+
+
+def test_a_u_net_has_the_same_encoder_and_a_decoder_that_depends_on_no_seed(imagenet, tmp_path, monkeypatch):
+    library("segmentation_models_pytorch")
+    file, unet = tmp_path / "unet.safetensors", script("imagenet_weights").UNET
+    monkeypatch.setattr("sys.argv", ["imagenet_weights.py", "--unet", str(file)])
+    torch.manual_seed(5)
+    script("imagenet_weights").main()
+    smp = {"arch": unet["model"], "encoder_weights": "imagenet", **unet["arguments"]}
+    source = entry(smp=smp, weights=file).load()
+    assert source.normalization[:2] == HALF
+    assert [layer.channels for layer in source.layers] == [16]
+    images = pixels(64, 96)
+    encoder = with_features(source, ["encoder"]).feature_maps(images).features[1:]  # the first is the image
+    for one, other in zip(encoder, imagenet.feature_maps(images).features, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    first = load_file(file)
+    torch.manual_seed(6)
+    script("imagenet_weights").main()
+    assert all(torch.equal(tensor, load_file(file)[name]) for name, tensor in first.items())
 
 
 def every_third_pixel(height: int, width: int) -> PixelSample:

@@ -39,8 +39,8 @@ def test_the_table_of_schedules_says_what_the_files_say() -> None:
         assert {field for fields in found for field in re.findall(r"`(\w+)`", fields)} >= set(schedule)
 
 
-def stored_settings(name: str) -> pd.DataFrame:
-    stored = pd.read_parquet(ROOT / f"data_manifests/published/real7/ablations/{name}.parquet")
+def stored_settings(study: str, name: str) -> pd.DataFrame:
+    stored = pd.read_parquet(ROOT / f"data_manifests/published/{study}/ablations/{name}.parquet")
     return stored.set_index(["ablation", "setting", "scenario", "metric"]).sort_index()
 
 
@@ -52,9 +52,16 @@ def assert_setting(cell: str, row: pd.Series) -> None:
     assert bool(star) == (row["difference_low"] > 0 or row["difference_high"] < 0), row.name
 
 
-def test_the_table_of_gbc_settings_says_what_was_stored() -> None:
-    stored = stored_settings("gbc_settings").loc["covariance and PCA"]
-    found = table(RESULTS_PAGE, "fixed target, spherical")
+def results_table(title: str) -> dict[str, list[str]]:
+    """The rows of the table of the page of results with this first column title."""
+    (found,) = (rows for head, rows in tables(RESULTS_PAGE.read_text()) if head[0] == title)
+    return found
+
+
+@pytest.mark.parametrize(("study", "title"), [("real7", "GBC, real7"), ("real11", "GBC, real11")])
+def test_the_table_of_gbc_settings_says_what_was_stored(study: str, title: str) -> None:
+    stored = stored_settings(study, "gbc_settings").loc["covariance and PCA"]
+    found = results_table(title)
     for label, cells in found.items():
         scenario, covariance = label.split(", ")
         for setting, cell in zip(("16", "32", "64", "128", "none"), cells, strict=True):
@@ -62,9 +69,10 @@ def test_the_table_of_gbc_settings_says_what_was_stored() -> None:
     assert sum(map(len, found.values())) == len(stored)
 
 
-def test_the_table_of_samples_says_what_was_stored() -> None:
-    stored = stored_settings("samples")
-    found = table(RESULTS_PAGE, "100 pixels per image")
+@pytest.mark.parametrize(("study", "title"), [("real7", "sample, real7"), ("real11", "sample, real11")])
+def test_the_table_of_samples_says_what_was_stored(study: str, title: str) -> None:
+    stored = stored_settings(study, "samples")
+    found = results_table(title)
     columns = [(scenario, metric) for scenario in SCENARIOS.values() for metric in ("gbc", "logme", "h_score", "leep")]
     for label, cells in found.items():
         for column, cell in zip(columns, cells, strict=True):
@@ -86,7 +94,7 @@ def test_the_table_of_leakage_says_what_was_stored() -> None:
     stored = 100 * pd.read_parquet(ROOT / "data_manifests/published/real7_rerun/ablations/leakage.parquet").set_index(
         ["source", "target"]
     )
-    (found,) = (rows for head, rows in tables(RESULTS_PAGE.read_text()) if head[0] == "leakage, target")
+    found = results_table("leakage, target")
     expected = {**stored.groupby("target").mean().T, f"all {len(stored)} pairs": stored.mean()}
     assert found.keys() == expected.keys()
     for target, cells in found.items():

@@ -173,7 +173,7 @@ def _is_known(performance: pd.DataFrame, entry: SourceEntry, target: str) -> boo
 
 
 def _evaluated(pairs: pd.DataFrame, study_pairs: pd.DataFrame, ablation: str, setting: str) -> pd.DataFrame:
-    frame = evaluate(pairs)
+    frame = evaluate(pairs, metrics=[metric for metric in METRICS_OF_SAMPLES if metric in pairs])
     frame.insert(0, "ablation", ablation)
     frame.insert(1, "setting", setting)
     metrics = frame[frame["kind"] == "metric"]

@@ -58,8 +58,11 @@ from seg_transfer.evaluation._ranking_remarks import LINEAR_HEAD
 from seg_transfer.evaluation._ranking_text import TextTable, ranking_sentences, ranking_text_tables
 from seg_transfer.evaluation._robustness import largest_sources, robustness, robustness_summary
 from seg_transfer.evaluation._stability import RELEASED_MEASURES, STABILITY_MEASURES, setup_stability
+from seg_transfer.evaluation._two_way import ACROSS, CHANCE, WITHIN, two_way_draws, two_way_interval
 
 __all__ = [
+    "ACROSS",
+    "CHANCE",
     "CONTROLS",
     "GROUP_AND_ITEM",
     "LINEAR_HEAD",
@@ -69,6 +72,7 @@ __all__ = [
     "SCRATCH",
     "SOURCE_FACTS",
     "STABILITY_MEASURES",
+    "WITHIN",
     "Ranking",
     "TextTable",
     "chance_calibration_error",
@@ -99,6 +103,8 @@ __all__ = [
     "scratch_report",
     "setup_stability",
     "three_digits",
+    "two_way_draws",
+    "two_way_interval",
     "win_probability",
     "with_rank_mean",
 ]

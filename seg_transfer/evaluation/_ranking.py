@@ -23,7 +23,7 @@ from seg_transfer.observations.uncertainty import FirstPlace, first_place, first
 
 ScoreRow = Mapping[str, Any]
 """A row of a score file: score, standard_error, replicates, seconds, n_images, n_observations."""
-FACTS = ("parameters", "gflops", "license", "revision")
+FACTS = ("family", "parameters", "gflops", "license", "revision")
 """Facts about a source that stand beside its score, and decide nothing."""
 
 
@@ -42,10 +42,10 @@ class Ranking:
             studies; for the best, its lead over the second; NaN where unknown), then ``<metric>`` and
             ``<metric>_error`` for every part of a combined metric, probe_miou (what a linear head on its features
             reaches without fine-tuning on images that it was not fitted on, in [0, 1]) and probe_miou_error, NaN where
-            unknown, and what the source costs: seconds of scoring it, the number of its network's parameters, gflops
-            (billions of floating-point operations per image of 512 x 512 pixels, or of the one size that it takes), the
-            license of its weights, and the commit (revision) of the Hub's repository that they come from; missing where
-            unknown.
+            unknown, seconds of scoring it, and what is known about the source: its family (architecture, width and
+            strides of its features), the number of its network's parameters, gflops (billions of floating-point
+            operations per image of 512 x 512 pixels, or of the one size that it takes), the license of its weights,
+            and the commit (revision) of the Hub's repository that they come from; missing where unknown.
         skipped: Source that is not ranked -> the reason.
         n_images: Number of images of the target that were used.
         n_pixels: Number of pixels of these images that were used.
@@ -141,7 +141,7 @@ def ranking_of(
             probe_miou.
         skipped: Source that is not ranked -> the reason.
         alpha: Level of the two-sided test that decides which sources are tied for first.
-        facts: Source -> parameters, gflops and license, as far as they are known.
+        facts: Source -> some of `FACTS`, as far as they are known.
         slope: What a lead by this metric has meant for mIoU (`fit_slope`); None where that is unknown.
 
     Returns:
@@ -194,9 +194,9 @@ def _unordered_table(
 
 def _fact_columns(names: Sequence[str], facts: Mapping[str, Mapping[str, Any]]) -> dict[str, pd.Series[Any]]:
     """Return the column of every fact, with missing values where it is unknown."""
-    types = {"parameters": "Int64", "gflops": "float64", "license": "object", "revision": "object"}
+    types = {"parameters": "Int64", "gflops": "float64"}
     known = [facts.get(name, {}) for name in names]
-    return {fact: pd.Series([one.get(fact) for one in known], dtype=types[fact]) for fact in FACTS}
+    return {fact: pd.Series([one.get(fact) for one in known], dtype=types.get(fact, "object")) for fact in FACTS}
 
 
 def parts_of(metric: str) -> tuple[str, ...]:

@@ -34,7 +34,17 @@ def disagreement(ranking: Ranking) -> Iterator[str]:
 
 
 def architectures(ranking: Ranking) -> Iterator[str]:
-    """Yield that scores of different architectures are hardly tested, where the numbers of parameters differ."""
+    """Yield that scores of different architectures are hardly tested, and the best of each family.
+
+    Where families are unknown, architectures differ if their numbers of parameters do.
+    """
+    of_family = ranking.table.dropna(subset="family").drop_duplicates("family")
+    if len(of_family) > 1:
+        best = [f"{name} ({family})" for name, family in zip(of_family["source"], of_family["family"], strict=True)]
+        yield f"Between families of networks these scores are hardly tested. The best of each: {', '.join(best)}."
+        return
+    if ranking.table["family"].notna().all():
+        return
     known = ranking.table["parameters"].dropna()
     if len(known) and known.max() > _SAME_ARCHITECTURE * known.min():
         sizes = f"{in_millions(int(known.min()))} to {in_millions(int(known.max()))} parameters"

@@ -89,7 +89,9 @@ def ranking_text_tables(ranking: Ranking) -> list[TextTable]:
         ['1', 'b', '-3', 'n/a', 'yes', '1.0']
     """
     columns, rows = _ranking_cells(ranking)
-    optional = [heading for heading in ("license", "GFLOPs", "parameters", "linear mIoU") if heading in columns]
+    optional = [
+        heading for heading in ("license", "GFLOPs", "parameters", "family", "linear mIoU") if heading in columns
+    ]
     tables = [TextTable(f"Sources for {ranking.target}", columns, rows, "source", optional)]
     if ranking.stability is not None:
         columns, rows = _stability_cells(ranking.stability)
@@ -186,7 +188,7 @@ def _cost(ranking: Ranking) -> str:
 def _ranking_cells(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     parts = [part for part in ranking.parts if part in ranking.table]
     scores = ["mean rank", *parts] if parts else [ranking.metric]
-    facts = [fact for fact in _FACTS if ranking.table[fact].notna().any() and fact != ranking.metric]
+    facts = [fact for fact in _FACTS if _is_shown(ranking, fact)]
     columns = ["rank", "source", *scores, "P(best)", "tied", "s", *(_FACTS[fact].heading for fact in facts)]
     cells = []
     for row in ranking.table.to_dict("records"):
@@ -201,6 +203,12 @@ def _ranking_cells(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     return columns, cells
 
 
+def _is_shown(ranking: Ranking, fact: str) -> bool:
+    """Return whether a fact has a column: it is known, and of families there are several."""
+    n_values = ranking.table[fact].nunique()
+    return fact != ranking.metric and n_values > (1 if fact == "family" else 0)
+
+
 class _Fact(NamedTuple):
     """How a fact about a source is shown: heading, words around the value in a list of facts or "", and the value."""
 
@@ -212,6 +220,7 @@ class _Fact(NamedTuple):
 # Column of the ranking's table -> how it is shown.
 _FACTS = {
     LINEAR_HEAD: _Fact("linear mIoU", "", "{:.2f}".format),
+    "family": _Fact("family", "", str),
     "parameters": _Fact("parameters", "{} parameters", in_millions),
     "gflops": _Fact("GFLOPs", "{} GFLOPs", three_digits),
     "license": _Fact("license", "license {}", str),

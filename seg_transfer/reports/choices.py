@@ -15,7 +15,7 @@ from seg_transfer.metrics._rank_mean import PARTS
 
 RANK_MEAN = "rank_mean"
 GBC = "gbc"
-_FACTS = ("parameters", "gflops", "license")
+_FACTS = ("family", "parameters", "gflops", "license")
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ def with_source_facts(ranking: pd.DataFrame, scores: pd.DataFrame, sources: pd.D
     Args:
         ranking: Frame of `ranked`.
         scores: Long format: source, target, metric, score, and optionally seconds.
-        sources: One row per source: source, and optionally parameters, gflops and license.
+        sources: One row per source: source, and optionally family, parameters, gflops and license.
 
     Returns:
-        The ranking with linear_miou (the score of the metric `LINEAR_HEAD`), seconds of scoring the pair, parameters,
-        gflops, and license.
+        The ranking with linear_miou (the score of the metric `LINEAR_HEAD`), seconds of scoring the pair, family,
+        parameters, gflops, and license.
     """
     pair = ["source", "target"]
     heads = scores[scores["metric"] == LINEAR_HEAD]

@@ -129,6 +129,7 @@ COLUMNS: Mapping[str, Column] = {
     "n_images": Column("images", "d", "number of images of the low-shot train split"),
     "n_train_images": Column("images", "d", "number of images it was trained on"),
     "n_observations": Column("pixels", "d", "number of pixels in the sample"),
+    "family": Column("family", "", "architecture, and the width and strides of the features that are read"),
     "parameters": Column("parameters", ",.0f", "number of parameters of the network"),
     "gflops": Column(
         "GFLOPs",

@@ -190,7 +190,7 @@ def _source_cards(results: RunResults) -> pd.DataFrame:
 
 def _cost_facts(results: RunResults, entry: SourceEntry) -> dict[str, Any]:
     costs = results.costs.get(entry.name)
-    known = {"parameters": costs and costs.parameters, "gflops": costs and costs.gflops}
+    known = {name: costs and getattr(costs, name) for name in ("family", "parameters", "gflops")}
     return {**known, "license": entry.license}
 
 

@@ -151,7 +151,7 @@ def _has_several_images(run: Run) -> bool:
 def _facts(run: Run, entry: SourceEntry, source_key: str) -> dict[str, object]:
     """Return what is known about a source besides its scores, which belong to weights with this key."""
     costs = read_costs(run.folder, entry.name, source_key)
-    names = ("parameters", "gflops", "revision")
+    names = ("family", "parameters", "gflops", "revision")
     known = {} if costs is None else {name: getattr(costs, name) for name in names}
     return {**known, "license": entry.license}
 

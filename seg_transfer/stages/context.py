@@ -17,6 +17,7 @@ from seg_transfer.features.images import TargetImages, refuse_constant_images
 from seg_transfer.features.store import read_features, to_float16, write_features
 from seg_transfer.models.devices import chosen_device
 from seg_transfer.models.entry import SourceEntry
+from seg_transfer.models.family import family_of
 from seg_transfer.models.network_costs import network_costs
 from seg_transfer.models.reading import with_features
 from seg_transfer.models.source_model import SourceModel
@@ -216,8 +217,10 @@ def observe(
 def _keep_costs(context: ScoringContext, entry: SourceEntry, source: SourceModel) -> None:
     """Keep what the network of a source costs, unless it is known: rankings show it without loading the network."""
     folder, key = context.run.folder, context.source_key(entry)
-    if read_costs(folder, entry.name, key) is None:
-        write_costs(folder, entry.name, key, replace(network_costs(source), revision=entry.weights_revision))
+    known, family = read_costs(folder, entry.name, key), family_of(loadable_source(context.run, entry), source)
+    if known is None or known.family != family:
+        costs = replace(network_costs(source), revision=entry.weights_revision, family=family)
+        write_costs(folder, entry.name, key, costs)
 
 
 def _observe_together(

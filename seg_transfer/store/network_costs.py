@@ -19,6 +19,7 @@ class NetworkCosts:
             cannot be counted.
         height, width: Size of that image in pixels.
         revision: The commit of the Hub's repository that the network comes from; None for files of the user.
+        family: Its architecture, and the width and strides of the features that are read; None if it was not recorded.
     """
 
     parameters: int
@@ -26,6 +27,7 @@ class NetworkCosts:
     height: int
     width: int
     revision: str | None = None
+    family: str | None = None
 
 
 def costs_file(folder: Path, source: str) -> Path:
@@ -56,17 +58,20 @@ def read_costs(folder: Path, source: str, source_key: str) -> NetworkCosts | Non
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_costs(Path(folder), "city", "ab12", NetworkCosts(900, 0.5, 512, 512))
         ...     [read_costs(Path(folder), "city", key) for key in ("ab12", "cd34")]
-        [NetworkCosts(parameters=900, gflops=0.5, height=512, width=512, revision=None), None]
+        [NetworkCosts(parameters=900, gflops=0.5, height=512, width=512, revision=None, family=None), None]
     """
     stored = load_cached(costs_file(folder, source))
     match stored:
         case {"source_key": str(key), "parameters": int(parameters), "height": int(height), "width": int(width)} if (
             key == source_key
         ):
-            revision = stored.get("revision")
-            known = revision if isinstance(revision, str) else None
-            return NetworkCosts(parameters, _gflops(stored.get("gflops")), height, width, known)
+            revision, family = (_text(stored.get(field)) for field in ("revision", "family"))
+            return NetworkCosts(parameters, _gflops(stored.get("gflops")), height, width, revision, family)
     return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _gflops(value: object) -> float | None:

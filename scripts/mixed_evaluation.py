@@ -1,0 +1,225 @@
+"""Evaluate the bank of several architectures: which reading compares across families?
+
+    python scripts/mixed_evaluation.py --collect configs/studies/mixed.yaml --data-root DATA
+    python scripts/mixed_evaluation.py --figure data_manifests/published/mixed/readings.png
+
+The first copies scores under every reading, and mIoU of two seeds, from the run folders of the studies into
+`data_manifests/published/mixed`. The second prints, from these files, regret in points of mIoU, top-1 and tau_w of
+every metric under every reading, with all networks in one list (across) and a list per family (within); then what a
+reading changes against the last layer's input. Intervals are two-way: targets and networks are drawn.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from matplotlib.figure import Figure
+
+from seg_transfer.console import console_logging, plain_console
+from seg_transfer.errors import ResultsError
+from seg_transfer.evaluation import ACROSS, CHANCE, WITHIN, two_way_draws, two_way_interval
+from seg_transfer.reports.drawing import BLUE, GREEN, ORANGE, PURPLE, Plot, picture
+from seg_transfer.reports.tables import plain_table
+from seg_transfer.resources import shipped
+from seg_transfer.selection.readings import METRICS_OF_READINGS, VARIANTS, stored_readings
+from seg_transfer.store.atomic import replaced_atomically
+from seg_transfer.store.network_costs import read_costs
+from seg_transfer.store.source_card import read_source_card
+from seg_transfer.store.tables import PERFORMANCE, described_schema, performance_file, read_rows, write_rows
+from seg_transfer.study.networks import weights_key
+from seg_transfer.study.run import Run, open_run
+
+FOLDER = shipped("data_manifests/published/mixed")
+SEEDS = (0, 1)
+READINGS = ("last", "stages", "coarse", "encoder")
+WITHOUT_FEATURES, LISTS = ("leep", "nce"), ("own_miou", "parameters")
+OF_FEATURES = [name for name in (*METRICS_OF_READINGS, *VARIANTS) if name not in (*WITHOUT_FEATURES, "gbc_64")]
+COMBINED = {"default": ("gbc", "logme"), "three": ("gbc", "logme", "ridge_probe")}
+STANDARDIZED = ", standardized"
+FAMILIES = {"hrnet": BLUE, "lite0": ORANGE, "unet": GREEN, "segformer": PURPLE}
+
+SCORES = described_schema(
+    [
+        ("source", pa.string(), "name of the source model"),
+        ("target", pa.string(), "name of the target dataset"),
+        ("reading", pa.string(), "which maps are its features: last, stages, coarse or encoder"),
+        ("metric", pa.string(), "name of the metric, or of a variant of GBC"),
+        ("score", pa.float64(), "higher is better"),
+        ("n_features", pa.int32(), "channels of all maps together"),
+        ("seconds", pa.float64(), "wall time of the metric"),
+        ("created_utc", pa.string(), "when the score was computed"),
+    ]
+)
+TUNED = described_schema(
+    [
+        ("source", pa.string(), "name of the source model; scratch is the start of its family"),
+        ("family", pa.string(), "architecture of the source"),
+        ("target", pa.string(), "name of the target dataset"),
+        ("seed", pa.int64(), "seed of the fine-tuning"),
+        ("miou", pa.float64(), "mIoU after fine-tuning, a fraction in [0, 1]"),
+        ("own_miou", pa.float64(), "mIoU of the source on its own dataset; missing for scratch"),
+        ("parameters", pa.int64(), "number of parameters of the source; missing for scratch"),
+    ]
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--collect", type=Path, metavar="STUDY", help="copy the results of the study's run folders first"
+    )
+    parser.add_argument("--data-root", type=Path, default=Path())
+    parser.add_argument("--run-folder", type=Path)
+    parser.add_argument("--figure", type=Path, help="write the figure to this PNG file")
+    arguments = parser.parse_args()
+    if arguments.collect is not None:
+        collect(open_run(arguments.collect, arguments.data_root, arguments.run_folder))
+    pairs = published()
+    draws = two_way_draws(pairs, metrics_of(pairs))
+    for title, columns, rows in (ranking_table(draws), reading_table(draws)):
+        plain_console().print(plain_table(title, columns, rows, columns[0]))
+    if arguments.figure is not None:
+        with replaced_atomically(arguments.figure) as temporary:
+            temporary.write_bytes(picture(figure(pairs)).png)
+
+
+def collect(run: Run) -> None:
+    """Copy scores and mIoU from run folders into the published files."""
+    scores = stored_readings(run)
+    write_rows(FOLDER / "scores.parquet", SCORES, [{name: row[name] for name in SCORES.names} for row in scores])
+    write_rows(FOLDER / "performance.parquet", TUNED, list(_fine_tunings(run)))
+
+
+def _fine_tunings(run: Run) -> Iterator[dict[str, Any]]:
+    started = set()
+    for entry, target in run.pairs:
+        assert entry.config_file is not None
+        folder, family = entry.config_file.parents[2], family_of(entry.name)
+        costs = read_costs(run.folder, entry.name, weights_key(run, entry))
+        facts = {
+            "own_miou": read_source_card(entry.config_file).miou,
+            "parameters": None if costs is None else costs.parameters,
+        }
+        named = {"source": entry.name, "family": family, "target": target}
+        yield from ({**named, **row, **facts} for row in _runs_of(folder, entry.config_file.parent.name, target))
+        if (family, target) not in started:
+            started.add((family, target))
+            named["source"] = f"{family}_scratch"
+            yield from ({**named, **row} for row in _runs_of(folder, "scratch", target))
+
+
+def _runs_of(folder: Path, stored: str, target: str) -> list[dict[str, Any]]:
+    """Return seed and mIoU of the fine-tunings of one pair in the run folder of a family."""
+    by_seed = {row["seed"]: row["miou"] for row in read_rows(performance_file(folder, stored, target), PERFORMANCE)}
+    missing = [seed for seed in SEEDS if seed not in by_seed]
+    if missing:
+        raise ResultsError(f"{folder}: {stored} -> {target} lacks seed {missing[0]}; run finetune-pairs")
+    return [{"seed": seed, "miou": by_seed[seed]} for seed in SEEDS]
+
+
+def family_of(source: str) -> str:
+    """Return the family in a name such as ``unet_camvid``."""
+    return source.partition("_")[0]
+
+
+def published() -> pd.DataFrame:
+    """Read the pairs: source, target, family, miou, and a column per reading and metric."""
+    scores, tuned = (pd.read_parquet(FOLDER / f"{name}.parquet") for name in ("scores", "performance"))
+    wide = scores.assign(column=scores["reading"] + ": " + scores["metric"]).pivot(
+        index=["source", "target"], columns="column", values="score"
+    )
+    means = tuned.groupby(["source", "target", "family"])[["miou", *LISTS]].mean()
+    pairs = wide.join(means.reset_index("family")).reset_index()
+    columns = [column for column in map(str, wide) if column.partition(": ")[2] in OF_FEATURES]
+    grouped = pairs.groupby(["target", "family"])[columns]
+    spread = grouped.transform("std", ddof=0).fillna(0)
+    standardized = (pairs[columns] - grouped.transform("mean")) / spread.where(spread > 0, 1)
+    return pairs.join(standardized.add_suffix(STANDARDIZED))
+
+
+def metrics_of(pairs: pd.DataFrame) -> Mapping[str, list[str]]:
+    """Name what is judged: every metric under every reading, their combinations, and what reads no features."""
+    scored = [
+        column for column in map(str, pairs) if column.partition(": ")[2].removesuffix(STANDARDIZED) in OF_FEATURES
+    ]
+    combined = {
+        f"{reading}: {name}": [f"{reading}: {part}" for part in parts]
+        for reading, (name, parts) in product(READINGS, COMBINED.items())
+    }
+    without = {name: [f"last: {name}"] for name in WITHOUT_FEATURES}
+    return {**combined, **{name: [name] for name in scored}, **without, **{name: [name] for name in LISTS}}
+
+
+def ranking_table(draws: pd.DataFrame) -> tuple[str, list[str], list[list[str]]]:
+    """List regret with its interval, top-1 and tau_w of everything that is judged, in both parts."""
+    names = list(dict.fromkeys(draws.columns.get_level_values(1)))
+    rows = [[name, *(cell for part in (ACROSS, WITHIN) for cell in _cells(draws[part, name]))] for name in names]
+    head = [f"{part}: {measure}" for part in (ACROSS, WITHIN) for measure in ("regret", "95 %", "top-1", "tau_w")]
+    return "Rankings under every reading", ["reading and metric", *head], rows
+
+
+def _cells(draws: pd.DataFrame) -> list[str]:
+    regret, low, high = two_way_interval(100 * draws["regret"])
+    return [
+        f"{regret:.2f}",
+        f"{low:.2f} to {high:.2f}",
+        f"{draws['top1'].iloc[0]:.3f}",
+        f"{draws['tau_w'].iloc[0]:.3f}",
+    ]
+
+
+def reading_table(draws: pd.DataFrame) -> tuple[str, list[str], list[list[str]]]:
+    """List how each reading changes the regret of every metric against the last layer's input."""
+    metrics = [*COMBINED, *OF_FEATURES]
+    rows = [[f"{reading}: {name}", *_changes(draws, reading, name)] for reading in READINGS[1:] for name in metrics]
+    rows += [[f"{reading}: default against chance", *_against_chance(draws, reading)] for reading in READINGS]
+    head = [f"{part}: {what}" for part in (ACROSS, WITHIN) for what in ("change", "95 %")]
+    return "Change in regret against the last layer's input", ["reading and metric", *head], rows
+
+
+def _changes(draws: pd.DataFrame, reading: str, name: str) -> list[str]:
+    return _differences(draws, f"{reading}: {name}", f"last: {name}")
+
+
+def _against_chance(draws: pd.DataFrame, reading: str) -> list[str]:
+    return _differences(draws, f"{reading}: default", CHANCE)
+
+
+def _differences(draws: pd.DataFrame, first: str, second: str) -> list[str]:
+    cells = []
+    for part in (ACROSS, WITHIN):
+        difference = draws[part, first, "regret"] - draws[part, second, "regret"]
+        value, low, high = two_way_interval(100 * difference)
+        cells += [f"{value:+.2f}", f"{low:+.2f} to {high:+.2f}"]
+    return cells
+
+
+def figure(pairs: pd.DataFrame) -> Plot:
+    """Draw mIoU against GBC, read at the last layer's input and at all stages, one color per family."""
+    caption = "mIoU below the best of the target against GBC, standardized per target, under two readings."
+    return Plot("readings", "Two readings", caption, caption, partial(_draw, pairs))
+
+
+def _draw(pairs: pd.DataFrame) -> Figure:
+    drawn = Figure(figsize=(8, 4), layout="constrained")
+    panels = drawn.subplots(1, 2, sharey=True)
+    below = 100 * (pairs["miou"] - pairs.groupby("target")["miou"].transform("max"))
+    for axes, reading in zip(panels, ("last", "stages"), strict=True):
+        score = pairs.groupby("target")[f"{reading}: gbc_64"].transform(lambda own: (own - own.mean()) / own.std())
+        for family, color in FAMILIES.items():
+            own = pairs["family"] == family
+            axes.scatter(score[own], below[own], 14, color=color, label=family, linewidths=0)
+        axes.set(title=f"features: {reading}", xlabel="GBC, standardized per target")
+    panels[0].set_ylabel("mIoU below the target's best, points")
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(FAMILIES))
+    return drawn
+
+
+if __name__ == "__main__":
+    with console_logging():
+        main()

@@ -30,31 +30,19 @@ from seg_transfer.selection.readings import METRICS_OF_READINGS, VARIANTS, store
 from seg_transfer.store.atomic import replaced_atomically
 from seg_transfer.store.network_costs import read_costs
 from seg_transfer.store.source_card import read_source_card
-from seg_transfer.store.tables import PERFORMANCE, described_schema, performance_file, read_rows, write_rows
+from seg_transfer.store.tables import PERFORMANCE, READINGS, described_schema, performance_file, read_rows, write_rows
 from seg_transfer.study.networks import weights_key
 from seg_transfer.study.run import Run, open_run
 
 FOLDER = shipped("data_manifests/published/mixed")
 SEEDS = (0, 1)
-READINGS = ("last", "stages", "coarse", "encoder")
+READING_NAMES = ("last", "stages", "coarse", "encoder")
 WITHOUT_FEATURES, LISTS = ("leep", "nce"), ("own_miou", "parameters")
 OF_FEATURES = [name for name in (*METRICS_OF_READINGS, *VARIANTS) if name not in (*WITHOUT_FEATURES, "gbc_64")]
 COMBINED = {"default": ("gbc", "logme"), "three": ("gbc", "logme", "ridge_probe")}
 STANDARDIZED = ", standardized"
 FAMILIES = {"hrnet": BLUE, "lite0": ORANGE, "unet": GREEN, "segformer": PURPLE}
 
-SCORES = described_schema(
-    [
-        ("source", pa.string(), "name of the source model"),
-        ("target", pa.string(), "name of the target dataset"),
-        ("reading", pa.string(), "which maps are its features: last, stages, coarse or encoder"),
-        ("metric", pa.string(), "name of the metric, or of a variant of GBC"),
-        ("score", pa.float64(), "higher is better"),
-        ("n_features", pa.int32(), "channels of all maps together"),
-        ("seconds", pa.float64(), "wall time of the metric"),
-        ("created_utc", pa.string(), "when the score was computed"),
-    ]
-)
 TUNED = described_schema(
     [
         ("source", pa.string(), "name of the source model; scratch is the start of its family"),
@@ -90,8 +78,7 @@ def main() -> None:
 
 def collect(run: Run) -> None:
     """Copy scores and mIoU from run folders into the published files."""
-    scores = stored_readings(run)
-    write_rows(FOLDER / "scores.parquet", SCORES, [{name: row[name] for name in SCORES.names} for row in scores])
+    write_rows(FOLDER / "scores.parquet", READINGS, stored_readings(run))
     write_rows(FOLDER / "performance.parquet", TUNED, list(_fine_tunings(run)))
 
 
@@ -149,7 +136,7 @@ def metrics_of(pairs: pd.DataFrame) -> Mapping[str, list[str]]:
     ]
     combined = {
         f"{reading}: {name}": [f"{reading}: {part}" for part in parts]
-        for reading, (name, parts) in product(READINGS, COMBINED.items())
+        for reading, (name, parts) in product(READING_NAMES, COMBINED.items())
     }
     without = {name: [f"last: {name}"] for name in WITHOUT_FEATURES}
     return {**combined, **{name: [name] for name in scored}, **without, **{name: [name] for name in LISTS}}
@@ -176,8 +163,10 @@ def _cells(draws: pd.DataFrame) -> list[str]:
 def reading_table(draws: pd.DataFrame) -> tuple[str, list[str], list[list[str]]]:
     """List how each reading changes the regret of every metric against the last layer's input."""
     metrics = [*COMBINED, *OF_FEATURES]
-    rows = [[f"{reading}: {name}", *_changes(draws, reading, name)] for reading in READINGS[1:] for name in metrics]
-    rows += [[f"{reading}: default against chance", *_against_chance(draws, reading)] for reading in READINGS]
+    rows = [
+        [f"{reading}: {name}", *_changes(draws, reading, name)] for reading in READING_NAMES[1:] for name in metrics
+    ]
+    rows += [[f"{reading}: default against chance", *_against_chance(draws, reading)] for reading in READING_NAMES]
     head = [f"{part}: {what}" for part in (ACROSS, WITHIN) for what in ("change", "95 %")]
     return "Change in regret against the last layer's input", ["reading and metric", *head], rows
 

@@ -145,7 +145,7 @@ def metrics_of(pairs: pd.DataFrame) -> Mapping[str, list[str]]:
 def ranking_table(draws: pd.DataFrame) -> tuple[str, list[str], list[list[str]]]:
     """List regret with its interval, top-1 and tau_w of everything that is judged, in both parts."""
     names = list(dict.fromkeys(draws.columns.get_level_values(1)))
-    rows = [[name, *(cell for part in (ACROSS, WITHIN) for cell in _cells(draws[part, name]))] for name in names]
+    rows = [[name, *(cell for part in (ACROSS, WITHIN) for cell in _cells(draws[part][name]))] for name in names]
     head = [f"{part}: {measure}" for part in (ACROSS, WITHIN) for measure in ("regret", "95 %", "top-1", "tau_w")]
     return "Rankings under every reading", ["reading and metric", *head], rows
 

@@ -31,17 +31,26 @@ SENTENCES = [
     "({E.one_fine_tuning.tau_w_low:.2f} to {E.one_fine_tuning.tau_w_high:.2f}) and a regret of "
     "{E.one_fine_tuning.regret:.2f}, where chance loses {E.random.regret:.2f}:",
     "N-LEEP has a tau_w of {E.nleep.tau_w:.3f} ({E.nleep.tau_w_low:.2f} to {E.nleep.tau_w_high:.2f}), `probe_miou` "
-    "{E.probe_miou.tau_w:.3f} ({E.probe_miou.tau_w_low:.2f} to {E.probe_miou.tau_w_high:.2f}), GBC {E.gbc.tau_w:.3f} "
+    "{E.probe_miou.tau_w:.3f} ({E.probe_miou.tau_w_low:.2f} to {E.probe_miou.tau_w_high:.2f}), PACTran "
+    "{E.pactran.tau_w:.3f} ({E.pactran.tau_w_low:.2f} to {E.pactran.tau_w_high:.2f}), GBC {E.gbc.tau_w:.3f} "
     "({E.gbc.tau_w_low:.2f} to {E.gbc.tau_w_high:.2f}), LogME {E.logme.tau_w:.3f} ({E.logme.tau_w_low:.2f} to "
     "{E.logme.tau_w_high:.2f}).",
-    "The first by OTCE loses {E.otce.regret:.2f} points and by `probe_miou` {E.probe_miou.regret:.2f}, both less "
-    "than chance beyond doubt; by N-LEEP {E.nleep.regret:.2f}, by GBC {E.gbc.regret:.2f}.",
+    "The first by OTCE loses {E.otce.regret:.2f} points, by `probe_miou` {E.probe_miou.regret:.2f} and by "
+    "`linear_probe_miou` {E.linear_probe_miou.regret:.2f}, all less than chance beyond doubt; by N-LEEP "
+    "{E.nleep.regret:.2f}, by GBC {E.gbc.regret:.2f}.",
     "GBC with LogME has {E.rank_mean.tau_w:.3f} ({E.rank_mean.tau_w_low:.2f} to {E.rank_mean.tau_w_high:.2f}) and "
     "loses {E.rank_mean.regret:.2f} points.",
-    "(`probe_miou` {E_targets.probe_miou.tau_w:.3f}); `knn` ({E_targets.knn.tau_w:.3f}), `ridge_probe` "
-    "({E_targets.ridge_probe.tau_w:.3f}) and GBC ({E_targets.gbc.tau_w:.3f}) also beat the number of classes "
-    "({E_targets.minus_n_classes.tau_w:.3f}), the default ({E_targets.rank_mean.tau_w:.3f}) does not. LogME ranks the "
-    "wrong way ({E_targets.logme.tau_w:.3f}).",
+    "(`probe_miou` {E_targets.probe_miou.tau_w:.3f}); `knn` ({E_targets.knn.tau_w:.3f}), the other probes "
+    "({E_targets.linear_probe_miou.tau_w:.3f} to {E_targets.linear_probe.tau_w:.3f}) and GBC "
+    "({E_targets.gbc.tau_w:.3f}) also beat the number of classes ({E_targets.minus_n_classes.tau_w:.3f}), the default "
+    "({E_targets.rank_mean.tau_w:.3f}) does not. LogME ranks the wrong way ({E_targets.logme.tau_w:.3f}).",
+    # Settings
+    "diagonal covariances gain {B[0]:.3f} ({B[1]:.2f} to {B[2]:.2f}) with 16 in place of 64,",
+    "Full covariances lose {F[0]:.3f} ({F[1]:.2f} to {F[2]:.2f}) at 64. Spherical ones differ from diagonal ones by "
+    "{P[0]:.3f} ({P[1]:.2f} to {P[2]:.2f}).",
+    "helps LEEP to rank targets, by {L[0]:.3f} ({L[1]:.2f} to {L[2]:.2f}), and no other of the four.",
+    "GBC ranks targets with {I[10]:.3f} from 10 images, {I[20]:.3f} from 20, {I[40]:.3f} from 40 and {I[100]:.3f} from "
+    "100.",
     # What a practitioner should do
     "it gains {G.camvid:.1f} (`camvid`), {G.idd_lite:.1f} (`idd_lite`) and {G.labelmefacade:.1f} points "
     "(`labelmefacade`) over ImageNet.",
@@ -97,9 +106,33 @@ def said() -> dict[str, SimpleNamespace]:
     }
 
 
+def settings(name: str) -> pd.DataFrame:
+    """What an ablation says where targets are ranked, by setting and metric."""
+    stored = pd.read_parquet(FOLDER / f"ablations/{name}.parquet").query("scenario == 'fixed_source'")
+    return stored.set_index(["ablation", "setting", "metric"]).sort_index()
+
+
+def gain(row: pd.Series, sign: int) -> list[float]:
+    """A difference in tau_w from the study's own setting, or minus it, with its interval."""
+    low, high = sorted((sign * row["difference_low"], sign * row["difference_high"]))
+    return [sign * row["mean_difference"], low, high]
+
+
+@cache
+def ablated() -> dict[str, list[float] | dict[int, float]]:
+    gbc, samples = settings("gbc_settings").loc["covariance and PCA"], settings("samples")
+    return {
+        "B": gain(gbc.loc[("diagonal, 16", "gbc")], 1),
+        "F": gain(gbc.loc[("full, 64", "gbc")], -1),
+        "P": gain(gbc.loc[("spherical, 64", "gbc")], 1),
+        "L": gain(samples.loc[("balance", "none", "leep")], -1),
+        "I": {n: samples.loc[("images", str(n), "gbc"), "tau_w"] for n in (10, 20, 40, 100)},
+    }
+
+
 @pytest.mark.parametrize("words", SENTENCES)
 def test_what_the_page_says_of_real11(words: str) -> None:
-    assert words.format(**facts(), **said()).replace("%", " %") in TEXT
+    assert words.format(**facts(), **said(), **ablated()).replace("%", " %") in TEXT
 
 
 def test_the_targets_on_which_a_source_beats_imagenet_clearly() -> None:
@@ -116,16 +149,19 @@ def test_the_targets_on_which_a_source_beats_imagenet_clearly() -> None:
 def test_the_verdicts_on_real11() -> None:
     """Which metrics beat chance and controls: what the sentences say beside their numbers."""
     sources, targets = (measured("real11", scenario).query("kind == 'metric'") for scenario in SCENARIOS)
-    assert set(sources.index[sources["tau_w_low"] > 0]) == {"nleep", "probe_miou"}
+    assert set(sources.index[sources["tau_w_low"] > 0]) == {"nleep", "probe_miou", "pactran"}
     assert sources["tau_w"].idxmax() == "nleep"
     elsewhere = measured("real11", "fixed_target").loc["mean_rank_elsewhere", "tau_w"]
-    assert (len(sources), (sources["tau_w"] > elsewhere).sum()) == (20, 5)
+    above = (sources["tau_w"] > elsewhere).sum()
+    assert f"and on `real11` ({elsewhere:.3f}), {above} of {len(sources)}." in TEXT
     n_classes = measured("real11", "fixed_source").loc["minus_n_classes", "tau_w"]
-    assert set(targets.index[targets["tau_w"] > n_classes]) == {"probe_miou", "knn", "ridge_probe", "gbc"}
+    assert set(targets.index[targets["tau_w"] > n_classes]) == {
+        *("probe_miou", "knn", "linear_probe", "ridge_probe", "linear_probe_miou", "gbc")
+    }
     pairs = published_pairs("real11")[0]
     less = compare_metrics(pairs, scenario="fixed_target", metrics=metric_columns(pairs), measure="regret")
     less = less[(less["second"] == "random") & (less["difference_high"] < 0)]
-    assert set(less["first"]) == {"otce", "probe_miou"}
+    assert set(less["first"]) == {"otce", "probe_miou", "linear_probe_miou"}
     order = compare_metrics(pairs, scenario="fixed_target", metrics=["nleep", "gbc"]).iloc[0]
     lead = "N-LEEP leads GBC by {mean_difference:.3f} ({difference_low:.2f} to {difference_high:.2f})."
     assert lead.format(**order) in TEXT

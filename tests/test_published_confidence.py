@@ -36,11 +36,10 @@ def test_the_shipped_slopes_are_those_of_the_published_studies(script: ModuleTyp
             expected = pytest.approx(value, abs=LAST_DIGIT) if isinstance(value, float) else value
             assert stored[metric][name] == expected, (metric, name)
     assert {tuple(row["studies"]) for row in stored.values()} == {
-        ("real7",),
         ("real11", "real7"),
         ("real11", "real7", "segmentation"),
     }
-    assert (stored["gbc"]["ece"] is None, stored["pactran"]["ece"] is None) == (False, True)
+    assert all(row["ece"] is not None for row in stored.values())
 
 
 def test_the_table_of_left_out_studies_says_what_the_script_says(script: ModuleType, by_metric: dict) -> None:

@@ -31,7 +31,9 @@ class Published(NamedTuple):
 RUNS = {
     "real7": Published(17, [0, 1, 2], 7, 7, "hrnetv2_w18_small.py"),
     "real7_rerun": Published(22, [0], 7, 7, "hrnetv2_w18_small.py"),
-    "real11": Published(19, [0, 1], 11, 11, "efficientnet_lite0.safetensors"),
+    "real11": Published(22, [0, 1], 11, 11, "efficientnet_lite0.safetensors"),
+    "real11_20": Published(19, [0, 1], 11, 4, "efficientnet_lite0.safetensors"),
+    "real11_100": Published(19, [0, 1], 11, 4, "efficientnet_lite0.safetensors"),
 }
 
 

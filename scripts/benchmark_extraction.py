@@ -1,7 +1,8 @@
 """Compare the time of extracting observations with that of bare forward passes over the same images.
 
 Extraction decodes and resizes every image, runs the network, and reads 1000 pixels from its maps. The bare forward
-passes run the network on the same images, decoded in advance. Both are measured alternately, in this process.
+passes run the network on the same images, decoded in advance. Features are read at the input of the last layer, and
+again from all stages. All are measured alternately, in this process.
 
 Example: python scripts/benchmark_extraction.py --images 16 --size 256 --threads 2
 """
@@ -12,7 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,11 @@ from seg_transfer.features.extract import extract
 from seg_transfer.features.images import ImageBatch, TargetImages
 from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
 from seg_transfer.models.loading import load_source_model
+from seg_transfer.models.reading import with_features
 from seg_transfer.models.source_model import SourceModel
 from seg_transfer.observations import PixelSample
 from seg_transfer.resources import shipped
+from seg_transfer.study.bank import read_sources
 
 HEIGHT, WIDTH = 480, 640
 PIXELS_PER_IMAGE = 1000
@@ -36,23 +39,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    model = with_classes(read_model_config(options.config), 19)
-    source = load_source_model(with_normalization(model, (0.45, 0.45, 0.45), (0.25, 0.25, 0.25)))
+    source = _source(options)
+    stages = with_features(source, "stages")
     with tempfile.TemporaryDirectory() as folder:
         records = _images(Path(folder), options.images)
         decoded = list(_target_images(records, options))
         sample = _sample(records)
-        bare, extraction = _time_alternately(
-            [lambda: _forward(source, decoded), lambda: extract(source, _target_images(records, options), sample)],
-            options.repeats,
-        )
-    _report(options, bare, extraction)
+        works: dict[str, Callable[[], object]] = {
+            "bare forward": lambda: _forward(source, decoded),
+            "extraction": lambda: extract(source, _target_images(records, options), sample),
+            "all stages": lambda: extract(stages, _target_images(records, options), sample),
+        }
+        seconds = dict(zip(works, _time_alternately(list(works.values()), options.repeats), strict=True))
+    _report(options, seconds, {"extraction": source.n_features, "all stages": stages.n_features})
+
+
+def _source(options: argparse.Namespace) -> SourceModel:
+    if options.source is not None:
+        (entry,), _ = read_sources(options.source)
+        return entry.local().load()
+    model = with_classes(read_model_config(options.config), 19)
+    return load_source_model(with_normalization(model, (0.45, 0.45, 0.45), (0.25, 0.25, 0.25)))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = shipped("configs/models/hrnetv2_w18_small.py")
     parser.add_argument("--config", type=Path, default=default, help="mmseg model config (HRNetV2-W18-small)")
+    parser.add_argument(
+        "--source", metavar="MODEL", help="a source.json or another model with its weights, in place of it"
+    )
     parser.add_argument("--images", type=_positive, default=12, metavar="N", help="number of images (12)")
     parser.add_argument("--size", type=_positive, default=512, metavar="SHORT_SIDE", help="shorter side, pixels (512)")
     parser.add_argument("--batch-size", type=_positive, default=1, metavar="N", help="images per forward pass (1)")
@@ -116,21 +132,23 @@ def _time_alternately(works: Sequence[Callable[[], object]], repeats: int) -> li
     return seconds
 
 
-def _report(options: argparse.Namespace, bare: list[float], extraction: list[float]) -> None:
-    ratio = statistics.median(extraction) / statistics.median(bare)
+def _report(options: argparse.Namespace, seconds: Mapping[str, Sequence[float]], n_features: Mapping[str, int]) -> None:
     # Linux counts in KiB, macOS in bytes.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform != "darwin" else 2**30)
     print(
-        f"{Path(options.config).name}: {options.images} images of {HEIGHT} x {WIDTH}, shorter side {options.size}, "
-        f"batch size {options.batch_size}, {torch.get_num_threads()} thread(s), {options.repeats} repeats"
+        f"{options.source or Path(options.config).name}: {options.images} images of {HEIGHT} x {WIDTH}, shorter side "
+        f"{options.size}, batch size {options.batch_size}, {torch.get_num_threads()} thread(s), "
+        f"{options.repeats} repeats"
     )
-    for name, seconds in (("bare forward", bare), ("extraction", extraction)):
-        middle = statistics.median(seconds)
+    bare = statistics.median(seconds["bare forward"])
+    for name, measured in seconds.items():
+        middle = statistics.median(measured)
         print(
             f"{name:>12}: median {middle:.3f} s, {1000 * middle / options.images:.1f} ms per image "
-            f"({min(seconds):.3f} to {max(seconds):.3f} s)"
+            f"({min(measured):.3f} to {max(measured):.3f} s)"
         )
-    print(f"       ratio: {ratio:.3f} extraction / bare forward")
+        if name in n_features:
+            print(f"       ratio: {middle / bare:.3f} {name} / bare forward; {n_features[name]} features per pixel")
     print(f" peak memory: {peak:.2f} GiB")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from seg_transfer.evaluation._controls import sizes_differ
 from seg_transfer.evaluation._ranking_numbers import in_millions
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 LINEAR_HEAD = "probe_miou"
 """The metric that says what a linear head on a source's features reaches without fine-tuning; it decides nothing."""
 _DEFAULT = "rank_mean"
-# Another last layer changes the number of parameters of one architecture by a few percent, another size by far more.
-_SAME_ARCHITECTURE = 1.1
 
 
 def why_default(ranking: Ranking) -> Iterator[str]:
@@ -46,7 +45,7 @@ def architectures(ranking: Ranking) -> Iterator[str]:
     if ranking.table["family"].notna().all():
         return
     known = ranking.table["parameters"].dropna()
-    if len(known) and known.max() > _SAME_ARCHITECTURE * known.min():
+    if len(known) and sizes_differ(known):
         sizes = f"{in_millions(int(known.min()))} to {in_millions(int(known.max()))} parameters"
         yield (
             f"These networks differ in architecture ({sizes}); between architectures these scores are hardly tested."

@@ -65,8 +65,8 @@ SENTENCES = [
     "{Q.sfda.tau_w:.3f} and {Q.logme.tau_w:.3f}.",
     "`knn` ({Q_targets.knn.tau_w:.3f} and {E_targets.knn.tau_w:.3f}) and the probes "
     "({Q_targets.probe_miou.tau_w:.3f} to {Q_targets.linear_probe.tau_w:.3f} and "
-    "{E_targets.linear_probe_miou.tau_w:.3f} to {E_targets.probe_miou.tau_w:.3f}) beat it ({Q_targets.minus_n_classes.tau_w:.3f} and "
-    "{E_targets.minus_n_classes.tau_w:.3f}) in both runs that have them,",
+    "{E_targets.linear_probe_miou.tau_w:.3f} to {E_targets.probe_miou.tau_w:.3f}) beat it "
+    "({Q_targets.minus_n_classes.tau_w:.3f} and {E_targets.minus_n_classes.tau_w:.3f}) in both runs that have them,",
     "with the same sources trained anew, it fell to {Q.logme.tau_w:.3f}.",
     "In its second run, `ridge_probe` has it in {Q.ridge_probe.n_first} of {Q.ridge_probe.n_left_out} cases, OTCE in "
     "{Q.otce.n_first}, LEEP in {Q.leep.n_first}.",

@@ -96,7 +96,7 @@ def test_the_page_has_the_performance_of_every_pair_and_its_noise(folder, expect
         return
     assert "seeds" in table[0]
     fraction = fine_tuning_noise(results.performance).set_index("scenario")["fraction_distinguishable"]
-    assert f"{fraction['fixed_target']:.0%}".replace("%", " % differ by more than") in text.replace("\n", " ")
+    assert f"{fraction['fixed_target']:.0%}".replace("%", " % differ by more than") in " ".join(text.split())
 
 
 def test_its_tables_are_those_of_its_results(folder, results):

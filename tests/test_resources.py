@@ -56,7 +56,11 @@ def test_an_own_file_wins_and_a_folder_does_not(empty_folder: Path) -> None:
         ("study", "paper_271", "paper_271: no such file, and no shipped study of that name; did you mean paper_272?"),
         ("study", "configs/studies/real7.yaml", "did you mean real7 or real11?"),
         ("study", "/nowhere/mine.yaml", "correct the path of the study"),
-        ("study", "nothing", "name a file, or one of paper_272, real11, real11_100, real11_20, real7"),
+        (
+            "study",
+            "nothing",
+            "name a file, or one of mixed, mixed_segformer, mixed_unet, paper_272, real11, real11_100, real11_20, real7",
+        ),
         ("manifest", "camvit", "did you mean camvid or small/camvid?"),
         ("manifest", "nyuv2", "did you mean small/nyuv2?"),
         ("manifest", "small/cityscapes", "did you mean cityscapes?"),

@@ -44,8 +44,8 @@ def two_way_draws(
         >>> pairs = pd.DataFrame({"source": ["a", "b", "c"], "target": "t", "family": ["x", "x", "y"],
         ...     "miou": [0.6, 0.5, 0.7], "gbc": [-1.0, -2.0, -3.0]})
         >>> draws = two_way_draws(pairs, {"gbc": ["gbc"]}, n_draws=10)
-        >>> round(draws.loc[0, ("across", "gbc", "regret")], 9), draws.loc[0, ("within", "gbc", "top1")]
-        (0.1, 1.0)
+        >>> draws.loc[0, "across"].loc["gbc"].round(9).to_dict()
+        {'top1': 0.0, 'tau_w': -0.363636364, 'regret': 0.1}
     """
     if pairs.duplicated(["source", "target"]).any():
         raise ResultsError("pairs: a pair is given twice; keep one row of each")

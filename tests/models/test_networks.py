@@ -284,7 +284,23 @@ def test_shipped_configs_are_all_tested():
         "hrnetv2_w48.py",
         "hrnetv2_w18_small.py",
         "hrnetv2_tiny.py",
+        "segformer_b0.py",
     }
+
+
+def test_segformer_b0_is_that_of_mmsegmentation():
+    import_mmseg()
+    import mmseg
+
+    file = Path(mmseg.__file__).parent / ".mim/configs/segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py"
+    own, published = (
+        build_network(with_classes(read_model_config(path), 150), seed=0).eval()
+        for path in (CONFIGS / "segformer_b0.py", file)
+    )
+    published.load_state_dict(own.state_dict())
+    image = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(own(image), published(image))
 
 
 def test_a_config_that_pads_to_its_own_crop_size_trains_on_the_crops_it_is_given():

@@ -59,7 +59,7 @@ def test_an_own_file_wins_and_a_folder_does_not(empty_folder: Path) -> None:
         (
             "study",
             "nothing",
-            "name a file, or one of mixed, mixed_segformer, mixed_unet, paper_272, real11, real11_100, real11_20, real7",
+            "one of mixed, mixed_segformer, mixed_unet, paper_272, real11, real11_100, real11_20, real7",
         ),
         ("manifest", "camvit", "did you mean camvid or small/camvid?"),
         ("manifest", "nyuv2", "did you mean small/nyuv2?"),

@@ -73,10 +73,13 @@ def _entries(models: list[str], failed: dict[str, SegTransferError]) -> Iterator
 def _described(entry: SourceEntry, device: str, failed: dict[str, SegTransferError]) -> ModelDescription | None:
     from seg_transfer.errors import as_failure
     from seg_transfer.models.description import describe
+    from seg_transfer.models.family import family_of
 
     try:
-        described = describe(entry.load(device=device))
-        return replace(described, costs=replace(described.costs, revision=entry.weights_revision))
+        source = entry.load(device=device)
+        described = describe(source)
+        costs = replace(described.costs, revision=entry.weights_revision, family=family_of(entry, source))
+        return replace(described, costs=costs)
     except Exception as error:  # one model that fails stops no other
         _logger.debug("%s: failed", entry.name, exc_info=error)
         failed[entry.name] = as_failure(error)

@@ -32,6 +32,8 @@ def model_table(entry: SourceEntry, model: ModelDescription) -> Table:
 
 def _facts(entry: SourceEntry, model: ModelDescription) -> Iterator[tuple[str, str]]:
     yield "network", f"{model.network} ({entry.network_kind}), trained on {entry.dataset}"
+    if model.costs.family is not None:
+        yield "family", model.costs.family
     yield "class scores", _scores(model)
     yield "features", _features(model)
     yield from (("", _map(one)) for one in model.features)

@@ -38,6 +38,7 @@ def test_every_network_of_a_bank_is_described(bank, invoke):
         "height": 512,
         "width": 512,
         "revision": None,
+        "family": "nets:Dictionary, 6 at stride 2",
     }
     assert (dictionary["kind"], dictionary["license"], dictionary["n_classes"]) == ("factory", "BSD-3-Clause", 3)
     assert models["tokens"]["sizes"]["multiple"] == 8
@@ -53,6 +54,7 @@ def test_a_table_per_network_says_the_same(bank, invoke, monkeypatch):
     text = " ".join(ended.out.split())
     for words in (
         "network Dictionary (factory), trained on elsewhere",
+        "family nets:Dictionary, 6 at stride 2",
         "class scores 3 classes, by 1 x 1 convolution head",
         "class scores 4 classes, by linear layer head",
         "features 6 channels 6 at stride 2: input of head",

@@ -97,6 +97,7 @@ def test_what_a_source_costs_is_kept_and_shown_everywhere(bank, invoke):
     by_name = {row["source"]: row for row in first}
     assert by_name["dusk_street"]["parameters"] == sum(map(torch.numel, weights.values())) - n_buffers
     assert by_name["dusk_street"]["gflops"] > 0
+    assert by_name["dusk_street"]["family"] == "HRNet FCNHead, 64 at stride 4"
     assert by_name["dusk_street"]["license"] == "CC-BY-4.0"
     assert by_name["cells_dark"]["license"] is None
     # A second ranking loads nothing and knows them still; the report shows them too.
@@ -107,10 +108,11 @@ def test_what_a_source_costs_is_kept_and_shown_everywhere(bank, invoke):
         frame = pd.read_parquet(bank.run / f"ranked/report/{name}.parquet").query("source == 'dusk_street'")
         assert set(frame["parameters"]) == {by_name["dusk_street"]["parameters"]}
         assert set(frame["license"]) == {"CC-BY-4.0"}
+        assert set(frame["family"]) == {by_name["dusk_street"]["family"]}
     # Scores that are older than the costs stay valid.
     shutil.rmtree(bank.run / "ranked/costs")
     older = json.loads(invoke(*command, "--json").out)["ranking"]
-    assert [{**row, "parameters": None, "gflops": None} for row in first] == older
+    assert [{**row, "family": None, "parameters": None, "gflops": None} for row in first] == older
 
 
 def test_folders_are_a_target(bank, invoke):

@@ -11,7 +11,7 @@ from seg_transfer.models.entry import SourceEntry
 from seg_transfer.stages.base import IsHeld, Item, Stage, Status, Work
 from seg_transfer.stages.changes import changes
 from seg_transfer.stages.files import read_card_or_problem
-from seg_transfer.stages.training_keys import TrainingKeys, is_valid, keys_by_arithmetic, nearest_key
+from seg_transfer.stages.training_keys import TrainingKeys, is_current, keys_by_arithmetic, nearest_key
 from seg_transfer.store.content_key import manifest_key
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 from seg_transfer.study.networks import initialization_key, own_entry, schedule_for, target_network
@@ -56,7 +56,7 @@ class TrainStage(Stage):
             return Status("missing", reasons=("its weights",))
         entry = run.study.source(item.source)
         keys = training_keys(run, entry)
-        if is_valid(card.content_key, keys):
+        if is_current(card, keys):
             return Status("done", seconds=card.seconds, arithmetic=card.key_parts.get("arithmetic", ""))
         records = {"train": f"records of {entry.dataset} source_train", "eval": f"records of {entry.dataset} eval"}
         reasons = changes(card.key_parts, nearest_key(keys, card.key_parts), lambda name: records.get(name, name))

@@ -18,7 +18,7 @@ from seg_transfer.prediction.take_home import model_description, network_input, 
 from seg_transfer.progress import progress_of
 from seg_transfer.stages.base import IsHeld
 from seg_transfer.stages.starts import own_start
-from seg_transfer.stages.training_keys import TrainingKeys, is_valid
+from seg_transfer.stages.training_keys import TrainingKeys, is_current
 from seg_transfer.store.content_key import Key, sha256_of_file
 from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card, write_source_card
 from seg_transfer.store.tables import now_utc
@@ -78,7 +78,7 @@ def train_source(run: Run, entry: SourceEntry, keys: TrainingKeys, is_held: IsHe
 def _is_trained(folder: Path, keys: TrainingKeys) -> bool:
     if not ((folder / FILE_NAME).exists() and (folder / _WEIGHTS).exists()):
         return False
-    return is_valid(read_source_card(folder / FILE_NAME).content_key, keys)
+    return is_current(read_source_card(folder / FILE_NAME), keys)
 
 
 def _remove(folders: Iterable[Path]) -> None:

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 
 from seg_transfer.stages.changes import NOT_RECORDED
 from seg_transfer.store.content_key import Key, content_key
+from seg_transfer.store.source_card import SourceCard
 from seg_transfer.training.schedule import Schedule
 
 # Arithmetic of a training -> the key of its weights, and the key of its weights and its mIoU. NOT_RECORDED stands for
 # the arithmetic of a training by an earlier version, which did not record it.
 TrainingKeys = Mapping[str, tuple[Key, Key]]
+# Part of the keys of sources, as of everything that depends on a manifest, although they are trained on `source_train`.
+_LOW_SHOT = "manifest.low_shot"
 
 
 def keys_by_arithmetic(schedule: Schedule, parts: Mapping[str, object], eval_key: Key) -> TrainingKeys:
@@ -26,6 +29,17 @@ def keys_by_arithmetic(schedule: Schedule, parts: Mapping[str, object], eval_key
 def is_valid(stored_key: str, keys: TrainingKeys) -> bool:
     """Whether a stored key matches the settings, for any arithmetic that they allow."""
     return any(stored_key == key for _, key in keys.values())
+
+
+def is_current(card: SourceCard, keys: TrainingKeys) -> bool:
+    """Whether a source was trained with these settings; another low-shot subset, which it never saw, does no harm."""
+    if is_valid(card.content_key, keys):
+        return True
+    return any(_differing(card.key_parts, key.parts) == {_LOW_SHOT} for _, key in keys.values())
+
+
+def _differing(stored: Mapping[str, str], current: Mapping[str, str]) -> set[str]:
+    return {name for name in {**stored, **current} if stored.get(name) != current.get(name)}
 
 
 def nearest_key(keys: TrainingKeys, stored: Mapping[str, str]) -> Key:

@@ -27,6 +27,20 @@ def test_another_number_of_pixels_gives_other_scores_and_the_same_performance(fi
         assert row["score"] != old[name]["score"]
 
 
+def test_another_number_of_target_images_trains_no_source_again(finished, copy_of):
+    workspace = copy_of(finished)
+    workspace.change(low_shot=3)
+    before = workspace.state("sources")
+    assert missing(workspace, "train-sources") == []
+    assert workspace.done("train-sources") == ""
+    assert workspace.state("sources") == before
+    assert len(missing(workspace, "finetune-pairs")) == 9
+    # With anything else changed too, sources are trained again.
+    manifest = workspace.world / "manifests/cells_dark.yaml"
+    manifest.write_text(manifest.read_text().replace("crop_size: [48, 64]", "crop_size: [32, 64]"))
+    assert missing(workspace, "train-sources") == ["source cells_dark"]
+
+
 @pytest.mark.parametrize(
     "change", [{"sampling": {"pixels_per_image": 200, "grid": "feature"}}, {"normalisation": "target"}]
 )

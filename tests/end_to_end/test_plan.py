@@ -16,6 +16,7 @@ from key_changes import (
     FINE_TUNING,
     IDENTITY,
     NAMES,
+    UNSEEN,
     WEB,
     image_weights,
     pixel,
@@ -100,6 +101,12 @@ def test_a_changed_part_makes_its_item_stale_and_is_named(copy, invoke, monkeypa
     item = planned(copy, invoke)[kind, NAMES[kind]]
     assert item["state"] == "stale"
     assert any(reason.startswith(reported(kind, part)) for reason in item["reasons"]), item["reasons"]
+
+
+def test_another_low_shot_subset_makes_no_source_stale(copy, invoke, monkeypatch):
+    kind, part = UNSEEN
+    CHANGES[kind][part](copy, monkeypatch)
+    assert planned(copy, invoke)[kind, NAMES[kind]]["state"] == "done"
 
 
 def test_reasons_show_the_old_and_the_new_value(copy, invoke, monkeypatch):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ def stored_readings(run: Run) -> list[dict[str, Any]]:
     return [row for entry, target in run.pairs for row in read_rows(_file(run, Item(entry.name, target)), READINGS)]
 
 
-def _file(run: Run, item: Item) -> Any:
+def _file(run: Run, item: Item) -> Path:
     return run.folder / "readings" / item.source / f"{item.target}.parquet"
 
 

@@ -18,9 +18,14 @@ def changes(stored: Mapping[str, str], key: Key, name_of: PartName) -> tuple[str
     """Describe what differs, such as "schedule.steps: 700 -> 800"; for digests, only their names are given."""
     if not stored:
         return (EARLIER_VERSION,)
-    names = [name for name in {**key.parts, **stored} if stored.get(name) != key.parts.get(name)]
+    names = changed_parts(stored, key)
     lines = (_change(name_of(name), stored.get(name, NOT_RECORDED), key.parts.get(name, "absent")) for name in names)
     return tuple(dict.fromkeys(lines)) or (_SAME_PARTS,)
+
+
+def changed_parts(stored: Mapping[str, str], key: Key) -> list[str]:
+    """List the parts that are not the same in a stored key and the current one."""
+    return [name for name in {**key.parts, **stored} if stored.get(name) != key.parts.get(name)]
 
 
 def _change(name: str, stored: str, current: str) -> str:

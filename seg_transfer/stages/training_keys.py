@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from seg_transfer.stages.changes import NOT_RECORDED
+from seg_transfer.stages.changes import NOT_RECORDED, changed_parts
 from seg_transfer.store.content_key import Key, content_key
 from seg_transfer.store.source_card import SourceCard
 from seg_transfer.training.schedule import Schedule
@@ -35,11 +35,7 @@ def is_current(card: SourceCard, keys: TrainingKeys) -> bool:
     """Whether a source was trained with these settings; another low-shot subset, which it never saw, does no harm."""
     if is_valid(card.content_key, keys):
         return True
-    return any(_differing(card.key_parts, key.parts) == {_LOW_SHOT} for _, key in keys.values())
-
-
-def _differing(stored: Mapping[str, str], current: Mapping[str, str]) -> set[str]:
-    return {name for name in {**stored, **current} if stored.get(name) != current.get(name)}
+    return any(changed_parts(card.key_parts, key) == [_LOW_SHOT] for _, key in keys.values())
 
 
 def nearest_key(keys: TrainingKeys, stored: Mapping[str, str]) -> Key:

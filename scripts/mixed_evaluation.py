@@ -4,9 +4,10 @@
     python scripts/mixed_evaluation.py --figure data_manifests/published/mixed/readings.png
 
 The first copies scores under every reading, and mIoU of two seeds, from the run folders of the studies into
-`data_manifests/published/mixed`. The second prints, from these files, regret in points of mIoU, top-1 and tau_w of
-every metric under every reading, with all networks in one list (across) and a list per family (within); then what a
-reading changes against the last layer's input. Intervals are two-way: targets and networks are drawn.
+`data_manifests/published/mixed`, and evaluates them there, which takes minutes. The second prints what was found, as
+Markdown: regret in points of mIoU, tau_w and top-1 of every metric under every reading, with all networks in one list
+(across) and a list per family (within), and what a reading changes against the last layer's input. Intervals are
+two-way: targets and networks are drawn.
 """
 
 import argparse
@@ -20,11 +21,10 @@ import pandas as pd
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from seg_transfer.console import console_logging, plain_console
+from seg_transfer.console import console_logging
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation import ACROSS, CHANCE, WITHIN, two_way_draws, two_way_interval
 from seg_transfer.reports.drawing import BLUE, GREEN, ORANGE, PURPLE, Plot, picture
-from seg_transfer.reports.tables import plain_table
 from seg_transfer.resources import shipped
 from seg_transfer.selection.readings import METRICS_OF_READINGS, VARIANTS, stored_readings
 from seg_transfer.store.atomic import replaced_atomically
@@ -36,11 +36,14 @@ from seg_transfer.study.run import Run, open_run
 
 FOLDER = shipped("data_manifests/published/mixed")
 SEEDS = (0, 1)
-READING_NAMES = ("last", "stages", "coarse", "encoder")
+LAST, NO_READING = "last", "none"
+READING_NAMES = (LAST, "stages", "coarse", "encoder")
 WITHOUT_FEATURES, LISTS = ("leep", "nce"), ("own_miou", "parameters")
 OF_FEATURES = [name for name in (*METRICS_OF_READINGS, *VARIANTS) if name not in (*WITHOUT_FEATURES, "gbc_64")]
+OF_QUESTION = ("gbc", "logme", "h_score", "nleep", "knn", "ridge_probe")
 COMBINED = {"default": ("gbc", "logme"), "three": ("gbc", "logme", "ridge_probe")}
 STANDARDIZED = ", standardized"
+Rows = list[dict[str, Any]]
 FAMILIES = {"hrnet": BLUE, "lite0": ORANGE, "unet": GREEN, "segformer": PURPLE}
 
 TUNED = described_schema(
@@ -56,6 +59,24 @@ TUNED = described_schema(
 )
 
 
+EVALUATION = described_schema(
+    [
+        ("part", pa.string(), "across: all networks in one list; within: a list per family"),
+        ("reading", pa.string(), "last, stages, coarse or encoder; none where no features are read"),
+        ("metric", pa.string(), "name of the metric, the combination, the list or chance"),
+        (
+            "measure",
+            pa.string(),
+            "regret in points of mIoU, top1, tau_w; change: of regret against the reading last, points; over_chance: "
+            "regret minus that of chance, points",
+        ),
+        ("value", pa.float64(), "of the bank as it is, mean over targets, or over targets and families"),
+        ("low", pa.float64(), "2.5 percentile over draws of targets and of networks"),
+        ("high", pa.float64(), "97.5 percentile"),
+    ]
+)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -67,19 +88,18 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.collect is not None:
         collect(open_run(arguments.collect, arguments.data_root, arguments.run_folder))
-    pairs = published()
-    draws = two_way_draws(pairs, metrics_of(pairs))
-    for title, columns, rows in (ranking_table(draws), reading_table(draws)):
-        plain_console().print(plain_table(title, columns, rows, columns[0]))
+    for title, columns, rows in tables(read_rows(FOLDER / "evaluation.parquet", EVALUATION)):
+        print(f"\n{title}\n\n{markdown(columns, rows)}")
     if arguments.figure is not None:
         with replaced_atomically(arguments.figure) as temporary:
-            temporary.write_bytes(picture(figure(pairs)).png)
+            temporary.write_bytes(picture(figure(published())).png)
 
 
 def collect(run: Run) -> None:
-    """Copy scores and mIoU from run folders into the published files."""
+    """Copy scores and mIoU from run folders into the published files, and evaluate them."""
     write_rows(FOLDER / "scores.parquet", READINGS, stored_readings(run))
     write_rows(FOLDER / "performance.parquet", TUNED, list(_fine_tunings(run)))
+    write_rows(FOLDER / "evaluation.parquet", EVALUATION, evaluated(published()))
 
 
 def _fine_tunings(run: Run) -> Iterator[dict[str, Any]]:
@@ -100,7 +120,7 @@ def _fine_tunings(run: Run) -> Iterator[dict[str, Any]]:
             yield from ({**named, **row} for row in _runs_of(folder, "scratch", target))
 
 
-def _runs_of(folder: Path, stored: str, target: str) -> list[dict[str, Any]]:
+def _runs_of(folder: Path, stored: str, target: str) -> Rows:
     """Return seed and mIoU of the fine-tunings of one pair in the run folder of a family."""
     by_seed = {row["seed"]: row["miou"] for row in read_rows(performance_file(folder, stored, target), PERFORMANCE)}
     missing = [seed for seed in SEEDS if seed not in by_seed]
@@ -142,50 +162,64 @@ def metrics_of(pairs: pd.DataFrame) -> Mapping[str, list[str]]:
     return {**combined, **{name: [name] for name in scored}, **without, **{name: [name] for name in LISTS}}
 
 
-def ranking_table(draws: pd.DataFrame) -> tuple[str, list[str], list[list[str]]]:
-    """List regret with its interval, top-1 and tau_w of everything that is judged, in both parts."""
-    names = list(dict.fromkeys(draws.columns.get_level_values(1)))
-    rows = [[name, *(cell for part in (ACROSS, WITHIN) for cell in _cells(draws[part][name]))] for name in names]
-    head = [f"{part}: {measure}" for part in (ACROSS, WITHIN) for measure in ("regret", "95 %", "top-1", "tau_w")]
-    return "Rankings under every reading", ["reading and metric", *head], rows
+def evaluated(pairs: pd.DataFrame, *, n_draws: int = 1000) -> Rows:
+    """Evaluate everything that is judged: rows of `EVALUATION`."""
+    metrics = metrics_of(pairs)
+    draws = two_way_draws(pairs, metrics, n_draws=n_draws)
+    rows = []
+    for part, name in product((ACROSS, WITHIN), [*metrics, CHANCE]):
+        reading, _, metric = name.rpartition(": ")
+        measured = {measure: draws[part, name, measure] for measure in ("top1", "tau_w")}
+        regret = measured["regret"] = 100 * draws[part, name, "regret"]
+        measured["over_chance"] = regret - 100 * draws[part, CHANCE, "regret"]
+        if reading not in ("", LAST):
+            measured["change"] = regret - 100 * draws[part, f"{LAST}: {metric}", "regret"]
+        named = {"part": part, "reading": reading or NO_READING, "metric": metric}
+        for measure, values in measured.items():
+            interval = zip(("value", "low", "high"), two_way_interval(values), strict=True)
+            rows.append({**named, "measure": measure, **dict(interval)})
+    return rows
 
 
-def _cells(draws: pd.DataFrame) -> list[str]:
-    regret, low, high = two_way_interval(100 * draws["regret"])
-    return [
-        f"{regret:.2f}",
-        f"{low:.2f} to {high:.2f}",
-        f"{draws['top1'].iloc[0]:.3f}",
-        f"{draws['tau_w'].iloc[0]:.3f}",
-    ]
-
-
-def reading_table(draws: pd.DataFrame) -> tuple[str, list[str], list[list[str]]]:
-    """List how each reading changes the regret of every metric against the last layer's input."""
-    metrics = [*COMBINED, *OF_FEATURES]
+def tables(found: Rows) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    """Yield title, columns and rows: what every reading gives, what it changes, and what needs no features."""
+    cells = {(one["part"], one["reading"], one["metric"], one["measure"]): _cell(**one) for one in found}
+    for part, (measure, title) in product((ACROSS, WITHIN), {"regret": "regret, points", "tau_w": "tau_w"}.items()):
+        metrics = _metrics(found, part)
+        rows = [[metric, *(cells[part, name, metric, measure] for name in READING_NAMES)] for metric in metrics]
+        yield f"{part}: {title}", [f"{part}, {title}", *READING_NAMES], rows
+    changes = list(product((ACROSS, WITHIN), READING_NAMES[1:]))
+    rows = [[name, *(cells[part, one, name, "change"] for part, one in changes)] for name in [*COMBINED, *OF_QUESTION]]
+    head = [f"{one}, {part}" for part, one in changes]
+    yield "change in regret against the last layer's input, points", ["change in regret", *head], rows
+    for name, measure in {"default, over chance": "over_chance", "default, top-1": "top1"}.items():
+        rows = [[part, *(cells[part, one, "default", measure] for one in READING_NAMES)] for part in (ACROSS, WITHIN)]
+        yield name, [name, *READING_NAMES], rows
+    shown = list(product((ACROSS, WITHIN), ("regret", "tau_w")))
     rows = [
-        [f"{reading}: {name}", *_changes(draws, reading, name)] for reading in READING_NAMES[1:] for name in metrics
+        [name, *(cells[part, NO_READING, name, measure] for part, measure in shown)]
+        for name in (*WITHOUT_FEATURES, *LISTS, CHANCE)
     ]
-    rows += [[f"{reading}: default against chance", *_against_chance(draws, reading)] for reading in READING_NAMES]
-    head = [f"{part}: {what}" for part in (ACROSS, WITHIN) for what in ("change", "95 %")]
-    return "Change in regret against the last layer's input", ["reading and metric", *head], rows
+    yield "without features", ["without features", *(f"{measure}, {part}" for part, measure in shown)], rows
 
 
-def _changes(draws: pd.DataFrame, reading: str, name: str) -> list[str]:
-    return _differences(draws, f"{reading}: {name}", f"last: {name}")
+def _metrics(found: Rows, part: str) -> list[str]:
+    """Name the metrics that a reading has; standardizing within a family changes nothing in a list of one family."""
+    names = dict.fromkeys(row["metric"] for row in found if row["reading"] == LAST)
+    return [name for name in names if part == ACROSS or not name.endswith(STANDARDIZED)]
 
 
-def _against_chance(draws: pd.DataFrame, reading: str) -> list[str]:
-    return _differences(draws, f"{reading}: default", CHANCE)
+def _cell(*, measure: str, value: float, low: float, high: float, **_key: str) -> str:
+    if pd.isna(value):
+        return "n/a"
+    digits, sign = ("3", "") if measure in ("tau_w", "top1") else ("2", "+" if measure != "regret" else "")
+    return "{:{f}} ({:{g}} to {:{g}})".format(value, low, high, f=f"{sign}.{digits}f", g=f"{sign}.2f")
 
 
-def _differences(draws: pd.DataFrame, first: str, second: str) -> list[str]:
-    cells = []
-    for part in (ACROSS, WITHIN):
-        difference = draws[part, first, "regret"] - draws[part, second, "regret"]
-        value, low, high = two_way_interval(100 * difference)
-        cells += [f"{value:+.2f}", f"{low:+.2f} to {high:+.2f}"]
-    return cells
+def markdown(columns: list[str], rows: list[list[str]]) -> str:
+    """Format a table as Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def figure(pairs: pd.DataFrame) -> Plot:

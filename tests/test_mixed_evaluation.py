@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from loaded_scripts import script
 
-from seg_transfer.evaluation import two_way_draws as draws_of
+from seg_transfer.store.tables import write_rows
 
 NETWORKS = [f"{family}_{dataset}" for family in ("hrnet", "unet") for dataset in "abc"]
 
@@ -51,27 +51,33 @@ def test_pairs_have_the_mean_of_the_seeds_and_a_column_per_reading_and_metric(mo
 
 def test_a_shift_between_families_costs_regret_across_them_alone(module) -> None:
     pairs = module.published()
-    draws = module.two_way_draws(pairs, module.metrics_of(pairs), n_draws=4)
-    first = draws.iloc[0]
-    assert first["across", "stages: gbc", "regret"] == first["within", "last: gbc", "regret"] == 0
+    found = module.evaluated(pairs, n_draws=4)
+    first = pd.DataFrame(found).set_index(["part", "reading", "metric", "measure"])["value"]
+    assert first["across", "stages", "gbc", "regret"] == first["within", "last", "gbc", "regret"] == 0
     by_target = pairs.set_index("source").groupby("target")["miou"]
     unet = pairs[pairs["family"] == "unet"].groupby("target")["miou"].max()
-    assert first["across", "last: gbc", "regret"] == pytest.approx((by_target.max() - unet).mean())
-    assert first["across", "stages: default", "regret"] == 0
-    assert first["across", "leep", "regret"] == first["across", "last: gbc", "regret"]
-    _title, columns, rows = module.reading_table(draws)
-    cells = next(row for row in rows if row[0] == "stages: gbc")
-    assert float(cells[1]) == pytest.approx(-100 * first["across", "last: gbc", "regret"], abs=0.006)
-    assert cells[3:] == ["+0.00", "+0.00 to +0.00"]
-    assert all(len(row) == len(columns) for row in rows)
+    lost = 100 * (by_target.max() - unet).mean()
+    assert lost > 0
+    assert first["across", "last", "gbc", "regret"] == pytest.approx(lost)
+    assert first["across", "stages", "default", "regret"] == 0
+    assert first["across", "none", "leep", "regret"] == pytest.approx(lost)
+    assert first["across", "stages", "gbc", "change"] == pytest.approx(-lost)
+    assert first["within", "stages", "gbc", "change"] == 0
+    chance = first["across", "none", "random", "regret"]
+    assert first["across", "coarse", "default", "over_chance"] == pytest.approx(-chance)
+    assert first["across", "last", "gbc, standardized", "regret"] < lost
 
 
 def test_the_tables_are_printed_and_the_figure_is_drawn(module, tmp_path, monkeypatch, capsys) -> None:
     file = tmp_path / "figure.png"
     monkeypatch.setattr("sys.argv", ["mixed_evaluation.py", "--figure", str(file)])
-    monkeypatch.setattr(module, "two_way_draws", lambda *args: draws_of(*args, n_draws=2))
+    found = module.evaluated(module.published(), n_draws=4)
+    write_rows(tmp_path / "evaluation.parquet", module.EVALUATION, found)
     module.main()
     shown = capsys.readouterr().out
-    assert "Rankings under every reading" in shown
-    assert "encoder: three" in shown
+    key = {"part": "across", "reading": "last", "metric": "gbc", "measure": "regret"}
+    cell = next("{value:.2f} ({low:.2f} to {high:.2f})".format(**one) for one in found if key.items() <= one.items())
+    assert f"| gbc | {cell} | 0.00 (0.00 to 0.00) |" in shown
+    columns = [line.count("|") for line in shown.splitlines() if line.startswith("|")]
+    assert set(columns) == {6, 8}
     assert file.read_bytes().startswith(b"\x89PNG")

@@ -68,11 +68,15 @@ def two_way_interval(draws: "pd.Series[float]") -> tuple[float, float, float]:
     Args:
         draws: A column of `two_way_draws`, or the difference of two.
 
+    Returns:
+        Value, low, high. Rows of NaN do not count; the interval is NaN where no other is left.
+
     Example:
         >>> two_way_interval(pd.Series([0.5, 0.0, 1.0]))
         (0.5, 0.025, 0.975)
     """
-    low, high = np.nanpercentile(draws.iloc[1:], (2.5, 97.5))
+    known = draws.iloc[1:].dropna()
+    low, high = np.percentile(known, (2.5, 97.5)) if len(known) else (np.nan, np.nan)
     return float(draws.iloc[0]), float(low), float(high)
 
 

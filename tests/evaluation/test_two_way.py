@@ -97,3 +97,8 @@ def test_wrong_pairs_are_refused(pairs) -> None:
     pairs.loc[0, "family"] = "d"
     with pytest.raises(ResultsError, match="source a2 has two families"):
         two_way_draws(pairs, METRICS)
+
+
+def test_rows_without_a_value_do_not_count_in_an_interval() -> None:
+    assert two_way_interval(pd.Series([0.5, np.nan, 0.0, 1.0])) == (0.5, 0.025, 0.975)
+    assert np.isnan(two_way_interval(pd.Series([np.nan, np.nan]))).all()

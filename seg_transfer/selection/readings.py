@@ -127,7 +127,8 @@ def _score(context: ScoringContext, item: Item) -> None:
 
 def _observed(readings: Sequence[SourceModel], target: TargetContext) -> list[Observations]:
     observed = extract_readings(readings, target.images, target.sample)
-    return [replace(one, class_pixels=target.class_pixels) for one in observed]
+    # The sample may lack a class of the target.
+    return [replace(one, class_pixels=target.class_pixels[one.classes]) for one in observed]
 
 
 def _same_features(first: Observations, second: Observations) -> bool:

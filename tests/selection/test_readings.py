@@ -1,10 +1,14 @@
 """Readings of a network, and the variants of GBC, against slow references and values by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
 from seg_transfer.metrics import gbc
+from seg_transfer.observations import Observations
+from seg_transfer.selection import readings
 from seg_transfer.selection.readings import VARIANTS, gaussian_probe, projected
 
 
@@ -66,3 +70,11 @@ def test_a_projection_of_few_channels_is_a_rotation(sample) -> None:
     np.testing.assert_allclose(np.linalg.norm(rotated, axis=1), np.linalg.norm(features, axis=1))
     assert projected(np.ones((2, 40))).shape == (2, 16)
     np.testing.assert_array_equal(projected(features), rotated)
+
+
+def test_a_class_that_the_sample_lacks_has_no_pixels(monkeypatch) -> None:
+    seen = Observations(np.arange(8.0).reshape(4, 2), np.array([0, 0, 2, 2]))
+    monkeypatch.setattr(readings, "extract_readings", lambda *_: [seen])
+    target = SimpleNamespace(images=None, sample=None, class_pixels=np.array([500, 0, 300]))
+    (observed,) = readings._observed([], target)
+    assert observed.class_pixels.tolist() == [500, 300]

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from seg_transfer.console import console_logging
 from seg_transfer.errors import ResultsError
-from seg_transfer.evaluation import ACROSS, CHANCE, WITHIN, two_way_draws, two_way_interval
+from seg_transfer.evaluation import ACROSS, CHANCE, SCRATCH, WITHIN, two_way_draws, two_way_interval
 from seg_transfer.reports.drawing import BLUE, GREEN, ORANGE, PURPLE, Plot, picture
 from seg_transfer.resources import shipped
 from seg_transfer.selection.readings import METRICS_OF_READINGS, VARIANTS, stored_readings
@@ -88,7 +88,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.collect is not None:
         collect(open_run(arguments.collect, arguments.data_root, arguments.run_folder))
-    for title, columns, rows in tables(read_rows(FOLDER / "evaluation.parquet", EVALUATION)):
+    found, tuned = read_rows(FOLDER / "evaluation.parquet", EVALUATION), pd.read_parquet(FOLDER / "performance.parquet")
+    for title, columns, rows in (*tables(found), family_table(tuned)):
         print(f"\n{title}\n\n{markdown(columns, rows)}")
     if arguments.figure is not None:
         with replaced_atomically(arguments.figure) as temporary:
@@ -116,8 +117,8 @@ def _fine_tunings(run: Run) -> Iterator[dict[str, Any]]:
         yield from ({**named, **row, **facts} for row in _runs_of(folder, entry.config_file.parent.name, target))
         if (family, target) not in started:
             started.add((family, target))
-            named["source"] = f"{family}_scratch"
-            yield from ({**named, **row} for row in _runs_of(folder, "scratch", target))
+            named["source"] = f"{family}_{SCRATCH}"
+            yield from ({**named, **row} for row in _runs_of(folder, SCRATCH, target))
 
 
 def _runs_of(folder: Path, stored: str, target: str) -> Rows:
@@ -201,6 +202,17 @@ def tables(found: Rows) -> Iterator[tuple[str, list[str], list[list[str]]]]:
         for name in (*WITHOUT_FEATURES, *LISTS, CHANCE)
     ]
     yield "without features", ["without features", *(f"{measure}, {part}" for part, measure in shown)], rows
+
+
+def family_table(tuned: pd.DataFrame) -> tuple[str, list[str], list[list[str]]]:
+    """List the mean mIoU of every family's best source for every target, and in parentheses that of its start."""
+    miou = tuned.groupby(["family", "target", "source"])["miou"].mean()
+    targets, rows = list(tuned["target"].unique()), []
+    for family in FAMILIES:
+        start = f"{family}_{SCRATCH}"
+        of_family = [miou[family, target] for target in targets]
+        rows.append([family, *(f"{own.drop(start).max():.3f} ({own[start]:.3f})" for own in of_family)])
+    return "mIoU of the best source of every family, and of its start", ["best source (start)", *targets], rows
 
 
 def _metrics(found: Rows, part: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The script that evaluates a bank of several architectures, on results that are made by hand."""
 
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 
@@ -21,6 +22,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """
     loaded = script("mixed_evaluation")
     monkeypatch.setattr(loaded, "FOLDER", tmp_path)
+    monkeypatch.setattr(loaded, "FAMILIES", {"hrnet": "black", "unet": "gray"})
     rng = np.random.default_rng(0)
     scores, tuned = [], []
     for source in NETWORKS:
@@ -35,6 +37,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
                     scores.append(
                         {"source": source, "target": target, "reading": reading, "metric": metric, "score": score}
                     )
+    for family, target in product(loaded.FAMILIES, "xyz"):
+        tuned.append({"source": f"{family}_scratch", "family": family, "target": target, "seed": 0, "miou": 0.125})
     pd.DataFrame(scores).to_parquet(tmp_path / "scores.parquet")
     pd.DataFrame(tuned).to_parquet(tmp_path / "performance.parquet")
     return loaded
@@ -78,6 +82,9 @@ def test_the_tables_are_printed_and_the_figure_is_drawn(module, tmp_path, monkey
     key = {"part": "across", "reading": "last", "metric": "gbc", "measure": "regret"}
     cell = next("{value:.2f} ({low:.2f} to {high:.2f})".format(**one) for one in found if key.items() <= one.items())
     assert f"| gbc | {cell} | 0.00 (0.00 to 0.00) |" in shown
+    best = pd.read_parquet(tmp_path / "performance.parquet").query("family == 'unet'")
+    best = best.groupby(["target", "source"])["miou"].mean().groupby("target").max()
+    assert f"| unet | {' | '.join(f'{value:.3f} (0.125)' for value in best)} |" in shown
     columns = [line.count("|") for line in shown.splitlines() if line.startswith("|")]
-    assert set(columns) == {6, 8}
+    assert set(columns) == {5, 6, 8}
     assert file.read_bytes().startswith(b"\x89PNG")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ class Ranking:
         table: One row per source: rank, source, score, standard_error, difference to the best and its paired
             standard error (difference_error), tied (for first), probability (of being the best, in [0, 1]), confidence
             (share of the cases in which a lead like that of the best over this source meant a higher mIoU in published
-            studies; for the best, its lead over the second; NaN where unknown), then ``<metric>`` and
+            studies; for the best, its lead over the second; NaN where unknown), all of these within the family; then
+            ``<metric>`` and
             ``<metric>_error`` for every part of a combined metric, probe_miou (what a linear head on its features
             reaches without fine-tuning on images that it was not fitted on, in [0, 1]) and probe_miou_error, NaN where
             unknown, seconds of scoring it, and what is known about the source: its family (architecture, width and
@@ -69,13 +70,23 @@ class Ranking:
     failed: IncompleteError | None = field(default=None, compare=False)
 
     @property
+    def families(self) -> tuple[Ranking, ...]:
+        """The ranking of every family of networks by itself; only this one where fewer than two families are known."""
+        return tuple(replace(self, table=members) for members in _by_family(self.table))
+
+    @property
     def best(self) -> str:
-        """The source to fine-tune."""
+        """The source to fine-tune; of several families, the best of the first, whose place is hardly tested."""
         return str(self.table["source"].iloc[0])
 
     @property
+    def best_of_families(self) -> tuple[str, ...]:
+        """The best source of every family."""
+        return tuple(family.best for family in self.families)
+
+    @property
     def tied(self) -> tuple[str, ...]:
-        """The sources tied for first, including the best."""
+        """The sources tied for first in their family, including the best."""
         return tuple(self.table.loc[self.table["tied"], "source"])
 
     @property
@@ -90,8 +101,12 @@ class Ranking:
 
     @property
     def first_by(self) -> dict[str, str]:
-        """Part of a combined metric -> the source that it puts first: the best where it is among equals; else {}."""
-        return {part: str(self.table["source"].iloc[self.table[part].argmax()]) for part in self.parts}
+        """Part of a combined metric -> the source that it puts first: the best where it is among equals.
+
+        {} of any other metric, and of several families.
+        """
+        parts = self.parts if len(self.families) == 1 else ()
+        return {part: str(self.table["source"].iloc[self.table[part].argmax()]) for part in parts}
 
     def __str__(self) -> str:
         """The ranking as a text table, followed by sentences that explain it."""
@@ -109,6 +124,7 @@ class Ranking:
             "target": self.target,
             "metric": self.metric,
             "best": self.best,
+            "best_of_families": list(self.best_of_families),
             "tied": list(self.tied),
             "first_by": self.first_by,
             "ranking": plain_rows(self.table),
@@ -145,7 +161,8 @@ def ranking_of(
         slope: What a lead by this metric has meant for mIoU (`fit_slope`); None where that is unknown.
 
     Returns:
-        The ranking, best first; sources with equal scores share a rank and are in alphabetical order.
+        The ranking, best first; sources with equal scores share a rank and are in alphabetical order. Sources of
+        several families are ranked family by family; their order is that of the best of each in a list of all.
 
     Example:
         >>> row = {"standard_error": None, "replicates": None, "seconds": 1.0, "n_images": 40, "n_observations": 4000}
@@ -153,12 +170,34 @@ def ranking_of(
         >>> ranking_of("city", "gbc", rows, {}).best
         'b'
     """
-    table = _unordered_table(metric, rows, alpha, facts or {})
+    every = _ordered_table(metric, rows, alpha, facts or {}, slope)
+    families = [{name: rows[name] for name in members["source"]} for members in _by_family(every)]
+    tables = [_ordered_table(metric, members, alpha, facts or {}, slope) for members in families]
+    table = every if len(tables) == 1 else pd.concat(tables, ignore_index=True)
+    row = next(iter(rows.values()))[parts_of(metric)[0]]
+    return Ranking(target, metric, table, dict(skipped), row["n_images"], row["n_observations"], row["n_images"])
+
+
+def _by_family(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """Divide the table of a ranking by family, in the order of the first of each; sources of unknown family are one."""
+    if table["family"].nunique() < 2:
+        return [table]
+    return [members.reset_index(drop=True) for _, members in table.groupby(table["family"].fillna(""), sort=False)]
+
+
+def _ordered_table(
+    metric: str,
+    rows: Mapping[str, Mapping[str, ScoreRow]],
+    alpha: float,
+    facts: Mapping[str, Mapping[str, Any]],
+    slope: float | None,
+) -> pd.DataFrame:
+    """Return the table of sources that stand in one list, best first."""
+    table = _unordered_table(metric, rows, alpha, facts)
     table = table.sort_values(["score", "source"], ascending=[False, True], ignore_index=True)
     table.insert(0, "rank", table["score"].rank(ascending=False, method="min").astype(int))
     table["confidence"] = confidences(table["score"].to_numpy(np.float64), slope)
-    row = next(iter(rows.values()))[parts_of(metric)[0]]
-    return Ranking(target, metric, table, dict(skipped), row["n_images"], row["n_observations"], row["n_images"])
+    return table
 
 
 def _unordered_table(

@@ -33,15 +33,7 @@ def disagreement(ranking: Ranking) -> Iterator[str]:
 
 
 def architectures(ranking: Ranking) -> Iterator[str]:
-    """Yield that scores of different architectures are hardly tested, and the best of each family.
-
-    Where families are unknown, architectures differ if their numbers of parameters do.
-    """
-    of_family = ranking.table.dropna(subset="family").drop_duplicates("family")
-    if len(of_family) > 1:
-        best = [f"{name} ({family})" for name, family in zip(of_family["source"], of_family["family"], strict=True)]
-        yield f"Between families of networks these scores are hardly tested. The best of each: {', '.join(best)}."
-        return
+    """Yield that scores of different architectures are hardly tested, where families are unknown but sizes differ."""
     if ranking.table["family"].notna().all():
         return
     known = ranking.table["parameters"].dropna()

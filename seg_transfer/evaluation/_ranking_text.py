@@ -58,18 +58,44 @@ def ranking_sentences(ranking: Ranking) -> list[str]:
         >>> ranking_sentences(ranking_of("city", "gbc", rows, {}))[0]
         'Fine-tune b: first of 2 for city by gbc.'
     """
+    answer = _of_families(ranking) if len(ranking.families) > 1 else _of_one_list(ranking)
     return [
-        _advice(ranking),
-        *why_default(ranking),
-        _certainty(ranking),
-        *_confidence(ranking),
-        *disagreement(ranking),
-        *architectures(ranking),
-        *_network(ranking),
+        *answer,
         *linear_head(ranking),
         _cost(ranking),
         *(f"Skipped {name}: {reason}." for name, reason in ranking.skipped.items()),
     ]
+
+
+def _of_one_list(ranking: Ranking) -> Iterator[str]:
+    yield _advice(ranking)
+    yield from why_default(ranking)
+    yield _certainty(ranking)
+    yield from _confidence(ranking)
+    yield from disagreement(ranking)
+    yield from architectures(ranking)
+    yield from _network(ranking)
+
+
+def _of_families(ranking: Ranking) -> Iterator[str]:
+    """Yield the best of every family, and how certain each is: scores do not tell which of them is the best."""
+    best, *others = ranking.best_of_families
+    yield (
+        f"Fine-tune {best}, or the best of another family ({', '.join(others)}): each is the first of its family of "
+        f"networks for {ranking.target} by {_by(ranking)}. Between families, only fine-tuning tells which is the best."
+    )
+    yield from why_default(ranking)
+    alone = []
+    for family in ranking.families:
+        name = family.table["family"].iloc[0]
+        of = _UNKNOWN_FAMILY if pd.isna(name) else name
+        if len(family.table) > 1:
+            said = [_certainty(family), *_confidence(family), *disagreement(family)]
+            yield f"{family.best}, of {len(family.table)} ({of}): {' '.join(said)}"
+        else:
+            alone.append(f"{family.best} ({of})")
+    if alone:
+        yield f"Without others of their family: {', '.join(alone)}."
 
 
 def ranking_text_tables(ranking: Ranking) -> list[TextTable]:
@@ -89,9 +115,7 @@ def ranking_text_tables(ranking: Ranking) -> list[TextTable]:
         ['1', 'b', '-3', 'n/a', 'yes', '1.0']
     """
     columns, rows = _ranking_cells(ranking)
-    optional = [
-        heading for heading in ("license", "GFLOPs", "parameters", "family", "linear mIoU") if heading in columns
-    ]
+    optional = [heading for heading in ("license", "GFLOPs", "parameters", "linear mIoU") if heading in columns]
     tables = [TextTable(f"Sources for {ranking.target}", columns, rows, "source", optional)]
     if ranking.stability is not None:
         columns, rows = _stability_cells(ranking.stability)
@@ -129,10 +153,13 @@ def _aligned(table: TextTable) -> Iterator[str]:
 
 
 def _advice(ranking: Ranking) -> str:
-    by = ranking.metric
-    if ranking.parts:
-        by = f"{by} (the mean rank by {' and '.join(ranking.parts)})"
-    return f"Fine-tune {ranking.best}: first of {len(ranking.table)} for {ranking.target} by {by}."
+    return f"Fine-tune {ranking.best}: first of {len(ranking.table)} for {ranking.target} by {_by(ranking)}."
+
+
+def _by(ranking: Ranking) -> str:
+    if not ranking.parts:
+        return ranking.metric
+    return f"{ranking.metric} (the mean rank by {' and '.join(ranking.parts)})"
 
 
 def _certainty(ranking: Ranking) -> str:
@@ -189,7 +216,8 @@ def _ranking_cells(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     parts = [part for part in ranking.parts if part in ranking.table]
     scores = ["mean rank", *parts] if parts else [ranking.metric]
     facts = [fact for fact in _FACTS if _is_shown(ranking, fact)]
-    columns = ["rank", "source", *scores, "P(best)", "tied", "s", *(_FACTS[fact].heading for fact in facts)]
+    families = ["family"] if len(ranking.families) > 1 else []
+    columns = ["rank", "source", *families, *scores, "P(best)", "tied", "s", *(_FACTS[fact].heading for fact in facts)]
     cells = []
     for row in ranking.table.to_dict("records"):
         if parts:
@@ -199,14 +227,14 @@ def _ranking_cells(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
         probability = "n/a" if math.isnan(row["probability"]) else f"{row['probability']:.2f}"
         tied, seconds = "yes" if row["tied"] else "", f"{row['seconds']:.1f}"
         known = [_UNKNOWN if pd.isna(row[fact]) else _FACTS[fact].show(row[fact]) for fact in facts]
-        cells.append([str(row["rank"]), str(row["source"]), *shown, probability, tied, seconds, *known])
+        family = [_UNKNOWN if pd.isna(row["family"]) else str(row["family"])] if families else []
+        cells.append([str(row["rank"]), str(row["source"]), *family, *shown, probability, tied, seconds, *known])
     return columns, cells
 
 
 def _is_shown(ranking: Ranking, fact: str) -> bool:
-    """Return whether a fact has a column: it is known, and of families there are several."""
-    n_values = ranking.table[fact].nunique()
-    return fact != ranking.metric and n_values > (1 if fact == "family" else 0)
+    """Return whether a fact has a column: it is known, and not what decides."""
+    return fact != ranking.metric and bool(ranking.table[fact].notna().any())
 
 
 class _Fact(NamedTuple):
@@ -220,12 +248,12 @@ class _Fact(NamedTuple):
 # Column of the ranking's table -> how it is shown.
 _FACTS = {
     LINEAR_HEAD: _Fact("linear mIoU", "", "{:.2f}".format),
-    "family": _Fact("family", "", str),
     "parameters": _Fact("parameters", "{} parameters", in_millions),
     "gflops": _Fact("GFLOPs", "{} GFLOPs", three_digits),
     "license": _Fact("license", "license {}", str),
 }
 _UNKNOWN = "\N{EN DASH}"
+_UNKNOWN_FAMILY = "networks of unknown family"
 
 
 def _stability_cells(stability: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

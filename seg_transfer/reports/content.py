@@ -101,7 +101,7 @@ def build(data: ReportInput) -> ReportContent:
         created=data.created,
         facts=tuple(
             Fact(fact.question, tuple(map(data.measured.words, fact.sentences)))
-            for fact in _facts(data, evaluated, chosen["fixed_target"], without, metric)
+            for fact in _facts(data, evaluated, chosen["fixed_target"], with_facts, without, metric)
         ),
         metric=metric,
         metrics=tuple(metrics),
@@ -130,7 +130,12 @@ def _best_first(explanations: tuple[Explanation, ...], ranking: pd.DataFrame, me
 
 
 def _facts(
-    data: ReportInput, evaluated: Evaluated, chosen: pd.DataFrame, without: list[str], metric: str
+    data: ReportInput,
+    evaluated: Evaluated,
+    chosen: pd.DataFrame,
+    ranking: pd.DataFrame,
+    without: list[str],
+    metric: str,
 ) -> list[Fact]:
     verdict_on_sources = tuple(sentences.verdict(evaluated.evaluation, evaluated.compared, "fixed_target"))
     certainty = [
@@ -139,8 +144,9 @@ def _facts(
         *sentences.scratch_comparison(evaluated.scratch),
     ]
     skipped = [*data.skipped, *sentences.unranked_pairs(without, metric)] or ["Nothing was skipped."]
+    families = sentences.best_of_families(ranking[ranking["metric"] == metric])
     facts = [
-        Fact("Which model?", tuple(sentences.advice(chosen, metric))),
+        Fact("Which model?", (*sentences.advice(chosen, metric), *families)),
         Fact("How certain?", tuple(certainty)),
         Fact("At what cost?", tuple(sentences.cost(_cost(data)))),
         Fact("What was skipped?", (*skipped, *data.warnings)),

@@ -59,6 +59,30 @@ def advice(choices: pd.DataFrame, metric: str) -> list[str]:
     return [f"The table below names a source for each target, by {metric}.{chosen_for_several}"]
 
 
+def best_of_families(ranking: pd.DataFrame) -> list[str]:
+    """Name the best source of every family of networks for each of a few targets; nothing where there is one family.
+
+    Args:
+        ranking: Sources ranked by one metric, best first: target, source, and family where it is known.
+
+    Example:
+        >>> frame = pd.DataFrame({"target": "city", "source": ["a", "b", "c"], "family": ["hrnet", "hrnet", "unet"]})
+        >>> best_of_families(frame)[0]
+        'For city, the best of each family of networks: a (hrnet) and c (unet).'
+    """
+    if "family" not in ranking or ranking["family"].nunique() < 2:
+        return []
+    between = "Between families scores are not reliable: only fine-tuning tells which is the best."
+    best = ranking.dropna(subset="family").drop_duplicates(["target", "family"])
+    if best["target"].nunique() > _MAX_NAMED_TARGETS:
+        return [f"These sources are of {best['family'].nunique()} families of networks. {between}"]
+    lines = []
+    for target, rows in best.groupby("target", sort=False):
+        names = [f"{name} ({family})" for name, family in zip(rows["source"], rows["family"], strict=True)]
+        lines.append(f"For {target}, the best of each family of networks: {listed(names)}.")
+    return [*lines, between]
+
+
 def certainty(choices: pd.DataFrame, metric: str) -> list[str]:
     """Describe how certain choices are: ties by standard errors, equal scores, and how many metrics agree."""
     return [*_ties(choices, metric), *_equal_scores(choices), *_agreement(choices)]

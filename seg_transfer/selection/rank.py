@@ -119,7 +119,7 @@ def _request(
 
 
 def _within_budget(request: Request, folder: Path) -> Ranking:
-    """Rank on more and more images until there is a clear winner.
+    """Rank on more and more images until every family of networks has a clear winner.
 
     Every round is another chance to be wrong, so the error probability is divided among the rounds.
     """
@@ -128,7 +128,7 @@ def _within_budget(request: Request, folder: Path) -> Ranking:
     for n_images in image_counts:
         part = replace(corrected, target=request.target.with_limit(n_images))
         ranking = rank_scored(part, folder / f"images-{n_images}")
-        if len(ranking.tied) == 1:
+        if ranking.tied == ranking.best_of_families:
             break
     return replace(ranking, of_images=image_counts[-1])
 
@@ -159,7 +159,7 @@ def _stability(request: Request, full_ranking: Ranking, folder: Path) -> pd.Data
                 {
                     "n_images": n_images,
                     "seed": seed,
-                    "winner": ranking.best,
+                    "winner": ", ".join(ranking.best_of_families),
                     "tau_w_to_full": None if np.isnan(tau) else tau,
                     "n_tied": len(ranking.tied),
                 }

@@ -83,9 +83,9 @@ def test_one_command_ranks_the_popular_models(server, entries, invoke):
     server.requests.clear()
     again = invoke(*words)
     assert again.code == 0
-    assert (
-        f"Fine-tune {min(rows.values(), key=lambda row: row['rank'])['source']}: first of {len(entries)}" in again.out
-    )
+    best, *others = json.loads(first.out)["best_of_families"]
+    assert 1 < len(others) == len({row["family"] for row in rows.values()}) - 1
+    assert f"Fine-tune {best}, or the best of another family ({', '.join(others)}): each is the first" in again.out
     assert server.requests == []
 
 

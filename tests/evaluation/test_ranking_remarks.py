@@ -90,28 +90,6 @@ def test_networks_of_different_architectures_are_said_to_be_hardly_tested(parame
     assert lines == ([line] if said else [])
 
 
-@pytest.mark.parametrize(
-    ("families", "best"),
-    [
-        (("hrnet", "hrnet", "hrnet"), None),
-        (("hrnet", "hrnet", None), None),
-        (("hrnet", "hrnet", "unet"), "a (hrnet), c (unet)"),
-        ((None, "hrnet", "unet"), "b (hrnet), c (unet)"),
-        (("unet", "hrnet", "unet"), "a (unet), b (hrnet)"),
-    ],
-)
-def test_the_best_of_every_family_is_named(families, best):
-    facts = {name: {"family": family, "parameters": 10**6} for name, family in zip("abc", families, strict=True)}
-    rows = {name: {"gbc": row(score)} for name, score in (("a", -3.0), ("b", -9.0), ("c", -10.0))}
-    ranking = ranking_of("city", "gbc", rows, {}, facts=facts)
-    lines = [one for one in ranking_sentences(ranking) if "families" in one]
-    line = f"Between families of networks these scores are hardly tested. The best of each: {best}."
-    assert lines == ([line] if best else [])
-    (table,) = ranking_text_tables(ranking)
-    assert ("family" in table.columns) == bool(best)
-    assert [one["family"] for one in ranking.as_dict()["ranking"]] == list(families)
-
-
 def test_equal_families_of_unlike_sizes_are_one_architecture():
     facts = {name: {"family": "hrnet", "parameters": number} for name, number in (("a", 10**6), ("b", 2 * 10**6))}
     rows = {name: {"gbc": row(score)} for name, score in (("a", -3.0), ("b", -9.0))}

@@ -142,3 +142,24 @@ def test_a_single_group_has_no_interval():
     assert "interval 0" not in text.replace("paired difference", "")
     assert "nan" not in text
     assert np.isnan(evaluate(pairs)["tau_w_low"]).all()
+
+
+BETWEEN = "Between families scores are not reliable: only fine-tuning tells which is the best."
+
+
+@pytest.mark.parametrize(
+    ("families", "said"),
+    [
+        (("x", "x", "x"), []),
+        (("x", None, "x"), []),
+        (("x", "x", "y"), ["For t, the best of each family of networks: a (x) and c (y).", BETWEEN]),
+        ((None, "y", "x"), ["For t, the best of each family of networks: b (y) and c (x).", BETWEEN]),
+    ],
+)
+def test_the_best_of_every_family_is_named(families, said):
+    ranking = pd.DataFrame({"target": "t", "source": list("abc"), "family": families})
+    assert sentences.best_of_families(ranking) == said
+    assert sentences.best_of_families(ranking.drop(columns="family")) == []
+    several = pd.concat([ranking.assign(target=name) for name in "tuvwx"])
+    many = [f"These sources are of 2 families of networks. {BETWEEN}"]
+    assert sentences.best_of_families(several) == (many if said else [])

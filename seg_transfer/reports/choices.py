@@ -52,34 +52,81 @@ def pairs_without_score(ranking: pd.DataFrame, metric: str) -> list[str]:
     return [f"{source} -> {target}" for source, target in every if (source, target) not in scored]
 
 
-def ranked(scores: pd.DataFrame, miou: pd.DataFrame, scenario: str) -> pd.DataFrame:
+def ranked(
+    scores: pd.DataFrame, miou: pd.DataFrame, scenario: str, families: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """Rank the items of every group of a scenario by every metric, and by rank_mean if its parts are scored.
 
     Args:
         scores: Long format: source, target, metric, score, and optionally standard_error.
         miou: source, target, miou; rows of scratch are ignored.
         scenario: "fixed_target" or "fixed_source".
+        families: Source -> family, as `families_of` returns it: sources of a target are ranked within their family.
 
     Returns:
         source, target, metric, score, standard_error (NaN if unknown), score_rank, n_items, miou and miou_rank (missing
         if the pair is not fine-tuned; ranks the fine-tuned items that the metric scored). Rank 1 is the best, and equal
-        values share the smaller rank. Rows are sorted by group, metric in the given order, and score_rank.
+        values share the smaller rank. Rows are sorted by group, metric in the given order, and score_rank; families in
+        the order of the best of each in one list of all.
     """
     group, item = GROUP_AND_ITEM[scenario]
     long = scores.reindex(columns=["source", "target", "metric", "score", "standard_error"])
-    long = pd.concat([long, _rank_means(long, scenario)], ignore_index=True)
+    long["family"] = _family(long, families)
+    every = pd.concat([long, _rank_means(long, scenario)])
+    places = _places_of_families(every.assign(family=_family(every, families)), group)
+    means = [_rank_means(members, scenario) for _, members in long.groupby("family", sort=False)]
+    long = pd.concat([long, *means], ignore_index=True)
+    long["family"] = _family(long, families)
     long = long.astype({"score": float, "standard_error": float})
+    long = long.merge(places, on=[group, "metric", "family"])
     performance = miou.loc[miou["source"] != SCRATCH, ["source", "target", "miou"]]
     long = long.merge(performance, on=["source", "target"], how="left").astype({"miou": float})
     order = {metric: position for position, metric in enumerate(dict.fromkeys(long["metric"]))}
+    lists = long.groupby([group, "metric", "family"], sort=False)
+    long["score_rank"] = lists["score"].rank(method="min", ascending=False).astype("Int64")
+    long["n_items"] = lists["score"].transform("size")
     groups = long.groupby([group, "metric"], sort=False)
-    long["score_rank"] = groups["score"].rank(method="min", ascending=False).astype("Int64")
-    long["n_items"] = groups["score"].transform("size")
     long["miou_rank"] = groups["miou"].rank(method="min", ascending=False).astype("Int64")
     long["order"] = long["metric"].map(order)
-    long = long.sort_values([group, "order", "score_rank", item], ignore_index=True)
+    long = long.sort_values([group, "order", "place", "score_rank", item], ignore_index=True)
     columns = [group, item, "metric", "score", "standard_error", "score_rank", "n_items", "miou", "miou_rank"]
     return long[columns]
+
+
+def families_of(sources: pd.DataFrame) -> dict[str, str]:
+    """Return the family of every source where two or more are known, otherwise {}; an unknown one is "".
+
+    Args:
+        sources: One row per source: source, and optionally family.
+    """
+    if "family" not in sources or sources["family"].nunique() < 2:
+        return {}
+    return dict(zip(sources["source"], sources["family"].fillna(""), strict=True))
+
+
+def _family(frame: pd.DataFrame, families: Mapping[str, str] | None) -> pd.Series[str]:
+    """Return the family of the source of every row; "" without families."""
+    return frame["source"].map(lambda source: (families or {}).get(source, ""))
+
+
+def _places_of_families(scores: pd.DataFrame, group: str) -> pd.DataFrame:
+    """Return the place of every family in every group, by its best source in one list of all: place 0 is the first."""
+    ordered = scores.sort_values(["score", "source"], ascending=[False, True])
+    first = ordered.drop_duplicates([group, "metric", "family"])[[group, "metric", "family"]]
+    return first.assign(place=first.groupby([group, "metric"]).cumcount())
+
+
+def of_leading_families(scores: pd.DataFrame, ranking: pd.DataFrame, families: Mapping[str, str]) -> pd.DataFrame:
+    """Select the scores of the sources that are of the family of the first of their target.
+
+    Args:
+        scores: Long format.
+        ranking: The sources of every target ranked by one metric, best first.
+        families: Source -> family.
+    """
+    first = ranking.drop_duplicates("target")
+    leading = dict(zip(first["target"], _family(first, families), strict=True))
+    return scores[_family(scores, families) == scores["target"].map(leading)]
 
 
 def with_source_facts(ranking: pd.DataFrame, scores: pd.DataFrame, sources: pd.DataFrame) -> pd.DataFrame:
@@ -136,7 +183,12 @@ def _row_dicts(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def choices(
-    ranking: pd.DataFrame, scenario: str, metric: str, metrics: Iterable[str], ties_of: Mapping[str, Tie] | None = None
+    ranking: pd.DataFrame,
+    scenario: str,
+    metric: str,
+    metrics: Iterable[str],
+    ties_of: Mapping[str, Tie] | None = None,
+    families: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Return the choice of a metric in every group.
 
@@ -146,6 +198,7 @@ def choices(
         metric: The metric that chooses.
         metrics: All metrics.
         ties_of: Group -> its tie, from `ties`.
+        families: Source -> family, of which the first one of a group is chosen from.
 
     Returns:
         One row per group: the group, chosen, tied ("" means none, None means unknown), probability that the chosen item
@@ -160,10 +213,10 @@ def choices(
         metric_rows = members[members["metric"] == metric]
         if metric_rows.empty:
             continue
-        names = metric_rows.loc[metric_rows["score_rank"] == 1, item].tolist()
-        firsts = members[(members["score_rank"] == 1) & members["metric"].isin(single)]
-        agree = firsts.loc[firsts[item].isin(names), "metric"].nunique()
-        rest = [*metric_rows.loc[~metric_rows[item].isin(names), item], "", ""]
+        family = _family(metric_rows, families)
+        of_first = metric_rows[family == family.iloc[0]]
+        names = of_first.loc[of_first["score_rank"] == 1, item].tolist()
+        rest = [*of_first.loc[~of_first[item].isin(names), item], "", ""]
         tie = (ties_of or {}).get(str(name), Tie(None, {}))
         rows.append(
             {
@@ -171,14 +224,20 @@ def choices(
                 "chosen": ", ".join(names),
                 "tied": None if tie.tied is None else ", ".join(tie.tied),
                 "probability": sum(tie.probability.get(chosen, math.nan) for chosen in names),
-                "agreeing": f"{agree} of {members.loc[members['metric'].isin(single), 'metric'].nunique()}",
+                "agreeing": _agreeing(members[members["metric"].isin(single)], item, names),
                 "second": rest[0],
                 "third": rest[1],
-                "n_items": len(metric_rows),
+                "n_items": len(of_first),
                 **_compared_with_best(metric_rows, item, names),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _agreeing(members: pd.DataFrame, item: str, names: Sequence[str]) -> str:
+    """Count the metrics that put one of these items first, as "3 of 5"."""
+    firsts = members[(members["score_rank"] == 1) & members[item].isin(names)]
+    return f"{firsts['metric'].nunique()} of {members['metric'].nunique()}"
 
 
 def _compared_with_best(metric_rows: pd.DataFrame, item: str, names: Sequence[str]) -> dict[str, object]:

@@ -9,7 +9,16 @@ import pandas as pd
 
 from seg_transfer.evaluation import SCENARIOS
 from seg_transfer.reports import sentences
-from seg_transfer.reports.choices import choices, default_metric, pairs_without_score, ranked, ties, with_source_facts
+from seg_transfer.reports.choices import (
+    choices,
+    default_metric,
+    families_of,
+    of_leading_families,
+    pairs_without_score,
+    ranked,
+    ties,
+    with_source_facts,
+)
 from seg_transfer.reports.data_table import Table
 from seg_transfer.reports.evaluated import Evaluated, evaluated_pairs, tables_of, verdicts
 from seg_transfer.reports.inputs import Explanation, ReportInput
@@ -71,16 +80,15 @@ class ReportContent:
 
 def build(data: ReportInput) -> ReportContent:
     """Derive the content of a report. This is deterministic: equal data give equal content."""
-    rankings = {scenario: ranked(data.scores, data.miou, scenario) for scenario in SCENARIOS}
+    families = families_of(data.sources)
+    rankings = {
+        "fixed_target": ranked(data.scores, data.miou, "fixed_target", families),
+        "fixed_source": ranked(data.scores, data.miou, "fixed_source"),
+    }
     metrics = list(dict.fromkeys(rankings["fixed_target"]["metric"]))
     metric_of = {scenario: default_metric(rankings[scenario]) for scenario in SCENARIOS}
     metric = metric_of["fixed_target"]
-    # Only the sources of one target are scored on the same images, so only their differences are paired.
-    ties_of = {"fixed_target": ties(data.scores, metric)}
-    chosen = {
-        scenario: choices(rankings[scenario], scenario, metric_of[scenario], metrics, ties_of.get(scenario))
-        for scenario in SCENARIOS
-    }
+    chosen = _chosen(data, rankings, metric_of, families)
     evaluated = evaluated_pairs(data)
     with_facts = with_source_facts(rankings["fixed_target"], data.scores, data.sources)
     tables = [
@@ -114,6 +122,23 @@ def build(data: ReportInput) -> ReportContent:
         explanations=_best_first(data.explanations, rankings["fixed_target"], metric),
         measured=data.measured,
     )
+
+
+def _chosen(
+    data: ReportInput,
+    rankings: Mapping[str, pd.DataFrame],
+    metric_of: Mapping[str, str],
+    families: Mapping[str, str],
+) -> dict[str, pd.DataFrame]:
+    """Return what the metric of every scenario chooses."""
+    metric, names = metric_of["fixed_target"], list(dict.fromkeys(rankings["fixed_target"]["metric"]))
+    sources, targets = rankings["fixed_target"], rankings["fixed_source"]
+    # Only the sources of one target are scored on the same images, so only their differences are paired.
+    leading = of_leading_families(data.scores, sources[sources["metric"] == metric], families)
+    return {
+        "fixed_target": choices(sources, "fixed_target", metric, names, ties(leading, metric), families),
+        "fixed_source": choices(targets, "fixed_source", metric_of["fixed_source"], names),
+    }
 
 
 def _best_first(explanations: tuple[Explanation, ...], ranking: pd.DataFrame, metric: str) -> tuple[Explanation, ...]:

@@ -72,7 +72,7 @@ def best_of_families(ranking: pd.DataFrame) -> list[str]:
     """
     if "family" not in ranking or ranking["family"].nunique() < 2:
         return []
-    between = "Between families scores are not reliable: only fine-tuning tells which is the best."
+    between = "Ranks, ties and probabilities are those within a family; between families, only fine-tuning tells."
     best = ranking.dropna(subset="family").drop_duplicates(["target", "family"])
     if best["target"].nunique() > _MAX_NAMED_TARGETS:
         return [f"These sources are of {best['family'].nunique()} families of networks. {between}"]

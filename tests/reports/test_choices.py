@@ -6,7 +6,16 @@ import pytest
 from all_columns import on_all_columns
 
 from seg_transfer.evaluation import evaluate_groups, rankings
-from seg_transfer.reports.choices import choices, default_metric, pairs_without_score, ranked, ties, with_source_facts
+from seg_transfer.reports.choices import (
+    choices,
+    default_metric,
+    families_of,
+    of_leading_families,
+    pairs_without_score,
+    ranked,
+    ties,
+    with_source_facts,
+)
 from seg_transfer.reports.published import published_input
 
 evaluate_groups = on_all_columns(evaluate_groups)
@@ -207,3 +216,30 @@ def test_what_is_known_of_a_source_stands_beside_its_rank(frame):
     assert found.loc[(found["source"] == "b") | (found["target"] == "u"), "linear_miou"].isna().all()
     assert "gflops" not in found
     assert "linear_miou" not in with_source_facts(frame, SCORES, sources)
+
+
+FAMILIES = {"a": "x", "b": "y", "c": "y"}
+
+
+def test_sources_of_several_families_are_ranked_within_each() -> None:
+    """By gbc a, c, b; by logme b, a, c: mean ranks a 1.5, b 2, c 2.5 in one list, b 1.5 and c 1.5 in their family."""
+    values = {"gbc": {"a": 3.0, "b": 1.0, "c": 2.0}, "logme": {"a": 2.0, "b": 3.0, "c": 1.0}}
+    rows = [("t", source, metric, score) for metric, own in values.items() for source, score in own.items()]
+    scores = pd.DataFrame(rows, columns=["target", "source", "metric", "score"])
+    frame = ranked(scores, MIOU[:0], "fixed_target", FAMILIES)
+    shown = frame[frame["metric"] == "rank_mean"][["source", "score", "score_rank", "n_items"]]
+    assert shown.to_numpy().tolist() == [["a", -1.0, 1, 1], ["b", -1.5, 1, 2], ["c", -1.5, 1, 2]]
+    by_logme = frame[frame["metric"] == "logme"]
+    assert by_logme[["source", "score_rank"]].to_numpy().tolist() == [["b", 1], ["c", 2], ["a", 1]]
+    (row,) = choices(frame, "fixed_target", "rank_mean", ["gbc", "logme"], None, FAMILIES).to_dict("records")
+    assert (row["chosen"], row["second"], row["n_items"]) == ("a", "", 1)
+    (row,) = choices(frame, "fixed_target", "logme", ["gbc", "logme"], None, FAMILIES).to_dict("records")
+    assert (row["chosen"], row["second"], row["third"], row["n_items"]) == ("b", "c", "", 2)
+    leading = of_leading_families(scores, by_logme, FAMILIES)
+    assert set(leading["source"]) == {"b", "c"}
+
+
+def test_families_count_where_two_or_more_are_known() -> None:
+    frame = pd.DataFrame({"source": ["a", "b", "c"], "family": ["x", None, "y"]})
+    assert families_of(frame) == {"a": "x", "b": "", "c": "y"}
+    assert families_of(frame[:2]) == families_of(frame.drop(columns="family")) == {}

@@ -144,7 +144,7 @@ def test_a_single_group_has_no_interval():
     assert np.isnan(evaluate(pairs)["tau_w_low"]).all()
 
 
-BETWEEN = "Between families scores are not reliable: only fine-tuning tells which is the best."
+BETWEEN = "Ranks, ties and probabilities are those within a family; between families, only fine-tuning tells."
 
 
 @pytest.mark.parametrize(

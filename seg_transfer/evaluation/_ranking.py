@@ -40,13 +40,13 @@ class Ranking:
             standard error (difference_error), tied (for first), probability (of being the best, in [0, 1]), confidence
             (share of the cases in which a lead like that of the best over this source meant a higher mIoU in published
             studies; for the best, its lead over the second; NaN where unknown), all of these within the family; then
-            ``<metric>`` and
-            ``<metric>_error`` for every part of a combined metric, probe_miou (what a linear head on its features
-            reaches without fine-tuning on images that it was not fitted on, in [0, 1]) and probe_miou_error, NaN where
-            unknown, seconds of scoring it, and what is known about the source: its family (architecture, width and
-            strides of its features), the number of its network's parameters, gflops (billions of floating-point
-            operations per image of 512 x 512 pixels, or of the one size that it takes), the license of its weights,
-            and the commit (revision) of the Hub's repository that they come from; missing where unknown.
+            ``<metric>`` and ``<metric>_error`` for every part of a combined metric, probe_miou (what a linear head on
+            its features reaches without fine-tuning on images that it was not fitted on, in [0, 1]) and
+            probe_miou_error, NaN where unknown, seconds of scoring it, and what is known about the source: its family
+            (architecture, width and strides of its features), the number of its network's parameters, gflops (billions
+            of floating-point operations per image of 512 x 512 pixels, or of the one size that it takes), the license
+            of its weights, and the commit (revision) of the Hub's repository that they come from; missing where
+            unknown.
         skipped: Source that is not ranked -> the reason.
         n_images: Number of images of the target that were used.
         n_pixels: Number of pixels of these images that were used.

@@ -74,9 +74,9 @@ def ranked(
     long["family"] = _family(long, families)
     every = pd.concat([long, _rank_means(long, scenario)])
     places = _places_of_families(every.assign(family=_family(every, families)), group)
-    means = [_rank_means(members, scenario) for _, members in long.groupby("family", sort=False)]
+    by_family = long.groupby("family", sort=False)
+    means = [_rank_means(members, scenario).assign(family=family) for family, members in by_family]
     long = pd.concat([long, *means], ignore_index=True)
-    long["family"] = _family(long, families)
     long = long.astype({"score": float, "standard_error": float})
     long = long.merge(places, on=[group, "metric", "family"])
     performance = miou.loc[miou["source"] != SCRATCH, ["source", "target", "miou"]]

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from seg_transfer.evaluation import evaluate
     from seg_transfer.metrics import score_all
+    from seg_transfer.selection.choose import choose_source
     from seg_transfer.selection.rank import rank_sources
 
-__all__ = ["evaluate", "rank_sources", "score_all"]
+__all__ = ["choose_source", "evaluate", "rank_sources", "score_all"]
 
 __version__ = "0.1.0"
 
 _MODULES = {
+    "choose_source": "seg_transfer.selection.choose",
     "evaluate": "seg_transfer.evaluation",
     "rank_sources": "seg_transfer.selection.rank",
     "score_all": "seg_transfer.metrics",

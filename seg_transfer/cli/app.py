@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from seg_transfer import __version__
+from seg_transfer.cli.choose import choose
 from seg_transfer.cli.data import audit, demo
 from seg_transfer.cli.inspect import inspect
 from seg_transfer.cli.models import inspect_model
@@ -113,6 +114,7 @@ _FIRST_COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": inspect,
     "inspect-model": inspect_model,
     "rank": rank,
+    "choose": choose,
     "audit": audit,
 }
 _LAST_COMMANDS: dict[str, Callable[..., None]] = {
@@ -127,6 +129,7 @@ _STUDY = "real7 --data-root DATA"
 _EXAMPLES = {
     "demo": "--folder runs/demo",
     "rank": "popular --images photos/ --labels masks/    or: seg-transfer rank models/ --target my_dataset.yaml",
+    "choose": "models/ --images photos/ --labels masks/ --minutes 30    or: seg-transfer choose small --target a.yaml",
     "inspect": "--images photos/ --labels masks/ --write my_dataset.yaml",
     "inspect-model": "models/    or: seg-transfer inspect-model small --json",
     "audit": "small/camvid --data-root DATA",

@@ -48,6 +48,7 @@ SETTINGS: dict[str, Any] = {
     "batch_size": typer.Option(min=1, help="Images of one size per forward pass; 8 on CUDA, 1 on the CPU by default."),
     "memory_gb": typer.Option(min=0, help="For decoded images and loaded networks."),
     "workers": typer.Option(min=0, help="Processes that read training images beside the training."),
+    "until": typer.Option(min=0, help="The step to stop and be judged at; 0: the end of the schedule."),
     "umap": typer.Option("--umap", help="Draw maps by UMAP instead of by PCA; needs the extra umap."),
 }
 

@@ -79,10 +79,10 @@ def rank(
     from seg_transfer.selection.rank import rank_sources
     from seg_transfer.study.bank import read_sources
 
-    manifest, found = _target(target, (images, labels, names), answers, n_images)
+    manifest, found = stated_target("rank", target, (images, labels, names), answers, n_images)
     if found is not None:
         data_root = found.root
-        _say(found, as_json)
+        say_what_was_found(found, as_json)
     if not trust_config:
         warn_about_code(code_of(read_sources(*sources)[0]))
     with limit_threads(threads):
@@ -103,7 +103,7 @@ def rank(
         raise ranking.failed
 
 
-def _say(found: Inspection, as_json: bool) -> None:
+def say_what_was_found(found: Inspection, as_json: bool) -> None:
     """Say in three lines what was understood; with JSON, on stderr."""
     from seg_transfer.data.inspection.report import summary_lines
 
@@ -138,7 +138,8 @@ def _explain_words(ranking: Ranking, data_root: Path) -> list[str]:
     return ["explain", str(folder / STUDY_FILE), *location]
 
 
-def _target(
+def stated_target(
+    command: str,
     target: Path | None,
     folders: tuple[Path | None, Path | None, Path | None],
     answers: Answers | None,
@@ -153,12 +154,12 @@ def _target(
         stated = [name for name, value in asdict(answers or Answers()).items() if value is not None]
         if stated:
             raise ConfigError(
-                f"rank: --{stated[0].replace('_', '-')} says how --images and --labels are read, but --target names a "
-                "manifest; leave it out and change the manifest"
+                f"{command}: --{stated[0].replace('_', '-')} says how --images and --labels are read, but --target "
+                "names a manifest; leave it out and change the manifest"
             )
         return load_manifest(target), None
     if target is None and images is not None and labels is not None:
         found = inspect_folders(images, labels, names, answers or Answers(), limit=n_images)
         found.require_certain()
         return found.manifest, found
-    raise ConfigError("rank: name either a manifest with --target, or two folders with --images and --labels")
+    raise ConfigError(f"{command}: name either a manifest with --target, or two folders with --images and --labels")

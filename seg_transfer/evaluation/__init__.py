@@ -41,6 +41,7 @@ from seg_transfer.evaluation._evaluate import evaluate
 from seg_transfer.evaluation._groups import evaluate_groups, rankings, scratch_report
 from seg_transfer.evaluation._leave_out import leave_one_dataset_out, leave_out_summary
 from seg_transfer.evaluation._measures import MEASURES, measures
+from seg_transfer.evaluation._miou import difference_interval, miou_interval, miou_of
 from seg_transfer.evaluation._noise import fine_tuning_noise
 from seg_transfer.evaluation._pairs import (
     CONTROLS,
@@ -77,6 +78,7 @@ __all__ = [
     "TextTable",
     "chance_calibration_error",
     "compare_metrics",
+    "difference_interval",
     "evaluate",
     "evaluate_groups",
     "expected_calibration_error",
@@ -90,6 +92,8 @@ __all__ = [
     "leave_out_summary",
     "measures",
     "metric_columns",
+    "miou_interval",
+    "miou_of",
     "parts_of",
     "plain_rows",
     "ranking_of",

@@ -48,6 +48,14 @@ COLUMNS: Mapping[str, Column] = {
         ".3f",
         "mIoU in [0, 1] of a linear head on the features, without fine-tuning, on images that it was not fitted on",
     ),
+    "place": Column("place", "d", "place in the race, 1 is best; empty for sources that did not race"),
+    "held_out_miou": Column(
+        "mIoU", ".3f", "mIoU on labeled images that it was not trained on, where it was judged last, in [0, 1]"
+    ),
+    "held_out_low": Column("from", ".3f", "lower end of its 95 % percentile-bootstrap interval over images"),
+    "held_out_high": Column("to", ".3f", "upper end of its 95 % percentile-bootstrap interval over images"),
+    "raced_steps": Column("steps", "d", "steps of the schedule after which it was judged last"),
+    "left": Column("left", "", "when or why it left the race, or did not enter it"),
     "n_items": Column("of", "d", "number of items ranked in the group"),
     "miou": Column("mIoU", ".3f", _MIOU),
     "miou_rank": Column("mIoU rank", "d", "rank by mIoU in the group, 1 is best"),

@@ -22,7 +22,7 @@ from seg_transfer.reports.data_table import EMPTY, Column, Table, cell_text, is_
 from seg_transfer.reports.drawing import Picture, file_stem
 from seg_transfer.reports.explanation_figures import largest_overlaps
 
-_FOLDER = Path(__file__).parent / "page"
+PAGE_FOLDER = Path(__file__).parent / "page"
 _IMAGE_BUDGET = 1_900_000
 """Maximum bytes of embedded figures; other figures are only listed as files, to keep the page below 3 MB."""
 
@@ -47,28 +47,38 @@ def page(content: ReportContent, pictures: Sequence[Picture]) -> str:
         content: The content of the report.
         pictures: Figures in order; those that fit the size limit are embedded.
     """
-    style, script = (_FOLDER / "report.css").read_text("utf-8"), (_FOLDER / "report.js").read_text("utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
+    style, script = (PAGE_FOLDER / "report.css").read_text("utf-8"), (PAGE_FOLDER / "report.js").read_text("utf-8")
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            content=content,
+            measured=content.measured,
+            tables=content.tables,
+            images=dict(_images(pictures)),
+            figures_of={
+                metric: [file_stem(kind, metric) for kind in ("scatter", "ranks")] for metric in content.metrics
+            },
+            left_out=[drawn.plot for drawn in _not_embedded(pictures)],
+            explanations=list(_explanation_tables(content)),
+            cells=cells,
+            column_list=column_list,
+            version=__version__,
+            policy=policy(style, script),
+            style=Markup(style),
+            script=Markup(script),
+        )
+    )
+
+
+def environment() -> Environment:
+    """Return the environment of the templates; everything that they insert is escaped."""
+    return Environment(
+        loader=FileSystemLoader(PAGE_FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
-        content=content,
-        measured=content.measured,
-        tables=content.tables,
-        images=dict(_images(pictures)),
-        figures_of={metric: [file_stem(kind, metric) for kind in ("scatter", "ranks")] for metric in content.metrics},
-        left_out=[drawn.plot for drawn in _not_embedded(pictures)],
-        explanations=list(_explanation_tables(content)),
-        cells=cells,
-        column_list=column_list,
-        version=__version__,
-        policy=policy(style, script),
-        style=Markup(style),
-        script=Markup(script),
     )
 
 

@@ -69,11 +69,12 @@ def write_report(report_input: ReportInput, folder: Path) -> list[Path]:
     written = [folder / PAGE]
     write_text(written[0], page(content, pictures))
     for drawn in pictures:
-        written += _write_picture(drawn, folder / "figures")
+        written += write_picture(drawn, folder / "figures")
     return written + write_tables(content.tables.values(), folder)
 
 
-def _write_picture(drawn: Picture, folder: Path) -> list[Path]:
+def write_picture(drawn: Picture, folder: Path) -> list[Path]:
+    """Write a figure as SVG and PNG; returns the files."""
     files = {folder / f"{drawn.plot.name}.svg": drawn.svg, folder / f"{drawn.plot.name}.png": drawn.png}
     for file, data in files.items():
         with replaced_atomically(file) as temporary:

@@ -17,8 +17,13 @@ def source_ranking_tables(ranking: Ranking, width: int = 80) -> list[Table]:
         width: Columns of the terminal. License, GFLOPs, parameters and the linear head's mIoU are left out, in this
             order, until a table fits.
     """
-    fitting = [_fitted(table, width) for table in ranking_text_tables(ranking)]
-    return [plain_table(table.title, table.columns, table.rows, table.names, width) for table in fitting]
+    return [fitted_table(table, width) for table in ranking_text_tables(ranking)]
+
+
+def fitted_table(table: TextTable, width: int = 80) -> Table:
+    """Make a table for a terminal of so many columns, without what is optional in it where that does not fit."""
+    fitting = _fitted(table, width)
+    return plain_table(fitting.title, fitting.columns, fitting.rows, fitting.names, width)
 
 
 def _fitted(table: TextTable, width: int) -> TextTable:

@@ -77,7 +77,7 @@ def rank_sources(
         DoubtfulError: Folders can be read in more than one way.
     """
     with _folder(run_folder) as folder:
-        request = _request(target, sources, metric, images, Path(data_root))
+        request = request_of(target, sources, metric, images, Path(data_root))
         request = replace(request, seed=seed, device=chosen_device(device))
         began = time.monotonic()
         ranking = _within_budget(request, folder) if budget else rank_scored(request, folder)
@@ -98,9 +98,10 @@ def _folder(wanted: str | Path | None) -> Iterator[Path]:
         yield Path(temporary)
 
 
-def _request(
+def request_of(
     target: Target, sources: Sequence[SourceSpec] | SourceSpec, metric: str, images: int | None, data_root: Path
 ) -> Request:
+    """Return the request to rank sources for a target; arguments and errors as in `rank_sources`."""
     if metric not in METRICS:
         raise ConfigError(f"metric {metric!r} is unknown; choose among {', '.join(METRICS)}")
     manifest, root = target_manifest(target, data_root, images)

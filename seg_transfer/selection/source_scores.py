@@ -29,10 +29,11 @@ from seg_transfer.store.atomic import write_text
 from seg_transfer.store.confidence import published_slope
 from seg_transfer.store.network_costs import read_costs
 from seg_transfer.store.tables import SCORES, metadata_of, read_table
-from seg_transfer.study.definition import Sampling, Study
+from seg_transfer.study.definition import HoldOut, Sampling, Study
 from seg_transfer.study.run import Run, prepare_folder, snapshot
 
 STUDY_FILE = "rank.yaml"
+TARGET_FILE = "target.yaml"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Request:
         device: Torch device.
         alpha: Level of the two-sided test that decides which sources are tied for first.
         with_linear_head: Whether `LINEAR_HEAD` is computed too.
+        hold_out: Labeled images that are not scored; None holds none out.
     """
 
     target: DatasetManifest
@@ -60,11 +62,12 @@ class Request:
     device: str = "cpu"
     alpha: float = 0.05
     with_linear_head: bool = True
+    hold_out: HoldOut | None = None
 
 
 def n_images_of(request: Request, folder: Path) -> int:
     """Return the number of images that the target has, up to its limit."""
-    return len(_run(request, folder).low_shot(request.target.name))
+    return len(run_of(request, folder).low_shot(request.target.name))
 
 
 def rank_scored(request: Request, folder: Path) -> Ranking:
@@ -73,7 +76,7 @@ def rank_scored(request: Request, folder: Path) -> Ranking:
     Raises:
         IncompleteError: Every source failed; the reasons were logged.
     """
-    run = _run(request, folder)
+    run = run_of(request, folder)
     prepare_folder(run)
     failed = _score(run, request.device)
     missing = _missing_metrics(run)
@@ -117,10 +120,10 @@ def _failures_that_count(run: Run, metric: str, failed: IncompleteError | None) 
     return failed if set(failed.reasons) - harmless else None
 
 
-def _run(request: Request, folder: Path) -> Run:
+def run_of(request: Request, folder: Path) -> Run:
     """Make a study of the target and the sources; its run folder also holds the target's manifest."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "target.yaml"
+    file = folder / TARGET_FILE
     write_text(file, request.target.as_yaml())
     parts = parts_of(request.metric)
     study = Study(
@@ -129,15 +132,20 @@ def _run(request: Request, folder: Path) -> Run:
         sources=tuple(request.sources),
         targets=(request.target.name,),
         metrics=parts,
+        hold_out=request.hold_out,
         sampling=Sampling(seed=request.seed),
     )
     run = Run(study, {request.target.name: request.target}, request.data_root, folder)
     if request.with_linear_head and _has_several_images(run):
         run = replace(run, study=study.model_copy(update={"metrics": tuple(dict.fromkeys([*parts, LINEAR_HEAD]))}))
-    # The same study as a file, for the commands that take a study.
-    fields = {**run.study.model_dump(mode="json", exclude_defaults=True), "manifests": [file.name]}
-    write_text(folder / STUDY_FILE, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
+    write_study(run, folder / STUDY_FILE)
     return run
+
+
+def write_study(run: Run, file: Path) -> None:
+    """Write the study of a run beside its target's manifest, for the commands that take a study."""
+    fields = {**run.study.model_dump(mode="json", exclude_defaults=True), "manifests": [TARGET_FILE]}
+    write_text(file, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
 
 
 def _has_several_images(run: Run) -> bool:

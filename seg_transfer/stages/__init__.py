@@ -17,6 +17,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "sample": ("sample", "Draw and store the pixel sample of every target of a study."),
         "score": ("score-pairs", "Score the pairs of a study that have no valid scores."),
         "finetune": ("finetune-pairs", "Fine-tune the pairs of a study, and the control from scratch."),
+        "race": ("race-sources", "Fine-tune sources step by step on a part of the images, and judge them by the rest."),
+        "finish": ("finish-race", "Fine-tune a source to the end on all labeled images, and keep its weights."),
         "explain": ("explain", "Show which classes overlap in a source, and which classes decide between two sources."),
     }
 )

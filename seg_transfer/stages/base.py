@@ -36,11 +36,13 @@ class Item:
         source: Name of the source; ``scratch`` for the control; "" where the item has none.
         target: Name of the dataset; "" where the item has none.
         seed: Seed of the fine-tuning; None for other items.
+        fold: Division of the target's labeled images in a race; None for other items.
     """
 
     source: str = ""
     target: str = ""
     seed: int | None = None
+    fold: int | None = None
 
 
 Work = Callable[[Item, IsHeld], None]
@@ -170,8 +172,8 @@ class Stage(ABC):
 
     def lease(self, run: Run, item: Item) -> Path:
         """Return the path of the lease of an item."""
-        names = (item.source, item.target, "" if item.seed is None else str(item.seed))
-        return run.leases.joinpath(self.name, *filter(None, names))
+        numbers = [str(number) for number in (item.seed, item.fold) if number is not None]
+        return run.leases.joinpath(self.name, *filter(None, (item.source, item.target)), *numbers)
 
     def selected(self, run: Run, selection: Selection) -> list[Item]:
         """Return the items of a selection."""

@@ -122,15 +122,28 @@ class FinetuneStage(Stage):
 def fine_tuning_keys(run: Run, item: Item) -> TrainingKeys:
     """Return the keys of a fine-tuning, one for each arithmetic that its schedule allows."""
     target = item.target
+    train = run.cached(f"train of {target}", lambda: run.records_key(target, run.low_shot(target)))
+    eval_key = run.cached(f"eval of {target}", lambda: run.records_key(target, run.records(target, "eval")))
+    return tuning_keys(run, item, train, eval_key)
+
+
+def tuning_keys(run: Run, item: Item, train: Key, judged: Key) -> TrainingKeys:
+    """Return the keys of a fine-tuning of an item on some images.
+
+    Args:
+        run: The study.
+        item: A source, or ``scratch``, a target and a seed.
+        train: Key of the images that it is fine-tuned on.
+        judged: Key of what its mIoU comes from.
+    """
     parts: dict[str, object] = {
         "start": start_key(run, item),
         "normalisation": run.study.normalisation,
         "seed": item.seed,
-        "manifest": run.cached(f"manifest of {target}", lambda: manifest_key(run.manifests[target])),
-        "train": run.cached(f"train of {target}", lambda: run.records_key(target, run.low_shot(target))),
+        "manifest": run.cached(f"manifest of {item.target}", lambda: manifest_key(run.manifests[item.target])),
+        "train": train,
     }
-    eval_key = run.cached(f"eval of {target}", lambda: run.records_key(target, run.records(target, "eval")))
-    return keys_by_arithmetic(tuning_schedule(run, item), parts, eval_key)
+    return keys_by_arithmetic(tuning_schedule(run, item), parts, judged)
 
 
 def tuning_schedule(run: Run, item: Item) -> Schedule:

@@ -74,9 +74,13 @@ class Probe:
 
     def training(self, network: Network, dataset: str, schedule: Schedule) -> float:
         """Estimate the seconds for a whole schedule and the evaluation that follows."""
-        crop = schedule.crop_size or self.run.manifests[dataset].crop_size
-        steps = _STEP_PER_FORWARD * schedule.steps * schedule.batch_size * self.forward(network, crop)
+        steps = schedule.steps * self.step(network, dataset, schedule)
         return steps + self.images(network, dataset, self.run.records(dataset, "eval"))
+
+    def step(self, network: Network, dataset: str, schedule: Schedule) -> float:
+        """Estimate the seconds for one training step."""
+        crop = schedule.crop_size or self.run.manifests[dataset].crop_size
+        return _STEP_PER_FORWARD * schedule.batch_size * self.forward(network, crop)
 
     def images(self, network: Network, dataset: str, records: Sequence[Record]) -> float:
         """Estimate the seconds for a forward pass of every image, assuming that all have the size of the first."""

@@ -103,6 +103,8 @@ def settings_key(kind: str, resolved: Mapping[str, Any], target: str, source: st
     named = [entry for entry in study.get("sources", []) if entry["name"] == source]
     # The control from scratch is the study's own model, which may be an entry.
     entries = [study["model"]] if source == SCRATCH and isinstance(study.get("model"), Mapping) else named
+    # Added later: keys of studies that hold nothing out stay as they were.
+    names += ("hold_out",) if study.get("hold_out") else ()
     own = {name: entry[name] for entry in entries for name in _FIELDS_OF_SOURCES[kind] if entry.get(name) is not None}
     return content_key(
         **({"source": own} if own else {}),

@@ -91,6 +91,25 @@ PERFORMANCE = described_schema(
     ]
 )
 
+_PIXELS_BY_IMAGE = pa.list_(pa.list_(pa.int64()))
+RACE = described_schema(
+    [
+        ("source", pa.string(), "name of the source model"),
+        ("target", pa.string(), "name of the target dataset"),
+        ("fold", pa.int32(), "which division of the labeled images it is"),
+        ("seed", pa.int64(), "seed of the fine-tuning"),
+        ("steps", pa.int64(), "optimization steps so far, of a schedule that may be longer"),
+        ("miou", pa.float64(), "mean IoU on the held-out images, fraction in [0, 1]"),
+        ("n_train_images", pa.int32(), "images fine-tuned on"),
+        ("image_id", pa.list_(pa.string()), "the held-out images, without suffix"),
+        ("agreed", _PIXELS_BY_IMAGE, "of every image, pixels of every class that label and prediction agree on"),
+        ("labeled", _PIXELS_BY_IMAGE, "of every image, pixels of every class in the label map"),
+        ("predicted", _PIXELS_BY_IMAGE, "of every image, labeled pixels of every class in the prediction"),
+        ("step_seconds", pa.float64(), "wall time of one step, seconds"),
+        ("trained_steps", pa.int64(), "steps that this process trained, after those that it resumed from"),
+        *_PROVENANCE,
+    ]
+)
 
 GBC_SETTINGS = described_schema(
     [
@@ -152,6 +171,11 @@ def scores_file(folder: Path, source: str, target: str) -> Path:
 def performance_file(folder: Path, source: str, target: str) -> Path:
     """Return the path of a pair's actual performance in a run folder, which has one row per fine-tuning seed."""
     return folder / "performance" / source / f"{target}.parquet"
+
+
+def race_file(folder: Path, source: str, target: str, fold: int) -> Path:
+    """Return the path of what a racer reached in a run folder, which has one row per step at which it was measured."""
+    return folder / "race" / source / target / f"{fold}.parquet"
 
 
 def ranking_file(folder: Path) -> Path:

@@ -89,6 +89,19 @@ class Sampling(_Block):
     seed: NonNegativeInt = 0
 
 
+class HoldOut(_Block):
+    """Labeled images of every target that are kept for judging: neither scores nor training see them.
+
+    Attributes:
+        share: Share of the images; with few images, each half judges what the other one trained
+            (see `seg_transfer.data.held_out`), and scores see all images.
+        seed: Seed of the choice.
+    """
+
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seed: int = 0
+
+
 class Study(_Block):
     """The content of a study file, in which paths are relative to the file.
 
@@ -105,6 +118,7 @@ class Study(_Block):
         source_training, fine_tuning: Schedules, required by the stages that train.
         metrics: Names of transferability metrics, or ``all``. A metric that combines scores stands for its parts.
         low_shot: Overrides the number of low-shot images of every manifest.
+        hold_out: Labeled images that are kept for judging, as in a race; None keeps none.
         sampling: How pixels are drawn.
         normalisation: Whether images are normalized as the source model requires, or as the target's manifest says.
         keep_features: Whether to store the observations of every pair as float16; scores are then computed from these.
@@ -119,6 +133,7 @@ class Study(_Block):
     fine_tuning: FineTuning | None = None
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = ("gbc", "leep", "logme", "h_score")
     low_shot: PositiveInt | None = None
+    hold_out: HoldOut | None = None
     sampling: Sampling = Sampling()
     normalisation: Literal["model", "target"] = "model"
     keep_features: bool = False

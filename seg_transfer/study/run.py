@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from seg_transfer.data.held_out import Fold, folds_of
 from seg_transfer.data.manifest import DatasetManifest, SplitName
 from seg_transfer.data.record import Record
 from seg_transfer.data.records import list_records, low_shot_records
@@ -41,9 +42,26 @@ class Run:
             self.cached(f"{dataset} {split}", lambda: list_records(self.manifests[dataset], self.data_root, split))
         )
 
-    def low_shot(self, target: str) -> list[Record]:
+    def labeled(self, target: str) -> list[Record]:
         """Return the low-shot train split of a target; raises DataError if files are missing."""
-        return list(self.cached(f"{target} low shot", lambda: low_shot_records(self.manifests[target], self.data_root)))
+        return list(self.cached(f"{target} labeled", lambda: low_shot_records(self.manifests[target], self.data_root)))
+
+    def folds(self, target: str) -> tuple[Fold, ...]:
+        """Return the divisions of a target's low-shot train split into images to train on and images to judge by.
+
+        Raises:
+            ConfigError: The study holds no images out.
+            DataError: Files are missing, or there is only one image.
+        """
+        held = self.study.hold_out
+        if held is None:
+            raise ConfigError(f"study {self.study.name}: field hold_out is missing; a race needs images to judge by")
+        return self.cached(f"{target} folds", lambda: folds_of(self.labeled(target), held.share, held.seed))
+
+    def low_shot(self, target: str) -> list[Record]:
+        """Return the images of a target that are scored and fine-tuned on: all but what is held out of one fold."""
+        folds = self.folds(target) if self.study.hold_out else ()
+        return list(folds[0].train) if len(folds) == 1 else self.labeled(target)
 
     def cached(self, name: str, compute: Callable[[], Value]) -> Value:
         """Return the result of `compute`, without caching it, because files may change while a stage runs."""

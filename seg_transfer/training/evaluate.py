@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -44,20 +44,32 @@ def evaluate_on(source: SourceModel, records: Sequence[Record], manifest: Datase
         ComputationError: The network returns scores that are not finite.
     """
     counts = np.zeros((source.n_classes, source.n_classes), np.int64)
+    rank, size = rank_and_size()
+    for _, label, predicted in predicted_pairs(source, records[rank::size], manifest):
+        counts += confusion_counts(label, predicted, source.n_classes, manifest.ignore_index)
+    counts = sum_over_processes(torch.from_numpy(counts)).numpy()
+    if not counts.any():
+        raise DataError(f"{manifest.name}: no pixel of the eval split has a label; fix its label map or its labels")
+    return segmentation_quality(counts, len(records))
+
+
+def predicted_pairs(
+    source: SourceModel, records: Sequence[Record], manifest: DatasetManifest
+) -> Iterator[tuple[_Pixels, LabelMap, npt.NDArray[np.int64]]]:
+    """Yield every image as the network sees it, its label map, and the prediction at the label map's resolution.
+
+    Raises:
+        DataError: A file is unreadable.
+        ComputationError: The network returns scores that are not finite.
+    """
     short_side = min(manifest.crop_size)
 
     def read(record: Record) -> tuple[_Pixels, LabelMap]:
         image, label = read_pair(record, manifest)
         return resize_to_short_side(image, short_side), label
 
-    rank, size = rank_and_size()
-    for image, label in prefetch(read, records[rank::size]):
-        predictions = predict(source, image, label.shape)
-        counts += confusion_counts(label, predictions, source.n_classes, manifest.ignore_index)
-    counts = sum_over_processes(torch.from_numpy(counts)).numpy()
-    if not counts.any():
-        raise DataError(f"{manifest.name}: no pixel of the eval split has a label; fix its label map or its labels")
-    return segmentation_quality(counts, len(records))
+    for image, label in prefetch(read, records):
+        yield image, label, predict(source, image, label.shape)
 
 
 def predict(source: SourceModel, image: _Pixels, size: tuple[int, ...]) -> npt.NDArray[np.int64]:

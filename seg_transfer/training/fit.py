@@ -33,20 +33,24 @@ def fit(
     work_dir: Path,
     *,
     head: Collection[str] | None = None,
+    until: int | None = None,
     n_workers: int = 0,
     progress: Progress = lambda _step, _steps: None,
 ) -> nn.Module:
     """Train `network` on `crops` and return it; a killed run continues from its last checkpoint.
 
     A resumed run ends with the weights of an undisturbed one on the same kind of device. Processes share each batch.
+    A run that stops at `until` leaves a checkpoint there, and a later call goes on from it: both together do what one
+    call would do, since the learning rate at each step depends on the length of the whole schedule.
 
     Args:
         network: An mmseg segmentor or a `SegmentationTask`, initialized as training should start.
         crops: The samples, with their schedule and seed.
         work_dir: Folder for the checkpoint to resume from; nothing but this training may use it.
         head: Names of the parameters of the new last layer; by default those of the task or of mmseg's classifiers.
+        until: Step to stop at; None means the end of the schedule. A checkpoint beyond it is an error of the caller.
         n_workers: Number of processes that read images during training.
-        progress: Called with the number of finished steps and of all steps.
+        progress: Called with the number of finished steps and the step to stop at.
 
     Raises:
         ConfigError: mmengine is not installed.
@@ -58,19 +62,21 @@ def fit(
     from seg_transfer.training.runner import make_runner
 
     schedule, resume_file = crops.schedule, work_dir / _RESUME_FILE
-    start, on_cuda = _step_of(resume_file), get_device() != "cpu"
+    start, stop, on_cuda = _step_of(resume_file), until or schedule.steps, get_device() != "cpu"
+    assert start <= stop
     to_device(network, get_device())
     wait_for_all()
     create_folder(work_dir)
     runner = make_runner(
         network,
-        _loader(crops.packed(as_tensors) if task else crops, start, n_workers, pin_memory=on_cuda),
+        _loader(crops.packed(as_tensors) if task else crops, range(start, stop), n_workers, pin_memory=on_cuda),
         schedule,
         head=head or (task.head if task else classifier_parameters(network)),
         seed=crops.seed,
         arithmetic=arithmetic_here(schedule),
         resume_file=resume_file,
         resume=start > 0,
+        stop=stop,
         progress=progress,
     )
     with _freed(runner), _plain_errors(schedule):
@@ -122,6 +128,15 @@ def _plain_errors(schedule: Schedule) -> Iterator[None]:
         raise
 
 
+def resume_step(work_dir: Path) -> int:
+    """Return the step that a training would resume from; 0 if it has not begun.
+
+    Raises:
+        CheckpointError: The checkpoint to resume from is damaged.
+    """
+    return _step_of(work_dir / _RESUME_FILE)
+
+
 def _step_of(resume_file: Path) -> int:
     if not resume_file.is_file():
         return 0
@@ -132,16 +147,13 @@ def _step_of(resume_file: Path) -> int:
     return int(content["meta"]["iter"])
 
 
-def _loader(crops: TrainingCrops, start: int, n_workers: int, *, pin_memory: bool) -> DataLoader[Any]:
+def _loader(crops: TrainingCrops, steps: range, n_workers: int, *, pin_memory: bool) -> DataLoader[Any]:
     rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
     total = crops.schedule.batch_size
     if total % world:
         raise TrainingError(f"batch_size {total} cannot be shared by {world} processes; choose a multiple of {world}")
     share = total // world
-    batches = [
-        list(range(step * total + rank * share, step * total + (rank + 1) * share))
-        for step in range(start, crops.schedule.steps)
-    ]
+    batches = [list(range(step * total + rank * share, step * total + (rank + 1) * share)) for step in steps]
     return DataLoader(
         crops,
         batch_sampler=batches,

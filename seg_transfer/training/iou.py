@@ -66,9 +66,13 @@ def segmentation_quality(counts: npt.NDArray[np.int64], n_images: int) -> Segmen
         >>> quality.miou
         0.7083333333333333
     """
-    intersection = np.diag(counts)
-    labeled = counts.sum(axis=1)
-    union = labeled + counts.sum(axis=0) - intersection
+    return quality_of(np.stack([np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)]), n_images)
+
+
+def quality_of(counts: npt.NDArray[np.int64], n_images: int) -> SegmentationQuality:
+    """Compute the same from the pixels of every class, (3, C): agreed on, labeled, and predicted."""
+    intersection, labeled, predicted = counts
+    union = labeled + predicted - intersection
     class_iou = tuple(float(i / u) if n else None for i, u, n in zip(intersection, union, labeled, strict=True))
     present = [value for value in class_iou if value is not None]
     absent = tuple(index for index, value in enumerate(class_iou) if value is None)

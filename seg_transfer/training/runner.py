@@ -46,6 +46,7 @@ def make_runner(
     arithmetic: Arithmetic,
     resume_file: Path,
     resume: bool,
+    stop: int,
     progress: Progress,
 ) -> Runner:
     """Make the Runner of one training.
@@ -59,7 +60,8 @@ def make_runner(
         arithmetic: Arithmetic of the forward pass and the gradients.
         resume_file: The checkpoint that the training overwrites and resumes from.
         resume: Whether to continue from that checkpoint.
-        progress: Called with the number of finished steps and of all steps.
+        stop: Step to stop at.
+        progress: Called with the number of finished steps and the step to stop at.
     """
     import_torchvision()  # whose version the Runner logs
     work_dir, interval = resume_file.parent, schedule.checkpoint_every
@@ -70,7 +72,7 @@ def make_runner(
         model=_wrap_for_processes(network),
         work_dir=str(work_dir),
         train_dataloader=loader,
-        train_cfg={"type": _StepLoop},
+        train_cfg={"type": _StepLoop, "stop": stop},
         optim_wrapper=_WRAPPERS[arithmetic](optimizer=optimizer),
         param_scheduler=_learning_rate_schedule(schedule),
         default_hooks={"logger": None, "checkpoint": None, "runtime_info": None, "timer": None, "sampler_seed": None},
@@ -90,12 +92,12 @@ def make_runner(
 class _StepLoop(BaseLoop):  # type: ignore[misc]
     """Takes one step per batch of a loader that already begins where the resumed run stopped."""
 
-    def __init__(self, runner: Runner, dataloader: DataLoader[Any]) -> None:
+    def __init__(self, runner: Runner, dataloader: DataLoader[Any], stop: int) -> None:
         super().__init__(runner, dataloader)
         self._iter = 0
         self._epoch = 0
         self.max_epochs = 1
-        self.max_iters = self.dataloader.dataset.schedule.steps
+        self.max_iters = stop
         self.stop_training = False
 
     @property

@@ -147,18 +147,18 @@ def test_the_arithmetic_is_one_that_the_schedule_allows(
 def test_processes_share_every_batch_and_a_resumed_run_begins_where_it_stopped(
     crops: TrainingCrops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = list(_loader(crops, 2, 0, pin_memory=False).batch_sampler)
+    alone = list(_loader(crops, range(2, SCHEDULE.steps), 0, pin_memory=False).batch_sampler)
     assert alone == [[4, 5], [6, 7], [8, 9], [10, 11]]
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
     shares = []
     for rank in (0, 1):
         monkeypatch.setattr(distributed, "get_rank", lambda rank=rank: rank)
-        shares.append(list(_loader(crops, 2, 0, pin_memory=False).batch_sampler))
+        shares.append(list(_loader(crops, range(2, SCHEDULE.steps), 0, pin_memory=False).batch_sampler))
     assert [first + second for first, second in zip(*shares, strict=True)] == alone
     monkeypatch.setattr(distributed, "get_world_size", lambda: 4)
     with pytest.raises(TrainingError, match="batch_size 2 cannot be shared by 4 processes"):
-        _loader(crops, 0, 0, pin_memory=False)
+        _loader(crops, range(SCHEDULE.steps), 0, pin_memory=False)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(crops: TrainingCrops, tmp_path: Path) -> None:

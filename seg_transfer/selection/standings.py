@@ -1,0 +1,93 @@
+"""What the racers of a target have reached, read from the run folder, and who goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from seg_transfer.evaluation import miou_of
+from seg_transfer.selection.race_plan import Plan
+from seg_transfer.stages.base import Item
+from seg_transfer.stages.finish import pixels_of
+from seg_transfer.stages.race import valid_rows
+from seg_transfer.study.run import Run, fine_tuning_of
+
+
+@dataclass(frozen=True, eq=False)
+class Judgment:
+    """What a source reached after some steps, on the held-out images of all folds.
+
+    Attributes:
+        source: Name of the source.
+        steps: Steps of its fine-tuning on every fold.
+        images: Names of the held-out images.
+        counts: Their pixels, (n, 3, C), as in `seg_transfer.evaluation.miou_of`.
+        seconds: Wall time since the judgment before, over all folds.
+    """
+
+    source: str
+    steps: int
+    images: tuple[str, ...]
+    counts: npt.NDArray[np.int64]
+    seconds: float
+
+    @cached_property
+    def miou(self) -> float:
+        """Mean IoU of all images together, a fraction in [0, 1]."""
+        return float(miou_of(self.counts.sum(axis=0)))
+
+
+def fold_items(run: Run, source: str) -> list[Item]:
+    """Return the items of a source that races for the only target of a run: one per fold."""
+    (target,), seed = run.study.targets, fine_tuning_of(run).seeds[0]
+    return [Item(source, target, seed, fold) for fold in range(len(run.folds(target)))]
+
+
+def judgments(run: Run, source: str) -> list[Judgment]:
+    """Return what a source reached at every step at which all of its folds were judged, in order."""
+    folds = [{row["steps"]: row for row in valid_rows(run, item)} for item in fold_items(run, source)]
+    return [
+        Judgment(
+            source,
+            steps,
+            tuple(image for rows in folds for image in rows[steps]["image_id"]),
+            np.concatenate([pixels_of(rows[steps]) for rows in folds]),
+            sum(rows[steps]["seconds"] for rows in folds),
+        )
+        for steps in sorted(set.intersection(*(set(rows) for rows in folds)))
+    ]
+
+
+def judgment_at(run: Run, source: str, steps: int) -> Judgment | None:
+    """Return what a source reached after so many steps; None if it was not judged there."""
+    return next((one for one in judgments(run, source) if one.steps == steps), None)
+
+
+def run_rungs(
+    run: Run, plan: Plan, train: Callable[[Sequence[str], int], None] = lambda _racers, _steps: None
+) -> list[list[Judgment]]:
+    """Go through the rungs of a race: train the racers up to each, and let the better half go on.
+
+    Racers that could not be judged at a rung leave the race; of equally good ones, the more promising goes on.
+
+    Args:
+        run: The study.
+        plan: The race.
+        train: Trains sources up to a step, where it is missing; by default nothing is missing.
+
+    Returns:
+        The judgments of every rung, the best first. Rungs after the last racer has left are empty.
+    """
+    racers, rungs = list(plan.racers), []
+    for rung in plan.rungs:
+        going_on = racers[: rung.n_racers]
+        if going_on:
+            train(going_on, rung.steps)
+        judged = [one for source in going_on if (one := judgment_at(run, source, rung.steps)) is not None]
+        rungs.append(sorted(judged, key=lambda one: -one.miou))
+        racers = [one.source for one in rungs[-1]]
+    return rungs

@@ -1,0 +1,64 @@
+"""Fine-tunes the winner of a race to the end, on all labeled images."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+
+from seg_transfer.progress import progress_of
+from seg_transfer.stages.base import IsHeld, Item
+from seg_transfer.stages.finetune import tuning_schedule
+from seg_transfer.stages.finish import STAGE, race_quality
+from seg_transfer.stages.starts import start_of
+from seg_transfer.stages.training import save_network
+from seg_transfer.stages.training_keys import TrainingKeys
+from seg_transfer.study.run import Run, snapshot
+from seg_transfer.training.crops import TrainingCrops
+from seg_transfer.training.fit import arithmetic_here, fit
+
+_logger = logging.getLogger(__name__)
+
+
+def finish(run: Run, item: Item, keys: TrainingKeys, is_held: IsHeld, n_workers: int) -> None:
+    """Fine-tune a source on all labeled images, unless it is finished; an interrupted training resumes.
+
+    The mIoU in its card is what the source reached in its race, on images that it had not seen there: none are left
+    to judge this network by.
+
+    Args:
+        run: The study.
+        item: A source, a target and a seed.
+        keys: Keys of the fine-tuning.
+        is_held: Whether this process still holds the lease of the item.
+        n_workers: Number of processes that read training images.
+    """
+    assert item.seed is not None
+    schedule = tuning_schedule(run, item)
+    arithmetic = arithmetic_here(schedule)
+    work_dir = run.folder / "race" / item.source / item.target / f"whole_{keys[arithmetic][0][:12]}"
+    if STAGE.status(snapshot(run), item).state == "done":
+        shutil.rmtree(work_dir, ignore_errors=True)
+        return
+    began = time.monotonic()
+    start, quality = start_of(run, item), race_quality(run, item)
+    crops = TrainingCrops(run.labeled(item.target), run.manifests[item.target], schedule, item.seed)
+    with progress_of(f"fine-tune {STAGE.label(item)}") as tick:
+        fit(start.network, crops, work_dir, head=start.head(schedule), n_workers=n_workers, progress=tick)
+    if not is_held():
+        return
+    seconds = time.monotonic() - began
+    save_network(
+        run.fine_tuned_folder(item.source, item.target, item.seed),
+        start.trained(),
+        crops,
+        quality,
+        source=item.source,
+        config=start.config,
+        model=start.model,
+        initialization=start.initialization,
+        seconds=seconds,
+        key=keys[arithmetic][1],
+    )
+    shutil.rmtree(work_dir, ignore_errors=True)
+    _logger.info("%s: fine-tuned for %d steps (%.0f s)", STAGE.label(item), schedule.steps, seconds)

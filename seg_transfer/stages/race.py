@@ -1,0 +1,130 @@
+"""The stage that races sources: each is fine-tuned up to a step on one fold's images, and judged by those held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from seg_transfer.stages.base import IsHeld, Item, Stage, Status, Work, pair_items, pair_label
+from seg_transfer.stages.files import duplicates, table_problems
+from seg_transfer.stages.finetune import tuning_keys, tuning_schedule
+from seg_transfer.stages.training_keys import TrainingKeys, is_valid
+from seg_transfer.store.tables import RACE, race_file, read_rows
+from seg_transfer.study.run import CachedRun, Run, fine_tuning_of, snapshot
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from seg_transfer.stages.probe import Probe
+
+
+@dataclass(frozen=True)
+class RaceSettings:
+    """How far racers run.
+
+    Attributes:
+        until: The step to stop and be judged at; 0 for the end of the schedule.
+        workers: Number of extra processes that read training images.
+    """
+
+    until: int = 0
+    workers: int = 0
+
+
+class RaceStage(Stage):
+    """Writes ``race/<source>/<target>/<fold>.parquet``, one row per step at which the racer was judged."""
+
+    name = "race"
+    shard_noun = "racer"
+    settings_type = RaceSettings
+    planned = False
+    is_compared = True
+
+    def is_wanted(self, run: Run) -> bool:
+        """Whether the study holds images out, and says how sources are fine-tuned."""
+        return run.study.hold_out is not None and run.study.fine_tuning is not None
+
+    def items(self, run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Item]:
+        """Return every source of every target once per fold, with the first seed of the study's fine-tunings."""
+        seed = fine_tuning_of(run).seeds[0]
+        return [
+            Item(pair.source, pair.target, seed, fold)
+            for pair in pair_items(run, sources, targets)
+            for fold in range(len(run.folds(pair.target)))
+        ]
+
+    def label(self, item: Item) -> str:
+        """Return the name of the item in messages."""
+        return f"{pair_label(item)}, fold {item.fold}"
+
+    def task_name(self, item: Item) -> str:
+        """Return the label: on a cluster, the folds run side by side."""
+        return self.label(item)
+
+    def status(self, run: CachedRun, item: Item) -> Status:
+        """Say whether the racer has been judged at the end of the schedule."""
+        return self._status_at(run, item, 0)
+
+    def missing(self, run: Run, items: Iterable[Item], settings: Any = None) -> dict[Item, tuple[str, ...]]:
+        """Return the racers that have not been judged at the step of the settings."""
+        inspected = run if isinstance(run, CachedRun) else snapshot(run)
+        until = settings.until if settings else 0
+        return {item: () for item in items if self._status_at(inspected, item, until).state != "done"}
+
+    def _status_at(self, run: Run, item: Item, until: int) -> Status:
+        row = row_at(run, item, until or tuning_schedule(run, item).steps)
+        return Status("missing") if row is None else Status("done", seconds=row["seconds"])
+
+    def problems(self, run: CachedRun) -> Iterator[str]:
+        """Yield the problems of all files of racers in the folder."""
+        for file in sorted((run.folder / "race").glob("*/*/*.parquet")):
+            yield from table_problems(file, RACE, _problems)
+
+    def estimate(self, run: Run, item: Item, parts: Sequence[str], probe: Probe) -> float:
+        """Estimate all steps of the schedule."""
+        network = probe.source(run.study.source(item.source))
+        schedule = tuning_schedule(run, item)
+        return schedule.steps * probe.step(network, item.target, schedule)
+
+    def start(self, run: Run, items: Sequence[Item], settings: RaceSettings) -> Work:
+        """Prepare to train the racers up to the step of the settings; each goes on from its last checkpoint."""
+        from seg_transfer.stages.racing import race
+
+        def run_to(item: Item, is_held: IsHeld) -> None:
+            race(run, item, settings.until, is_held, settings.workers)
+
+        return run_to
+
+
+def race_keys(run: Run, item: Item) -> TrainingKeys:
+    """Return the keys of a racer, one for each arithmetic that its schedule allows."""
+    assert item.fold is not None
+    fold, name = run.folds(item.target)[item.fold], f"{item.target}, fold {item.fold}"
+    train = run.cached(f"train of {name}", lambda: run.records_key(item.target, fold.train))
+    held_out = run.cached(f"held out of {name}", lambda: run.records_key(item.target, fold.held_out))
+    return tuning_keys(run, item, train, held_out)
+
+
+def valid_rows(run: Run, item: Item) -> list[dict[str, Any]]:
+    """Return the rows of a racer that the study's current settings give, in the order of their steps."""
+    assert item.fold is not None
+    keys = race_keys(run, item)
+    rows = read_rows(race_file(run.folder, item.source, item.target, item.fold), RACE)
+    return [row for row in rows if is_valid(row["content_key"], keys)]
+
+
+def row_at(run: Run, item: Item, steps: int) -> dict[str, Any] | None:
+    """Return the row of a racer that was judged after so many steps; None if there is none."""
+    return next((row for row in valid_rows(run, item) if row["steps"] == steps), None)
+
+
+def _problems(table: pa.Table) -> Iterator[str]:
+    rows = table.to_pylist()
+    yield from duplicates("steps", rows)
+    for row in rows:
+        if row["miou"] is None or not 0 <= row["miou"] <= 1:
+            yield f"step {row['steps']} has the mIoU {row['miou']}; it must be a fraction in [0, 1]"
+
+
+STAGE = RaceStage()

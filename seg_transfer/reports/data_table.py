@@ -55,6 +55,7 @@ COLUMNS: Mapping[str, Column] = {
     "held_out_low": Column("from", ".3f", "lower end of its 95 % percentile-bootstrap interval over images"),
     "held_out_high": Column("to", ".3f", "upper end of its 95 % percentile-bootstrap interval over images"),
     "raced_steps": Column("steps", "d", "steps of the schedule after which it was judged last"),
+    "rank_by_score": Column("by score", "d", "rank by the score, within its family of networks; 1 is best"),
     "left": Column("left", "", "when or why it left the race, or did not enter it"),
     "n_items": Column("of", "d", "number of items ranked in the group"),
     "miou": Column("mIoU", ".3f", _MIOU),

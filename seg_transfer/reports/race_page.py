@@ -95,7 +95,13 @@ def write_race_page(report: RaceReport, folder: Path) -> list[Path]:
 
 def race_table(report: RaceReport) -> Table:
     """Return the race as a table of the page, in which its mIoU is not taken for that on an eval split."""
-    names = {"miou": "held_out_miou", "low": "held_out_low", "high": "held_out_high", "steps": "raced_steps"}
+    names = {
+        "miou": "held_out_miou",
+        "low": "held_out_low",
+        "high": "held_out_high",
+        "steps": "raced_steps",
+        "score_rank": "rank_by_score",
+    }
     frame = report.race.rename(columns=names)
     page = frame.drop(columns="family") if frame["family"].nunique() < 2 else frame
     return Table("race", f"The race for {report.target}", frame, page=page)

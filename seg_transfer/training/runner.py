@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader
 
+from seg_transfer.console import silent_stdout
 from seg_transfer.errors import TrainingError
 from seg_transfer.models.checkpoints import read_plain_pickle
 from seg_transfer.models.compat import import_torchvision, quiet
@@ -68,7 +69,7 @@ def make_runner(
     hooks = [_RequireFiniteLoss(interval), _SaveCheckpoint(resume_file, interval), _ReportProgress(progress)]
     # First, because processes exchange the gradients of those parameters that are not frozen when they are wrapped.
     optimizer = make_optimizer(network, schedule, head)
-    return Runner(
+    return _SilentRunner(
         model=_wrap_for_processes(network),
         work_dir=str(work_dir),
         train_dataloader=loader,
@@ -87,6 +88,14 @@ def make_runner(
         default_scope="mmengine" if isinstance(network, SegmentationTask) else "mmseg",
         experiment_name=f"{work_dir.name}_{os.urandom(4).hex()}",
     )
+
+
+class _SilentRunner(Runner):  # type: ignore[misc]
+    """A Runner that does not print which checkpoint it resumes from."""
+
+    def load_or_resume(self) -> None:
+        with silent_stdout():
+            super().load_or_resume()
 
 
 class _StepLoop(BaseLoop):  # type: ignore[misc]

@@ -7,7 +7,7 @@ rungs are powers of two, so that a race with another budget finds what an earlie
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -132,6 +132,32 @@ def rungs_of(n_racers: int, steps: int, share: Fraction) -> list[Rung]:
         share *= 2
         rungs.append(Rung(math.ceil(share * steps), survivors(rungs[-1].n_racers)))
     return rungs
+
+
+def run_plan(plan: Plan, judge: Callable[[Sequence[str], int], Mapping[str, float]]) -> list[list[str]]:
+    """Go through the rungs of a race: judge the racers at each, and let the better half go on.
+
+    Args:
+        plan: The race.
+        judge: Takes racers and a step, and returns what each reaches there, higher is better. Racers that it leaves
+            out, because they failed, leave the race.
+
+    Returns:
+        The racers that were judged at every rung, the best first; of equally good ones, the more promising. Rungs after
+        the last racer has left are empty.
+
+    Example:
+        >>> plan = plan_race("abcd", dict.fromkeys("abcd", Pace(step=1 / 80)), 80, budget=3)
+        >>> run_plan(plan, lambda racers, steps: {name: ord(name) for name in racers})
+        [['d', 'c', 'b', 'a'], ['d', 'c']]
+    """
+    racers, orders = list(plan.racers), list[list[str]]()
+    for rung in plan.rungs:
+        going_on = racers[: rung.n_racers]
+        reached = judge(going_on, rung.steps) if going_on else {}
+        racers = sorted((name for name in going_on if name in reached), key=lambda name: -reached[name])
+        orders.append(racers)
+    return orders
 
 
 def survivors(n_racers: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_transfer.evaluation import miou_of
-from seg_transfer.selection.race_plan import Plan
+from seg_transfer.selection.race_plan import Plan, run_plan
 from seg_transfer.stages.base import Item
 from seg_transfer.stages.finish import pixels_of
 from seg_transfer.stages.race import valid_rows
@@ -70,9 +70,7 @@ def judgment_at(run: Run, source: str, steps: int) -> Judgment | None:
 def run_rungs(
     run: Run, plan: Plan, train: Callable[[Sequence[str], int], None] = lambda _racers, _steps: None
 ) -> list[list[Judgment]]:
-    """Go through the rungs of a race: train the racers up to each, and let the better half go on.
-
-    Racers that could not be judged at a rung leave the race; of equally good ones, the more promising goes on.
+    """Run a race, as `seg_transfer.selection.race_plan.run_plan` does, with the judgments of a run folder.
 
     Args:
         run: The study.
@@ -82,12 +80,13 @@ def run_rungs(
     Returns:
         The judgments of every rung, the best first. Rungs after the last racer has left are empty.
     """
-    racers, rungs = list(plan.racers), []
-    for rung in plan.rungs:
-        going_on = racers[: rung.n_racers]
-        if going_on:
-            train(going_on, rung.steps)
-        judged = [one for source in going_on if (one := judgment_at(run, source, rung.steps)) is not None]
-        rungs.append(sorted(judged, key=lambda one: -one.miou))
-        racers = [one.source for one in rungs[-1]]
-    return rungs
+    judged: dict[tuple[str, int], Judgment] = {}
+
+    def judge(racers: Sequence[str], steps: int) -> dict[str, float]:
+        train(racers, steps)
+        found = [one for source in racers if (one := judgment_at(run, source, steps)) is not None]
+        judged.update({(one.source, steps): one for one in found})
+        return {one.source: one.miou for one in found}
+
+    orders = run_plan(plan, judge)
+    return [[judged[name, rung.steps] for name in order] for rung, order in zip(plan.rungs, orders, strict=True)]

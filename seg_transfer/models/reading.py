@@ -24,7 +24,13 @@ from seg_transfer.models.layers import (
 from seg_transfer.models.normalization import Normalization
 from seg_transfer.models.outputs import is_distribution, run_network, score_maps, single_score_map
 from seg_transfer.models.sizes import InputSizes, find_input_sizes, probe_image, probe_size
-from seg_transfer.models.soundness import require_in_place, require_map, require_repeatable, require_scores
+from seg_transfer.models.soundness import (
+    require_finite,
+    require_in_place,
+    require_map,
+    require_repeatable,
+    require_scores,
+)
 from seg_transfer.models.source_model import Features, SourceModel, device_of
 from seg_transfer.models.watching import MapLayer, Recorded, recording, require_layers
 
@@ -65,6 +71,8 @@ def read_network(
     given = images.clone()  # a network may change its input
     with recording(network) as recorded:
         output = run_network(network, given)
+    if has_scores:
+        require_finite(network, score_maps(output))
     require_repeatable(network, images.clone(), output)
     source = SourceModel(network, normalization, (), None, 0, sizes=taken)
     if has_scores:

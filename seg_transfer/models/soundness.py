@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from seg_transfer.errors import ConfigError
+from seg_transfer.errors import ComputationError, ConfigError
 from seg_transfer.models.outputs import is_distribution, run_network, score_maps, tensors_in
 from seg_transfer.models.source_model import SourceModel
 from seg_transfer.models.watching import covers
@@ -17,6 +17,15 @@ _NOISE = 1e-3
 # Where one quarter of an image changes, networks of every library change that quarter of their maps at least as much as
 # any other, even with random weights; equally where each cell sees the whole image.
 _ELSEWHERE = 4.0
+
+
+def require_finite(network: nn.Module, scores: Iterable[Tensor]) -> None:
+    """Raise ComputationError if scores are not finite, of which nothing else could be said."""
+    if not all(bool(torch.isfinite(each).all()) for each in scores):
+        raise ComputationError(
+            f"network {type(network).__name__}: gives scores that are not finite; lower learning_rate or name other "
+            "weights"
+        )
 
 
 def require_repeatable(network: nn.Module, images: Tensor, output: object) -> None:

@@ -66,7 +66,7 @@ def make_runner(
     """
     import_torchvision()  # whose version the Runner logs
     work_dir, interval = resume_file.parent, schedule.checkpoint_every
-    hooks = [_RequireFiniteLoss(interval), _SaveCheckpoint(resume_file, interval), _ReportProgress(progress)]
+    hooks = [_RequireFinite(interval), _SaveCheckpoint(resume_file, interval), _ReportProgress(progress)]
     # First, because processes exchange the gradients of those parameters that are not frozen when they are wrapped.
     optimizer = make_optimizer(network, schedule, head)
     return _SilentRunner(
@@ -170,7 +170,7 @@ class _RandomState(Hook):  # type: ignore[misc]
         self.states = {}
 
 
-class _RequireFiniteLoss(Hook):  # type: ignore[misc]
+class _RequireFinite(Hook):  # type: ignore[misc]
     """Stops a diverged training before its weights are saved; checks rarely, because a check waits for the device."""
 
     priority = "VERY_LOW"
@@ -179,10 +179,15 @@ class _RequireFiniteLoss(Hook):  # type: ignore[misc]
         self.interval = interval
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any, outputs: dict[str, Tensor]) -> None:
-        if _is_due(runner, batch_idx, self.interval) and not _finite_everywhere(outputs["loss"]):
-            raise TrainingError(
-                f"{runner.work_dir}: the loss is not finite at step {batch_idx + 1}; lower learning_rate"
-            )
+        if not _is_due(runner, batch_idx, self.interval):
+            return
+        # The loss is that before the step, and says nothing of the weights after it.
+        weights = torch.stack([parameter.detach().abs().max() for parameter in runner.model.parameters()])
+        for name, values in (("loss is", outputs["loss"]), ("weights are", weights)):
+            if not _finite_everywhere(values):
+                raise TrainingError(
+                    f"{runner.work_dir}: the {name} not finite at step {batch_idx + 1}; lower learning_rate"
+                )
 
 
 class _SaveCheckpoint(Hook):  # type: ignore[misc]
@@ -213,8 +218,8 @@ def _is_due(runner: Runner, batch_idx: int, interval: int) -> bool:
     return (batch_idx + 1) % interval == 0 or batch_idx + 1 == runner.max_iters
 
 
-def _finite_everywhere(loss: Tensor) -> bool:
-    finite = torch.isfinite(loss.detach()).float()
+def _finite_everywhere(values: Tensor) -> bool:
+    finite = torch.isfinite(values.detach()).all().float()
     if distributed.is_initialized():
         # All processes stop together, because the others would wait for this one forever.
         distributed.all_reduce(finite, distributed.ReduceOp.MIN)

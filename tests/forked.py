@@ -54,6 +54,7 @@ def _serve() -> None:
     import torch
 
     from seg_transfer.models.compat import import_mmseg
+    from seg_transfer.selection import choose  # noqa: F401
     from seg_transfer.stages import finetuning, scoring  # noqa: F401
 
     import_mmseg()

@@ -136,6 +136,14 @@ def test_python_chooses_the_same(chosen, copy_of, invoke):
     assert f"{choice.best} won the race for {TARGET}" in str(choice)
 
 
+def test_racers_may_run_in_processes_of_their_own(chosen, copy_of, invoke):
+    workspace = copy_of(chosen)
+    shutil.rmtree(folder(workspace))
+    found = answer(invoke(*words(workspace, "--runs", "5", "--engine", "local", "--json")))
+    moved = json.loads(json.dumps(said(chosen)).replace(str(chosen.run), str(workspace.run)))
+    assert without_times(found) == without_times(moved)
+
+
 def test_a_dry_run_trains_nothing_and_says_who_would_race(bank, invoke):
     shown = answer(invoke(*words(bank, "--runs", "2.5", "--dry-run", "--json")))
     assert len(shown["plan"]["racers"]) == 2

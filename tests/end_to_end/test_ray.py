@@ -1,12 +1,16 @@
 """Workers, a node and the driver of a Ray cluster are killed; the pairs end as those of an undisturbed run."""
 
+import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import choosing
 import pyarrow.parquet as pq
 import pytest
+from choosing import answer
 from end_to_end import ray_cluster
 from end_to_end.ray_cluster import Cluster, wait_until
 from files import found_below
@@ -80,6 +84,17 @@ def test_a_killed_driver_is_started_again(cluster, many, finished):
     # One line per pair, those of a killed task too, and none twice.
     assert len(out) == len(set(out)) == 30 - len(kept)
     check_all(many, finished, kept)
+
+
+def test_a_race_on_a_cluster_ends_as_in_this_process(cluster, bank, invoke):
+    here = answer(invoke(*choosing.words(bank, "--runs", "5", "--json")))
+    rows = choosing.without_times(choosing.rows(bank))
+    shutil.rmtree(choosing.folder(bank))
+    driver = cluster.start(*choosing.words(bank, "--runs", "5", "--engine", "ray"))
+    code, _, err = ended(driver)
+    assert (code, err) == (0, [])
+    assert json.loads((choosing.folder(bank) / "choice.json").read_text())["best"] == here["best"]
+    assert choosing.without_times(choosing.rows(bank)) == rows
 
 
 def test_what_fails_is_reported_and_the_others_are_done(cluster, many):

@@ -8,7 +8,7 @@ import seg_transfer
 
 
 def test_every_public_name_is_the_function_of_its_room():
-    assert seg_transfer.__all__ == ["evaluate", "rank_sources", "score_all"]
+    assert seg_transfer.__all__ == ["choose_source", "evaluate", "rank_sources", "score_all"]
     assert set(seg_transfer.__all__) <= set(dir(seg_transfer))
     for name, module in seg_transfer._MODULES.items():
         assert getattr(seg_transfer, name) is getattr(importlib.import_module(module), name)

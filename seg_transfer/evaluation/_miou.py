@@ -46,6 +46,11 @@ def miou_interval(counts: Counts, seed: int = 0) -> tuple[float, float]:
 
     Returns:
         2.5 and 97.5 percentile of `N_DRAWS` draws; NaN for a single image.
+
+    Example:
+        >>> counts = np.array([[[4, 4], [4, 4], [4, 4]], [[0, 4], [4, 4], [0, 8]]])
+        >>> miou_interval(counts)
+        (0.25, 1.0)
     """
     low, high = percentile_intervals(_draws(counts, seed))
     return float(low), float(high)
@@ -61,6 +66,11 @@ def difference_interval(counts: Counts, other: Counts, seed: int = 0) -> tuple[f
 
     Returns:
         2.5 and 97.5 percentile of the first minus the second; NaN for a single image.
+
+    Example:
+        >>> counts = np.array([[[4, 4], [4, 4], [4, 4]], [[0, 4], [4, 4], [0, 8]]])
+        >>> difference_interval(counts, counts)
+        (0.0, 0.0)
     """
     low, high = percentile_intervals(_draws(counts, seed) - _draws(other, seed))
     return float(low), float(high)

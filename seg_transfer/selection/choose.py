@@ -63,21 +63,18 @@ def choose_source(
 ) -> Choice:
     """Choose a source for a target, and fine-tune it.
 
-    All sources are scored. Those that may be the best race: each is fine-tuned for a part of the schedule on a part of
-    the labeled images and judged by the others, the better half goes on, and so forth. The winner is then fine-tuned
-    to the end on all labeled images.
+    All sources are scored. Those that may be the best race: each is fine-tuned for a part of the schedule, judged on
+    held-out images, and the better half goes on. The winner is then fine-tuned to the end on all labeled images.
 
     Args:
         target, sources, metric, images, data_root, device: As in `seg_transfer.rank_sources`.
         minutes: Wall time that everything may take; 30 if `runs` is not given either.
         runs: Instead of minutes: the number of fine-tunings to the end that race and last fine-tuning may cost.
-        hold_out: Share of the labeled images that judge racers, in (0, 1). With fewer than 30 images, each half judges
-            what the other one trained.
+        hold_out: Share of the images that judge, in (0, 1). With fewer than 30, each half judges the other's networks.
         schedule: Schedule file, or the name of a shipped one.
-        steps: Steps of the whole schedule; by default its own, shortened so that one fine-tuning to the end takes no
-            more than a third of the minutes.
+        steps: Steps of the whole schedule; by default its own, fewer where that takes more than a third of the minutes.
         seed: Seed of the pixel sample, the held-out images and the fine-tunings.
-        run_folder: Folder of all results; ``runs/choose-TARGET`` by default. A second call goes on there.
+        run_folder: Folder of all results, where a second call goes on; ``runs/choose-TARGET`` by default.
         engine: Where racers run: "here", "local" (one process per GPU) or "ray".
 
     Returns:
@@ -87,9 +84,15 @@ def choose_source(
         ConfigError: As in `rank_sources`; or the budget allows no race, or minutes and runs are both given.
         DataError: As in `rank_sources`; or there are fewer than two labeled images.
         IncompleteError: No source could be scored, all racers failed, or the last fine-tuning failed.
+
+    Example:
+        >>> choose_source("my_dataset.yaml", "models/", minutes=5, runs=3)
+        Traceback (most recent call last):
+        seg_transfer.errors.ConfigError: minutes and runs are two budgets; give one of them
     """
+    budget = budget_of(minutes, runs)
     request = request_to_choose(target, sources, metric, images, Path(data_root), device, seed, hold_out)
-    wanted = Wanted(*budget_of(minutes, runs), schedule, steps, engine)
+    wanted = Wanted(*budget, schedule, steps, engine)
     return choose(request, wanted, Path(run_folder or Path("runs") / f"choose-{request.target.name}"))
 
 

@@ -17,7 +17,7 @@ from seg_transfer.models.compat import quiet, require_mmengine
 from seg_transfer.models.networks import classifier_parameters, to_device
 from seg_transfer.store.atomic import create_folder
 from seg_transfer.training.crops import TrainingCrops, as_tensors
-from seg_transfer.training.processes import copy_buffers_from_main, wait_for_all
+from seg_transfer.training.processes import wait_for_all, with_buffers_of_main
 from seg_transfer.training.schedule import Arithmetic, Schedule
 
 if TYPE_CHECKING:
@@ -39,50 +39,44 @@ def fit(
 ) -> nn.Module:
     """Train `network` on `crops` and return it; a killed run continues from its last checkpoint.
 
-    A resumed run ends with the weights of an undisturbed one on the same kind of device. Processes share each batch.
-    A run that stops at `until` leaves a checkpoint there, and a later call goes on from it: both together do what one
-    call would do, since the learning rate at each step depends on the length of the whole schedule.
+    A run that was killed, or stopped at `until`, ends with the weights of an undisturbed one on that kind of device.
 
     Args:
         network: An mmseg segmentor or a `SegmentationTask`, initialized as training should start.
-        crops: The samples, with their schedule and seed.
+        crops: The samples, with their schedule and seed; processes share each batch.
         work_dir: Folder for the checkpoint to resume from; nothing but this training may use it.
-        head: Names of the parameters of the new last layer; by default those of the task or of mmseg's classifiers.
-        until: Step to stop at; None means the end of the schedule. A checkpoint beyond it is an error of the caller.
+        head: Parameters of the new last layer; by default those of the task or of mmseg's classifiers.
+        until: Step to stop at, not before that of the checkpoint; by default the end of the schedule.
         n_workers: Number of processes that read images during training.
         progress: Called with the number of finished steps and the step to stop at.
 
     Raises:
         ConfigError: mmengine is not installed.
-        TrainingError: The loss is no longer finite, or a batch is too small for the network.
-        CheckpointError: The checkpoint to resume from is damaged.
-        DataError: An image or label is missing or damaged.
+        TrainingError: Loss or weights are no longer finite, or a batch is too small for the network.
+        CheckpointError, DataError: The checkpoint to resume from, an image or a label is damaged.
     """
     task = _as_task(network)
     from seg_transfer.training.runner import make_runner
 
-    schedule, resume_file = crops.schedule, work_dir / _RESUME_FILE
-    start, stop, on_cuda = _step_of(resume_file), until or schedule.steps, get_device() != "cpu"
-    assert start <= stop
-    to_device(network, get_device())
+    schedule, resume_file, device = crops.schedule, work_dir / _RESUME_FILE, get_device()
+    steps = range(_step_of(resume_file), until or schedule.steps)
+    to_device(network, device)
     wait_for_all()
     create_folder(work_dir)
     runner = make_runner(
         network,
-        _loader(crops.packed(as_tensors) if task else crops, range(start, stop), n_workers, pin_memory=on_cuda),
+        _loader(crops.packed(as_tensors) if task else crops, steps, n_workers, pin_memory=device != "cpu"),
         schedule,
         head=head or (task.head if task else classifier_parameters(network)),
         seed=crops.seed,
         arithmetic=arithmetic_here(schedule),
         resume_file=resume_file,
-        resume=start > 0,
-        stop=stop,
+        steps=steps,
         progress=progress,
     )
     with _freed(runner), _plain_errors(schedule):
         runner.train()
-    copy_buffers_from_main(network)
-    return network
+    return with_buffers_of_main(network)
 
 
 def _as_task(network: nn.Module) -> SegmentationTask | None:

@@ -152,11 +152,12 @@ def sum_over_processes(counts: Tensor) -> Tensor:
     return on_device.cpu()
 
 
-def copy_buffers_from_main(network: nn.Module) -> None:
-    """Copy the main process's running statistics into the network of every process that trained it."""
+def with_buffers_of_main(network: nn.Module) -> nn.Module:
+    """Copy the main process's running statistics into the network of every process that trained it; returns it."""
     if distributed.is_initialized():
         for buffer in network.buffers():
             distributed.broadcast(buffer, 0)
+    return network
 
 
 def _barrier(store: Store, rank: int, size: int) -> None:

@@ -46,8 +46,7 @@ def make_runner(
     seed: int,
     arithmetic: Arithmetic,
     resume_file: Path,
-    resume: bool,
-    stop: int,
+    steps: range,
     progress: Progress,
 ) -> Runner:
     """Make the Runner of one training.
@@ -60,26 +59,25 @@ def make_runner(
         seed: Seed of the training's random numbers.
         arithmetic: Arithmetic of the forward pass and the gradients.
         resume_file: The checkpoint that the training overwrites and resumes from.
-        resume: Whether to continue from that checkpoint.
-        stop: Step to stop at.
+        steps: The remaining steps; where these do not begin at 0, the training continues from that checkpoint.
         progress: Called with the number of finished steps and the step to stop at.
     """
     import_torchvision()  # whose version the Runner logs
     work_dir, interval = resume_file.parent, schedule.checkpoint_every
-    hooks = [_RequireFinite(interval), _SaveCheckpoint(resume_file, interval), _ReportProgress(progress)]
+    late_hooks = [_RequireFinite(interval), _SaveCheckpoint(resume_file, interval), _ReportProgress(progress)]
     # First, because processes exchange the gradients of those parameters that are not frozen when they are wrapped.
     optimizer = make_optimizer(network, schedule, head)
     return _SilentRunner(
         model=_wrap_for_processes(network),
         work_dir=str(work_dir),
         train_dataloader=loader,
-        train_cfg={"type": _StepLoop, "stop": stop},
+        train_cfg={"type": _StepLoop, "stop": steps.stop},
         optim_wrapper=_WRAPPERS[arithmetic](optimizer=optimizer),
         param_scheduler=_learning_rate_schedule(schedule),
         default_hooks={"logger": None, "checkpoint": None, "runtime_info": None, "timer": None, "sampler_seed": None},
-        custom_hooks=[_FrozenStatistics(network, schedule, head), _RandomState(), *hooks],
-        load_from=f"{_RESUME_PREFIX}{resume_file}" if resume else None,
-        resume=resume,
+        custom_hooks=[_FrozenStatistics(network, schedule, head), _RandomState(), *late_hooks],
+        load_from=f"{_RESUME_PREFIX}{resume_file}" if steps.start else None,
+        resume=steps.start > 0,
         launcher="pytorch" if distributed.is_initialized() else "none",
         env_cfg={"mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0}},
         randomness={"seed": seed},

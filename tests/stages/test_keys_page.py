@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from seg_transfer.demo.world import build_world
 from seg_transfer.models.sources import parse_entry
 from seg_transfer.resources import shipped
 from seg_transfer.selection import ablations
-from seg_transfer.stages import explanation_keys, finetune, sample_keys, score_keys, train
+from seg_transfer.stages import explanation_keys, finetune, finish, race, sample_keys, score_keys, train
 from seg_transfer.stages.base import Item
 from seg_transfer.store import content_key
 from seg_transfer.store.content_key import Key, manifest_key, settings_key
 from seg_transfer.study import networks
+from seg_transfer.study.definition import HoldOut
 from seg_transfer.study.networks import weights_key
 from seg_transfer.study.run import Run, open_run
 
@@ -81,6 +83,16 @@ def with_own_rate(run: Run) -> dict[str, Any]:
     return {**run.resolved, "study": {**study, "sources": [{**one, "learning_rate": 0.1} for one in study["sources"]]}}
 
 
+def of_race(run: Run) -> dict[str, list[Key]]:
+    """The same of the keys of a race, in a study with images held out."""
+    held_out = replace(run, study=run.study.model_copy(update={"hold_out": HoldOut()}))
+    racer, winner = Item("web", "dusk_street", 0, 1), Item("web", "dusk_street", 0)
+    return {
+        "racer": [key for _, key in race.race_keys(held_out, racer).values()],
+        "end of a race": [key for _, key in finish.finish_keys(held_out, winner).values()],
+    }
+
+
 def made(run: Run) -> dict[str, list[Key]]:
     """Name of a key -> examples of it that show all its parts."""
     folder, web = run.folder.parent, run.study.source("web")
@@ -117,9 +129,9 @@ def made(run: Run) -> dict[str, list[Key]]:
         "score": [score_keys.score_key(observations, "gbc", None), score_keys.score_key(observations, "ids", drawn)],
         "training": [key for _, key in train.training_keys(run, run.study.source("day_street")).values()],
         "fine-tuning": [key for _, key in finetune.fine_tuning_keys(run, Item("web", "dusk_street", 0)).values()],
+        **of_race(run),
         "start of a fine-tuning": [
-            finetune.start_key(run, Item("web", "dusk_street", 0)),
-            finetune.start_key(run, Item("scratch", "dusk_street", 0)),
+            *(finetune.start_key(run, Item(name, "dusk_street", 0)) for name in ("web", "scratch")),
             networks.source_start_key(run, staged),
         ],
         "settings of scores or of performance": [
@@ -131,6 +143,12 @@ def made(run: Run) -> dict[str, list[Key]]:
         "explanation: map after fine-tuning": [explanation_keys.fine_tuned_map_key(explained["map"], weights)],
         "GBC under other settings": [ablations.gbc_settings_key(observations, [1, 2])],
     }
+
+
+@pytest.fixture(autouse=True)
+def judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every source has raced."""
+    monkeypatch.setattr(finish, "last_rows", lambda run, item: [{"content_key": "key of a racer", "steps": 4}])
 
 
 def test_the_page_lists_the_parts_of_every_key(run):
@@ -147,7 +165,18 @@ def test_the_page_names_every_function_that_makes_a_key():
     named = set().union(*(functions for functions, _ in rows().values()))
     there = {
         name
-        for module in (networks, sample_keys, score_keys, train, finetune, explanation_keys, ablations, content_key)
+        for module in (
+            networks,
+            sample_keys,
+            score_keys,
+            train,
+            finetune,
+            race,
+            finish,
+            explanation_keys,
+            ablations,
+            content_key,
+        )
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and "Key" in function.__annotations__["return"]
     }

@@ -16,7 +16,7 @@ from seg_transfer.models.networks import build_network
 from seg_transfer.resources import shipped
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import evaluate_on, predict
-from seg_transfer.training.fit import _loader, arithmetic_here, fit, multiplies_bfloat16
+from seg_transfer.training.fit import _loader, arithmetic_here, fit, multiplies_bfloat16, resume_step
 
 
 def network_for(crops: TrainingCrops) -> nn.Module:
@@ -53,6 +53,39 @@ def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     assert seen == [5, 6]
     assert same_weights(whole, resumed)
     assert not same_weights(whole, network_for(crops))
+
+
+def test_trainings_up_to_a_step_and_on_from_there_are_one_training(crops: TrainingCrops, tmp_path: Path) -> None:
+    whole = fit(network_for(crops), crops, tmp_path / "whole")
+    seen: list[tuple[int, int]] = []
+    networks = []
+    for until in (1, 3, 3, None):
+        began = len(seen)
+        trained = fit(
+            network_for(crops), crops, tmp_path / "parts", until=until, progress=lambda *step: seen.append(step)
+        )
+        networks.append(trained)
+        assert resume_step(tmp_path / "parts") == (until or SCHEDULE.steps)
+        assert all(stop == (until or SCHEDULE.steps) for _, stop in seen[began:])
+    assert [step for step, _ in seen] == [1, 2, 3, 4, 5, 6]
+    assert same_weights(networks[1], networks[2])
+    assert not same_weights(networks[2], whole)
+    assert same_weights(networks[3], whole)
+
+
+@pytest.mark.parametrize("spoilt", ["loss", "weights"])
+def test_neither_a_loss_nor_weights_that_are_not_finite_are_saved(
+    crops: TrainingCrops, tmp_path: Path, spoilt: str
+) -> None:
+    # The loss of the first step is that before it.
+    changes = {"learning_rate": 1e38, "weight_decay": 1e3} if spoilt == "weights" else {}
+    crops.schedule = SCHEDULE.model_copy(update={"warmup_steps": 0, "checkpoint_every": 1, **changes})
+    network = network_for(crops)
+    if spoilt == "loss":
+        next(network.parameters()).data.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=f"the {spoilt} (is|are) not finite at step 1; lower learning_rate"):
+        fit(network, crops, tmp_path)
+    assert resume_step(tmp_path) == 0
 
 
 class KillingCrops(TrainingCrops):

@@ -1,4 +1,4 @@
-"""The judgment of `choose`: what races cost and choose, by hand; the published table and page are what the data give."""
+"""The judgment of `choose`: what races cost and choose, by hand."""
 
 from typing import Any
 
@@ -69,7 +69,7 @@ def test_every_way_chooses_what_it_should(races, truth):
         "N-LEEP alone": 2.0,
         "best elsewhere": 0.0,
         "own mIoU": 12.0,
-        "random": 5.333333333,
+        "random": 4.666666667,
         "ImageNet alone": 7.0,
     }
     assert chosen.loc[("race", 2.0), "chosen"] == "early"

@@ -20,6 +20,7 @@ from seg_transfer.selection.race_state import RaceState
 from seg_transfer.selection.standings import Judgment, judgments
 from seg_transfer.selection.venue import Venue
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
+from seg_transfer.study.run import snapshot
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,7 +105,7 @@ def choice_of(
         state: Its state, with a plan.
         rungs: The judgments of every rung, the best first; the last one has the winner.
     """
-    plan, run = state.plan, venue.run
+    plan, run = state.plan, snapshot(venue.run)
     assert plan is not None
     winner = rungs[-1][0]
     folder = run.fine_tuned_folder(winner.source, venue.target, run.study.fine_tuning.seeds[0])  # type: ignore[union-attr]

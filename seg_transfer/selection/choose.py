@@ -41,7 +41,7 @@ from seg_transfer.stages.racing import work_dir
 from seg_transfer.store.atomic import write_text
 from seg_transfer.study.bank import SourceSpec
 from seg_transfer.study.definition import HoldOut
-from seg_transfer.study.run import Run
+from seg_transfer.study.run import Run, snapshot
 
 
 def choose_source(
@@ -144,9 +144,9 @@ def choose(
         raise _nobody(venue)
     venue.finish(rungs[-1][0].source)
     choice = choice_of(venue, prepared.ranking, prepared.entrants, state, rungs)
-    write_race_page(_report(choice, venue.run, rungs[-1][0]), choice.page.parent)
+    write_race_page(_report(choice, snapshot(venue.run), rungs[-1][0]), choice.page.parent)
     write_text(folder / "choice.json", json.dumps(choice.as_dict(), indent=1) + "\n")
-    _remove_checkpoints(venue.run, prepared.entrants)
+    _remove_checkpoints(snapshot(venue.run), prepared.entrants)
     return choice
 
 

@@ -14,7 +14,7 @@ from seg_transfer.selection.race_plan import Plan, run_plan
 from seg_transfer.stages.base import Item
 from seg_transfer.stages.finish import pixels_of
 from seg_transfer.stages.race import valid_rows
-from seg_transfer.study.run import Run, fine_tuning_of
+from seg_transfer.study.run import Run, fine_tuning_of, snapshot
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,8 @@ def run_rungs(
 
     def judge(racers: Sequence[str], steps: int) -> dict[str, float]:
         train(racers, steps)
-        found = [one for source in racers if (one := judgment_at(run, source, steps)) is not None]
+        inspected = snapshot(run)
+        found = [one for source in racers if (one := judgment_at(inspected, source, steps)) is not None]
         judged.update({(one.source, steps): one for one in found})
         return {one.source: one.miou for one in found}
 

@@ -17,7 +17,7 @@ from seg_transfer.stages.train import TrainSettings
 from seg_transfer.stages.training_keys import TrainingKeys, is_valid, nearest_key
 from seg_transfer.store.content_key import content_key
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
-from seg_transfer.study.run import CachedRun, Run, fine_tuning_of
+from seg_transfer.study.run import CachedRun, Run, fine_tuning_of, snapshot
 
 if TYPE_CHECKING:
     from typing import Any
@@ -77,7 +77,8 @@ class FinishStage(Stage):
         from seg_transfer.stages.finishing import finish
 
         def tune(item: Item, is_held: IsHeld) -> None:
-            finish(run, item, finish_keys(run, item), is_held, settings.workers)
+            # The images as they are when the training begins, as for their key.
+            finish(snapshot(run), item, is_held, settings.workers)
 
         return tune
 

@@ -9,18 +9,17 @@ import time
 from seg_transfer.progress import progress_of
 from seg_transfer.stages.base import IsHeld, Item
 from seg_transfer.stages.finetune import tuning_schedule
-from seg_transfer.stages.finish import STAGE, race_quality
+from seg_transfer.stages.finish import STAGE, finish_keys, race_quality
 from seg_transfer.stages.starts import start_of
 from seg_transfer.stages.training import save_network
-from seg_transfer.stages.training_keys import TrainingKeys
-from seg_transfer.study.run import Run, snapshot
+from seg_transfer.study.run import CachedRun
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.fit import arithmetic_here, fit
 
 _logger = logging.getLogger(__name__)
 
 
-def finish(run: Run, item: Item, keys: TrainingKeys, is_held: IsHeld, n_workers: int) -> None:
+def finish(run: CachedRun, item: Item, is_held: IsHeld, n_workers: int) -> None:
     """Fine-tune a source on all labeled images, unless it is finished; an interrupted training resumes.
 
     The mIoU in its card is what the source reached in its race, on images that it had not seen there: none are left
@@ -29,15 +28,14 @@ def finish(run: Run, item: Item, keys: TrainingKeys, is_held: IsHeld, n_workers:
     Args:
         run: The study.
         item: A source, a target and a seed.
-        keys: Keys of the fine-tuning.
         is_held: Whether this process still holds the lease of the item.
         n_workers: Number of processes that read training images.
     """
     assert item.seed is not None
-    schedule = tuning_schedule(run, item)
+    schedule, keys = tuning_schedule(run, item), finish_keys(run, item)
     arithmetic = arithmetic_here(schedule)
     work_dir = run.folder / "race" / item.source / item.target / f"whole_{keys[arithmetic][0][:12]}"
-    if STAGE.status(snapshot(run), item).state == "done":
+    if STAGE.status(run, item).state == "done":
         shutil.rmtree(work_dir, ignore_errors=True)
         return
     began = time.monotonic()

@@ -47,11 +47,11 @@ class RaceStage(Stage):
 
     def items(self, run: Run, sources: Sequence[str] = (), targets: Sequence[str] = ()) -> list[Item]:
         """Return every source of every target once per fold, with the first seed of the study's fine-tunings."""
-        seed = fine_tuning_of(run).seeds[0]
+        seed, inspected = fine_tuning_of(run).seeds[0], snapshot(run)
         return [
             Item(pair.source, pair.target, seed, fold)
             for pair in pair_items(run, sources, targets)
-            for fold in range(len(run.folds(pair.target)))
+            for fold in range(len(inspected.folds(pair.target)))
         ]
 
     def label(self, item: Item) -> str:
@@ -92,7 +92,8 @@ class RaceStage(Stage):
         from seg_transfer.stages.racing import race
 
         def run_to(item: Item, is_held: IsHeld) -> None:
-            race(run, item, settings.until, is_held, settings.workers)
+            # The images as they are when the training begins, as for their key.
+            race(snapshot(run), item, settings.until, is_held, settings.workers)
 
         return run_to
 

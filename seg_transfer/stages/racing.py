@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from seg_transfer.data.held_out import Fold, image_of
 from seg_transfer.data.manifest import DatasetManifest
+from seg_transfer.errors import DataError
 from seg_transfer.evaluation import miou_of
 from seg_transfer.models.source_model import SourceModel
 from seg_transfer.progress import Tick, progress_of
@@ -111,6 +112,10 @@ def judge(network: SourceModel, fold: Fold, manifest: DatasetManifest) -> dict[s
     Returns:
         Image -> counts (3, C) as in `seg_transfer.evaluation.miou_of`; tiles of an image count as one image, under the
         id of the first.
+
+    Raises:
+        DataError: No pixel of these images has a label, or a file is unreadable.
+        ComputationError: The network returns scores that are not finite.
     """
     counts: dict[Any, npt.NDArray[np.int64]] = {}
     names = {image_of(record): record.image_id for record in reversed(fold.held_out)}
@@ -120,6 +125,8 @@ def judge(network: SourceModel, fold: Fold, manifest: DatasetManifest) -> dict[s
         of_record = np.stack([np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)])
         name = names[image_of(record)]
         counts[name] = counts.get(name, 0) + of_record
+    if not any(of_image[1].any() for of_image in counts.values()):
+        raise DataError(f"{manifest.name}: no pixel of the held-out images has a label; hold out more, or other ones")
     return counts
 
 

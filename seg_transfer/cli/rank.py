@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -125,8 +126,14 @@ def _print(ranking: Ranking, data_root: Path, as_json: bool, *, follows_links: b
         console.print(table)
     kept = printable(f"Scores are kept in {ranking.run_folder}.")
     why = f"Why: {command_line(*_explain_words(ranking, data_root), follows_links=follows_links)}"
-    for line in [*ranking_sentences(ranking), kept, why]:
+    for line in [*ranking_sentences(ranking), *_advice(ranking), kept, why]:
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _advice(ranking: Ranking) -> Iterator[str]:
+    """Yield how to decide between sources that scores do not separate."""
+    if len(ranking.tied) > 1:
+        yield "To let these race and to fine-tune the winner: seg-transfer choose, with the same models and target."
 
 
 def _explain_words(ranking: Ranking, data_root: Path) -> list[str]:

@@ -66,18 +66,8 @@ def finetune(
         return
     seconds = time.monotonic() - began
     if fine_tuning_of(run).keep_weights:  # written first, because the performance marks this fine-tuning as finished
-        save_network(
-            run.fine_tuned_folder(item.source, item.target, item.seed),
-            trained,
-            crops,
-            quality,
-            source=item.source,
-            config=start.config,
-            model=start.model,
-            initialization=start.initialization,
-            seconds=seconds,
-            key=key,
-        )
+        tuned_folder = run.fine_tuned_folder(item.source, item.target, item.seed)
+        save_network(tuned_folder, start, trained, crops, quality, source=item.source, seconds=seconds, key=key)
     numbers = {"n_train_images": len(crops.records), "steps": schedule.steps, **provenance(seconds, key)}
     _store(run, item, origin, quality, numbers)
     _clear(work_dirs.values())

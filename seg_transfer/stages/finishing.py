@@ -45,18 +45,8 @@ def finish(run: CachedRun, item: Item, is_held: IsHeld, n_workers: int) -> None:
         fit(start.network, crops, work_dir, head=start.head(schedule), n_workers=n_workers, progress=tick)
     if not is_held():
         return
-    seconds = time.monotonic() - began
-    save_network(
-        run.fine_tuned_folder(item.source, item.target, item.seed),
-        start.trained(),
-        crops,
-        quality,
-        source=item.source,
-        config=start.config,
-        model=start.model,
-        initialization=start.initialization,
-        seconds=seconds,
-        key=keys[arithmetic][1],
-    )
+    seconds, key = time.monotonic() - began, keys[arithmetic][1]
+    folder = run.fine_tuned_folder(item.source, item.target, item.seed)
+    save_network(folder, start, start.trained(), crops, quality, source=item.source, seconds=seconds, key=key)
     shutil.rmtree(work_dir, ignore_errors=True)
     _logger.info("%s: fine-tuned for %d steps (%.0f s)", STAGE.label(item), schedule.steps, seconds)

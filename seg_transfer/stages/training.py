@@ -11,13 +11,12 @@ from pathlib import Path
 from seg_transfer import __version__
 from seg_transfer.data.label_ids import label_ids
 from seg_transfer.models.checkpoints import save_weights
-from seg_transfer.models.configs import ModelConfig
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.source_model import SourceModel
 from seg_transfer.prediction.take_home import model_description, network_input, write_loader
 from seg_transfer.progress import progress_of
 from seg_transfer.stages.base import IsHeld
-from seg_transfer.stages.starts import own_start
+from seg_transfer.stages.starts import Start, own_start
 from seg_transfer.stages.training_keys import TrainingKeys, is_current
 from seg_transfer.store.content_key import Key, sha256_of_file
 from seg_transfer.store.source_card import FILE_NAME, SourceCard, read_source_card, write_source_card
@@ -58,18 +57,8 @@ def train_source(run: Run, entry: SourceEntry, keys: TrainingKeys, is_held: IsHe
     quality = evaluate_on(trained, run.records(entry.dataset, "eval"), manifest)
     if not (is_main_process() and is_held()):
         return
-    save_network(
-        folder,
-        trained,
-        crops,
-        quality,
-        source=entry.name,
-        config=start.config,
-        model=start.model,
-        initialization=start.initialization,
-        seconds=time.monotonic() - began,
-        key=keys[arithmetic][1],
-    )
+    seconds, key = time.monotonic() - began, keys[arithmetic][1]
+    save_network(folder, start, trained, crops, quality, source=entry.name, seconds=seconds, key=key)
     _remove(work_dirs.values())
     seconds = time.monotonic() - began
     _logger.info("source %s: mIoU %.4f on its own eval split (%.0f s)", entry.name, quality.miou, seconds)
@@ -88,18 +77,27 @@ def _remove(folders: Iterable[Path]) -> None:
 
 def save_network(
     folder: Path,
+    start: Start,
     trained: SourceModel,
     crops: TrainingCrops,
     quality: SegmentationQuality,
     *,
     source: str,
-    config: str,
-    model: ModelConfig,
-    initialization: str,
     seconds: float,
     key: Key,
 ) -> None:
-    """Save the weights of a trained network, the source card that describes it, and the code that loads both."""
+    """Save the weights of a trained network, the source card that describes it, and the code that loads both.
+
+    Args:
+        folder: Folder of the files.
+        start: What the training started from.
+        trained: What it became.
+        crops: The images that it was trained on.
+        quality: What it reaches.
+        source: Name of the source.
+        seconds: Wall time of the training.
+        key: Key of everything that decides weights and quality.
+    """
     # The old card must never describe the new weights, not even for a moment.
     (folder / FILE_NAME).unlink(missing_ok=True)
     save_weights(trained.network.state_dict(), folder / _WEIGHTS)
@@ -109,11 +107,11 @@ def save_network(
         source=source,
         dataset=crops.manifest.name,
         classes=classes,
-        config=config,
-        model=model_description(model, trained.network),
+        config=start.config,
+        model=model_description(start.model, trained.network),
         weights=_WEIGHTS,
         sha256=sha256_of_file(folder / _WEIGHTS),
-        initialisation=initialization,
+        initialisation=start.initialization,
         seed=crops.seed,
         steps=crops.schedule.steps,
         schedule=crops.schedule.model_dump(mode="json"),

@@ -13,7 +13,7 @@ from seg_transfer.selection.venue import Venue
 from seg_transfer.stages.base import Item
 from seg_transfer.stages.finetune import tuning_schedule
 from seg_transfer.stages.probe import Probe
-from seg_transfer.stages.race import row_at
+from seg_transfer.stages.race_keys import row_at
 from seg_transfer.study.run import Run, fine_tuning_of, snapshot
 from seg_transfer.training.fit import get_device
 

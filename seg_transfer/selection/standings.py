@@ -12,8 +12,7 @@ import numpy.typing as npt
 from seg_transfer.evaluation import miou_of
 from seg_transfer.selection.race_plan import Plan, run_plan
 from seg_transfer.stages.base import Item
-from seg_transfer.stages.finish import pixels_of
-from seg_transfer.stages.race import valid_rows
+from seg_transfer.stages.race_keys import pixels_of, rows_by_step
 from seg_transfer.study.run import Run, fine_tuning_of, snapshot
 
 
@@ -49,16 +48,15 @@ def fold_items(run: Run, source: str) -> list[Item]:
 
 def judgments(run: Run, source: str) -> list[Judgment]:
     """Return what a source reached at every step at which all of its folds were judged, in order."""
-    folds = [{row["steps"]: row for row in valid_rows(run, item)} for item in fold_items(run, source)]
     return [
         Judgment(
             source,
             steps,
-            tuple(image for rows in folds for image in rows[steps]["image_id"]),
-            np.concatenate([pixels_of(rows[steps]) for rows in folds]),
-            sum(rows[steps]["seconds"] for rows in folds),
+            tuple(image for row in rows for image in row["image_id"]),
+            np.concatenate([pixels_of(row) for row in rows]),
+            sum(row["seconds"] for row in rows),
         )
-        for steps in sorted(set.intersection(*(set(rows) for rows in folds)))
+        for steps, rows in rows_by_step(run, fold_items(run, source)[0]).items()
     ]
 
 

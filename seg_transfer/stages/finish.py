@@ -5,25 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from seg_transfer.errors import ResultsError
-from seg_transfer.stages.base import IsHeld, Item, Stage, Status, Work, pair_items, pair_label
+from seg_transfer.stages.base import IsHeld, Item, Stage, Status, Work, pair_items
 from seg_transfer.stages.changes import changes
 from seg_transfer.stages.files import read_card_or_problem
-from seg_transfer.stages.finetune import tuning_keys, tuning_schedule
-from seg_transfer.stages.race import valid_rows
+from seg_transfer.stages.finetune import tuning_schedule
+from seg_transfer.stages.race_keys import finish_keys, whole_label
 from seg_transfer.stages.train import TrainSettings
-from seg_transfer.stages.training_keys import TrainingKeys, is_valid, nearest_key
-from seg_transfer.store.content_key import content_key
+from seg_transfer.stages.training_keys import is_valid, nearest_key
 from seg_transfer.store.source_card import FILE_NAME, read_source_card
 from seg_transfer.study.run import CachedRun, Run, fine_tuning_of, snapshot
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from seg_transfer.stages.probe import Probe
-    from seg_transfer.training.iou import SegmentationQuality
 
 
 class FinishStage(Stage):
@@ -45,7 +38,7 @@ class FinishStage(Stage):
 
     def label(self, item: Item) -> str:
         """Return the name of the item in messages."""
-        return f"{pair_label(item)}, all images"
+        return whole_label(item)
 
     def status(self, run: CachedRun, item: Item) -> Status:
         """Check whether card and weights exist and match the study's current settings and the item's race."""
@@ -81,41 +74,6 @@ class FinishStage(Stage):
             finish(snapshot(run), item, is_held, settings.workers)
 
         return tune
-
-
-def finish_keys(run: Run, item: Item) -> TrainingKeys:
-    """Return the keys of a fine-tuning on all labeled images, whose mIoU comes from the source's race."""
-    train = run.cached(f"labeled of {item.target}", lambda: run.records_key(item.target, run.labeled(item.target)))
-    judged = [row["content_key"] for row in last_rows(run, item)]
-    return tuning_keys(run, item, train, content_key(race=judged, steps=last_rows(run, item)[0]["steps"]))
-
-
-def race_quality(run: Run, item: Item) -> SegmentationQuality:
-    """Return what a source reached on held-out images, where its race ended."""
-    from seg_transfer.training.iou import quality_of
-
-    rows = last_rows(run, item)
-    counts = sum(pixels_of(row).sum(axis=0) for row in rows)
-    return quality_of(np.asarray(counts), sum(len(row["image_id"]) for row in rows))
-
-
-def last_rows(run: Run, item: Item) -> list[dict[str, Any]]:
-    """Return the rows of all folds of a source at the last step at which all of them were judged.
-
-    Raises:
-        ResultsError: The source has not run.
-    """
-    folds = [Item(item.source, item.target, item.seed, fold) for fold in range(len(run.folds(item.target)))]
-    by_step = [{row["steps"]: row for row in valid_rows(run, fold)} for fold in folds]
-    common = set.intersection(*(set(rows) for rows in by_step))
-    if not common:
-        raise ResultsError(f"{pair_label(item)}: has not been judged on held-out images; run `seg-transfer choose`")
-    return [rows[max(common)] for rows in by_step]
-
-
-def pixels_of(row: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the counts of every image of a racer's row, (n, 3, C), as in `seg_transfer.evaluation.miou_of`."""
-    return np.stack([np.array(row[name], np.int64) for name in ("agreed", "labeled", "predicted")], axis=1)
 
 
 STAGE = FinishStage()

@@ -6,15 +6,18 @@ import logging
 import shutil
 import time
 
+import numpy as np
+
 from seg_transfer.progress import progress_of
 from seg_transfer.stages.base import IsHeld, Item
 from seg_transfer.stages.finetune import tuning_schedule
-from seg_transfer.stages.finish import STAGE, finish_keys, race_quality
+from seg_transfer.stages.race_keys import finish_keys, last_rows, pixels_of, whole_label
 from seg_transfer.stages.starts import start_of
-from seg_transfer.stages.training import save_network
+from seg_transfer.stages.training import is_trained, save_network
 from seg_transfer.study.run import CachedRun
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.fit import arithmetic_here, fit
+from seg_transfer.training.iou import SegmentationQuality, quality_of
 
 _logger = logging.getLogger(__name__)
 
@@ -35,18 +38,27 @@ def finish(run: CachedRun, item: Item, is_held: IsHeld, n_workers: int) -> None:
     schedule, keys = tuning_schedule(run, item), finish_keys(run, item)
     arithmetic = arithmetic_here(schedule)
     work_dir = run.folder / "race" / item.source / item.target / f"whole_{keys[arithmetic][0][:12]}"
-    if STAGE.status(run, item).state == "done":
+    folder = run.fine_tuned_folder(item.source, item.target, item.seed)
+    if is_trained(folder, keys):
         shutil.rmtree(work_dir, ignore_errors=True)
         return
     began = time.monotonic()
-    start, quality = start_of(run, item), race_quality(run, item)
+    start = start_of(run, item)
     crops = TrainingCrops(run.labeled(item.target), run.manifests[item.target], schedule, item.seed)
-    with progress_of(f"fine-tune {STAGE.label(item)}") as tick:
+    with progress_of(f"fine-tune {whole_label(item)}") as tick:
         fit(start.network, crops, work_dir, head=start.head(schedule), n_workers=n_workers, progress=tick)
     if not is_held():
         return
     seconds, key = time.monotonic() - began, keys[arithmetic][1]
-    folder = run.fine_tuned_folder(item.source, item.target, item.seed)
-    save_network(folder, start, start.trained(), crops, quality, source=item.source, seconds=seconds, key=key)
+    save_network(
+        folder, start, start.trained(), crops, _quality_in_race(run, item), source=item.source, seconds=seconds, key=key
+    )
     shutil.rmtree(work_dir, ignore_errors=True)
-    _logger.info("%s: fine-tuned for %d steps (%.0f s)", STAGE.label(item), schedule.steps, seconds)
+    _logger.info("%s: fine-tuned for %d steps (%.0f s)", whole_label(item), schedule.steps, seconds)
+
+
+def _quality_in_race(run: CachedRun, item: Item) -> SegmentationQuality:
+    """Return what a source reached on held-out images, where its race ended."""
+    rows = last_rows(run, item)
+    counts = np.concatenate([pixels_of(row) for row in rows]).sum(axis=0)
+    return quality_of(counts, sum(len(row["image_id"]) for row in rows))

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from seg_transfer.stages.base import IsHeld, Item, Stage, Status, Work, pair_items, pair_label
+from seg_transfer.stages.base import IsHeld, Item, Stage, Status, Work, pair_items
 from seg_transfer.stages.files import duplicates, table_problems
-from seg_transfer.stages.finetune import tuning_keys, tuning_schedule
-from seg_transfer.stages.training_keys import TrainingKeys, is_valid
-from seg_transfer.store.tables import RACE, race_file, read_rows
+from seg_transfer.stages.finetune import tuning_schedule
+from seg_transfer.stages.race_keys import racer_label, row_at
+from seg_transfer.store.tables import RACE
 from seg_transfer.study.run import CachedRun, Run, fine_tuning_of, snapshot
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class RaceStage(Stage):
 
     def label(self, item: Item) -> str:
         """Return the name of the item in messages."""
-        return f"{pair_label(item)}, fold {item.fold}"
+        return racer_label(item)
 
     def task_name(self, item: Item) -> str:
         """Return the label: on a cluster, the folds run side by side."""
@@ -96,28 +96,6 @@ class RaceStage(Stage):
             race(snapshot(run), item, settings.until, is_held, settings.workers)
 
         return run_to
-
-
-def race_keys(run: Run, item: Item) -> TrainingKeys:
-    """Return the keys of a racer, one for each arithmetic that its schedule allows."""
-    assert item.fold is not None
-    fold, name = run.folds(item.target)[item.fold], f"{item.target}, fold {item.fold}"
-    train = run.cached(f"train of {name}", lambda: run.records_key(item.target, fold.train))
-    held_out = run.cached(f"held out of {name}", lambda: run.records_key(item.target, fold.held_out))
-    return tuning_keys(run, item, train, held_out)
-
-
-def valid_rows(run: Run, item: Item) -> list[dict[str, Any]]:
-    """Return the rows of a racer that the study's current settings give, in the order of their steps."""
-    assert item.fold is not None
-    keys = race_keys(run, item)
-    rows = read_rows(race_file(run.folder, item.source, item.target, item.fold), RACE)
-    return [row for row in rows if is_valid(row["content_key"], keys)]
-
-
-def row_at(run: Run, item: Item, steps: int) -> dict[str, Any] | None:
-    """Return the row of a racer that was judged after so many steps; None if there is none."""
-    return next((row for row in valid_rows(run, item) if row["steps"] == steps), None)
 
 
 def _problems(table: pa.Table) -> Iterator[str]:

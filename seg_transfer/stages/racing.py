@@ -24,7 +24,7 @@ from seg_transfer.models.source_model import SourceModel
 from seg_transfer.progress import Tick, progress_of
 from seg_transfer.stages.base import IsHeld, Item, pair_label
 from seg_transfer.stages.finetune import tuning_schedule
-from seg_transfer.stages.race import STAGE, race_keys, row_at, valid_rows
+from seg_transfer.stages.race_keys import COUNTS, race_keys, racer_label, row_at, valid_rows
 from seg_transfer.stages.starts import Start, start_of
 from seg_transfer.store.key_parts import parts_entry
 from seg_transfer.store.tables import RACE, provenance, race_file, write_rows
@@ -80,14 +80,14 @@ def race(run: Run, item: Item, until: int, is_held: IsHeld, n_workers: int) -> N
     began = time.monotonic()
     if resume_step(work_dir(run, item)) > until:  # an earlier race, with another budget, passed by this step
         shutil.rmtree(work_dir(run, item))
-    with progress_of(f"fine-tune {STAGE.label(item)}") as tick:
+    with progress_of(f"fine-tune {racer_label(item)}") as tick:
         pace = Pace(tick)
         start = _trained_to(run, item, until, pace, n_workers)
     judged = judge(start.trained(), _fold(run, item), run.manifests[item.target])
     if is_held():
         _store(run, item, until, pace, judged, time.monotonic() - began)
         miou = float(miou_of(np.sum(list(judged.values()), axis=0)))
-        _logger.info("%s: mIoU %.4f after %d of %d steps", STAGE.label(item), miou, until, schedule.steps)
+        _logger.info("%s: mIoU %.4f after %d of %d steps", racer_label(item), miou, until, schedule.steps)
 
 
 def racer_at_rest(run: Run, item: Item) -> SourceModel:
@@ -160,7 +160,7 @@ def _store(
         "miou": float(miou_of(counts.sum(axis=0))),
         "n_train_images": len(_fold(run, item).train),
         "image_id": list(judged),
-        **{name: counts[:, index].tolist() for index, name in enumerate(("agreed", "labeled", "predicted"))},
+        **{name: counts[:, index].tolist() for index, name in enumerate(COUNTS)},
         "step_seconds": pace.step_seconds,
         "trained_steps": pace.n_steps,
         **provenance(seconds, key),

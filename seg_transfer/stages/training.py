@@ -41,7 +41,7 @@ def train_source(run: Run, entry: SourceEntry, keys: TrainingKeys, is_held: IsHe
     folder = run.source_folder(entry.name)
     # The names do not depend on the eval split, so that the training survives a fix of that split.
     work_dirs = {name: folder / f"training_{weights[:12]}" for name, (weights, _) in keys.items()}
-    if _is_trained(folder, keys):
+    if is_trained(folder, keys):
         _remove(work_dirs.values())  # left by a process that ended before it removed them
         return
     began = time.monotonic()
@@ -64,7 +64,8 @@ def train_source(run: Run, entry: SourceEntry, keys: TrainingKeys, is_held: IsHe
     _logger.info("source %s: mIoU %.4f on its own eval split (%.0f s)", entry.name, quality.miou, seconds)
 
 
-def _is_trained(folder: Path, keys: TrainingKeys) -> bool:
+def is_trained(folder: Path, keys: TrainingKeys) -> bool:
+    """Whether a folder holds the weights of a finished training with one of these keys, and their card."""
     if not ((folder / FILE_NAME).exists() and (folder / _WEIGHTS).exists()):
         return False
     return is_current(read_source_card(folder / FILE_NAME), keys)

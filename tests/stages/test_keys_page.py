@@ -15,7 +15,7 @@ from seg_transfer.demo.world import build_world
 from seg_transfer.models.sources import parse_entry
 from seg_transfer.resources import shipped
 from seg_transfer.selection import ablations
-from seg_transfer.stages import explanation_keys, finetune, finish, race, sample_keys, score_keys, train
+from seg_transfer.stages import explanation_keys, finetune, race_keys, sample_keys, score_keys, train
 from seg_transfer.stages.base import Item
 from seg_transfer.store import content_key
 from seg_transfer.store.content_key import Key, manifest_key, settings_key
@@ -88,8 +88,8 @@ def of_race(run: Run) -> dict[str, list[Key]]:
     held_out = replace(run, study=run.study.model_copy(update={"hold_out": HoldOut()}))
     racer, winner = Item("web", "dusk_street", 0, 1), Item("web", "dusk_street", 0)
     return {
-        "racer": [key for _, key in race.race_keys(held_out, racer).values()],
-        "end of a race": [key for _, key in finish.finish_keys(held_out, winner).values()],
+        "racer": [key for _, key in race_keys.race_keys(held_out, racer).values()],
+        "end of a race": [key for _, key in race_keys.finish_keys(held_out, winner).values()],
     }
 
 
@@ -148,7 +148,7 @@ def made(run: Run) -> dict[str, list[Key]]:
 @pytest.fixture(autouse=True)
 def judged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every source has raced."""
-    monkeypatch.setattr(finish, "last_rows", lambda run, item: [{"content_key": "key of a racer", "steps": 4}])
+    monkeypatch.setattr(race_keys, "last_rows", lambda run, item: [{"content_key": "key of a racer", "steps": 4}])
 
 
 def test_the_page_lists_the_parts_of_every_key(run):
@@ -171,8 +171,7 @@ def test_the_page_names_every_function_that_makes_a_key():
             score_keys,
             train,
             finetune,
-            race,
-            finish,
+            race_keys,
             explanation_keys,
             ablations,
             content_key,

@@ -40,6 +40,7 @@ from seg_transfer.study.run import Run, fine_tuning_of, open_run
 FILE = "choice_races.parquet"
 BUDGETS = (1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
 """Fine-tunings to the end that a race with its last fine-tuning may cost."""
+SHOWN_BUDGET = 2.5
 N_DRAWS = 2000
 RACES = described_schema(
     [
@@ -212,11 +213,9 @@ def _best_elsewhere(elsewhere: pd.DataFrame, names: Sequence[str]) -> str:
 
 
 def show(folder: Path) -> None:
-    """Print the table of all ways, and draw it."""
+    """Print the tables of all ways, and draw the first."""
     summary, chosen = judged(folder)
-    print(markdown(summary))
-    print()
-    print(markdown(by_target(chosen)))
+    print("\n\n".join(tables(summary, chosen)))
     with replaced_atomically(folder / "figures" / "choice.png") as temporary:
         plot = Plot("choice", "", "", "", lambda: figure(summary))
         temporary.write_bytes(picture(plot).png)
@@ -229,36 +228,40 @@ def judged(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     n_sources = races.groupby("target")["source"].nunique().mean()
     rows = []
     for (way, budget), members in chosen.groupby(["way", "budget"], sort=False, dropna=False):
-        regret = members["regret"].to_numpy()
+        regret, runs = members["regret"].to_numpy(), members["runs"].mean()
         draws = np.random.default_rng(0).integers(len(regret), size=(N_DRAWS, len(regret)))
         low, high = np.percentile(regret[draws].mean(axis=1), (2.5, 97.5))
-        runs = members["runs"].mean()
-        share = 100 * runs / n_sources
-        rows.append((way, budget, runs, share, regret.mean(), low, high, int((regret <= 1).sum()), len(regret)))
-    columns = ["way", "budget", "runs", "share", "regret", "low", "high", "within_one_point", "targets"]
+        rows.append((way, budget, runs, runs / n_sources, regret.mean(), low, high, int((regret <= 1).sum())))
+    columns = ["way", "budget", "runs", "share", "regret", "low", "high", "within_one_point"]
     return pd.DataFrame(rows, columns=columns), chosen
 
 
-def by_target(chosen: pd.DataFrame) -> pd.DataFrame:
-    """Return the regret of some ways for every target."""
-    budget = chosen["budget"].isna() | (chosen["budget"] == 2.5)
-    kept = chosen[budget].pivot(index="target", columns="way", values="regret")
-    return kept[list(dict.fromkeys(chosen["way"]))].reset_index()
+def tables(summary: pd.DataFrame, chosen: pd.DataFrame) -> list[str]:
+    """Return two tables as Markdown: all ways, and what some lose on every target."""
+    n_targets = chosen["target"].nunique()
+    ways = [
+        [
+            row["way"] if np.isnan(row["budget"]) else f"{row['way']}, {row['budget']:g} runs",
+            f"{row['runs']:.2f}",
+            f"{100 * row['share']:.0f} %",
+            f"{row['regret']:.2f} ({row['low']:.2f} to {row['high']:.2f})",
+            f"{row['within_one_point']} of {n_targets}",
+        ]
+        for row in summary.to_dict("records")
+    ]
+    kept = chosen[chosen["budget"].isna() | (chosen["budget"] == SHOWN_BUDGET)]
+    by_target = kept.pivot(index="target", columns="way", values="regret")[list(dict.fromkeys(kept["way"]))]
+    regret = [[target, *(f"{value:.2f}" for value in row)] for target, *row in by_target.itertuples()]
+    return [
+        markdown(["way", "cost in runs", "of tuning all", "regret", "at most 1 point"], ways),
+        markdown(["target", *by_target.columns], regret),
+    ]
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    """Format a frame as Markdown."""
-    form = {"budget": "{:.1f}", "runs": "{:.2f}", "share": "{:.0f} %"}
-    lines = [list(frame.columns), ["---"] * len(frame.columns)]
-    for row in frame.to_dict("records"):
-        lines.append([_cell(value, form.get(str(name), "{:.2f}")) for name, value in row.items()])
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Format a table as Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-def _cell(value: object, form: str) -> str:
-    if isinstance(value, float):
-        return "" if np.isnan(value) else form.format(value)
-    return str(value)
 
 
 _COLORS = {"race": BLUE, "race of all": GREEN, "tuning all once": RED, "scores alone": ORANGE}

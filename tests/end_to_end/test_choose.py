@@ -190,6 +190,21 @@ def test_a_racer_that_fails_stops_nobody_else(bank, invoke, tmp_path):
     assert any(sentence.startswith("diverging left the race: ") for sentence in found["sentences"])
 
 
+def test_a_single_model_is_judged_and_fine_tuned(bank, invoke):
+    found = answer(invoke(*words(bank, "--runs", "5", "--json", sources=bank.run / "sources/dusk_street")))
+    assert (found["best"], found["measured"]["second"], found["measured"]["lead"]) == ("dusk_street", None, None)
+    assert found["measured"]["steps"] == SCHEDULE["steps"]
+    assert len(found["race"]) == 1
+
+
+def test_rank_names_choose_where_scores_do_not_decide(bank, invoke):
+    options = [word for word in words(bank) if word != "choose"]
+    at = options.index("--schedule")
+    shown = invoke("rank", *options[:at], *options[at + 2 :])
+    tied = shown.out.count(" yes ")
+    assert ("seg-transfer choose, with the same models and target" in shown.out) == (tied > 1)
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said_of"),
     [

@@ -4,11 +4,10 @@
     python scripts/judge_choice.py collect configs/studies/real11.yaml --run-folder RUN --data-root DATA
     python scripts/judge_choice.py show data_manifests/published/real11
 
-`race` lets every source of every target (or of those named by --target) race to the end, in RUN/choices, and can be
-interrupted; two processes may share the targets. Since what a racer reaches does not depend on who else races, all
-races of `choose` at any budget are then known. `collect` copies what was reached into the published folder of the
-study. `show` judges the choices by the mIoU of full fine-tunings on all images, measured on the eval split: it prints
-the table, and draws `choice.png` there.
+`race` lets every source of every target (or of those named by --target) race to the end, in RUN/choices; it can be
+interrupted. Since what a racer reaches does not depend on who else races, all races of `choose` at any budget are then
+known. `collect` copies what was reached into the published folder of the study. `show` judges choices by the mIoU of
+fine-tunings on all images, on the eval split: it prints tables, and draws `choice.png` there.
 """
 
 import argparse
@@ -17,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import yaml
 from matplotlib.figure import Figure
+from scipy.stats import kendalltau
 
 from seg_transfer.console import console_logging
 from seg_transfer.errors import ResultsError
@@ -32,7 +31,7 @@ from seg_transfer.selection.source_scores import Request
 from seg_transfer.selection.standings import judgment_at
 from seg_transfer.store.atomic import replaced_atomically, write_text
 from seg_transfer.store.results import read_pairs
-from seg_transfer.store.tables import described_schema, read_rows, write_rows
+from seg_transfer.store.tables import JUDGED_RACES, read_rows, write_rows
 from seg_transfer.study.definition import HoldOut, schedule_of
 from seg_transfer.study.networks import loadable_source
 from seg_transfer.study.run import Run, fine_tuning_of, open_run
@@ -41,21 +40,8 @@ FILE = "choice_races.parquet"
 BUDGETS = (1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
 """Fine-tunings to the end that a race with its last fine-tuning may cost."""
 SHOWN_BUDGET = 2.5
+SCORES = "scores alone"
 N_DRAWS = 2000
-RACES = described_schema(
-    [
-        ("target", pa.string(), "name of the target dataset"),
-        ("source", pa.string(), "name of the source model"),
-        ("entry", pa.int32(), "place among the entrants of the race; missing for sources that scores rule out"),
-        ("rank", pa.int32(), "rank by the default metric on the images that are not held out"),
-        ("steps", pa.int64(), "optimization steps so far"),
-        ("of_steps", pa.int64(), "optimization steps of the whole schedule"),
-        ("miou", pa.float64(), "mean IoU on the held-out images, fraction in [0, 1]"),
-        ("n_held_out", pa.int32(), "held-out images"),
-        ("seconds", pa.float64(), "wall time since the judgment before, seconds"),
-        ("scoring_seconds", pa.float64(), "wall time of scoring the source, seconds"),
-    ]
-)
 
 
 def main() -> None:
@@ -80,9 +66,6 @@ def main() -> None:
                 race(run, target)
         else:
             collect(run, targets, shipped(f"data_manifests/published/{run.study.name}") / FILE)
-
-
-# Races
 
 
 def prepared(run: Run, target: str) -> Prepared:
@@ -110,7 +93,7 @@ def rung_steps(steps: int) -> list[int]:
 def collect(run: Run, targets: Sequence[str], file: Path) -> None:
     """Copy what all sources reached into one file."""
     rows = [row for target in targets for row in collected(prepared(run, target), target)]
-    write_rows(file, RACES, rows)
+    write_rows(file, JUDGED_RACES, rows)
 
 
 def collected(ready: Prepared, target: str) -> Iterator[dict[str, object]]:
@@ -133,9 +116,6 @@ def collected(ready: Prepared, target: str) -> Iterator[dict[str, object]]:
                 "seconds": judged.seconds,
                 "scoring_seconds": float(table.loc[source, "seconds"]),
             }
-
-
-# Choices
 
 
 def choices_of(races: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
@@ -175,7 +155,7 @@ def _ways(races: pd.DataFrame, known: pd.DataFrame, elsewhere: pd.DataFrame) -> 
             yield way, budget, [winner], cost + scoring
     at_end = races[races["steps"] == races["of_steps"]].set_index("source")["miou"]
     yield "tuning all once", np.nan, [str(at_end.idxmax())], len(at_end) + 1.0
-    yield "scores alone", np.nan, [by_rank[0]], 1 + scoring
+    yield SCORES, np.nan, [by_rank[0]], 1 + scoring
     yield "N-LEEP alone", np.nan, [str(sources["nleep"].idxmax())], 1 + scoring
     yield "best elsewhere", np.nan, [_best_elsewhere(elsewhere, list(sources.index))], 1.0
     yield "own mIoU", np.nan, [str(sources["own_miou"].idxmax())], 1.0
@@ -185,9 +165,8 @@ def _ways(races: pd.DataFrame, known: pd.DataFrame, elsewhere: pd.DataFrame) -> 
 
 def raced(races: pd.DataFrame, entrants: Sequence[str], budget: float) -> tuple[str, float]:
     """Return the winner of a race with a budget in runs, and what it costs with the last fine-tuning."""
-    steps = int(races["of_steps"].iloc[0])
+    steps, reached = int(races["of_steps"].iloc[0]), races.set_index(["source", "steps"])["miou"]
     plan = plan_race(entrants, dict.fromkeys(entrants, Pace(1 / steps)), steps, budget)
-    reached = races.set_index(["source", "steps"])["miou"]
 
     def judge(racers: Sequence[str], at: int) -> dict[str, float]:
         return {name: float(reached[name, at]) for name in racers}
@@ -209,31 +188,55 @@ def _best_elsewhere(elsewhere: pd.DataFrame, names: Sequence[str]) -> str:
     return str(ranks.groupby(others["source"]).mean().idxmin())
 
 
-# What is shown
-
-
 def show(folder: Path) -> None:
-    """Print the tables of all ways, and draw the first."""
+    """Print the tables of all ways and of rungs, and draw the first."""
     summary, chosen = judged(folder)
-    print("\n\n".join(tables(summary, chosen)))
+    print("\n\n".join([*tables(summary, chosen), rung_table(*results(folder))]))
     with replaced_atomically(folder / "figures" / "choice.png") as temporary:
         plot = Plot("choice", "", "", "", lambda: figure(summary))
         temporary.write_bytes(picture(plot).png)
 
 
+def results(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read what racers of a published study reached, and its pairs."""
+    return pd.DataFrame(read_rows(folder / FILE, JUDGED_RACES)), read_pairs(folder)[0]
+
+
+def rung_table(races: pd.DataFrame, truth: pd.DataFrame) -> str:
+    """Return Kendall's tau of judgments with those at the end, and with the full mIoU: means over targets."""
+    known = races.merge(truth[["source", "target", "miou"]], on=["source", "target"], suffixes=("", "_full"))
+    known["end"] = known.groupby(["source", "target"])["miou"].transform("last")
+    rows = []
+    for steps, members in known.groupby("steps"):
+        groups = [one for _, one in members.groupby("target")]
+        taus = [np.mean([kendalltau(one["miou"], one[name])[0] for one in groups]) for name in ("end", "miou_full")]
+        rows.append([steps, *(f"{tau:.2f}" for tau in taus)])
+    return markdown(["judged after steps", "tau with the end", "tau with the mIoU"], rows)
+
+
 def judged(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the mean of every way with its interval over targets, and all choices."""
-    races, (truth, _) = pd.DataFrame(read_rows(folder / FILE, RACES)), read_pairs(folder)
+    races, truth = results(folder)
     chosen = choices_of(races, truth)
     n_sources = races.groupby("target")["source"].nunique().mean()
+    alone = chosen[chosen["way"] == SCORES].set_index("target")["regret"]
     rows = []
     for (way, budget), members in chosen.groupby(["way", "budget"], sort=False, dropna=False):
-        regret, runs = members["regret"].to_numpy(), members["runs"].mean()
-        draws = np.random.default_rng(0).integers(len(regret), size=(N_DRAWS, len(regret)))
-        low, high = np.percentile(regret[draws].mean(axis=1), (2.5, 97.5))
-        rows.append((way, budget, runs, runs / n_sources, regret.mean(), low, high, int((regret <= 1).sum())))
+        regret, runs = members.set_index("target")["regret"], members["runs"].mean()
+        within = int((regret <= 1).sum())
+        against = (regret - alone).to_numpy()
+        rows.append(
+            (way, budget, runs, runs / n_sources, *over_targets(regret.to_numpy()), within, *over_targets(against))
+        )
     columns = ["way", "budget", "runs", "share", "regret", "low", "high", "within_one_point"]
-    return pd.DataFrame(rows, columns=columns), chosen
+    return pd.DataFrame(rows, columns=[*columns, "against", "against_low", "against_high"]), chosen
+
+
+def over_targets(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the mean over targets and its percentile-bootstrap interval; the draws are the same for all."""
+    draws = np.random.default_rng(0).integers(len(values), size=(N_DRAWS, len(values)))
+    low, high = np.percentile(values[draws].mean(axis=1), (2.5, 97.5))
+    return float(values.mean()), float(low), float(high)
 
 
 def tables(summary: pd.DataFrame, chosen: pd.DataFrame) -> list[str]:
@@ -246,6 +249,9 @@ def tables(summary: pd.DataFrame, chosen: pd.DataFrame) -> list[str]:
             f"{100 * row['share']:.0f} %",
             f"{row['regret']:.2f} ({row['low']:.2f} to {row['high']:.2f})",
             f"{row['within_one_point']} of {n_targets}",
+            ""
+            if row["way"] == SCORES
+            else f"{row['against']:+.2f} ({row['against_low']:+.2f} to {row['against_high']:+.2f})",
         ]
         for row in summary.to_dict("records")
     ]
@@ -253,7 +259,7 @@ def tables(summary: pd.DataFrame, chosen: pd.DataFrame) -> list[str]:
     by_target = kept.pivot(index="target", columns="way", values="regret")[list(dict.fromkeys(kept["way"]))]
     regret = [[target, *(f"{value:.2f}" for value in row)] for target, *row in by_target.itertuples()]
     return [
-        markdown(["way", "cost in runs", "of tuning all", "regret", "at most 1 point"], ways),
+        markdown(["way", "cost in runs", "of tuning all", "regret", "at most 1 point", f"against {SCORES}"], ways),
         markdown(["target", *by_target.columns], regret),
     ]
 
@@ -264,7 +270,7 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-_COLORS = {"race": BLUE, "race of all": GREEN, "tuning all once": RED, "scores alone": ORANGE}
+_COLORS = {"race": BLUE, "race of all": GREEN, "tuning all once": RED, SCORES: ORANGE}
 
 
 def figure(summary: pd.DataFrame) -> Figure:
@@ -279,9 +285,7 @@ def figure(summary: pd.DataFrame) -> Figure:
             str(way), (last["runs"], last["regret"]), (6, 4), textcoords="offset points", fontsize=8, color=INK
         )
     axes.axhline(1.0, color=GRAY, linewidth=0.8, linestyle=":")
-    axes.set_xlabel("cost, in fine-tunings to the end")
-    axes.set_ylabel("regret, points of mIoU")
-    axes.set_ylim(bottom=0)
+    axes.set(xlabel="cost, in fine-tunings to the end", ylabel="regret, points of mIoU", ylim=(0, None))
     return drawn
 
 

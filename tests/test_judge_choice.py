@@ -82,13 +82,19 @@ def test_every_way_chooses_what_it_should(races, truth):
 def test_tables_say_what_every_way_costs_and_loses(races, truth):
     chosen = judge_choice.choices_of(races, truth)
     summary = pd.DataFrame(
-        [("race", 3.0, 3.3, 1.1, 0.0, 0.0, 0.0, 1), ("random", float("nan"), 1.0, 1 / 3, 4.667, 4.0, 5.0, 0)],
-        columns=["way", "budget", "runs", "share", "regret", "low", "high", "within_one_point"],
+        [
+            ("race", 3.0, 3.3, 1.1, 0.0, 0.0, 0.0, 1, -2.0, -3.0, 0.1),
+            ("scores alone", float("nan"), 1.0, 1 / 3, 4.667, 4.0, 5.0, 0, 0.0, 0.0, 0.0),
+        ],
+        columns=[
+            *("way", "budget", "runs", "share", "regret", "low", "high", "within_one_point"),
+            *("against", "against_low", "against_high"),
+        ],
     )
     ways, by_target = judge_choice.tables(summary, chosen)
     assert ways.splitlines()[2:] == [
-        "| race, 3 runs | 3.30 | 110 % | 0.00 (0.00 to 0.00) | 1 of 1 |",
-        "| random | 1.00 | 33 % | 4.67 (4.00 to 5.00) | 0 of 1 |",
+        "| race, 3 runs | 3.30 | 110 % | 0.00 (0.00 to 0.00) | 1 of 1 | -2.00 (-3.00 to +0.10) |",
+        "| scores alone | 1.00 | 33 % | 4.67 (4.00 to 5.00) | 0 of 1 |  |",
     ]
     assert by_target.splitlines()[0].startswith("| target | race | race of all | tuning all once | scores alone |")
     assert by_target.splitlines()[2].startswith("| city | 2.00 | 2.00 | 0.00 | 2.00 | 2.00 | 0.00 | 12.00 |")

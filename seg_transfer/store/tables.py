@@ -111,6 +111,21 @@ RACE = described_schema(
     ]
 )
 
+JUDGED_RACES = described_schema(
+    [
+        ("target", pa.string(), "name of the target dataset"),
+        ("source", pa.string(), "name of the source model"),
+        ("entry", pa.int32(), "place among the entrants of the race; missing for sources that scores rule out"),
+        ("rank", pa.int32(), "rank by the default metric on the images that are not held out"),
+        ("steps", pa.int64(), "optimization steps so far"),
+        ("of_steps", pa.int64(), "optimization steps of the whole schedule"),
+        ("miou", pa.float64(), "mean IoU on the held-out images, fraction in [0, 1]"),
+        ("n_held_out", pa.int32(), "held-out images"),
+        ("seconds", pa.float64(), "wall time since the judgment before, seconds"),
+        ("scoring_seconds", pa.float64(), "wall time of scoring the source, seconds"),
+    ]
+)
+
 GBC_SETTINGS = described_schema(
     [
         ("source", pa.string(), "name of the source model"),

@@ -73,7 +73,7 @@ def plan_race(
         lanes: Number of fine-tunings that run side by side.
 
     Returns:
-        The plan, whose cost is that of its most expensive course.
+        The plan, whose cost is that of its most expensive course or more.
 
     Raises:
         ConfigError: Not even two racers, judged once at the earliest, are within the budget.
@@ -102,15 +102,15 @@ def _plan(
     racers: tuple[str, ...], paces: Mapping[str, Pace], steps: int, share: Fraction, n_folds: int, lanes: int
 ) -> Plan:
     rungs = tuple(rungs_of(len(racers), steps, share))
-    dearest = sorted((paces[name] for name in racers), key=lambda pace: -(pace.step * steps + pace.rung))
+    own = [paces[name] for name in racers]
     cost, before = 0.0, 0
     for rung in rungs:
-        each = [
-            pace.step * (rung.steps - before) + pace.rung for pace in dearest[: rung.n_racers] for _ in range(n_folds)
-        ]
+        # Which racers are dear depends on the number of steps: judging may cost one more than training another.
+        dearest = sorted((pace.step * (rung.steps - before) + pace.rung for pace in own), reverse=True)[: rung.n_racers]
+        each = [one for one in dearest for _ in range(n_folds)]
         cost += max(sum(each) / lanes, max(each))
         before = rung.steps
-    return Plan(steps, racers, rungs, cost, dearest[0].step * steps + dearest[0].rung)
+    return Plan(steps, racers, rungs, cost, max(pace.step * steps + pace.rung for pace in own))
 
 
 def rungs_of(n_racers: int, steps: int, share: Fraction) -> list[Rung]:

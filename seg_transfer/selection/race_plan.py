@@ -107,10 +107,15 @@ def _plan(
     for rung in rungs:
         # Which racers are dear depends on the number of steps: judging may cost one more than training another.
         dearest = sorted((pace.step * (rung.steps - before) + pace.rung for pace in own), reverse=True)[: rung.n_racers]
-        each = [one for one in dearest for _ in range(n_folds)]
-        cost += max(sum(each) / lanes, max(each))
+        cost += _latest_end([one for one in dearest for _ in range(n_folds)], lanes)
         before = rung.steps
     return Plan(steps, racers, rungs, cost, max(pace.step * steps + pace.rung for pace in own))
+
+
+def _latest_end(costs: Sequence[float], lanes: int) -> float:
+    """Return a bound on when fine-tunings end that start as soon as a lane is free, whatever their order."""
+    longest = max(costs)
+    return min((sum(costs) - longest) / lanes + longest, math.ceil(len(costs) / lanes) * longest)
 
 
 def rungs_of(n_racers: int, steps: int, share: Fraction) -> list[Rung]:

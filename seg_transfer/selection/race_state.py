@@ -50,12 +50,14 @@ def read_state(folder: Path, asked: Mapping[str, Any]) -> RaceState | None:
         stored = json.loads(file.read_text(encoding="utf-8"))
         if stored["asked"] != json.loads(json.dumps(asked)):
             return None
-        plan = stored["plan"] and Plan(
-            **{**stored["plan"], "racers": tuple(stored["plan"]["racers"])}
-            | {"rungs": tuple(Rung(**rung) for rung in stored["plan"]["rungs"])}
-        )
+        plan = None if stored["plan"] is None else _plan(stored["plan"])
         return RaceState(asked, stored["steps"], {name: Pace(**pace) for name, pace in stored["paces"].items()}, plan)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ResultsError(
             f"{file}: damaged ({type(error).__name__}); delete it and run the same command again"
         ) from error
+
+
+def _plan(stored: Mapping[str, Any]) -> Plan:
+    rungs = tuple(Rung(**rung) for rung in stored["rungs"])
+    return Plan(**{**stored, "racers": tuple(stored["racers"]), "rungs": rungs})

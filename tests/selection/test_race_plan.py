@@ -117,9 +117,9 @@ def test_a_budget_that_allows_no_race_is_refused(n: int, needed: float) -> None:
 def test_the_error_says_what_the_race_would_take() -> None:
     paces = {"a": Pace(2.0, 5.0), "b": Pace(0.5, 1.0), "c": Pace(0.001)}
     with pytest.raises(ConfigError) as error:
-        plan_race("abc", paces, 800, budget=-3.0, n_folds=2)
+        plan_race("abc", paces, 800, budget=-3.14159, n_folds=2)
     # Two folds of 100 steps at 2 and at 0.5, and their judgments; then 800 at 2.
-    assert str(error.value).endswith("allows -3, but a race of 2 and one fine-tuning to the end take 2117")
+    assert str(error.value).endswith("allows -3.142, but a race of 2 and one fine-tuning to the end take 2117")
 
 
 def test_one_entrant_races_alone() -> None:

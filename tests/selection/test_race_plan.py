@@ -4,13 +4,14 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seg_transfer.errors import ConfigError
-from seg_transfer.selection.race_plan import FIRST_SHARES, Pace, Plan, Rung, plan_race, rungs_of, survivors
+from seg_transfer.selection.race_plan import FIRST_SHARES, Pace, Plan, Rung, plan_race, run_plan, rungs_of, survivors
 
 NAMES = "abcdefghij"
 LONG, HALF, QUARTER, EIGHTH = FIRST_SHARES
@@ -168,3 +169,45 @@ def test_more_budget_never_means_fewer_racers_or_an_earlier_judgment(paces, step
         assert more is not None
         assert more.racers[: len(less.racers)] == less.racers == tuple(NAMES[: len(less.racers)])
         assert (len(more.racers), more.rungs[0].steps) >= (len(less.racers), less.rungs[0].steps)
+
+
+def reached(rows: Mapping[int, Mapping[str, float]], asked: list[tuple[str, int]]) -> Any:
+    """Judges by a table, and notes who was judged where."""
+
+    def judge(racers: Sequence[str], steps: int) -> dict[str, float]:
+        asked.append(("".join(racers), steps))
+        return {name: rows[steps][name] for name in reversed(racers) if name in rows[steps]}
+
+    return judge
+
+
+def run(plan: Plan, rows: Mapping[int, Mapping[str, float]]) -> tuple[list[str], list[tuple[str, int]]]:
+    asked: list[tuple[str, int]] = []
+    orders = run_plan(plan, reached(rows, asked))
+    return ["".join(order) for order in orders], asked
+
+
+FIVE = plan_race("abcde", of_runs(5), 80, budget=2.5)
+
+
+def test_those_go_on_that_reach_most_at_a_rung() -> None:
+    rows = {
+        10: {"a": 0.1, "b": 0.5, "c": 0.3, "d": 0.4, "e": 0.2},
+        20: {"b": 0.1, "c": 0.3, "d": 0.2},
+        40: {"c": 0.3, "d": 0.4},
+    }
+    orders, asked = run(FIVE, rows)
+    assert orders == ["bdcea", "cdb", "dc"]
+    assert asked == [("abcde", 10), ("bdc", 20), ("cd", 40)]
+
+
+def test_of_equally_good_racers_the_more_promising_goes_on() -> None:
+    equal = dict.fromkeys("edcba", 0.5)
+    assert run(FIVE, {10: equal, 20: equal, 40: equal})[0] == ["abcde", "abc", "ab"]
+
+
+def test_a_racer_that_fails_leaves_the_race_and_nobody_takes_its_place() -> None:
+    rows = {10: {"a": 0.1, "c": 0.3, "e": 0.2}, 20: {"e": 0.1, "c": 0.0}, 40: {"e": 0.9, "c": 0.8, "b": 1.0}}
+    assert run(FIVE, rows) == (["cea", "ec", "ec"], [("abcde", 10), ("cea", 20), ("ec", 40)])
+    rows = {10: dict.fromkeys("abcde", 0.5), 20: {}}
+    assert run(FIVE, rows) == (["abcde", "", ""], [("abcde", 10), ("abc", 20)])

@@ -37,7 +37,7 @@ from seg_transfer.study.networks import loadable_source
 from seg_transfer.study.run import Run, fine_tuning_of, open_run
 
 FILE = "choice_races.parquet"
-BUDGETS = (1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
+BUDGETS = (1.3, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
 """Fine-tunings to the end that a race with its last fine-tuning may cost."""
 SHOWN_BUDGET = 2.5
 SCORES = "scores alone"

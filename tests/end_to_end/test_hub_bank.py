@@ -23,12 +23,13 @@ from seg_transfer.models.entry import SourceEntry
 from seg_transfer.study.bank import read_sources
 
 PAGE = (ROOT / "README.md").read_text()
+TUNING = (ROOT / "configs/README.md").read_text().partition("## Fine-tune one model\n")[2].partition("\n## ")[0]
 QUICK = {"steps": 2, "batch_size": 2}
 
 
-def command(begin: str) -> list[str]:
-    """The words of the only command on the page that begins so, without the name of the program."""
-    lines = [line for block in code_blocks(PAGE, "sh") for line in block.splitlines()]
+def command(begin: str, page: str = PAGE) -> list[str]:
+    """The words of the only command on a page that begins so, without the name of the program."""
+    lines = [line for block in code_blocks(page, "sh") for line in block.splitlines()]
     (found,) = (line for line in lines if line.startswith(f"seg-transfer {begin}"))
     return shlex.split(found, comments=True)[1:]
 
@@ -104,26 +105,38 @@ def test_a_backbone_has_no_rank_by_a_metric_of_probabilities(server, invoke):
     )
 
 
+def test_networks_of_unlike_families_race(server, here, invoke):
+    models = ["transformers:facebook/dinov2-small", "transformers:nvidia/segformer-b0-finetuned-ade-512-512"]
+    words = ["choose", *models, "--images", "photos", "--labels", "masks", "--steps", "8", "--runs", "5", "--json"]
+    ended = invoke(*words, "--threads", "1")
+    assert ended.code == 0, ended.err
+    found = json.loads(ended.out)
+    raced = [row["source"] for row in found["race"] if row["place"]]
+    assert sorted(raced) == ["dinov2-small", "segformer-b0-finetuned-ade-512-512"]
+    assert len({row["family"] for row in found["race"]}) == 2
+    assert (Path(found["folder"]) / "load.py").is_file()
+
+
 def test_a_model_of_the_hub_is_fine_tuned_and_taken_home(server, here, invoke):
     inspect = ["inspect", "--images", "photos/", "--labels", "masks/", "--write", "photos.yaml"]
-    assert f"`seg-transfer {shlex.join(inspect)}`" in PAGE
+    assert f"`seg-transfer {shlex.join(inspect)}`" in TUNING
     assert invoke(*inspect).code == 0
     manifest = (here / "photos.yaml").read_text()
     excluded, evaluated = "exclude: [photos/val/*, masks/val/*]", "eval: {images: photos/val/*, labels: masks/val/*}"
-    assert f"replace `exclude: []` in it by `{excluded}`" in PAGE
-    assert f"`{evaluated}`" in PAGE
+    assert f"replace `exclude: []` in it by `{excluded}`" in TUNING
+    assert f"`{evaluated}`" in TUNING
     assert manifest.count("exclude: []") == 1
     (here / "photos.yaml").write_text(f"{manifest.replace('exclude: []', excluded)}\n{evaluated}\n")
-    study = yaml.safe_load(next(iter(code_blocks(PAGE, "yaml"))))
+    study = yaml.safe_load(next(iter(code_blocks(TUNING, "yaml"))))
     study["fine_tuning"]["changes"] |= QUICK
     (here / "tune.yaml").write_text(yaml.safe_dump(study))
-    ended = invoke(*command("finetune-pairs tune.yaml"), "--engine", "here", "--threads", "1")
+    ended = invoke(*command("finetune-pairs tune.yaml", TUNING), "--engine", "here", "--threads", "1")
     assert (ended.code, [line for line in ended.err.splitlines() if not line.startswith("downloading ")]) == (0, [])
-    assert invoke(*command("predict ")).code == 0
+    assert invoke(*command("predict ", TUNING)).code == 0
     (photo,) = (here / "photos/val").glob("*.png")
     predicted = np.asarray(Image.open(here / "predicted" / photo.name))
     assert predicted.shape == np.asarray(Image.open(photo)).shape[:2]
     assert set(np.unique(predicted)) <= set(range(8))
     assert (here / "predicted" / f"{photo.stem}_overlay.png").is_file()
-    home = Path(command("predict ")[1])
+    home = Path(command("predict ", TUNING)[1])
     assert {file.name for file in home.iterdir()} == {"load.py", "source.json", "weights.safetensors"}

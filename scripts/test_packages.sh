@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what tests/end_to_end/test_slurm.py and test_report_browser.py need, from Debian or Ubuntu. Meant for
+# Installs what test_slurm.py and test_*_browser.py in tests/end_to_end need, from Debian or Ubuntu. Meant for
 # machines that only run tests: test.sh does not call it, and a test is skipped if its programs are missing.
 set -euo pipefail
 

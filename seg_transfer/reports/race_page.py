@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -26,6 +27,8 @@ PAGE = "choice.html"
 _OTHERS = (ORANGE, GREEN, RED, PURPLE, SKY)
 _LABELED_LINES = 12
 _LEGEND_COLUMNS = 4
+_LINE_HEIGHT = 0.06
+"""Height of a name in the figure of a race, as a share of its axis."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,14 @@ def race_table(report: RaceReport) -> Table:
 
 def race_plot(report: RaceReport) -> Plot:
     """Return the figure of what every racer reached after how many steps."""
+    n_racers = report.curves["source"].nunique()
     return Plot(
         "race",
         "mIoU on held-out images over steps",
         f"Lines of mIoU over steps, one per source; {report.best} won.",
         f"One line per source; a circle marks where it was judged, a square where it left. {report.best} won. Racers "
-        f"follow the schedule of {report.of_steps} steps, whose learning rate falls to zero only at its end.",
+        f"follow the schedule of {report.of_steps} steps, whose learning rate falls to zero only at its end."
+        + (f" The first {_LABELED_LINES} of {n_racers} have names." if n_racers > _LABELED_LINES else ""),
         lambda: _draw_race(report),
     )
 
@@ -131,16 +136,47 @@ def _draw_race(report: RaceReport) -> Figure:
         axes.plot(course["steps"], course["miou"], marker="o", markersize=3.5, **line)
         last = course.iloc[-1]
         axes.plot([last["steps"]], [last["miou"]], marker="D" if won else "s", markersize=7 if won else 5, **line)
-        if index < _LABELED_LINES:
-            axes.annotate(
-                label(name), (last["steps"], last["miou"]), (7, 0), textcoords="offset points", va="center",
-                fontsize=8, color=INK, fontweight="bold" if won else "normal",
-            )  # fmt: skip
+    _name_lines(axes, report, names[:_LABELED_LINES])
     axes.set_xlim(0, report.of_steps * 1.18)
     axes.axvline(report.of_steps, color=GRAY, linewidth=0.8, linestyle=":")
     axes.set_xlabel(f"steps, of {report.of_steps}")
     axes.set_ylabel("mIoU on held-out images")
     return figure
+
+
+def _name_lines(axes: Axes, report: RaceReport, names: Sequence[str]) -> None:
+    """Write the names of racers behind the ends of their lines, apart where these are close."""
+    ends = report.curves.groupby("source", sort=False).last().loc[list(names)]
+    low, high = axes.get_ylim()
+    for steps, members in ends.groupby("steps"):
+        heights = spread_apart(members["miou"].tolist(), _LINE_HEIGHT * (high - low))
+        for name, height in zip(members.index, heights, strict=True):
+            weight = "bold" if name == report.best else "normal"
+            axes.annotate(
+                label(name), (steps, height), (7, 0), textcoords="offset points", va="center", fontsize=8, color=INK,
+                fontweight=weight,
+            )  # fmt: skip
+
+
+def spread_apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Move heights apart, as little as possible, until neighbors differ by a gap; their order stays.
+
+    >>> spread_apart([1.0, 1.0, 5.0], 2.0)
+    [0.0, 2.0, 5.0]
+    """
+    clusters: list[list[int]] = []
+    centers: list[float] = []
+    for index in sorted(range(len(heights)), key=lambda at: heights[at]):
+        clusters.append([index])
+        centers.append(heights[index])
+        while len(clusters) > 1 and centers[-1] - centers[-2] < gap * (len(clusters[-1]) + len(clusters[-2])) / 2:
+            clusters[-2:] = [clusters[-2] + clusters[-1]]
+            centers[-2:] = [sum(heights[at] for at in clusters[-1]) / len(clusters[-1])]
+    moved = list(heights)
+    for cluster, center in zip(clusters, centers, strict=True):
+        for place, index in enumerate(cluster):
+            moved[index] = center + gap * (place - (len(cluster) - 1) / 2)
+    return moved
 
 
 def _legend_plot(report: RaceReport) -> Plot:

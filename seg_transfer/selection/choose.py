@@ -37,7 +37,7 @@ from seg_transfer.selection.source_scores import Request
 from seg_transfer.selection.standings import Judgment, fold_items, run_rungs
 from seg_transfer.selection.target import Target
 from seg_transfer.selection.venue import Venue
-from seg_transfer.stages.racing import work_dir
+from seg_transfer.stages.racing import work_dirs
 from seg_transfer.store.atomic import write_text
 from seg_transfer.study.bank import SourceSpec
 from seg_transfer.study.definition import HoldOut
@@ -161,7 +161,8 @@ def _remove_checkpoints(run: Run, racers: Sequence[str]) -> None:
     """Remove what racers might have gone on from, now that the race is over."""
     for racer in racers:
         for item in fold_items(run, racer):
-            shutil.rmtree(work_dir(run, item), ignore_errors=True)
+            for folder in work_dirs(run, item).values():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _nobody(venue: Venue) -> IncompleteError:

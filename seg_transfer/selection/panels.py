@@ -31,14 +31,18 @@ def panels_of(run: Run, winner: Judgment, folder: Path) -> list[Panels]:
 
     Args:
         run: The study of the race.
-        winner: What the winner reached where its race ended; its checkpoint must exist unless the pictures do.
+        winner: What the winner reached where its race ended.
         folder: Folder of the pictures.
+
+    Returns:
+        The pictures; none of images whose pictures and whose network's checkpoint are gone.
     """
     shown = spread(dict(zip(winner.images, miou_of(winner.counts).tolist(), strict=True)))
     files = {name: _files(folder, winner, place) for place, name in enumerate(shown)}
     if not all(file.exists() for each in files.values() for file in each):
         _draw(run, winner, files)
-    return [Panels(name, miou, tuple(file.read_bytes() for file in files[name])) for name, miou in shown.items()]
+    drawn = {name: miou for name, miou in shown.items() if all(file.exists() for file in files[name])}
+    return [Panels(name, miou, tuple(file.read_bytes() for file in files[name])) for name, miou in drawn.items()]
 
 
 def spread(miou: Mapping[str, float]) -> dict[str, float]:
@@ -61,9 +65,10 @@ def _draw(run: Run, winner: Judgment, files: Mapping[str, Sequence[Path]]) -> No
     manifest = run.manifests[target]
     for item, fold in zip(fold_items(run, winner.source), run.folds(target), strict=True):
         wanted = [record for record in fold.held_out if record.image_id in files]
-        if not wanted:
+        network = racer_at_rest(run, item) if wanted else None
+        if network is None:
             continue
-        network, colors = racer_at_rest(run, item), class_colors(label_ids(manifest, fold.held_out))
+        colors = class_colors(label_ids(manifest, fold.held_out))
         for record, (image, label, predicted) in zip(wanted, predicted_pairs(network, wanted, manifest), strict=True):
             pixels = _shrunk(Image.fromarray(image), label.shape, Image.Resampling.BILINEAR)
             known = _shrunk(Image.fromarray((label != manifest.ignore_index).astype(np.uint8)), label.shape)

@@ -135,7 +135,8 @@ def rungs_of(n_racers: int, steps: int, share: Fraction) -> list[Rung]:
     rungs = [Rung(math.ceil(share * steps), n_racers)]
     while rungs[-1].n_racers > 2 and share < 1:
         share *= 2
-        rungs.append(Rung(math.ceil(share * steps), survivors(rungs[-1].n_racers)))
+        if math.ceil(share * steps) > rungs[-1].steps:  # else, in a short schedule, nothing new would be known
+            rungs.append(Rung(math.ceil(share * steps), survivors(rungs[-1].n_racers)))
     return rungs
 
 
@@ -148,8 +149,8 @@ def run_plan(plan: Plan, judge: Callable[[Sequence[str], int], Mapping[str, floa
             out, because they failed, leave the race.
 
     Returns:
-        The racers that were judged at every rung, the best first; of equally good ones, the more promising. Rungs after
-        the last racer has left are empty.
+        The racers that were judged at every rung, the best first; of equally good ones, the one that was ahead before,
+        and at first the more promising. Rungs after the last racer has left are empty.
 
     Example:
         >>> plan = plan_race("abcd", dict.fromkeys("abcd", Pace(step=1 / 80)), 80, budget=3)

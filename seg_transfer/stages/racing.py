@@ -31,7 +31,7 @@ from seg_transfer.store.tables import RACE, provenance, race_file, write_rows
 from seg_transfer.study.run import Run
 from seg_transfer.training.crops import TrainingCrops
 from seg_transfer.training.evaluate import predicted_pairs
-from seg_transfer.training.fit import arithmetic_here, fit, resume_step
+from seg_transfer.training.fit import arithmetic_here, fit, load_weights_at_rest, resume_step
 from seg_transfer.training.iou import confusion_counts
 
 _logger = logging.getLogger(__name__)
@@ -78,8 +78,8 @@ def race(run: Run, item: Item, until: int, is_held: IsHeld, n_workers: int) -> N
     if row_at(run, item, until) is not None:
         return
     began = time.monotonic()
-    if resume_step(work_dir(run, item)) > until:  # an earlier race, with another budget, passed by this step
-        shutil.rmtree(work_dir(run, item))
+    if resume_step(_work_dir(run, item)) > until:  # an earlier race, with another budget, passed by this step
+        shutil.rmtree(_work_dir(run, item))
     with progress_of(f"fine-tune {racer_label(item)}") as tick:
         pace = Pace(tick)
         start = _trained_to(run, item, until, pace, n_workers)
@@ -90,15 +90,24 @@ def race(run: Run, item: Item, until: int, is_held: IsHeld, n_workers: int) -> N
         _logger.info("%s: mIoU %.4f after %d of %d steps", racer_label(item), miou, until, schedule.steps)
 
 
-def racer_at_rest(run: Run, item: Item) -> SourceModel:
-    """Return the network of a racer as it stopped last; its checkpoint must exist."""
-    return _trained_to(run, item, resume_step(work_dir(run, item)), Pace(lambda _done, _total: None), 0).trained()
+def racer_at_rest(run: Run, item: Item) -> SourceModel | None:
+    """Return the network of a racer as it stopped last; None if its checkpoint is gone."""
+    furthest = max(work_dirs(run, item).values(), key=resume_step)
+    if resume_step(furthest) == 0:
+        return None
+    start = start_of(run, item)
+    load_weights_at_rest(start.network, furthest)
+    return start.trained()
 
 
-def work_dir(run: Run, item: Item) -> Path:
-    """Return the folder of a racer's checkpoint on this machine, whose arithmetic its name depends on."""
-    weights, _ = race_keys(run, item)[arithmetic_here(tuning_schedule(run, item))]
-    return run.folder / "race" / item.source / item.target / f"{item.fold}_{weights[:12]}"
+def work_dirs(run: Run, item: Item) -> dict[str, Path]:
+    """Return the folders of a racer's checkpoint by arithmetic, which depends on the machine that trains it."""
+    folder = run.folder / "race" / item.source / item.target
+    return {name: folder / f"{item.fold}_{weights[:12]}" for name, (weights, _) in race_keys(run, item).items()}
+
+
+def _work_dir(run: Run, item: Item) -> Path:
+    return work_dirs(run, item)[arithmetic_here(tuning_schedule(run, item))]
 
 
 def judge(network: SourceModel, fold: Fold, manifest: DatasetManifest) -> dict[str, npt.NDArray[np.int64]]:
@@ -134,7 +143,7 @@ def _trained_to(run: Run, item: Item, until: int, pace: Pace, n_workers: int) ->
     assert item.seed is not None
     schedule, start = tuning_schedule(run, item), start_of(run, item)
     crops = TrainingCrops(list(_fold(run, item).train), run.manifests[item.target], schedule, item.seed)
-    head, folder = start.head(schedule), work_dir(run, item)
+    head, folder = start.head(schedule), _work_dir(run, item)
     fit(start.network, crops, folder, head=head, until=until, n_workers=n_workers, progress=pace)
     return start
 

@@ -91,12 +91,8 @@ def save_network(
 
     Args:
         folder: Folder of the files.
-        start: What the training started from.
-        trained: What it became.
-        crops: The images that it was trained on.
-        quality: What it reaches.
-        source: Name of the source.
-        seconds: Wall time of the training.
+        start, trained, crops: What the training started from, what it became, and the images it was trained on.
+        quality, source, seconds: What it reaches, its name, and the wall time of the training.
         key: Key of everything that decides weights and quality.
     """
     # The old card must never describe the new weights, not even for a moment.

@@ -131,14 +131,25 @@ def resume_step(work_dir: Path) -> int:
     return _step_of(work_dir / _RESUME_FILE)
 
 
+def load_weights_at_rest(network: nn.Module, work_dir: Path) -> None:
+    """Load the weights that a training would resume from, on this machine's device, whatever machine trained them.
+
+    Raises:
+        CheckpointError: The checkpoint is missing or damaged.
+    """
+    network.load_state_dict(_checkpoint(work_dir / _RESUME_FILE)["state_dict"])
+    to_device(network, get_device())
+
+
 def _step_of(resume_file: Path) -> int:
-    if not resume_file.is_file():
-        return 0
+    return int(_checkpoint(resume_file)["meta"]["iter"]) if resume_file.is_file() else 0
+
+
+def _checkpoint(resume_file: Path) -> Any:
     try:
-        content: Any = read_plain_pickle(resume_file)
+        return read_plain_pickle(resume_file)
     except CheckpointError as error:
         raise CheckpointError(f"{resume_file}: damaged; delete it to start the training from the beginning") from error
-    return int(content["meta"]["iter"])
 
 
 def _loader(crops: TrainingCrops, steps: range, n_workers: int, *, pin_memory: bool) -> DataLoader[Any]:

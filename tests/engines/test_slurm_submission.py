@@ -80,7 +80,7 @@ def test_a_stage_without_anything_to_do_is_one_line(run, commands, capsys):
 
 def test_an_unknown_stage_is_wrong_usage(run, commands, capsys):
     assert submit(run, "--stage", "scores", "--dry-run") == 2
-    assert "no stage; choose train, sample, score, finetune, explain" in " ".join(
+    assert "no stage; choose train, sample, score, finetune, race, finish, explain" in " ".join(
         capsys.readouterr().err.replace("│", "").split()
     )
 

@@ -1,4 +1,4 @@
-"""Draw the figure of the README from the published results: the scores, and the results of fine-tuning.
+"""Draw one target of the published results: the scores, and the results of fine-tuning.
 
     python scripts/figure.py .github/figure.svg
 

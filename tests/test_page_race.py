@@ -19,8 +19,8 @@ def judged(study: str = "real11") -> tuple[pd.DataFrame, pd.DataFrame]:
     return summary, chosen
 
 
-def way(name: str, budget: float | None = None) -> "pd.Series[float]":
-    summary, _ = judged()
+def way(name: str, budget: float | None = None, study: str = "real11") -> "pd.Series[float]":
+    summary, _ = judged(study)
     of_way = summary[summary["way"] == name]
     return (of_way if budget is None else of_way[of_way["budget"] == budget]).iloc[0]
 
@@ -37,7 +37,7 @@ def against(budget: float) -> str:
     return f"{row['against']:.2f} ({row['against_low']:+.2f} to {row['against_high']:+.2f})"
 
 
-@pytest.mark.parametrize("study", ["real11"])
+@pytest.mark.parametrize("study", ["real11", "real11_100"])
 def test_the_tables_are_those_of_the_script(study):
     summary, chosen = judged(study)
     for table in [*JUDGE.tables(summary, chosen), JUDGE.rung_table(*JUDGE.results(PUBLISHED / study))]:
@@ -75,3 +75,12 @@ def test_the_sentences_have_the_numbers_of_the_tables():
 def test_the_others_lose_at_most_a_point():
     lost = [target for target in judged()[1]["target"].unique() if regret("race", target) > 1]
     assert sorted(lost) == ["camvid", "dubai_aerial", "fasseg", "voc_animals", "vocalfolds"]
+
+
+def test_the_sentences_on_100_images_have_their_numbers():
+    lost = {name: way(name, study="real11_100")["regret"] for name in ("scores alone", "random", "tuning all once")}
+    few, more = (way("race", budget, "real11_100")["regret"] for budget in (1.3, 2.0))
+    assert (
+        f"{few:.2f} with 1.3 runs, {more:.2f} with 2; scores alone {lost['scores alone']:.2f}, chance "
+        f"{lost['random']:.2f}, tuning all once {lost['tuning all once']:.2f}."
+    ) in TEXT

@@ -28,6 +28,13 @@ def words(workspace: Any, *options: object, sources: Path | None = None) -> list
     return [str(word) for word in ("choose", sources or workspace.run / "sources", *place, *where, *options)]
 
 
+def race_words(workspace: Any, engine: str, source: str = "dusk_street") -> list[str]:
+    """The command that takes one racer to the end of the schedule, in the study of the race."""
+    where = ["--data-root", workspace.world, "--run-folder", folder(workspace), "--source", source]
+    how = ["--until", SCHEDULE["steps"], "--engine", engine, "--threads", "1"]
+    return [str(word) for word in ("race-sources", folder(workspace) / "choose.yaml", *where, *how)]
+
+
 def folder(workspace: Any) -> Path:
     return Path(workspace.run / "chosen")
 
@@ -36,6 +43,12 @@ def rows(workspace: Any) -> list[dict[str, Any]]:
     """All rows of the race, in the order of racers, folds and steps."""
     files = sorted((folder(workspace) / "race").glob("*/*/*.parquet"))
     return [row for file in files for row in pq.read_table(file, partitioning=None).to_pylist()]
+
+
+def ends(workspace: Any, source: str = "dusk_street") -> list[dict[str, Any]]:
+    """What a racer reached at the end of the schedule, on every fold, without times."""
+    at_end = [row for row in rows(workspace) if (row["source"], row["steps"]) == (source, SCHEDULE["steps"])]
+    return [without_times(row) for row in at_end]
 
 
 def trained_steps(workspace: Any) -> dict[tuple[str, int], list[int]]:

@@ -60,7 +60,7 @@ def test_twenty_kills_leave_what_an_undisturbed_race_leaves(bank, tmp_path):
             before, steps = finished(bank), reached(bank)
             process = forker.start(log, *words(bank, *RUNS))
             # Anywhere in what is left: most of the kills hit a training, others scores, a judgment or the end.
-            time.sleep(chance.uniform(0, seconds / 3))
+            time.sleep(chance.uniform(0, seconds / 6))
             os.kill(process, signal.SIGKILL)
             if forker.wait(process) == 0:  # it was faster: begin again
                 assert content(bank) == expected

@@ -16,7 +16,7 @@ from seg_transfer.store.lease import read_holder
 
 # What differs between two runs that are the same.
 TIMES = {"created_utc", "seconds"}
-KILLS = 100
+KILLS = 50
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def scored(log: Path) -> list[str]:
     return [line.partition(":")[0] for line in log.read_text().splitlines() if " -> " in line and "gbc" in line]
 
 
-def test_a_hundred_kills_leave_what_an_undisturbed_run_leaves(many_pairs, tmp_path):
+def test_fifty_kills_leave_what_an_undisturbed_run_leaves(many_pairs, tmp_path):
     workspace, log, undisturbed = many_pairs, tmp_path / "log", tmp_path / "undisturbed"
     words = workspace.words()
     with Forker() as forker:

@@ -1,6 +1,5 @@
 """Workers, a node and the driver of a Ray cluster are killed; the pairs end as those of an undisturbed run."""
 
-import json
 import os
 import shutil
 import signal
@@ -87,14 +86,14 @@ def test_a_killed_driver_is_started_again(cluster, many, finished):
 
 
 def test_a_race_on_a_cluster_ends_as_in_this_process(cluster, bank, invoke):
-    here = answer(invoke(*choosing.words(bank, "--runs", "5", "--json")))
-    rows = choosing.without_times(choosing.rows(bank))
-    shutil.rmtree(choosing.folder(bank))
-    driver = cluster.start(*choosing.words(bank, "--runs", "5", "--engine", "ray"))
-    code, _, err = ended(driver)
+    answer(invoke(*choosing.words(bank, "--runs", "5", "--dry-run", "--json")))
+    assert invoke(*choosing.race_words(bank, "here")).code == 0
+    here = choosing.ends(bank)
+    shutil.rmtree(choosing.folder(bank) / "race")
+    code, _, err = ended(cluster.start(*choosing.race_words(bank, "ray")))
     assert (code, err) == (0, [])
-    assert json.loads((choosing.folder(bank) / "choice.json").read_text())["best"] == here["best"]
-    assert choosing.without_times(choosing.rows(bank)) == rows
+    assert choosing.ends(bank) == here
+    assert len(here) == 2
 
 
 def test_what_fails_is_reported_and_the_others_are_done(cluster, many):

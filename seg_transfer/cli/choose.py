@@ -47,8 +47,12 @@ Steps = Annotated[
 ]
 Engine = Annotated[
     str | None,
-    typer.Option(help="; ".join(f"{name}: {where}" for name, where in ENGINES.items()) + "; local with several GPUs."),
+    typer.Option(
+        help="; ".join(f"{name}: {where}" for name, where in ENGINES.items())
+        + "; by default here, with several GPUs local."
+    ),
 ]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the pixel sample, the held-out images and the fine-tunings.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that read training images beside each training.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Score, print who would race how far, and train nothing.")]
 RunFolder = Annotated[Path | None, typer.Option(help="Folder of the results; runs/choose-NAME-OF-TARGET by default.")]
@@ -70,7 +74,7 @@ def choose(
     steps: Steps = None,
     metric: of_rank.MetricName = "rank_mean",
     n_images: of_rank.NImages = None,
-    seed: of_rank.Seed = 0,
+    seed: Seed = 0,
     run_folder: RunFolder = None,
     engine: Engine = None,
     workers: Workers = 0,

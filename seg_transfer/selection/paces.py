@@ -29,14 +29,14 @@ def families_of(ranking: Ranking, entrants: Sequence[str]) -> list[Family]:
 
 def estimated_paces(run: Run, families: Sequence[Family]) -> dict[str, Pace]:
     """Estimate how fast racers are from timed forward passes of the first network of every family."""
-    inspected, probe = snapshot(run), Probe(run, get_device())
+    inspected = snapshot(run)  # the dataset is listed once
+    probe, folds = Probe(inspected, get_device()), inspected.folds(run.study.targets[0])
     target, paces = run.study.targets[0], dict[str, Pace]()
-    seed = fine_tuning_of(run).seeds[0]
+    seed, held_out = fine_tuning_of(run).seeds[0], [record for fold in folds for record in fold.held_out]
     for family in families:
         network = probe.source(run.study.source(family[0]))
         schedule = tuning_schedule(inspected, Item(family[0], target, seed))
-        held_out = [record for fold in run.folds(target) for record in fold.held_out]
-        judging = probe.images(network, target, held_out) / len(run.folds(target))
+        judging = probe.images(network, target, held_out) / len(folds)
         paces |= dict.fromkeys(family, Pace(probe.step(network, target, schedule), judging))
     return paces
 
@@ -61,8 +61,9 @@ def measured_paces(venue: Venue, families: Sequence[Family], steps: int) -> dict
         left = list(family)
         while left:
             venue.train(left[:1], first_steps)
-            if judgment_at(venue.run, left[0], first_steps):
-                paces |= dict.fromkeys(left, _pace_of(venue.run, left[0], first_steps))
+            inspected = snapshot(venue.run)
+            if judgment_at(inspected, left[0], first_steps):
+                paces |= dict.fromkeys(left, _pace_of(inspected, left[0], first_steps))
                 break
             del left[0]
     return paces

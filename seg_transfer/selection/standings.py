@@ -65,15 +65,13 @@ def judgment_at(run: Run, source: str, steps: int) -> Judgment | None:
     return next((one for one in judgments(run, source) if one.steps == steps), None)
 
 
-def run_rungs(
-    run: Run, plan: Plan, train: Callable[[Sequence[str], int], None] = lambda _racers, _steps: None
-) -> list[list[Judgment]]:
+def run_rungs(run: Run, plan: Plan, train: Callable[[Sequence[str], int], None]) -> list[list[Judgment]]:
     """Run a race, as `seg_transfer.selection.race_plan.run_plan` does, with the judgments of a run folder.
 
     Args:
         run: The study.
         plan: The race.
-        train: Trains sources up to a step, where it is missing; by default nothing is missing.
+        train: Trains sources up to a step, where it is missing.
 
     Returns:
         The judgments of every rung, the best first. Rungs after the last racer has left are empty.

@@ -50,6 +50,16 @@ class Browser:
     def run(self, script: str, *arguments: object) -> Any:
         return self.driver.execute_script(script, *arguments)
 
+    def run_on_paper(self, script: str) -> Any:
+        """Run a script while the page is laid out for A4 without its margins."""
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        size = {"width": 703, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        try:
+            return self.run(script)
+        finally:
+            self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
     def console_messages(self) -> list[dict[str, Any]]:
         """Messages in the console since the last call."""
         return list(self.driver.get_log("browser"))

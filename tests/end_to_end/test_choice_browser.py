@@ -107,10 +107,4 @@ def test_no_script_runs_on_the_page(chromium: Browser, page: Path, tmp_path: Pat
 def test_the_page_prints(chromium: Browser, page: Path) -> None:
     chromium.open(page, 1280, 900)
     assert chromium.printed().startswith(b"%PDF")
-    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    size = {"width": 703, "height": 1000, "deviceScaleFactor": 1, "mobile": False}  # A4 without its margins
-    chromium.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
-        assert chromium.run(_TOO_WIDE) == []
-    finally:
-        chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert chromium.run_on_paper(_TOO_WIDE) == []

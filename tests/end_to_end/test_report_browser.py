@@ -140,10 +140,4 @@ def test_hostile_names_stay_text(chromium, hostile_report, size):
 def test_the_page_prints(chromium, published_report):
     chromium.open(published_report / "report.html", 1280, 900)
     assert chromium.printed().startswith(b"%PDF")
-    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    size = {"width": 703, "height": 1000, "deviceScaleFactor": 1, "mobile": False}  # A4 without its margins
-    chromium.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
-        assert chromium.run(_TOO_WIDE) == []
-    finally:
-        chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert chromium.run_on_paper(_TOO_WIDE) == []

@@ -22,7 +22,7 @@ from seg_transfer.observations import Observations, image_groups
 
 FOLDER = Path(__file__).parent / "golden"
 RECORDED = FOLDER / "metric_versions.json"
-# The inputs have condition numbers below 100 for every metric, which a test measures: other orders of summation move a
+# The inputs have condition numbers below 1000 for every metric, which a test measures: other orders of summation move a
 # value by less than 1e-11, and a change that is worth a new version by far more than this.
 TOLERANCE = 1e-8
 _FIELDS = ("features", "labels", "source_probs", "image_index", "image_embeddings")

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, source_probs_of
 from seg_transfer.observations import FloatArray, IntArray, Observations, add_by_key, keyed_blocks
 
-Blocks = Iterable[tuple[FloatArray, IntArray]]
+# Rows (n, Z), maybe sparse, and their keys.
+Blocks = Iterable[tuple[Any, IntArray]]
 # Largest size of the sums of all groups; 4096 classes in 10 groups and 20,480 components would take 6 GiB, twice.
 MAX_JOINT_BYTES = 1 << 30
 
@@ -50,16 +51,18 @@ def leep_scores(statistics: Statistics, probabilities: Callable[[IntArray], Bloc
     Args:
         statistics: Labels and groups of N observations.
         probabilities: Function from keys (N,) of the observations to blocks of p_i(z), (n, Z), in the order of the
-            keys, with their keys.
+            keys, with their keys. It is called twice with the same keys; the second time, blocks may be sparse.
         n_sources: Z. With so many classes that the sums of all groups exceed 1 GiB, only the score of all observations
             is computed.
     """
     if 8 * statistics.n_groups * len(statistics.observations.classes) * n_sources > MAX_JOINT_BYTES:
         statistics = Statistics.ungrouped(statistics.observations)
-    joints = _joints(statistics, probabilities)
+    # Both passes take the observations in one order, so that the second may repeat what the first computed.
+    keys = statistics.observations.codes * statistics.n_groups + statistics.groups
+    joints = _joints(statistics, probabilities(keys))
     samples = [joints.sum(axis=0), *(np.delete(joints, group, axis=0).sum(axis=0) for group in statistics.left_out)]
     conditionals = np.stack([label_given_source(joint) for joint in samples], axis=1)
-    logs = _log_sums(statistics, probabilities, conditionals)
+    logs = _log_sums(statistics, probabilities(keys), conditionals)
     sizes = np.bincount(statistics.groups)
     scores: Scores = [_score(logs[:, 0].sum(), sizes.sum())]
     for group in statistics.left_out:
@@ -74,14 +77,14 @@ def _score(log_sum: float, n: int) -> float:
     return min(float(log_sum) / int(n), 0.0)
 
 
-def _joints(statistics: Statistics, probabilities: Callable[[IntArray], Blocks]) -> FloatArray:
+def _joints(statistics: Statistics, blocks: Blocks) -> FloatArray:
     """Return sums of p_i(z), (n_groups, C, Z), over the observations of each group and class."""
-    n_classes, joints = len(statistics.observations.classes), np.zeros((0, 0))
-    for rows, keys in probabilities(statistics.groups * n_classes + statistics.observations.codes):
+    n_classes, n_groups, joints = len(statistics.observations.classes), statistics.n_groups, np.zeros((0, 0))
+    for rows, keys in blocks:
         if not joints.size:
-            joints = np.zeros((statistics.n_groups * n_classes, rows.shape[1]))
+            joints = np.zeros((n_classes * n_groups, rows.shape[1]))
         add_by_key(joints, rows, keys)
-    return joints.reshape(statistics.n_groups, n_classes, -1)
+    return joints.reshape(n_classes, n_groups, -1).transpose(1, 0, 2)
 
 
 def label_given_source(joint: FloatArray) -> FloatArray:
@@ -91,14 +94,12 @@ def label_given_source(joint: FloatArray) -> FloatArray:
     return conditional
 
 
-def _log_sums(
-    statistics: Statistics, probabilities: Callable[[IntArray], Blocks], conditionals: FloatArray
-) -> FloatArray:
+def _log_sums(statistics: Statistics, blocks: Blocks, conditionals: FloatArray) -> FloatArray:
     """Sum log sum_z P(y_i | z) p_i(z) over the observations of each group, for R sets of P(y | z).
 
     Args:
         statistics: Labels and groups.
-        probabilities: As in `leep_scores`.
+        blocks: Blocks of p_i(z), in the order of classes, and of groups within a class.
         conditionals: (C, R, Z), P(y | z).
 
     Returns:
@@ -106,9 +107,8 @@ def _log_sums(
     """
     n_classes, n_sets, _ = conditionals.shape
     totals = np.zeros((n_classes * statistics.n_groups, n_sets))
-    by_class = statistics.observations.codes * statistics.n_groups + statistics.groups
-    for rows, keys in probabilities(by_class):
-        likelihood = np.empty((len(rows), n_sets))
+    for rows, keys in blocks:
+        likelihood = np.empty((len(keys), n_sets))
         bounds = np.searchsorted(keys, np.arange(n_classes + 1) * statistics.n_groups)
         for label in np.flatnonzero(np.diff(bounds)):
             part = slice(bounds[label], bounds[label + 1])

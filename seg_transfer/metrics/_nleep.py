@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
+from scipy.sparse import csr_array
 
 from seg_transfer.metrics import _mixture, _truncated_em
 from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, overall_score, subsampled_features
@@ -18,6 +19,9 @@ MAX_DIRECTIONS = 64
 COMPONENTS_PER_CLASS = 5
 # Added to the variances of every component, relative to the mean variance of a direction.
 FLOOR = 1e-6
+# Probabilities below this change no digit of a sum.
+NEGLIGIBLE_PROBABILITY = 1e-16
+MAX_KEPT_BYTES = 256 << 20
 
 
 def nleep(
@@ -70,18 +74,42 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
     z = z[np.argsort((z**2).sum(axis=1), kind="stable")]
     n_components = min(COMPONENTS_PER_CLASS * len(observations.classes), len(z))
     mixture = _truncated_em.fit(z, n_components, FLOOR, np.random.Generator(np.random.Philox(key=seed)))
-    expect = _mixture.posterior(mixture)
+    log_densities = _mixture.log_densities(mixture)
 
-    def probabilities(keys: IntArray) -> Blocks:
-        # The probabilities are recomputed in each of the two passes, because N x K numbers would not fit into memory.
-        blocks = keyed_blocks(features_of(statistics), keys)
-        return ((expect(project(rows)), sorted_keys) for rows, sorted_keys in blocks)
+    def posteriors(keys: IntArray) -> Blocks:
+        for rows, sorted_keys in keyed_blocks(features_of(statistics), keys, _mixture.BLOCK_ROWS):
+            yield _mixture.posterior(log_densities(project(rows))).T, sorted_keys
 
-    return leep_scores(statistics, probabilities, n_components)
+    return leep_scores(statistics, _Repeated(posteriors), n_components)
+
+
+class _Repeated:
+    """Blocks of probabilities for two passes: computed once if what matters of them fits into memory."""
+
+    def __init__(self, compute: Callable[[IntArray], Blocks]) -> None:
+        self._compute = compute
+        self._kept: list[tuple[Any, IntArray]] = []
+        self._fits = True
+
+    def __call__(self, keys: IntArray) -> Blocks:
+        if self._kept and self._fits:
+            return self._kept
+        return self._first(keys)
+
+    def _first(self, keys: IntArray) -> Blocks:
+        n_bytes = 0
+        for rows, sorted_keys in self._compute(keys):
+            if self._fits:
+                kept = csr_array(np.where(rows > NEGLIGIBLE_PROBABILITY, rows, 0.0))
+                n_bytes += kept.data.nbytes + kept.indices.nbytes
+                self._kept.append((kept, sorted_keys))
+            if n_bytes > MAX_KEPT_BYTES:
+                self._fits, self._kept, n_bytes = False, [], 0
+            yield rows, sorted_keys
 
 
 def projection(moments: Moments) -> Callable[[FloatArray], FloatArray]:
-    """Return the PCA, a function from rows (n, D) to centered rows (n, d) of unit mean variance."""
+    """Return the PCA, a function from rows (n, D), which it centers, to rows (n, d) of unit mean variance."""
     variance, width = np.trace(moments.covariance), len(moments.mean)
     most = min(MAX_DIRECTIONS, width, moments.n - 1)
     values, vectors = scipy.linalg.eigh(moments.covariance, subset_by_index=[width - most, width - 1])
@@ -89,12 +117,17 @@ def projection(moments: Moments) -> Callable[[FloatArray], FloatArray]:
     kept = min(int(np.searchsorted(np.cumsum(values), VARIANCE_KEPT * variance, side="right")) + 1, most)
     scale = np.sqrt(values[:kept].mean()) if variance > 0 else 1.0
     basis = vectors[:, :kept] / scale
-    return lambda rows: (rows - moments.mean) @ basis
+
+    def project(rows: FloatArray) -> FloatArray:
+        projected: FloatArray = np.subtract(rows, moments.mean, out=rows) @ basis
+        return projected
+
+    return project
 
 
 METRIC = Metric(
     name="nleep",
-    version=2,
+    version=3,
     needs=frozenset({"features"}),
     range="(-inf, 0]",
     cost="N D^2 + N C d^2",

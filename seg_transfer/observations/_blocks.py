@@ -14,7 +14,7 @@ IntArray = npt.NDArray[np.int64]
 BLOCK_ROWS = 1024
 
 
-def keyed_blocks(matrix: npt.NDArray[Any], keys: IntArray) -> Iterator[tuple[FloatArray, IntArray]]:
+def keyed_blocks(matrix: npt.NDArray[Any], keys: IntArray, n_rows: int = 0) -> Iterator[tuple[FloatArray, IntArray]]:
     """Iterate over the rows of a matrix in blocks of float64, in the order of their keys.
 
     Args:
@@ -31,7 +31,7 @@ def keyed_blocks(matrix: npt.NDArray[Any], keys: IntArray) -> Iterator[tuple[Flo
         [2. 1. 3.] [4 5 5]
     """
     order = np.argsort(keys, kind="stable")
-    size = min(BLOCK_ROWS, len(keys))
+    size = min(n_rows or BLOCK_ROWS, len(keys))
     block, values = np.empty((size, matrix.shape[1]), matrix.dtype), np.empty((size, matrix.shape[1]))
     for start in range(0, len(keys), size):
         chosen = order[start : start + size]

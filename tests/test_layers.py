@@ -14,6 +14,7 @@ PACKAGE = Path(seg_transfer.__file__).parent
 # Lower ones know nothing of higher ones; rooms of one layer may know each other, but never in a circle.
 LAYERS = {
     "errors": 0,
+    "arrays": 0,
     **dict.fromkeys(("observations", "sampling", "metrics", "evaluation", "image_level"), 1),
     **dict.fromkeys(("console", "progress", "data", "models", "features", "training", "store", "resources"), 2),
     **dict.fromkeys(("study", "stages", "engines", "selection", "reports", "demo", "prediction"), 3),
@@ -23,6 +24,7 @@ PURE_LIBRARIES = {"numpy", "scipy", "pandas"}
 # POT couples sets of unequal sizes, which SciPy does by a dense linear program only; no other library has UMAP's maps.
 # scikit-learn's logistic regression is what readers of a linear probe expect. All are optional: one door to each.
 ALLOWED = {
+    (PACKAGE / "arrays" / "device.py", "torch"),
     (PACKAGE / "metrics" / "_transport.py", "ot"),
     (PACKAGE / "metrics" / "_linear_probe.py", "sklearn"),
     (PACKAGE / "observations" / "projection.py", "umap"),

@@ -8,7 +8,6 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from seg_transfer.errors import ConfigError, ObservationsError
 from seg_transfer.observations import IntArray, Moments, MomentStatistics, Observations
@@ -245,13 +244,13 @@ def overall_score(scores: Scores) -> float:
     return scores[0]
 
 
-def features_of(statistics: Statistics) -> npt.NDArray[np.generic]:
+def features_of(statistics: Statistics) -> Any:
     """Return the features, for a metric that declares that it needs them."""
     assert statistics.observations.features is not None
     return statistics.observations.features
 
 
-def source_probs_of(statistics: Statistics) -> npt.NDArray[np.generic]:
+def source_probs_of(statistics: Statistics) -> Any:
     """Return the source's probabilities, for a metric that declares that it needs them."""
     assert statistics.observations.source_probs is not None
     return statistics.observations.source_probs
@@ -278,9 +277,7 @@ def source_images_of(observations: Observations) -> Observations:
     return source
 
 
-def subsampled_features(
-    observations: Observations, max_observations: int, seed: int
-) -> tuple[npt.NDArray[np.generic], IntArray]:
+def subsampled_features(observations: Observations, max_observations: int, seed: int) -> tuple[Any, IntArray]:
     """Return the features and class numbers of at most ``max_observations``, equally many from every image.
 
     Raises:

@@ -10,7 +10,8 @@ import scipy.special
 
 from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting, features_of, overall_score
 from seg_transfer.metrics._bhattacharyya import DISTANCES, Covariance
-from seg_transfer.observations import FloatArray, IntArray, Moments, Observations, add_by_key, keyed_blocks
+from seg_transfer.observations import FloatArray, IntArray, Moments, Observations
+from seg_transfer.observations.passes import projected_sums
 
 
 def gbc(
@@ -180,20 +181,13 @@ def _scatter_along(basis: FloatArray, moments: Moments, full: bool) -> FloatArra
 
 def _project_observations(statistics: Statistics, basis: FloatArray, full: bool) -> _Projected:
     """Project the observations, in a second pass over them."""
-    observations, n_groups, width = statistics.observations, statistics.n_groups, basis.shape[1]
-    mean, centers, n_classes = statistics.total.mean, statistics.total.class_offsets @ basis, len(observations.classes)
-    keys = statistics.groups * n_classes + observations.codes
-    sums = np.zeros((n_groups * n_classes, width))
-    squares = np.zeros((n_groups * n_classes, width, width) if full else sums.shape)
-    add_squares = _add_outer_products if full else _add_squares
-    for rows, sorted_keys in keyed_blocks(features_of(statistics), keys):
-        rows -= mean
-        z = rows @ basis - centers[sorted_keys % n_classes]
-        add_by_key(sums, z, sorted_keys)
-        add_squares(squares, z, sorted_keys)
+    observations, n_groups, total = statistics.observations, statistics.n_groups, statistics.total
+    centers, n_classes = total.class_offsets @ basis, len(observations.classes)
+    keys, origins = statistics.groups * n_classes + observations.codes, np.tile(centers, (n_groups, 1))
+    sums, squares = projected_sums(features_of(statistics), keys, len(origins), total.mean, basis, origins, full)
     counts = np.bincount(keys, minlength=n_groups * n_classes).reshape(n_groups, n_classes)
     by_group = (n_groups, n_classes)
-    return _Projected(centers, counts, sums.reshape(*by_group, width), squares.reshape(*by_group, *squares.shape[1:]))
+    return _Projected(centers, counts, sums.reshape(*by_group, -1), squares.reshape(*by_group, *squares.shape[1:]))
 
 
 def _directions(total: Moments, n_components: int | None) -> FloatArray:
@@ -204,16 +198,6 @@ def _directions(total: Moments, n_components: int | None) -> FloatArray:
     first = max(width - min(n_components, total.n - 1), 0)
     vectors: FloatArray = scipy.linalg.eigh(total.covariance, subset_by_index=[first, width - 1])[1]
     return vectors
-
-
-def _add_squares(totals: FloatArray, z: FloatArray, keys: IntArray) -> None:
-    add_by_key(totals, z * z, keys)
-
-
-def _add_outer_products(totals: FloatArray, z: FloatArray, keys: IntArray) -> None:
-    present, starts = np.unique(keys, return_index=True)
-    for key, part in zip(present, np.split(z, starts[1:]), strict=True):
-        totals[key] += part.T @ part
 
 
 def _log_score(projected: _Projected, sample: slice | list[int], settings: _Settings) -> float | None:

@@ -1,16 +1,15 @@
 """LEEP: log-likelihood of the target labels given the source's classes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, source_probs_of
-from seg_transfer.observations import FloatArray, IntArray, Observations, add_by_key, keyed_blocks
+from seg_transfer.observations import FloatArray, IntArray, Observations
+from seg_transfer.observations.passes import Blocks, keyed_blocks, log_product_sums, sums_by_key
 
-# Rows (n, Z), maybe sparse, and their keys.
-Blocks = Iterable[tuple[Any, IntArray]]
 # Largest size of the sums of all groups; 4096 classes in 10 groups and 20,480 components would take 6 GiB, twice.
 MAX_JOINT_BYTES = 1 << 30
 
@@ -59,10 +58,12 @@ def leep_scores(statistics: Statistics, probabilities: Callable[[IntArray], Bloc
         statistics = Statistics.ungrouped(statistics.observations)
     # Both passes take the observations in one order, so that the second may repeat what the first computed.
     keys = statistics.observations.codes * statistics.n_groups + statistics.groups
-    joints = _joints(statistics, probabilities(keys))
+    shape = len(statistics.observations.classes), statistics.n_groups
+    joints = sums_by_key(probabilities(keys), shape[0] * shape[1]).reshape(*shape, -1).transpose(1, 0, 2)
     samples = [joints.sum(axis=0), *(np.delete(joints, group, axis=0).sum(axis=0) for group in statistics.left_out)]
     conditionals = np.stack([label_given_source(joint) for joint in samples], axis=1)
-    logs = _log_sums(statistics, probabilities(keys), conditionals)
+    # Minus infinity where a set was computed without the only group that contains a class.
+    logs = log_product_sums(probabilities(keys), conditionals, shape[1]).reshape(*shape, -1).sum(axis=0)
     sizes = np.bincount(statistics.groups)
     scores: Scores = [_score(logs[:, 0].sum(), sizes.sum())]
     for group in statistics.left_out:
@@ -77,46 +78,11 @@ def _score(log_sum: float, n: int) -> float:
     return min(float(log_sum) / int(n), 0.0)
 
 
-def _joints(statistics: Statistics, blocks: Blocks) -> FloatArray:
-    """Return sums of p_i(z), (n_groups, C, Z), over the observations of each group and class."""
-    n_classes, n_groups, joints = len(statistics.observations.classes), statistics.n_groups, np.zeros((0, 0))
-    for rows, keys in blocks:
-        if not joints.size:
-            joints = np.zeros((n_classes * n_groups, rows.shape[1]))
-        add_by_key(joints, rows, keys)
-    return joints.reshape(n_classes, n_groups, -1).transpose(1, 0, 2)
-
-
 def label_given_source(joint: FloatArray) -> FloatArray:
     """Compute P(y | z), (C, Z), from joint weights of any sum; zero for a source class without weight."""
     mass = joint.sum(axis=0)
     conditional: FloatArray = np.divide(joint, mass, out=np.zeros_like(joint), where=mass > 0)
     return conditional
-
-
-def _log_sums(statistics: Statistics, blocks: Blocks, conditionals: FloatArray) -> FloatArray:
-    """Sum log sum_z P(y_i | z) p_i(z) over the observations of each group, for R sets of P(y | z).
-
-    Args:
-        statistics: Labels and groups.
-        blocks: Blocks of p_i(z), in the order of classes, and of groups within a class.
-        conditionals: (C, R, Z), P(y | z).
-
-    Returns:
-        (n_groups, R); minus infinity where a set was computed without the only group that contains a class.
-    """
-    n_classes, n_sets, _ = conditionals.shape
-    totals = np.zeros((n_classes * statistics.n_groups, n_sets))
-    for rows, keys in blocks:
-        likelihood = np.empty((len(keys), n_sets))
-        bounds = np.searchsorted(keys, np.arange(n_classes + 1) * statistics.n_groups)
-        for label in np.flatnonzero(np.diff(bounds)):
-            part = slice(bounds[label], bounds[label + 1])
-            likelihood[part] = rows[part] @ conditionals[label].T
-        with np.errstate(divide="ignore"):
-            add_by_key(totals, np.log(likelihood), keys)
-    sums: FloatArray = totals.reshape(n_classes, statistics.n_groups, n_sets).sum(axis=0)
-    return sums
 
 
 METRIC = Metric(

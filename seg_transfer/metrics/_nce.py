@@ -8,6 +8,7 @@ from scipy.special import xlogy
 
 from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, source_probs_of
 from seg_transfer.observations import IntArray, Observations
+from seg_transfer.observations.passes import counts_of_largest
 
 
 def nce(source_probs: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
@@ -51,11 +52,9 @@ def _score(joint: IntArray) -> float | None:
 
 def _joint_counts(statistics: Statistics) -> IntArray:
     """Count observations by group, label and most probable source class, (n_groups, C, C_s)."""
-    source_probs, observations = source_probs_of(statistics), statistics.observations
-    shape = (statistics.n_groups, len(observations.classes), source_probs.shape[1])
-    keys = np.ravel_multi_index((statistics.groups, observations.codes, source_probs.argmax(axis=1)), shape)
-    counts: IntArray = np.bincount(keys, minlength=int(np.prod(shape))).reshape(shape)
-    return counts
+    n_classes = len(statistics.observations.classes)
+    keys, n_keys = statistics.groups * n_classes + statistics.observations.codes, statistics.n_groups * n_classes
+    return counts_of_largest(source_probs_of(statistics), keys, n_keys).reshape(statistics.n_groups, n_classes, -1)
 
 
 METRIC = Metric(

@@ -10,8 +10,9 @@ from scipy.sparse import csr_array
 
 from seg_transfer.metrics import _mixture, _truncated_em
 from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, overall_score, subsampled_features
-from seg_transfer.metrics._leep import Blocks, leep_scores
-from seg_transfer.observations import FloatArray, IntArray, Moments, Observations, keyed_blocks
+from seg_transfer.metrics._leep import leep_scores
+from seg_transfer.observations import FloatArray, IntArray, Moments, Observations
+from seg_transfer.observations.passes import Blocks, keyed_blocks
 
 VARIANCE_KEPT = 0.8
 # A full covariance of more directions would have more parameters than a component has observations.

@@ -15,7 +15,8 @@ from seg_transfer.metrics._confusion import (
     remembered,
     scores_from_confusions,
 )
-from seg_transfer.observations import FloatArray, IntArray, Moments, Observations, keyed_blocks
+from seg_transfer.observations import FloatArray, IntArray, Moments, Observations
+from seg_transfer.observations.passes import counts_of_predictions
 
 # Penalties in units of the mean variance of the channels, from hardly any to one that leaves little but class means.
 LAMBDAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -137,16 +138,8 @@ def _predict(statistics: Statistics) -> IntArray:
     """Predict every group by the regression that was fitted without it, in one pass over the features."""
     groups, observations = statistics.moments.groups, statistics.observations
     weights, intercepts = zip(*map(_classifier, _fits(groups), _penalties(groups)), strict=True)
-    n_groups, n_classes = len(groups), len(observations.classes)
-    confusions = np.zeros(n_groups * n_classes * n_classes, np.int64)
-    for rows, keys in keyed_blocks(features_of(statistics), statistics.groups * n_classes + observations.codes):
-        bounds = np.searchsorted(keys, np.arange(n_groups + 1) * n_classes)
-        rows -= groups[0].shift
-        for group in np.flatnonzero(np.diff(bounds)):
-            own = slice(bounds[group], bounds[group + 1])
-            predicted = (rows[own] @ weights[group] + intercepts[group]).argmax(axis=1)
-            confusions += np.bincount(keys[own] * n_classes + predicted, minlength=len(confusions))
-    return confusions.reshape(n_groups, n_classes, n_classes)
+    keys = statistics.groups * len(observations.classes) + observations.codes
+    return counts_of_predictions(features_of(statistics), keys, groups[0].shift, weights, intercepts)
 
 
 def _classifier(equations: _Equations, penalty: float) -> tuple[FloatArray, FloatArray]:

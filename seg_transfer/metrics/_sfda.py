@@ -8,9 +8,11 @@ import numpy.typing as npt
 import scipy.linalg
 from scipy.special import softmax
 
+from seg_transfer.arrays import HOST
 from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, overall_score
 from seg_transfer.metrics._separation import EPSILON, between_class_rows
-from seg_transfer.observations import FloatArray, IntArray, Observations, add_by_key, keyed_blocks
+from seg_transfer.observations import FloatArray, IntArray, Observations
+from seg_transfer.observations.passes import keyed_blocks
 
 # As in the authors' release: shrinkage = exp(-5 * largest variance within the classes), at least 1e-10.
 STEEPNESS = 5.0
@@ -106,7 +108,7 @@ def _means_and_within(blocks: Blocks, counts: IntArray, width: int) -> tuple[Flo
     """Compute class means (C, D) and the covariance (D, D) within the classes."""
     sums, second = np.zeros((len(counts), width)), np.zeros((width, width))
     for x, keys in blocks:
-        add_by_key(sums, x, keys)
+        HOST.add_by_key(sums, x, keys)
         second += x.T @ x
     means = sums / counts[:, None]
     return means, (second - sums.T @ means) / counts.sum()

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seg_transfer.arrays.host import BLOCK_ROWS
 from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting, features_of, overall_score
-from seg_transfer.observations import BLOCK_ROWS, FloatArray, Observations
+from seg_transfer.observations import FloatArray, Observations
 
 
 def trans_rate(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]], *, eps: float = 1e-4) -> float:

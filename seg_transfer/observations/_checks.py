@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seg_transfer.arrays import arrays_of
 from seg_transfer.errors import ObservationsError
-from seg_transfer.observations._blocks import BLOCK_ROWS
+from seg_transfer.observations.passes import wrong_distribution
 
 # Fourth powers of larger values, summed over millions of rows, would overflow float64.
 LARGEST_FEATURE = 1e70
@@ -56,7 +57,7 @@ def check_pixel_counts(class_pixels: npt.NDArray[Any], classes: npt.NDArray[Any]
         )
 
 
-def check_matrix(name: str, values: npt.NDArray[Any], length: int, rows: str = "labels") -> None:
+def check_matrix(name: str, values: Any, length: int, rows: str = "labels") -> None:
     """Check that values are a matrix of finite real numbers.
 
     Args:
@@ -74,33 +75,29 @@ def check_matrix(name: str, values: npt.NDArray[Any], length: int, rows: str = "
         seg_transfer.errors.ObservationsError: features[1, 0] is nan; every value must be finite ...
     """
     if values.ndim != 2 or len(values) != length or values.shape[1] == 0:
-        raise ObservationsError(f"{name} has shape {values.shape}; {length} {rows} need shape ({length}, > 0)")
-    if values.dtype.kind not in "fiu":
+        raise ObservationsError(f"{name} has shape {tuple(values.shape)}; {length} {rows} need shape ({length}, > 0)")
+    if not _is_real(values):
         raise ObservationsError(f"{name} has dtype {values.dtype}; it must hold real numbers")
-    for start in range(0, length, BLOCK_ROWS):
-        block = values[start : start + BLOCK_ROWS]
-        if not _all_usable(block):
-            row, column = np.argwhere(~(np.abs(block.astype(np.float64)) < LARGEST_FEATURE))[0]
-            raise ObservationsError(
-                f"{name}[{start + row}, {column}] is {block[row, column]}; every value must be finite and below "
-                f"{LARGEST_FEATURE:g} in magnitude: leave that image out or fix its source"
-            )
+    found = arrays_of(values).first_unusable(values, LARGEST_FEATURE)
+    if found is not None:
+        row, column = found
+        raise ObservationsError(
+            f"{name}[{row}, {column}] is {values[row, column]}; every value must be finite and below "
+            f"{LARGEST_FEATURE:g} in magnitude: leave that image out or fix its source"
+        )
 
 
-def _all_usable(block: npt.NDArray[Any]) -> bool:
-    if block.dtype.itemsize <= 4:
-        return bool(np.isfinite(block).all())
-    return bool(block.min() > -LARGEST_FEATURE and block.max() < LARGEST_FEATURE)
+def _is_real(values: Any) -> bool:
+    if isinstance(values, np.ndarray):
+        return values.dtype.kind in "fiu"
+    return bool(values.dtype.is_floating_point)
 
 
-def check_distributions(source_probs: npt.NDArray[Any]) -> None:
-    for start in range(0, len(source_probs), BLOCK_ROWS):
-        block = source_probs[start : start + BLOCK_ROWS].astype(np.float64)
-        sums = block.sum(axis=1)
-        wrong = (np.abs(sums - 1) > PROBABILITY_TOLERANCE) | (block.min(axis=1) < 0)
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise ObservationsError(
-                f"source_probs[{start + row}] sums to {sums[row]:.6g} with smallest value {block[row].min():.6g}; "
-                "a row must be non-negative and sum to 1: pass probabilities, not logits"
-            )
+def check_distributions(source_probs: Any) -> None:
+    wrong = wrong_distribution(source_probs, PROBABILITY_TOLERANCE)
+    if wrong is not None:
+        row, total, least = wrong
+        raise ObservationsError(
+            f"source_probs[{row}] sums to {total:.6g} with smallest value {least:.6g}; "
+            "a row must be non-negative and sum to 1: pass probabilities, not logits"
+        )

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg.blas import dsyrk
 
+from seg_transfer.arrays import FloatArray, IntArray, arrays_of
 from seg_transfer.errors import ObservationsError
-from seg_transfer.observations._blocks import FloatArray, IntArray, add_by_key, keyed_blocks
 from seg_transfer.observations._observations import Observations
+from seg_transfer.observations.passes import keyed_blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,8 @@ class MomentStatistics:
     def of_classes(cls, observations: Observations) -> MomentStatistics:
         """Compute the moments of every class as a group, each about its own point: classes may lie far apart."""
         features, codes = _require_features(observations), observations.codes
-        shifts = [_typical_row(features[np.flatnonzero(codes == code)[:64]]) for code in range(codes.max() + 1)]
+        take = arrays_of(features).take
+        shifts = [_typical_row(take(features, np.flatnonzero(codes == code)[:64])) for code in range(codes.max() + 1)]
         return _accumulate(features, observations, codes, shifts)
 
     def total(self) -> Moments:
@@ -182,49 +183,51 @@ def _combine(parts: Sequence[Moments], shift: FloatArray) -> Moments:
     return Moments(classes, shift, counts, sums, second, third, fourth)
 
 
-def _require_features(observations: Observations) -> npt.NDArray[Any]:
+def _require_features(observations: Observations) -> Any:
     if observations.features is None:
         raise ObservationsError("features are missing; moments need the features of every observation")
     return observations.features
 
 
 def _accumulate(
-    features: npt.NDArray[Any], observations: Observations, groups: IntArray, shifts: list[FloatArray]
+    features: Any, observations: Observations, groups: IntArray, shifts: list[FloatArray]
 ) -> MomentStatistics:
-    classes, n_groups, width = observations.classes, len(shifts), features.shape[1]
+    arrays, classes, n_groups, width = arrays_of(features), observations.classes, len(shifts), features.shape[1]
     n_classes = len(classes)
     keys = groups * n_classes + observations.codes
     counts = np.bincount(keys, minlength=n_groups * n_classes).reshape(n_groups, n_classes)
-    sums = np.zeros((n_groups * n_classes, width))
-    seconds = [np.zeros((width, width), order="F") for _ in range(n_groups)]
-    thirds, fourths = np.zeros((n_groups, width)), np.zeros(n_groups)
+    sums, seconds = arrays.zeros(n_groups * n_classes, width), [arrays.zeros(width, width) for _ in range(n_groups)]
+    thirds, fourths = arrays.zeros(n_groups, width), arrays.zeros(n_groups)
+    native_shifts = [arrays.of_host(shift) for shift in shifts]
     for rows, sorted_keys in keyed_blocks(features, keys):
         bounds = np.searchsorted(sorted_keys, np.arange(n_groups + 1) * n_classes)
         for group in np.flatnonzero(np.diff(bounds)):
             z = rows[bounds[group] : bounds[group + 1]]
-            z -= shifts[group]
-            squares = np.einsum("ij,ij->i", z, z)
-            seconds[group] = dsyrk(1.0, z.T, beta=1.0, c=seconds[group], overwrite_c=True)
+            z -= native_shifts[group]
+            squares = arrays.squared_lengths(z)
+            seconds[group] = arrays.add_products(seconds[group], z)
             thirds[group] += squares @ z
             fourths[group] += squares @ squares
-        add_by_key(sums, rows, sorted_keys)
-    parts = zip(shifts, counts, sums.reshape(n_groups, n_classes, width), seconds, thirds, fourths, strict=True)
+        arrays.add_by_key(sums, rows, sorted_keys)
+    parts = zip(
+        shifts,
+        counts,
+        arrays.to_host(sums).reshape(n_groups, n_classes, width),
+        map(arrays.symmetric, seconds),
+        arrays.to_host(thirds),
+        arrays.to_host(fourths),
+        strict=True,
+    )
     return MomentStatistics(
         tuple(
-            Moments(classes, shift, count, total, _symmetrize(second), third, float(fourth))
+            Moments(classes, shift, count, total, second, third, float(fourth))
             for shift, count, total, second, third, fourth in parts
         )
     )
 
 
-def _typical_row(features: npt.NDArray[Any]) -> FloatArray:
+def _typical_row(features: Any) -> FloatArray:
     """Return the mean of the first rows: close enough to all rows that sums of squares keep their precision."""
-    mean: FloatArray = features[:1024].astype(np.float64).mean(axis=0)
+    arrays = arrays_of(features)
+    mean: FloatArray = arrays.to_host(arrays.float64(features[:1024]).mean(axis=0))
     return mean
-
-
-def _symmetrize(upper: FloatArray) -> FloatArray:
-    """Copy the upper triangle to the lower one, in place."""
-    for row in range(len(upper) - 1):
-        upper[row + 1 :, row] = upper[row, row + 1 :]
-    return upper

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seg_transfer.arrays import IntArray, arrays_of, is_tensor
 from seg_transfer.errors import ObservationsError
-from seg_transfer.observations._blocks import IntArray
 from seg_transfer.observations._checks import (
     check_distributions,
     check_integers,
@@ -19,7 +19,6 @@ from seg_transfer.observations._checks import (
     check_pixel_counts,
     check_two_classes,
 )
-from seg_transfer.observations._variation import constant_columns
 
 N_GROUPS = 10
 
@@ -29,10 +28,10 @@ class Observations:
     """A pixel sample seen through one source.
 
     Attributes:
-        features: (N, D) real numbers of any dtype and memory order, never copied whole and never modified; None for a
-            source that gives probabilities only.
+        features: (N, D) real numbers of any dtype and memory order, never copied whole and never modified, in NumPy or
+            in a torch tensor on any device; None for a source that gives probabilities only.
         labels: (N,) integers, not necessarily contiguous.
-        source_probs: (N, C_s), non-negative, rows sum to 1 within 1e-3.
+        source_probs: (N, C_s), non-negative, rows sum to 1 within 1e-3; like ``features``, an array or a tensor.
         image_index: (N,) integers, the image of each observation.
         image_embeddings: (M, D), one vector per whole image, in ascending order of the M distinct values of
             ``image_index``.
@@ -50,9 +49,9 @@ class Observations:
         (array([2, 7]), array([1, 0, 1]))
     """
 
-    features: npt.NDArray[Any] | None
+    features: Any
     labels: npt.NDArray[np.integer[Any]]
-    source_probs: npt.NDArray[Any] | None = None
+    source_probs: Any = None
     image_index: npt.NDArray[np.integer[Any]] | None = None
     image_embeddings: npt.NDArray[Any] | None = None
     source_images: Observations | None = None
@@ -60,8 +59,9 @@ class Observations:
 
     def __post_init__(self) -> None:
         for name in ("features", "labels", "source_probs", "image_index", "image_embeddings", "class_pixels"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, np.asarray(getattr(self, name)))
+            value = getattr(self, name)
+            if value is not None and not (name in ("features", "source_probs") and is_tensor(value)):
+                object.__setattr__(self, name, np.asarray(value))
         if self.features is None and self.source_probs is None:
             raise ObservationsError("features and source_probs are both missing; observations need at least one")
         check_integers("labels", self.labels)
@@ -105,9 +105,9 @@ class Observations:
             class_pixels = class_pixels[np.isin(self.classes, self.labels[rows])]
         return replace(
             self,
-            features=None if self.features is None else self.features[rows],
+            features=_taken(self.features, rows),
             labels=self.labels[rows],
-            source_probs=None if self.source_probs is None else self.source_probs[rows],
+            source_probs=_taken(self.source_probs, rows),
             image_index=None if self.image_index is None else self.image_index[rows],
             image_embeddings=embeddings,
             class_pixels=class_pixels,
@@ -148,7 +148,7 @@ class Observations:
     @cached_property
     def constant_features(self) -> IntArray:
         """The features that are equal in all observations, by exact equality; none where the features are unknown."""
-        return np.empty(0, np.int64) if self.features is None else constant_columns(self.features)
+        return _constant_columns(self.features)
 
     @cached_property
     def constant_inputs(self) -> frozenset[str]:
@@ -160,13 +160,21 @@ class Observations:
         """
         constant = {"features": self.features is not None and len(self.constant_features) == self.features.shape[1]}
         probs = self.source_probs
-        constant["source_probs"] = probs is not None and len(constant_columns(probs)) == probs.shape[1]
+        constant["source_probs"] = probs is not None and len(_constant_columns(probs)) == probs.shape[1]
         return frozenset(name for name, is_constant in constant.items() if is_constant)
 
     @cached_property
     def _classes_and_codes(self) -> tuple[npt.NDArray[np.integer[Any]], IntArray]:
         classes, codes = np.unique(self.labels, return_inverse=True)
         return classes, codes.astype(np.int64)
+
+
+def _taken(matrix: Any, rows: npt.NDArray[Any]) -> Any:
+    return None if matrix is None else arrays_of(matrix).take(matrix, rows)
+
+
+def _constant_columns(matrix: Any) -> IntArray:
+    return np.empty(0, np.int64) if matrix is None else arrays_of(matrix).constant_columns(matrix)
 
 
 def image_groups(image_index: npt.NDArray[np.integer[Any]]) -> IntArray:

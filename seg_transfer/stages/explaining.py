@@ -155,7 +155,7 @@ def _write_map(
     work.write(name, columns, key, {**about, "n_observations": len(observations.labels)})
 
 
-def _features(observations: Observations) -> npt.NDArray[Any]:
+def _features(observations: Observations) -> Any:
     if observations.features is None:
         raise ConfigError("this source gives scores only (scores_only) and has no features to explain; leave it out")
     return observations.features

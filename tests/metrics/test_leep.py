@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from seg_transfer.arrays import host
 from seg_transfer.errors import ObservationsError
 from seg_transfer.metrics import _leep, leep, score_all
-from seg_transfer.observations import Observations, _blocks
+from seg_transfer.observations import Observations
 
 
 def slow_leep(probs, labels):
@@ -80,7 +81,7 @@ def test_rounded_probabilities_are_accepted_and_never_score_above_zero(kind, wor
 def test_the_size_of_blocks_does_not_matter(world, monkeypatch):
     observations = world()
     whole = score_all(observations, ["leep"])["leep"]
-    monkeypatch.setattr(_blocks, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(host, "BLOCK_ROWS", 7)
     in_blocks = score_all(observations, ["leep"])["leep"]
     assert in_blocks.score == pytest.approx(whole.score, rel=1e-12)
     assert in_blocks.replicates == pytest.approx(whole.replicates, rel=1e-12)

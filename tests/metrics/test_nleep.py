@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from seg_transfer.arrays import host
 from seg_transfer.errors import ConfigError
 from seg_transfer.metrics import METRICS, _mixture, _truncated_em, leep, nleep, score_all
 from seg_transfer.metrics._base import Statistics
@@ -18,7 +19,7 @@ from seg_transfer.metrics._kmeans import partition
 from seg_transfer.metrics._mixture import NEGLIGIBLE, log_densities, mean_log_likelihood, posterior, rows_by_part
 from seg_transfer.metrics._nleep import projection
 from seg_transfer.metrics._truncated_em import KEPT
-from seg_transfer.observations import MomentStatistics, Observations, _blocks
+from seg_transfer.observations import MomentStatistics, Observations
 
 
 def rng():
@@ -274,7 +275,7 @@ def test_the_start_changes_the_number_and_the_seed_fixes_it(world):
 def test_the_size_of_blocks_does_not_matter(world, monkeypatch):
     observations = world()
     whole = nleep(observations.features, observations.labels)
-    monkeypatch.setattr(_blocks, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(host, "BLOCK_ROWS", 7)
     assert nleep(observations.features, observations.labels) == pytest.approx(whole, rel=1e-9)
 
 

@@ -3,11 +3,12 @@ import pytest
 import scipy.linalg
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from seg_transfer.arrays import host
 from seg_transfer.metrics import sfda
 from seg_transfer.metrics._base import Statistics
 from seg_transfer.metrics._separation import between_class_rows
 from seg_transfer.metrics._sfda import _discriminant, _shrinkage
-from seg_transfer.observations import Observations, _blocks
+from seg_transfer.observations import Observations
 
 
 def slow_discriminant(x, y, shrinkage):
@@ -102,5 +103,5 @@ def test_large_offsets_do_not_cost_precision(world):
 def test_the_size_of_blocks_does_not_matter(world, monkeypatch):
     observations = Observations(0.2 * world().features, world().labels)
     whole = sfda(observations.features, observations.labels)
-    monkeypatch.setattr(_blocks, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(host, "BLOCK_ROWS", 7)
     assert sfda(observations.features, observations.labels) == pytest.approx(whole, rel=1e-12)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from correlated_rows import data
 
+from seg_transfer.arrays import host
 from seg_transfer.errors import ObservationsError
-from seg_transfer.observations import Moments, MomentStatistics, Observations, _blocks
+from seg_transfer.observations import Moments, MomentStatistics, Observations
 
 
 def moments_of(features, labels, groups=None):
@@ -82,7 +83,7 @@ class TestMoments:
         features, labels = data()
         groups = np.arange(300) % 7
         whole = moments_of(features, labels, groups)
-        monkeypatch.setattr(_blocks, "BLOCK_ROWS", 11)
+        monkeypatch.setattr(host, "BLOCK_ROWS", 11)
         for one, other in zip(whole.groups, moments_of(features, labels, groups).groups, strict=True):
             np.testing.assert_allclose(one.second, other.second, rtol=1e-12, atol=1e-10)
             np.testing.assert_allclose(one.sums, other.sums, rtol=1e-12, atol=1e-12)

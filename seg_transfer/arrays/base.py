@@ -1,0 +1,76 @@
+"""What the passes over N observations need of an array library: `Arrays`, implemented by NumPy and by torch."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+class Arrays(Protocol):
+    """Operations on native arrays: NumPy's, or tensors of one device. Floating-point numbers are float64.
+
+    Arithmetic, comparison, slices and ``@`` are those of the arrays themselves. Only what is small crosses to the other
+    side: ``of_host`` brings parameters in, ``to_host`` brings sums out.
+    """
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of a block that fits the cache, or a device."""
+
+    def of_host(self, values: npt.NDArray[Any]) -> Any:
+        """Copy parameters of any dtype to where the observations are."""
+
+    def to_host(self, values: Any) -> npt.NDArray[Any]:
+        """Copy sums to NumPy."""
+
+    def zeros(self, *shape: int) -> Any:
+        """Make an array of zeros."""
+
+    def float32(self, values: Any) -> Any:
+        """Round to float32."""
+
+    def take(self, matrix: Any, rows: Any) -> Any:
+        """Copy rows, in their own dtype; ``rows`` are native, or NumPy integers or a mask."""
+
+    def float64(self, matrix: Any) -> Any:
+        """Copy in float64; the caller may change the copy."""
+
+    def blocks(self, matrix: Any, order: IntArray, n_rows: int) -> Iterator[Any]:
+        """Iterate over the rows in this order, in blocks of float64 that the next one may overwrite."""
+
+    def add_by_key(self, totals: Any, rows: Any, keys: IntArray) -> None:
+        """Add every row (n, D) to ``totals[key]``, in place; the keys (n,) ascend."""
+
+    def add_products(self, total: Any, rows: Any) -> Any:
+        """Return total + rows^T rows, of which only the upper triangle is right; ``total`` may be overwritten."""
+
+    def symmetric(self, upper: Any) -> FloatArray:
+        """Copy a matrix to NumPy, with its upper triangle on both sides."""
+
+    def squared_lengths(self, rows: Any) -> Any:
+        """Return the squared length (n,) of every row."""
+
+    def exp(self, values: Any) -> Any:
+        """Return e to these powers; may overwrite them."""
+
+    def log(self, values: Any) -> Any:
+        """Return natural logarithms, minus infinity for zero; may overwrite the values."""
+
+    def argmax(self, rows: Any) -> Any:
+        """Return the position (n,) of the largest value of each row, the first of equal ones."""
+
+    def max(self, rows: Any) -> Any:
+        """Return the largest value (n,) of each row."""
+
+    def count(self, cells: Any, n_cells: int) -> IntArray:
+        """Count how often each of 0 .. n_cells - 1 occurs, into NumPy."""
+
+    def first_unusable(self, matrix: Any, limit: float) -> tuple[int, int] | None:
+        """Return row and column of the first number that is not finite and below the limit; None without one."""
+
+    def constant_columns(self, matrix: Any) -> IntArray:
+        """Return the columns that hold the same value in every row, by exact equality, into NumPy."""

@@ -1,0 +1,100 @@
+"""Arrays in torch, on the device where the observations lie."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from seg_transfer.arrays.base import FloatArray, IntArray
+from seg_transfer.arrays.host import segments
+
+# 16,384 rows of 720 channels are 94 MB: enough work for every launch, and little memory beside the observations.
+BLOCK_ROWS = 16_384
+
+
+class DeviceArrays:
+    """The implementation of `Arrays` in torch.
+
+    Sums by key are taken segment by segment rather than by atomic additions, so that they are the same every time.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    @property
+    def block_rows(self) -> int:
+        return BLOCK_ROWS
+
+    def of_host(self, values: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
+
+    def to_host(self, values: Tensor) -> npt.NDArray[Any]:
+        array: npt.NDArray[Any] = values.cpu().numpy()
+        return array
+
+    def zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=torch.float64, device=self._device)
+
+    def float32(self, values: Tensor) -> Tensor:
+        return values.float()
+
+    def take(self, matrix: Tensor, rows: Any) -> Tensor:
+        return matrix[self.of_host(rows) if isinstance(rows, np.ndarray) else rows]
+
+    def float64(self, matrix: Tensor) -> Tensor:
+        return matrix.to(torch.float64, copy=True)
+
+    def blocks(self, matrix: Tensor, order: IntArray, n_rows: int) -> Iterator[Tensor]:
+        for chosen in torch.split(self.of_host(order), n_rows):
+            yield matrix.index_select(0, chosen).to(torch.float64, copy=True)
+
+    def add_by_key(self, totals: Tensor, rows: Tensor, keys: IntArray) -> None:
+        for key, start, end in segments(keys):
+            totals[key] += rows[start:end].sum(dim=0)
+
+    def add_products(self, total: Tensor, rows: Tensor) -> Tensor:
+        return total.addmm_(rows.T, rows)
+
+    def symmetric(self, upper: Tensor) -> FloatArray:
+        triangle = torch.triu(upper)
+        return self.to_host(triangle + torch.triu(triangle, 1).T)
+
+    def squared_lengths(self, rows: Tensor) -> Tensor:
+        return (rows * rows).sum(dim=1)
+
+    def exp(self, values: Tensor) -> Tensor:
+        return values.exp_()
+
+    def log(self, values: Tensor) -> Tensor:
+        return values.log_()
+
+    def argmax(self, rows: Tensor) -> Tensor:
+        # Of equal values, torch promises none in particular; the first is the least position of the maximum.
+        positions = torch.arange(rows.shape[1], device=self._device).expand(rows.shape)
+        is_largest = rows == rows.amax(dim=1, keepdim=True)
+        return torch.where(is_largest, positions, rows.shape[1]).amin(dim=1)
+
+    def max(self, rows: Tensor) -> Tensor:
+        return rows.amax(dim=1)
+
+    def count(self, cells: Tensor, n_cells: int) -> IntArray:
+        return self.to_host(torch.bincount(cells, minlength=n_cells)).astype(np.int64)
+
+    def first_unusable(self, matrix: Tensor, limit: float) -> tuple[int, int] | None:
+        for start in range(0, len(matrix), BLOCK_ROWS):
+            is_usable = matrix[start : start + BLOCK_ROWS].abs() < limit
+            if not bool(is_usable.all()):
+                row, column = torch.nonzero(~is_usable)[0].tolist()
+                return start + row, column
+        return None
+
+    def constant_columns(self, matrix: Tensor) -> IntArray:
+        is_constant = torch.ones(matrix.shape[1], dtype=torch.bool, device=self._device)
+        for block in torch.split(matrix, BLOCK_ROWS):
+            is_constant &= (block == matrix[0]).all(dim=0)
+            if not bool(is_constant.any()):
+                break
+        return np.flatnonzero(self.to_host(is_constant))

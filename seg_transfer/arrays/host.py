@@ -1,0 +1,116 @@
+"""Arrays in NumPy and BLAS."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg.blas import dsyrk
+
+from seg_transfer.arrays.base import FloatArray, IntArray
+
+# 1024 rows of 720 channels are 6 MB: larger blocks leave the cache, smaller ones slow down the matrix products.
+BLOCK_ROWS = 1024
+
+
+class HostArrays:
+    """NumPy's implementation of `Arrays`; blocks fit into the processor's cache."""
+
+    @property
+    def block_rows(self) -> int:
+        return BLOCK_ROWS
+
+    def of_host(self, values: npt.NDArray[Any]) -> Any:
+        return values
+
+    def to_host(self, values: Any) -> npt.NDArray[Any]:
+        array: npt.NDArray[Any] = values
+        return array
+
+    def zeros(self, *shape: int) -> Any:
+        return np.zeros(shape)
+
+    def float32(self, values: Any) -> Any:
+        return values.astype(np.float32)
+
+    def take(self, matrix: Any, rows: Any) -> Any:
+        return matrix[rows] if rows.dtype == np.bool_ else matrix.take(rows, axis=0)
+
+    def float64(self, matrix: Any) -> Any:
+        return matrix.astype(np.float64)
+
+    def blocks(self, matrix: Any, order: IntArray, n_rows: int) -> Iterator[Any]:
+        size = min(n_rows, len(order))
+        block, values = np.empty((size, matrix.shape[1]), matrix.dtype), np.empty((size, matrix.shape[1]))
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            np.take(matrix, chosen, axis=0, out=block[: len(chosen)], mode="clip")
+            np.copyto(values[: len(chosen)], block[: len(chosen)], casting="same_kind")
+            yield values[: len(chosen)]
+
+    def add_by_key(self, totals: Any, rows: Any, keys: IntArray) -> None:
+        for key, start, end in segments(keys):
+            totals[key] += rows[start:end].sum(axis=0)
+
+    def add_products(self, total: Any, rows: Any) -> Any:
+        return dsyrk(1.0, rows.T, beta=1.0, c=np.asfortranarray(total), overwrite_c=True)
+
+    def symmetric(self, upper: Any) -> FloatArray:
+        for row in range(len(upper) - 1):
+            upper[row + 1 :, row] = upper[row, row + 1 :]
+        full: FloatArray = upper
+        return full
+
+    def squared_lengths(self, rows: Any) -> Any:
+        return np.einsum("ij,ij->i", rows, rows)
+
+    def exp(self, values: Any) -> Any:
+        return np.exp(values, out=values)
+
+    def log(self, values: Any) -> Any:
+        with np.errstate(divide="ignore"):
+            return np.log(values, out=values)
+
+    def argmax(self, rows: Any) -> Any:
+        return rows.argmax(axis=1)
+
+    def max(self, rows: Any) -> Any:
+        return rows.max(axis=1)
+
+    def count(self, cells: Any, n_cells: int) -> IntArray:
+        return np.bincount(cells, minlength=n_cells)
+
+    def first_unusable(self, matrix: Any, limit: float) -> tuple[int, int] | None:
+        for start in range(0, len(matrix), BLOCK_ROWS):
+            block = matrix[start : start + BLOCK_ROWS]
+            if not _all_usable(block, limit):
+                row, column = np.argwhere(~(np.abs(block.astype(np.float64)) < limit))[0]
+                return start + int(row), int(column)
+        return None
+
+    def constant_columns(self, matrix: Any) -> IntArray:
+        constant = np.arange(matrix.shape[1])
+        for start in range(0, len(matrix), BLOCK_ROWS):
+            # Few columns, usually none, are left after the first block.
+            if not len(constant):
+                break
+            block = matrix[start : start + BLOCK_ROWS, constant]
+            constant = constant[(block == matrix[0, constant]).all(axis=0)]
+        return constant
+
+
+def segments(keys: IntArray) -> Iterator[tuple[int, int, int]]:
+    """Yield every key of ascending keys with the bounds of its rows."""
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    for start, end in itertools.pairwise([*starts, len(keys)]):
+        yield int(keys[start]), int(start), int(end)
+
+
+def _all_usable(block: npt.NDArray[Any], limit: float) -> bool:
+    if block.dtype.itemsize <= 4:
+        return bool(np.isfinite(block).all())
+    return bool(block.min() > -limit and block.max() < limit)
+
+
+HOST = HostArrays()

@@ -1,13 +1,15 @@
 """TransRate: how many fewer nats the features need once their classes are known."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg.blas import dsyrk
+from scipy.linalg.lapack import dpotrf
 
-from seg_transfer.arrays.host import BLOCK_ROWS
 from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting, features_of, overall_score
-from seg_transfer.observations import FloatArray, Observations
+from seg_transfer.observations import BLOCK_ROWS, FloatArray, Moments, Observations
 
 
 def trans_rate(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]], *, eps: float = 1e-4) -> float:
@@ -49,29 +51,49 @@ def _scores(statistics: Statistics, *, eps: float) -> Scores:
 def coding_rates(statistics: Statistics, eps: float) -> tuple[float, FloatArray]:
     """Compute R(Z), and R of every class, (C,).
 
-    The classes take a second pass, one class after the other, because the second moments of all classes would not fit
-    into memory.
+    Where the second moments of all classes would not fit into memory, the classes take a second pass, one after the
+    other.
     """
-    features, total = features_of(statistics), statistics.total
+    total, kept = statistics.total, statistics.class_moments
+    seconds = _second_moments(statistics) if kept is None else (_about(part, total.mean) for part in kept.groups)
+    return _rate(total.covariance, eps), np.array([_rate(second, eps) for second in seconds])
+
+
+def _about(moments: Moments, center: FloatArray) -> FloatArray:
+    """Return the mean of (x - center)(x - center)^T, (D, D)."""
+    offset = moments.mean - center
+    return moments.covariance + np.outer(offset, offset)
+
+
+def _second_moments(statistics: Statistics) -> Iterator[FloatArray]:
+    """Yield the mean of (x - mean)(x - mean)^T of every class in turn, (D, D)."""
+    total = statistics.total
     order = np.argsort(statistics.observations.codes, kind="stable")
-    classes = np.split(order, np.cumsum(total.counts)[:-1])
-    class_rates = [_rate(_second_moment(features, rows, total.mean), eps) for rows in classes]
-    return _rate(total.covariance, eps), np.array(class_rates)
+    for rows in np.split(order, np.cumsum(total.counts)[:-1]):
+        yield _second_moment(features_of(statistics), rows, total.mean)
 
 
 def _second_moment(features: npt.NDArray[Any], rows: npt.NDArray[np.int64], center: FloatArray) -> FloatArray:
-    second = np.zeros((len(center), len(center)))
+    """Return the upper triangle of the mean of (x - center)(x - center)^T over some rows, (D, D)."""
+    second = np.zeros((len(center), len(center)), order="F")
     for start in range(0, len(rows), BLOCK_ROWS):
         z = features[rows[start : start + BLOCK_ROWS]].astype(np.float64)
         z -= center
-        second += z.T @ z
+        second = dsyrk(1.0, z.T, beta=1.0, c=second, overwrite_c=True)
     second /= len(rows)
     return second
 
 
 def _rate(second_moment: FloatArray, eps: float) -> float:
-    """Compute 1/2 logdet(I + second_moment / eps)."""
-    return float(np.linalg.slogdet(np.eye(len(second_moment)) + second_moment / eps)[1]) / 2
+    """Compute 1/2 logdet(I + second_moment / eps) from the upper triangle."""
+    matrix = np.asfortranarray(second_moment / eps)
+    np.einsum("ii->i", matrix)[...] += 1.0
+    factor, failed = dpotrf(matrix, lower=0, overwrite_a=1)
+    if failed:  # Rounding beside a variance 10^15 times eps: LU does not need a positive definite matrix.
+        matrix = second_moment / eps
+        full = np.triu(matrix) + np.triu(matrix, 1).T + np.eye(len(matrix))
+        return float(np.linalg.slogdet(full)[1]) / 2
+    return float(np.log(np.diag(factor)).sum())
 
 
 METRIC = Metric(

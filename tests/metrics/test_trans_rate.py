@@ -4,8 +4,8 @@ import pytest
 from seg_transfer.errors import ConfigError
 from seg_transfer.metrics import trans_rate
 from seg_transfer.metrics._base import Statistics
-from seg_transfer.metrics._trans_rate import coding_rates
-from seg_transfer.observations import Observations
+from seg_transfer.metrics._trans_rate import _rate, coding_rates
+from seg_transfer.observations import Observations, image_groups
 
 
 def slow_rate(z, eps):
@@ -83,3 +83,29 @@ def test_is_the_same_where_class_moments_are_kept_apart_and_where_they_are_not(w
 def test_a_distortion_that_is_none_is_refused(eps, world):
     with pytest.raises(ConfigError, match="eps"):
         trans_rate(world().features, world().labels, eps=eps)
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e3])
+def test_kept_moments_and_a_second_pass_give_the_same(apart, world):
+    """One class is a single observation, and classes may lie far apart."""
+    observations = world(500, 40, 6)
+    codes = np.where(observations.codes == 5, 4, observations.codes)
+    codes[7] = 5
+    x = observations.features + apart * np.random.default_rng(0).normal(size=(6, 40))[codes]
+    given = Observations(x, codes, image_index=observations.image_index)
+    kept, passed = Statistics.ungrouped(given), Statistics(given, image_groups(given.image_index))
+    assert kept.class_moments is not None
+    assert passed.class_moments is None
+    (whole, rates), (other_whole, others) = coding_rates(kept, 1e-4), coding_rates(passed, 1e-4)
+    assert whole == pytest.approx(other_whole, rel=1e-9)
+    z = x - x.mean(axis=0)
+    # Beside entries of this size, rounding changes the ones on the diagonal, and the logarithm of what is about one.
+    rounding = 40 * np.finfo(float).eps * (z**2).max() / 1e-4
+    np.testing.assert_allclose(rates, others, rtol=1e-11, atol=rounding)
+    slow = [slow_rate(z[codes == code], 1e-4) for code in range(6)]
+    np.testing.assert_allclose(rates, slow, rtol=1e-11, atol=rounding)
+
+
+def test_a_matrix_that_rounding_makes_indefinite_has_a_rate():
+    matrix = np.array([[1e20, 1e20], [1e20, 1e20]]) - np.diag([0, 1e5])
+    assert np.isfinite(_rate(matrix, 1.0))

@@ -1,18 +1,15 @@
 """SFDA: how well a discriminant separates the classes after a simulated fine-tuning."""
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
-from scipy.special import softmax
+from scipy.linalg.blas import dsyrk
 
-from seg_transfer.arrays import HOST
 from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, overall_score
 from seg_transfer.metrics._separation import EPSILON, between_class_rows
-from seg_transfer.observations import FloatArray, IntArray, Observations
-from seg_transfer.observations.passes import keyed_blocks
+from seg_transfer.observations import FloatArray, IntArray, Observations, add_by_key, keyed_blocks
 
 # As in the authors' release: shrinkage = exp(-5 * largest variance within the classes), at least 1e-10.
 STEEPNESS = 5.0
@@ -20,9 +17,8 @@ LEAST_SHRINKAGE = 1e-10
 # Keeps the matrix invertible where nothing varies at all.
 TINY = 1e-100
 
-Blocks = Iterator[tuple[FloatArray, IntArray]]
-# Function from rows (n, D) to probabilities (n, C).
-Classifier = Callable[[FloatArray], FloatArray]
+# Directions (D, C) and intercepts (C,): rows times directions plus intercepts are log odds.
+Discriminant = tuple[FloatArray, FloatArray]
 
 
 def sfda(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]]) -> float:
@@ -67,18 +63,60 @@ def _scores(statistics: Statistics) -> Scores:
     first = _discriminant(means, within, shares, shrinkage, rounding)
     # The weighted class means sum to zero, so that the mean of the other classes lies on the other side of the center.
     others = -(shares / (1 - shares))[:, None] * means
+    features = features_of(statistics)
+    certainty, sums, second = _move(features, codes, total.mean, first, others)
+    means = sums / total.counts[:, None]
+    within = (second - sums.T @ means) / total.n
+    directions, intercepts = _discriminant(means, within, shares, shrinkage, rounding)
+    return [_mean_true_class(features, codes, total.mean, (directions, intercepts), others @ directions, certainty)]
 
-    def moved() -> Blocks:
-        for x, keys in keyed_blocks(features_of(statistics), codes):
-            x -= total.mean
-            certainty = _true_class(softmax(first(x), axis=1), keys)[:, None]
-            x *= certainty
-            x += (1 - certainty) * others[keys]
-            yield x, keys
 
-    means, within = _means_and_within(moved(), total.counts, means.shape[1])
-    second = _discriminant(means, within, shares, shrinkage, rounding)
-    return [float(sum(_true_class(second(x), keys).sum() for x, keys in moved()) / total.n)]
+def _move(
+    features: npt.NDArray[Any], codes: IntArray, center: FloatArray, discriminant: Discriminant, others: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Move every observation toward the mean of the other classes, (C, D) ``others``, by what it lacks in certainty.
+
+    Returns:
+        The certainty (N,) of the observations in the order of their classes; the sum (C, D) of those moved of each
+        class; and their second moment (D, D), of which the upper triangle is copied to the lower one.
+    """
+    directions, intercepts = discriminant
+    certainty, done = np.empty(len(codes)), 0
+    sums, second = np.zeros(others.shape), np.zeros((len(center), len(center)), order="F")
+    for x, keys in keyed_blocks(features, codes):
+        x -= center
+        probabilities = _softmax(x @ directions + intercepts)
+        # The discriminant's probabilities pass through a second softmax, as in the release.
+        own = certainty[done : done + len(keys)] = _true_class(probabilities, keys)
+        done += len(keys)
+        x *= own[:, None]
+        x += (1 - own)[:, None] * others[keys]
+        add_by_key(sums, x, keys)
+        second = dsyrk(1.0, x.T, beta=1.0, c=second, overwrite_c=True)
+    return certainty, sums, np.triu(second) + np.triu(second, 1).T
+
+
+def _mean_true_class(
+    features: npt.NDArray[Any],
+    codes: IntArray,
+    center: FloatArray,
+    discriminant: Discriminant,
+    others: FloatArray,
+    certainty: FloatArray,
+) -> float:
+    """Return the mean probability of the true class after the move; (C, C) ``others`` are seen along the directions."""
+    directions, intercepts = discriminant
+    total, done = 0.0, 0
+    for x, keys in keyed_blocks(features, codes):
+        own = certainty[done : done + len(keys), None]
+        done += len(keys)
+        x -= center
+        # Moving the products is the same as moving the observations.
+        odds = x @ directions
+        odds *= own
+        odds += (1 - own) * others[keys] + intercepts
+        total += float(_true_class(odds, keys).sum())
+    return total / len(codes)
 
 
 def _shrinkage(within: FloatArray) -> float:
@@ -89,29 +127,30 @@ def _shrinkage(within: FloatArray) -> float:
 
 def _discriminant(
     means: FloatArray, within: FloatArray, shares: FloatArray, shrinkage: float, rounding: float
-) -> Classifier:
+) -> Discriminant:
     """Fit a linear discriminant with the classes' shares as priors; ``rounding`` is the size of a variance of zero."""
     shrunk = (1 - shrinkage) * within
     shrunk[np.diag_indices_from(shrunk)] += shrinkage * np.trace(within) / len(within) + rounding + TINY
     directions = scipy.linalg.solve(shrunk, means.T, assume_a="pos")
-    intercepts = np.log(shares) - np.einsum("cd,dc->c", means, directions) / 2
-    return lambda x: softmax(x @ directions + intercepts, axis=1)
+    return directions, np.log(shares) - np.einsum("cd,dc->c", means, directions) / 2
 
 
-def _true_class(probabilities: FloatArray, codes: IntArray) -> FloatArray:
-    """Return the probability (n,) of every observation's true class."""
-    chosen: FloatArray = probabilities[np.arange(len(codes)), codes]
+def _softmax(odds: FloatArray) -> FloatArray:
+    """Turn log odds (n, C) into probabilities, in place."""
+    odds -= odds.max(axis=1, keepdims=True)
+    np.exp(odds, out=odds)
+    odds /= odds.sum(axis=1, keepdims=True)
+    return odds
+
+
+def _true_class(odds: FloatArray, codes: IntArray) -> FloatArray:
+    """Return the probability (n,) of every observation's true class; the log odds (n, C) are overwritten."""
+    index = np.arange(len(codes))
+    odds -= odds[index, codes][:, None]
+    with np.errstate(over="ignore"):
+        np.exp(odds, out=odds)
+    chosen: FloatArray = 1 / odds.sum(axis=1)
     return chosen
-
-
-def _means_and_within(blocks: Blocks, counts: IntArray, width: int) -> tuple[FloatArray, FloatArray]:
-    """Compute class means (C, D) and the covariance (D, D) within the classes."""
-    sums, second = np.zeros((len(counts), width)), np.zeros((width, width))
-    for x, keys in blocks:
-        HOST.add_by_key(sums, x, keys)
-        second += x.T @ x
-    means = sums / counts[:, None]
-    return means, (second - sums.T @ means) / counts.sum()
 
 
 METRIC = Metric(

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 import scipy.linalg
+from scipy.special import softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from seg_transfer.arrays import host
 from seg_transfer.metrics import sfda
 from seg_transfer.metrics._base import Statistics
 from seg_transfer.metrics._separation import between_class_rows
-from seg_transfer.metrics._sfda import _discriminant, _shrinkage
-from seg_transfer.observations import Observations
+from seg_transfer.metrics._sfda import _discriminant, _shrinkage, _true_class
+from seg_transfer.observations import Observations, _blocks
 
 
 def slow_discriminant(x, y, shrinkage):
@@ -50,10 +50,12 @@ def test_the_discriminant_is_that_of_scikit_learn(world):
     observations = world()
     total = Statistics.ungrouped(observations).total
     rows = between_class_rows(total)
-    classifier = _discriminant(total.class_offsets, total.covariance - rows.T @ rows, total.counts / 400, 0.2, 0.0)
+    within = total.covariance - rows.T @ rows
+    directions, intercepts = _discriminant(total.class_offsets, within, total.counts / 400, 0.2, 0.0)
     x, y = observations.features, observations.labels
     other = LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=_Shrunk(0.2)).fit(x, y)
-    np.testing.assert_allclose(classifier(x - total.mean), other.predict_proba(x), atol=1e-10)
+    found = softmax((x - total.mean) @ directions + intercepts, axis=1)
+    np.testing.assert_allclose(found, other.predict_proba(x), atol=1e-10)
 
 
 class _Shrunk:
@@ -103,5 +105,10 @@ def test_large_offsets_do_not_cost_precision(world):
 def test_the_size_of_blocks_does_not_matter(world, monkeypatch):
     observations = Observations(0.2 * world().features, world().labels)
     whole = sfda(observations.features, observations.labels)
-    monkeypatch.setattr(host, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(_blocks, "BLOCK_ROWS", 7)
     assert sfda(observations.features, observations.labels) == pytest.approx(whole, rel=1e-12)
+
+
+def test_the_true_class_of_log_odds_without_bound():
+    odds = np.array([[0.0, 900.0, -900.0], [1e4, 0.0, 0.0], [3.0, 3.0, -np.inf]])
+    np.testing.assert_allclose(_true_class(odds, np.array([0, 0, 1])), [0.0, 1.0, 0.5], atol=1e-300)

@@ -15,6 +15,7 @@ from seg_transfer.data.plain import read_yaml
 from seg_transfer.data.validation import one_line
 from seg_transfer.errors import ConfigError, ResultsError
 from seg_transfer.metrics import METRICS
+from seg_transfer.resources import shipped
 from seg_transfer.store.content_key import settings_key
 from seg_transfer.store.key_parts import KEY_PARTS, parts_in
 from seg_transfer.store.source_facts import known_for_all, source_facts
@@ -196,16 +197,21 @@ def _pair(folder: Path, resolved: dict[str, Any], source: dict[str, Any], target
     n_classes = len(resolved["manifests"][target]["classes"])
     head = {"source": name, "target": target, "miou": miou, "n_target_classes": n_classes}
     facts = source_facts(folder, source, metadata_of(scored, "source_key"))
-    return head | facts | {row["metric"]: row["score"] for row in valid_scores(scored, resolved, source["dataset"])}
+    return (
+        head
+        | facts
+        | {row["metric"]: row["score"] for row in valid_scores(folder, scored, resolved, source["dataset"])}
+    )
 
 
-def valid_scores(scored: pa.Table, resolved: Mapping[str, Any], dataset: str) -> list[dict[str, Any]]:
+def valid_scores(folder: Path, scored: pa.Table, resolved: Mapping[str, Any], dataset: str) -> list[dict[str, Any]]:
     """Select the valid rows of a file of scores.
 
-    Scores by another version of their metric are left out, and so are scores that used the source's own images under
-    other settings.
+    Scores by another version of their metric are left out, except from a published study, which stays what it was; and
+    so are scores that used the source's own images under other settings.
 
     Args:
+        folder: The run folder.
         scored: The file of scores.
         resolved: The resolved study.
         dataset: Dataset of the source.
@@ -213,7 +219,13 @@ def valid_scores(scored: pa.Table, resolved: Mapping[str, Any], dataset: str) ->
     same_images = metadata_of(scored, _SOURCE_IMAGES_KEY) == source_images_origin(resolved, dataset)[_SOURCE_IMAGES_KEY]
     parts = parts_in(metadata_of(scored, KEY_PARTS))
     rows = [row for row in scored.to_pylist() if same_images or not needs_source_images(row["metric"])]
+    if _is_published(folder):
+        return rows
     return [row for row in rows if _is_of_this_version(row["metric"], parts.get(row["metric"], {}))]
+
+
+def _is_published(folder: Path) -> bool:
+    return folder.resolve().is_relative_to(shipped("data_manifests/published").resolve())
 
 
 def _is_of_this_version(metric: str, parts: Mapping[str, str]) -> bool:

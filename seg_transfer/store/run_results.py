@@ -70,7 +70,7 @@ def read_run(folder: Path) -> RunResults:
     pairs, left_out = complete_pairs(folder)
     labels = {(source["name"], target): f"{source['name']} -> {target}" for source, target in _pairs(resolved)}
     tables = list(_score_tables(folder, resolved))
-    scored = {key: rows for key, rows in _scores(tables, resolved) if rows}
+    scored = {key: rows for key, rows in _scores(folder, tables, resolved) if rows}
     tuned = dict(_performance(folder, resolved))
     miou = [(*key, miou_of(resolved, table)) for key, table in tuned.items()]
     return RunResults(
@@ -122,12 +122,12 @@ def _score_tables(folder: Path, resolved: dict[str, Any]) -> Iterator[_ScoreTabl
 
 
 def _scores(
-    tables: Iterable[_ScoreTable], resolved: dict[str, Any]
+    folder: Path, tables: Iterable[_ScoreTable], resolved: dict[str, Any]
 ) -> Iterator[tuple[tuple[str, str], list[dict[str, Any]]]]:
     """Yield the valid score rows of every pair, in the order of the study's metrics."""
     order = {metric: position for position, metric in enumerate(resolved["study"]["metrics"])}
     for source, target, table in tables:
-        rows = [row for row in valid_scores(table, resolved, source["dataset"]) if row["metric"] in order]
+        rows = [row for row in valid_scores(folder, table, resolved, source["dataset"]) if row["metric"] in order]
         yield (source["name"], target), sorted(rows, key=lambda row: order[row["metric"]])
 
 

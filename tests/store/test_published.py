@@ -1,6 +1,7 @@
 """The shipped result tables: complete, as published, described, and refused when damaged."""
 
 import json
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -8,7 +9,10 @@ import pytest
 from seg_transfer import resources
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation import SOURCE_FACTS
+from seg_transfer.metrics import METRICS
 from seg_transfer.resources import shipped
+from seg_transfer.store import results
+from seg_transfer.store.key_parts import KEY_PARTS, parts_in
 from seg_transfer.store.published import (
     NAMES,
     PAIRS,
@@ -18,6 +22,23 @@ from seg_transfer.store.published import (
     published_source_facts,
     published_studies,
 )
+from seg_transfer.store.tables import SCORES, metadata_of, read_table
+
+
+def test_a_published_study_stays_what_it_was(monkeypatch):
+    before = published_pairs("real7")[0]
+    newer = {name: replace(metric, version=metric.version + 1) for name, metric in METRICS.items()}
+    monkeypatch.setattr(results, "METRICS", newer)
+    assert published_pairs("real7")[0].equals(before)
+
+
+@pytest.mark.parametrize("name", published_studies())
+def test_all_published_scores_of_a_metric_are_of_one_version(name):
+    versions = {}
+    for file in sorted((published_studies()[name] / "scores").glob("*/*.parquet")):
+        for metric, parts in parts_in(metadata_of(read_table(file, SCORES), KEY_PARTS)).items():
+            versions.setdefault(metric, set()).add(parts.get("version"))
+    assert all(len(found) == 1 for found in versions.values()), versions
 
 
 def test_segmentation_pairs_are_complete():

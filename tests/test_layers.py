@@ -22,11 +22,10 @@ LAYERS = {
 }
 PURE_LIBRARIES = {"numpy", "scipy", "pandas"}
 # POT couples sets of unequal sizes, which SciPy does by a dense linear program only; no other library has UMAP's maps.
-# scikit-learn's logistic regression is what readers of a linear probe expect. All are optional: one door to each.
+# Both are optional: one door to each.
 ALLOWED = {
     (PACKAGE / "arrays" / "device.py", "torch"),
     (PACKAGE / "metrics" / "_transport.py", "ot"),
-    (PACKAGE / "metrics" / "_linear_probe.py", "sklearn"),
     (PACKAGE / "observations" / "projection.py", "umap"),
 }
 

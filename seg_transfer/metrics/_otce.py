@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.distance import cdist
 
 from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score
+from seg_transfer.metrics._distances import squared_distances
 from seg_transfer.metrics._nce import negative_conditional_entropy
 from seg_transfer.metrics._transport import coupling, subsampled_pair
 from seg_transfer.observations import FloatArray, Observations
@@ -74,7 +74,7 @@ def _terms(target: Observations, source: Observations) -> tuple[float, float]:
     source_points, source_counts = _points(source)
     mean, source_mean = _mean(points, counts), _mean(source_points, source_counts)
     # A shift of either side changes the cost of all couplings equally; centered distances keep their precision.
-    cost = cdist(points - mean, source_points - source_mean, "sqeuclidean")
+    cost = squared_distances(points - mean, source_points - source_mean)
     mass, source_mass = counts.sum(axis=1), source_counts.sum(axis=1)
     # Every pair of n and m observations has mass 1 / (n m); in that unit all masses are integers.
     plan = coupling("otce", cost, mass * source_mass.sum(), source_mass * mass.sum())

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.distance import cdist
 
 from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score
+from seg_transfer.metrics._distances import squared_distances
 from seg_transfer.metrics._transport import coupling, subsampled_pair
 from seg_transfer.observations import FloatArray, IntArray, Observations
 
@@ -59,9 +59,8 @@ def otdd(
 def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
     target, source = subsampled_pair(statistics.observations, max_observations, seed)
     (x, mean), (source_x, source_mean) = _centered(target), _centered(source)
-    label_costs = _label_costs(_gaussians(x, target.codes), _gaussians(source_x, source.codes))
-    cost = cdist(x, source_x, "sqeuclidean")
-    cost += label_costs[np.ix_(target.codes, source.codes)]
+    cost = squared_distances(x, source_x)
+    cost += _label_costs(x, target.codes, source_x, source.codes)[np.ix_(target.codes, source.codes)]
     n, m = cost.shape
     plan = coupling("otdd", cost, np.full(n, float(m)), np.full(m, float(n)))
     # A shift between the sides adds its square to every coupling's mean ||x - x'||^2, and again by the class means.
@@ -77,31 +76,52 @@ def _centered(observations: Observations) -> tuple[FloatArray, FloatArray]:
     return x, mean
 
 
-def _gaussians(x: FloatArray, codes: IntArray) -> list[tuple[FloatArray, FloatArray]]:
-    """Return the mean (D,) of every class and a factor A, (k, D), k <= n_c, of its covariance A^T A."""
+def _label_costs(x: FloatArray, codes: IntArray, source_x: FloatArray, source_codes: IntArray) -> FloatArray:
+    """Compute squared 2-Wasserstein distances (C, C_s) between the classes as Gaussians.
+
+    They are ||m - m'||^2 + tr S + tr S' - 2 tr (S^1/2 S' S^1/2)^1/2 (Bures). The last trace is the nuclear norm of
+    A A'^T for any factors of the covariances S = A^T A.
+    """
+    means, factors = _gaussians(x, codes)
+    source_means, source_factors = _gaussians(source_x, source_codes)
+    traces, source_traces = ([float(np.vdot(factor, factor)) for factor in own] for own in (factors, source_factors))
+    spread = np.add.outer(traces, source_traces) - 2 * _nuclear_norms(factors, source_factors)
+    costs: FloatArray = squared_distances(means, source_means) + np.maximum(spread, 0.0)
+    return costs
+
+
+def _gaussians(x: FloatArray, codes: IntArray) -> tuple[FloatArray, list[FloatArray]]:
+    """Return the means (C, D) of the classes, and a factor A, (k, D), k <= n_c, of the covariance A^T A of each."""
     classes = [x[codes == code] for code in range(codes.max() + 1)]
-    return [(rows.mean(axis=0), _factor(rows)) for rows in classes]
+    means = np.array([rows.mean(axis=0) for rows in classes])
+    return means, [_factor((rows - mean) / np.sqrt(len(rows))) for rows, mean in zip(classes, means, strict=True)]
 
 
 def _factor(rows: FloatArray) -> FloatArray:
-    # The triangular factor has at most D rows, whereas a frequent class has far more.
-    factor: FloatArray = np.linalg.qr((rows - rows.mean(axis=0)) / np.sqrt(len(rows)))[1]
+    # The triangular factor has at most D rows, whereas a frequent class may have more.
+    factor: FloatArray = np.linalg.qr(rows)[1] if len(rows) > rows.shape[1] else rows
     return factor
 
 
-def _label_costs(
-    target: list[tuple[FloatArray, FloatArray]], source: list[tuple[FloatArray, FloatArray]]
-) -> FloatArray:
-    """Return squared 2-Wasserstein distances (C, C_s) between the classes as Gaussians (Bures)."""
-    return np.array([[_squared_wasserstein(first, second) for second in source] for first in target])
+def _nuclear_norms(first: list[FloatArray], second: list[FloatArray]) -> FloatArray:
+    """Compute the nuclear norm of A B^T for all pairs of factors, (C, C_s)."""
+    products = np.vstack(first) @ np.vstack(second).T
+    norms = np.empty((len(first), len(second)))
+    for height, row_classes, rows in _by_length(first):
+        for width, column_classes, columns in _by_length(second):
+            # All products of one size at once: a call costs more than a small matrix.
+            blocks = products[rows[:, None, :, None], columns[None, :, None, :]]
+            values = np.linalg.svd(blocks.reshape(-1, height, width), compute_uv=False).sum(axis=1)
+            norms[np.ix_(row_classes, column_classes)] = values.reshape(len(row_classes), -1)
+    return norms
 
 
-def _squared_wasserstein(first: tuple[FloatArray, FloatArray], second: tuple[FloatArray, FloatArray]) -> float:
-    """Compute ||m - m'||^2 + tr S + tr S' - 2 tr (S^1/2 S' S^1/2)^1/2; the last trace is the nuclear norm of A A'^T."""
-    (mean, factor), (other_mean, other_factor) = first, second
-    common = np.linalg.norm(factor @ other_factor.T, "nuc")
-    spread = (factor**2).sum() + (other_factor**2).sum() - 2 * common
-    return float(((mean - other_mean) ** 2).sum() + max(spread, 0.0))
+def _by_length(factors: list[FloatArray]) -> list[tuple[int, IntArray, IntArray]]:
+    """Return, for every length k of factors, k, the factors of that length, and their rows (., k) among all rows."""
+    lengths = np.array([len(factor) for factor in factors])
+    starts = np.cumsum(lengths) - lengths
+    classes = [(int(length), np.flatnonzero(lengths == length)) for length in np.unique(lengths)]
+    return [(length, chosen, starts[chosen][:, None] + np.arange(length)) for length, chosen in classes]
 
 
 METRIC = Metric(

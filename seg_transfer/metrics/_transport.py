@@ -1,7 +1,13 @@
 """Optimal transport between the observations of a target and those of the source's own images."""
 
+import importlib.util
 import warnings
+from functools import cache
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
 
 from seg_transfer.errors import ConfigError, ObservationsError
 from seg_transfer.metrics._base import check_setting, source_images_of
@@ -9,6 +15,9 @@ from seg_transfer.observations import FloatArray, Observations
 
 # Two sides of 2000 observations need 70 000 pivots; sides of 4000 need about three times as many.
 MAX_PIVOTS = 100_000_000
+# Before an assignment: so many sweeps of Sinkhorn's algorithm, smoothed by this fraction of the mean cost.
+SWEEPS = 5
+SMOOTHNESS = 0.005
 
 
 def subsampled_pair(observations: Observations, max_observations: int, seed: int) -> tuple[Observations, Observations]:
@@ -33,6 +42,8 @@ def coupling(metric: str, cost: FloatArray, target_mass: FloatArray, source_mass
         ConfigError: POT is not installed.
         ObservationsError: No optimum was found.
     """
+    if len(target_mass) == len(source_mass) and np.ptp(target_mass) == np.ptp(source_mass) == 0:
+        return _assignment(cost, float(target_mass[0]))
     emd = _solver(metric)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # The result code says the same.
@@ -47,6 +58,42 @@ def coupling(metric: str, cost: FloatArray, target_mass: FloatArray, source_mass
         )
     result: FloatArray = plan
     return result
+
+
+def _assignment(cost: FloatArray, mass: float) -> FloatArray:
+    """Couple equally many points of equal mass: one to one."""
+    plan = np.zeros_like(cost)
+    # Subtracting a number from every row and column changes no choice. With about the right ones, paths are short, and
+    # the search takes a tenth of the time.
+    rows, columns = _potentials(cost)
+    plan[linear_sum_assignment(cost - rows[:, None] - columns)] = mass
+    return plan
+
+
+def _potentials(cost: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return numbers of the rows and of the columns whose sums are about the costs of a good coupling (Sinkhorn)."""
+    scale = SMOOTHNESS * (float(cost.mean()) or 1.0)
+    scaled = (cost / scale).astype(np.float32)
+    rows, columns = np.zeros((2, len(cost)), np.float32)
+    for _ in range(SWEEPS):
+        rows = _soft_minimum(scaled - columns, axis=1)
+        columns = _soft_minimum(scaled - rows[:, None], axis=0)
+    return rows.astype(np.float64) * scale, columns.astype(np.float64) * scale
+
+
+def _soft_minimum(values: npt.NDArray[np.float32], axis: int) -> npt.NDArray[np.float32]:
+    """Compute -log sum exp(-values) along an axis; the values are overwritten."""
+    least = values.min(axis=axis, keepdims=True)
+    np.subtract(least, values, out=values)
+    np.exp(values, out=values)
+    result: npt.NDArray[np.float32] = least.squeeze(axis) - np.log(values.sum(axis=axis))
+    return result
+
+
+@cache
+def has_solver() -> bool:
+    """Whether POT is installed."""
+    return importlib.util.find_spec("ot") is not None
 
 
 def _solver(metric: str) -> Any:

@@ -205,7 +205,7 @@ def test_without_pot_the_extra_is_named_in_one_line(function, world, monkeypatch
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ot", None)
     with pytest.raises(ConfigError) as caught:
-        function(*pair(world))
+        function(*pair(world, 60, 50))
     message = str(caught.value)
     assert message.startswith(f"metric {function.__name__} needs POT")
     assert "pip install 'seg_transfer[ot]', or leave the metric out" in message
@@ -218,7 +218,7 @@ def test_a_coupling_that_is_not_optimal_is_no_score(function, world, monkeypatch
     with pytest.raises(
         ObservationsError, match=f"{function.__name__} found no optimal coupling of 200 target"
     ) as caught:
-        function(*pair(world))
+        function(*pair(world, 200, 150))
     assert "\n" not in str(caught.value)
 
 

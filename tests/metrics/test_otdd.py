@@ -124,6 +124,6 @@ def test_channels_that_do_not_vary_add_nothing_and_doubled_ones_count_twice(worl
 
 def test_a_class_with_more_observations_than_channels_has_a_small_factor(world):
     rows = world().features
-    factor = _otdd._factor(rows)
+    factor = _otdd._gaussians(rows, np.zeros(len(rows), int))[1][0]
     assert factor.shape == (10, 10)
     np.testing.assert_allclose(factor.T @ factor, np.cov(rows.T, ddof=0), rtol=1e-11, atol=1e-13)

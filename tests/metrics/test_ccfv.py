@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 
 from seg_transfer.errors import ConfigError, ObservationsError
-from seg_transfer.metrics import ccfv
+from seg_transfer.metrics import _ccfv, ccfv
 from seg_transfer.metrics._ccfv import LARGEST_ASSIGNMENT, _subsample, _transport_cost, _wasserstein
 
 
@@ -46,11 +46,13 @@ def test_a_value_by_hand():
     assert ccfv(features, np.array([0, 1, 0, 1]), np.array([4, 4, 9, 9])) == pytest.approx(expected, rel=1e-14)
 
 
-@pytest.mark.parametrize("sizes", [(3, 3), (4, 6), (7, 5), (1, 8)])
-def test_the_wasserstein_distance_is_exact_for_unequal_sides(sizes):
+@pytest.mark.parametrize("use_pot", [True, False])
+@pytest.mark.parametrize("sizes", [(3, 3), (4, 6), (7, 5), (1, 8), (20, 19), (41, 1), (2, 41), (30, 29)])
+def test_the_wasserstein_distance_is_exact_for_unequal_sides(sizes, use_pot):
+    """With POT and without it."""
     rng = np.random.default_rng(0)
     one, other = rng.normal(size=(sizes[0], 3)), rng.normal(size=(sizes[1], 3)) + 0.5
-    assert _wasserstein(one, other) == pytest.approx(linear_program(one, other), rel=1e-9)
+    assert _wasserstein(cdist(one, other), use_pot) == pytest.approx(linear_program(one, other), rel=1e-9)
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
@@ -64,12 +66,13 @@ def test_transport_is_an_assignment_of_repeated_points(sizes, scale):
     assert _transport_cost(cost) == pytest.approx(repeated[linear_sum_assignment(repeated)].mean(), rel=1e-9)
 
 
-def test_sides_whose_common_multiple_is_large_are_no_larger_problem():
+@pytest.mark.parametrize("use_pot", [True, False])
+def test_sides_whose_common_multiple_is_large_are_no_larger_problem(use_pot):
     """On a line the distance has a closed form; repeated points would be 9900 on either side, 784 MB of costs."""
     rng = np.random.default_rng(2)
     one, other = rng.normal(size=99), rng.normal(size=100) + 0.1
     assert np.lcm(99, 100) > LARGEST_ASSIGNMENT
-    found = _wasserstein(np.outer(one, [3.0, 4.0]), np.outer(other, [3.0, 4.0]))
+    found = _wasserstein(cdist(np.outer(one, [3.0, 4.0]), np.outer(other, [3.0, 4.0])), use_pot)
     assert found == pytest.approx(5 * wasserstein_distance(one, other), rel=1e-9)
 
 
@@ -136,3 +139,15 @@ def test_settings_outside_their_range_are_refused(setting, world):
     observations = world()
     with pytest.raises(ConfigError, match=next(iter(setting))):
         ccfv(observations.features, observations.labels, observations.image_index, **setting)
+
+
+def test_the_score_is_the_same_without_pot(world, monkeypatch):
+    observations = world(2000, 6, 4, n_images=12)
+    arguments = observations.features, observations.labels, observations.image_index
+    without, solved, coupling = ccfv(*arguments), [], _ccfv.coupling
+    monkeypatch.setattr(_ccfv, "MANY", 1)
+    monkeypatch.setattr(_ccfv, "coupling", lambda *given: solved.append(1) or coupling(*given))
+    assert ccfv(*arguments) == pytest.approx(without, rel=1e-13)
+    assert len(solved) > 10
+    monkeypatch.setattr(_ccfv, "has_solver", lambda: False)
+    assert ccfv(*arguments) == without

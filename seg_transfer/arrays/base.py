@@ -63,6 +63,9 @@ class Arrays(Protocol):
     def argmax(self, rows: Any) -> Any:
         """Return the position (n,) of the largest value of each row, the first of equal ones."""
 
+    def pick(self, rows: Any, columns: IntArray) -> Any:
+        """Return one number (n,) of each row, in a column of its own."""
+
     def max(self, rows: Any) -> Any:
         """Return the largest value (n,) of each row."""
 

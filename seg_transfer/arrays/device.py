@@ -77,6 +77,9 @@ class DeviceArrays:
         is_largest = rows == rows.amax(dim=1, keepdim=True)
         return torch.where(is_largest, positions, rows.shape[1]).amin(dim=1)
 
+    def pick(self, rows: Tensor, columns: IntArray) -> Tensor:
+        return rows.gather(1, self.of_host(columns)[:, None])[:, 0]
+
     def max(self, rows: Tensor) -> Tensor:
         return rows.amax(dim=1)
 

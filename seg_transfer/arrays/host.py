@@ -75,6 +75,9 @@ class HostArrays:
     def argmax(self, rows: Any) -> Any:
         return rows.argmax(axis=1)
 
+    def pick(self, rows: Any, columns: IntArray) -> Any:
+        return rows[np.arange(len(columns)), columns]
+
     def max(self, rows: Any) -> Any:
         return rows.max(axis=1)
 

@@ -285,7 +285,6 @@ def subsampled_features(observations: Observations, max_observations: int, seed:
     """
     check_setting(max_observations >= 2, "max_observations", max_observations, "2 or more")
     subsample = observations.subsample(max_observations, seed)
-    assert subsample.features is not None
     return subsample.features, subsample.codes
 
 

@@ -14,6 +14,7 @@ from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting
 from seg_transfer.metrics._distances import squared_distances
 from seg_transfer.metrics._transport import coupling, has_solver
 from seg_transfer.observations import FloatArray, IntArray, Observations, random_order
+from seg_transfer.observations.passes import numpy_copy
 
 # Keeps the logarithm finite where features do not vary at all.
 SMALLEST = 1e-12
@@ -98,13 +99,12 @@ def _subsample(
     observations: Observations, max_images: int, pixels_per_class: int, seed: int
 ) -> tuple[FloatArray, IntArray, IntArray]:
     """Return features (n, D), class and image (n,) of the observations that are used."""
-    assert observations.features is not None
     assert observations.image_index is not None
     present, images = np.unique(observations.image_index, return_inverse=True)
     used = np.unique(np.linspace(0, len(present) - 1, max_images).round())
     _, rank = random_order(images * len(observations.classes) + observations.codes, seed)
     rows = np.flatnonzero(np.isin(images, used) & (rank < pixels_per_class))
-    return observations.features[rows].astype(np.float64), observations.codes[rows], images[rows].astype(np.int64)
+    return numpy_copy(observations.features, rows), observations.codes[rows], images[rows].astype(np.int64)
 
 
 def _costs_between_images(x: FloatArray, images: IntArray) -> Iterator[FloatArray]:

@@ -77,7 +77,7 @@ def _scores(statistics: Statistics, *, k: int, max_observations: int, seed: int)
     check_setting(k >= 1, "k", k, "1 or more")
     check_setting(max_observations >= 2, "max_observations", max_observations, "2 or more")
     grouped = grouped_by_images(statistics)
-    sample = statistics.observations.subsample(max_observations, seed)
+    sample = statistics.observations.subsample(max_observations, seed).in_numpy()
     assert sample.features is not None
     assert sample.image_index is not None
     rows = _unit_rows(sample.features)

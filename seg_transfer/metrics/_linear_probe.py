@@ -81,7 +81,7 @@ def sample_and_confusions(statistics: Statistics, max_observations: int, seed: i
 
 
 def _predict(statistics: Statistics, max_observations: int, seed: int) -> tuple[Observations, IntArray]:
-    sample = statistics.observations.subsample(max_observations, seed)
+    sample = statistics.observations.subsample(max_observations, seed).in_numpy()
     groups, n_groups = groups_of_sample(sample, statistics), statistics.n_groups
     present, own = np.unique(groups, return_inverse=True)
     rows = Rows.of(features_of(Statistics.ungrouped(sample)), sample.codes, own, len(present))

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from seg_transfer.metrics import _logistic
 from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, subsampled_features
 from seg_transfer.observations import Observations
+from seg_transfer.observations.passes import numpy_copy
 
 # As in the release: the prior variance of all weights of one class together, for a prior with the weight of one of N
 # observations.
@@ -61,7 +62,7 @@ def pactran(
 
 def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
     features, codes = subsampled_features(statistics.observations, max_observations, seed)
-    x = features.astype(np.float64)
+    x = numpy_copy(features, np.arange(len(codes)))
     x -= x.mean(axis=0)
     fit, n_classes = _logistic.fit(x, codes), int(codes.max()) + 1
     n, n_weights = len(x), x.shape[1] * n_classes

@@ -9,6 +9,7 @@ from scipy.stats import rankdata
 from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, subsampled_features
 from seg_transfer.metrics._separation import EPSILON
 from seg_transfer.observations import FloatArray, Observations
+from seg_transfer.observations.passes import numpy_copy
 
 # Distances that agree to this many digits are ties, so that rounding does not order them.
 DECIMALS = 12
@@ -55,7 +56,7 @@ def parc(
 
 def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
     features, codes = subsampled_features(statistics.observations, max_observations, seed)
-    rows = _standardized_rows(features.astype(np.float64))
+    rows = _standardized_rows(numpy_copy(features, np.arange(len(codes))))
     first, second = np.triu_indices(len(rows), 1)
     distances = np.round(1 - (rows @ rows.T)[first, second], DECIMALS)
     differ = codes[first] != codes[second]

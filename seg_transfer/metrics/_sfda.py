@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
-from scipy.linalg.blas import dsyrk
 
+from seg_transfer.arrays import arrays_of
 from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, overall_score
 from seg_transfer.metrics._separation import EPSILON, between_class_rows
-from seg_transfer.observations import FloatArray, IntArray, Observations, add_by_key, keyed_blocks
+from seg_transfer.observations import FloatArray, IntArray, Observations
+from seg_transfer.observations.passes import keyed_blocks, softmax
 
 # As in the authors' release: shrinkage = exp(-5 * largest variance within the classes), at least 1e-10.
 STEEPNESS = 5.0
@@ -72,50 +73,49 @@ def _scores(statistics: Statistics) -> Scores:
 
 
 def _move(
-    features: npt.NDArray[Any], codes: IntArray, center: FloatArray, discriminant: Discriminant, others: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+    features: Any, codes: IntArray, center: FloatArray, discriminant: Discriminant, others: FloatArray
+) -> tuple[list[Any], FloatArray, FloatArray]:
     """Move every observation toward the mean of the other classes, (C, D) ``others``, by what it lacks in certainty.
 
     Returns:
-        The certainty (N,) of the observations in the order of their classes; the sum (C, D) of those moved of each
-        class; and their second moment (D, D), of which the upper triangle is copied to the lower one.
+        The certainty of the observations in blocks (n, 1), in the order of their classes; the sum (C, D) of those moved
+        of each class; and their second moment (D, D).
     """
     directions, intercepts = discriminant
-    certainty, done = np.empty(len(codes)), 0
-    sums, second = np.zeros(others.shape), np.zeros((len(center), len(center)), order="F")
+    arrays = arrays_of(features)
+    native_center, directions, intercepts, others = map(arrays.of_host, (center, *discriminant, others))
+    certainty, sums, second = [], arrays.zeros(*others.shape), arrays.zeros(len(center), len(center))
     for x, keys in keyed_blocks(features, codes):
-        x -= center
-        probabilities = _softmax(x @ directions + intercepts)
+        x -= native_center
+        probabilities = softmax(x @ directions + intercepts)
         # The discriminant's probabilities pass through a second softmax, as in the release.
-        own = certainty[done : done + len(keys)] = _true_class(probabilities, keys)
-        done += len(keys)
-        x *= own[:, None]
-        x += (1 - own)[:, None] * others[keys]
-        add_by_key(sums, x, keys)
-        second = dsyrk(1.0, x.T, beta=1.0, c=second, overwrite_c=True)
-    return certainty, sums, np.triu(second) + np.triu(second, 1).T
+        own = arrays.pick(softmax(probabilities), keys)[:, None]
+        certainty.append(own)
+        x *= own
+        x += (1 - own) * arrays.take(others, keys)
+        arrays.add_by_key(sums, x, keys)
+        second = arrays.add_products(second, x)
+    return certainty, arrays.to_host(sums), arrays.symmetric(second)
 
 
 def _mean_true_class(
-    features: npt.NDArray[Any],
+    features: Any,
     codes: IntArray,
     center: FloatArray,
     discriminant: Discriminant,
     others: FloatArray,
-    certainty: FloatArray,
+    certainty: list[Any],
 ) -> float:
     """Return the mean probability of the true class after the move; (C, C) ``others`` are seen along the directions."""
-    directions, intercepts = discriminant
-    total, done = 0.0, 0
-    for x, keys in keyed_blocks(features, codes):
-        own = certainty[done : done + len(keys), None]
-        done += len(keys)
-        x -= center
+    arrays, total = arrays_of(features), 0.0
+    native_center, directions, intercepts, others = map(arrays.of_host, (center, *discriminant, others))
+    for (x, keys), own in zip(keyed_blocks(features, codes), certainty, strict=True):
+        x -= native_center
         # Moving the products is the same as moving the observations.
         odds = x @ directions
         odds *= own
-        odds += (1 - own) * others[keys] + intercepts
-        total += float(_true_class(odds, keys).sum())
+        odds += (1 - own) * arrays.take(others, keys) + intercepts
+        total += float(arrays.pick(softmax(odds), keys).sum())
     return total / len(codes)
 
 
@@ -133,24 +133,6 @@ def _discriminant(
     shrunk[np.diag_indices_from(shrunk)] += shrinkage * np.trace(within) / len(within) + rounding + TINY
     directions = scipy.linalg.solve(shrunk, means.T, assume_a="pos")
     return directions, np.log(shares) - np.einsum("cd,dc->c", means, directions) / 2
-
-
-def _softmax(odds: FloatArray) -> FloatArray:
-    """Turn log odds (n, C) into probabilities, in place."""
-    odds -= odds.max(axis=1, keepdims=True)
-    np.exp(odds, out=odds)
-    odds /= odds.sum(axis=1, keepdims=True)
-    return odds
-
-
-def _true_class(odds: FloatArray, codes: IntArray) -> FloatArray:
-    """Return the probability (n,) of every observation's true class; the log odds (n, C) are overwritten."""
-    index = np.arange(len(codes))
-    odds -= odds[index, codes][:, None]
-    with np.errstate(over="ignore"):
-        np.exp(odds, out=odds)
-    chosen: FloatArray = 1 / odds.sum(axis=1)
-    return chosen
 
 
 METRIC = Metric(

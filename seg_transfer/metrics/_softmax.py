@@ -10,7 +10,8 @@ import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.blas import dsyrk
 
-from seg_transfer.observations import BLOCK_ROWS, FloatArray, IntArray, add_by_key
+from seg_transfer.arrays import HOST, FloatArray, IntArray
+from seg_transfer.arrays.host import BLOCK_ROWS
 
 Float32Array = npt.NDArray[np.float32]
 # A step, the change of the gradient along it, and their product.
@@ -64,7 +65,7 @@ class Rows:
             for block in self._blocks(self.bounds[group], self.bounds[group + 1]):
                 x, codes = self.values[block].astype(np.float64), self.codes[block]
                 counts[group] += np.bincount(codes, minlength=n_classes)
-                add_by_key(sums[group], x, codes)
+                HOST.add_by_key(sums[group], x, codes)
                 # The lower triangle, which alone is read: SciPy's Cholesky takes it from there.
                 seconds[group] = dsyrk(1.0, x.T, beta=1.0, c=seconds[group].T, overwrite_c=True).T
         return counts, sums, seconds

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg.blas import dsyrk
 from scipy.linalg.lapack import dpotrf
 
 from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting, features_of, overall_score
-from seg_transfer.observations import BLOCK_ROWS, FloatArray, Moments, Observations
+from seg_transfer.observations import FloatArray, Moments, Observations
+from seg_transfer.observations.passes import second_moment
 
 
 def trans_rate(features: npt.NDArray[Any], labels: npt.NDArray[np.integer[Any]], *, eps: float = 1e-4) -> float:
@@ -70,18 +70,7 @@ def _second_moments(statistics: Statistics) -> Iterator[FloatArray]:
     total = statistics.total
     order = np.argsort(statistics.observations.codes, kind="stable")
     for rows in np.split(order, np.cumsum(total.counts)[:-1]):
-        yield _second_moment(features_of(statistics), rows, total.mean)
-
-
-def _second_moment(features: npt.NDArray[Any], rows: npt.NDArray[np.int64], center: FloatArray) -> FloatArray:
-    """Return the upper triangle of the mean of (x - center)(x - center)^T over some rows, (D, D)."""
-    second = np.zeros((len(center), len(center)), order="F")
-    for start in range(0, len(rows), BLOCK_ROWS):
-        z = features[rows[start : start + BLOCK_ROWS]].astype(np.float64)
-        z -= center
-        second = dsyrk(1.0, z.T, beta=1.0, c=second, overwrite_c=True)
-    second /= len(rows)
-    return second
+        yield second_moment(features_of(statistics), rows, total.mean)
 
 
 def _rate(second_moment: FloatArray, eps: float) -> float:

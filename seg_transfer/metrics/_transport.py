@@ -24,7 +24,9 @@ def subsampled_pair(observations: Observations, max_observations: int, seed: int
     """Return at most ``max_observations`` of the target's observations, and as many of the source's own."""
     check_setting(max_observations >= 2, "max_observations", max_observations, "2 or more")
     source = source_images_of(observations)
-    return observations.subsample(max_observations, seed), source.subsample(max_observations, seed)
+    return observations.subsample(max_observations, seed).in_numpy(), source.subsample(
+        max_observations, seed
+    ).in_numpy()
 
 
 def coupling(metric: str, cost: FloatArray, target_mass: FloatArray, source_mass: FloatArray) -> FloatArray:

@@ -135,6 +135,15 @@ class Observations:
         priority, rank_in_image = random_order(images, seed)
         return self.subset(np.sort(np.lexsort((priority, rank_in_image))[:n]))
 
+    def in_numpy(self) -> Observations:
+        """Return the same observations with features and probabilities in NumPy, in their own precision.
+
+        Example:
+            >>> Observations(np.eye(2), np.array([0, 1])).in_numpy().features.tolist()
+            [[1.0, 0.0], [0.0, 1.0]]
+        """
+        return replace(self, features=_numpy(self.features), source_probs=_numpy(self.source_probs))
+
     @property
     def classes(self) -> npt.NDArray[np.integer[Any]]:
         """(C,) the labels that occur, ascending."""
@@ -171,6 +180,10 @@ class Observations:
 
 def _taken(matrix: Any, rows: npt.NDArray[Any]) -> Any:
     return None if matrix is None else arrays_of(matrix).take(matrix, rows)
+
+
+def _numpy(matrix: Any) -> Any:
+    return matrix if matrix is None else arrays_of(matrix).to_host(matrix)
 
 
 def _constant_columns(matrix: Any) -> IntArray:

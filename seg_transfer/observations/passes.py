@@ -157,6 +157,26 @@ def counts_of_predictions(
     return counts.reshape(n_parts, n_classes, n_classes)
 
 
+def second_moment(matrix: Any, rows: IntArray, center: FloatArray) -> FloatArray:
+    """Compute the mean of (x - center)(x - center)^T over some rows, (D, D)."""
+    arrays = arrays_of(matrix)
+    native, total = arrays.of_host(center), arrays.zeros(len(center), len(center))
+    for z in arrays.blocks(matrix, rows, arrays.block_rows):
+        z -= native
+        total = arrays.add_products(total, z)
+    total /= len(rows)
+    return arrays.symmetric(total)
+
+
+def softmax(odds: Any) -> Any:
+    """Turn log odds (n, C) into probabilities, in place."""
+    arrays = arrays_of(odds)
+    odds -= arrays.max(odds)[:, None]
+    odds = arrays.exp(odds)
+    odds /= odds.sum(axis=1)[:, None]
+    return odds
+
+
 def wrong_distribution(matrix: Any, tolerance: float) -> tuple[int, float, float] | None:
     """Return the first row that is negative somewhere or does not sum to 1, with its sum and least value."""
     arrays, start = arrays_of(matrix), 0

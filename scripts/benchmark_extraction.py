@@ -1,10 +1,11 @@
-"""Compare the time of extracting observations with that of bare forward passes over the same images.
+"""Compare the CPU time of extracting observations with that of bare forward passes over the same images.
 
-Extraction decodes and resizes every image, runs the network, and reads 1000 pixels from its maps. The bare forward
-passes run the network on the same images, decoded in advance. Features are read at the input of the last layer, and
-again from all stages. All are measured alternately, in this process.
+Extraction decodes, resizes and normalizes every image, runs the network, and reads 1000 pixels from its maps. The bare
+forward passes run the network's own forward, and nothing else, on the same images, decoded and normalized in advance.
+Features are read at the input of the last layer, and again from all stages. All are measured alternately in this
+process, in CPU seconds of all its threads; a ratio compares two measurements of one round.
 
-Example: python scripts/benchmark_extraction.py --images 16 --size 256 --threads 2
+Example: python scripts/benchmark_extraction.py --images 16 --size 256 --threads 1
 """
 
 import argparse
@@ -19,12 +20,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
+from seg_transfer.data.images import read_image, resize_to_short_side
 from seg_transfer.data.record import Record
 from seg_transfer.features.extract import extract
-from seg_transfer.features.images import ImageBatch, TargetImages
+from seg_transfer.features.images import TargetImages
 from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
 from seg_transfer.models.loading import load_source_model
+from seg_transfer.models.outputs import run_network
 from seg_transfer.models.reading import with_features
 from seg_transfer.models.source_model import SourceModel
 from seg_transfer.observations import PixelSample
@@ -33,6 +37,7 @@ from seg_transfer.study.bank import read_sources
 
 HEIGHT, WIDTH = 480, 640
 PIXELS_PER_IMAGE = 1000
+_BARE = "bare forward"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,15 +48,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stages = with_features(source, "stages")
     with tempfile.TemporaryDirectory() as folder:
         records = _images(Path(folder), options.images)
-        decoded = list(_target_images(records, options))
+        decoded = [torch.from_numpy(batch.pixels) for batch in _target_images(records, options)]
+        normalized = [_normalized(source, pixels) for pixels in decoded]
+        raw = [read_image(record) for record in records]
         sample = _sample(records)
         works: dict[str, Callable[[], object]] = {
-            "bare forward": lambda: _forward(source, decoded),
+            _BARE: lambda: [run_network(source.network, images) for images in normalized],
             "extraction": lambda: extract(source, _target_images(records, options), sample),
             "all stages": lambda: extract(stages, _target_images(records, options), sample),
+            "decode": lambda: [read_image(record) for record in records],
+            "resize": lambda: [resize_to_short_side(image, options.size) for image in raw],
+            "normalize": lambda: [_normalized(source, pixels) for pixels in decoded],
         }
         seconds = dict(zip(works, _time_alternately(list(works.values()), options.repeats), strict=True))
     _report(options, seconds, {"extraction": source.n_features, "all stages": stages.n_features})
+
+
+def _normalized(source: SourceModel, pixels: Tensor) -> Tensor:
+    return source.normalize(pixels, source.normalization.mean, source.normalization.std)
 
 
 def _source(options: argparse.Namespace) -> SourceModel:
@@ -115,20 +129,15 @@ def _sample(records: Sequence[Record]) -> PixelSample:
     )
 
 
-def _forward(source: SourceModel, batches: Sequence[ImageBatch]) -> None:
-    for batch in batches:
-        source.feature_maps(torch.from_numpy(batch.pixels))
-
-
 def _time_alternately(works: Sequence[Callable[[], object]], repeats: int) -> list[list[float]]:
-    """Time each function `repeats` times, alternately, so that a busy machine slows all equally; returns seconds."""
+    """Measure the CPU seconds of each function `repeats` times, alternately, so that noise reaches all equally."""
     seconds: list[list[float]] = [[] for _ in works]
     for repeat in range(repeats + 1):
         for work, times in zip(works, seconds, strict=True):
-            began = time.perf_counter()
+            began = time.process_time()
             work()
             if repeat:  # the first round warms up
-                times.append(time.perf_counter() - began)
+                times.append(time.process_time() - began)
     return seconds
 
 
@@ -138,18 +147,21 @@ def _report(options: argparse.Namespace, seconds: Mapping[str, Sequence[float]],
     print(
         f"{options.source or Path(options.config).name}: {options.images} images of {HEIGHT} x {WIDTH}, shorter side "
         f"{options.size}, batch size {options.batch_size}, {torch.get_num_threads()} thread(s), "
-        f"{options.repeats} repeats"
+        f"{options.repeats} repeats; CPU time"
     )
-    bare = statistics.median(seconds["bare forward"])
     for name, measured in seconds.items():
-        middle = statistics.median(measured)
-        print(
-            f"{name:>12}: median {middle:.3f} s, {1000 * middle / options.images:.1f} ms per image "
-            f"({min(measured):.3f} to {max(measured):.3f} s)"
-        )
+        milliseconds = [1000 * value / options.images for value in measured]
+        print(f"{name:>12}: {_spread(milliseconds, '.2f')} ms per image")
         if name in n_features:
-            print(f"       ratio: {middle / bare:.3f} {name} / bare forward; {n_features[name]} features per pixel")
+            ratios = [value / bare for value, bare in zip(measured, seconds[_BARE], strict=True)]
+            print(f"{'ratio':>12}: {_spread(ratios, '.3f')} over {_BARE}; {n_features[name]} features per pixel")
     print(f" peak memory: {peak:.2f} GiB")
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    """Write the median, and the lower and the upper quartile."""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
 
 
 if __name__ == "__main__":

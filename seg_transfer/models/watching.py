@@ -125,9 +125,13 @@ def recording(
         ConfigError: The network has no layer of a name.
     """
     recorded = Recorded()
-    modules = dict(network.named_modules())
-    possible = (name for name, module in modules.items() if isinstance(module, CLASSIFIERS))
-    scoring = frozenset(possible if names is None else classifiers)
+    if names is None:
+        modules = dict(network.named_modules())
+        scoring = frozenset(name for name, module in modules.items() if isinstance(module, CLASSIFIERS))
+    else:  # listing the modules of a large network takes milliseconds in every pass
+        require_layers(network, names)
+        modules = {name: network.get_submodule(name) for name in names}
+        scoring = frozenset(classifiers)
     handles = []
 
     def record(name: str, inputs: tuple[Any, ...], named: Mapping[str, Any], output: Any) -> None:
@@ -140,11 +144,9 @@ def recording(
     def hook_for(name: str) -> Any:
         return lambda _module, inputs, named, output: record(name, inputs, named, output)
 
-    if names is not None:
-        require_layers(network, names)
     try:
-        for name in modules if names is None else dict.fromkeys(names):
-            handles.append(modules[name].register_forward_hook(hook_for(name), with_kwargs=True))
+        for name, module in modules.items():
+            handles.append(module.register_forward_hook(hook_for(name), with_kwargs=True))
         yield recorded
     finally:
         for handle in handles:
@@ -153,13 +155,21 @@ def recording(
 
 def require_layers(network: nn.Module, names: Sequence[str]) -> None:
     """Raise ConfigError, with similar names, where a network lacks a layer of one of these names."""
-    modules = dict(network.named_modules())
     for name in names:
-        if name not in modules:
+        if not _has_layer(network, name):
+            modules = dict(network.named_modules())
             last = [known for known, module in modules.items() if isinstance(module, CLASSIFIERS)][-3:]
             near = get_close_matches(name, modules, n=3)
             hint = f"similar ones are {', '.join(near)}" if near else f"its last ones are {', '.join(last)}"
             raise ConfigError(f"network {type(network).__name__}: has no layer {name!r}; {hint}")
+
+
+def _has_layer(network: nn.Module, name: str) -> bool:
+    try:
+        network.get_submodule(name)
+    except AttributeError:
+        return False
+    return True
 
 
 def as_layer(name: str, output: int, tensor: Tensor, size: Sequence[int]) -> MapLayer | None:

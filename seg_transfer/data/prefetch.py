@@ -9,16 +9,18 @@ from typing import TypeVar
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-_THREADS = 2
-_MAX_PENDING = 4
 
 
-def prefetch(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+def prefetch(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int = 2, ahead: int = 4
+) -> Iterator[_Result]:
     """Work like `map`, but compute the next few results in threads while the caller works on the last one.
 
     Args:
         function: Called in threads, such as one that decodes an image.
         items: Its arguments; only a few are consumed in advance.
+        threads: Number of threads.
+        ahead: Number of results beyond the current one that may be computed or under way.
 
     Returns:
         The results, in the order of the items. An exception of `function` is raised in place of its result.
@@ -27,14 +29,14 @@ def prefetch(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> It
         >>> list(prefetch(abs, [-1, 2, -3]))
         [1, 2, 3]
     """
-    with ThreadPoolExecutor(_THREADS) as threads:
+    with ThreadPoolExecutor(threads) as pool:
         pending: deque[Future[_Result]] = deque()
         try:
             for item in items:
-                pending.append(threads.submit(function, item))
-                if len(pending) > _MAX_PENDING:
+                pending.append(pool.submit(function, item))
+                if len(pending) > ahead:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
         finally:
-            threads.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)

@@ -15,10 +15,14 @@ from seg_transfer.data.record import Record
 from seg_transfer.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
+_AHEAD_BYTES = 512 << 20
 
 
 class ImageBatch(NamedTuple):
-    """Images of one size: `pixels`, uint8 (B, 3, H, W), and their `indices` into the target's records."""
+    """Images of one size: `pixels`, uint8 (B, 3, H, W), and their `indices` into the target's records.
+
+    In memory the channels of a pixel are neighbors, as decoders give them and networks in `channels_last` take them.
+    """
 
     indices: tuple[int, ...]
     pixels: Pixels
@@ -27,34 +31,45 @@ class ImageBatch(NamedTuple):
 class TargetImages:
     """Batches of a target's images, each image decoded once for all the sources that are scored on it.
 
+    Only images of one size share a batch. Padding smaller ones would change what convolutions see at the border: it
+    moves the features of HRNetV2-W18-small by 10 %, those near the border by 30 %.
+
     Args:
         records: The images, in the order that indices refer to.
         short_side: Images are resized so that the shorter side has this many pixels; the aspect ratio is kept.
         batch_size: Maximum number of images per batch; all have one size.
         memory_bytes: Up to this many bytes of decoded images are kept; all others are decoded again for each source.
+        threads: Number of threads that decode ahead of the network, at most 512 MB of resized images.
     """
 
     def __init__(
-        self, records: Sequence[Record], short_side: int, *, batch_size: int = 1, memory_bytes: int = 2 << 30
+        self,
+        records: Sequence[Record],
+        short_side: int,
+        *,
+        batch_size: int = 1,
+        memory_bytes: int = 2 << 30,
+        threads: int = 2,
     ) -> None:
         self._records = records
         self._short_side = short_side
         sizes = [short_side_size(*image_size(record), short_side) for record in records]
         self._plan = list(_batches_of_one_size(sizes, batch_size))
+        largest = max((3 * height * width for height, width in sizes), default=1) * batch_size
+        self._threads, self._ahead = threads, max(1, min(2 * threads, _AHEAD_BYTES // largest))
         self._kept: dict[tuple[int, ...], ImageBatch] = {}
         self._free_bytes = memory_bytes
 
     def __iter__(self) -> Iterator[ImageBatch]:
-        for batch in prefetch(self._batch, self._plan):
+        for batch in prefetch(self._batch, self._plan, threads=self._threads, ahead=self._ahead):
             self._keep(batch)
             yield batch
 
     def _batch(self, indices: tuple[int, ...]) -> ImageBatch:
-        return self._kept.get(indices) or ImageBatch(indices, np.stack([self._decoded(i) for i in indices]))
+        return self._kept.get(indices) or ImageBatch(indices, _stacked([self._decoded(index) for index in indices]))
 
     def _decoded(self, index: int) -> Pixels:
-        image = resize_to_short_side(read_image(self._records[index]), self._short_side)
-        return np.ascontiguousarray(image.transpose(2, 0, 1))
+        return resize_to_short_side(read_image(self._records[index]), self._short_side)
 
     def _keep(self, batch: ImageBatch) -> None:
         if batch.indices not in self._kept and batch.pixels.nbytes <= self._free_bytes:
@@ -80,6 +95,12 @@ def refuse_constant_images(batches: Iterable[ImageBatch], target: str) -> Iterat
             f"target {target}: each of its {n_images} images holds one color, so there is nothing to compare; look at "
             "them with 'seg-transfer inspect'; images of 10 or 12 bits need images.range in the manifest"
         )
+
+
+def _stacked(images: Sequence[Pixels]) -> Pixels:
+    """Arrange images (H, W, 3) as (B, 3, H, W); one alone is not copied."""
+    batch = images[0][None] if len(images) == 1 else np.stack(images)
+    return batch.transpose(0, 3, 1, 2)
 
 
 def _batches_of_one_size(sizes: Sequence[tuple[int, int]], batch_size: int) -> Iterator[tuple[int, ...]]:

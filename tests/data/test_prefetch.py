@@ -54,3 +54,18 @@ def test_no_thread_remains():
     next(results)
     results.close()
     assert set(threading.enumerate()) <= before
+
+
+@pytest.mark.parametrize(("threads", "ahead"), [(1, 1), (5, 3)])
+def test_as_many_results_are_under_way_as_allowed(threads, ahead):
+    started: list[int] = []
+    results = prefetch(lambda number: started.append(number), iter(range(100)), threads=threads, ahead=ahead)
+    for taken in range(1, 10):
+        next(results)
+        assert len(started) <= taken + ahead
+    results.close()
+
+
+def test_results_are_computed_by_as_many_threads_at_once():
+    together = threading.Barrier(5)
+    assert list(prefetch(lambda _: together.wait(60) >= 0, range(5), threads=5, ahead=5)) == [True] * 5

@@ -92,6 +92,20 @@ def test_a_list_that_is_not_read_to_its_end_can_be_read_again(records, decoded):
     assert sum(len(batch.indices) for batch in images) == len(SIZES)
 
 
+def test_images_that_wait_for_the_network_fit_in_memory(records, decoded, monkeypatch):
+    monkeypatch.setattr(module, "_AHEAD_BYTES", 2 * ONE_IMAGE)
+    images = iter(TargetImages(records[:1] * 40, 20, threads=8))
+    for taken in range(1, 10):
+        next(images)
+        assert decoded["0"] <= taken + 2
+    images.close()  # type: ignore[attr-defined]
+
+
+def test_an_image_as_large_as_the_memory_is_read_all_the_same(records, monkeypatch):
+    monkeypatch.setattr(module, "_AHEAD_BYTES", 1)
+    assert len(list(TargetImages(records, 20))) == len(SIZES)
+
+
 def test_only_headers_are_read_before_the_first_image_is_requested(records, decoded):
     TargetImages(records, 20)
     assert not decoded

@@ -113,10 +113,6 @@ def library(name: str) -> Change:
     return change
 
 
-def feature_arithmetic(_: Any, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(score_keys, "FEATURES_ARITHMETIC", "float64")
-
-
 def float32_only(_: Any, patch: pytest.MonkeyPatch) -> None:
     """Allow only float32; the networks were trained in bfloat16."""
     patch.setattr(Schedule, "arithmetics", ("float32",))
@@ -230,7 +226,7 @@ SCORE = {
     **under("observations.sample", SAMPLE),
     "observations.normalisation": setting(normalisation="target"),
     "observations.float16": setting(keep_features=True),
-    "observations.arithmetic": feature_arithmetic,
+    "observations.arithmetic": setting(precision="bfloat16"),
     **under("observations.libraries", {name: library(name) for name in ("torch", "Pillow", "mmsegmentation")}),
     **under("source_images.0", {
         **under("manifest", manifest_changes("day_street")),
@@ -270,7 +266,7 @@ REPORTED = {
     ("sample", "records"): "records of dusk_street train",
     ("score", "observations.sample.records"): "records of dusk_street train",
     ("score", "observations.float16"): "keep_features: false -> true",
-    ("score", "observations.arithmetic"): "arithmetic: float32 -> float64",
+    ("score", "observations.arithmetic"): "precision: float32 -> bfloat16",
     ("score", "version"): "version of metric gbc: 1 -> 2",
     ("score", "source_images.0.records"): "records of day_street train",
     ("score", "source_images.1"): "pixels of a source's own images: 5000 -> 7",

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from seg_transfer.features.images import ImageBatch
+from seg_transfer.features.points import Points, SamplePoints, read_at
+from seg_transfer.features.transfer import on_device
+from seg_transfer.models.devices import Precision, require_precision
 from seg_transfer.models.normalization import RGB
-from seg_transfer.models.outputs import FeatureMaps, cover
-from seg_transfer.models.sizes import WHOLE, Extent
-from seg_transfer.models.source_model import SourceModel, feature_maps_of
+from seg_transfer.models.outputs import FeatureMaps, as_logits, cover
+from seg_transfer.models.precision import plain_float32
+from seg_transfer.models.source_model import SourceModel, device_of, feature_maps_of
 from seg_transfer.observations import Observations, PixelSample
 
 
@@ -25,17 +27,20 @@ def extract(
     *,
     mean: RGB | None = None,
     std: RGB | None = None,
+    precision: Precision = "float32",
 ) -> Observations:
     """Observe a pixel sample through a source, with one forward pass per batch of images.
 
     Features and class scores are read at the centers of the sampled pixels by bilinear interpolation
-    (``align_corners=False``) from each of the network's own maps; the maps are never enlarged.
+    (``align_corners=False``) from each of the network's own maps; the maps are never enlarged. Where the scores are
+    linear in the features, they are computed from the features of the sampled pixels, and their map is not made.
 
     Args:
         source: The network.
         images: All images of the sample, in any order; their indices refer to `sample.image_ids`.
         sample: N pixels.
         mean, std: Normalize the images by these (RGB, fractions of 255) instead of the source's own.
+        precision: What the network computes in; probabilities of linear scores are computed in float32 in any case.
 
     Returns:
         Observations with features float32 (N, D) and source_probs float32 (N, C_s), in the order of the sample, and
@@ -43,9 +48,9 @@ def extract(
         For a source that has only scores, features and image_embeddings are None; for a backbone, source_probs are.
 
     Raises:
-        ConfigError: The network fails on images of this size.
+        ConfigError: The network fails on images of this size, or the device lacks the precision.
     """
-    return extract_readings([source], images, sample, mean=mean, std=std)[0]
+    return extract_readings([source], images, sample, mean=mean, std=std, precision=precision)[0]
 
 
 def extract_readings(
@@ -55,116 +60,78 @@ def extract_readings(
     *,
     mean: RGB | None = None,
     std: RGB | None = None,
+    precision: Precision = "float32",
 ) -> list[Observations]:
     """Observe a pixel sample through several readings of one network, with one forward pass per batch for all of them.
 
     Args:
         sources: Sources with the same network, normalization and sizes.
-        images, sample, mean, std: As for `extract`.
+        images, sample, mean, std, precision: As for `extract`.
     """
-    observed = [_Observed(source, sample) for source in sources]
-    for batch in images:
-        maps = feature_maps_of(sources, torch.from_numpy(batch.pixels), mean, std)
+    device = device_of(sources[0].network)
+    require_precision(precision, str(device))
+    points = SamplePoints(sample, device)
+    observed = [_Observed(source, sample, device) for source in sources]
+    for batch, pixels in on_device(images, device):
+        maps = feature_maps_of(sources, pixels, mean, std, linear_scores=False, precision=precision)
         for one, its_maps in zip(observed, maps, strict=True):
-            one.add(batch, its_maps)
+            one.add(batch.indices, its_maps, points.of(batch.indices))
     return [one.observations() for one in observed]
 
 
-def pixel_centers(sample: PixelSample, image: int, rows: npt.NDArray[np.int64]) -> Tensor:
-    """Compute the centers of sampled pixels of one image.
-
-    Args:
-        sample: The pixel sample.
-        image: Index of the image.
-        rows: Positions of pixels in the sample, all of this image.
-
-    Returns:
-        float32 (n, 2) as (x, y), where the image spans [-1, 1] in both directions.
-    """
-    height, width = sample.image_sizes[image]
-    x = (sample.columns[rows] + 0.5) / width
-    y = (sample.rows[rows] + 0.5) / height
-    return torch.from_numpy(np.stack([x, y], axis=1) * 2 - 1).float()
-
-
-def interpolate_at(feature_map: Tensor, points: Tensor) -> Tensor:
-    """Interpolate a map bilinearly at points; beyond the outermost centers, the map continues with its border values.
-
-    Args:
-        feature_map: float32 (D, h, w).
-        points: float32 (n, 2) as `pixel_centers` returns them.
-
-    Returns:
-        (n, D).
-    """
-    grid = points[None, None]
-    values = F.grid_sample(feature_map[None], grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return values[0, :, 0].T
-
-
-def _rows_of_image(sample: PixelSample) -> list[npt.NDArray[np.int64]]:
-    """Return, for every image, the positions of its pixels in the sample."""
-    order = np.argsort(sample.image_index, kind="stable")
-    counts = np.bincount(sample.image_index, minlength=len(sample.image_ids))
-    return np.split(order, np.cumsum(counts)[:-1])
-
-
 class _Observed:
-    """Collects what the feature maps of all images hold at the sampled pixels."""
+    """Collects, on the device, what the feature maps of all images hold at the sampled pixels."""
 
-    def __init__(self, source: SourceModel, sample: PixelSample) -> None:
+    def __init__(self, source: SourceModel, sample: PixelSample, device: torch.device) -> None:
         self._sample = sample
-        self._rows_of_image = _rows_of_image(sample)
         self._source = source
-        self._features = np.empty((len(sample.labels), source.n_features), np.float32)
-        self._probabilities = np.empty((len(sample.labels), source.n_classes), np.float32)
-        self._embeddings = np.empty((len(sample.image_ids), source.n_features), np.float32)
+        self._linear = source.linear_classifier
+        n_pixels, n_images = len(sample.labels), len(sample.image_ids)
+        self._features = torch.empty((n_pixels, source.n_features), device=device)
+        self._embeddings = torch.empty((n_images, source.n_features), device=device)
+        self._probabilities = torch.empty((n_pixels, source.n_classes), device=device)
         self._feature_vectors, self._score_vectors = _OneVector(), _OneVector()
 
-    def add(self, batch: ImageBatch, maps: FeatureMaps) -> None:
-        covered = [cover(each, maps.extent) for each in maps.features]
-        if covered:
+    def add(self, images: Sequence[int], maps: FeatureMaps, points: Points) -> None:
+        """Read the maps of a batch of images at the points of their sampled pixels."""
+        if maps.features:
+            covered = [cover(each, maps.extent) for each in maps.features]
             self._feature_vectors.add(covered)
             means = torch.cat([each.mean(dim=(2, 3)) for each in covered], dim=1)
-            self._embeddings[list(batch.indices)] = means.cpu().numpy()
-        if maps.scores is not None:
+            for image, mean in zip(images, means, strict=True):
+                self._embeddings[image] = mean
+            values = [read_at(each, points, maps.extent) for each in maps.features]
+            self._features[points.rows] = torch.cat(values, dim=1)
+        if maps.scores is not None and self._linear is None:
             self._score_vectors.add([cover(maps.scores, maps.extent)])
-        for position, index in enumerate(batch.indices):
-            rows = self._rows_of_image[index]
-            if len(rows):
-                self._read(maps, position, rows, pixel_centers(self._sample, index, rows))
-
-    def _read(self, maps: FeatureMaps, position: int, rows: npt.NDArray[np.int64], centers: Tensor) -> None:
-        """Read all maps of one image at the centers of its sampled pixels."""
-        points = _in_fitted_image(centers, maps.extent)
-        if maps.features:
-            values = [interpolate_at(each[position], points.to(each.device)) for each in maps.features]
-            self._features[rows] = torch.cat(values, dim=1).cpu().numpy()
-        if maps.scores is not None:
-            scores = interpolate_at(maps.scores[position], points.to(maps.scores.device))
-            self._probabilities[rows] = scores.softmax(dim=1).cpu().numpy()
+            self._probabilities[points.rows] = read_at(maps.scores, points, maps.extent).softmax(dim=1)
 
     def observations(self) -> Observations:
         # Interpolation turns maps of one vector into noise of its last digits, which would pass for variation.
         if self._feature_vectors.only is not None:
-            self._features[:] = self._embeddings[:] = self._feature_vectors.only.cpu().numpy()
+            self._features[:] = self._embeddings[:] = self._feature_vectors.only
         if self._score_vectors.only is not None:
-            self._probabilities[:] = self._score_vectors.only.softmax(dim=0).cpu().numpy()
+            self._probabilities[:] = self._score_vectors.only.softmax(dim=0)
+        if self._linear is not None:
+            self._probabilities = self._linear_probabilities(*self._linear)
         index, has_features = self._sample.image_index, self._source.features_known
+        embeddings = self._embeddings[torch.from_numpy(np.unique(index)).to(self._embeddings.device)]
+        features, probabilities, means = (
+            each.cpu().numpy() for each in (self._features, self._probabilities, embeddings)
+        )
         return Observations(
-            features=self._features if has_features else None,
+            features=features if has_features else None,
             labels=self._sample.labels,
-            source_probs=self._probabilities if self._source.scores_known else None,
+            source_probs=probabilities if self._source.scores_known else None,
             image_index=index,
-            image_embeddings=self._embeddings[np.unique(index)] if has_features else None,
+            image_embeddings=means if has_features else None,
         )
 
-
-def _in_fitted_image(points: Tensor, extent: Extent) -> Tensor:
-    """Return points (n, 2) of an image, as (x, y) in [-1, 1], as points of the padded image."""
-    if extent == WHOLE:
-        return points
-    return (points + 1) * torch.tensor([extent.width, extent.height]) - 1
+    def _linear_probabilities(self, weight: Tensor, bias: Tensor | None) -> Tensor:
+        one = self._feature_vectors.only
+        with torch.inference_mode(), plain_float32():
+            scores = F.linear(self._features if one is None else one[None], weight, bias)
+            return as_logits(scores, are_probabilities=False).softmax(dim=1).expand(len(self._features), -1)
 
 
 class _OneVector:
@@ -180,5 +147,9 @@ class _OneVector:
             return
         vector = torch.cat([each[0, :, 0, 0] for each in maps]) if self.only is None else self.only
         parts = torch.split(vector, [each.shape[1] for each in maps])
-        self._differ = any(bool((each != part[:, None, None]).any()) for each, part in zip(maps, parts, strict=True))
+        pairs = list(zip(maps, parts, strict=True))
+        # One cell nearly always shows it, and spares the comparison of whole maps.
+        self._differ = any(bool((each[-1, :, -1, -1] != part).any()) for each, part in pairs) or any(
+            bool((each != part[:, None, None]).any()) for each, part in pairs
+        )
         self.only = None if self._differ else vector

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_transfer.errors import ConfigError, SegTransferError, is_out_of_memory, reason_of
-from seg_transfer.models.precision import plain_float32
+from seg_transfer.models.devices import Precision
+from seg_transfer.models.precision import arithmetic
 from seg_transfer.models.sizes import WHOLE, Extent
 
 # Relative to the largest score. The network may resize its scores on its own device, and the check resizes them again.
@@ -33,12 +34,13 @@ class FeatureMaps(NamedTuple):
     extent: Extent = WHOLE
 
 
-def run_network(network: nn.Module, images: Tensor) -> object:
-    """Run a network in float32 without gradients.
+def run_network(network: nn.Module, images: Tensor, precision: Precision = "float32") -> object:
+    """Run a network without gradients.
 
     Args:
         network: In evaluation mode.
         images: Normalized, float32 (B, 3, H, W), on the network's device.
+        precision: What it computes in.
 
     Returns:
         Whatever the network returns.
@@ -47,7 +49,7 @@ def run_network(network: nn.Module, images: Tensor) -> object:
         ConfigError: The network fails on these images.
     """
     try:
-        with torch.inference_mode(), plain_float32():
+        with torch.inference_mode(), arithmetic(precision, images.device):
             return network(images)
     except SegTransferError:
         raise
@@ -55,9 +57,11 @@ def run_network(network: nn.Module, images: Tensor) -> object:
         if is_out_of_memory(error):
             raise
         height, width = images.shape[2:]
+        in_precision = "" if precision == "float32" else f" in precision: {precision}"
+        advice = "one that takes images of this size, or whose forward resizes them"
         raise ConfigError(
-            f"network {type(network).__name__}: fails on an image of {height} x {width} pixels ({reason_of(error)}); "
-            "use one that takes images of this size, or whose forward resizes them"
+            f"network {type(network).__name__}: fails on an image of {height} x {width} pixels{in_precision} "
+            f"({reason_of(error)}); use {'precision: float32, or ' * bool(in_precision)}{advice}"
         ) from error
 
 

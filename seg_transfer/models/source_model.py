@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from seg_transfer.errors import ConfigError
+from seg_transfer.models.devices import Precision
 from seg_transfer.models.normalization import RGB, Normalization
 from seg_transfer.models.outputs import (
     FeatureMaps,
@@ -19,7 +22,16 @@ from seg_transfer.models.outputs import (
     single_score_map,
 )
 from seg_transfer.models.sizes import ANY_SIZE, WHOLE, Extent, InputSizes
-from seg_transfer.models.watching import MapLayer, Recorded, as_scores, read_maps, recording
+from seg_transfer.models.watching import (
+    INPUT,
+    MapLayer,
+    Recorded,
+    as_scores,
+    is_pointwise,
+    read_maps,
+    recording,
+    returning_zeros,
+)
 
 Features = Literal["last", "stages"] | Sequence[str] | None
 """What counts as features: the classifier's input, the last map of every stride, or the outputs of named layers. None
@@ -70,6 +82,19 @@ class SourceModel:
         """The layer whose output is the class scores, if there is one."""
         return None if self.classifier_name is None else self.network.get_submodule(self.classifier_name)
 
+    @property
+    def linear_classifier(self) -> tuple[Tensor, Tensor | None] | None:
+        """Weight (C, D) and bias (C,) where the scores of a pixel are a linear map of its features; None otherwise.
+
+        Then interpolating features and interpolating scores commute. With one score, C is 1; see `as_logits`.
+        """
+        layer = self.classifier
+        read = [(one.name, one.output, one.prefix_tokens) for one in self.layers]
+        if layer is None or not is_pointwise(layer) or read != [(self.classifier_name, INPUT, 0)]:
+            return None
+        bias = None if layer.bias is None else layer.bias.detach().float()
+        return layer.weight.detach().flatten(1).float(), bias
+
     def feature_maps(self, images: Tensor, mean: RGB | None = None, std: RGB | None = None) -> FeatureMaps:
         """Run the network once, in float32 on every device.
 
@@ -105,9 +130,11 @@ class SourceModel:
         maps = _readings([self], fitted, WHOLE)[0]
         return maps.features if maps.scores is None else (*maps.features, maps.scores)
 
-    def _maps(self, recorded: Recorded, output: object, fitted: Tensor, extent: Extent) -> FeatureMaps:
+    def _maps(
+        self, recorded: Recorded, output: object, fitted: Tensor, extent: Extent, *, with_scores: bool
+    ) -> FeatureMaps:
         features = read_maps(recorded, self.layers, fitted.shape[2:])
-        scores = self._raw_scores(recorded, output).float() if self.scores_known else None
+        scores = self._raw_scores(recorded, output).float() if with_scores and self.scores_known else None
         if scores is not None:
             scores = as_logits(scores, are_probabilities=self.outputs_probabilities)
         return FeatureMaps(features, scores, extent)
@@ -152,12 +179,17 @@ class SourceModel:
             float32 (B, 3, H, W) on the network's device.
         """
         device = device_of(self.network)
-        shape = (1, 3, 1, 1)
-        center = 255 * torch.tensor(mean, device=device).view(shape)
-        spread = 255 * torch.tensor(std, device=device).view(shape)
-        normalized = (images.to(device, torch.float32) - center) / spread
+        # The bytes are copied first, which are a quarter as many.
+        pixels = images.to(device).to(torch.float32)
+        normalized = torch.sub(pixels, _of_channels(mean, device)).div_(_of_channels(std, device))
         ordered = normalized.flip(1) if self.normalization.channel_order == "bgr" else normalized
         return ordered.contiguous(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=64)
+def _of_channels(fractions: RGB, device: torch.device) -> Tensor:
+    """Return values of the three channels as (1, 3, 1, 1) on a device: copying them there would wait for it."""
+    return 255 * torch.tensor(fractions, device=device).view(1, 3, 1, 1)
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -166,24 +198,44 @@ def device_of(network: nn.Module) -> torch.device:
 
 
 def feature_maps_of(
-    sources: Sequence[SourceModel], images: Tensor, mean: RGB | None = None, std: RGB | None = None
+    sources: Sequence[SourceModel],
+    images: Tensor,
+    mean: RGB | None = None,
+    std: RGB | None = None,
+    *,
+    linear_scores: bool = True,
+    precision: Precision = "float32",
 ) -> list[FeatureMaps]:
     """Run a network once, and return what each of several sources reads in it.
 
     Args:
         sources: Sources with the same network, normalization and sizes.
         images, mean, std: As for `SourceModel.feature_maps`.
+        linear_scores: Without them, ``scores`` is None if all sources have a `SourceModel.linear_classifier`, and the
+            network does not compute them.
+        precision: What the network computes in; the maps are float32 in any case.
     """
     first = sources[0]
     own = first.normalization
     fitted, extent = first.sizes.fit(first.normalize(images, mean or own.mean, std or own.std))
-    return _readings(sources, fitted, extent)
+    with_scores = linear_scores or any(source.linear_classifier is None for source in sources)
+    return _readings(sources, fitted, extent, with_scores=with_scores, precision=precision)
 
 
-def _readings(sources: Sequence[SourceModel], fitted: Tensor, extent: Extent) -> list[FeatureMaps]:
-    network = sources[0].network
+def _readings(
+    sources: Sequence[SourceModel],
+    fitted: Tensor,
+    extent: Extent,
+    *,
+    with_scores: bool = True,
+    precision: Precision = "float32",
+) -> list[FeatureMaps]:
+    network, classifier = sources[0].network, sources[0].classifier
     names = [name for source in sources for name in source._recorded_names]
-    classifiers = [name for source in sources for name in source._classifiers]
-    with recording(network, names, classifiers) as recorded:
-        output = run_network(network, fitted)
-    return [source._maps(recorded, output, fitted, extent) for source in sources]
+    classifiers = [name for source in sources for name in source._classifiers if with_scores]
+    with ExitStack() as stack:
+        if not with_scores and classifier is not None and is_pointwise(classifier):
+            stack.enter_context(returning_zeros(classifier))
+        recorded = stack.enter_context(recording(network, names, classifiers))
+        output = run_network(network, fitted, precision)
+    return [source._maps(recorded, output, fitted, extent, with_scores=with_scores) for source in sources]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -151,6 +151,39 @@ def recording(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def is_pointwise(layer: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
+    """Return whether a layer maps the vector of every cell by one matrix, and does nothing else.
+
+    Example:
+        >>> is_pointwise(nn.Conv2d(8, 2, kernel_size=1)), is_pointwise(nn.Conv2d(8, 2, kernel_size=3))
+        (True, False)
+    """
+    # A subclass, a hook, or a replaced method may do anything.
+    if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
+        return False
+    if type(layer) is not nn.Conv2d:
+        return type(layer) is nn.Linear
+    is_unpadded = layer.padding in ((0, 0), "valid", "same")
+    return layer.kernel_size == layer.stride == (1, 1) and is_unpadded and layer.groups == 1
+
+
+@contextmanager
+def returning_zeros(layer: nn.Linear | nn.Conv2d) -> Iterator[None]:
+    """Let a pointwise layer return zeros of its output's shape in this context, which costs next to nothing."""
+
+    def zeros(*inputs: Tensor, **named: Tensor) -> Tensor:
+        given = next(iter((*inputs, *named.values())))
+        if isinstance(layer, nn.Linear):
+            return given.new_zeros(*given.shape[:-1], layer.out_features)
+        return given.new_zeros(len(given), layer.out_channels, *given.shape[2:])
+
+    layer.forward = zeros  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del layer.forward
 
 
 def require_layers(network: nn.Module, names: Sequence[str]) -> None:

@@ -126,7 +126,7 @@ def _score(context: ScoringContext, item: Item) -> None:
 
 
 def _observed(readings: Sequence[SourceModel], target: TargetContext) -> list[Observations]:
-    observed = extract_readings(readings, target.images, target.sample)
+    observed = extract_readings(readings, target.images, target.sample, precision=target.run.study.precision)
     # The sample may lack a class of the target.
     return [replace(one, class_pixels=target.class_pixels[one.classes]) for one in observed]
 

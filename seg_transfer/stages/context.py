@@ -15,7 +15,7 @@ from seg_transfer.errors import SegTransferError
 from seg_transfer.features.extract import extract_readings
 from seg_transfer.features.images import TargetImages, refuse_constant_images
 from seg_transfer.features.store import read_features, to_float16, write_features
-from seg_transfer.models.devices import chosen_device
+from seg_transfer.models.devices import chosen_device, decoding_threads, require_precision
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.family import family_of
 from seg_transfer.models.network_costs import network_costs
@@ -41,6 +41,7 @@ class TargetContext:
     name: str
     batch_size: int
     memory_bytes: int
+    threads: int
 
     @cached_property
     def records(self) -> list[Record]:
@@ -66,7 +67,13 @@ class TargetContext:
     def images(self) -> TargetImages:
         """Its images, in the form that networks take."""
         short_side = min(self.run.manifests[self.name].crop_size)
-        return TargetImages(self.records, short_side, batch_size=self.batch_size, memory_bytes=self.memory_bytes)
+        return TargetImages(
+            self.records,
+            short_side,
+            batch_size=self.batch_size,
+            memory_bytes=self.memory_bytes,
+            threads=self.threads,
+        )
 
 
 @dataclass
@@ -102,14 +109,18 @@ class ScoringContext:
         return cls(run, chosen_device(device), batch_size, int(memory_gb * 2**30))
 
     def __post_init__(self) -> None:
+        require_precision(self.run.study.precision, self.device)
         self._images_per_pass = self.batch_size or (8 if self.device.startswith("cuda") else 1)
 
     def target(self, name: str) -> TargetContext:
         """Return a target by name; only the last one stays in memory."""
         if self._target is None or self._target.name != name:
-            self._target = TargetContext(self.run, name, self._images_per_pass, self.memory_bytes // 4)
+            self._target = self._target_context(name, self.memory_bytes // 4)
             self._other_readings.clear()
         return self._target
+
+    def _target_context(self, name: str, memory_bytes: int) -> TargetContext:
+        return TargetContext(self.run, name, self._images_per_pass, memory_bytes, decoding_threads(self.device))
 
     def source(self, entry: SourceEntry) -> SourceModel:
         """Return a source's network, which is loaded only once if it fits in memory."""
@@ -139,7 +150,7 @@ class ScoringContext:
     def source_dataset(self, entry: SourceEntry) -> TargetContext:
         """Return the source's own dataset as a target; its images are used once and not cached."""
         if entry.dataset not in self._source_datasets:
-            self._source_datasets[entry.dataset] = TargetContext(self.run, entry.dataset, self._images_per_pass, 0)
+            self._source_datasets[entry.dataset] = self._target_context(entry.dataset, 0)
         return self._source_datasets[entry.dataset]
 
     def source_images(self, entry: SourceEntry) -> Observations | SegTransferError:
@@ -241,6 +252,7 @@ def _observe_together(
         target.sample,
         mean=None if by_model else manifest.mean,
         std=None if by_model else manifest.std,
+        precision=context.run.study.precision,
     )
     for name, one in list(zip(readings, observations, strict=True))[1:]:
         context.keep_for_later(context.observations_key(context.run.study.source(name), target), one)

@@ -107,7 +107,7 @@ def _explain_fine_tuned(work: _Explanation, map_key: Key) -> bool:
     is_announced = bool(work.entry.code())  # the code of the source, which is also that of the fine-tuned one
     # The fine-tuned network brings the normalization that it was fine-tuned with.
     tuned = load_source_model(card, device=work.context.device, trust_code=is_announced)
-    observations = extract(tuned, target.images, target.sample)
+    observations = extract(tuned, target.images, target.sample, precision=work.context.run.study.precision)
     rows = _map_rows(work, observations)
     points, about = _points(work, _features(observations)[rows])
     before = read_table(work.file("map"), MAP)

@@ -161,7 +161,12 @@ def _part_name(entry: SourceEntry, target: str, metric: str, name: str) -> str:
         return f"version of metric {metric}"
     if plain.startswith("settings"):
         return f"metric settings of {metric}{plain.removeprefix('settings')}"
-    return {"source_images.1": "pixels of a source's own images", "float16": "keep_features"}.get(plain, plain)
+    names = {
+        "source_images.1": "pixels of a source's own images",
+        "float16": "keep_features",
+        "arithmetic": "precision",
+    }
+    return names.get(plain, plain)
 
 
 def _row_problems(rows: list[dict[str, Any]]) -> Iterator[str]:

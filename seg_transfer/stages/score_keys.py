@@ -16,8 +16,6 @@ from seg_transfer.study.run import Run
 # Metrics that use a source's own images subsample these observations further or use class means. The observations of
 # all sources stay in memory at once, 15 MB each with 720 channels.
 SOURCE_OBSERVATIONS = 5000
-# The arithmetic in which networks compute features on every device; see `models.precision`.
-FEATURES_ARITHMETIC = "float32"
 
 
 def metrics_requiring_features(run: Run, entry: SourceEntry) -> list[str]:
@@ -86,7 +84,7 @@ def observations_key(run: Run, entry: SourceEntry, source: Key, sample: Key) -> 
         sample=sample,
         normalisation=study.normalisation,
         float16=study.keep_features,
-        arithmetic=FEATURES_ARITHMETIC,
+        arithmetic=study.precision,
         libraries=library_versions(libraries_of(run, entry)),
     )
 

@@ -105,6 +105,8 @@ def settings_key(kind: str, resolved: Mapping[str, Any], target: str, source: st
     entries = [study["model"]] if source == SCRATCH and isinstance(study.get("model"), Mapping) else named
     # Added later: keys of studies that hold nothing out stay as they were.
     names += ("hold_out",) if study.get("hold_out") else ()
+    # Likewise of those that compute features in float32.
+    names += ("precision",) if kind == "scores" and study.get("precision", "float32") != "float32" else ()
     own = {name: entry[name] for entry in entries for name in _FIELDS_OF_SOURCES[kind] if entry.get(name) is not None}
     return content_key(
         **({"source": own} if own else {}),

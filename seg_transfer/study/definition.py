@@ -23,6 +23,7 @@ from pydantic import (
 from seg_transfer.data.manifest import SCRATCH, DatasetManifest, load_manifest, load_manifests
 from seg_transfer.data.validation import load_yaml
 from seg_transfer.errors import ConfigError
+from seg_transfer.models.devices import Precision
 from seg_transfer.models.entry import Name, SourceEntry
 from seg_transfer.models.hub import absolute_paths
 from seg_transfer.models.sources import AnySource, code_of, marker_fields, parse_entry
@@ -121,6 +122,7 @@ class Study(_Block):
         hold_out: Labeled images that are kept for judging, as in a race; None keeps none.
         sampling: How pixels are drawn.
         normalisation: Whether images are normalized as the source model requires, or as the target's manifest says.
+        precision: What networks compute features in; the features themselves are float32.
         keep_features: Whether to store the observations of every pair as float16; scores are then computed from these.
     """
 
@@ -136,6 +138,7 @@ class Study(_Block):
     hold_out: HoldOut | None = None
     sampling: Sampling = Sampling()
     normalisation: Literal["model", "target"] = "model"
+    precision: Precision = "float32"
     keep_features: bool = False
 
     @field_validator("sources", mode="before")

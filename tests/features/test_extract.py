@@ -9,13 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_transfer.data.images import read_image, read_label, resize_to_short_side
 from seg_transfer.data.manifest import load_manifest
 from seg_transfer.data.record import Record
 from seg_transfer.data.records import low_shot_records
-from seg_transfer.features.extract import extract, extract_readings, interpolate_at, pixel_centers
+from seg_transfer.features.extract import extract, extract_readings
 from seg_transfer.features.images import ImageBatch, TargetImages
 from seg_transfer.models.configs import read_model_config, with_classes, with_normalization
 from seg_transfer.models.loading import load_source_model
@@ -76,53 +76,6 @@ def upsampled(feature_map: Tensor, size: tuple[int, int]) -> npt.NDArray[np.floa
 def sample_of_all(size: tuple[int, int]) -> PixelSample:
     rows, columns = (axis.ravel() for axis in np.indices(size))
     return PixelSample(("a",), np.array([size]), np.zeros(rows.size, int), rows, columns, np.zeros(rows.size, int))
-
-
-# interpolate_at
-
-
-@pytest.mark.parametrize(
-    ("map_size", "image_size"),
-    [
-        ((5, 7), (20, 28)),
-        ((12, 18), (64, 96)),
-        ((180, 24), (713, 93)),
-        ((45, 60), (713, 950)),
-        ((128, 171), (97, 130)),
-        ((1, 3), (9, 10)),
-        ((36, 51), (36, 51)),
-    ],
-)
-def test_a_read_value_is_that_of_the_enlarged_map(map_size, image_size):
-    generator = torch.Generator().manual_seed(1)
-    feature_map = torch.randn(4, *map_size, generator=generator) + torch.linspace(5, 50, map_size[1])
-    everywhere = sample_of_all(image_size)
-    chosen = np.random.default_rng(2).permutation(len(everywhere))[:5000]
-    points = pixel_centers(everywhere, 0, chosen)
-    found = interpolate_at(feature_map, points).numpy()
-    expected = upsampled(feature_map, image_size)[:, everywhere.rows[chosen], everywhere.columns[chosen]].T
-    # Coordinates are float32: half a unit in the last place of a position among 180 times the step to the next value.
-    np.testing.assert_allclose(found, expected, atol=2e-4)
-
-
-def test_values_by_hand():
-    """A map (1, 2) over an image (2, 8): columns lie at (c + 0.5) / 4 - 0.5 of the map."""
-    feature_map = torch.tensor([[[10.0, 20.0]]])
-    points = pixel_centers(sample_of_all((2, 8)), 0, np.arange(16))
-    row = [10, 10, 11.25, 13.75, 16.25, 18.75, 20, 20]
-    np.testing.assert_allclose(interpolate_at(feature_map, points)[:, 0], row + row, rtol=1e-6)
-
-
-def test_border_values_continue_beyond_the_outermost_centers():
-    feature_map = torch.arange(12.0).view(1, 3, 4)
-    corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [-0.8, -0.9], [-1.0, 0.0]])
-    assert interpolate_at(feature_map, corners)[:, 0].tolist() == [0, 3, 8, 11, 0, 4]
-
-
-def test_pixel_centers_span_the_image_they_were_drawn_from():
-    sample = PixelSample(("a", "b"), np.array([[2, 4], [10, 5]]), [1, 0, 1], [9, 0, 0], [0, 3, 4], [0, 1, 1])
-    np.testing.assert_allclose(pixel_centers(sample, 0, np.array([1])), [[0.75, -0.5]])
-    np.testing.assert_allclose(pixel_centers(sample, 1, np.array([0, 2])), [[-0.8, 0.9], [0.8, -0.9]], rtol=1e-6)
 
 
 # extract
@@ -260,6 +213,7 @@ class Constant:
     """A source whose maps hold one vector, but for one value of the last image where ``differs``."""
 
     features_known, scores_known, n_features, n_classes = True, True, 3, 2
+    network, linear_classifier = nn.Identity(), None
 
     def __init__(self, *, differs: bool) -> None:
         self.differs = differs
@@ -274,7 +228,7 @@ class Constant:
 
 
 def test_maps_of_one_vector_are_read_without_the_noise_of_interpolation(sample, monkeypatch):
-    def run(sources: list[Constant], pixels: Tensor, *_: object) -> list[FeatureMaps]:
+    def run(sources: list[Constant], pixels: Tensor, *_: object, **__: object) -> list[FeatureMaps]:
         return [source.feature_maps(pixels) for source in sources]
 
     monkeypatch.setattr("seg_transfer.features.extract.feature_maps_of", run)

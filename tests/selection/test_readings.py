@@ -74,7 +74,8 @@ def test_a_projection_of_few_channels_is_a_rotation(sample) -> None:
 
 def test_a_class_that_the_sample_lacks_has_no_pixels(monkeypatch) -> None:
     seen = Observations(np.arange(8.0).reshape(4, 2), np.array([0, 0, 2, 2]))
-    monkeypatch.setattr(readings, "extract_readings", lambda *_: [seen])
-    target = SimpleNamespace(images=None, sample=None, class_pixels=np.array([500, 0, 300]))
+    monkeypatch.setattr(readings, "extract_readings", lambda *_, **__: [seen])
+    run = SimpleNamespace(study=SimpleNamespace(precision="float32"))
+    target = SimpleNamespace(run=run, images=None, sample=None, class_pixels=np.array([500, 0, 300]))
     (observed,) = readings._observed([], target)
     assert observed.class_pixels.tolist() == [500, 300]

@@ -22,9 +22,9 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of readings of each forward pass over images of a target."""
     seen: list[int] = []
 
-    def counted(sources: Any, *words: Any) -> Any:
+    def counted(sources: Any, *words: Any, **options: Any) -> Any:
         seen.append(len(sources))
-        return feature_maps_of(sources, *words)
+        return feature_maps_of(sources, *words, **options)
 
     monkeypatch.setattr("seg_transfer.features.extract.feature_maps_of", counted)
     return seen

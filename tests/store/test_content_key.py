@@ -200,6 +200,16 @@ def test_sha256(tmp_path):
     assert sha256_of_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()
 
 
+def test_another_precision_changes_the_settings_of_scores_alone():
+    def key(kind: str, **fields: str) -> str:
+        resolved = {"study": {"normalisation": "model", **fields}, "manifests": {"town": {"name": "town"}}}
+        return settings_key(kind, resolved, "town")
+
+    for kind in ("scores", "performance"):
+        assert key(kind) == key(kind, precision="float32")  # studies of earlier versions lack the field
+        assert (key(kind) == key(kind, precision="bfloat16")) == (kind == "performance")
+
+
 def test_a_source_with_settings_of_its_own_has_its_own_settings_key():
     """Others share the keys that they had before sources had settings."""
     resolved = {

@@ -99,6 +99,9 @@ def _as_rgb(image: Image.Image, path: Source) -> npt.NDArray[np.uint8]:
             f"{path}: floating-point pixels have no agreed range; state the values of black and white as images.range "
             "(--range), or store the image with 8 or 16 bits"
         )
+    if image.mode == "RGB":  # converting would only copy it
+        image.load()
+        return np.array(image)
     # Pillow warns when a palette with transparency is converted to RGB directly.
     is_opaque = "transparency" not in image.info
     return np.array(image.convert("RGB") if is_opaque else image.convert("RGBA").convert("RGB"))

@@ -160,7 +160,13 @@ def test_features_of_one_vector_give_probabilities_of_one_vector(batches, sample
         maps = torch.linspace(-3, 1 / 3, 8).view(1, 8, 1, 1).expand(len(pixels), 8, 16, 24)
         return [FeatureMaps((maps,), None) for _ in sources]
 
+    def noisy(rows: Tensor, *words: Tensor) -> Tensor:
+        """A product whose last digits depend on the row, as those of some libraries do."""
+        return product(rows, *words) + 1e-4 * torch.arange(len(rows))[:, None] ** 2 * torch.arange(5)
+
+    product = nn.functional.linear
     monkeypatch.setattr("seg_transfer.features.extract.feature_maps_of", constant)
+    monkeypatch.setattr("seg_transfer.features.extract.F.linear", noisy)
     assert extract(source, batches, sample).constant_inputs == {"features", "source_probs"}
 
 

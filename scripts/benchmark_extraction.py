@@ -2,7 +2,8 @@
 
 Extraction decodes, resizes and normalizes every image, runs the network, and reads 1000 pixels from its maps. The bare
 forward passes run the network's own forward, and nothing else, on the same images, decoded and normalized in advance.
-Features are read at the input of the last layer, and again from all stages. All are measured alternately in this
+Features are read at the input of the last layer, again from images decoded in advance, as for every further source of
+a target, and from all stages. All are measured alternately in this
 process, in CPU seconds of all its threads; a ratio compares two measurements of one round.
 
 Example: python scripts/benchmark_extraction.py --images 16 --size 256 --threads 1
@@ -48,20 +49,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stages = with_features(source, "stages")
     with tempfile.TemporaryDirectory() as folder:
         records = _images(Path(folder), options.images)
-        decoded = [torch.from_numpy(batch.pixels) for batch in _target_images(records, options)]
+        batches = list(_target_images(records, options))
+        decoded = [torch.from_numpy(batch.pixels) for batch in batches]
         normalized = [_normalized(source, pixels) for pixels in decoded]
         raw = [read_image(record) for record in records]
         sample = _sample(records)
         works: dict[str, Callable[[], object]] = {
             _BARE: lambda: [run_network(source.network, images) for images in normalized],
             "extraction": lambda: extract(source, _target_images(records, options), sample),
+            "decoded": lambda: extract(source, batches, sample),
             "all stages": lambda: extract(stages, _target_images(records, options), sample),
             "decode": lambda: [read_image(record) for record in records],
             "resize": lambda: [resize_to_short_side(image, options.size) for image in raw],
             "normalize": lambda: [_normalized(source, pixels) for pixels in decoded],
         }
         seconds = dict(zip(works, _time_alternately(list(works.values()), options.repeats), strict=True))
-    _report(options, seconds, {"extraction": source.n_features, "all stages": stages.n_features})
+    of_source = dict.fromkeys(("extraction", "decoded"), source.n_features)
+    _report(options, seconds, {**of_source, "all stages": stages.n_features})
 
 
 def _normalized(source: SourceModel, pixels: Tensor) -> Tensor:

@@ -22,8 +22,8 @@ from seg_transfer.observations import Observations, image_groups
 
 FOLDER = Path(__file__).parent / "golden"
 RECORDED = FOLDER / "metric_versions.json"
-# The inputs have condition numbers below 1000 for every metric, which a test measures: other orders of summation move a
-# value by less than 1e-11, and a change that is worth a new version by far more than this.
+# The inputs have condition numbers below 10,000 for every metric, which a test measures: other orders of summation
+# move a value by less than 1e-11, and a change that is worth a new version by far more than this.
 TOLERANCE = 1e-8
 _FIELDS = ("features", "labels", "source_probs", "image_index", "image_embeddings")
 # Settings that let few observations reach what otherwise takes thousands: subsets and PCA.

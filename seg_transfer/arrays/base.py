@@ -1,6 +1,6 @@
 """What the passes over N observations need of an array library: `Arrays`, implemented by NumPy and by torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -65,6 +65,24 @@ class Arrays(Protocol):
 
     def pick(self, rows: Any, columns: IntArray) -> Any:
         """Return one number (n,) of each row, in a column of its own."""
+
+    def rows_by_part(self, parts: Any, n_parts: int) -> list[Any]:
+        """Return the rows of every part; ``parts`` is (n,) in 0 .. n_parts, and those in n_parts belong to none."""
+
+    def rows_where(self, columns: Any) -> list[Any]:
+        """Return, for every column of a mask (n, K), the rows where it is true."""
+
+    def squared_products(self, rows: Any, triangle: Any) -> Any:
+        """Return the squared lengths (n,) of rows times an upper triangular matrix; may overwrite the rows."""
+
+    def multiply(self, first: Any, second: Any, *, out: Any) -> None:
+        """Write products into ``out``."""
+
+    def contiguous(self, matrix: Any) -> Any:
+        """Return the matrix with its rows contiguous."""
+
+    def joined(self, parts: Sequence[Any]) -> Any:
+        """Join arrays along their first axis."""
 
     def max(self, rows: Any) -> Any:
         """Return the largest value (n,) of each row."""

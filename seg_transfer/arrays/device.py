@@ -1,6 +1,7 @@
 """Arrays in torch, on the device where the observations lie."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,28 @@ class DeviceArrays:
 
     def pick(self, rows: Tensor, columns: IntArray) -> Tensor:
         return rows.gather(1, self.of_host(columns)[:, None])[:, 0]
+
+    def rows_by_part(self, parts: Tensor, n_parts: int) -> list[Tensor]:
+        order = torch.argsort(parts, stable=True)
+        bounds = torch.searchsorted(parts[order], torch.arange(n_parts + 1, device=self._device)).tolist()
+        return [order[start:end] for start, end in itertools.pairwise(bounds)]
+
+    def rows_where(self, columns: Tensor) -> list[Tensor]:
+        found, rows = torch.nonzero(columns.T, as_tuple=True)
+        bounds = torch.searchsorted(found, torch.arange(columns.shape[1] + 1, device=self._device)).tolist()
+        return [rows[start:end] for start, end in itertools.pairwise(bounds)]
+
+    def squared_products(self, rows: Tensor, triangle: Tensor) -> Tensor:
+        return self.squared_lengths(rows @ triangle)
+
+    def multiply(self, first: Tensor, second: Tensor, *, out: Tensor) -> None:
+        torch.mul(first, second, out=out)
+
+    def contiguous(self, matrix: Tensor) -> Tensor:
+        return matrix.contiguous()
+
+    def joined(self, parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(parts))
 
     def max(self, rows: Tensor) -> Tensor:
         return rows.amax(dim=1)

@@ -1,12 +1,12 @@
 """Arrays in NumPy and BLAS."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dsyrk, dtrmm
 
 from seg_transfer.arrays.base import FloatArray, IntArray
 
@@ -77,6 +77,30 @@ class HostArrays:
 
     def pick(self, rows: Any, columns: IntArray) -> Any:
         return rows[np.arange(len(columns)), columns]
+
+    def rows_by_part(self, parts: Any, n_parts: int) -> list[Any]:
+        order = np.argsort(parts, kind="stable")
+        bounds = np.searchsorted(parts[order], np.arange(n_parts + 1))
+        return [order[start:end] for start, end in itertools.pairwise(bounds)]
+
+    def rows_where(self, columns: Any) -> list[Any]:
+        found, rows = np.nonzero(np.ascontiguousarray(columns.T))
+        bounds = np.searchsorted(found, np.arange(columns.shape[1] + 1))
+        return [rows[start:end] for start, end in itertools.pairwise(bounds)]
+
+    def squared_products(self, rows: Any, triangle: Any) -> Any:
+        # The transpose is in Fortran's order. Half of the products would be with zeros, which dtrmm skips.
+        products = dtrmm(1.0, triangle, rows.T, trans_a=1, overwrite_b=1)
+        return np.einsum("ij,ij->j", products, products)
+
+    def multiply(self, first: Any, second: Any, *, out: Any) -> None:
+        np.multiply(first, second, out=out)
+
+    def contiguous(self, matrix: Any) -> Any:
+        return np.ascontiguousarray(matrix)
+
+    def joined(self, parts: Sequence[Any]) -> Any:
+        return np.concatenate(parts)
 
     def max(self, rows: Any) -> Any:
         return rows.max(axis=1)

@@ -1,8 +1,10 @@
 """A partition of rows by k-means: where the fit of a mixture starts."""
 
+from typing import Any
+
 import numpy as np
 
-from seg_transfer.observations import FloatArray, IntArray
+from seg_transfer.arrays import arrays_of
 
 # EM goes on from here: more steps change its end by less than another start does.
 LLOYD_STEPS = 10
@@ -11,38 +13,42 @@ ROUNDS = 32
 BLOCK_ROWS = 1024
 
 
-def partition(z: FloatArray, n_parts: int, rng: np.random.Generator) -> IntArray:
+def partition(z: Any, n_parts: int, rng: np.random.Generator) -> Any:
     """Divide rows (n, d) into parts by at most 10 steps of k-means (Lloyd): (n,) in 0 .. n_parts - 1.
 
     The start is k-means++ (Arthur and Vassilvitskii, 2007), with centers drawn in rounds where there are many parts.
     """
-    centers = _spread_rows(z, n_parts, rng)
+    arrays, centers = arrays_of(z), _spread_rows(z, n_parts, rng)
     nearest = _nearest(z, centers)
     for _ in range(LLOYD_STEPS):
-        before, counts = nearest, np.bincount(nearest, minlength=n_parts)[:, None]
-        sums = np.stack([np.bincount(nearest, channel, minlength=n_parts) for channel in z.T], axis=1)
-        centers = np.divide(sums, counts, out=centers, where=counts > 0)
+        before, own = nearest, arrays.rows_by_part(nearest, n_parts)
+        # A center that no row is nearest to stays.
+        for part, rows in enumerate(own):
+            if len(rows):
+                centers[part] = arrays.take(z, rows).sum(axis=0) / len(rows)
         nearest = _nearest(z, centers)
-        if np.array_equal(nearest, before):
+        if bool((nearest == before).all()):
             break
     return nearest
 
 
-def _spread_rows(z: FloatArray, n_rows: int, rng: np.random.Generator) -> FloatArray:
+def _spread_rows(z: Any, n_rows: int, rng: np.random.Generator) -> Any:
     """Draw rows, each with probability proportional to its squared distance to the nearest of earlier rounds."""
-    chosen = np.empty(0, np.int64)
-    squares, distances = np.einsum("ij,ij->i", z, z), np.ones(len(z))
+    arrays, chosen = arrays_of(z), np.empty(0, np.int64)
+    squares, distances = arrays.to_host(arrays.squared_lengths(z)), np.ones(len(z))
     for drawn in np.array_split(rng.random(n_rows), min(ROUNDS, n_rows)):
         cumulative = np.cumsum(distances)
         new = np.searchsorted(cumulative, drawn * cumulative[-1], side="right").clip(max=len(z) - 1)
-        products = z @ z[new].T
-        to_new = (squares[:, None] - 2 * products + squares[new]).min(axis=1)
+        # |x - c|^2 = |x|^2 - 2 (x c - |c|^2 / 2), least where the difference in brackets is largest.
+        halves = arrays.of_host(squares[new] / 2)
+        to_new = squares - 2 * arrays.to_host(arrays.max(z @ arrays.take(z, new).T - halves))
         distances = np.maximum(to_new if not len(chosen) else np.minimum(distances, to_new), 0.0)
         chosen = np.append(chosen, new)
-    return z[chosen]
+    return arrays.take(z, chosen)
 
 
-def _nearest(z: FloatArray, centers: FloatArray) -> IntArray:
-    halves = (centers**2).sum(axis=1) / 2
-    blocks = [z[start : start + BLOCK_ROWS] for start in range(0, len(z), BLOCK_ROWS)]
-    return np.concatenate([np.argmin(halves - block @ centers.T, axis=1) for block in blocks])
+def _nearest(z: Any, centers: Any) -> Any:
+    arrays = arrays_of(z)
+    halves = arrays.squared_lengths(centers) / 2
+    starts = range(0, len(z), BLOCK_ROWS)
+    return arrays.joined([arrays.argmax(z[start : start + BLOCK_ROWS] @ centers.T - halves) for start in starts])

@@ -3,14 +3,12 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dpotrf, dtrtri
 
-from seg_transfer.observations import FloatArray
+from seg_transfer.arrays import HOST, Arrays, FloatArray, arrays_of
 
 # A component this many nats below an observation's likeliest one changes no digit of a sum of a thousand densities.
 NEGLIGIBLE = 40.0
@@ -56,30 +54,22 @@ def inverse_factor(covariance: FloatArray) -> tuple[FloatArray, float] | None:
     return dtrtri(factor, lower=0)[0], float(np.log(np.diag(factor)).sum())
 
 
-def squared_distances(inverse: FloatArray, centered: FloatArray) -> FloatArray:
-    """Compute Mahalanobis distances (n,), squared, of rows minus the mean (n, d), which are overwritten."""
-    # The transpose is in Fortran's order. Half of the products would be with zeros, which dtrmm skips.
-    white = dtrmm(1.0, inverse, centered.T, trans_a=1, overwrite_b=1)
-    distances: FloatArray = np.einsum("ij,ij->j", white, white)
-    return distances
-
-
 @dataclass(frozen=True, eq=False)
 class Densities:
     """What the densities of a mixture are computed from.
 
     Attributes:
-        constants: (K,), the log of each component's weight times its density at its mean.
-        means: (K, d).
+        constants: (K,), the log of each component's weight times its density at its mean, in NumPy.
+        means: (K, d), where the rows are, as the inverses.
         inverses: (K, d, d), the `inverse_factor` of each component.
     """
 
     constants: FloatArray
-    means: FloatArray
-    inverses: FloatArray
+    means: Any
+    inverses: Any
 
     @classmethod
-    def of(cls, mixture: Mixture) -> "Densities":
+    def of(cls, mixture: Mixture, arrays: Arrays) -> "Densities":
         """Factorize the covariances."""
         width = mixture.means.shape[1]
         constants = np.log(mixture.weights) - width / 2 * np.log(2 * np.pi)
@@ -89,51 +79,46 @@ class Densities:
             assert factors is not None, "every covariance has a floor"
             inverses[k] = factors[0]
             constants[k] -= factors[1]
-        return cls(constants, mixture.means, inverses)
+        return cls(constants, arrays.of_host(mixture.means), arrays.of_host(inverses))
 
-    def of_component(self, k: int, rows: FloatArray) -> FloatArray:
+    def of_component(self, arrays: Arrays, k: int, rows: Any) -> Any:
         """Compute the log of a component's weight times its density at rows (n, d), (n,)."""
-        logs: FloatArray = self.constants[k] - squared_distances(self.inverses[k], rows - self.means[k]) / 2
-        return logs
+        return self.constants[k] - arrays.squared_products(rows - self.means[k], self.inverses[k]) / 2
 
 
-def log_densities(mixture: Mixture) -> Callable[[FloatArray], FloatArray]:
+def log_densities(mixture: Mixture, arrays: Arrays) -> Callable[[Any], Any]:
     """Return a function from rows (n, d) to the logs of all components' weighted densities there, (K, n).
 
     Where components are far apart, a bound rules out most of them, and minus infinity stands for what is negligible.
     Where they overlap, one matrix product gives all.
     """
-    densities = Densities.of(mixture)
-    bounds = _Bounds.of(mixture, densities)
+    on_host = Densities.of(mixture, HOST)
+    bounds = _Bounds.of(mixture, on_host)
     # Rows lie about d / 2 nats below the density at their component's mean.
-    lowest = densities.constants - mixture.means.shape[1] / 2 - NEGLIGIBLE
-    if (bounds.at(mixture.means) > lowest[:, None]).mean() > MOST_SURVIVORS:
-        return _Polynomials.of(densities).at
-    return partial(_where_possible, densities, bounds)
+    lowest = on_host.constants - mixture.means.shape[1] / 2 - NEGLIGIBLE
+    if (bounds.at(HOST, mixture.means) > lowest[:, None]).mean() > MOST_SURVIVORS:
+        return partial(_Polynomials.of(on_host).on(arrays).at, arrays)
+    return partial(_where_possible, arrays, Densities.of(mixture, arrays), bounds.on(arrays))
 
 
-def _where_possible(densities: Densities, bounds: "_Bounds", rows: FloatArray) -> FloatArray:
+def _where_possible(arrays: Arrays, densities: Densities, bounds: "_Bounds", rows: Any) -> Any:
     """Compute the densities that a bound does not rule out."""
-    highest, everywhere = bounds.at(rows), np.arange(len(rows))
+    highest, everywhere = bounds.at(arrays, rows), arrays.of_host(np.arange(len(rows)))
     n_components = highest.shape[1]
-    logs = np.full((n_components, len(rows)), -np.inf)
+    logs = arrays.zeros(n_components, len(rows)) - np.inf
     # The component of the highest bound is mostly the likeliest one; its density says what others must reach.
-    first = highest.argmax(axis=1)
-    _fill(logs, densities, rows, rows_by_part(first, n_components))
+    first = arrays.argmax(highest)
+    _fill(arrays, logs, densities, rows, arrays.rows_by_part(first, n_components))
     highest[everywhere, first] = -np.inf
-    lowest = (logs[first, everywhere] - NEGLIGIBLE).astype(np.float32)
-    components, possible = np.nonzero(np.ascontiguousarray((highest > lowest[:, None]).T))
-    ends = np.searchsorted(components, np.arange(n_components + 1))
-    _fill(logs, densities, rows, [possible[start:end] for start, end in pairwise(ends)])
+    lowest = arrays.float32(logs[first, everywhere] - NEGLIGIBLE)
+    _fill(arrays, logs, densities, rows, arrays.rows_where(highest > lowest[:, None]))
     return logs
 
 
-def _fill(
-    logs: FloatArray, densities: Densities, rows: FloatArray, by_component: Iterable[npt.NDArray[np.intp]]
-) -> None:
+def _fill(arrays: Arrays, logs: Any, densities: Densities, rows: Any, by_component: Iterable[Any]) -> None:
     for k, own in enumerate(by_component):
         if len(own):
-            logs[k, own] = densities.of_component(k, rows[own])
+            logs[k, own] = densities.of_component(arrays, k, arrays.take(rows, own))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,9 +131,9 @@ class _Polynomials:
         quadratic: (K, d (d + 1) / 2).
     """
 
-    constants: FloatArray
-    linear: FloatArray
-    quadratic: FloatArray
+    constants: Any
+    linear: Any
+    quadratic: Any
 
     @classmethod
     def of(cls, densities: Densities) -> "_Polynomials":
@@ -162,24 +147,29 @@ class _Polynomials:
         quadratic = -precisions[:, upper[0], upper[1]] * np.where(upper[0] == upper[1], 0.5, 1.0)
         return cls(constants[:, None], linear, quadratic)
 
-    def at(self, rows: FloatArray) -> FloatArray:
+    def on(self, arrays: Arrays) -> "_Polynomials":
+        """Copy to where the rows are."""
+        return _Polynomials(*map(arrays.of_host, (self.constants, self.linear, self.quadratic)))
+
+    def at(self, arrays: Arrays, rows: Any) -> Any:
         """Compute log densities (K, n) at rows (n, d)."""
-        logs = np.empty((len(self.constants), len(rows)))
+        logs = arrays.zeros(len(self.constants), len(rows))
         for start in range(0, len(rows), SQUARED_ROWS):
             part = slice(start, start + SQUARED_ROWS)
-            np.matmul(self.quadratic, _squares(np.ascontiguousarray(rows[part].T)), out=logs[:, part])
+            logs[:, part] = self.quadratic @ _squares(arrays, rows[part])
         logs += self.linear @ rows.T
         logs += self.constants
         return logs
 
 
-def _squares(channels: FloatArray) -> FloatArray:
-    """Return the products of every two channels, (d (d + 1) / 2, n), of channels (d, n)."""
-    width, end = len(channels), 0
-    squares = np.empty((width * (width + 1) // 2, channels.shape[1]))
+def _squares(arrays: Arrays, rows: Any) -> Any:
+    """Return the products of every two channels, (d (d + 1) / 2, n), of rows (n, d)."""
+    (n, width), end = rows.shape, 0
+    channels, squares = arrays.zeros(width, n), arrays.zeros(width * (width + 1) // 2, n)
+    channels[:] = rows.T
     for channel in range(width):
         start, end = end, end + width - channel
-        np.multiply(channels[channel:], channels[channel], out=squares[start:end])
+        arrays.multiply(channels[channel:], channels[channel], out=squares[start:end])
     return squares
 
 
@@ -197,9 +187,9 @@ class _Bounds:
         lengths: (K,), a bound of the sums of magnitudes in the products with rows of length 1, and with 1.
     """
 
-    constants: FloatArray
-    directions: npt.NDArray[np.float32]
-    lengths: FloatArray
+    constants: Any
+    directions: Any
+    lengths: Any
 
     @classmethod
     def of(cls, mixture: Mixture, densities: Densities) -> "_Bounds":
@@ -218,50 +208,52 @@ class _Bounds:
         lengths = np.linalg.norm(augmented, axis=1).max(axis=0)
         return cls(densities.constants, augmented.astype(np.float32, order="C"), lengths)
 
-    def at(self, rows: FloatArray) -> npt.NDArray[np.float32]:
-        """Return upper bounds (n, K) at rows (n, d), from products in float32.
+    def on(self, arrays: Arrays) -> "_Bounds":
+        """Copy to where the rows are."""
+        return _Bounds(*map(arrays.of_host, (self.constants, self.directions, self.lengths)))
+
+    def at(self, arrays: Arrays, rows: Any) -> Any:
+        """Return upper bounds (n, K), float32, at rows (n, d), from products in float32.
 
         A product that is wrong by at most e has a square of at least (1 - s) times its square, minus e^2 / s, for any s
         in (0, 1); a sum of n products of numbers rounded to a unit u is wrong by at most about (n + 2) u times the sum
         of their magnitudes.
         """
-        augmented = np.hstack([rows, np.ones((len(rows), 1))]).astype(np.float32)
-        error = (augmented.shape[1] + 3) * 2.0**-24 * self.lengths * np.linalg.norm(augmented, axis=1).max()
-        constants = self.constants + len(self.directions) * error**2 / SLACK + ROUNDING * np.abs(self.constants)
-        squares = np.zeros((len(rows), len(constants)), np.float32)
+        augmented = arrays.zeros(len(rows), rows.shape[1] + 1) + 1.0
+        augmented[:, :-1] = rows
+        longest = float(arrays.squared_lengths(augmented).max()) ** 0.5
+        error = (augmented.shape[1] + 3) * 2.0**-24 * longest * self.lengths
+        constants = self.constants + len(self.directions) * error**2 / SLACK + ROUNDING * abs(self.constants)
+        augmented = arrays.float32(augmented)
+        squares = arrays.float32(arrays.zeros(len(rows), len(constants)))
         for directions in self.directions:
             along = augmented @ directions
             along *= along
             squares += along
         squares *= -(1 - SLACK)
-        squares += constants.astype(np.float32)
+        squares += arrays.float32(constants)
         return squares
 
 
-def rows_by_part(parts: npt.NDArray[np.intp], n_parts: int) -> list[npt.NDArray[np.intp]]:
-    """Return the rows of every part; ``parts`` is (n,) in 0 .. n_parts, and those in n_parts belong to none."""
-    order = np.argsort(parts, kind="stable")
-    bounds = np.searchsorted(parts[order], np.arange(n_parts + 1))
-    return [order[first:last] for first, last in pairwise(bounds)]
-
-
-def posterior(logs: FloatArray) -> FloatArray:
+def posterior(logs: Any) -> Any:
     """Turn log densities (K, n) into the probabilities of the components, in place."""
-    logs -= logs.max(axis=0)
-    np.exp(logs, out=logs)
+    arrays = arrays_of(logs)
+    logs -= arrays.max(logs.T)
+    logs = arrays.exp(logs)
     logs /= logs.sum(axis=0)
     return logs
 
 
-def log_sums(logs: FloatArray) -> FloatArray:
+def log_sums(logs: Any) -> Any:
     """Return the log of the sum of the densities, (n,), from their logs (K, n)."""
-    highest = logs.max(axis=0)
-    sums: FloatArray = highest + np.log(np.exp(logs - highest).sum(axis=0))
-    return sums
+    arrays = arrays_of(logs)
+    highest = arrays.max(logs.T)
+    return highest + arrays.log(arrays.exp(logs - highest).sum(axis=0))
 
 
-def mean_log_likelihood(mixture: Mixture, z: FloatArray) -> float:
+def mean_log_likelihood(mixture: Mixture, z: Any) -> float:
     """Compute the mean log-likelihood of rows (n, d)."""
-    logs = log_densities(mixture)
-    parts = [log_sums(logs(z[start : start + BLOCK_ROWS])) for start in range(0, len(z), BLOCK_ROWS)]
-    return float(np.concatenate(parts).mean())
+    arrays = arrays_of(z)
+    logs = log_densities(mixture, arrays)
+    starts = range(0, len(z), BLOCK_ROWS)
+    return sum(float(log_sums(logs(z[start : start + BLOCK_ROWS])).sum()) for start in starts) / len(z)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import scipy.linalg
 from scipy.sparse import csr_array
 
+from seg_transfer.arrays import arrays_of
 from seg_transfer.metrics import _mixture, _truncated_em
 from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, overall_score, subsampled_features
 from seg_transfer.metrics._leep import leep_scores
@@ -68,18 +69,20 @@ def nleep(
 
 
 def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
-    observations, project = statistics.observations, projection(statistics.total)
-    features, codes = subsampled_features(observations, max_observations, seed)
-    z = np.concatenate([project(rows) for rows, _ in keyed_blocks(features, codes)])
+    observations, features = statistics.observations, features_of(statistics)
+    arrays, (center, basis) = arrays_of(features), map(arrays_of(features).of_host, projection(statistics.total))
+    some, codes = subsampled_features(observations, max_observations, seed)
+    z = arrays.joined([(rows - center) @ basis for rows, _ in keyed_blocks(some, codes)])
     # Sort, so that the start depends on the observations and not on their order.
-    z = z[np.argsort((z**2).sum(axis=1), kind="stable")]
+    z = arrays.take(z, np.argsort(arrays.to_host(arrays.squared_lengths(z)), kind="stable"))
     n_components = min(COMPONENTS_PER_CLASS * len(observations.classes), len(z))
     mixture = _truncated_em.fit(z, n_components, FLOOR, np.random.Generator(np.random.Philox(key=seed)))
-    log_densities = _mixture.log_densities(mixture)
+    log_densities = _mixture.log_densities(mixture, arrays)
 
     def posteriors(keys: IntArray) -> Blocks:
-        for rows, sorted_keys in keyed_blocks(features_of(statistics), keys, _mixture.BLOCK_ROWS):
-            yield _mixture.posterior(log_densities(project(rows))).T, sorted_keys
+        for rows, sorted_keys in keyed_blocks(features, keys, _mixture.BLOCK_ROWS):
+            rows -= center
+            yield _mixture.posterior(log_densities(rows @ basis)).T, sorted_keys
 
     return leep_scores(statistics, _Repeated(posteriors), n_components)
 
@@ -100,7 +103,7 @@ class _Repeated:
     def _first(self, keys: IntArray) -> Blocks:
         n_bytes = 0
         for rows, sorted_keys in self._compute(keys):
-            if self._fits:
+            if self._fits and isinstance(rows, np.ndarray):
                 kept = csr_array(np.where(rows > NEGLIGIBLE_PROBABILITY, rows, 0.0))
                 n_bytes += kept.data.nbytes + kept.indices.nbytes
                 self._kept.append((kept, sorted_keys))
@@ -109,21 +112,15 @@ class _Repeated:
             yield rows, sorted_keys
 
 
-def projection(moments: Moments) -> Callable[[FloatArray], FloatArray]:
-    """Return the PCA, a function from rows (n, D), which it centers, to rows (n, d) of unit mean variance."""
+def projection(moments: Moments) -> tuple[FloatArray, FloatArray]:
+    """Return the PCA: the mean (D,), and a basis (D, d) such that centered rows times it have unit mean variance."""
     variance, width = np.trace(moments.covariance), len(moments.mean)
     most = min(MAX_DIRECTIONS, width, moments.n - 1)
     values, vectors = scipy.linalg.eigh(moments.covariance, subset_by_index=[width - most, width - 1])
     values, vectors = values[::-1], vectors[:, ::-1]
     kept = min(int(np.searchsorted(np.cumsum(values), VARIANCE_KEPT * variance, side="right")) + 1, most)
     scale = np.sqrt(values[:kept].mean()) if variance > 0 else 1.0
-    basis = vectors[:, :kept] / scale
-
-    def project(rows: FloatArray) -> FloatArray:
-        projected: FloatArray = np.subtract(rows, moments.mean, out=rows) @ basis
-        return projected
-
-    return project
+    return moments.mean, vectors[:, :kept] / scale
 
 
 METRIC = Metric(

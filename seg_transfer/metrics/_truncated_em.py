@@ -8,11 +8,11 @@ Roweis, "Adaptive overrelaxed bound optimization methods", ICML 2003).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy.linalg.blas import dsyrk
 
+from seg_transfer.arrays import arrays_of
 from seg_transfer.metrics._kmeans import partition
 from seg_transfer.metrics._mixture import (
     BLOCK_ROWS,
@@ -22,9 +22,7 @@ from seg_transfer.metrics._mixture import (
     log_densities,
     log_sums,
     posterior,
-    rows_by_part,
 )
-from seg_transfer.observations import FloatArray
 
 KEPT = 4
 # A smaller share of an observation changes no digit of a mean or covariance that matters.
@@ -37,10 +35,10 @@ STEP_LENGTH = 1.8
 TOLERANCE = 1e-3
 
 # For every component, its places in the flattened table (KEPT, n) of the components that observations keep.
-Places = list[npt.NDArray[np.intp]]
+Places = Sequence[Any]
 
 
-def fit(z: FloatArray, n_components: int, floor: float, rng: np.random.Generator) -> Mixture:
+def fit(z: Any, n_components: int, floor: float, rng: np.random.Generator) -> Mixture:
     """Fit a mixture by EM, until a sweep adds less than 0.001 per dimension to the mean log-likelihood.
 
     EM starts from a partition by k-means. Each of at most 10 sweeps finds the 4 likeliest components of every
@@ -52,16 +50,16 @@ def fit(z: FloatArray, n_components: int, floor: float, rng: np.random.Generator
         floor: Added to all variances of every component.
         rng: Source of randomness for the start.
     """
-    parts = partition(z, n_components, rng)
-    places = rows_by_part(parts, n_components)
-    mixture, tolerance = maximize(z, places, np.ones((KEPT, len(z))), floor), TOLERANCE * z.shape[1]
+    arrays, parts = arrays_of(z), partition(z, n_components, rng)
+    places: Places = arrays.rows_by_part(parts, n_components)
+    mixture, tolerance = maximize(z, places, arrays.zeros(KEPT, len(z)) + 1.0, floor), TOLERANCE * z.shape[1]
     for _ in range(MOST_SWEEPS):
         places, logs = likeliest(mixture, z)
-        likelihoods = [log_sums(logs).mean()]
+        likelihoods = [float(log_sums(logs).mean())]
         while len(likelihoods) <= STEPS_PER_SWEEP and not _is_still(likelihoods, tolerance / STEPS_PER_SWEEP):
             mixture = lengthened(mixture, maximize(z, places, posterior(logs), floor))
             logs = log_densities_of_kept(mixture, z, places)
-            likelihoods.append(log_sums(logs).mean())
+            likelihoods.append(float(log_sums(logs).mean()))
         if likelihoods[-1] - likelihoods[0] < tolerance:
             break
     return mixture
@@ -72,47 +70,52 @@ def _is_still(likelihoods: Sequence[float], tolerance: float) -> bool:
     return len(likelihoods) > 1 and abs(likelihoods[-1] - likelihoods[-2]) < tolerance
 
 
-def likeliest(mixture: Mixture, z: FloatArray) -> tuple[Places, FloatArray]:
+def likeliest(mixture: Mixture, z: Any) -> tuple[Places, Any]:
     """Return the places of the likeliest components of every observation, and their log densities (KEPT, n)."""
-    log_densities_at, n_components = log_densities(mixture), len(mixture.weights)
+    arrays, n_components = arrays_of(z), len(mixture.weights)
+    log_densities_at = log_densities(mixture, arrays)
     # Components that are negligible keep no place.
-    kept, logs = np.full((KEPT, len(z)), n_components), np.full((KEPT, len(z)), -np.inf)
+    kept = arrays.of_host(np.full((KEPT, len(z)), n_components))
+    logs = arrays.zeros(KEPT, len(z)) - np.inf
     for start in range(0, len(z), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
-        left, everywhere = np.ascontiguousarray(log_densities_at(z[rows]).T), np.arange(len(z[rows]))
+        left = arrays.contiguous(log_densities_at(z[rows]).T)
+        everywhere = arrays.of_host(np.arange(len(left)))
         for rank in range(min(KEPT, n_components)):
-            best = left.argmax(axis=1)
+            best = arrays.argmax(left)
             logs[rank, rows] = left[everywhere, best]
-            kept[rank, rows] = np.where(np.isfinite(logs[rank, rows]), best, n_components)
+            is_negligible = logs[rank, rows] == -np.inf
+            kept[rank, rows] = best + (n_components - best) * is_negligible
             left[everywhere, best] = -np.inf
-    return rows_by_part(kept.ravel(), n_components), logs
+    return arrays.rows_by_part(kept.reshape(-1), n_components), logs
 
 
-def log_densities_of_kept(mixture: Mixture, z: FloatArray, places: Places) -> FloatArray:
+def log_densities_of_kept(mixture: Mixture, z: Any, places: Places) -> Any:
     """Compute the log densities (KEPT, n) of the components that observations keep."""
-    densities, logs = Densities.of(mixture), np.full(KEPT * len(z), -np.inf)
+    arrays = arrays_of(z)
+    densities, logs = Densities.of(mixture, arrays), arrays.zeros(KEPT * len(z)) - np.inf
     for k, own in enumerate(places):
         if len(own):
-            logs[own] = densities.of_component(k, z.take(own % len(z), axis=0))
+            logs[own] = densities.of_component(arrays, k, arrays.take(z, own % len(z)))
     return logs.reshape(KEPT, -1)
 
 
-def maximize(z: FloatArray, places: Places, shares: FloatArray, floor: float) -> Mixture:
+def maximize(z: Any, places: Places, shares: Any, floor: float) -> Mixture:
     """Return the mixture that fits best, given the shares of every observation in the components that it keeps."""
-    width, flat = z.shape[1], shares.ravel()
+    arrays, width, flat = arrays_of(z), z.shape[1], shares.reshape(-1)
     # An empty component stays finite, with negligible weight.
     counts = np.full(len(places), 10 * np.finfo(np.float64).eps)
     means, covariances = np.zeros((len(places), width)), np.zeros((len(places), width, width))
-    for k, own in enumerate(places):
-        own = own[flat[own] > NEGLIGIBLE]
+    for k, every in enumerate(places):
+        own = every[flat[every] > NEGLIGIBLE]
         if len(own):
-            rows, weights = z.take(own % len(z), axis=0), flat[own]
-            counts[k] += weights.sum()
-            means[k] = weights @ rows / counts[k]
-            rows -= means[k]
-            rows *= np.sqrt(weights)[:, None]
-            half = dsyrk(1 / counts[k], rows.T)
-            covariances[k] = half + np.triu(half, 1).T
+            rows, weights = arrays.take(z, own % len(z)), flat[own]
+            counts[k] += float(weights.sum())
+            mean = weights @ rows / counts[k]
+            means[k] = arrays.to_host(mean)
+            rows -= mean
+            rows *= (weights**0.5)[:, None]
+            covariances[k] = arrays.symmetric(arrays.add_products(arrays.zeros(width, width), rows)) / counts[k]
     covariances += floor * np.eye(width)
     return Mixture(counts / counts.sum(), means, covariances)
 

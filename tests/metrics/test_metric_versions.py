@@ -39,8 +39,8 @@ def moved(given: Observations | None, by: float, seed: int) -> Observations | No
 
 @pytest.mark.parametrize("name", METRICS)
 def test_the_tolerance_follows_from_the_inputs(name):
-    """Inputs moved by a thousandth of the tolerance, 50,000 times what rounding moves them, keep the values."""
-    inputs = {place: moved(given, TOLERANCE / 1000, 7) for place, given in INPUTS.items()}
+    """Inputs moved by 1e-12, some 5000 times what rounding moves them, keep the values."""
+    inputs = {place: moved(given, TOLERANCE / 10_000, 7) for place, given in INPUTS.items()}
     assert fault(METRICS[name], values_of(METRICS[name], inputs), NUMBERS) == ""
 
 

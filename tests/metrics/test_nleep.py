@@ -11,12 +11,12 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from seg_transfer.arrays import host
+from seg_transfer.arrays import HOST, host
 from seg_transfer.errors import ConfigError
 from seg_transfer.metrics import METRICS, _mixture, _truncated_em, leep, nleep, score_all
 from seg_transfer.metrics._base import Statistics
 from seg_transfer.metrics._kmeans import partition
-from seg_transfer.metrics._mixture import NEGLIGIBLE, log_densities, mean_log_likelihood, posterior, rows_by_part
+from seg_transfer.metrics._mixture import NEGLIGIBLE, log_densities, mean_log_likelihood, posterior
 from seg_transfer.metrics._nleep import projection
 from seg_transfer.metrics._truncated_em import KEPT
 from seg_transfer.observations import MomentStatistics, Observations
@@ -39,7 +39,7 @@ def clouds(n=600, d=3, n_clouds=6, seed=0):
 
 def from_parts(z, parts, n_components, floor):
     """The mixture with one component per part."""
-    return _truncated_em.maximize(z, rows_by_part(parts, n_components), np.ones((KEPT, len(z))), floor)
+    return _truncated_em.maximize(z, HOST.rows_by_part(parts, n_components), np.ones((KEPT, len(z))), floor)
 
 
 def slow_log_densities(mixture, z):
@@ -70,7 +70,7 @@ class TestDensities:
 
     def test_they_are_those_of_gaussians(self, mixture_and_rows):
         mixture, z, kind = mixture_and_rows
-        logs, expected = log_densities(mixture)(z), slow_log_densities(mixture, z)
+        logs, expected = log_densities(mixture, HOST)(z), slow_log_densities(mixture, z)
         matters = expected > expected.max(axis=0) - NEGLIGIBLE
         np.testing.assert_allclose(logs[matters], expected[matters], rtol=1e-9, atol=1e-9)
         assert (logs[~matters] < expected.max(axis=0).repeat(9).reshape(-1, 9).T[~matters] - NEGLIGIBLE + 1e-6).all()
@@ -81,7 +81,7 @@ class TestDensities:
         assert mean_log_likelihood(mixture, z) == pytest.approx(
             logsumexp(slow_log_densities(mixture, z), axis=0).mean(), rel=1e-11
         )
-        np.testing.assert_allclose(posterior(log_densities(mixture)(z)).T, slow_posterior(mixture, z), atol=1e-11)
+        np.testing.assert_allclose(posterior(log_densities(mixture, HOST)(z)).T, slow_posterior(mixture, z), atol=1e-11)
 
     @settings(deadline=None, max_examples=40)
     @given(
@@ -97,10 +97,10 @@ class TestDensities:
         shapes = source.normal(size=(n_components, d, d)) * source.uniform(smallest, 1, size=(n_components, 1, d))
         covariances = shapes @ shapes.transpose(0, 2, 1) + smallest * np.eye(d)
         mixture = _mixture.Mixture(source.dirichlet(np.ones(n_components)), means, covariances)
-        densities = _mixture.Densities.of(mixture)
+        densities = _mixture.Densities.of(mixture, HOST)
         rows = means[source.integers(0, n_components, 50)] + source.normal(size=(50, d))
-        exact = np.stack([densities.of_component(k, rows) for k in range(n_components)], axis=1)
-        assert (_mixture._Bounds.of(mixture, densities).at(rows) >= exact - 1e-5 * np.abs(exact)).all()
+        exact = np.stack([densities.of_component(HOST, k, rows) for k in range(n_components)], axis=1)
+        assert (_mixture._Bounds.of(mixture, densities).at(HOST, rows) >= exact - 1e-5 * np.abs(exact)).all()
 
     def test_the_size_of_blocks_does_not_matter(self, mixture_and_rows, monkeypatch):
         mixture, z, _ = mixture_and_rows
@@ -201,12 +201,12 @@ class TestSteps:
     def test_an_empty_component_stays_finite_without_weight(self):
         z, _ = clouds()
         mixture = from_parts(z, np.arange(600) % 2, 3, 1e-6)
-        assert np.isfinite(posterior(log_densities(mixture)(z))).all()
+        assert np.isfinite(posterior(log_densities(mixture, HOST)(z))).all()
         assert mixture.weights[2] < 1e-15
 
     def test_more_components_than_different_points(self):
         z = np.tile([[1.0, 0.0], [-1.0, 0.0]], (20, 1))
-        held = posterior(log_densities(_truncated_em.fit(z, 5, 1e-6, rng()))(z))
+        held = posterior(log_densities(_truncated_em.fit(z, 5, 1e-6, rng()), HOST)(z))
         np.testing.assert_allclose(held.sum(axis=0), 1, rtol=1e-12)
 
 
@@ -226,7 +226,8 @@ class TestPartition:
 def test_projection_keeps_the_directions_that_scikit_learn_keeps(world):
     observations = world(d=30)
     x = observations.features
-    z = projection(MomentStatistics.of(Observations(x, observations.labels)).total())(x.copy())
+    mean, basis = projection(MomentStatistics.of(Observations(x, observations.labels)).total())
+    z = (x - mean) @ basis
     pca = PCA(0.8)
     expected = pca.fit_transform(x)
     expected /= np.sqrt(expected.var(axis=0).mean())
@@ -237,19 +238,19 @@ def test_projection_keeps_the_directions_that_scikit_learn_keeps(world):
 @pytest.mark.parametrize("max_observations", [100, 250, 400])
 def test_is_the_leep_of_the_posterior_of_all(max_observations, world):
     observations = world()
-    project = projection(MomentStatistics.of(observations).total())
-    z = project(observations.subsample(max_observations, 3).features.copy())
+    mean, basis = projection(MomentStatistics.of(observations).total())
+    z = (observations.subsample(max_observations, 3).features - mean) @ basis
     start = np.random.Generator(np.random.Philox(key=3))
     mixture = _truncated_em.fit(z[np.argsort((z**2).sum(axis=1))], 25, 1e-6, start)
-    expected = leep(slow_posterior(mixture, project(observations.features.copy())), observations.labels)
+    expected = leep(slow_posterior(mixture, (observations.features - mean) @ basis), observations.labels)
     found = METRICS["nleep"].scores(Statistics.ungrouped(observations), max_observations=max_observations, seed=3)
     assert found == [pytest.approx(expected, rel=1e-9)]
 
 
 def test_replicates_keep_the_mixture_of_the_whole_sample(world):
     observations = world(n=900, n_images=23)
-    project = projection(MomentStatistics.of(observations).total())
-    z = project(observations.features.copy())
+    mean, basis = projection(MomentStatistics.of(observations).total())
+    z = (observations.features - mean) @ basis
     start = np.random.Generator(np.random.Philox(key=0))
     mixture = _truncated_em.fit(z[np.argsort((z**2).sum(axis=1))], 25, 1e-6, start)
     held, groups = slow_posterior(mixture, z), observations.image_index % 10

@@ -4,11 +4,13 @@ import scipy.linalg
 from scipy.special import softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from seg_transfer.arrays import host
 from seg_transfer.metrics import sfda
 from seg_transfer.metrics._base import Statistics
 from seg_transfer.metrics._separation import between_class_rows
-from seg_transfer.metrics._sfda import _discriminant, _shrinkage, _true_class
-from seg_transfer.observations import Observations, _blocks
+from seg_transfer.metrics._sfda import _discriminant, _shrinkage
+from seg_transfer.observations import Observations
+from seg_transfer.observations.passes import softmax as softmax_in_place
 
 
 def slow_discriminant(x, y, shrinkage):
@@ -105,10 +107,10 @@ def test_large_offsets_do_not_cost_precision(world):
 def test_the_size_of_blocks_does_not_matter(world, monkeypatch):
     observations = Observations(0.2 * world().features, world().labels)
     whole = sfda(observations.features, observations.labels)
-    monkeypatch.setattr(_blocks, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(host, "BLOCK_ROWS", 7)
     assert sfda(observations.features, observations.labels) == pytest.approx(whole, rel=1e-12)
 
 
-def test_the_true_class_of_log_odds_without_bound():
+def test_probabilities_of_log_odds_without_bound():
     odds = np.array([[0.0, 900.0, -900.0], [1e4, 0.0, 0.0], [3.0, 3.0, -np.inf]])
-    np.testing.assert_allclose(_true_class(odds, np.array([0, 0, 1])), [0.0, 1.0, 0.5], atol=1e-300)
+    np.testing.assert_allclose(softmax_in_place(odds), [[0, 1, 0], [1, 0, 0], [0.5, 0.5, 0]], atol=1e-300)

@@ -68,7 +68,7 @@ def test_a_class_of_one_observation(world):
 def test_the_size_of_blocks_does_not_matter(world, monkeypatch):
     observations = world()
     whole = trans_rate(observations.features, observations.labels)
-    monkeypatch.setattr("seg_transfer.metrics._trans_rate.BLOCK_ROWS", 7)
+    monkeypatch.setattr("seg_transfer.arrays.host.BLOCK_ROWS", 7)
     assert trans_rate(observations.features, observations.labels) == pytest.approx(whole, rel=1e-12)
 
 

@@ -61,12 +61,15 @@ def extract_readings(
     mean: RGB | None = None,
     std: RGB | None = None,
     precision: Precision = "float32",
+    in_numpy: bool = True,
 ) -> list[Observations]:
     """Observe a pixel sample through several readings of one network, with one forward pass per batch for all of them.
 
     Args:
         sources: Sources with the same network, normalization and sizes.
         images, sample, mean, std, precision: As for `extract`.
+        in_numpy: Whether to copy the features and probabilities from the device at the end; otherwise they stay there,
+            as tensors.
     """
     device = device_of(sources[0].network)
     require_precision(precision, str(device))
@@ -76,7 +79,8 @@ def extract_readings(
         maps = feature_maps_of(sources, pixels, mean, std, linear_scores=False, precision=precision)
         for one, its_maps in zip(observed, maps, strict=True):
             one.add(batch.indices, its_maps, points.of(batch.indices))
-    return [one.observations() for one in observed]
+    results = [one.observations() for one in observed]
+    return [result.in_numpy() for result in results] if in_numpy else results
 
 
 class _Observed:
@@ -116,15 +120,12 @@ class _Observed:
             self._probabilities = self._linear_probabilities(*self._linear)
         index, has_features = self._sample.image_index, self._source.features_known
         embeddings = self._embeddings[torch.from_numpy(np.unique(index)).to(self._embeddings.device)]
-        features, probabilities, means = (
-            each.cpu().numpy() for each in (self._features, self._probabilities, embeddings)
-        )
         return Observations(
-            features=features if has_features else None,
+            features=self._features if has_features else None,
             labels=self._sample.labels,
-            source_probs=probabilities if self._source.scores_known else None,
+            source_probs=self._probabilities if self._source.scores_known else None,
             image_index=index,
-            image_embeddings=means if has_features else None,
+            image_embeddings=embeddings.cpu().numpy() if has_features else None,
         )
 
     def _linear_probabilities(self, weight: Tensor, bias: Tensor | None) -> Tensor:

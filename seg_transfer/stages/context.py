@@ -112,6 +112,11 @@ class ScoringContext:
         require_precision(self.run.study.precision, self.device)
         self._images_per_pass = self.batch_size or (8 if self.device.startswith("cuda") else 1)
 
+    @property
+    def features_on_device(self) -> bool:
+        """Whether features stay where the network is, and metrics compute there."""
+        return self.device.startswith("cuda")
+
     def target(self, name: str) -> TargetContext:
         """Return a target by name; only the last one stays in memory."""
         if self._target is None or self._target.name != name:
@@ -220,7 +225,7 @@ def observe(
     observations = context.observed_before(key) or _observe_together(context, entry, target, others)
     if not is_stored:
         return observations
-    rounded = to_float16(observations)
+    rounded = to_float16(observations.in_numpy())
     write_features(file, rounded, key)
     return rounded
 
@@ -253,6 +258,7 @@ def _observe_together(
         mean=None if by_model else manifest.mean,
         std=None if by_model else manifest.std,
         precision=context.run.study.precision,
+        in_numpy=not context.features_on_device,
     )
     for name, one in list(zip(readings, observations, strict=True))[1:]:
         context.keep_for_later(context.observations_key(context.run.study.source(name), target), one)

@@ -53,6 +53,14 @@ def test_it_runs_again_for_what_is_left_in_the_same_session(tmp_path):
     assert others == [first, first]
 
 
+def is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_it_is_stopped_without_a_traceback_and_stops_its_processes(tmp_path):
     script = f"echo $BASHPID >{tmp_path}/process; exec sleep 100"
     process = subprocess.Popen([*LAUNCH, "--no-python", "bash", "-c", script], env=ENVIRONMENT, stderr=subprocess.PIPE)
@@ -62,6 +70,8 @@ def test_it_is_stopped_without_a_traceback_and_stops_its_processes(tmp_path):
     process.terminate()
     _, said = process.communicate(timeout=120)
     assert (process.returncode, b"Traceback" in said) == (143, False)
-    child = int((tmp_path / "process").read_text())
-    with pytest.raises(ProcessLookupError):
-        os.kill(child, 0)
+    child, end = int((tmp_path / "process").read_text()), time.monotonic() + 120
+    # On a busy machine, a process that was killed may still take a moment to end.
+    while is_there(child):
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
 from scipy.special import expit
-from scipy.stats import rankdata
 
 from seg_transfer.evaluation._bootstrap import bootstrap_draws, percentile_intervals
 from seg_transfer.evaluation._measures import Array
 from seg_transfer.evaluation._pairs import axes_of, in_scenario, validate_pairs
+from seg_transfer.observations.ranks import shared_ranks
 
 MAX_SLOPE = 20.0
 """Largest absolute slope. Where the higher score always wins, the fit has no optimum; at this slope a lead of one
@@ -144,6 +143,8 @@ def fit_slope(leads_by_study: Mapping[str, pd.DataFrame]) -> float:
         return MAX_SLOPE
     if derivative(-MAX_SLOPE) >= 0:
         return -MAX_SLOPE
+    from scipy.optimize import brentq  # takes a tenth of a second, which `rank` need not wait for
+
     return float(brentq(derivative, -MAX_SLOPE, MAX_SLOPE, xtol=1e-12))
 
 
@@ -278,7 +279,7 @@ def _predicted(leads: pd.DataFrame, slope: float) -> Array:
 
 def _bins(leads: pd.DataFrame, n_bins: int) -> np.ndarray:
     """Return the bin of every pair of rivals, from 0 without gaps; equal leads share one."""
-    places = (rankdata(leads["lead"]) - 0.5) / len(leads)
+    places = (shared_ranks(leads["lead"]) - 0.5) / len(leads)
     return np.unique(np.floor(places * n_bins), return_inverse=True)[1]
 
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import weightedtau
 
 Array = npt.NDArray[np.float64]
 
@@ -42,12 +41,19 @@ def measures(performance: Array, score: Array) -> dict[str, float]:
     constant = bool(performance.min() == best or score.min() == score.max())
     return {
         "top1": float(np.mean(chosen == best)),
-        "tau_w": np.nan if constant else float(weightedtau(performance, score).statistic),
+        "tau_w": np.nan if constant else weighted_tau(performance, score),
         "rel_at_1": float(np.mean(chosen / best)) if best > 0 else np.nan,
         "kendall": np.nan if constant else _kendall(performance, score),
         "pearson": np.nan if constant else _pearson(performance, score),
         "regret": float(np.mean(best - chosen)),
     }
+
+
+def weighted_tau(performance: Array, score: Array) -> float:
+    """Compute the weighted Kendall tau."""
+    from scipy.stats import weightedtau  # takes half a second, which `rank` need not wait for
+
+    return float(weightedtau(performance, score).statistic)
 
 
 def _kendall(x: Array, y: Array) -> float:

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation._compare import signs
 from seg_transfer.evaluation._measures import Array, measures
 from seg_transfer.evaluation._pairs import axes_of, in_scenario, metrics_of, validate_pairs, with_rank_mean
+from seg_transfer.observations.ranks import shared_ranks
 
 RELEASED_MEASURES = ("tau_w", "kendall", "pearson", "rel_at_1")
 """The evaluation measures of the authors' release, in its order."""
@@ -154,7 +154,7 @@ def _measure_group(members: pd.DataFrame, metrics: Sequence[str], names: Sequenc
 
 
 def _all_measures(performance: Array, score: Array) -> dict[str, float]:
-    ranks = measures(rankdata(performance), rankdata(score))
+    ranks = measures(shared_ranks(performance), shared_ranks(score))
     best, third = performance.max(), np.sort(score)[-3:][0]
     rel_at_3 = float(performance[score >= third].max() / best) if best > 0 else np.nan
     return {**measures(performance, score), "spearman": ranks["pearson"], "rel_at_3": rel_at_3}

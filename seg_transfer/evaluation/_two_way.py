@@ -5,10 +5,10 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata, weightedtau
 
 from seg_transfer.errors import ResultsError
-from seg_transfer.evaluation._measures import Array
+from seg_transfer.evaluation._measures import Array, weighted_tau
+from seg_transfer.observations.ranks import shared_ranks
 
 ACROSS, WITHIN = "across", "within"
 TWO_WAY_MEASURES = ("top1", "tau_w", "regret")
@@ -117,9 +117,9 @@ def _of_list(miou: Array, scores: Mapping[str, Array]) -> Iterator[tuple[float, 
     """Yield top1, tau_w and regret of every metric, and of chance, on one list of networks."""
     best, is_constant = miou.max(), miou.min() == miou.max()
     for parts in scores.values():
-        score = parts[0] if len(parts) == 1 else rankdata(parts, axis=1).mean(axis=0)
+        score = parts[0] if len(parts) == 1 else shared_ranks(parts).mean(axis=0)
         chosen = miou[score == score.max()]
         constant = is_constant or score.min() == score.max()
-        tau_w = np.nan if constant else float(weightedtau(miou, score).statistic)
+        tau_w = np.nan if constant else weighted_tau(miou, score)
         yield float(np.mean(chosen == best)), tau_w, float(best - chosen.mean())
     yield float(np.mean(miou == best)), 0.0, float(best - miou.mean())

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import wasserstein_distance_nd
 
 from seg_transfer.metrics._base import (
     Metric,
@@ -69,6 +68,8 @@ def _scores(statistics: Statistics, *, gamma: float) -> Scores:
 
 def earth_movers_distance(target: Moments, source: Moments) -> float:
     """Compute the least mean distance of moving the source's class means onto the target's."""
+    from scipy.stats import wasserstein_distance_nd  # takes half a second, which other metrics need not wait for
+
     # Relative to a common point: a shift of both sides changes no distance, but a large one would cost precision.
     means, source_means = target.class_offsets, source.class_offsets + (source.mean - target.mean)
     return float(wasserstein_distance_nd(means, source_means, target.counts / target.n, source.counts / source.n))

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, subsampled_features
 from seg_transfer.metrics._separation import EPSILON
@@ -62,6 +61,8 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
     differ = codes[first] != codes[second]
     if differ.all() or distances.min() == distances.max():
         return [0.0]
+    from scipy.stats import rankdata  # takes half a second, which other metrics need not wait for
+
     # Ranking a binary variable does not change its correlations.
     return [float(np.clip(np.corrcoef(rankdata(distances), differ)[0, 1], -1, 1))]
 

@@ -5,11 +5,11 @@ from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from seg_transfer.errors import ConfigError, ObservationsError
 from seg_transfer.metrics._base import Metric, Scores, Setting, Statistics
 from seg_transfer.observations import FloatArray
+from seg_transfer.observations.ranks import shared_ranks
 
 PARTS: Mapping[str, tuple[str, ...]] = {"fixed_target": ("gbc", "logme"), "fixed_source": ("gbc", "nleep")}
 """Scenario -> the metrics whose ranks are averaged. ``scripts/choose_default.py`` chose them by a fixed rule."""
@@ -49,7 +49,7 @@ def rank_mean(*scores: npt.ArrayLike) -> FloatArray:
         if not np.isfinite(values).all():
             index = int(np.argmin(np.isfinite(values)))
             raise ObservationsError(f"scores {number} hold {values[index]} at {index}; every score must be finite")
-    mean_rank: FloatArray = np.mean([rankdata(-values) for values in arrays], axis=0)
+    mean_rank: FloatArray = np.mean([shared_ranks(-values) for values in arrays], axis=0)
     return -mean_rank
 
 

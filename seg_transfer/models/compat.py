@@ -30,6 +30,7 @@ from seg_transfer.errors import ConfigError, reason_of
 # Package -> the distribution that messages name.
 _PACKAGES = {"mmseg": "mmsegmentation", "mmcv": "mmcv", "mmengine": "mmengine"}
 _EXTENSION = "mmcv._ext"
+_SHARDED = "fully_sharded_distributed", "MMFullyShardedDataParallel"
 # Operators whose names the Python code of torchvision refers to when it is imported.
 _WITH_GRADIENT = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
 _OPERATORS = ("nms", "qnms", "qroi_align", *_WITH_GRADIENT, *(f"_{name}_backward" for name in _WITH_GRADIENT))
@@ -50,6 +51,13 @@ class _MissingOperators(types.ModuleType):
             )
 
         return missing
+
+
+class _Sharded:
+    """Stub of mmengine's wrapper of ``FullyShardedDataParallel``."""
+
+    def __init__(self, *_arguments: object, **_options: object) -> None:
+        raise NotImplementedError(f"{_SHARDED[1]} is left out; import mmengine.runner before seg_transfer.models")
 
 
 @contextlib.contextmanager
@@ -99,18 +107,66 @@ def _require(needed_by: str, packages: Mapping[str, str]) -> None:
 
 @cache
 def _import() -> None:
-    import_torchvision()  # mmcv's operators import it, and timm, which one of mmseg's backbones needs
     with quiet():
+        import_mmengine()
         if importlib.util.find_spec(_EXTENSION) is None:
-            sys.modules[_EXTENSION] = _MissingOperators(_EXTENSION)
-            try:
+            with _standing_in(_MissingOperators(_EXTENSION)):
                 importlib.import_module("mmcv.ops")
-            finally:
-                del sys.modules[_EXTENSION]
-        importlib.import_module("mmseg.models")
+        with _hidden("timm"):
+            importlib.import_module("mmseg.models")
         logging = importlib.import_module("mmengine.logging")
         # Otherwise building a network logs the initialization of every parameter.
         logging.MMLogger.get_instance("mmengine", log_level="ERROR")
+
+
+def import_mmengine() -> None:
+    """Import mmengine without what it brings to train one network in shards, which takes longer than all the rest.
+
+    Its optimizers of transformers and its wrappers of FullyShardedDataParallel are not registered then. A process that
+    has imported ``mmengine.runner`` before keeps them.
+    """
+    if "mmengine.runner" in sys.modules:
+        return
+    sharded = types.ModuleType(f"mmengine.model.wrappers.{_SHARDED[0]}")
+    setattr(sharded, _SHARDED[1], _Sharded)
+    with quiet(), _hidden("transformers", "torch.distributed.optim", "torch.distributed.fsdp"), _standing_in(sharded):
+        importlib.import_module("mmengine.runner")
+
+
+@contextlib.contextmanager
+def _standing_in(module: types.ModuleType) -> Iterator[None]:
+    """Within the context, a module takes the place of the one of that name."""
+    sys.modules[module.__name__] = module
+    try:
+        yield
+    finally:
+        del sys.modules[module.__name__]
+
+
+@contextlib.contextmanager
+def _hidden(*packages: str) -> Iterator[None]:
+    """Within the context, packages that are not yet imported look as if they were not installed."""
+    hidden = [package for package in packages if package not in sys.modules]
+    # This is how Python marks what must not be imported.
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for package in hidden:
+            del sys.modules[package]
+
+
+def bring_timm(origin: str) -> None:
+    """Import timm for mmsegmentation's ``TIMMBackbone``, which `import_mmseg` leaves without it.
+
+    Args:
+        origin: What needs it; the message begins with it.
+
+    Raises:
+        ConfigError: timm is not installed, or does not fit.
+    """
+    backbone = importlib.import_module("mmseg.models.backbones.timm_backbone")
+    backbone.timm = import_after_torchvision("timm", origin, "pip install 'seg_transfer[timm]'")  # type: ignore[attr-defined]
 
 
 def import_torchvision() -> None:

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from seg_transfer.errors import ConfigError
-from seg_transfer.models.compat import import_mmseg
+from seg_transfer.models.compat import bring_timm, import_mmseg
 
 # Networks that open files and import classes that their config chooses.
 _REFUSED = {"VPD"}
@@ -33,7 +33,8 @@ _PLAIN = {"mmseg", "mmengine"}
 def registered(model: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """Replace every ``type`` in a model config, at every depth, by the name under which its class is registered.
 
-    This includes dotted names, which lazily imported configs have; nothing is imported.
+    This includes dotted names, which lazily imported configs have; nothing is imported, except timm for a backbone of
+    timm.
 
     Args:
         model: The ``model`` entry of an mmseg config.
@@ -70,6 +71,8 @@ def _registered_name(origin: str, known: set[str], classes: dict[tuple[str, str]
         scope = name.partition(".")[0] if isinstance(name, str) else ""
         rule = f"needs {scope}; pip install {scope}, whose classes are then registered" if scope in _RELATED else _RULE
         raise ConfigError(f"{origin}: field {field}: {name!r:.80}: {rule}")
+    if registered_as == "TIMMBackbone":
+        bring_timm(f"{origin}: field {field}")
     return registered_as
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm, rankdata
+from scipy.special import ndtri
 
 from seg_transfer.errors import ObservationsError
 from seg_transfer.observations import FloatArray
+from seg_transfer.observations.ranks import shared_ranks
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -88,7 +89,7 @@ def first_place(
     paired = usable["score"][best] - usable["score"]
     error = _jackknife(paired)
     draws = _draws(by_name, usable, seed)["score"]
-    tied = difference <= norm.isf(alpha / 2) * error
+    tied = difference <= -ndtri(alpha / 2) * error
     return FirstPlace(score, _jackknife(usable["score"]), best, difference, error, tied, _shares_of_best(draws))
 
 
@@ -189,7 +190,7 @@ def _draws(scores: Mapping[str, FloatArray], replicates: Mapping[str, FloatArray
 
 def _minus_mean_rank(scores: Sequence[FloatArray]) -> FloatArray:
     """Compute minus the mean rank, (draws, n), from the scores (draws, n) of every metric."""
-    ranks: FloatArray = np.mean([rankdata(-values, axis=1) for values in scores], axis=0)
+    ranks: FloatArray = np.mean([shared_ranks(-values) for values in scores], axis=0)
     return -ranks
 
 

@@ -88,3 +88,33 @@ def test_without_torchvision_nothing_happens(monkeypatch, declared):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     compat.import_torchvision()
     assert declared == []
+
+
+PARTS = """
+import sys
+from seg_transfer.models.compat import import_mmseg, import_torchvision
+import_mmseg()
+parts = ["timm", "transformers", "torch.distributed.fsdp", "mmengine.model.wrappers.fully_sharded_distributed"]
+print([part for part in parts if part in sys.modules])
+from mmengine.model import MMFullyShardedDataParallel
+try:
+    MMFullyShardedDataParallel(None)
+except NotImplementedError as error:
+    print(error)
+import torch.distributed.fsdp
+from seg_transfer.models.networks import build_network
+backbone = {"type": "TIMMBackbone", "model_name": "test_resnet", "pretrained": False}
+head = {"type": "FCNHead", "in_channels": 64, "channels": 4, "num_classes": 2, "in_index": 3}
+network = build_network({"type": "EncoderDecoder", "backbone": backbone, "decode_head": head}, seed=0)
+print(type(network.backbone.timm_model).__module__)
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
+def test_parts_that_are_left_out_of_mmseg_can_be_imported_later():
+    done = subprocess.run([sys.executable, "-c", PARTS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    left, refused, brought = done.stdout.splitlines()
+    assert left == "[]"
+    assert refused.startswith("MMFullyShardedDataParallel is left out; import mmengine.runner before")
+    assert brought.startswith("timm.models.")

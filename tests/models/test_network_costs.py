@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from seg_transfer.models.network_costs import count_gflops, n_parameters, network_costs
@@ -113,3 +114,41 @@ def test_the_image_has_a_size_that_the_network_takes(size, counted):
     assert (costs.height, costs.width) == counted
     assert costs.gflops == pytest.approx(2 * cells * (3 * 196 * 6 + 6 * 2) / 1e9, rel=1e-12)
     assert costs.parameters == 3 * 196 * 6 + 6 + 6 * 2 + 2
+
+
+class Looping(nn.Module):
+    """Goes through the images one by one, so that an empty batch takes another way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, kernel_size=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.stack([self.stem(image[None]) for image in images])
+
+
+class Folding(nn.Module):
+    """Takes the batch into the channels, as dynamic filters do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filters = nn.Parameter(torch.ones(2, 1, 3, 3))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        n, _, height, width = images.shape
+        weight = self.filters.repeat(n, 1, 1, 1)
+        return F.conv2d(images[:, :2].reshape(1, 2 * n, height, width), weight, groups=2 * n, padding=1)
+
+
+@pytest.mark.parametrize(("network", "expected"), [(Looping(), 2 * 384 * 12), (Folding(), 2 * 384 * 18)])
+def test_networks_that_look_at_the_number_of_images_are_counted_on_a_whole_batch(network, expected):
+    for images in (IMAGE, IMAGE.repeat(3, 1, 1, 1)):
+        assert count_gflops(network, images) == pytest.approx(expected / 1e9, rel=1e-12)
+
+
+def test_a_network_of_convolutions_runs_on_no_image():
+    sizes: list[int] = []
+    network = nn.Sequential(nn.Conv2d(3, 8, kernel_size=3), nn.BatchNorm2d(8), nn.ReLU(), nn.Upsample(scale_factor=2))
+    network.register_forward_pre_hook(lambda _module, inputs: sizes.append(len(inputs[0])))
+    assert count_gflops(network.eval(), IMAGE) == pytest.approx(2 * 14 * 22 * 27 * 8 / 1e9, rel=1e-12)
+    assert sizes == [0]

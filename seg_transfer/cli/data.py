@@ -23,12 +23,17 @@ def demo(
     from seg_transfer.cli.results import evaluate
     from seg_transfer.cli.stages import stage_command
     from seg_transfer.demo.study import write_demo
+    from seg_transfer.engines.local import available_cores
     from seg_transfer.stages import STAGES
 
     study, world = write_demo(folder)
     for stage in (STAGES[name] for name in ("train", "score", "finetune")):
         _logger.info("$ seg-transfer %s %s --data-root %s --run-folder %s", stage.command, study, world, folder / "run")
-        stage_command(stage)(study=study, data_root=world, run_folder=folder / "run", threads=threads)
+        # Steps of so small a network leave a second thread idle, but not a second process; four use 2 GB of memory.
+        processes = min(4, threads or available_cores())
+        stage_command(stage)(
+            study=study, data_root=world, run_folder=folder / "run", threads=1, processes_without_gpu=processes
+        )
     evaluate(folder / "run")
     typer.echo(
         f"Everything is in {folder}; you can run any of the commands above again, finished items are not repeated."

@@ -83,6 +83,7 @@ def _run(stage: Stage, show: Show | None, values: dict[str, Any]) -> None:
         stage.settings_type(**{field.name: values[field.name] for field in fields(stage.settings_type)}),
         values["threads"],
         values.get("processes", 1),
+        values.get("processes_without_gpu", 1),
         values["debug"],
     )
     if values["dry_run"]:

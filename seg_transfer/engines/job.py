@@ -24,6 +24,7 @@ class Job:
         settings: Of the stage's `settings_type`; None where they do not matter.
         threads: CPU threads of each process; 0 leaves the default.
         processes: So many work on one item together.
+        processes_without_gpu: So many share the items on a machine that has no GPU.
         debug: Also show the traceback of every item that fails.
     """
 
@@ -34,6 +35,7 @@ class Job:
     settings: Any = None
     threads: int = 0
     processes: int = 1
+    processes_without_gpu: int = 1
     debug: bool = False
 
     @property

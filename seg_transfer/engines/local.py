@@ -1,4 +1,5 @@
-"""The engine that runs in separate processes on this machine: one per visible GPU, or one if there is no GPU.
+"""The engine that runs in separate processes on this machine: one per visible GPU, or one if there is no GPU
+and the job does not name more.
 
 Every process goes through all items. Leases prevent two processes from working on the same item, and the successor of a
 killed process takes over its item. The output of the processes is forwarded; if an item failed in any of them, the
@@ -72,11 +73,19 @@ def run(job: Job) -> None:
     one_device = getattr(job.settings, "device", "auto") not in ("auto", "cuda")
     gpus = [] if one_device else visible_gpus()
     arguments = [*job.command_line(), TRUSTED, *(["--debug"] if job.debug else [])]
-    run_in_pool(arguments, job.run.leases, job.stage.command, gpus, job.processes)
+    run_in_pool(
+        arguments, job.run.leases, job.stage.command, gpus, job.processes, without_gpu=job.processes_without_gpu
+    )
 
 
 def run_in_pool(
-    arguments: Sequence[str], leases: Path, title: str, gpus: Sequence[str] = (), group_size: int = 1
+    arguments: Sequence[str],
+    leases: Path,
+    title: str,
+    gpus: Sequence[str] = (),
+    group_size: int = 1,
+    *,
+    without_gpu: int = 1,
 ) -> None:
     """Run a command in separate processes and wait for them.
 
@@ -86,8 +95,9 @@ def run_in_pool(
         arguments: The command line for one process.
         leases: Folder of the leases in its run folder.
         title: Title of the progress display.
-        gpus: GPUs, each used by one process; without GPUs there is a single process.
+        gpus: GPUs, each used by one process.
         group_size: Number of processes that work on one item together, each on its own GPU.
+        without_gpu: Number of processes, or of such groups, where there are no GPUs.
 
     Raises:
         ConfigError: There are fewer GPUs than processes that work together.
@@ -96,7 +106,7 @@ def run_in_pool(
         SystemExit: A process failed for a reason that it has logged; carries its exit code.
     """
     gpu_groups = _gpu_groups(gpus, group_size)
-    number = max(len(gpu_groups), 1)
+    number = len(gpu_groups) or without_gpu
     threads = _threads(number * group_size)
     with progress_of(title) as tick:
         pool = _Pool(launch_command(arguments, group_size), tick)

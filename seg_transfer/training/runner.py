@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from seg_transfer.console import silent_stdout
 from seg_transfer.errors import TrainingError
 from seg_transfer.models.checkpoints import read_plain_pickle
-from seg_transfer.models.compat import import_torchvision, quiet
+from seg_transfer.models.compat import import_mmengine, quiet
 from seg_transfer.models.precision import plain_float32
 from seg_transfer.store.atomic import replaced_atomically
 from seg_transfer.training.optimizers import keep_frozen_statistics, make_optimizer
@@ -26,6 +26,7 @@ from seg_transfer.training.processes import is_main_process
 from seg_transfer.training.schedule import Arithmetic, Schedule
 from seg_transfer.training.task import SegmentationTask
 
+import_mmengine()
 with quiet():
     from mmengine.device import get_device
     from mmengine.hooks import Hook
@@ -62,7 +63,6 @@ def make_runner(
         steps: The remaining steps; where these do not begin at 0, the training continues from that checkpoint.
         progress: Called with the number of finished steps and the step to stop at.
     """
-    import_torchvision()  # whose version the Runner logs
     work_dir, interval = resume_file.parent, schedule.checkpoint_every
     late_hooks = [_RequireFinite(interval), _SaveCheckpoint(resume_file, interval), _ReportProgress(progress)]
     # First, because processes exchange the gradients of those parameters that are not frozen when they are wrapped.
@@ -89,7 +89,10 @@ def make_runner(
 
 
 class _SilentRunner(Runner):  # type: ignore[misc]
-    """A Runner that does not print which checkpoint it resumes from."""
+    """A Runner that neither prints which checkpoint it resumes from nor looks for compilers to log their versions."""
+
+    def _log_env(self, env_cfg: dict[str, Any]) -> None:
+        pass
 
     def load_or_resume(self) -> None:
         with silent_stdout():

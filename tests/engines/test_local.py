@@ -14,7 +14,7 @@ from seg_transfer.engines.job import Job
 from seg_transfer.errors import SegTransferError
 from seg_transfer.stages import STAGES
 from seg_transfer.stages.score import ScoreSettings
-from seg_transfer.store.session import EVENT
+from seg_transfer.store.session import EVENT, WORKER
 from seg_transfer.study.definition import Study
 from seg_transfer.study.run import Run
 
@@ -86,10 +86,16 @@ def test_final_output_of_stopped_processes_is_printed(play, capsys, monkeypatch)
     assert capsys.readouterr().out.splitlines() == [*map(str, range(1, 20001))]
 
 
+@pytest.mark.parametrize(("gpus", "number"), [((), 3), (("0", "1"), 2)])
+def test_several_processes_share_the_items_where_there_is_no_gpu(play, capsys, gpus, number):
+    play(f"echo ${WORKER}", gpus=gpus, without_gpu=3)
+    assert sorted(capsys.readouterr().out.split()) == [f"{index}/{number}" for index in range(number)]
+
+
 @pytest.mark.parametrize("debug", [False, True])
 def test_processes_show_tracebacks_where_the_command_does(monkeypatch, tmp_path, debug):
     started = []
-    monkeypatch.setattr(local, "run_in_pool", lambda arguments, *_: started.extend(arguments))
+    monkeypatch.setattr(local, "run_in_pool", lambda arguments, *_, **_options: started.extend(arguments))
     (tmp_path / "study.yaml").touch()
     study = Study(name="x", manifests=(tmp_path,), sources=({"name": "a", "dataset": "a"},), targets=("b",))
     run = Run(study, {}, tmp_path / "data", tmp_path / "run")

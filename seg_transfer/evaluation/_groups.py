@@ -8,7 +8,7 @@ import pandas as pd
 
 from seg_transfer.evaluation._bootstrap import weighted_means
 from seg_transfer.evaluation._controls import controls_of, metric_kinds
-from seg_transfer.evaluation._measures import MEASURES, Array, measures
+from seg_transfer.evaluation._measures import MEASURES, Array, measures, measures_of_all
 from seg_transfer.evaluation._noise import chance_margins
 from seg_transfer.evaluation._pairs import (
     SCENARIOS,
@@ -155,18 +155,17 @@ def _group_rows(frame: pd.DataFrame, scenario: str, kinds: Mapping[str, str]) ->
         best = {"best": _best_names(members, item, members["miou"]), "best_miou": performance.max()}
         for metric, kind in kinds.items():
             head = {"scenario": scenario, "group": name, "metric": metric, "kind": kind, "n_items": len(members)}
-            row = {**head, **_measures_of_group(members, metric), **best}
-            if metric == "random":
+            score = None if metric == "random" else members[metric].to_numpy()
+            row = {**head, **_measures_of(performance, score), **best}
+            if score is None:
                 yield {**row, "chosen": "", "chosen_miou": performance.mean()}
                 continue
-            score = members[metric].to_numpy()
             chosen_miou = performance[score == score.max()].mean()
             yield {**row, "chosen": _best_names(members, item, members[metric]), "chosen_miou": chosen_miou}
 
 
-def _measures_of_group(members: pd.DataFrame, metric: str) -> dict[str, float]:
-    performance = members["miou"].to_numpy()
-    return _random_measures(performance) if metric == "random" else measures(performance, members[metric].to_numpy())
+def _measures_of(performance: Array, score: Array | None) -> dict[str, float]:
+    return _random_measures(performance) if score is None else measures(performance, score)
 
 
 def _random_measures(performance: Array) -> dict[str, float]:
@@ -177,10 +176,14 @@ def _random_measures(performance: Array) -> dict[str, float]:
 
 def values_of_groups(frame: pd.DataFrame, scenario: str, kinds: Mapping[str, str]) -> Array:
     """Return measures (groups, metrics, MEASURES) for a frame from `in_scenario`; kinds from `metric_kinds`."""
-    groups = [members for _, members in scored_groups(frame, scenario)]
-    rows = [_measures_of_group(members, metric) for members in groups for metric in kinds]
-    values = np.array([[row[measure] for measure in MEASURES] for row in rows])
-    return values.reshape(-1, len(kinds), len(MEASURES))
+    scored, blocks = [metric for metric in kinds if metric != "random"], []
+    is_random = np.array([metric == "random" for metric in kinds])
+    for _, members in scored_groups(frame, scenario):
+        performance, values = members["miou"].to_numpy(), np.empty((len(kinds), len(MEASURES)))
+        values[~is_random] = measures_of_all(performance, members[scored].to_numpy(dtype=np.float64).T)
+        values[is_random] = list(_random_measures(performance).values())
+        blocks.append(values)
+    return np.array(blocks).reshape(-1, len(kinds), len(MEASURES))
 
 
 def mean_measures(

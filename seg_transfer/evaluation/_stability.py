@@ -20,7 +20,7 @@ import pandas as pd
 
 from seg_transfer.errors import ResultsError
 from seg_transfer.evaluation._compare import signs
-from seg_transfer.evaluation._measures import Array, measures
+from seg_transfer.evaluation._measures import MEASURES, Array, measures_of_all, pearson
 from seg_transfer.evaluation._pairs import axes_of, in_scenario, metrics_of, validate_pairs, with_rank_mean
 from seg_transfer.observations.ranks import shared_ranks
 
@@ -149,15 +149,16 @@ def _outcomes(
 def _measure_group(members: pd.DataFrame, metrics: Sequence[str], names: Sequence[str]) -> Array:
     """Return the measures of one group, (measures, metrics)."""
     performance = members["miou"].to_numpy()
-    by_metric = [_all_measures(performance, members[metric].to_numpy()) for metric in metrics]
-    return np.array([[values[name] for values in by_metric] for name in names])
-
-
-def _all_measures(performance: Array, score: Array) -> dict[str, float]:
-    ranks = measures(shared_ranks(performance), shared_ranks(score))
-    best, third = performance.max(), np.sort(score)[-3:][0]
-    rel_at_3 = float(performance[score >= third].max() / best) if best > 0 else np.nan
-    return {**measures(performance, score), "spearman": ranks["pearson"], "rel_at_3": rel_at_3}
+    scores = members[list(metrics)].to_numpy(dtype=np.float64).T
+    values = dict(zip(MEASURES, measures_of_all(performance, scores).T, strict=True))
+    varies, best = ~np.isnan(values["pearson"]), performance.max()
+    values["spearman"] = np.full(len(scores), np.nan)
+    if varies.any():
+        values["spearman"][varies] = pearson(shared_ranks(performance), shared_ranks(scores[varies]))
+    third = np.sort(scores, axis=1)[:, -3:][:, :1]
+    of_three = np.where(scores >= third, performance, -np.inf).max(axis=1)
+    values["rel_at_3"] = of_three / best if best > 0 else np.full(len(scores), np.nan)
+    return np.array([values[name] for name in names])
 
 
 def _rows(outcomes: Array, metrics: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
+from seg_transfer.reports.sketch import Sketch
+
 # The palette of Okabe and Ito, whose colors are distinguishable with any color vision.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442",
@@ -21,7 +23,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
 GRAY, INK = "#767676", "#1a1a1a"
 HEAT = "cividis"
 _PNG_DPI = 160
-_PADDING = 0.08
+PADDING = 0.08
 """Padding around a figure, in inches."""
 # With these settings, "$" in a name does not start a formula, text stays text, and SVG identifiers are reproducible.
 _STYLE: Any = {
@@ -60,22 +62,24 @@ class Plot:
         alt: Description for readers who cannot see the figure.
         caption: Explanation of how to read the figure.
         draw: Function that draws it.
+        is_main: Whether it is written as PNG too, for slides and mails.
     """
 
     name: str
     title: str
     alt: str
     caption: str
-    draw: Callable[[], Figure]
+    draw: Callable[[], Figure | Sketch]
+    is_main: bool = True
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as files: SVG and PNG."""
+    """A figure as SVG, and as PNG if it is a main one."""
 
     plot: Plot
     svg: bytes
-    png: bytes
+    png: bytes | None
 
 
 def picture(plot: Plot) -> Picture:
@@ -84,10 +88,17 @@ def picture(plot: Plot) -> Picture:
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = plot.draw()
-        figure.draw_without_rendering()
-        box = figure.get_tightbbox().padded(_PADDING)
-        return Picture(plot, _saved(figure, "svg", box), _saved(figure, "png", box))
+        drawn = plot.draw()
+        if isinstance(drawn, Sketch):
+            return Picture(plot, drawn.svg(), _saved(drawn.figure(), "png", None) if plot.is_main else None)
+        box = _tight_box(drawn)
+        return Picture(plot, _saved(drawn, "svg", box), _saved(drawn, "png", box) if plot.is_main else None)
+
+
+def _tight_box(figure: Figure) -> Bbox:
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # it has done its work; every drawing would repeat it
+    return figure.get_tightbbox().padded(PADDING)
 
 
 def label(name: object, max_length: int = 22) -> str:
@@ -117,7 +128,7 @@ def file_stem(*parts: object) -> str:
     return plain if plain == raw else f"{plain}-{hashlib.sha256(raw.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
-def _saved(figure: Figure, form: str, box: Bbox) -> bytes:
+def _saved(figure: Figure, form: str, box: Bbox | None) -> bytes:
     stream = io.BytesIO()
     metadata = {"Date": None} if form == "svg" else {}
     figure.savefig(stream, format=form, dpi=_PNG_DPI, metadata=metadata, bbox_inches=box)

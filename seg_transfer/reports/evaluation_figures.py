@@ -15,6 +15,7 @@ from seg_transfer.reports.drawing import BLUE, GRAY, GREEN, ORANGE, Plot, label
 from seg_transfer.reports.performance import POINTS
 from seg_transfer.reports.tables import TITLES
 
+_ENDS = ("_low", "_high")
 _CEILING = "one fine-tuning per pair"
 
 
@@ -80,17 +81,18 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, measure: str, *, by: str, scale:
     ranked = rows[rows["kind"] != "ceiling"]
     parts = [part.sort_values(by) for _, part in ranked.groupby("kind", sort=False)]
     ordered = pd.concat(parts[::-1], ignore_index=True)
-    for position, row in enumerate(ordered.to_dict("records")):
-        color, marker = (BLUE, "o") if row["kind"] == "metric" else (ORANGE, "s")
-        ends = [scale * row[f"{measure}_low"], scale * row[f"{measure}_high"]]
-        axes.plot(ends, [position, position], color=color, linewidth=2.2)
-        axes.plot(scale * row[measure], position, marker=marker, color=color, markersize=6)
+    positions, values = np.arange(len(ordered)), {end: scale * ordered[f"{measure}{end}"] for end in ("", *_ENDS)}
+    for is_metric, color, marker in ((True, BLUE, "o"), (False, ORANGE, "s")):
+        shown = (ordered["kind"] == "metric").to_numpy() == is_metric
+        lows, highs = (values[end][shown] for end in _ENDS)
+        axes.hlines(positions[shown], lows, highs, colors=color, linewidths=2.2, capstyle="projecting")
+        axes.plot(values[""][shown], positions[shown], marker, color=color, markersize=6)
     for value in rows.loc[rows["kind"] == "ceiling", measure]:
         axes.axvline(scale * value, color=GREEN, linewidth=1.2, linestyle="--")
     n_controls = int((ordered["kind"] == "control").sum())
     axes.axhline(n_controls - 0.5, color=GRAY, linewidth=0.6)
     axes.axvline(0, color=GRAY, linewidth=0.6)
-    axes.set_yticks(np.arange(len(ordered)), [label(name) for name in ordered["metric"]])
+    axes.set_yticks(positions, [label(name) for name in ordered["metric"]])
     axes.set_ylim(-0.6, len(ordered) - 0.4)
     axes.grid(axis="x", color="#e5e5e5", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -9,21 +9,18 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from seg_transfer.evaluation import measures
 from seg_transfer.reports.content import ReportContent
-from seg_transfer.reports.data_table import cell_text
-from seg_transfer.reports.drawing import BLUE, GRAY, HEAT, INK, RED, Plot, file_stem, label
+from seg_transfer.reports.drawing import BLUE, GRAY, RED, Plot, file_stem, label
 from seg_transfer.reports.evaluation_figures import evaluation_plots
 from seg_transfer.reports.explanation_figures import explanation_plots
+from seg_transfer.reports.heat_map import heat_map
+from seg_transfer.reports.scatter import scatter
+from seg_transfer.reports.sketch import Sketch
 
-_PANELS_PER_ROW = 4
-_MIN_POINTS = 2
 Words = Callable[[str], str]
 
 
@@ -47,7 +44,8 @@ def _plots(content: ReportContent) -> Iterator[Plot]:
     yield from explanation_plots(content.explanations)
     for metric in content.metrics:
         if metric != content.metric:
-            yield from _metric_plots(ranking, metric, words)
+            for plot in _metric_plots(ranking, metric, words):
+                yield replace(plot, is_main=False)
 
 
 def _metric_plots(ranking: pd.DataFrame, metric: str, words: Words) -> Iterator[Plot]:
@@ -74,11 +72,11 @@ def _miou_map(tuned: pd.DataFrame, words: Words) -> Plot:
     )
 
 
-def _draw_miou_map(wide: pd.DataFrame, words: Words) -> Figure:
+def _draw_miou_map(wide: pd.DataFrame, words: Words) -> Sketch:
     best = wide.max(axis=1)
     texts = wide.map(lambda value: "" if math.isnan(value) else f"{100 * value:.0f}")
     share = wide.div(best.where(best > 0), axis=0)
-    return _heat_map(share, texts, words("mIoU / best mIoU of the target"), framed=wide.eq(best, axis=0))
+    return heat_map(share, texts, words("mIoU / best mIoU of the target"), framed=wide.eq(best, axis=0))
 
 
 def _rank_map(ranking: pd.DataFrame, metric: str) -> Plot:
@@ -132,45 +130,9 @@ def _pivoted(ranking: pd.DataFrame, metric: str, value: str) -> pd.DataFrame:
     return metric_rows.pivot(index="target", columns="source", values=value).astype("Float64").astype(float)
 
 
-def _draw_rank_map(wide: pd.DataFrame, best: pd.DataFrame, metric: str) -> Figure:
+def _draw_rank_map(wide: pd.DataFrame, best: pd.DataFrame, metric: str) -> Sketch:
     texts = wide.map(lambda value: "" if math.isnan(value) else f"{value:.0f}")
-    return _heat_map(-wide, texts, f"rank by {label(metric)}", framed=best, ranks=True)
-
-
-def _heat_map(
-    values: pd.DataFrame, texts: pd.DataFrame, unit: str, *, framed: pd.DataFrame, ranks: bool = False
-) -> Figure:
-    """Draw targets in rows and sources in columns; missing values stay white."""
-    n_rows, n_columns = values.shape
-    figure = Figure(figsize=(2.3 + 0.42 * max(n_columns, 3), 1.9 + 0.32 * max(n_rows, 3)))
-    axes = figure.add_subplot()
-    data = np.ma.masked_invalid(values.to_numpy(dtype=float))
-    mesh = axes.pcolormesh(data, cmap=HEAT, edgecolors="white", linewidth=0.8)
-    low, high = (float(data.min()), float(data.max())) if data.count() else (0.0, 1.0)
-    middle = (low + high) / 2
-    for row, column in np.ndindex(n_rows, n_columns):
-        text = str(texts.iat[row, column])
-        if text:
-            ink = "white" if data[row, column] < middle else INK
-            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8, color=ink)
-            if bool(framed.iat[row, column]):
-                axes.add_patch(_frame_patch(column, row))
-    axes.set_xticks(np.arange(n_columns) + 0.5, [label(name) for name in values], rotation=90)
-    axes.set_yticks(np.arange(n_rows) + 0.5, [label(name) for name in values.index])
-    axes.set(xlabel="source", ylabel="target", xlim=(0, n_columns), ylim=(n_rows, 0))
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    bar = figure.colorbar(mesh, ax=axes, fraction=0.05, pad=0.02, aspect=30)
-    bar.set_label(unit)
-    bar.outline.set_visible(False)
-    if ranks:
-        ticks = np.unique(np.linspace(low, high, 5).round()).tolist()
-        bar.set_ticks(ticks, labels=[f"{-tick:.0f}" for tick in ticks])
-    return figure
-
-
-def _frame_patch(column: int, row: int) -> Rectangle:
-    return Rectangle((column + 0.06, row + 0.08), 0.88, 0.84, fill=False, edgecolor=RED, linewidth=2)
+    return heat_map(-wide, texts, f"rank by {label(metric)}", framed=best, ranks=True)
 
 
 def _scatter(tuned: pd.DataFrame, metric: str, words: Words) -> Plot:
@@ -182,49 +144,8 @@ def _scatter(tuned: pd.DataFrame, metric: str, words: Words) -> Plot:
         f"{n_targets} panels, one per target: each source is a point at its {metric} score and its mIoU.",
         f"Each panel is one target, each point one source; tau_w, the weighted Kendall tau, is 1 where {metric} orders "
         "the sources as their mIoU does.",
-        partial(_draw_scatter, metric_rows, metric, words),
+        partial(scatter, metric_rows, metric, words("mIoU after fine-tuning")),
     )
-
-
-def _draw_scatter(metric_rows: pd.DataFrame, metric: str, words: Words) -> Figure:
-    groups = [(str(name), members) for name, members in metric_rows.groupby("target")]
-    n_columns = min(_PANELS_PER_ROW, len(groups))
-    n_rows = math.ceil(len(groups) / n_columns)
-    width, height = max(2.35 * n_columns, 5), 1.85 * n_rows + 0.9
-    figure = Figure(figsize=(width, height))
-    # Sizes are in inches; a layout engine would take ten times as long.
-    figure.subplots_adjust(
-        left=0.75 / width, right=1 - 0.05 / width, bottom=0.6 / height, top=1 - 0.55 / height, wspace=0.36, hspace=0.42
-    )
-    every = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-    for axes, (name, members) in zip(every, groups, strict=False):
-        _draw_panel(axes, name, members)
-    for axes in every[len(groups) :]:
-        axes.set_axis_off()
-    figure.supxlabel(f"{label(metric)} score, higher is better", fontsize=9, y=0.1 / height)
-    figure.supylabel(words("mIoU after fine-tuning"), fontsize=9, x=0.1 / width)
-    handles = [
-        Line2D([], [], color=RED, marker="D", linestyle="", label=f"chosen by {label(metric)}"),
-        Line2D([], [], color=BLUE, marker="o", markersize=9, markerfacecolor="none", linestyle="", label="actual best"),
-        Line2D([], [], color=GRAY, marker="o", markersize=4, linestyle="", label="other sources"),
-    ]
-    figure.legend(handles=handles, loc="upper center", ncols=3, fontsize=9)
-    return figure
-
-
-def _draw_panel(axes: Axes, name: str, members: pd.DataFrame) -> None:
-    score, miou = members["score"].to_numpy(), members["miou"].to_numpy()
-    chosen, best = score == score.max(), miou == miou.max()
-    axes.plot(score[~chosen], miou[~chosen], "o", color=GRAY, markersize=4, alpha=0.8)
-    axes.plot(score[chosen], miou[chosen], "D", color=RED, markersize=5)
-    axes.plot(score[best], miou[best], "o", color=BLUE, markersize=10, markerfacecolor="none", markeredgewidth=1.5)
-    tau = measures(miou, score)["tau_w"] if len(members) >= _MIN_POINTS else math.nan
-    axes.set_title(f"{label(name, 16)}, tau_w {cell_text(tau, '.2f')}")
-    axes.margins(0.12)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(3))
-    axes.grid(color="#e5e5e5", linewidth=0.6)
-    axes.set_axisbelow(True)
 
 
 def _stability(stability: pd.DataFrame) -> Plot:

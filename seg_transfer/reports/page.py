@@ -139,7 +139,8 @@ def _not_embedded(pictures: Sequence[Picture]) -> list[Picture]:
 
 
 def _smaller_format(drawn: Picture) -> tuple[str, bytes]:
-    return ("svg+xml", drawn.svg) if len(drawn.svg) <= len(drawn.png) else ("png", drawn.png)
+    is_smaller = drawn.png is not None and len(drawn.png) < len(drawn.svg)
+    return ("png", drawn.png) if drawn.png is not None and is_smaller else ("svg+xml", drawn.svg)
 
 
 def _explanation_tables(content: ReportContent) -> Iterator[Mapping[str, Any]]:

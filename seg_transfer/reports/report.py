@@ -50,7 +50,7 @@ def report_published(folder: Path = Path("report"), name: str = "segmentation") 
 
 
 def write_report(report_input: ReportInput, folder: Path) -> list[Path]:
-    """Write a report: report.html, figures/*.svg and .png, and every table as .parquet, .csv and .md.
+    """Write a report: report.html, figures/*.svg (main ones also .png), and every table as .parquet, .csv and .md.
 
     Equal input gives equal bytes. Each file is replaced atomically; other files in the folder stay.
 
@@ -74,8 +74,10 @@ def write_report(report_input: ReportInput, folder: Path) -> list[Path]:
 
 
 def write_picture(drawn: Picture, folder: Path) -> list[Path]:
-    """Write a figure as SVG and PNG; returns the files."""
-    files = {folder / f"{drawn.plot.name}.svg": drawn.svg, folder / f"{drawn.plot.name}.png": drawn.png}
+    """Write a figure as SVG, and as PNG if it is a main one; returns the files."""
+    files = {folder / f"{drawn.plot.name}.svg": drawn.svg}
+    if drawn.png is not None:
+        files[folder / f"{drawn.plot.name}.png"] = drawn.png
     for file, data in files.items():
         with replaced_atomically(file) as temporary:
             temporary.write_bytes(data)

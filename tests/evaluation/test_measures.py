@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from seg_transfer.evaluation import measures
+from seg_transfer.evaluation import _measures, measures
+from seg_transfer.evaluation._measures import measures_of_all
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "weighted_tau.json").read_text())["cases"]
 
@@ -133,3 +135,29 @@ def test_regret_scales_with_performance_and_sees_the_order_of_scores_alone():
     regret = measures(performance, score)["regret"]
     assert regret > 0
     assert measures(100 * performance + 7, np.exp(score))["regret"] == pytest.approx(100 * regret)
+
+
+def test_many_scores_at_once_are_measured_as_each_alone():
+    rng = np.random.default_rng(3)
+    performance = np.round(rng.random(9), 1)
+    scores = np.round(rng.standard_normal((40, 9)), 1)
+    scores[::7] = 1.0  # constant
+    together = measures_of_all(performance, scores)
+    alone = [list(measures(performance, score).values()) for score in scores]
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_tau_w_is_that_of_scipy(seed):
+    rng = np.random.default_rng(seed)
+    performance, score = rng.integers(0, 6, (2, 15)) / 7
+    expected = scipy.stats.weightedtau(performance, score).statistic
+    assert measures(performance, score)["tau_w"] == pytest.approx(expected, abs=1e-14)
+
+
+def test_scores_of_many_items_are_split_and_measured_the_same(monkeypatch):
+    rng = np.random.default_rng(1)
+    performance, scores = rng.random(6), rng.random((5, 6))
+    whole = measures_of_all(performance, scores)
+    monkeypatch.setattr(_measures, "_MAX_SIGNS", 40)
+    np.testing.assert_array_equal(measures_of_all(performance, scores), whole)

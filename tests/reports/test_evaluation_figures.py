@@ -24,8 +24,8 @@ def plots(frame):
 def dots(axes):
     """Label -> place of the dot of a metric or control."""
     labels = {tick: text.get_text() for tick, text in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)}
-    marked = [line for line in axes.get_lines() if line.get_marker() in ("o", "s")]
-    return {labels[line.get_ydata()[0]]: line.get_xdata()[0] for line in marked}
+    marked = [line.get_xydata() for line in axes.get_lines() if line.get_marker() in ("o", "s")]
+    return {labels[place]: value for points in marked for value, place in points}
 
 
 def test_regret_is_drawn_in_points_the_lowest_on_top():
@@ -35,7 +35,7 @@ def test_regret_is_drawn_in_points_the_lowest_on_top():
         assert dots(axes) == pytest.approx((100 * rows.set_index("metric")["regret"]).to_dict())
         metrics = rows[rows["kind"] == "metric"].sort_values("regret", ascending=False)["metric"].tolist()
         assert [text.get_text() for text in axes.get_yticklabels()][-2:] == metrics
-    ends = [line.get_xdata() for line in figure.axes[0].get_lines() if len(set(line.get_ydata())) == 1]
+    ends = [segment[:, 0] for lines in figure.axes[0].collections for segment in lines.get_segments()]
     gbc = frame.iloc[0]
     assert any(list(end) == pytest.approx([100 * gbc["regret_low"], 100 * gbc["regret_high"]]) for end in ends)
 

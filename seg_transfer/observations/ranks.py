@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from seg_transfer.observations._blocks import FloatArray
+from seg_transfer.arrays import FloatArray
 
 
 def shared_ranks(values: npt.ArrayLike) -> FloatArray:

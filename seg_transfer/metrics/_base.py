@@ -124,7 +124,8 @@ class _FunctionScores:
     function: Callable[..., float]
 
     def __call__(self, statistics: "Statistics", **settings: Setting) -> Scores:
-        return [float(self.function(statistics.observations, **settings))]
+        # A plain function expects NumPy, wherever the observations lie.
+        return [float(self.function(statistics.observations.in_numpy(), **settings))]
 
 
 def _settings_of(name: str, function: Callable[..., float]) -> dict[str, Setting]:

@@ -11,7 +11,8 @@ from metric_versions import observations
 
 from seg_transfer.arrays.device import DeviceArrays
 from seg_transfer.errors import ObservationsError
-from seg_transfer.metrics import METRICS, score_all
+from seg_transfer.metrics import METRICS, Metric, score_all
+from seg_transfer.metrics._base import Statistics
 from seg_transfer.observations import Observations
 
 CASES = ("balanced_f32", "imbalanced_f64", "leep_zero_column", "one_sample_class", "rank_deficient", "source_pair")
@@ -96,6 +97,15 @@ def test_only_sums_reach_numpy(name, monkeypatch):
     )
     score_all(in_torch, [name])
     assert max(sizes, default=0) < in_torch.features.numel() / 2
+
+
+def test_a_plain_function_gets_numpy():
+    def deviation(given: Observations) -> float:
+        return float(given.features.astype(np.float64).std())
+
+    metric = Metric.from_function(deviation, needs={"features"}, version=1)
+    expected, found = (metric.scores(Statistics.ungrouped(given)) for given in pair("a"))
+    assert found == pytest.approx(expected, rel=1e-12)
 
 
 def test_values_that_no_metric_takes_are_found_on_a_device():

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment, linprog
 from scipy.sparse import csr_array
 
 from seg_transfer.errors import ObservationsError
@@ -137,6 +136,8 @@ def _wasserstein(cost: FloatArray, use_pot: bool = False) -> float:
         return float(np.vdot(plan, cost) / (n * m))
     if size > LARGEST_ASSIGNMENT:
         return _transport_cost(cost)
+    from scipy.optimize import linear_sum_assignment  # takes a tenth of a second, which other metrics need not wait for
+
     # With all points repeated to a common number, an assignment is a coupling.
     cost = cost.repeat(size // n, axis=0).repeat(size // m, axis=1)
     return float(cost[linear_sum_assignment(cost)].mean())
@@ -144,6 +145,8 @@ def _wasserstein(cost: FloatArray, use_pot: bool = False) -> float:
 
 def _transport_cost(cost: FloatArray) -> float:
     """Compute the least mean cost of moving n equally weighted points onto m, from the costs (n, m) of all pairs."""
+    from scipy.optimize import linprog  # takes a tenth of a second, which other metrics need not wait for
+
     n, m = cost.shape
     pairs = np.arange(n * m)
     # Constraints on the sums of every row and column of the masses. A total mass of n m keeps all of them integers,

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from seg_transfer.errors import ConfigError, ObservationsError
 from seg_transfer.metrics._base import check_setting, source_images_of
@@ -64,6 +63,8 @@ def coupling(metric: str, cost: FloatArray, target_mass: FloatArray, source_mass
 
 def _assignment(cost: FloatArray, mass: float) -> FloatArray:
     """Couple equally many points of equal mass: one to one."""
+    from scipy.optimize import linear_sum_assignment  # takes a tenth of a second, which other metrics need not wait for
+
     plan = np.zeros_like(cost)
     # Subtracting a number from every row and column changes no choice. With about the right ones, paths are short, and
     # the search takes a tenth of the time.

@@ -1,20 +1,35 @@
 """A linear classifier fitted to the least cross-entropy under a Gaussian prior on its weights, by Newton's method."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import scipy.linalg
-from scipy.sparse.linalg import LinearOperator, cg
+from scipy.linalg.lapack import spotrf, spotrs
 
 from seg_transfer.metrics._separation import EPSILON
 from seg_transfer.observations import FloatArray, IntArray
 
-# Newton's method ends when the next step would lower the loss by at most this fraction of it. The weights, and thus the
-# probabilities, then have about half as many digits.
-TOLERANCE = 1e-20
-# Each step is solved until this fraction of the gradient is left: more precision would cost more than the next step.
-GRADIENT_LEFT = 0.5
-# Maximum number of products with the matrix of second derivatives. Features of trained networks need 200 to 1500.
+Float32Array = npt.NDArray[np.float32]
+# A function of (K, C) that multiplies by an approximate inverse of the second derivatives.
+Preconditioner = Callable[[Float32Array], Float32Array]
+
+# Newton's method ends with the step that lowers the loss by at most this fraction of it. The probabilities are then as
+# far from the minimum's as the square root of what that step leaves, GRADIENT_LEFT^2 of it: about 1e-10.
+TOLERANCE = 1e-16
+# Each step is solved until this fraction of the gradient is left: about what float32 can.
+GRADIENT_LEFT = 0.02
+# Where steps lower the loss by less than this fraction, the second derivatives hardly change any more.
+SETTLED = 1e-3
+# At most so many terms of the second derivatives are inverted exactly, and only if they are this share of all.
+MAX_TERMS = 2000
+ENOUGH = 0.5
+# Whatever their share, the other terms count as this: float32 keeps the digits of what is inverted beside it.
+LEAST_REST = 1e-3
+TINY = 1e-30
+# Maximum number of products with the matrix of second derivatives. Features of trained networks need 300 to 1200.
 MAX_PRODUCTS = 4000
 
 
@@ -50,9 +65,17 @@ class _Problem:
     prior: FloatArray
     codes: IntArray
 
+    @cached_property
+    def single(self) -> Float32Array:
+        """The design in float32, (N, K)."""
+        return self.design.astype(np.float32)
+
 
 def fit(x: FloatArray, codes: IntArray, max_products: int = MAX_PRODUCTS) -> Fit:
     """Minimize the mean cross-entropy plus |W|^2 / (2 N), to rounding or until ``max_products`` are used.
+
+    Losses and gradients are exact to rounding. A step only has to leave less of the gradient, and is solved for in
+    float32: what its rounding leaves is part of the next gradient.
 
     Args:
         x: (N, D), centered.
@@ -61,14 +84,20 @@ def fit(x: FloatArray, codes: IntArray, max_products: int = MAX_PRODUCTS) -> Fit
     """
     problem = _problem(x, codes)
     weights = np.zeros((problem.design.shape[1], int(codes.max()) + 1))
-    point = _evaluate(problem, weights)
+    point, gain = _evaluate(problem, weights), np.inf
     while max_products > 0:
-        step, products = _newton_step(problem, point, max_products)
+        if renewed := not 0 < gain <= SETTLED * point.loss:
+            precondition = _preconditioner(problem, point)
+        step, products = _newton_step(problem, point, precondition, max_products)
         max_products -= products
         gain = -float(np.vdot(point.gradient, step))
+        if gain <= 0:  # Of the precision of float32 nothing is left, if the derivatives are those of this point.
+            if renewed:
+                break
+            continue
+        weights, point = _line_search(problem, weights, step, point.loss, gain)
         if gain <= TOLERANCE * point.loss:
             break
-        weights, point = _line_search(problem, weights, step, point.loss, gain)
     return point
 
 
@@ -103,25 +132,111 @@ def _evaluate(problem: _Problem, weights: FloatArray) -> Fit:
     return Fit(loss, probabilities, variances, gradient)
 
 
-def _newton_step(problem: _Problem, point: Fit, max_products: int) -> tuple[FloatArray, int]:
+def _newton_step(
+    problem: _Problem, point: Fit, precondition: Preconditioner, max_products: int
+) -> tuple[FloatArray, int]:
     """Compute a step toward a gradient of zero by conjugate gradients; also returns the number of products it took."""
-    design, prior, n, shape = problem.design, problem.prior, len(problem.design), point.gradient.shape
-    # Scaled by the diagonal of the second derivatives, the loss has about the same curvature along all unknowns.
-    scale = 1 / np.sqrt(np.square(design).T @ point.variances / n + prior)
-    n_products = [0]
+    size = float(np.abs(point.gradient).max()) or 1.0
+    rest = (-point.gradient / size).astype(np.float32)
+    probabilities, step = point.probabilities.astype(np.float32), np.zeros_like(rest)
+    scaled = precondition(rest)
+    direction, left = scaled, float(np.vdot(rest, scaled))
+    goal, products = GRADIENT_LEFT**2 * left, 0
+    while left > goal and products < max_products:
+        products += 1
+        product = _hessian_product(problem, probabilities, direction)
+        curvature = float(np.vdot(direction, product))
+        if curvature <= 0:  # Rounding: nothing is left to gain along this direction.
+            break
+        step += np.float32(left / curvature) * direction
+        rest -= np.float32(left / curvature) * product
+        scaled = precondition(rest)
+        left, before = float(np.vdot(rest, scaled)), left
+        direction = scaled + np.float32(left / before) * direction
+    return step.astype(np.float64) * size, products
 
-    def hessian_product(flat: FloatArray) -> FloatArray:
-        n_products[0] += 1
-        direction = flat.reshape(shape) * scale
-        change = design @ direction
-        change -= np.einsum("ij,ij->i", point.probabilities, change)[:, None]
-        change *= point.probabilities
-        product: FloatArray = (design.T @ change / n + prior * direction) * scale
-        return product.ravel()
 
-    hessian = LinearOperator((point.gradient.size, point.gradient.size), matvec=hessian_product, dtype=np.float64)
-    step = cg(hessian, -(point.gradient * scale).ravel(), rtol=GRADIENT_LEFT, maxiter=max_products)[0]
-    return step.reshape(shape) * scale, n_products[0]
+def _hessian_product(problem: _Problem, probabilities: Float32Array, direction: Float32Array) -> Float32Array:
+    """Multiply (K, C) by the second derivatives of the loss."""
+    design, rows = problem.single, np.arange(len(problem.codes))
+    change = design @ direction
+    # Relative to the true class no digit is lost where its probability is close to 1.
+    change -= change[rows, problem.codes][:, None]
+    change -= np.einsum("ij,ij->i", probabilities, change)[:, None]
+    change *= probabilities
+    product: Float32Array = design.T @ change
+    product /= np.float32(len(rows))
+    product += problem.prior.astype(np.float32) * direction
+    return product
+
+
+def _preconditioner(problem: _Problem, point: Fit) -> Preconditioner:
+    """Return an approximate inverse of the second derivatives.
+
+    An observation adds the sum over c of p_c (e_c - p)(e_c - p)^T to those of the logits. Where few of these terms hold
+    most of the sum, because most observations are classified with certainty, they are inverted exactly; otherwise only
+    the diagonal is.
+    """
+    share, chosen = _largest_terms(point)
+    solve = _few_terms(problem, point, share, chosen) if share > ENOUGH else None
+    gradient = (point.gradient / (np.abs(point.gradient).max() or 1.0)).astype(np.float32)
+    if solve is not None and np.vdot(gradient, solve(gradient)) > 0:
+        return solve
+    variances = np.square(problem.design).T @ point.variances / len(problem.codes)
+    inverse = (1 / (variances + problem.prior + TINY)).astype(np.float32)
+    return lambda gradient: gradient * inverse
+
+
+def _largest_terms(point: Fit) -> tuple[float, IntArray]:
+    """Return what share of all terms the largest ones hold, and their positions in (N, C), in ascending order."""
+    p = point.probabilities
+    others = np.divide(point.variances, p, out=np.ones_like(p), where=p > 0)
+    squares = np.einsum("ij,ij->i", p, p)[:, None] - p**2
+    sizes: FloatArray = (p * (others**2 + np.maximum(squares, 0.0))).ravel()
+    first = max(sizes.size - MAX_TERMS, 0)
+    chosen = np.sort(np.argpartition(sizes, first)[first:])
+    return float(sizes[chosen].sum() / (sizes.sum() or 1.0)), chosen
+
+
+def _few_terms(problem: _Problem, point: Fit, share: float, chosen: IntArray) -> Preconditioner | None:
+    """Invert the prior, the chosen terms U U^T and a multiple of the identity for the others (Woodbury).
+
+    Returns:
+        The function; None where rounding leaves no inverse.
+    """
+    n, n_classes = point.probabilities.shape
+    total = float(point.variances.sum()) / (n * n_classes)
+    inverse = (1 / (problem.prior[:, 0] + max(1 - share, LEAST_REST) * total + TINY)).astype(np.float32)
+    rows, classes = np.divmod(chosen, n_classes)
+    factors = _term_factors(problem, point, rows, classes)
+    observations, starts, index = np.unique(rows, return_index=True, return_inverse=True)
+    design = problem.single[observations]
+    matrix = factors @ factors.T
+    matrix *= ((design * inverse) @ design.T)[np.ix_(index, index)]
+    np.einsum("ii->i", matrix)[...] += 1
+    cholesky, failed = spotrf(matrix, lower=1, overwrite_a=1)
+    if failed:
+        return None
+
+    def solve(gradient: Float32Array) -> Float32Array:
+        scaled = gradient * inverse[:, None]
+        along = np.einsum("ij,ij->i", (design @ scaled)[index], factors)
+        along = spotrs(cholesky, along, lower=1)[0]
+        sums = np.add.reduceat(factors * along[:, None], starts, axis=0)
+        result: Float32Array = scaled - (design.T @ sums) * inverse[:, None]
+        return result
+
+    return solve
+
+
+def _term_factors(problem: _Problem, point: Fit, rows: IntArray, classes: IntArray) -> Float32Array:
+    """Return (p_c / N)^1/2 (e_c - p) for terms (observation, class c), (., C)."""
+    p, index = point.probabilities[rows], np.arange(len(rows))
+    own, variances = p[index, classes], point.variances[rows, classes]
+    factors = -p
+    factors[index, classes] = np.divide(variances, own, out=np.ones_like(own), where=own > 0)
+    factors *= np.sqrt(own / len(problem.codes))[:, None]
+    return factors.astype(np.float32)
 
 
 def _line_search(

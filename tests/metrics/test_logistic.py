@@ -80,22 +80,116 @@ def test_probabilities_near_one_keep_the_digits_of_what_is_left():
     assert found.variances == pytest.approx(np.full((2, 2), np.exp(-2 * u[losses.argmin()])), rel=1e-4)
 
 
-def test_the_search_ends_where_no_minimum_is_in_reach(monkeypatch):
+def test_the_search_ends_after_the_products_allowed(monkeypatch):
     """Alike points of different classes, separated by channels of which each is 1e-3 as large as the one before."""
     rng = np.random.default_rng(0)
     codes = np.arange(60) % 4
     x = (rng.normal(size=(60, 30)) * 1e8 * 10.0 ** -np.arange(0, 15, 0.5)).astype(np.float32).astype(np.float64)
     x -= x.mean(axis=0)
-    loose, tight = fit(x, codes, 100), fit(x, codes, 3000)
+    loose, tight = fit(x, codes, 5), fit(x, codes, 100)
     assert 0 < tight.loss < loose.loss < np.log(4)
     n_products = []
     step = _logistic._newton_step
     monkeypatch.setattr(_logistic, "_newton_step", lambda *a: (lambda got: n_products.append(got[1]) or got)(step(*a)))
-    fit(x, codes, 100)
-    assert 0 < sum(n_products) <= 100
+    fit(x, codes, 5)
+    assert 0 < sum(n_products) <= 5
 
 
 def test_constant_features_give_the_shares_of_the_classes():
     codes = np.repeat([0, 1, 2], [30, 10, 20])
     found = fit(np.zeros((60, 3)), codes)
     np.testing.assert_allclose(found.probabilities, np.tile([1 / 2, 1 / 6, 1 / 3], (60, 1)), rtol=1e-8)
+
+
+def dense_hessian(problem, point):
+    """The second derivatives, (K C, K C), term by term."""
+    design, p = problem.design, point.probabilities
+    n_classes = p.shape[1]
+    of_logits = [np.diag(row) - np.outer(row, row) for row in p]
+    total = sum(np.kron(np.outer(z, z), part) for z, part in zip(design, of_logits, strict=True)) / len(p)
+    return total + np.diag(np.repeat(problem.prior[:, 0], n_classes))
+
+
+def point_on_the_way(world, shape, steps=1.0):
+    x, codes = centered(world(*shape))
+    problem = _logistic._problem(x, codes)
+    weights = steps * np.random.default_rng(1).normal(size=(problem.design.shape[1], shape[2]))
+    return problem, _logistic._evaluate(problem, weights)
+
+
+def test_products_are_those_with_the_second_derivatives(world):
+    problem, point = point_on_the_way(world, (80, 4, 3))
+    direction = np.random.default_rng(2).normal(size=point.gradient.shape).astype(np.float32)
+    found = _logistic._hessian_product(problem, point.probabilities.astype(np.float32), direction)
+    expected = (dense_hessian(problem, point) @ direction.ravel()).reshape(direction.shape)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def test_products_keep_the_digits_of_what_certainty_leaves(world):
+    """All probabilities are within 1e-8 of 0 and 1, where float32 sees only ones."""
+    problem, _ = point_on_the_way(world, (80, 4, 3))
+    odds = np.where(np.eye(3, dtype=bool)[problem.codes], 1.0, 1e-9 * (1 + np.arange(3)))
+    p = odds / odds.sum(axis=1, keepdims=True)
+    direction = np.random.default_rng(2).normal(size=(5, 3)).astype(np.float32)
+    change = problem.design @ direction.astype(np.longdouble)
+    exact = p.astype(np.longdouble)
+    expected = exact * (change - (exact * change).sum(axis=1, keepdims=True))
+    own = np.arange(80), problem.codes
+    # What the true class gets is minus what all others get.
+    expected[own] = 0
+    expected[own] = -expected.sum(axis=1)
+    expected = problem.design.T @ expected.astype(float) / 80
+    found = _logistic._hessian_product(problem, p.astype(np.float32), direction) - problem.prior * direction
+    tiny = np.abs(expected).max()
+    assert tiny < 1e-7
+    np.testing.assert_allclose(found[problem.prior[:, 0] == 0], expected[problem.prior[:, 0] == 0], atol=1e-3 * tiny)
+
+
+@pytest.mark.parametrize("shape", [(60, 4, 3), (30, 50, 4)])
+def test_all_terms_make_an_exact_inverse(shape, world):
+    problem, point = point_on_the_way(world, shape, steps=0.3)
+    share, chosen = _logistic._largest_terms(point)
+    assert share == pytest.approx(1.0)
+    assert len(chosen) == shape[0] * shape[2]
+    solve = _logistic._few_terms(problem, point, share, chosen)
+    gradient = point.gradient.astype(np.float32)
+    solved = np.linalg.lstsq(dense_hessian(problem, point), point.gradient.ravel(), rcond=None)[0]
+    # A shift of all intercepts changes nothing: what is left of the gradient counts.
+    left = dense_hessian(problem, point) @ (solve(gradient).ravel() - solved)
+    assert np.linalg.norm(left) < 1e-2 * np.linalg.norm(gradient)
+
+
+def test_the_largest_terms_are_those_of_uncertain_observations(world, monkeypatch):
+    _, point = point_on_the_way(world, (300, 5, 4), steps=8.0)
+    monkeypatch.setattr(_logistic, "MAX_TERMS", 100)
+    share, chosen = _logistic._largest_terms(point)
+    sizes = []
+    for row in point.probabilities:
+        sizes.append([p * np.sum((np.eye(4)[c] - row) ** 2) for c, p in enumerate(row)])
+    sizes = np.ravel(sizes)
+    assert share == pytest.approx(np.sort(sizes)[-100:].sum() / sizes.sum(), rel=1e-9)
+    assert set(chosen) == set(np.argsort(sizes)[-100:])
+
+
+@pytest.mark.parametrize("enough", [0.0, 2.0])
+def test_both_preconditioners_end_at_the_same_minimum(enough, world, monkeypatch):
+    x, codes = centered(world(300, 40, 6))
+    expected = fit(x, codes)
+    monkeypatch.setattr(_logistic, "ENOUGH", enough)
+    monkeypatch.setattr(_logistic, "MAX_TERMS", 150)
+    found = fit(x, codes)
+    assert found.loss == pytest.approx(expected.loss, rel=1e-13)
+    np.testing.assert_allclose(found.variances, expected.variances, rtol=1e-6, atol=1e-10)
+
+
+def test_few_terms_save_products_where_classes_are_nearly_separate(world, monkeypatch):
+    o = world(500, 30, 4)
+    x = 3 * (o.features + 2 * np.eye(4, 30)[o.codes])
+    x -= x.mean(axis=0)
+    n_products, product = [], _logistic._hessian_product
+    monkeypatch.setattr(_logistic, "_hessian_product", lambda *given: n_products.append(1) or product(*given))
+    fit(x, o.codes)
+    with_terms = len(n_products)
+    monkeypatch.setattr(_logistic, "ENOUGH", 2.0)
+    fit(x, o.codes)
+    assert 2 * with_terms < len(n_products) - with_terms

@@ -19,9 +19,8 @@ from seg_transfer.observations import IntArray, Observations
 # Penalties: the weight of |W|^2 / 2 beside the mean cross-entropy. Equally good ones: the first.
 PENALTIES = (1.0, 0.3, 0.1)
 TYPICAL_PENALTY = 0.3
-# In nats per observation; at the finer one, about one prediction in 100 is not yet what it would become.
+# In nats per observation: about one prediction in 100 is not yet what it would become.
 TOLERANCE = 3e-4
-COARSE_TOLERANCE = 1e-3
 
 
 def linear_probe(
@@ -110,7 +109,7 @@ def _chosen_by_pair(rows: Rows, pair: tuple[int, int]) -> dict[int, tuple[float,
     problem, fits = Problem.of(rows, pair), []
     unknowns = problem.start()
     for penalty in PENALTIES:
-        unknowns = fit(problem, penalty, unknowns, COARSE_TOLERANCE)
+        unknowns = fit(problem, penalty, unknowns, TOLERANCE)
         fits.append(problem.fit_of(unknowns))
     accuracies = {
         group: [_accuracy(rows.codes_of(group), rows.predictions(group, found)) for found in fits] for group in pair

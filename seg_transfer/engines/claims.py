@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import operator
 import os
 import sys
 import time
@@ -13,8 +15,9 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from seg_transfer.console import EVERY_PROCESS
+from seg_transfer.engines.rests import Failed, Rests
 from seg_transfer.errors import ComputationError, SegTransferError, failure_with_code
-from seg_transfer.stages.base import IsHeld
+from seg_transfer.stages.base import IsHeld, Rest
 from seg_transfer.stages.failures import Failures, catch_failures
 from seg_transfer.store import session
 from seg_transfer.store.lease import (
@@ -43,7 +46,7 @@ _SECONDS_BEFORE_EXIT = 60.0
 
 def for_each_claimed(
     items: Sequence[Item],
-    work: Callable[[Item, IsHeld], None],
+    work: Callable[[Item, IsHeld], Rest | None],
     label: Callable[[Item], str],
     lease_path: Callable[[Item], Path],
     done: Callable[[Item], None] = lambda item: None,
@@ -52,7 +55,7 @@ def for_each_claimed(
 
     An item that another process works on is deferred, and tried again once all other items are done: by then it is
     finished, or its process has ended. Long-running work calls the function that it receives before it writes, to check
-    that this process still holds the lease.
+    that this process still holds the lease. It may return its rest, which runs in a thread while the next item begins.
 
     Processes that train together work on one item together. If one of them fails while the others wait for it, it
     records the reason and exits. That stops the whole group, and `training.launch` starts a new one for the rest.
@@ -68,19 +71,40 @@ def for_each_claimed(
         IncompleteError: At the end, if items failed. Each reason was logged once, in one line.
         OSError: The machine failed, for example because the disk is full.
     """
-    failures = Failures()
-    ordered = _rotated(items)
-    for item, lease in _claimed(ordered, lease_path):
-        failed = _do_in_group(partial(_do, item, work, label(item), lease), label(item), lease_path(item))
-        failures.add(failed)
-        if lease is not None and failed:
-            lease.record_failures(_plain(failed))
+    failures, ordered = Failures(), _rotated(items)
+
+    def ended(item: Item, lease: Lease | None, failed: Failed) -> None:
+        _record(failed, failures, lease)
         if not failed:
             done(item)
         session.report_event(done=label(item), total=len(ordered))
+
+    with Rests() as rests:
+        for item, lease, held in _claimed(ordered, lease_path, rests.wait_for_all):
+            wait = rests.wait_for_all if _crashed_before(lease) else rests.wait_for_thread
+            wait()
+            found = list[Rest]()
+            take = found.append if rank_and_size()[1] == 1 else operator.call
+            failed = _do_in_group(partial(_do, item, work, label(item), lease, take), label(item), lease_path(item))
+            if found:
+                rests.start(found.pop(), label(item), held.pop_all(), partial(ended, item, lease))
+            else:
+                ended(item, lease, failed)
+            wait()
     if is_main_process() and not session.is_attached():
         _add_recorded_failures(map(lease_path, ordered), failures)
     failures.raise_if_any()
+
+
+def _crashed_before(lease: Lease | None) -> bool:
+    """Whether a process crashed during the item; it is then done alone, so that another crash blames no other item."""
+    return lease is not None and lease.holder.crashes > 0
+
+
+def _record(failed: Failed, failures: Failures, lease: Lease | None) -> None:
+    failures.add(failed)
+    if lease is not None and failed:
+        lease.record_failures(_plain(failed))
 
 
 def _do_in_group(
@@ -106,16 +130,26 @@ def _do_in_group(
 
 
 def _do(
-    item: Item, work: Callable[[Item, IsHeld], None], label: str, lease: Lease | None
+    item: Item,
+    work: Callable[[Item, IsHeld], Rest | None],
+    label: str,
+    lease: Lease | None,
+    take: Callable[[Rest], object],
 ) -> dict[str, SegTransferError]:
-    """Do the work for one item; returns its failures."""
+    """Do the work for one item, and hand over the rest of it if there is one; returns its failures."""
     if lease is not None and lease.holder.crashes >= MAX_CRASHES:
         reason = (
             f"{lease.holder.crashes} processes crashed while they worked on it; find out why (most often they run "
             "out of memory) and run the same command again"
         )
         return {label: SegTransferError(reason)}
-    return catch_failures(lambda: work(item, lease.is_held if lease is not None else lambda: True), label)
+
+    def do() -> None:
+        rest = work(item, lease.is_held if lease is not None else lambda: True)
+        if rest is not None:
+            take(rest)
+
+    return catch_failures(do, label)
 
 
 def _plain(failed: Mapping[str, SegTransferError]) -> list[Failure]:
@@ -149,22 +183,30 @@ def _add_recorded_failures(lease_paths: Iterator[Path], failures: Failures) -> N
         clear_failures(path, session.session())
 
 
-def _claimed(items: Sequence[Item], lease_path: Callable[[Item], Path]) -> Iterator[tuple[Item, Lease | None]]:
-    """Yield every item while its lease is held; under torchrun, the main process holds it for the whole group."""
+def _claimed(
+    items: Sequence[Item], lease_path: Callable[[Item], Path], end_rests: Callable[[], None]
+) -> Iterator[tuple[Item, Lease | None, contextlib.ExitStack]]:
+    """Yield every item with its lease; under torchrun, the main process holds it for the whole group.
+
+    The stack holds the lease until the next item is asked for, or for as long as `pop_all` keeps it. Other processes
+    may wait for leases of items whose rests still run, so these are ended before this process waits for others.
+    """
     if not is_main_process():
         while (index := broadcast_from_main(None)) is not None:
-            yield items[index], None
+            yield items[index], None, contextlib.ExitStack()
         return
     waiting = list(range(len(items)))
     while waiting:
         deferred = []
         for index in waiting:
-            with acquire(lease_path(items[index]), session.session()) as lease:
+            with contextlib.ExitStack() as held:
+                lease = held.enter_context(acquire(lease_path(items[index]), session.session()))
                 if lease is not None:
                     broadcast_from_main(index)
-                    yield items[index], lease
+                    yield items[index], lease, held
                 else:
                     deferred.append(index)
+        end_rests()
         deferred = [index for index in deferred if not failures_of_item(lease_path(items[index]), session.session())]
         if len(deferred) == len(waiting):
             time.sleep(_POLL_SECONDS)

@@ -45,7 +45,10 @@ class Item:
     fold: int | None = None
 
 
-Work = Callable[[Item, IsHeld], None]
+# The rest of an item's work, which may run in a thread while the next item is begun.
+Rest = Callable[[], None]
+# Does an item, or begins it and returns the rest.
+Work = Callable[[Item, IsHeld], Rest | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,11 @@ class Stage(ABC):
 
     @abstractmethod
     def start(self, run: Run, items: Sequence[Item], settings: Any) -> Work:
-        """Prepare for these items; returns a function that does one item, and skips it if it is finished."""
+        """Prepare for these items; returns a function that does one item, and skips it if it is finished.
+
+        Where the item needs its device no longer, the function may return the rest of the work instead of doing it.
+        The engine then runs the rest in a thread, and begins the next item meanwhile.
+        """
 
     def is_wanted(self, run: Run) -> bool:
         """Whether the study uses this stage at all."""

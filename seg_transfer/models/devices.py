@@ -55,3 +55,12 @@ def decoding_threads(device: str) -> int:
     import torch
 
     return 2 if device == "cpu" else max(2, torch.get_num_threads())
+
+
+def within_device_memory(n_bytes: int, device: str) -> int:
+    """Return a number of bytes, or all memory of the GPU if it has less."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return n_bytes
+    return min(n_bytes, int(torch.cuda.get_device_properties(device).total_memory))

@@ -15,7 +15,7 @@ from seg_transfer.errors import SegTransferError
 from seg_transfer.features.extract import extract_readings
 from seg_transfer.features.images import TargetImages, refuse_constant_images
 from seg_transfer.features.store import read_features, to_float16, write_features
-from seg_transfer.models.devices import chosen_device, decoding_threads, require_precision
+from seg_transfer.models.devices import chosen_device, decoding_threads, require_precision, within_device_memory
 from seg_transfer.models.entry import SourceEntry
 from seg_transfer.models.family import family_of
 from seg_transfer.models.network_costs import network_costs
@@ -24,6 +24,7 @@ from seg_transfer.models.source_model import SourceModel
 from seg_transfer.observations import Observations, PixelSample
 from seg_transfer.stages import score_keys
 from seg_transfer.stages.failures import catch_failures
+from seg_transfer.stages.pipeline import InFlight
 from seg_transfer.stages.sample_keys import sample_key
 from seg_transfer.stages.sampling import class_pixels, pixel_sample
 from seg_transfer.store.content_key import Key
@@ -84,8 +85,10 @@ class ScoringContext:
         run: The study.
         device: Torch device of the networks.
         batch_size: Images of one size per forward pass; None means 8 on CUDA and 1 on the CPU.
-        memory_bytes: Memory budget: a quarter holds the decoded images of one target, half holds loaded networks.
+        memory_bytes: Memory budget: a quarter holds the decoded images of one target, half holds loaded networks, and
+            a quarter observations that wait to be scored.
         warned_sources: Names of sources of which the user was warned.
+        in_flight: Counts the pairs that are scored while others are observed.
     """
 
     run: Run
@@ -93,6 +96,7 @@ class ScoringContext:
     batch_size: int | None
     memory_bytes: int
     warned_sources: set[str] = field(default_factory=set)
+    in_flight: InFlight = field(default_factory=InFlight)
     _target: TargetContext | None = None
     _sources: dict[str, SourceModel] = field(default_factory=dict)
     _source_keys: dict[str, Key] = field(default_factory=dict)
@@ -116,6 +120,16 @@ class ScoringContext:
     def features_on_device(self) -> bool:
         """Whether features stay where the network is, and metrics compute there."""
         return self.device.startswith("cuda")
+
+    @property
+    def scores_beside(self) -> bool:
+        """Whether pairs are scored while the network observes others.
+
+        Without features on a device, scoring keeps the cores busy itself. TF32 is a setting of the whole process, and
+        would apply to the metrics.
+        """
+        study = self.run.study
+        return self.features_on_device and not study.keep_features and study.precision != "tf32"
 
     def target(self, name: str) -> TargetContext:
         """Return a target by name; only the last one stays in memory."""
@@ -172,8 +186,17 @@ class ScoringContext:
 
     def has_room_for(self, source: SourceModel, target: TargetContext) -> bool:
         """Whether the observations of one more reading may be kept until their turn comes."""
-        kept = sum(_n_bytes_of(observations) for observations in self._other_readings.values())
-        return kept + 4 * len(target.sample.labels) * (source.n_features + source.n_classes) <= self.memory_bytes // 4
+        return self.in_flight.n_bytes <= self._room_beside(source, target)
+
+    def wait_for_room(self, source: SourceModel, target: TargetContext) -> None:
+        """Wait until enough pairs are scored that their observations and those of one more pair fit into memory."""
+        self.in_flight.wait_until(self._room_beside(source, target))
+
+    def _room_beside(self, source: SourceModel, target: TargetContext) -> int:
+        """The bytes that pairs in flight may have beside the observations of one more; negative if there is no room."""
+        kept = sum(map(n_bytes_of, self._other_readings.values()))
+        limit = within_device_memory(self.memory_bytes, self.device) // 4
+        return limit - kept - 4 * len(target.sample.labels) * (source.n_features + source.n_classes)
 
     def keep_for_later(self, key: Key, observations: Observations) -> None:
         """Keep observations of the current target until they are asked for."""
@@ -244,6 +267,7 @@ def _observe_together(
 ) -> Observations:
     manifest, by_model = context.run.manifests[target.name], context.run.study.normalisation == "model"
     source = context.source(entry)
+    context.wait_for_room(source, target)
     readings = {entry.name: source}
     for other in others:
         with suppress(SegTransferError):  # reported when its own turn comes
@@ -265,7 +289,8 @@ def _observe_together(
     return observations[0]
 
 
-def _n_bytes_of(observations: Observations) -> int:
+def n_bytes_of(observations: Observations) -> int:
+    """Return the bytes of features and probabilities."""
     arrays = (observations.features, observations.source_probs)
     return sum(array.nbytes for array in arrays if array is not None)
 

@@ -38,7 +38,8 @@ class ScoreSettings:
     Attributes:
         device: Device that networks run on: "auto", "cpu", "cuda" or "cuda:N".
         batch_size: Images of one size per forward pass; None means 8 on CUDA and 1 on the CPU.
-        memory_gb: Memory budget: a quarter holds the decoded images of one target, half holds loaded networks.
+        memory_gb: Memory budget: a quarter holds the decoded images of one target, half holds loaded networks, and a
+            quarter observations that wait to be scored.
     """
 
     device: str = "auto"

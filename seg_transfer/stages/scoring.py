@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ import numpy.typing as npt
 from seg_transfer.errors import SegTransferError
 from seg_transfer.metrics import METRICS, Score, score_all
 from seg_transfer.observations import Observations
-from seg_transfer.stages.base import IsHeld, Item, pair_label, part_label
+from seg_transfer.stages.base import IsHeld, Item, Rest, pair_label, part_label
 from seg_transfer.stages.constant_features import constant_input_failures, warn_of_constant_features
-from seg_transfer.stages.context import ScoringContext, observe
+from seg_transfer.stages.context import ScoringContext, n_bytes_of, observe
 from seg_transfer.stages.failures import PartsFailedError, catch_failures
+from seg_transfer.stages.pipeline import in_flight
 from seg_transfer.stages.score_keys import (
     metrics_requiring_features,
     metrics_requiring_probabilities,
@@ -30,6 +31,7 @@ from seg_transfer.store.content_key import Key, content_key
 from seg_transfer.store.key_parts import KEY_PARTS, parts_entry, parts_in
 from seg_transfer.store.results import needs_source_images, source_images_origin
 from seg_transfer.store.tables import SCORES, metadata_of, provenance, read_rows, read_table, write_rows
+from seg_transfer.study.run import Run
 
 _logger = logging.getLogger(__name__)
 
@@ -52,18 +54,63 @@ def log_skipped_metrics(context: ScoringContext, items: Iterable[Item]) -> None:
             )
 
 
-def score_pair(context: ScoringContext, item: Item, is_held: IsHeld) -> None:
-    """Compute the missing scores of a pair and store them in its Parquet file.
+@dataclass(frozen=True)
+class _ObservedPair:
+    """A pair that is to be scored, with all that its file needs from the context, which goes on to the next pair.
+
+    Attributes:
+        item: The pair.
+        observations: Its observations.
+        source_images: The observations of the source's own images, or why there are none; None if no metric needs them.
+        names: The missing metrics that can be computed.
+        failed: The others, and the reasons.
+        key: Key of the observations.
+        score_keys: Key of the score of each missing metric.
+        valid: The stored rows that stay.
+        origin: Metadata of its file.
+        seconds: How long this took.
+    """
+
+    item: Item
+    observations: Observations
+    source_images: Observations | SegTransferError | None
+    names: list[str]
+    failed: dict[str, SegTransferError]
+    key: Key
+    score_keys: dict[str, Key]
+    valid: dict[str, dict[str, Any]]
+    origin: dict[str, str]
+    seconds: float
+
+
+def score_pair(context: ScoringContext, item: Item, is_held: IsHeld) -> Rest | None:
+    """Observe a pair, compute its missing scores and store them in its Parquet file.
+
+    Returns:
+        What computes and stores the scores, where the network may observe the next pair meanwhile; otherwise None, and
+        all is done.
 
     Raises:
-        PartsFailedError: Some metrics failed; the scores of the others are stored.
+        PartsFailedError: Some metrics failed; the scores of the others are stored. What is returned raises it, too.
     """
+    pair = _observed_pair(context, item)
+    if pair is None:
+        return None
+    score = partial(_score, context.run, pair, is_held)
+    if context.scores_beside:
+        return in_flight(score, n_bytes_of(pair.observations), context.in_flight, context.device)
+    score()
+    return None
+
+
+def _observed_pair(context: ScoringContext, item: Item) -> _ObservedPair | None:
+    """Observe a pair; returns None if no score is missing."""
     entry, target = context.run.study.source(item.source), item.target
     valid = _valid_rows(context, item)
     missing = _missing_metrics(context, item)
     if not missing:
-        return
-    began, failed = time.monotonic(), dict[str, SegTransferError]()
+        return None
+    began, failed = context.in_flight.clock(), dict[str, SegTransferError]()
     # Computed first, so that it does not share memory with all of the target's observations.
     source_images = context.source_images(entry) if any(map(needs_source_images, missing)) else None
     others = [other for other in context.other_readings(entry) if _missing_metrics(context, Item(other.name, target))]
@@ -71,11 +118,30 @@ def score_pair(context: ScoringContext, item: Item, is_held: IsHeld) -> None:
     warn_of_constant_features(item, observations, context.warned_sources)
     failed |= constant_input_failures(item, observations, [METRICS[name] for name in missing])
     observations = _with_class_pixels(context, target, observations, missing, failed)
-    scores = _scores(observations, source_images, [name for name in missing if name not in failed], failed)
+    key = context.observations_key(entry, context.target(target))
+    origin = context.run.origin("scores", target, context.source_key(entry), entry.name)
+    return _ObservedPair(
+        item,
+        observations,
+        source_images,
+        [name for name in missing if name not in failed],
+        failed,
+        key,
+        {name: context.score_key(entry, key, name) for name in missing},
+        valid,
+        origin | source_images_origin(context.run.resolved, entry.dataset),
+        context.in_flight.clock() - began,
+    )
+
+
+def _score(run: Run, pair: _ObservedPair, is_held: IsHeld) -> None:
+    """Compute and store the scores of a pair; needs nothing that other pairs change."""
+    began = time.monotonic()
+    scores = _scores(pair.observations, pair.source_images, pair.names, pair.failed)
     if scores and is_held():
-        _store(context, item, valid, scores, observations, time.monotonic() - began)
-    if failed:
-        raise PartsFailedError({part_label(item, metric): error for metric, error in failed.items()})
+        _store(run, pair, scores, pair.seconds + time.monotonic() - began)
+    if pair.failed:
+        raise PartsFailedError({part_label(pair.item, metric): error for metric, error in pair.failed.items()})
 
 
 def _with_class_pixels(
@@ -96,28 +162,17 @@ def _with_class_pixels(
     return replace(observations, class_pixels=counted[0][observations.classes])
 
 
-def _store(
-    context: ScoringContext,
-    item: Item,
-    valid: dict[str, dict[str, Any]],
-    scores: Mapping[str, Score],
-    observations: Observations,
-    seconds: float,
-) -> None:
+def _store(run: Run, pair: _ObservedPair, scores: Mapping[str, Score], seconds: float) -> None:
     """Write the new scores of a pair, and keep its valid ones."""
-    run, target = context.run, item.target
-    entry = run.study.source(item.source)
-    key = context.observations_key(entry, context.target(target))
-    rows = valid | {
-        name: _row(item, name, score, observations, seconds, context.score_key(entry, key, name))
+    item, file = pair.item, run.scores_file(pair.item.source, pair.item.target)
+    rows = pair.valid | {
+        name: _row(item, name, score, pair.observations, seconds, pair.score_keys[name])
         for name, score in scores.items()
     }
-    rows |= _rows_of_uninstalled_metrics(run.scores_file(entry.name, target), key)
-    origin = run.origin("scores", target, context.source_key(entry), entry.name)
-    origin |= source_images_origin(run.resolved, entry.dataset)
-    origin |= parts_entry({name: row["content_key"].parts for name, row in rows.items()})
+    rows |= _rows_of_uninstalled_metrics(file, pair.key)
+    origin = pair.origin | parts_entry({name: row["content_key"].parts for name, row in rows.items()})
     names = [*filter(rows.__contains__, METRICS), *sorted(rows.keys() - METRICS.keys())]  # in the order of METRICS
-    write_rows(run.scores_file(entry.name, target), SCORES, [rows[name] for name in names], origin)
+    write_rows(file, SCORES, [rows[name] for name in names], origin)
     shown = ", ".join(f"{name} {score.score:.4g}" for name, score in scores.items())
     _logger.info("%s: %s (%s)", pair_label(item), shown, "; ".join([f"{seconds:.1f} s", *_notes(scores)]))
 

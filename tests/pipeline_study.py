@@ -18,7 +18,7 @@ from other_nets import MEAN, STD, write_net
 
 from seg_transfer.data.manifest import load_manifest
 from seg_transfer.engines.here import run_items
-from seg_transfer.metrics import METRICS
+from seg_transfer.metrics import METRICS, score_all
 from seg_transfer.models.adapters.factory import FactoryEntry
 from seg_transfer.stages import STAGES, scoring
 from seg_transfer.stages.base import Item
@@ -86,7 +86,7 @@ def killed_at(run: Run, n_scored: int) -> int:
 
 
 def _die(n_scored: int) -> None:
-    run, begun, score_all = pickle.load(sys.stdin.buffer), [], scoring.score_all
+    run, begun = pickle.load(sys.stdin.buffer), list[int]()
 
     def deadly(*words: Any) -> Any:
         begun.append(1)

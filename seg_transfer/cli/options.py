@@ -46,7 +46,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 SETTINGS: dict[str, Any] = {
     "device": typer.Option(help="auto, cpu, cuda or cuda:N."),
     "batch_size": typer.Option(min=1, help="Images of one size per forward pass; 8 on CUDA, 1 on the CPU by default."),
-    "memory_gb": typer.Option(min=0, help="For decoded images and loaded networks."),
+    "memory_gb": typer.Option(min=0, help="For decoded images, loaded networks and pairs not scored yet."),
     "workers": typer.Option(min=0, help="Processes that read training images beside the training."),
     "until": typer.Option(min=0, help="The step to stop and be judged at; 0: the end of the schedule."),
     "umap": typer.Option("--umap", help="Draw maps by UMAP instead of by PCA; needs the extra umap."),

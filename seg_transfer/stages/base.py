@@ -145,8 +145,8 @@ class Stage(ABC):
     def start(self, run: Run, items: Sequence[Item], settings: Any) -> Work:
         """Prepare for these items; returns a function that does one item, and skips it if it is finished.
 
-        Where the item needs its device no longer, the function may return the rest of the work instead of doing it.
-        The engine then runs the rest in a thread, and begins the next item meanwhile.
+        The function may return what the next item need not wait for, the rest of the work, instead of doing it. The
+        engine then runs the rest in a thread, and begins the next item meanwhile.
         """
 
     def is_wanted(self, run: Run) -> bool:

@@ -19,7 +19,7 @@ from seg_transfer.observations import IntArray, Observations
 # Penalties: the weight of |W|^2 / 2 beside the mean cross-entropy. Equally good ones: the first.
 PENALTIES = (1.0, 0.3, 0.1)
 TYPICAL_PENALTY = 0.3
-# In nats per observation: about one prediction in 100 is not yet what it would become.
+# As a fraction of the loss: about one prediction in 100 is not yet what it would become.
 TOLERANCE = 3e-4
 
 
@@ -36,7 +36,7 @@ def linear_probe(
     The images are divided into 10 groups (as many as there are images, if fewer), and the pixels of each group are
     predicted by a multinomial logistic regression fitted on all other groups, with weights that make every class count
     the same, on features of zero mean and unit variance. It is fitted until another step would lower the loss by less
-    than about 0.0002 nats. `ridge_probe` costs less where there are many classes.
+    than about 0.02 % of it. `ridge_probe` costs less where there are many classes.
 
     The weight of the penalty |W|^2 / 2 beside the mean cross-entropy is 1, 0.3 or 0.1. Each group has its own, chosen
     without it: groups come in pairs, and of the regressions fitted without both, the one that predicts the other group

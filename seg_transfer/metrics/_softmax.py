@@ -187,7 +187,7 @@ def fit(problem: Problem, penalty: float, start: FloatArray, tolerance: float) -
         problem: The regression.
         penalty: Above 0.
         start: (D + 1, C), unknowns to start from.
-        tolerance: The search ends where the next step would lower the loss by about half of this, in nats.
+        tolerance: The search ends where the next step would lower the loss by about half this fraction of it.
 
     Returns:
         (D + 1, C), the unknowns.
@@ -199,7 +199,7 @@ def fit(problem: Problem, penalty: float, start: FloatArray, tolerance: float) -
     for _ in range(MAX_STEPS):
         direction = _direction(point.gradient, steps, precondition)
         slope = -float(np.vdot(point.gradient, direction))
-        if slope <= tolerance:
+        if slope <= tolerance * point.loss:
             break
         following = _line_search(problem, penalty, point, direction, slope)
         step = (following.unknowns - point.unknowns).astype(np.float32)

@@ -48,12 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     source = _source(options)
     stages = with_features(source, "stages")
     with tempfile.TemporaryDirectory() as folder:
-        records = _images(Path(folder), options.images)
+        records = written_images(Path(folder), options.images)
         batches = list(_target_images(records, options))
         decoded = [torch.from_numpy(batch.pixels) for batch in batches]
         normalized = [_normalized(source, pixels) for pixels in decoded]
         raw = [read_image(record) for record in records]
-        sample = _sample(records)
+        sample = drawn_sample(records)
         works: dict[str, Callable[[], object]] = {
             _BARE: lambda: [run_network(source.network, images) for images in normalized],
             "extraction": lambda: extract(source, _target_images(records, options), sample),
@@ -101,7 +101,7 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _images(folder: Path, count: int) -> list[Record]:
+def written_images(folder: Path, count: int) -> list[Record]:
     """Write JPEG images of coarse shapes with fine noise, which compress about as well as photographs."""
     generator = np.random.default_rng(0)
     records = []
@@ -119,7 +119,7 @@ def _target_images(records: Sequence[Record], options: argparse.Namespace) -> Ta
     return TargetImages(records, options.size, batch_size=options.batch_size)
 
 
-def _sample(records: Sequence[Record]) -> PixelSample:
+def drawn_sample(records: Sequence[Record]) -> PixelSample:
     generator = np.random.default_rng(1)
     n_images = len(records)
     n_pixels = n_images * PIXELS_PER_IMAGE
@@ -155,14 +155,14 @@ def _report(options: argparse.Namespace, seconds: Mapping[str, Sequence[float]],
     )
     for name, measured in seconds.items():
         milliseconds = [1000 * value / options.images for value in measured]
-        print(f"{name:>12}: {_spread(milliseconds, '.2f')} ms per image")
+        print(f"{name:>12}: {spread(milliseconds, '.2f')} ms per image")
         if name in n_features:
             ratios = [value / bare for value, bare in zip(measured, seconds[_BARE], strict=True)]
-            print(f"{'ratio':>12}: {_spread(ratios, '.3f')} over {_BARE}; {n_features[name]} features per pixel")
+            print(f"{'ratio':>12}: {spread(ratios, '.3f')} over {_BARE}; {n_features[name]} features per pixel")
     print(f" peak memory: {peak:.2f} GiB")
 
 
-def _spread(values: Sequence[float], form: str) -> str:
+def spread(values: Sequence[float], form: str) -> str:
     """Write the median, and the lower and the upper quartile."""
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
     return f"{middle:{form}} ({low:{form}} to {high:{form}})"

@@ -116,21 +116,21 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = {"n": n, "n_classes": n_classes, "features": options.features}
     results["floor"] = float(np.median([_floor(observations.features) for _ in range(options.repeats)]))
     for label, errors in (("together", False), ("with_errors", True)):
-        runs = [_timed(lambda: score_all(observations, TOGETHER, errors)) for _ in range(options.repeats)]  # noqa: B023
+        runs = [timed(lambda: score_all(observations, TOGETHER, errors)) for _ in range(options.repeats)]  # noqa: B023
         results[label] = {"seconds": float(np.median([run[0] for run in runs])), "mb": runs[0][1]}
     observations = complete(observations, options.source_classes)
     ungrouped = Statistics.ungrouped(observations)
     grouped = Statistics(observations, image_groups(observations.image_index))
     for label, statistics in (("pass", ungrouped), ("pass_by_groups", grouped)):
-        results[label] = dict(zip(("seconds", "mb"), _timed(lambda: statistics.total), strict=True))  # noqa: B023
+        results[label] = dict(zip(("seconds", "mb"), timed(lambda: statistics.total), strict=True))  # noqa: B023
     results["metrics"] = {
-        name: _one_metric(name, grouped if _predicts_groups(name) else ungrouped, options.textbook)
+        name: _one_metric(name, grouped if predicts_groups(name) else ungrouped, options.textbook)
         for name in _chosen(options)
     }
     return results
 
 
-def _predicts_groups(name: str) -> bool:
+def predicts_groups(name: str) -> bool:
     """Whether a metric predicts groups of images: it needs them whether or not standard errors are requested."""
     return METRICS[name].additive and "image_index" in METRICS[name].needs
 
@@ -146,11 +146,11 @@ def _one_metric(name: str, statistics: Statistics, textbook: bool) -> dict[str, 
     if metric.extra:  # loads the library before the clock starts
         small = complete(synthetic(200, 3, 2, 2), 2)
         metric.scores(Statistics(small, np.arange(200) % 2), **metric.settings)
-    seconds, megabytes = _timed(lambda: scores.extend(metric.scores(statistics, **metric.settings)))
+    seconds, megabytes = timed(lambda: scores.extend(metric.scores(statistics, **metric.settings)))
     results = {"score": scores[0], "seconds": seconds, "mb": megabytes}
     if textbook and name in TEXTBOOK:
         values = []
-        results["textbook_seconds"] = _timed(lambda: values.append(textbook_score(name, statistics.observations)))[0]
+        results["textbook_seconds"] = timed(lambda: values.append(textbook_score(name, statistics.observations)))[0]
         results["difference"] = abs(values[0] - scores[0]) / abs(scores[0])
     return results
 
@@ -163,7 +163,7 @@ def _floor(features: np.ndarray) -> float:
     return time.process_time() - began
 
 
-def _timed(work: Callable[[], Any]) -> tuple[float, float | None]:
+def timed(work: Callable[[], Any]) -> tuple[float, float | None]:
     """Measure CPU seconds, and peak megabytes beyond those at the start (Linux only)."""
     before = _reset_peak()
     began = time.process_time()

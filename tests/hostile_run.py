@@ -21,7 +21,7 @@ from hostile_files import EVIL, Case, write_common
 from seg_transfer.cli import main
 from seg_transfer.errors import SegTransferError
 from seg_transfer.models import load_source_model
-from seg_transfer.models.compat import import_mmseg, quiet
+from seg_transfer.models.compat import bring_timm, import_mmseg, quiet
 
 _EVENTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.startfile")
 _NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostby", "urllib.Request")
@@ -151,6 +151,10 @@ def run(root: Path, only: Sequence[str] = ()) -> dict[str, Any]:
     write_common(root)
     os.chdir(root / "cwd")
     sys.path.insert(0, str(root / "cwd"))
+    # What timm imports asks ldconfig for libraries, which is no payload.
+    import_mmseg()
+    with contextlib.suppress(SegTransferError):
+        bring_timm("timm")
     sys.addaudithook(watch)
     cases = [case for case in CASES if not only or case.name in only]
     return {"proven": _proven(root), "cases": {case.name: _result(case, root) for case in cases}}

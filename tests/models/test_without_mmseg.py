@@ -153,6 +153,7 @@ def test_versions_that_refuse_each_other_are_one_line(planted, tmp_path):
     refusal = "raise AssertionError('MMCV==2.2.0 is used but incompatible.')"
     planted(mmcv="", mmengine="", mmseg=refusal)
     (tmp_path / "mmcv" / "ops.py").write_text("")
+    (tmp_path / "mmengine" / "runner.py").write_text("")
     with pytest.raises(ConfigError) as error:
         import_mmseg("own.json")
     assert str(error.value) == (
@@ -168,6 +169,7 @@ def test_compiled_operators_stay_what_they_are(planted, tmp_path):
     (tmp_path / "mmcv" / "_ext.py").write_text("compiled = True")
     (tmp_path / "mmcv" / "ops.py").write_text("raise AssertionError('imported with a stand-in')")
     (tmp_path / "mmseg" / "models.py").write_text("import mmcv._ext; assert mmcv._ext.compiled")
+    (tmp_path / "mmengine" / "runner.py").write_text("")
     (tmp_path / "mmengine" / "logging.py").write_text(f"class MMLogger:\n    {own}")
     import_mmseg()
     assert sys.modules["mmcv._ext"].compiled

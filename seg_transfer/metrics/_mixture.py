@@ -9,6 +9,7 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, dtrtri
 
 from seg_transfer.arrays import HOST, Arrays, FloatArray, arrays_of
+from seg_transfer.observations.passes import softmax
 
 # A component this many nats below an observation's likeliest one changes no digit of a sum of a thousand densities.
 NEGLIGIBLE = 40.0
@@ -68,6 +69,10 @@ class Densities:
     means: Any
     inverses: Any
 
+    def on(self, arrays: Arrays) -> "Densities":
+        """Copy to where the rows are."""
+        return Densities(self.constants, arrays.of_host(self.means), arrays.of_host(self.inverses))
+
     @classmethod
     def of(cls, mixture: Mixture, arrays: Arrays) -> "Densities":
         """Factorize the covariances."""
@@ -79,7 +84,7 @@ class Densities:
             assert factors is not None, "every covariance has a floor"
             inverses[k] = factors[0]
             constants[k] -= factors[1]
-        return cls(constants, arrays.of_host(mixture.means), arrays.of_host(inverses))
+        return cls(constants, mixture.means, inverses).on(arrays)
 
     def of_component(self, arrays: Arrays, k: int, rows: Any) -> Any:
         """Compute the log of a component's weight times its density at rows (n, d), (n,)."""
@@ -98,7 +103,7 @@ def log_densities(mixture: Mixture, arrays: Arrays) -> Callable[[Any], Any]:
     lowest = on_host.constants - mixture.means.shape[1] / 2 - NEGLIGIBLE
     if (bounds.at(HOST, mixture.means) > lowest[:, None]).mean() > MOST_SURVIVORS:
         return partial(_Polynomials.of(on_host).on(arrays).at, arrays)
-    return partial(_where_possible, arrays, Densities.of(mixture, arrays), bounds.on(arrays))
+    return partial(_where_possible, arrays, on_host.on(arrays), bounds.on(arrays))
 
 
 def _where_possible(arrays: Arrays, densities: Densities, bounds: "_Bounds", rows: Any) -> Any:
@@ -237,11 +242,7 @@ class _Bounds:
 
 def posterior(logs: Any) -> Any:
     """Turn log densities (K, n) into the probabilities of the components, in place."""
-    arrays = arrays_of(logs)
-    logs -= arrays.max(logs.T)
-    logs = arrays.exp(logs)
-    logs /= logs.sum(axis=0)
-    return logs
+    return softmax(logs.T).T
 
 
 def log_sums(logs: Any) -> Any:

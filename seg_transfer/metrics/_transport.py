@@ -23,9 +23,8 @@ def subsampled_pair(observations: Observations, max_observations: int, seed: int
     """Return at most ``max_observations`` of the target's observations, and as many of the source's own."""
     check_setting(max_observations >= 2, "max_observations", max_observations, "2 or more")
     source = source_images_of(observations)
-    return observations.subsample(max_observations, seed).in_numpy(), source.subsample(
-        max_observations, seed
-    ).in_numpy()
+    target, own = (side.subsample(max_observations, seed).in_numpy() for side in (observations, source))
+    return target, own
 
 
 def coupling(metric: str, cost: FloatArray, target_mass: FloatArray, source_mass: FloatArray) -> FloatArray:

@@ -7,11 +7,11 @@ import numpy.typing as npt
 
 from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, subsampled_features
 from seg_transfer.metrics._separation import EPSILON
-from seg_transfer.observations import FloatArray, Observations
+from seg_transfer.observations import FloatArray, IntArray, Observations
 from seg_transfer.observations.passes import numpy_copy
 
-# Distances that agree to this many digits are ties, so that rounding does not order them.
-DECIMALS = 12
+# Distances are counted in steps of 1e-12: those that agree to a step are ties, so that rounding does not order them.
+STEPS = 1e12
 
 
 def parc(
@@ -56,15 +56,29 @@ def parc(
 def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
     features, codes = subsampled_features(statistics.observations, max_observations, seed)
     rows = _standardized_rows(numpy_copy(features, np.arange(len(codes))))
-    first, second = np.triu_indices(len(rows), 1)
-    distances = np.round(1 - (rows @ rows.T)[first, second], DECIMALS)
-    differ = codes[first] != codes[second]
-    if differ.all() or distances.min() == distances.max():
-        return [0.0]
-    from scipy.stats import rankdata  # takes half a second, which other metrics need not wait for
+    pairs = np.triu(np.ones((len(rows), len(rows)), np.bool_), 1)
+    distances = np.rint((1 - (rows @ rows.T)[pairs]) * STEPS).astype(np.int64)
+    return [_rank_correlation(distances, (codes[:, None] != codes)[pairs])]
 
-    # Ranking a binary variable does not change its correlations.
-    return [float(np.clip(np.corrcoef(rankdata(distances), differ)[0, 1], -1, 1))]
+
+def _rank_correlation(values: IntArray, flags: npt.NDArray[np.bool_]) -> float:
+    """Compute the correlation of the ranks of some numbers, equal ones sharing their mean rank, with flags of 0 or 1.
+
+    Ranking the flags would not change it.
+    """
+    # The flag is the last digit, so that one sort, of plain integers, orders both.
+    ordered = np.sort(2 * values + flags)
+    values, flags = ordered >> 1, ordered & 1
+    starts = np.flatnonzero(np.diff(values, prepend=values[0] - 1))
+    counts = np.diff(starts, append=len(values))
+    # Twice the distance from the mean rank, which keeps it an integer.
+    ranks = 2 * starts + counts - len(values)
+    spread, n_flagged = float(counts @ np.square(ranks, dtype=np.float64)), int(flags.sum())
+    if not spread or n_flagged in (0, len(flags)):
+        return 0.0
+    along = float(np.add.reduceat(flags, starts) @ ranks)
+    correlation = along / np.sqrt(spread * n_flagged * (1 - n_flagged / len(flags)))
+    return float(np.clip(correlation, -1, 1))
 
 
 def _standardized_rows(x: FloatArray) -> FloatArray:

@@ -45,6 +45,9 @@ class Arrays(Protocol):
     def add_by_key(self, totals: Any, rows: Any, keys: IntArray) -> None:
         """Add every row (n, D) to ``totals[key]``, in place; the keys (n,) ascend."""
 
+    def products(self, rows: Any) -> Any:
+        """Return rows^T rows, of which only the upper triangle is right."""
+
     def add_products(self, total: Any, rows: Any) -> Any:
         """Return total + rows^T rows, of which only the upper triangle is right; ``total`` may be overwritten."""
 

@@ -56,6 +56,9 @@ class DeviceArrays:
         for key, start, end in segments(keys):
             totals[key] += rows[start:end].sum(dim=0)
 
+    def products(self, rows: Tensor) -> Tensor:
+        return rows.T @ rows
+
     def add_products(self, total: Tensor, rows: Tensor) -> Tensor:
         return total.addmm_(rows.T, rows)
 

@@ -53,6 +53,10 @@ class HostArrays:
         for key, start, end in segments(keys):
             totals[key] += rows[start:end].sum(axis=0)
 
+    def products(self, rows: Any) -> Any:
+        # The lower triangle in Fortran's order is the upper one in C's.
+        return dsyrk(1.0, rows.T, lower=True).T
+
     def add_products(self, total: Any, rows: Any) -> Any:
         return dsyrk(1.0, rows.T, beta=1.0, c=np.asfortranarray(total), overwrite_c=True)
 

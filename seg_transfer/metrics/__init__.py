@@ -144,9 +144,10 @@ def score_all(
     chosen = {name: _named(name) for name in names}
     for metric in chosen.values():
         _check_needs(metric, observations)
-    statistics = Statistics.ungrouped(observations)
+    groups, by_class = np.zeros_like(observations.codes), any(metric.by_class for metric in chosen.values())
     if standard_errors and observations.image_index is not None:
-        statistics = Statistics(observations, image_groups(observations.image_index))
+        groups = image_groups(observations.image_index)
+    statistics = Statistics(observations, groups, by_class)
     return {name: _score(metric, statistics, standard_errors == "all") for name, metric in chosen.items()}
 
 

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from seg_transfer.errors import ConfigError, ObservationsError
+from seg_transfer.errors import ConfigError
 from seg_transfer.observations import IntArray, Moments, MomentStatistics, Observations
 
 Setting = int | float | str | bool
 # The score of all observations, then the score without each group in turn: None where fewer than two classes are left.
 Scores = list[float | None]
-# Up to this size, second moments are stored per class, which saves passes over single classes.
+# Up to this size, second moments are stored per class, which saves passes over single classes: the first wherever there
+# are no groups, the second where a metric uses them.
 CLASS_MOMENTS_BYTES = 128 << 20
+CLASS_SECONDS_BYTES = 640 << 20
 _INPUTS = frozenset({"features", "source_probs"})
 
 
@@ -37,6 +39,7 @@ class Metric:
         additive: Whether ``scores`` also returns the score without each group of images, from sums over images.
             Otherwise it returns the score alone.
         extra: The optional library that a built-in metric needs; the extra of the same name installs it.
+        by_class: Whether it uses the second moments of every class, which the shared pass then sums, too.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Metric:
     version: int = field(kw_only=True)
     additive: bool = False
     extra: str = ""
+    by_class: bool = False
 
     @classmethod
     def from_function(
@@ -167,11 +171,13 @@ class Statistics:
         observations: N observations of the pair.
         groups: (N,), the group of each observation, 0 .. n_groups - 1; a single group where no standard errors are
             requested.
+        by_class: Whether the shared pass also sums the second moments of every class, if they fit into memory.
         memo: What several metrics share beside the moments, by a key of their own.
     """
 
     observations: Observations
     groups: IntArray
+    by_class: bool = False
     memo: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
@@ -196,15 +202,21 @@ class Statistics:
     @cached_property
     def class_moments(self) -> MomentStatistics | None:
         """The moments of every class separately; None where there are several groups or they need too much memory."""
-        features, n_classes = self.observations.features, len(self.observations.classes)
-        if features is None or self.n_groups > 1 or 8 * n_classes * features.shape[1] ** 2 > CLASS_MOMENTS_BYTES:
+        if self.n_groups > 1 or self._class_bytes > CLASS_MOMENTS_BYTES:
             return None
         return MomentStatistics.of_classes(self.observations)
 
     @cached_property
     def moments(self) -> MomentStatistics:
         """The moments of every group; for a single group, those of every class where they are kept."""
-        return self.class_moments or MomentStatistics.of(self.observations, self.groups)
+        by_class = self.by_class and self._class_bytes <= CLASS_SECONDS_BYTES
+        return self.class_moments or MomentStatistics.of(self.observations, self.groups, by_class)
+
+    @property
+    def _class_bytes(self) -> float:
+        """Size of the second moments of every class."""
+        features = self.observations.features
+        return np.inf if features is None else 8 * len(self.observations.classes) * features.shape[1] ** 2
 
     @cached_property
     def total(self) -> Moments:
@@ -255,27 +267,6 @@ def source_probs_of(statistics: Statistics) -> Any:
     """Return the source's probabilities, for a metric that declares that it needs them."""
     assert statistics.observations.source_probs is not None
     return statistics.observations.source_probs
-
-
-def source_images_of(observations: Observations) -> Observations:
-    """Return the observations of the source's own images, for a metric that declares that it needs them.
-
-    Raises:
-        ObservationsError: They cannot be compared with the target's.
-    """
-    source = observations.source_images
-    assert observations.features is not None
-    assert source is not None
-    if source.features is None:
-        raise ObservationsError(
-            "source_images have no features; the metric needs features of both sides: extract them too"
-        )
-    if source.features.shape[1] != observations.features.shape[1]:
-        raise ObservationsError(
-            f"features have {observations.features.shape[1]} channels and those of source_images "
-            f"{source.features.shape[1]}; both must come from the same source: extract them again"
-        )
-    return source
 
 
 def subsampled_features(observations: Observations, max_observations: int, seed: int) -> tuple[Any, IntArray]:

@@ -12,8 +12,8 @@ from seg_transfer.metrics._base import (
     check_setting,
     overall_score,
     scores_from_moments,
-    source_images_of,
 )
+from seg_transfer.metrics._source_images import source_images_of
 from seg_transfer.observations import Moments, MomentStatistics, Observations
 
 

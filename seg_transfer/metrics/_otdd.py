@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score
 from seg_transfer.metrics._distances import squared_distances
-from seg_transfer.metrics._transport import coupling, subsampled_pair
+from seg_transfer.metrics._source_images import subsampled_pair
+from seg_transfer.metrics._transport import coupling
 from seg_transfer.observations import FloatArray, IntArray, Observations
 
 

@@ -62,22 +62,22 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
 
 
 def _rank_correlation(values: IntArray, flags: npt.NDArray[np.bool_]) -> float:
-    """Compute the correlation of the ranks of some numbers, equal ones sharing their mean rank, with flags of 0 or 1.
+    """Compute the correlation of the ranks of integers >= 0, equal ones sharing their mean rank, with flags of 0 or 1.
 
     Ranking the flags would not change it.
     """
     # The flag is the last digit, so that one sort, of plain integers, orders both.
     ordered = np.sort(2 * values + flags)
-    values, flags = ordered >> 1, ordered & 1
-    starts = np.flatnonzero(np.diff(values, prepend=values[0] - 1))
-    counts = np.diff(starts, append=len(values))
+    n, n_flagged = len(flags), np.count_nonzero(flags)
+    starts = np.flatnonzero(np.diff(ordered >> 1, prepend=-1))
+    counts = np.diff(starts, append=n)
     # Twice the distance from the mean rank, which keeps it an integer.
-    ranks = 2 * starts + counts - len(values)
-    spread, n_flagged = float(counts @ np.square(ranks, dtype=np.float64)), int(flags.sum())
-    if not spread or n_flagged in (0, len(flags)):
+    ranks = 2 * starts + counts - n
+    spread = float(counts @ np.square(ranks, dtype=np.float64))
+    if not spread or n_flagged in (0, n):
         return 0.0
-    along = float(np.add.reduceat(flags, starts) @ ranks)
-    correlation = along / np.sqrt(spread * n_flagged * (1 - n_flagged / len(flags)))
+    along = float(np.add.reduceat(ordered & 1, starts) @ ranks)
+    correlation = along / np.sqrt(spread * n_flagged * (1 - n_flagged / n))
     return float(np.clip(correlation, -1, 1))
 
 

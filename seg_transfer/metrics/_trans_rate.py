@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg.lapack import dpotrf
 
+from seg_transfer.arrays import arrays_of
 from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting, features_of, overall_score
-from seg_transfer.observations import FloatArray, Moments, Observations
+from seg_transfer.observations import FloatArray, Observations
 from seg_transfer.observations.passes import second_moment
 
 
@@ -54,23 +55,33 @@ def coding_rates(statistics: Statistics, eps: float) -> tuple[float, FloatArray]
     Where the second moments of all classes would not fit into memory, the classes take a second pass, one after the
     other.
     """
-    total, kept = statistics.total, statistics.class_moments
-    seconds = _second_moments(statistics) if kept is None else (_about(part, total.mean) for part in kept.groups)
-    return _rate(total.covariance, eps), np.array([_rate(second, eps) for second in seconds])
-
-
-def _about(moments: Moments, center: FloatArray) -> FloatArray:
-    """Return the mean of (x - center)(x - center)^T, (D, D)."""
-    offset = moments.mean - center
-    return moments.covariance + np.outer(offset, offset)
+    rates = [_rate(second, eps) for second in _second_moments(statistics)]
+    return _rate(statistics.total.covariance, eps), np.array(rates)
 
 
 def _second_moments(statistics: Statistics) -> Iterator[FloatArray]:
-    """Yield the mean of (x - mean)(x - mean)^T of every class in turn, (D, D)."""
-    total = statistics.total
+    """Yield the mean of (x - mean)(x - mean)^T of every class in turn, (D, D), of which the upper triangle is right."""
+    total, kept = statistics.total, statistics.class_moments
+    if kept is not None:
+        return (_about(part.covariance, part.mean - total.mean) for part in kept.groups)
+    if statistics.moments.class_seconds is not None:
+        return _of_shared_pass(statistics)
     order = np.argsort(statistics.observations.codes, kind="stable")
-    for rows in np.split(order, np.cumsum(total.counts)[:-1]):
-        yield second_moment(features_of(statistics), rows, total.mean)
+    by_class = np.split(order, np.cumsum(total.counts)[:-1])
+    return (second_moment(features_of(statistics), rows, total.mean) for rows in by_class)
+
+
+def _of_shared_pass(statistics: Statistics) -> Iterator[FloatArray]:
+    total, seconds = statistics.total, statistics.moments.class_seconds
+    arrays, step = arrays_of(seconds), total.shift - total.mean
+    for second, offsets, count in zip(seconds, total.sums, total.counts, strict=True):
+        yield _about(arrays.to_host(second) / count, step, offsets / count)
+
+
+def _about(second: FloatArray, step: FloatArray, mean: FloatArray | float = 0.0) -> FloatArray:
+    """Return the mean of (z + step)(z + step)^T from that of z z^T, (D, D), and the mean of z, (D,)."""
+    half = np.outer(mean + step / 2, step)
+    return second + half + half.T
 
 
 def _rate(second_moment: FloatArray, eps: float) -> float:
@@ -94,4 +105,5 @@ METRIC = Metric(
     reference="Huang et al., Frustratingly Easy Transferability Estimation, ICML 2022",
     scores=_scores,
     settings={"eps": 1e-4},
+    by_class=True,
 )

@@ -9,22 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_transfer.errors import ConfigError, ObservationsError
-from seg_transfer.metrics._base import check_setting, source_images_of
-from seg_transfer.observations import FloatArray, Observations
+from seg_transfer.observations import FloatArray
 
 # Two sides of 2000 observations need 70 000 pivots; sides of 4000 need about three times as many.
 MAX_PIVOTS = 100_000_000
 # Before an assignment: so many sweeps of Sinkhorn's algorithm, smoothed by this fraction of the mean cost.
 SWEEPS = 5
 SMOOTHNESS = 0.005
-
-
-def subsampled_pair(observations: Observations, max_observations: int, seed: int) -> tuple[Observations, Observations]:
-    """Return at most ``max_observations`` of the target's observations, and as many of the source's own."""
-    check_setting(max_observations >= 2, "max_observations", max_observations, "2 or more")
-    source = source_images_of(observations)
-    target, own = (side.subsample(max_observations, seed).in_numpy() for side in (observations, source))
-    return target, own
 
 
 def coupling(metric: str, cost: FloatArray, target_mass: FloatArray, source_mass: FloatArray) -> FloatArray:

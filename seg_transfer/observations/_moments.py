@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_transfer.arrays import FloatArray, IntArray, arrays_of
+from seg_transfer.arrays.host import segments
 from seg_transfer.errors import ObservationsError
 from seg_transfer.observations._observations import Observations
 from seg_transfer.observations.passes import keyed_blocks
@@ -102,17 +103,23 @@ class MomentStatistics:
 
     Attributes:
         groups: One `Moments` per group, with the same classes; a class may be absent from a group.
+        class_seconds: The sum of z z^T over each class of all groups, (C, D, D), native, of which only the upper
+            triangles are right; None unless requested.
     """
 
     groups: tuple[Moments, ...]
+    class_seconds: Any = None
 
     @classmethod
-    def of(cls, observations: Observations, groups: IntArray | None = None) -> MomentStatistics:
+    def of(
+        cls, observations: Observations, groups: IntArray | None = None, class_seconds: bool = False
+    ) -> MomentStatistics:
         """Compute the moments of every group in one pass over the features, in blocks.
 
         Args:
             observations: N observations with features.
             groups: (N,) integers 0 .. n_groups - 1; None puts all observations into one group.
+            class_seconds: Whether to sum the products of every class, too. They take 8 C D^2 bytes.
 
         Raises:
             ObservationsError: The observations have no features.
@@ -127,7 +134,7 @@ class MomentStatistics:
         if groups is None:
             groups = np.zeros(len(observations.labels), dtype=np.int64)
         shift = _typical_row(features)
-        return _accumulate(features, observations, groups, [shift] * (int(groups.max()) + 1))
+        return _accumulate(features, observations, groups, [shift] * (int(groups.max()) + 1), class_seconds)
 
     @classmethod
     def of_classes(cls, observations: Observations) -> MomentStatistics:
@@ -190,7 +197,11 @@ def _require_features(observations: Observations) -> Any:
 
 
 def _accumulate(
-    features: Any, observations: Observations, groups: IntArray, shifts: list[FloatArray]
+    features: Any,
+    observations: Observations,
+    groups: IntArray,
+    shifts: list[FloatArray],
+    with_class_seconds: bool = False,
 ) -> MomentStatistics:
     arrays, classes, n_groups, width = arrays_of(features), observations.classes, len(shifts), features.shape[1]
     n_classes = len(classes)
@@ -198,6 +209,7 @@ def _accumulate(
     counts = np.bincount(keys, minlength=n_groups * n_classes).reshape(n_groups, n_classes)
     sums, seconds = arrays.zeros(n_groups * n_classes, width), [arrays.zeros(width, width) for _ in range(n_groups)]
     thirds, fourths = arrays.zeros(n_groups, width), arrays.zeros(n_groups)
+    class_seconds = arrays.zeros(n_classes, width, width) if with_class_seconds else None
     native_shifts = [arrays.of_host(shift) for shift in shifts]
     for rows, sorted_keys in keyed_blocks(features, keys):
         bounds = np.searchsorted(sorted_keys, np.arange(n_groups + 1) * n_classes)
@@ -205,9 +217,13 @@ def _accumulate(
             z = rows[bounds[group] : bounds[group + 1]]
             z -= native_shifts[group]
             squares = arrays.squared_lengths(z)
-            seconds[group] = arrays.add_products(seconds[group], z)
             thirds[group] += squares @ z
             fourths[group] += squares @ squares
+            if class_seconds is None:
+                seconds[group] = arrays.add_products(seconds[group], z)
+            else:
+                own_classes = sorted_keys[bounds[group] : bounds[group + 1]] % n_classes
+                _add_products_of_classes(seconds[group], class_seconds, z, own_classes)
         arrays.add_by_key(sums, rows, sorted_keys)
     parts = zip(
         shifts,
@@ -218,12 +234,20 @@ def _accumulate(
         arrays.to_host(fourths),
         strict=True,
     )
-    return MomentStatistics(
-        tuple(
-            Moments(classes, shift, count, total, second, third, float(fourth))
-            for shift, count, total, second, third, fourth in parts
-        )
+    moments = (
+        Moments(classes, shift, count, total, second, third, float(fourth))
+        for shift, count, total, second, third, fourth in parts
     )
+    return MomentStatistics(tuple(moments), class_seconds)
+
+
+def _add_products_of_classes(total: Any, class_totals: Any, rows: Any, codes: IntArray) -> None:
+    """Add rows^T rows to a total (D, D), and the part of every class to its own, (C, D, D), in place."""
+    arrays = arrays_of(rows)
+    for code, start, end in segments(codes):
+        products = arrays.products(rows[start:end])
+        total += products
+        class_totals[code] += products
 
 
 def _typical_row(features: Any) -> FloatArray:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from seg_transfer.errors import ConfigError
-from seg_transfer.metrics import trans_rate
+from seg_transfer.metrics import score_all, trans_rate
 from seg_transfer.metrics._base import Statistics
 from seg_transfer.metrics._trans_rate import _rate, coding_rates
 from seg_transfer.observations import Observations, image_groups
@@ -109,3 +109,31 @@ def test_kept_moments_and_a_second_pass_give_the_same(apart, world):
 def test_a_matrix_that_rounding_makes_indefinite_has_a_rate():
     matrix = np.array([[1e20, 1e20], [1e20, 1e20]]) - np.diag([0, 1e5])
     assert np.isfinite(_rate(matrix, 1.0))
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e3])
+def test_the_shared_pass_sums_the_products_of_every_class_for_it(apart, world, monkeypatch):
+    observations = world(500, 40, 6)
+    x = observations.features + apart * np.random.default_rng(0).normal(size=(6, 40))[observations.codes]
+    given = Observations(x, observations.labels, image_index=observations.image_index)
+    groups = image_groups(given.image_index)
+    shared, passed = Statistics(given, groups, by_class=True), Statistics(given, groups)
+    monkeypatch.setattr("seg_transfer.arrays.host.BLOCK_ROWS", 33)
+    (whole, rates), (other_whole, others) = coding_rates(shared, 1e-4), coding_rates(passed, 1e-4)
+    assert shared.moments.class_seconds is not None
+    assert passed.moments.class_seconds is None
+    assert whole == pytest.approx(other_whole, rel=1e-9)
+    rounding = 40 * np.finfo(float).eps * ((x - x.mean(axis=0)) ** 2).max() / 1e-4
+    np.testing.assert_allclose(rates, others, rtol=1e-11, atol=rounding)
+    for group, other in zip(shared.moments.groups, passed.moments.groups, strict=True):
+        np.testing.assert_allclose(group.second, other.second, rtol=1e-12, atol=1e-12 * np.abs(other.second).max())
+
+
+def test_its_score_with_errors_takes_one_pass(world, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a second pass over the features")
+
+    expected = score_all(world(), ["trans_rate"], standard_errors=False)["trans_rate"].score
+    monkeypatch.setattr("seg_transfer.metrics._trans_rate.second_moment", refuse)
+    found = score_all(world(), ["gbc", "trans_rate"])["trans_rate"].score
+    assert found == pytest.approx(expected, rel=1e-10)

@@ -21,6 +21,8 @@ from seg_transfer.observations import FloatArray, IntArray, Observations
 DECIMALS = 12
 # 256 x 10,000 similarities are 10 MB in float32.
 BLOCK_ROWS = 256
+# Two of k neighbors rarely share one of so many parts.
+PARTS_PER_NEIGHBOR = 16
 # A query with more candidates than this share of all rows shares one matrix product with others of its kind.
 LARGE_SHARE = 0.05
 
@@ -159,12 +161,24 @@ class _Screen:
         left[:, -1] = 1.0
         similarities = left @ self.columns.T
         np.copyto(similarities, -np.inf, where=images[queries, None] == images)
-        last = similarities.shape[1] - k
-        kth = np.partition(similarities, last, axis=1)[:, last].astype(np.float64)
-        lowest = np.nextafter((kth - self.margins[queries]).astype(np.float32), np.float32(-np.inf))
+        lowest = _bound_of_kth_largest(similarities, k) - self.margins[queries]
+        lowest = np.nextafter(lowest.astype(np.float32), np.float32(-np.inf))
         # Fewer than k rows of other images: all of them are candidates, and none of the same image.
         possible: npt.NDArray[np.bool_] = similarities >= np.maximum(lowest, np.finfo(np.float32).min)[:, None]
         return possible
+
+
+def _bound_of_kth_largest(values: npt.NDArray[np.float32], k: int) -> FloatArray:
+    """Return numbers (q,) that are at most the k-th largest of each row (N,), and rarely below one of the next few.
+
+    They are the k-th largest of the maxima of disjoint parts of the row: so many numbers are at least as large.
+    """
+    n_parts = PARTS_PER_NEIGHBOR * k
+    if (length := values.shape[1] // n_parts) > 1:
+        values = values[:, : n_parts * length].reshape(len(values), length, n_parts).max(axis=1)
+    last = values.shape[1] - k
+    bounds: FloatArray = np.partition(values, last, axis=1)[:, last].astype(np.float64)
+    return bounds
 
 
 METRIC = Metric(

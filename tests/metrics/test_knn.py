@@ -226,3 +226,15 @@ def test_a_class_of_a_single_image_is_never_found():
     statistics = Statistics(Observations(features, labels, image_index=images), images)
     # Recalls 1 and 0; a single class is left without the last image.
     assert METRICS["knn"].scores(statistics, **METRICS["knn"].settings) == [0.5, 0.5, 0.5, None]
+
+
+@pytest.mark.parametrize(("n", "k"), [(1000, 3), (1000, 40), (47, 3), (20, 20)])
+def test_the_bound_of_the_kth_largest_is_never_above_it(n, k):
+    values = np.random.default_rng(n + k).normal(size=(50, n)).astype(np.float32)
+    values[0] = 1.0
+    values[1, k // 2 :] = -np.inf
+    found = _knn._bound_of_kth_largest(values, k)
+    ordered = -np.sort(-values, axis=1)
+    assert (found <= ordered[:, k - 1]).all()
+    # At most as many as k numbers are expected to share parts.
+    assert np.count_nonzero(values[2:] >= found[2:, None], axis=1).mean() < 1.1 * k

@@ -7,10 +7,11 @@ import numpy.typing as npt
 import scipy.linalg
 
 from seg_transfer.arrays import arrays_of
+from seg_transfer.arrays.host import segments
 from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, overall_score
 from seg_transfer.metrics._separation import EPSILON, between_class_rows
 from seg_transfer.observations import FloatArray, IntArray, Observations
-from seg_transfer.observations.passes import keyed_blocks, softmax
+from seg_transfer.observations.passes import Blocks, keyed_blocks, softmax
 
 # As in the authors' release: shrinkage = exp(-5 * largest variance within the classes), at least 1e-10.
 STEEPNESS = 5.0
@@ -18,7 +19,7 @@ LEAST_SHRINKAGE = 1e-10
 # Keeps the matrix invertible where nothing varies at all.
 TINY = 1e-100
 
-# Directions (D, C) and intercepts (C,): rows times directions plus intercepts are log odds.
+# Directions (D, C) and intercepts, (C,) or one row (C, C) per class: products with rows plus intercepts are log odds.
 Discriminant = tuple[FloatArray, FloatArray]
 
 
@@ -64,57 +65,65 @@ def _scores(statistics: Statistics) -> Scores:
     first = _discriminant(means, within, shares, shrinkage, rounding)
     # The weighted class means sum to zero, so that the mean of the other classes lies on the other side of the center.
     others = -(shares / (1 - shares))[:, None] * means
-    features = features_of(statistics)
-    certainty, sums, second = _move(features, codes, total.mean, first, others)
-    means = sums / total.counts[:, None]
-    within = (second - sums.T @ means) / total.n
-    directions, intercepts = _discriminant(means, within, shares, shrinkage, rounding)
-    return [_mean_true_class(features, codes, total.mean, (directions, intercepts), others @ directions, certainty)]
+    features, origins = features_of(statistics), total.mean + others
+    certainty, sums, second = _move(features, codes, origins, _seen_from(others, first))
+    moved = sums / total.counts[:, None]
+    within = (second - sums.T @ moved) / total.n
+    last = _discriminant(others + moved, within, shares, shrinkage, rounding)
+    return [_mean_true_class(features, codes, origins, _seen_from(others, last), certainty)]
+
+
+def _seen_from(origins: FloatArray, discriminant: Discriminant) -> Discriminant:
+    """Return the discriminant of deviations from an origin of each class, (C, D): intercepts are then (C, C)."""
+    directions, intercepts = discriminant
+    return directions, origins @ directions + intercepts
+
+
+def _deviations(features: Any, codes: IntArray, origins: FloatArray) -> Blocks:
+    """Yield the observations, less the origin (C, D) of their class, in the order of the classes."""
+    native = arrays_of(features).of_host(origins)
+    for x, keys in keyed_blocks(features, codes):
+        for code, start, end in segments(keys):
+            x[start:end] -= native[code]
+        yield x, keys
 
 
 def _move(
-    features: Any, codes: IntArray, center: FloatArray, discriminant: Discriminant, others: FloatArray
+    features: Any, codes: IntArray, origins: FloatArray, discriminant: Discriminant
 ) -> tuple[list[Any], FloatArray, FloatArray]:
-    """Move every observation toward the mean of the other classes, (C, D) ``others``, by what it lacks in certainty.
+    """Move every observation toward the mean of the other classes, its origin, by what it lacks in certainty.
+
+    From the origin o, an observation x of certainty p moves to p (x - o).
 
     Returns:
-        The certainty of the observations in blocks (n, 1), in the order of their classes; the sum (C, D) of those moved
-        of each class; and their second moment (D, D).
+        The certainty of the observations in blocks (n, 1), in the order of their classes; and of the moved deviations
+        the sum (C, D) of each class, and the second moment (D, D).
     """
-    directions, intercepts = discriminant
-    arrays = arrays_of(features)
-    native_center, directions, intercepts, others = map(arrays.of_host, (center, *discriminant, others))
-    certainty, sums, second = [], arrays.zeros(*others.shape), arrays.zeros(len(center), len(center))
-    for x, keys in keyed_blocks(features, codes):
-        x -= native_center
-        probabilities = softmax(x @ directions + intercepts)
+    arrays, (n_classes, width) = arrays_of(features), origins.shape
+    directions, intercepts = map(arrays.of_host, discriminant)
+    certainty, sums, second = [], arrays.zeros(n_classes, width), arrays.zeros(width, width)
+    for x, keys in _deviations(features, codes, origins):
+        probabilities = softmax(x @ directions + arrays.take(intercepts, keys))
         # The discriminant's probabilities pass through a second softmax, as in the release.
         own = arrays.pick(softmax(probabilities), keys)[:, None]
         certainty.append(own)
         x *= own
-        x += (1 - own) * arrays.take(others, keys)
         arrays.add_by_key(sums, x, keys)
         second = arrays.add_products(second, x)
     return certainty, arrays.to_host(sums), arrays.symmetric(second)
 
 
 def _mean_true_class(
-    features: Any,
-    codes: IntArray,
-    center: FloatArray,
-    discriminant: Discriminant,
-    others: FloatArray,
-    certainty: list[Any],
+    features: Any, codes: IntArray, origins: FloatArray, discriminant: Discriminant, certainty: list[Any]
 ) -> float:
-    """Return the mean probability of the true class after the move; (C, C) ``others`` are seen along the directions."""
+    """Return the mean probability of the true class after the move."""
     arrays, total = arrays_of(features), 0.0
-    native_center, directions, intercepts, others = map(arrays.of_host, (center, *discriminant, others))
-    for (x, keys), own in zip(keyed_blocks(features, codes), certainty, strict=True):
-        x -= native_center
+    directions, intercepts = map(arrays.of_host, discriminant)
+    for (x, keys), own in zip(_deviations(features, codes, origins), certainty, strict=True):
         # Moving the products is the same as moving the observations.
         odds = x @ directions
         odds *= own
-        odds += (1 - own) * arrays.take(others, keys) + intercepts
+        odds += arrays.take(intercepts, keys)
         total += float(arrays.pick(softmax(odds), keys).sum())
     return total / len(codes)
 

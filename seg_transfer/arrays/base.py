@@ -8,6 +8,9 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+# Similarities of neighbors that agree to this many digits are ties, so that rounding does not order them: products of
+# unit rows in float64 are exact to about 1e-15.
+SIMILAR_DECIMALS = 12
 
 
 class Arrays(Protocol):
@@ -98,3 +101,15 @@ class Arrays(Protocol):
 
     def constant_columns(self, matrix: Any) -> IntArray:
         """Return the columns that hold the same value in every row, by exact equality, into NumPy."""
+
+    def nearest(self, rows: Any, images: IntArray, k: int) -> IntArray:
+        """Return, for every row, the k rows of other images whose products with it are the largest, (N, k), into NumPy.
+
+        Of products that agree to `SIMILAR_DECIMALS` digits, the first row is nearer. Where other images hold fewer than
+        k rows, -1 follows them.
+
+        Args:
+            rows: (N, D), each of length 1 or 0.
+            images: (N,), the image of each row.
+            k: 1 .. N.
+        """

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy.linalg.blas import dsyrk, dtrmm
 
 from seg_transfer.arrays.base import FloatArray, IntArray
+from seg_transfer.arrays.neighbors import nearest
 
 # 1024 rows of 720 channels are 6 MB: larger blocks leave the cache, smaller ones slow down the matrix products.
 BLOCK_ROWS = 1024
@@ -129,6 +130,9 @@ class HostArrays:
             block = matrix[start : start + BLOCK_ROWS, constant]
             constant = constant[(block == matrix[0, constant]).all(axis=0)]
         return constant
+
+    def nearest(self, rows: Any, images: IntArray, k: int) -> IntArray:
+        return nearest(rows, images, k)
 
 
 def segments(keys: IntArray) -> Iterator[tuple[int, int, int]]:

@@ -2,8 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from seg_transfer import metrics
+from seg_transfer.arrays import arrays_of, neighbors
+from seg_transfer.arrays.neighbors import nearest
 from seg_transfer.errors import ConfigError, ObservationsError
 from seg_transfer.metrics import METRICS, _knn, knn, score_all
 from seg_transfer.metrics._base import Statistics
@@ -63,16 +66,17 @@ def test_blocks_and_products_of_many_candidates_change_nothing(world, monkeypatc
     observations = world()
     worlds = [(observations.features, observations.labels, observations.image_index), coarse_world(5)]
     expected = [knn(*data) for data in worlds]
-    monkeypatch.setattr(_knn, "LARGE_SHARE", share)
-    monkeypatch.setattr(_knn, "BLOCK_ROWS", block)
+    monkeypatch.setattr(neighbors, "LARGE_SHARE", share)
+    monkeypatch.setattr(neighbors, "BLOCK_ROWS", block)
+    monkeypatch.setattr(neighbors, "PAIRS", block + 4)
     assert [knn(*data) for data in worlds] == expected
 
 
 @pytest.mark.parametrize("offset", [0.0, 30.0, 1e4])
 def test_the_screen_keeps_every_neighbor_and_little_else(world, offset):
     observations = world(400, 60)
-    rows, images = _knn._unit_rows(observations.features + offset), observations.image_index.astype(np.int32)
-    kept = _knn._Screen.of(rows).candidates(np.arange(400), images, 20)
+    rows, images = _knn._unit_rows(observations.features + offset), observations.image_index
+    kept = neighbors._Screen.of(rows).candidates(np.arange(400), images, 20)
     similarities = np.where(images[:, None] == images, -np.inf, np.round(rows @ rows.T, 12))
     nearest = similarities >= np.sort(similarities, axis=1)[:, [-20]]
     assert not (nearest & ~kept).any()
@@ -85,8 +89,8 @@ def test_a_screen_without_a_margin_would_lose_neighbors():
     rows = _knn._unit_rows(np.repeat(rng.normal(size=(6, 20)), 20, axis=0) + 1e-5 * rng.normal(size=(120, 20)))
     labels, images = rng.integers(3, size=120), np.arange(120) % 20
     assert knn(rows, labels, images, k=5) == pytest.approx(slow_knn(rows, labels, images, k=5), rel=1e-14)
-    blind = replace(_knn._Screen.of(rows), margins=np.zeros(120))
-    kept = blind.candidates(np.arange(120), images.astype(np.int32), 5)
+    blind = replace(neighbors._Screen.of(rows), margins=np.zeros(120))
+    kept = blind.candidates(np.arange(120), images, 5)
     exact = np.where(images[:, None] == images, -np.inf, np.round(rows @ rows.T, 12))
     assert ((exact >= np.sort(exact, axis=1)[:, [-5]]) & ~kept).any()
 
@@ -106,7 +110,7 @@ def test_the_majority_wins_and_the_nearest_decides_between_equal_classes():
     rows = _knn._unit_rows(features)
 
     def prediction(k):
-        return _knn._predictions(rows, codes, images.astype(np.int32), k)[0]
+        return _knn._majorities(codes, nearest(rows, images, k))[0]
 
     # Neighbors of row 0, nearest first: classes 1, 2, 2, 1.
     assert [prediction(k) for k in (1, 2, 3, 4)] == [1, 1, 2, 1]
@@ -127,7 +131,7 @@ def test_zero_rows_are_as_far_as_orthogonal_ones():
     rows = _knn._unit_rows(features)
     assert rows.tolist() == [[0, 0], [1, 0], [0, 0], [-1, 0], [0, 1]]
     # Row 0 is 0 from all, and sees row 2; row 1 is 0 from rows 2 and 4; rows 2, 3 and 4 see row 0.
-    assert _knn._predictions(rows, labels, images.astype(np.int32), 1).tolist() == [0, 0, 0, 0, 0]
+    assert _knn._majorities(labels, nearest(rows, images, 1)).tolist() == [0, 0, 0, 0, 0]
     assert knn(features, labels, images, k=1) == 0.5
 
 
@@ -233,8 +237,22 @@ def test_the_bound_of_the_kth_largest_is_never_above_it(n, k):
     values = np.random.default_rng(n + k).normal(size=(50, n)).astype(np.float32)
     values[0] = 1.0
     values[1, k // 2 :] = -np.inf
-    found = _knn._bound_of_kth_largest(values, k)
+    found = neighbors._bound_of_kth_largest(values, k)
     ordered = -np.sort(-values, axis=1)
     assert (found <= ordered[:, k - 1]).all()
     # At most as many as k numbers are expected to share parts.
     assert np.count_nonzero(values[2:] >= found[2:, None], axis=1).mean() < 1.1 * k
+
+
+@pytest.mark.parametrize("k", [1, 5, 30])
+def test_neighbors_by_hand_and_on_a_device_are_the_same(k):
+    """Most similarities are ties, images hold one row to many, and k may be all rows."""
+    features, _, images = coarse_world(4, n=30)
+    images[images > 4] = 4
+    rows = _knn._unit_rows(features)
+    similar = np.round(rows @ rows.T, 12)
+    for i, found in enumerate(nearest(rows, images, k).tolist()):
+        others = sorted(np.flatnonzero(images != images[i]), key=lambda j: (-similar[i, j], j))[:k]
+        assert found == [*others, *[-1] * (k - len(others))]
+    native = torch.from_numpy(rows)
+    np.testing.assert_array_equal(arrays_of(native).nearest(native, images, k), nearest(rows, images, k))

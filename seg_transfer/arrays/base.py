@@ -34,7 +34,7 @@ class Arrays(Protocol):
         """Make an array of zeros."""
 
     def float32(self, values: Any) -> Any:
-        """Round to float32."""
+        """Copy in float32."""
 
     def take(self, matrix: Any, rows: Any) -> Any:
         """Copy rows, in their own dtype; ``rows`` are native, or NumPy integers or a mask."""
@@ -46,7 +46,7 @@ class Arrays(Protocol):
         """Iterate over the rows in this order, in blocks of float64 that the next one may overwrite."""
 
     def add_by_key(self, totals: Any, rows: Any, keys: IntArray) -> None:
-        """Add every row (n, D) to ``totals[key]``, in place; the keys (n,) ascend."""
+        """Add every row (n, D), which may be sparse, to ``totals[key]``, in place; the keys (n,) ascend."""
 
     def products(self, rows: Any) -> Any:
         """Return rows^T rows, of which only the upper triangle is right."""
@@ -75,8 +75,17 @@ class Arrays(Protocol):
     def rows_by_part(self, parts: Any, n_parts: int) -> list[Any]:
         """Return the rows of every part; ``parts`` is (n,) in 0 .. n_parts, and those in n_parts belong to none."""
 
-    def rows_where(self, columns: Any) -> list[Any]:
-        """Return, for every column of a mask (n, K), the rows where it is true."""
+    def places(self, mask: Any) -> Any:
+        """Return the places (m,) of what is true in a flattened mask, ascending."""
+
+    def argsort(self, values: Any) -> Any:
+        """Return the order (n,) in which values ascend, stable."""
+
+    def probabilities(self, places: Any, odds: Any, shape: tuple[int, int]) -> Any:
+        """Turn the log odds (m,) of some cells into rows of probabilities (n, K), zero elsewhere; sparse in NumPy.
+
+        The places of the cells in the flattened table ascend, and every row has one. May overwrite the odds.
+        """
 
     def squared_products(self, rows: Any, triangle: Any) -> Any:
         """Return the squared lengths (n,) of rows times an upper triangular matrix; may overwrite the rows."""

@@ -42,7 +42,7 @@ class DeviceArrays:
         return torch.zeros(shape, dtype=torch.float64, device=self._device)
 
     def float32(self, values: Tensor) -> Tensor:
-        return values.float()
+        return values.to(torch.float32, copy=True)
 
     def take(self, matrix: Tensor, rows: Any) -> Tensor:
         return matrix[self.of_host(rows) if isinstance(rows, np.ndarray) else rows]
@@ -91,10 +91,16 @@ class DeviceArrays:
         bounds = torch.searchsorted(parts[order], torch.arange(n_parts + 1, device=self._device)).tolist()
         return [order[start:end] for start, end in itertools.pairwise(bounds)]
 
-    def rows_where(self, columns: Tensor) -> list[Tensor]:
-        found, rows = torch.nonzero(columns.T, as_tuple=True)
-        bounds = torch.searchsorted(found, torch.arange(columns.shape[1] + 1, device=self._device)).tolist()
-        return [rows[start:end] for start, end in itertools.pairwise(bounds)]
+    def places(self, mask: Tensor) -> Tensor:
+        return torch.nonzero(mask.reshape(-1))[:, 0]
+
+    def argsort(self, values: Tensor) -> Tensor:
+        return torch.argsort(values, stable=True)
+
+    def probabilities(self, places: Tensor, odds: Tensor, shape: tuple[int, int]) -> Tensor:
+        table = torch.full((shape[0] * shape[1],), -torch.inf, dtype=odds.dtype, device=self._device)
+        table[places] = odds
+        return torch.softmax(table.reshape(shape), dim=1)
 
     def squared_products(self, rows: Tensor, triangle: Tensor) -> Tensor:
         return self.squared_lengths(rows @ triangle)

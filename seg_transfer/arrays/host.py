@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg.blas import dsyrk, dtrmm
+from scipy.sparse import csr_array, issparse
 
 from seg_transfer.arrays.base import FloatArray, IntArray
 from seg_transfer.arrays.neighbors import nearest
 
 # 1024 rows of 720 channels are 6 MB: larger blocks leave the cache, smaller ones slow down the matrix products.
 BLOCK_ROWS = 1024
+# e^-37 changes no digit of a sum of probabilities.
+LEAST_ODDS = -37.0
 
 
 class HostArrays:
@@ -51,6 +54,9 @@ class HostArrays:
             yield values[: len(chosen)]
 
     def add_by_key(self, totals: Any, rows: Any, keys: IntArray) -> None:
+        if issparse(rows):
+            _add_sparse(totals[keys[0] : keys[-1] + 1], rows, keys - keys[0])
+            return
         for key, start, end in segments(keys):
             totals[key] += rows[start:end].sum(axis=0)
 
@@ -84,14 +90,28 @@ class HostArrays:
         return rows[np.arange(len(columns)), columns]
 
     def rows_by_part(self, parts: Any, n_parts: int) -> list[Any]:
-        order = np.argsort(parts, kind="stable")
+        # NumPy sorts by counting where numbers have 16 bits.
+        order = np.argsort(parts.astype(np.uint16) if n_parts < 1 << 16 else parts, kind="stable")
         bounds = np.searchsorted(parts[order], np.arange(n_parts + 1))
         return [order[start:end] for start, end in itertools.pairwise(bounds)]
 
-    def rows_where(self, columns: Any) -> list[Any]:
-        found, rows = np.nonzero(np.ascontiguousarray(columns.T))
-        bounds = np.searchsorted(found, np.arange(columns.shape[1] + 1))
-        return [rows[start:end] for start, end in itertools.pairwise(bounds)]
+    def places(self, mask: Any) -> Any:
+        return np.flatnonzero(mask)
+
+    def argsort(self, values: Any) -> Any:
+        return np.argsort(values, kind="stable")
+
+    def probabilities(self, places: Any, odds: Any, shape: tuple[int, int]) -> Any:
+        first_places = np.arange(shape[0] + 1) * shape[1]
+        starts = np.searchsorted(places, first_places)
+        odds -= np.maximum.reduceat(odds, starts[:-1]).repeat(np.diff(starts))
+        matters = odds > LEAST_ODDS
+        places, odds = places[matters], np.exp(odds[matters])
+        starts = np.searchsorted(places, first_places)
+        sizes = np.diff(starts)
+        odds /= np.add.reduceat(odds, starts[:-1]).repeat(sizes)
+        columns = places - first_places[:-1].repeat(sizes)
+        return csr_array((odds, columns.astype(np.int32), starts.astype(np.int32)), shape=shape)
 
     def squared_products(self, rows: Any, triangle: Any) -> Any:
         # The transpose is in Fortran's order. Half of the products would be with zeros, which dtrmm skips.
@@ -140,6 +160,12 @@ def segments(keys: IntArray) -> Iterator[tuple[int, int, int]]:
     starts = np.flatnonzero(np.diff(keys, prepend=-1))
     for start, end in itertools.pairwise([*starts, len(keys)]):
         yield int(keys[start]), int(start), int(end)
+
+
+def _add_sparse(totals: Any, rows: Any, keys: IntArray) -> None:
+    width = rows.shape[1]
+    cells = keys.repeat(np.diff(rows.indptr)) * width + rows.indices
+    totals += np.bincount(cells, weights=rows.data, minlength=totals.size).reshape(totals.shape)
 
 
 def _all_usable(block: npt.NDArray[Any], limit: float) -> bool:

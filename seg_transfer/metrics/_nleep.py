@@ -1,6 +1,7 @@
 """N-LEEP: LEEP with the components of a Gaussian mixture of the features in place of the source's classes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import scipy.linalg
 from scipy.sparse import csr_array
 
 from seg_transfer.arrays import arrays_of
-from seg_transfer.metrics import _mixture, _truncated_em
+from seg_transfer.metrics import _truncated_em
 from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, overall_score, subsampled_features
 from seg_transfer.metrics._leep import leep_scores
+from seg_transfer.metrics._log_densities import log_densities, rows_of_block
+from seg_transfer.metrics._mixture import Densities
 from seg_transfer.observations import FloatArray, IntArray, Moments, Observations
 from seg_transfer.observations.passes import Blocks, keyed_blocks
 
@@ -21,8 +24,6 @@ MAX_DIRECTIONS = 64
 COMPONENTS_PER_CLASS = 5
 # Added to the variances of every component, relative to the mean variance of a direction.
 FLOOR = 1e-6
-# Probabilities below this change no digit of a sum.
-NEGLIGIBLE_PROBABILITY = 1e-16
 MAX_KEPT_BYTES = 256 << 20
 
 
@@ -72,19 +73,29 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
     observations, features = statistics.observations, features_of(statistics)
     arrays, (center, basis) = arrays_of(features), map(arrays_of(features).of_host, projection(statistics.total))
     some, codes = subsampled_features(observations, max_observations, seed)
-    z = arrays.joined([(rows - center) @ basis for rows, _ in keyed_blocks(some, codes)])
+    z = arrays.joined([rows for rows, _ in _projected(some, codes, center, basis, 0)])
     # Sort, so that the start depends on the observations and not on their order.
     z = arrays.take(z, np.argsort(arrays.to_host(arrays.squared_lengths(z)), kind="stable"))
     n_components = min(COMPONENTS_PER_CLASS * len(observations.classes), len(z))
     mixture = _truncated_em.fit(z, n_components, FLOOR, np.random.Generator(np.random.Philox(key=seed)))
-    log_densities = _mixture.log_densities(mixture, arrays)
+    log_densities_at = log_densities(mixture, Densities.of(mixture), arrays)
 
     def posteriors(keys: IntArray) -> Blocks:
-        for rows, sorted_keys in keyed_blocks(features, keys, _mixture.BLOCK_ROWS):
-            rows -= center
-            yield _mixture.posterior(log_densities(rows @ basis)).T, sorted_keys
+        # Few rows at a time have the features in the cache; many in a block suit its densities.
+        n_rows = min(arrays.block_rows, rows_of_block(n_components))
+        blocks = _projected(features, keys, center, basis, n_rows)
+        while some := list(islice(blocks, rows_of_block(n_components) // n_rows)):
+            rows = arrays.joined([rows for rows, _ in some])
+            posterior = arrays.probabilities(*log_densities_at(rows), (len(rows), n_components))
+            yield posterior, np.concatenate([sorted_keys for _, sorted_keys in some])
 
     return leep_scores(statistics, _Repeated(posteriors), n_components)
+
+
+def _projected(features: Any, keys: IntArray, center: Any, basis: Any, n_rows: int) -> Iterator[tuple[Any, IntArray]]:
+    for rows, sorted_keys in keyed_blocks(features, keys, n_rows):
+        rows -= center
+        yield rows @ basis, sorted_keys
 
 
 class _Repeated:
@@ -103,10 +114,9 @@ class _Repeated:
     def _first(self, keys: IntArray) -> Blocks:
         n_bytes = 0
         for rows, sorted_keys in self._compute(keys):
-            if self._fits and isinstance(rows, np.ndarray):
-                kept = csr_array(np.where(rows > NEGLIGIBLE_PROBABILITY, rows, 0.0))
-                n_bytes += kept.data.nbytes + kept.indices.nbytes
-                self._kept.append((kept, sorted_keys))
+            if self._fits and isinstance(rows, csr_array):
+                n_bytes += rows.data.nbytes + rows.indices.nbytes
+                self._kept.append((rows, sorted_keys))
             if n_bytes > MAX_KEPT_BYTES:
                 self._fits, self._kept, n_bytes = False, [], 0
             yield rows, sorted_keys

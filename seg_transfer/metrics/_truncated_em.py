@@ -14,17 +14,12 @@ import numpy as np
 
 from seg_transfer.arrays import arrays_of
 from seg_transfer.metrics._kmeans import partition
-from seg_transfer.metrics._mixture import (
-    BLOCK_ROWS,
-    Densities,
-    Mixture,
-    inverse_factor,
-    log_densities,
-    log_sums,
-    posterior,
-)
+from seg_transfer.metrics._log_densities import Cells, log_densities, rows_of_block
+from seg_transfer.metrics._mixture import Densities, Mixture, log_sums, posterior
 
 KEPT = 4
+# A component this many nats below the likeliest one does not become likely within a sweep.
+FAR_BELOW = 40.0
 # A smaller share of an observation changes no digit of a mean or covariance that matters.
 NEGLIGIBLE = 1e-6
 STEPS_PER_SWEEP = 12
@@ -53,12 +48,13 @@ def fit(z: Any, n_components: int, floor: float, rng: np.random.Generator) -> Mi
     arrays, parts = arrays_of(z), partition(z, n_components, rng)
     places: Places = arrays.rows_by_part(parts, n_components)
     mixture, tolerance = maximize(z, places, arrays.zeros(KEPT, len(z)) + 1.0, floor), TOLERANCE * z.shape[1]
+    densities = Densities.of(mixture)
     for _ in range(MOST_SWEEPS):
-        places, logs = likeliest(mixture, z)
+        places, logs = likeliest(mixture, densities, z)
         likelihoods = [float(log_sums(logs).mean())]
         while len(likelihoods) <= STEPS_PER_SWEEP and not _is_still(likelihoods, tolerance / STEPS_PER_SWEEP):
-            mixture = lengthened(mixture, maximize(z, places, posterior(logs), floor))
-            logs = log_densities_of_kept(mixture, z, places)
+            mixture, densities = lengthened(mixture, maximize(z, places, posterior(logs), floor))
+            logs = log_densities_of_kept(densities, z, places)
             likelihoods.append(float(log_sums(logs).mean()))
         if likelihoods[-1] - likelihoods[0] < tolerance:
             break
@@ -70,33 +66,46 @@ def _is_still(likelihoods: Sequence[float], tolerance: float) -> bool:
     return len(likelihoods) > 1 and abs(likelihoods[-1] - likelihoods[-2]) < tolerance
 
 
-def likeliest(mixture: Mixture, z: Any) -> tuple[Places, Any]:
+def likeliest(mixture: Mixture, densities: Densities, z: Any) -> tuple[Places, Any]:
     """Return the places of the likeliest components of every observation, and their log densities (KEPT, n)."""
     arrays, n_components = arrays_of(z), len(mixture.weights)
-    log_densities_at = log_densities(mixture, arrays)
+    log_densities_at, size = log_densities(mixture, densities, arrays, FAR_BELOW, KEPT), rows_of_block(n_components)
     # Components that are negligible keep no place.
     kept = arrays.of_host(np.full((KEPT, len(z)), n_components))
     logs = arrays.zeros(KEPT, len(z)) - np.inf
-    for start in range(0, len(z), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
-        left = arrays.contiguous(log_densities_at(z[rows]).T)
-        everywhere = arrays.of_host(np.arange(len(left)))
-        for rank in range(min(KEPT, n_components)):
+    for start in range(0, len(z), size):
+        rows = z[start : start + size]
+        left, components = _packed(log_densities_at(rows), len(rows), n_components)
+        everywhere = arrays.of_host(np.arange(len(rows)))
+        for rank in range(KEPT):
             best = arrays.argmax(left)
-            logs[rank, rows] = left[everywhere, best]
-            is_negligible = logs[rank, rows] == -np.inf
-            kept[rank, rows] = best + (n_components - best) * is_negligible
+            logs[rank, start : start + size] = left[everywhere, best]
+            kept[rank, start : start + size] = components[everywhere, best]
             left[everywhere, best] = -np.inf
+            components[everywhere, best] = n_components
     return arrays.rows_by_part(kept.reshape(-1), n_components), logs
 
 
-def log_densities_of_kept(mixture: Mixture, z: Any, places: Places) -> Any:
+def _packed(cells: Cells, n_rows: int, n_components: int) -> tuple[Any, Any]:
+    """Return the log densities (n, m) of every row from the left, then minus infinity, and their components, then K."""
+    places, logs = cells
+    arrays, rows = arrays_of(logs), places // n_components
+    counts = arrays.count(rows, n_rows)
+    columns = arrays.of_host(np.arange(len(places)) - (np.cumsum(counts) - counts).repeat(counts))
+    table = arrays.zeros(n_rows, int(counts.max())) - np.inf
+    components = arrays.of_host(np.full(table.shape, n_components))
+    table[rows, columns] = logs
+    components[rows, columns] = places - rows * n_components
+    return table, components
+
+
+def log_densities_of_kept(densities: Densities, z: Any, places: Places) -> Any:
     """Compute the log densities (KEPT, n) of the components that observations keep."""
     arrays = arrays_of(z)
-    densities, logs = Densities.of(mixture, arrays), arrays.zeros(KEPT * len(z)) - np.inf
+    native, logs = densities.on(arrays), arrays.zeros(KEPT * len(z)) - np.inf
     for k, own in enumerate(places):
         if len(own):
-            logs[own] = densities.of_component(arrays, k, arrays.take(z, own % len(z)))
+            logs[own] = native.of_component(arrays, k, arrays.take(z, own % len(z)))
     return logs.reshape(KEPT, -1)
 
 
@@ -120,13 +129,11 @@ def maximize(z: Any, places: Places, shares: Any, floor: float) -> Mixture:
     return Mixture(counts / counts.sum(), means, covariances)
 
 
-def lengthened(before: Mixture, after: Mixture) -> Mixture:
+def lengthened(before: Mixture, after: Mixture) -> tuple[Mixture, Densities]:
     """Return the mixture where a longer step than that of EM ends; EM's own step for what it would make impossible."""
     more = STEP_LENGTH - 1
     weights = np.maximum(after.weights + more * (after.weights - before.weights), after.weights / 2)
     means = after.means + more * (after.means - before.means)
     covariances = after.covariances + more * (after.covariances - before.covariances)
-    for k, covariance in enumerate(covariances):
-        if inverse_factor(covariance) is None:
-            covariances[k] = after.covariances[k]
-    return Mixture(weights / weights.sum(), means, covariances)
+    mixture = Mixture(weights / weights.sum(), means, covariances)
+    return mixture, Densities.of(mixture, after.covariances)

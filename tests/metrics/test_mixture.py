@@ -1,0 +1,81 @@
+"""Densities of mixtures, those that bounds rule out, and the bounds."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mixtures import clouds, from_parts, posterior, slow_log_densities, slow_posterior
+from scipy.special import logsumexp
+
+from seg_transfer.arrays import HOST
+from seg_transfer.metrics import _density_bounds, _log_densities, _mixture
+from seg_transfer.metrics._log_densities import NEGLIGIBLE, log_densities, mean_log_likelihood, table_of
+from seg_transfer.metrics._mixture import Densities
+
+
+def tabulated(mixture, z):
+    """All log densities (K, n), minus infinity for those that were left out."""
+    cells = log_densities(mixture, Densities.of(mixture), HOST)(z)
+    assert (np.diff(cells[0]) > 0).all()
+    return table_of(cells, len(z), len(mixture.weights)).T
+
+
+class TestDensities:
+    """Of components that lie far apart, which bounds rule out, and of those that overlap, by polynomials."""
+
+    @pytest.fixture(params=["apart", "overlapping"])
+    def mixture_and_rows(self, request):
+        z, parts = clouds(n=900, d=8, n_clouds=9)
+        if request.param == "apart":
+            z += 30 * np.random.default_rng(1).normal(size=(9, 8))[parts]
+        else:
+            parts = np.arange(900) % 9
+        return from_parts(z, parts, 9, 1e-3), z, request.param
+
+    def test_they_are_those_of_gaussians(self, mixture_and_rows):
+        mixture, z, kind = mixture_and_rows
+        logs, expected = tabulated(mixture, z), slow_log_densities(mixture, z)
+        matters = expected > expected.max(axis=0) - NEGLIGIBLE
+        np.testing.assert_allclose(logs[matters], expected[matters], rtol=1e-9, atol=1e-9)
+        assert (logs[~matters] < expected.max(axis=0).repeat(9).reshape(-1, 9).T[~matters] - NEGLIGIBLE + 1e-6).all()
+        # Of those that overlap, the few that are left out lie far below.
+        assert np.isinf(logs).mean() > 0.5 if kind == "apart" else np.isinf(logs).mean() < 0.5
+
+    def test_likelihood_and_posterior_are_those_of_all_densities(self, mixture_and_rows):
+        mixture, z, _ = mixture_and_rows
+        assert mean_log_likelihood(mixture, z) == pytest.approx(
+            logsumexp(slow_log_densities(mixture, z), axis=0).mean(), rel=1e-11
+        )
+        np.testing.assert_allclose(posterior(mixture, z), slow_posterior(mixture, z), atol=1e-11)
+
+    @settings(deadline=None, max_examples=40)
+    @given(
+        seed=st.integers(0, 10_000),
+        d=st.integers(1, 12),
+        n_components=st.integers(1, 12),
+        spread=st.sampled_from([0.0, 1.0, 1e2, 1e5]),
+        smallest=st.sampled_from([1e-6, 1e-2, 1.0]),
+    )
+    def test_bounds_are_never_below_the_density(self, seed, d, n_components, spread, smallest):
+        source = np.random.default_rng(seed)
+        means = spread * source.normal(size=(n_components, d))
+        shapes = source.normal(size=(n_components, d, d)) * source.uniform(smallest, 1, size=(n_components, 1, d))
+        covariances = shapes @ shapes.transpose(0, 2, 1) + smallest * np.eye(d)
+        mixture = _mixture.Mixture(source.dirichlet(np.ones(n_components)), means, covariances)
+        densities = Densities.of(mixture)
+        rows = means[source.integers(0, n_components, 50)] + source.normal(size=(50, d))
+        exact = np.stack([densities.of_component(HOST, k, rows.copy()) for k in range(n_components)], axis=1)
+        polynomials = _density_bounds.Polynomials.of(densities)
+        for bounds in (
+            _density_bounds.Bounds.of(mixture, densities),
+            _density_bounds.PolynomialBounds.of(polynomials, d),
+        ):
+            assert (bounds.at(HOST, rows) >= exact - 1e-5 * np.abs(exact)).all()
+
+    def test_the_size_of_blocks_does_not_matter(self, mixture_and_rows, monkeypatch):
+        mixture, z, _ = mixture_and_rows
+        whole = mean_log_likelihood(mixture, z)
+        monkeypatch.setattr(_log_densities, "BLOCK_ROWS", 7)
+        monkeypatch.setattr(_density_bounds, "BOUNDED_ROWS", 2)
+        monkeypatch.setattr(_density_bounds, "SQUARED_ROWS", 3)
+        assert mean_log_likelihood(mixture, z) == pytest.approx(whole, rel=1e-12)

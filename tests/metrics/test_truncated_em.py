@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from seg_transfer.metrics import _log_densities, _mixture, _truncated_em
+from seg_transfer.metrics import _kmeans, _log_densities, _mixture, _truncated_em
 from seg_transfer.metrics._kmeans import partition
 from seg_transfer.metrics._log_densities import mean_log_likelihood
 from seg_transfer.metrics._mixture import Densities
@@ -128,6 +128,13 @@ class TestSteps:
 
 
 class TestPartition:
+    def test_rows_as_near_to_two_centers_as_float32_can_tell_go_to_the_nearer_one(self):
+        centers = np.array([[100.0, 0.0], [100.0, 1e-4], [-200.0, 0.0]])
+        z = np.stack([np.full(40, 100.0), np.linspace(-1e-4, 2e-4, 40)], axis=1)
+        expected = cdist(z, centers).argmin(axis=1)
+        assert set(expected) == {0, 1}
+        np.testing.assert_array_equal(_kmeans._nearest(z, centers), expected)
+
     def test_each_round_of_few_centers_draws_one_by_its_distance(self):
         z = np.array([[0.0], [0.0], [10.0]])
         assert set(partition(z, 2, rng())) == {0, 1}

@@ -16,21 +16,30 @@ Float32Array = npt.NDArray[np.float32]
 # A function of (K, C) that multiplies by an approximate inverse of the second derivatives.
 Preconditioner = Callable[[Float32Array], Float32Array]
 
-# Newton's method ends with the step that lowers the loss by at most this fraction of it. The probabilities are then as
-# far from the minimum's as the square root of what that step leaves, GRADIENT_LEFT^2 of it: about 1e-10.
+# Newton's method ends with the step that lowers the loss by at most this fraction of it.
 TOLERANCE = 1e-16
-# Each step is solved until this fraction of the gradient is left: about what float32 can.
+# No step needs to leave less than this fraction of the loss. The probabilities are then as far from the minimum's as
+# its square root: about 3e-10.
+LEAST_LEFT = 1e-19
+# Each step is solved until this fraction of the gradient is left: about what float32 can. Far from the minimum, where
+# the loss is not yet quadratic, more of it is left.
 GRADIENT_LEFT = 0.02
+MOST_LEFT = 0.5
 # Where steps lower the loss by less than this fraction, the second derivatives hardly change any more.
 SETTLED = 1e-3
-# At most so many terms of the second derivatives are inverted exactly, and only if they are this share of all.
-MAX_TERMS = 2000
+# At most so many terms of the second derivatives are inverted exactly, and only if they are this share of all: fewer
+# while every step has its own second derivatives.
+ROUGH_TERMS = 1000
+MAX_TERMS = 3000
 ENOUGH = 0.5
 # Whatever their share, the other terms count as this: float32 keeps the digits of what is inverted beside it.
 LEAST_REST = 1e-3
 TINY = 1e-30
-# Maximum number of products with the matrix of second derivatives. Features of trained networks need 300 to 1200.
+# Maximum number of products with the matrix of second derivatives. Features of trained networks need 100 to 700.
 MAX_PRODUCTS = 4000
+# Where a step ends, the slope of the loss is at most this fraction of that where it starts; it is at most so long.
+SLOPE_LEFT = 0.01
+LONGEST = 16.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +47,16 @@ class Fit:
     """A point of the search.
 
     Attributes:
+        weights: (K, C), in the coordinates of the search.
+        logits: (N, C), relative to that of the true class.
         loss: The mean cross-entropy in nats plus |W|^2 / (2 N).
         probabilities: (N, C).
         variances: (N, C), p (1 - p) for every probability p, exact where p is close to 1.
-        gradient: (K, C), gradient of the loss with respect to the weights in the coordinates of the search.
+        gradient: (K, C), gradient of the loss with respect to the weights.
     """
 
+    weights: FloatArray
+    logits: FloatArray
     loss: float
     probabilities: FloatArray
     variances: FloatArray
@@ -70,6 +83,12 @@ class _Problem:
         """The design in float32, (N, K)."""
         return self.design.astype(np.float32)
 
+    def logits(self, weights: FloatArray) -> FloatArray:
+        """Compute the logits (N, C) relative to that of the true class."""
+        logits: FloatArray = self.design @ weights
+        logits -= logits[np.arange(len(self.codes)), self.codes][:, None]
+        return logits
+
 
 def fit(x: FloatArray, codes: IntArray, max_products: int = MAX_PRODUCTS) -> Fit:
     """Minimize the mean cross-entropy plus |W|^2 / (2 N), to rounding or until ``max_products`` are used.
@@ -84,18 +103,21 @@ def fit(x: FloatArray, codes: IntArray, max_products: int = MAX_PRODUCTS) -> Fit
     """
     problem = _problem(x, codes)
     weights = np.zeros((problem.design.shape[1], int(codes.max()) + 1))
-    point, gain = _evaluate(problem, weights), np.inf
+    point, gain, settled = _evaluate(problem, weights, problem.logits(weights)), np.inf, False
     while max_products > 0:
-        if renewed := not 0 < gain <= SETTLED * point.loss:
-            precondition = _preconditioner(problem, point)
-        step, products = _newton_step(problem, point, precondition, max_products)
+        before, settled = settled, 0 < gain <= SETTLED * point.loss
+        if renewed := not (before and settled):
+            precondition = _preconditioner(problem, point, MAX_TERMS if settled else ROUGH_TERMS)
+        # The last step's gain tells how far the loss is from quadratic: to solve for more than that is in vain.
+        left = float(np.clip(gain / point.loss, GRADIENT_LEFT**2, MOST_LEFT**2))
+        step, products = _newton_step(problem, point, precondition, left, max_products)
         max_products -= products
         gain = -float(np.vdot(point.gradient, step))
         if gain <= 0:  # Of the precision of float32 nothing is left, if the derivatives are those of this point.
             if renewed:
                 break
             continue
-        weights, point = _line_search(problem, weights, step, point.loss, gain)
+        point = _line_search(problem, point, step, gain)
         if gain <= TOLERANCE * point.loss:
             break
     return point
@@ -111,37 +133,46 @@ def _problem(x: FloatArray, codes: IntArray) -> _Problem:
     return _Problem(np.hstack([x @ scaled, np.ones((n, 1))]), prior, codes)
 
 
-def _evaluate(problem: _Problem, weights: FloatArray) -> Fit:
-    """Compute the loss and its gradient, from logits relative to the true class: exact where the others are small."""
-    design, rows, codes = problem.design, np.arange(len(problem.codes)), problem.codes
-    odds = design @ weights
-    odds -= odds[rows, codes][:, None]
-    odds[rows, codes] = -np.inf
-    highest = np.maximum(odds.max(axis=1), 0.0)
-    np.exp(odds - highest[:, None], out=odds)
+def _softmax(problem: _Problem, logits: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Compute cross-entropies (N,), probabilities (N, C), 0 for the true class, its own (N,) and all others (N,).
+
+    All are exact where the rest is small.
+    """
+    highest = logits.max(axis=1)
+    odds = np.exp(logits - highest[:, None])
+    odds[np.arange(len(odds)), problem.codes] = 0
     true, others = np.exp(-highest), odds.sum(axis=1)
-    entropy = np.where(highest > 0, highest + np.log(true + others), np.log1p(others))
-    probabilities = odds / (true + others)[:, None]
-    true, others = true / (true + others), others / (true + others)
-    probabilities[rows, codes] = -others
-    gradient = design.T @ probabilities / len(rows) + problem.prior * weights
-    probabilities[rows, codes] = true
+    total = true + others
+    entropies = np.where(highest > 0, highest + np.log(total), np.log1p(others))
+    return entropies, odds / total[:, None], true / total, others / total
+
+
+def _evaluate(problem: _Problem, weights: FloatArray, logits: FloatArray) -> Fit:
+    """Compute the loss and its gradient."""
+    entropies, probabilities, true, others = _softmax(problem, logits)
+    own = np.arange(len(logits)), problem.codes
+    probabilities[own] = -others
+    gradient = problem.design.T @ probabilities / len(logits) + problem.prior * weights
+    probabilities[own] = true
     variances = probabilities * (1 - probabilities)
-    variances[rows, codes] = true * others
-    loss = float(entropy.mean() + (problem.prior * weights**2).sum() / 2)
-    return Fit(loss, probabilities, variances, gradient)
+    variances[own] = true * others
+    loss = float(entropies.mean() + (problem.prior * weights**2).sum() / 2)
+    return Fit(weights, logits, loss, probabilities, variances, gradient)
 
 
 def _newton_step(
-    problem: _Problem, point: Fit, precondition: Preconditioner, max_products: int
+    problem: _Problem, point: Fit, precondition: Preconditioner, fraction: float, max_products: int
 ) -> tuple[FloatArray, int]:
-    """Compute a step toward a gradient of zero by conjugate gradients; also returns the number of products it took."""
+    """Compute a step toward a gradient of zero by conjugate gradients; also returns the number of products it took.
+
+    The step leaves the fraction of what there is to gain, in the units of the preconditioner.
+    """
     size = float(np.abs(point.gradient).max()) or 1.0
     rest = (-point.gradient / size).astype(np.float32)
     probabilities, step = point.probabilities.astype(np.float32), np.zeros_like(rest)
     scaled = precondition(rest)
     direction, left = scaled, float(np.vdot(rest, scaled))
-    goal, products = GRADIENT_LEFT**2 * left, 0
+    goal, products = max(fraction * left, LEAST_LEFT * point.loss / size**2), 0
     while left > goal and products < max_products:
         products += 1
         product = _hessian_product(problem, probabilities, direction)
@@ -170,30 +201,30 @@ def _hessian_product(problem: _Problem, probabilities: Float32Array, direction: 
     return product
 
 
-def _preconditioner(problem: _Problem, point: Fit) -> Preconditioner:
+def _preconditioner(problem: _Problem, point: Fit, max_terms: int) -> Preconditioner:
     """Return an approximate inverse of the second derivatives.
 
     An observation adds the sum over c of p_c (e_c - p)(e_c - p)^T to those of the logits. Where few of these terms hold
     most of the sum, because most observations are classified with certainty, they are inverted exactly; otherwise only
     the diagonal is.
     """
-    share, chosen = _largest_terms(point)
+    share, chosen = _largest_terms(point, max_terms)
     solve = _few_terms(problem, point, share, chosen) if share > ENOUGH else None
     gradient = (point.gradient / (np.abs(point.gradient).max() or 1.0)).astype(np.float32)
     if solve is not None and np.vdot(gradient, solve(gradient)) > 0:
         return solve
-    variances = np.square(problem.design).T @ point.variances / len(problem.codes)
+    variances = np.square(problem.single).T @ point.variances.astype(np.float32) / np.float32(len(problem.codes))
     inverse = (1 / (variances + problem.prior + TINY)).astype(np.float32)
     return lambda gradient: gradient * inverse
 
 
-def _largest_terms(point: Fit) -> tuple[float, IntArray]:
+def _largest_terms(point: Fit, max_terms: int) -> tuple[float, IntArray]:
     """Return what share of all terms the largest ones hold, and their positions in (N, C), in ascending order."""
     p = point.probabilities
     others = np.divide(point.variances, p, out=np.ones_like(p), where=p > 0)
     squares = np.einsum("ij,ij->i", p, p)[:, None] - p**2
     sizes: FloatArray = (p * (others**2 + np.maximum(squares, 0.0))).ravel()
-    first = max(sizes.size - MAX_TERMS, 0)
+    first = max(sizes.size - max_terms, 0)
     chosen = np.sort(np.argpartition(sizes, first)[first:])
     return float(sizes[chosen].sum() / (sizes.sum() or 1.0)), chosen
 
@@ -212,7 +243,8 @@ def _few_terms(problem: _Problem, point: Fit, share: float, chosen: IntArray) ->
     observations, starts, index = np.unique(rows, return_index=True, return_inverse=True)
     design = problem.single[observations]
     matrix = factors @ factors.T
-    matrix *= ((design * inverse) @ design.T)[np.ix_(index, index)]
+    roots = design * np.sqrt(inverse)
+    matrix *= (roots @ roots.T)[np.ix_(index, index)]
     np.einsum("ii->i", matrix)[...] += 1
     cholesky, failed = spotrf(matrix, lower=1, overwrite_a=1)
     if failed:
@@ -239,14 +271,30 @@ def _term_factors(problem: _Problem, point: Fit, rows: IntArray, classes: IntArr
     return factors.astype(np.float32)
 
 
-def _line_search(
-    problem: _Problem, weights: FloatArray, step: FloatArray, loss: float, gain: float
-) -> tuple[FloatArray, Fit]:
-    """Take the step, halved at most 20 times until the loss falls by part of what the gradient predicts."""
-    for halvings in range(20):
-        candidate = weights + step / 2**halvings
-        point = _evaluate(problem, candidate)
-        # A gain below the precision of the loss cannot be measured; this close to the minimum, the full step is right.
-        if point.loss <= loss - 1e-4 * gain / 2**halvings or gain < 1e-9 * loss:
+def _line_search(problem: _Problem, point: Fit, step: FloatArray, gain: float) -> Fit:
+    """Take the step as far as the loss falls; all lengths share one product with the features."""
+    change, length = problem.logits(step), 1.0
+    # A gain below the precision of the loss cannot be measured; this close to the minimum, the full step is right.
+    if gain > 1e-9 * point.loss:
+        length = _best_length(problem, point, step, change, gain)
+    return _evaluate(problem, point.weights + length * step, point.logits + length * change)
+
+
+def _best_length(problem: _Problem, point: Fit, step: FloatArray, change: FloatArray, gain: float) -> float:
+    """Find where the slope of the loss along a step is about zero, by Newton's method between bounds."""
+    slope_of_prior = float(np.vdot(problem.prior * point.weights, step))
+    curvature_of_prior = float(np.vdot(problem.prior * step, step))
+    low, high, length = 0.0, LONGEST, 1.0
+    for _ in range(20):
+        probabilities = _softmax(problem, point.logits + length * change)[1]
+        means = np.einsum("ij,ij->i", probabilities, change)
+        slope = float(means.mean()) + slope_of_prior + length * curvature_of_prior
+        if abs(slope) <= SLOPE_LEFT * gain:
             break
-    return candidate, point
+        squares = np.einsum("ij,ij,ij->i", probabilities, change, change)
+        curvature = float((squares - means**2).mean()) + curvature_of_prior
+        low, high = (low, length) if slope > 0 else (length, high)
+        length -= slope / max(curvature, TINY)
+        if not low < length < high:
+            length = (low + high) / 2
+    return length

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 
 from seg_transfer.metrics import _logistic
@@ -58,12 +59,16 @@ def test_the_gradient_is_zero_at_the_minimum(shape, scale, world):
     np.testing.assert_allclose(errors.mean(axis=0), 0, atol=from_minimum)
 
 
+def evaluate(problem, weights):
+    return _logistic._evaluate(problem, weights, problem.logits(weights))
+
+
 def test_loss_and_gradient_agree(world):
     x, codes = centered(world(80, 4, 3))
     problem, rng = _logistic._problem(x, codes), np.random.default_rng(0)
     weights, step = rng.normal(size=(2, 5, 3))
-    point = _logistic._evaluate(problem, weights)
-    ahead, behind = (_logistic._evaluate(problem, weights + h * step).loss for h in (1e-5, -1e-5))
+    point = evaluate(problem, weights)
+    ahead, behind = (evaluate(problem, weights + h * step).loss for h in (1e-5, -1e-5))
     assert (ahead - behind) / 2e-5 == pytest.approx(np.vdot(point.gradient, step), rel=1e-8)
     original = np.linalg.lstsq(x, problem.design[:, :4] @ weights[:4], rcond=None)[0]
     assert point.loss == pytest.approx(slow_loss(x, codes, original, weights[4]), rel=1e-12)
@@ -95,6 +100,59 @@ def test_the_search_ends_after_the_products_allowed(monkeypatch):
     assert 0 < sum(n_products) <= 5
 
 
+@pytest.mark.parametrize("scale", [0.6, 8.0, 30.0])
+def test_a_step_is_as_long_as_the_loss_falls(scale, world):
+    """The length against a search by the loss alone, for steps that are too short, about right and too long."""
+    x, codes = centered(world(200, 10, 4))
+    problem = _logistic._problem(x, codes)
+    start = evaluate(problem, np.random.default_rng(0).normal(size=(11, 4)))
+    step = -scale * start.gradient
+    gain = -float(np.vdot(start.gradient, step))
+
+    def loss(length):
+        return evaluate(problem, start.weights + length * step).loss
+
+    best = minimize_scalar(loss, bounds=(0, _logistic.LONGEST), method="bounded", options={"xatol": 1e-9})
+    found = _logistic._line_search(problem, start, step, gain)
+    length = float(np.vdot(found.weights - start.weights, step) / np.vdot(step, step))
+    # A convex function is above all its tangents.
+    assert found.loss - best.fun <= _logistic.SLOPE_LEFT * gain * abs(length - best.x) + 1e-12
+    assert start.loss - found.loss >= 0.9 * (start.loss - best.fun) > 0
+    np.testing.assert_allclose(found.logits, problem.logits(found.weights), atol=1e-12)
+    assert found.loss == pytest.approx(evaluate(problem, found.weights).loss, rel=1e-12)
+
+
+def test_a_length_costs_no_product_with_the_features(world, monkeypatch):
+    """Whatever the number of lengths tried, a step has one product for its logits and one evaluation."""
+    x, codes = centered(world(500, 40, 12))
+    calls = {"logits": 0, "steps": 0, "lengths": 0}
+
+    def counted(name, function):
+        def count(*given):
+            calls[name] += 1
+            return function(*given)
+
+        return count
+
+    monkeypatch.setattr(_logistic._Problem, "logits", counted("logits", _logistic._Problem.logits))
+    monkeypatch.setattr(_logistic, "_line_search", counted("steps", _logistic._line_search))
+    monkeypatch.setattr(_logistic, "_softmax", counted("lengths", _logistic._softmax))
+    fit(5 * x, codes)
+    assert calls["logits"] == calls["steps"] + 1
+    assert calls["lengths"] > 2 * calls["steps"]
+
+
+def test_steps_far_from_the_minimum_take_few_products(world, monkeypatch):
+    x, codes = centered(world(500, 40, 12))
+    n_products, product = [], _logistic._hessian_product
+    monkeypatch.setattr(_logistic, "_hessian_product", lambda *given: n_products.append(1) or product(*given))
+    fit(x, codes)
+    rough = len(n_products)
+    monkeypatch.setattr(_logistic, "MOST_LEFT", _logistic.GRADIENT_LEFT)
+    fit(x, codes)
+    assert 1.2 * rough < len(n_products) - rough
+
+
 def test_constant_features_give_the_shares_of_the_classes():
     codes = np.repeat([0, 1, 2], [30, 10, 20])
     found = fit(np.zeros((60, 3)), codes)
@@ -114,7 +172,7 @@ def point_on_the_way(world, shape, steps=1.0):
     x, codes = centered(world(*shape))
     problem = _logistic._problem(x, codes)
     weights = steps * np.random.default_rng(1).normal(size=(problem.design.shape[1], shape[2]))
-    return problem, _logistic._evaluate(problem, weights)
+    return problem, evaluate(problem, weights)
 
 
 def test_products_are_those_with_the_second_derivatives(world):
@@ -148,7 +206,7 @@ def test_products_keep_the_digits_of_what_certainty_leaves(world):
 @pytest.mark.parametrize("shape", [(60, 4, 3), (30, 50, 4)])
 def test_all_terms_make_an_exact_inverse(shape, world):
     problem, point = point_on_the_way(world, shape, steps=0.3)
-    share, chosen = _logistic._largest_terms(point)
+    share, chosen = _logistic._largest_terms(point, 2000)
     assert share == pytest.approx(1.0)
     assert len(chosen) == shape[0] * shape[2]
     solve = _logistic._few_terms(problem, point, share, chosen)
@@ -159,10 +217,9 @@ def test_all_terms_make_an_exact_inverse(shape, world):
     assert np.linalg.norm(left) < 1e-2 * np.linalg.norm(gradient)
 
 
-def test_the_largest_terms_are_those_of_uncertain_observations(world, monkeypatch):
+def test_the_largest_terms_are_those_of_uncertain_observations(world):
     _, point = point_on_the_way(world, (300, 5, 4), steps=8.0)
-    monkeypatch.setattr(_logistic, "MAX_TERMS", 100)
-    share, chosen = _logistic._largest_terms(point)
+    share, chosen = _logistic._largest_terms(point, 100)
     sizes = []
     for row in point.probabilities:
         sizes.append([p * np.sum((np.eye(4)[c] - row) ** 2) for c, p in enumerate(row)])
@@ -176,6 +233,7 @@ def test_both_preconditioners_end_at_the_same_minimum(enough, world, monkeypatch
     x, codes = centered(world(300, 40, 6))
     expected = fit(x, codes)
     monkeypatch.setattr(_logistic, "ENOUGH", enough)
+    monkeypatch.setattr(_logistic, "ROUGH_TERMS", 150)
     monkeypatch.setattr(_logistic, "MAX_TERMS", 150)
     found = fit(x, codes)
     assert found.loss == pytest.approx(expected.loss, rel=1e-13)

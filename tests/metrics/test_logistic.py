@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
@@ -226,6 +228,38 @@ def test_the_largest_terms_are_those_of_uncertain_observations(world):
     sizes = np.ravel(sizes)
     assert share == pytest.approx(np.sort(sizes)[-100:].sum() / sizes.sum(), rel=1e-9)
     assert set(chosen) == set(np.argsort(sizes)[-100:])
+
+
+def test_where_all_directions_are_alike_the_mean_of_the_weights_is_an_exact_inverse(world):
+    """Probabilities that are the same for all observations, so that they are independent of all features."""
+    problem, point = point_on_the_way(world, (80, 4, 3), steps=0.0)
+    p = np.tile([0.5, 0.3, 0.2], (80, 1))
+    point = replace(point, probabilities=p, variances=p * (1 - p))
+    gradient = np.random.default_rng(3).normal(size=(5, 3))
+    gradient -= gradient.mean(axis=1, keepdims=True)
+    solved = _logistic._mean_weights(problem, point)(gradient.astype(np.float32))
+    again = (dense_hessian(problem, point) @ solved.ravel()).reshape(gradient.shape)
+    # What moves all classes alike is left to the prior, and in no gradient.
+    np.testing.assert_allclose(again - again.mean(axis=1, keepdims=True), gradient, atol=1e-5)
+
+
+def test_the_mean_of_the_weights_saves_products_where_classes_overlap(world, monkeypatch):
+    """Against the diagonal of the same mean, for classes that come in pairs hard to tell apart."""
+    x, codes = centered(world(2000, 40, 12))
+    codes = np.where(np.random.default_rng(4).random(2000) < 0.45, codes ^ 1, codes)
+    n_products, product = [], _logistic._hessian_product
+    monkeypatch.setattr(_logistic, "_hessian_product", lambda *given: n_products.append(1) or product(*given))
+    monkeypatch.setattr(_logistic, "ENOUGH", 2.0)
+    fit(x, codes)
+    with_classes = len(n_products)
+
+    def diagonal(problem, point):
+        inverse = (1 / (point.variances.mean(axis=0) + problem.prior)).astype(np.float32)
+        return lambda gradient: gradient * inverse
+
+    monkeypatch.setattr(_logistic, "_mean_weights", diagonal)
+    fit(x, codes)
+    assert 1.2 * with_classes < len(n_products) - with_classes
 
 
 @pytest.mark.parametrize("enough", [0.0, 2.0])

@@ -7,10 +7,10 @@ sums, which are NumPy arrays, and know of no device. torch is imported where a t
 import sys
 from typing import Any
 
-from seg_transfer.arrays.base import Arrays, FloatArray, IntArray
+from seg_transfer.arrays.base import Arrays, FloatArray, IntArray, Parts
 from seg_transfer.arrays.host import HOST
 
-__all__ = ["HOST", "Arrays", "FloatArray", "IntArray", "arrays_of", "is_tensor"]
+__all__ = ["HOST", "Arrays", "FloatArray", "IntArray", "Parts", "arrays_of", "is_tensor"]
 
 
 def is_tensor(matrix: Any) -> bool:

@@ -1,6 +1,8 @@
 """What the passes over N observations need of an array library: `Arrays`, implemented by NumPy and by torch."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +13,30 @@ IntArray = npt.NDArray[np.int64]
 # Similarities of neighbors that agree to this many digits are ties, so that rounding does not order them: products of
 # unit rows in float64 are exact to about 1e-15.
 SIMILAR_DECIMALS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Rows in K parts, one part after the other.
+
+    Attributes:
+        rows: (m,), positions of rows, native.
+        bounds: (K + 1,), the rows of part k are rows[bounds[k]] to rows[bounds[k + 1]].
+    """
+
+    rows: Any
+    bounds: IntArray
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.rows[start:end] for start, end in pairwise(self.bounds))
+
+    @property
+    def sizes(self) -> IntArray:
+        """(K,), number of rows of each part."""
+        return np.diff(self.bounds)
 
 
 class Arrays(Protocol):
@@ -72,8 +98,29 @@ class Arrays(Protocol):
     def pick(self, rows: Any, columns: IntArray) -> Any:
         """Return one number (n,) of each row, in a column of its own."""
 
-    def rows_by_part(self, parts: Any, n_parts: int) -> list[Any]:
-        """Return the rows of every part; ``parts`` is (n,) in 0 .. n_parts, and those in n_parts belong to none."""
+    def rows_by_part(self, part_of_row: Any, n_parts: int) -> Parts:
+        """Divide rows by their part, (n,) in 0 .. n_parts, in their order; those in n_parts belong to none."""
+
+    def sums_by_part(self, z: Any, parts: Parts) -> Any:
+        """Sum the rows z (n, d) of every part, (K, d)."""
+
+    def whitened_squares(self, z: Any, parts: Parts, origins: Any, triangles: Any) -> Any:
+        """Compute |(z - origin) triangle|^2 for the rows z (n, d) of every part, (m,), in the order of ``parts.rows``.
+
+        Args:
+            z: (n, d).
+            parts: K parts with m rows in all.
+            origins: (K, d).
+            triangles: (K, d, d), upper triangular.
+        """
+
+    def weighted_moments(self, z: Any, parts: Parts, weights: Any) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Compute moments of the rows z (n, d) of every part, with weights (m,) in the order of ``parts.rows``.
+
+        Returns:
+            In NumPy: the sums of the weights (K,), the weighted means (K, d), and the weighted sums of the products of
+            deviations from these (K, d, d); zeros for a part without weight.
+        """
 
     def places(self, mask: Any) -> Any:
         """Return the places (m,) of what is true in a flattened mask, ascending."""
@@ -86,9 +133,6 @@ class Arrays(Protocol):
 
         The places of the cells in the flattened table ascend, and every row has one. May overwrite the odds.
         """
-
-    def squared_products(self, rows: Any, triangle: Any) -> Any:
-        """Return the squared lengths (n,) of rows times an upper triangular matrix; may overwrite the rows."""
 
     def multiply(self, first: Any, second: Any, *, out: Any) -> None:
         """Write products into ``out``."""

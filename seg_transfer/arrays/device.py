@@ -1,6 +1,5 @@
 """Arrays in torch, on the device where the observations lie."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,11 +8,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from seg_transfer.arrays.base import SIMILAR_DECIMALS, FloatArray, IntArray
+from seg_transfer.arrays.base import SIMILAR_DECIMALS, FloatArray, IntArray, Parts
 from seg_transfer.arrays.host import segments
 
 # 16,384 rows of 720 channels are 94 MB: enough work for every launch, and little memory beside the observations.
 BLOCK_ROWS = 16_384
+# 131,072 rows of 64 channels are 67 MB.
+BATCH_ROWS = 1 << 17
 # Their similarities to 10,000 rows are 82 MB.
 QUERIES = 1024
 
@@ -86,10 +87,52 @@ class DeviceArrays:
     def pick(self, rows: Tensor, columns: IntArray) -> Tensor:
         return rows.gather(1, self.of_host(columns)[:, None])[:, 0]
 
-    def rows_by_part(self, parts: Tensor, n_parts: int) -> list[Tensor]:
-        order = torch.argsort(parts, stable=True)
-        bounds = torch.searchsorted(parts[order], torch.arange(n_parts + 1, device=self._device)).tolist()
-        return [order[start:end] for start, end in itertools.pairwise(bounds)]
+    def rows_by_part(self, part_of_row: Tensor, n_parts: int) -> Parts:
+        order = torch.argsort(part_of_row, stable=True)
+        ends = torch.searchsorted(part_of_row[order], torch.arange(n_parts + 1, device=self._device))
+        return Parts(order, self.to_host(ends))
+
+    def sums_by_part(self, z: Tensor, parts: Parts) -> Tensor:
+        sums = self.zeros(len(parts), z.shape[1])
+        for chosen, index, is_row in self._batches(parts):
+            sums[chosen] = (z[parts.rows[index]] * is_row[:, :, None]).sum(dim=1)
+        return sums
+
+    def whitened_squares(self, z: Tensor, parts: Parts, origins: Tensor, triangles: Tensor) -> Tensor:
+        squares = self.zeros(len(parts.rows))
+        for chosen, index, _ in self._batches(parts):
+            products = (z[parts.rows[index]] - origins[chosen][:, None]) @ triangles[chosen]
+            squares[index] = (products * products).sum(dim=2)
+        return squares[: parts.bounds[-1]]
+
+    def weighted_moments(self, z: Tensor, parts: Parts, weights: Tensor) -> tuple[FloatArray, FloatArray, FloatArray]:
+        width = z.shape[1]
+        totals, means = self.zeros(len(parts)), self.zeros(len(parts), width)
+        products = self.zeros(len(parts), width, width)
+        for chosen, index, is_row in self._batches(parts):
+            rows, own = z[parts.rows[index]], weights[index] * is_row
+            totals[chosen] = total = own.sum(dim=1)
+            means[chosen] = mean = (own[:, None] @ rows)[:, 0] / (total + (total == 0))[:, None]
+            rows -= mean[:, None]
+            rows *= (own**0.5)[:, :, None]
+            products[chosen] = rows.transpose(1, 2) @ rows
+        return self.to_host(totals), self.to_host(means), self.to_host(products)
+
+    def _batches(self, parts: Parts) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield parts of similar sizes together: a launch for each would take longer than its work.
+
+        Yields:
+            The parts (k,), positions in ``parts.rows`` (k, n), and whether each stands for a row; what does not,
+            repeats the last row of its part.
+        """
+        sizes = parts.sizes
+        order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
+        while len(order):
+            longest = int(sizes[order[0]])
+            chosen, order = np.split(order, [max(BATCH_ROWS // longest, 1)])
+            places = np.arange(longest)
+            index = parts.bounds[chosen][:, None] + np.minimum(places, sizes[chosen][:, None] - 1)
+            yield self.of_host(chosen), self.of_host(index), self.of_host(places < sizes[chosen][:, None])
 
     def places(self, mask: Tensor) -> Tensor:
         return torch.nonzero(mask.reshape(-1))[:, 0]
@@ -101,9 +144,6 @@ class DeviceArrays:
         table = torch.full((shape[0] * shape[1],), -torch.inf, dtype=odds.dtype, device=self._device)
         table[places] = odds
         return torch.softmax(table.reshape(shape), dim=1)
-
-    def squared_products(self, rows: Tensor, triangle: Tensor) -> Tensor:
-        return self.squared_lengths(rows @ triangle)
 
     def multiply(self, first: Tensor, second: Tensor, *, out: Tensor) -> None:
         torch.mul(first, second, out=out)

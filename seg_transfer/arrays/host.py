@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.linalg.blas import dsyrk, dtrmm
 from scipy.sparse import csr_array, issparse
 
-from seg_transfer.arrays.base import FloatArray, IntArray
+from seg_transfer.arrays.base import FloatArray, IntArray, Parts
 from seg_transfer.arrays.neighbors import nearest
 
 # 1024 rows of 720 channels are 6 MB: larger blocks leave the cache, smaller ones slow down the matrix products.
@@ -89,11 +89,40 @@ class HostArrays:
     def pick(self, rows: Any, columns: IntArray) -> Any:
         return rows[np.arange(len(columns)), columns]
 
-    def rows_by_part(self, parts: Any, n_parts: int) -> list[Any]:
+    def rows_by_part(self, part_of_row: Any, n_parts: int) -> Parts:
         # NumPy sorts by counting where numbers have 16 bits.
-        order = np.argsort(parts.astype(np.uint16) if n_parts < 1 << 16 else parts, kind="stable")
-        bounds = np.searchsorted(parts[order], np.arange(n_parts + 1))
-        return [order[start:end] for start, end in itertools.pairwise(bounds)]
+        keys = part_of_row.astype(np.uint16) if n_parts < 1 << 16 else part_of_row
+        order = np.argsort(keys, kind="stable")
+        return Parts(order, np.searchsorted(part_of_row[order], np.arange(n_parts + 1)))
+
+    def sums_by_part(self, z: Any, parts: Parts) -> Any:
+        return np.stack([z.take(rows, axis=0).sum(axis=0) for rows in parts])
+
+    def whitened_squares(self, z: Any, parts: Parts, origins: Any, triangles: Any) -> Any:
+        squares = np.empty(parts.bounds[-1])
+        for k, (own, start) in enumerate(zip(parts, parts.bounds, strict=False)):
+            if len(own):
+                rows = z.take(own, axis=0)
+                rows -= origins[k]
+                # The transpose is in Fortran's order. Half of the products would be with zeros, which dtrmm skips.
+                products = dtrmm(1.0, triangles[k], rows.T, trans_a=1, overwrite_b=1)
+                squares[start : start + len(own)] = np.einsum("ij,ij->j", products, products)
+        return squares
+
+    def weighted_moments(self, z: Any, parts: Parts, weights: Any) -> tuple[FloatArray, FloatArray, FloatArray]:
+        n_parts, width = len(parts), z.shape[1]
+        totals, means, products = np.zeros(n_parts), np.zeros((n_parts, width)), np.zeros((n_parts, width, width))
+        for k, (own, start) in enumerate(zip(parts, parts.bounds, strict=False)):
+            given = weights[start : start + len(own)]
+            matters = given > 0
+            if matters.any():
+                rows, given = z.take(own[matters], axis=0), given[matters]
+                totals[k] = given.sum()
+                means[k] = given @ rows / totals[k]
+                rows -= means[k]
+                rows *= np.sqrt(given)[:, None]
+                products[k] = self.symmetric(self.products(rows))
+        return totals, means, products
 
     def places(self, mask: Any) -> Any:
         return np.flatnonzero(mask)
@@ -112,11 +141,6 @@ class HostArrays:
         odds /= np.add.reduceat(odds, starts[:-1]).repeat(sizes)
         columns = places - first_places[:-1].repeat(sizes)
         return csr_array((odds, columns.astype(np.int32), starts.astype(np.int32)), shape=shape)
-
-    def squared_products(self, rows: Any, triangle: Any) -> Any:
-        # The transpose is in Fortran's order. Half of the products would be with zeros, which dtrmm skips.
-        products = dtrmm(1.0, triangle, rows.T, trans_a=1, overwrite_b=1)
-        return np.einsum("ij,ij->j", products, products)
 
     def multiply(self, first: Any, second: Any, *, out: Any) -> None:
         np.multiply(first, second, out=out)

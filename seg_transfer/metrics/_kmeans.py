@@ -24,9 +24,9 @@ def partition(z: Any, n_parts: int, rng: np.random.Generator) -> Any:
     for _ in range(LLOYD_STEPS):
         before, own = nearest, arrays.rows_by_part(nearest, n_parts)
         # A center that no row is nearest to stays.
-        for part, rows in enumerate(own):
-            if len(rows):
-                centers[part] = arrays.take(z, rows).sum(axis=0) / len(rows)
+        filled = np.flatnonzero(own.sizes)
+        sums, sizes = arrays.take(arrays.sums_by_part(z, own), filled), arrays.of_host(own.sizes[filled])
+        centers[arrays.of_host(filled)] = sums / sizes[:, None]
         nearest = _nearest(z, centers)
         if bool((nearest == before).all()):
             break

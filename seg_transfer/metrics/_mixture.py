@@ -1,12 +1,12 @@
 """Gaussian mixtures with full covariances, and their densities."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dtrtri
 
-from seg_transfer.arrays import Arrays, FloatArray, arrays_of
+from seg_transfer.arrays import Arrays, FloatArray, Parts, arrays_of
 from seg_transfer.observations.passes import softmax
 
 
@@ -72,17 +72,15 @@ class Densities:
             constants[k] -= factors[1]
         return cls(constants, mixture.means, inverses)
 
-    def of_component(self, arrays: Arrays, k: int, rows: Any) -> Any:
-        """Compute the logs (n,) of a component's weighted density at rows (n, d), which it overwrites."""
-        rows -= self.means[k]
-        return self.constants[k] - arrays.squared_products(rows, self.inverses[k]) / 2
+    def of_parts(self, arrays: Arrays, rows: Any, parts: Parts) -> Any:
+        """Compute the logs (m,) of the weighted density of component k at the rows (n, d) of part k."""
+        squares = arrays.whitened_squares(rows, parts, self.means, self.inverses)
+        return arrays.of_host(self.constants.repeat(parts.sizes)) - squares / 2
 
     def at(self, arrays: Arrays, rows: Any, own: Any, components: Any) -> Any:
         """Compute the logs (m,) of weighted densities at rows[own], each of one component; both are (m,)."""
-        logs = arrays.zeros(len(own))
-        for k, cells in enumerate(arrays.rows_by_part(components, len(self.constants))):
-            if len(cells):
-                logs[cells] = self.of_component(arrays, k, arrays.take(rows, arrays.take(own, cells)))
+        parts, logs = arrays.rows_by_part(components, len(self.constants)), arrays.zeros(len(own))
+        logs[parts.rows] = self.of_parts(arrays, rows, replace(parts, rows=arrays.take(own, parts.rows)))
         return logs
 
 

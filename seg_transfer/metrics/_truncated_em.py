@@ -8,11 +8,12 @@ Roweis, "Adaptive overrelaxed bound optimization methods", ICML 2003).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from seg_transfer.arrays import arrays_of
+from seg_transfer.arrays import Parts, arrays_of
 from seg_transfer.metrics._kmeans import partition
 from seg_transfer.metrics._log_densities import Cells, log_densities, rows_of_block
 from seg_transfer.metrics._mixture import Densities, Mixture, log_sums, posterior
@@ -29,9 +30,6 @@ STEP_LENGTH = 1.8
 # EM ends when a sweep adds less than this to the mean log-likelihood of an observation, per dimension.
 TOLERANCE = 1e-3
 
-# For every component, its places in the flattened table (KEPT, n) of the components that observations keep.
-Places = Sequence[Any]
-
 
 def fit(z: Any, n_components: int, floor: float, rng: np.random.Generator) -> Mixture:
     """Fit a mixture by EM, until a sweep adds less than 0.001 per dimension to the mean log-likelihood.
@@ -46,7 +44,7 @@ def fit(z: Any, n_components: int, floor: float, rng: np.random.Generator) -> Mi
         rng: Source of randomness for the start.
     """
     arrays, parts = arrays_of(z), partition(z, n_components, rng)
-    places: Places = arrays.rows_by_part(parts, n_components)
+    places = arrays.rows_by_part(parts, n_components)
     mixture, tolerance = maximize(z, places, arrays.zeros(KEPT, len(z)) + 1.0, floor), TOLERANCE * z.shape[1]
     densities = Densities.of(mixture)
     for _ in range(MOST_SWEEPS):
@@ -66,8 +64,11 @@ def _is_still(likelihoods: Sequence[float], tolerance: float) -> bool:
     return len(likelihoods) > 1 and abs(likelihoods[-1] - likelihoods[-2]) < tolerance
 
 
-def likeliest(mixture: Mixture, densities: Densities, z: Any) -> tuple[Places, Any]:
-    """Return the places of the likeliest components of every observation, and their log densities (KEPT, n)."""
+def likeliest(mixture: Mixture, densities: Densities, z: Any) -> tuple[Parts, Any]:
+    """Return the likeliest components of every observation, and their log densities (KEPT, n).
+
+    The rows of a part are the places of its component in the flattened table (KEPT, n).
+    """
     arrays, n_components = arrays_of(z), len(mixture.weights)
     log_densities_at, size = log_densities(mixture, densities, arrays, FAR_BELOW, KEPT), rows_of_block(n_components)
     # Components that are negligible keep no place.
@@ -99,33 +100,24 @@ def _packed(cells: Cells, n_rows: int, n_components: int) -> tuple[Any, Any]:
     return table, components
 
 
-def log_densities_of_kept(densities: Densities, z: Any, places: Places) -> Any:
+def log_densities_of_kept(densities: Densities, z: Any, places: Parts) -> Any:
     """Compute the log densities (KEPT, n) of the components that observations keep."""
     arrays = arrays_of(z)
-    native, logs = densities.on(arrays), arrays.zeros(KEPT * len(z)) - np.inf
-    for k, own in enumerate(places):
-        if len(own):
-            logs[own] = native.of_component(arrays, k, arrays.take(z, own % len(z)))
+    logs = arrays.zeros(KEPT * len(z)) - np.inf
+    kept = places.rows[: places.bounds[-1]]
+    logs[kept] = densities.on(arrays).of_parts(arrays, z, replace(places, rows=kept % len(z)))
     return logs.reshape(KEPT, -1)
 
 
-def maximize(z: Any, places: Places, shares: Any, floor: float) -> Mixture:
+def maximize(z: Any, places: Parts, shares: Any, floor: float) -> Mixture:
     """Return the mixture that fits best, given the shares of every observation in the components that it keeps."""
-    arrays, width, flat = arrays_of(z), z.shape[1], shares.reshape(-1)
+    arrays, kept = arrays_of(z), places.rows[: places.bounds[-1]]
+    weights = arrays.take(shares.reshape(-1), kept)
+    weights *= weights > NEGLIGIBLE
+    counts, means, products = arrays.weighted_moments(z, replace(places, rows=kept % len(z)), weights)
     # An empty component stays finite, with negligible weight.
-    counts = np.full(len(places), 10 * np.finfo(np.float64).eps)
-    means, covariances = np.zeros((len(places), width)), np.zeros((len(places), width, width))
-    for k, every in enumerate(places):
-        own = every[flat[every] > NEGLIGIBLE]
-        if len(own):
-            rows, weights = arrays.take(z, own % len(z)), flat[own]
-            counts[k] += float(weights.sum())
-            mean = weights @ rows / counts[k]
-            means[k] = arrays.to_host(mean)
-            rows -= mean
-            rows *= (weights**0.5)[:, None]
-            covariances[k] = arrays.symmetric(arrays.add_products(arrays.zeros(width, width), rows)) / counts[k]
-    covariances += floor * np.eye(width)
+    counts += 10 * np.finfo(np.float64).eps
+    covariances = products / counts[:, None, None] + floor * np.eye(z.shape[1])
     return Mixture(counts / counts.sum(), means, covariances)
 
 

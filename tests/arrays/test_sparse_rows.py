@@ -46,7 +46,7 @@ def test_many_parts_are_as_complete_as_few():
     """Up to 65,535 parts are sorted by numbers of 16 bits."""
     for n_parts in (9, 65_535, 65_536, 70_000):
         parts = np.array([n_parts, n_parts - 1, 0, n_parts - 1, n_parts])
-        by_part = HOST.rows_by_part(parts, n_parts)
+        by_part = list(HOST.rows_by_part(parts, n_parts))
         assert len(by_part) == n_parts
         assert by_part[0].tolist() == [2]
         assert by_part[-1].tolist() == [1, 3]

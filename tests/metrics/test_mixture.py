@@ -64,7 +64,9 @@ class TestDensities:
         mixture = _mixture.Mixture(source.dirichlet(np.ones(n_components)), means, covariances)
         densities = Densities.of(mixture)
         rows = means[source.integers(0, n_components, 50)] + source.normal(size=(50, d))
-        exact = np.stack([densities.of_component(HOST, k, rows.copy()) for k in range(n_components)], axis=1)
+        exact = np.stack(
+            [densities.at(HOST, rows, np.arange(len(rows)), np.full(len(rows), k)) for k in range(n_components)], axis=1
+        )
         polynomials = _density_bounds.Polynomials.of(densities)
         for bounds in (
             _density_bounds.Bounds.of(mixture, densities),

@@ -1,0 +1,74 @@
+"""What is computed by parts of the rows: in NumPy part by part, in torch many at a time."""
+
+import numpy as np
+import pytest
+import torch
+
+from seg_transfer.arrays import HOST, device
+from seg_transfer.arrays.device import DeviceArrays
+
+N_PARTS, WIDTH = 7, 3
+
+
+@pytest.fixture(params=["NumPy", "torch", "torch, few rows at a time"])
+def arrays(request, monkeypatch):
+    if "few" in request.param:
+        monkeypatch.setattr(device, "BATCH_ROWS", 5)
+    return HOST if request.param == "NumPy" else DeviceArrays(torch.device("cpu"))
+
+
+@pytest.fixture
+def world():
+    """Rows (60, 3), and 90 of them in parts: of unequal sizes, none in part 2, and some in no part."""
+    source = np.random.default_rng(0)
+    z, rows = source.normal(size=(60, WIDTH)), source.integers(0, 60, 90)
+    part = source.choice([0, 1, 3, 4, 5, 6, N_PARTS], 90, p=[0.5, 0.2, 0.1, 0.1, 0.02, 0.03, 0.05])
+    assert set(part) == {0, 1, 3, 4, 5, 6, N_PARTS}
+    return z, rows, part
+
+
+def parts_of(arrays, rows, part):
+    order = arrays.rows_by_part(arrays.of_host(part), N_PARTS)
+    kept = order.rows[: order.bounds[-1]]
+    return type(order)(arrays.take(arrays.of_host(rows), kept), order.bounds), arrays.to_host(kept)
+
+
+def test_rows_are_in_the_order_of_their_parts_and_their_own(arrays, world):
+    _, _, part = world
+    found = arrays.rows_by_part(arrays.of_host(part), N_PARTS)
+    assert len(found) == N_PARTS
+    for k, own in enumerate(found):
+        assert arrays.to_host(own).tolist() == np.flatnonzero(part == k).tolist()
+    assert found.sizes.tolist() == np.bincount(part, minlength=N_PARTS)[:N_PARTS].tolist()
+
+
+def test_sums(arrays, world):
+    z, rows, part = world
+    found = arrays.sums_by_part(arrays.of_host(z), parts_of(arrays, rows, part)[0])
+    expected = [z[rows[part == k]].sum(axis=0) for k in range(N_PARTS)]
+    np.testing.assert_allclose(arrays.to_host(found), expected, atol=1e-13)
+
+
+def test_squared_lengths_of_whitened_rows(arrays, world):
+    z, rows, part = world
+    source = np.random.default_rng(1)
+    origins, triangles = source.normal(size=(N_PARTS, WIDTH)), np.triu(source.normal(size=(N_PARTS, WIDTH, WIDTH)))
+    parts, kept = parts_of(arrays, rows, part)
+    found = arrays.whitened_squares(*map(arrays.of_host, (z,)), parts, *map(arrays.of_host, (origins, triangles)))
+    expected = [np.sum(((z[rows[i]] - origins[part[i]]) @ triangles[part[i]]) ** 2) for i in kept]
+    np.testing.assert_allclose(arrays.to_host(found), expected, rtol=1e-12)
+
+
+def test_weighted_moments(arrays, world):
+    z, rows, part = world
+    weights = np.random.default_rng(2).random(90) * (np.arange(90) % 3 > 0)
+    weights[part == 5] = 0.0
+    parts, kept = parts_of(arrays, rows, part)
+    totals, means, products = arrays.weighted_moments(arrays.of_host(z), parts, arrays.of_host(weights[kept]))
+    for k in range(N_PARTS):
+        own, x = weights[part == k], z[rows[part == k]]
+        mean = np.average(x, axis=0, weights=own) if own.any() else np.zeros(WIDTH)
+        expected = sum((w * np.outer(row - mean, row - mean) for w, row in zip(own, x, strict=True)), 0 * products[k])
+        assert totals[k] == pytest.approx(own.sum(), rel=1e-13)
+        np.testing.assert_allclose(means[k], mean, atol=1e-13)
+        np.testing.assert_allclose(products[k], expected, atol=1e-13)

@@ -9,8 +9,6 @@ import numpy as np
 from seg_transfer.arrays import Arrays
 from seg_transfer.metrics._mixture import Densities, Mixture
 
-# Directions of a component that bound its densities. More rule out more components, and cost more.
-BOUNDING = 4
 POWER_STEPS = 4
 # 256 rows of the products of 64 channels are 4 MB, which stay in the cache, as do 512 rows of a thousand bounds.
 SQUARED_ROWS = 256
@@ -126,14 +124,14 @@ class Bounds:
     lengths: Any
 
     @classmethod
-    def of(cls, mixture: Mixture, densities: Densities) -> "Bounds":
+    def of(cls, mixture: Mixture, densities: Densities, n_directions: int) -> "Bounds":
         """Choose directions by few steps of the power method: only how tight the bounds are depends on them."""
         mean = mixture.weights @ mixture.means
         total = np.einsum("k,kij->ij", mixture.weights, mixture.covariances)
         total += (mixture.weights[:, None] * (mixture.means - mean)).T @ (mixture.means - mean)
         whiten = densities.inverses.transpose(0, 2, 1)
         spread = whiten @ total @ densities.inverses
-        orthonormal = spread[:, :, :BOUNDING]
+        orthonormal = spread[:, :, :n_directions]
         for _ in range(POWER_STEPS):
             orthonormal = np.linalg.qr(spread @ orthonormal)[0]
         directions = orthonormal.transpose(0, 2, 1) @ whiten / np.sqrt(2)

@@ -13,8 +13,14 @@ from seg_transfer.metrics._mixture import Densities, Mixture, log_sums
 # A component this many nats below a row's likeliest one has a probability below 1e-13; a thousand of them change a
 # density by less than 1e-10 of it.
 NEGLIGIBLE = 30.0
-# Bounds that leave a larger share of the components cost more than they save.
-MOST_SURVIVORS = 0.5
+# How many directions bound a component's densities, and the largest share of components that they may leave, beyond
+# which other ways cost less. Mixtures are fitted with few.
+DIRECTIONS = ((4, 0.05), (12, 0.25))
+FIT_DIRECTIONS, FIT_SHARE = 4, 0.5
+# Where the last directions leave a larger share, bounds by polynomials save nothing either.
+MOST_OVERLAP = 0.9
+# Polynomials bound all components alike tightly: the best of so many is nearly the likeliest.
+FIRST = 3
 # Few large blocks, as every block visits every component; 8 million bounds in float32 take 32 MB.
 BLOCK_ROWS = 8192
 LEAST_ROWS = 512
@@ -24,34 +30,54 @@ BLOCK_CELLS = 1 << 23
 Cells = tuple[Any, Any]
 
 
-def log_densities(
-    mixture: Mixture,
-    densities: Densities,
-    arrays: Arrays,
-    negligible: float = NEGLIGIBLE,
-    n_likeliest: int | None = None,
-) -> Callable[[Any], Cells]:
+def log_densities(mixture: Mixture, densities: Densities, arrays: Arrays) -> Callable[[Any], Cells]:
     """Return a function from rows (n, d) to the components' log densities there, without those that are negligible.
 
-    Where components are far apart, a bound rules out most of them. Where they overlap, one matrix product gives all.
+    Where components are far apart, bounds by a few directions rule out most of them; where they are closer, bounds by
+    polynomials in float32 do; where they overlap, one matrix product gives all.
 
     Args:
         mixture: With K components.
         densities: Of the mixture, in NumPy.
         arrays: Where the rows are.
-        negligible: Components this many nats below a row's likeliest one may be left out.
-        n_likeliest: If only these many components of each row matter, others may be left out, too.
     """
-    bounds = Bounds.of(mixture, densities)
-    # Rows lie about d / 2 nats below the density at their component's mean.
-    lowest = densities.constants - mixture.means.shape[1] / 2 - negligible
-    if (bounds.at(HOST, mixture.means) > lowest[:, None]).mean() <= MOST_SURVIVORS:
-        return partial(_where_possible, arrays, densities.on(arrays), bounds.on(arrays), 1, negligible)
+    native = densities.on(arrays)
+    for n_directions, most in DIRECTIONS:
+        bounds = Bounds.of(mixture, densities, n_directions)
+        share = _share_left(bounds, densities, NEGLIGIBLE)
+        if share <= most:
+            return partial(_where_possible, arrays, native, bounds.on(arrays), 1, NEGLIGIBLE)
     polynomials = Polynomials.of(densities)
-    if n_likeliest is None:
-        return partial(_where_large, arrays, polynomials.on(arrays), negligible)
-    tight, n_first = PolynomialBounds.of(polynomials, mixture.means.shape[1]), min(n_likeliest, len(mixture.weights))
-    return partial(_where_possible, arrays, densities.on(arrays), tight.on(arrays), n_first, 0.0)
+    if share > MOST_OVERLAP:
+        return partial(_where_large, arrays, polynomials.on(arrays), NEGLIGIBLE)
+    tight = PolynomialBounds.of(polynomials, mixture.means.shape[1])
+    return partial(_where_possible, arrays, native, tight.on(arrays), min(FIRST, len(mixture.weights)), NEGLIGIBLE)
+
+
+def log_densities_of_likeliest(
+    mixture: Mixture, densities: Densities, arrays: Arrays, n_likeliest: int, negligible: float
+) -> Callable[[Any], Cells]:
+    """Return a function from rows (n, d) to log densities there: at least those of the likeliest components.
+
+    Args:
+        mixture: With K components.
+        densities: Of the mixture, in NumPy.
+        arrays: Where the rows are.
+        n_likeliest: Number of components that matter in each row.
+        negligible: Components this many nats below a row's likeliest one may be left out, too.
+    """
+    bounds, n_first = Bounds.of(mixture, densities, FIT_DIRECTIONS), min(n_likeliest, len(mixture.weights))
+    if _share_left(bounds, densities, negligible) <= FIT_SHARE:
+        return partial(_where_possible, arrays, densities.on(arrays), bounds.on(arrays), 1, negligible)
+    tight = PolynomialBounds.of(Polynomials.of(densities), mixture.means.shape[1])
+    return partial(_where_possible, arrays, densities.on(arrays), tight.on(arrays), n_first, None)
+
+
+def _share_left(bounds: Bounds, densities: Densities, negligible: float) -> float:
+    """Estimate the share of components that bounds leave, from those that they leave at the means."""
+    # Rows lie about d / 2 nats below the density at their component's mean.
+    lowest = densities.constants - densities.means.shape[1] / 2 - negligible
+    return float((bounds.at(HOST, densities.means) > lowest[:, None]).mean())
 
 
 def _where_large(arrays: Arrays, polynomials: Polynomials, negligible: float, rows: Any) -> Cells:
@@ -65,12 +91,13 @@ def _where_possible(
     densities: Densities,
     bounds: Bounds | PolynomialBounds,
     n_first: int,
-    margin: float,
+    negligible: float | None,
     rows: Any,
 ) -> Cells:
-    """Compute the densities of the n_first highest bounds, and all that may come within a margin of the least of them.
+    """Compute the densities of the n_first highest bounds, and those that bounds do not rule out beside them.
 
-    The components of the highest bounds are mostly the likeliest: their densities say what others must reach.
+    The components of the highest bounds are mostly the likeliest. Others must be less than so many nats below the best
+    of them; with None, above the least of them.
     """
     highest, everywhere = bounds.at(arrays, rows), arrays.of_host(np.arange(len(rows)))
     n_components, places, logs = highest.shape[1], [], []
@@ -79,7 +106,8 @@ def _where_possible(
         highest[everywhere, components] = -np.inf
         places.append(everywhere * n_components + components)
         logs.append(densities.at(arrays, rows, everywhere, components))
-    lowest = -arrays.max(-arrays.joined(logs).reshape(n_first, -1).T) - margin
+    firsts = arrays.joined(logs).reshape(n_first, -1).T
+    lowest = -arrays.max(-firsts) if negligible is None else arrays.max(firsts) - negligible
     lowest -= ROUNDING * abs(lowest)
     others = arrays.places(highest > arrays.float32(lowest)[:, None])
     own = others // n_components

@@ -15,7 +15,7 @@ import numpy as np
 
 from seg_transfer.arrays import Parts, arrays_of
 from seg_transfer.metrics._kmeans import partition
-from seg_transfer.metrics._log_densities import Cells, log_densities, rows_of_block
+from seg_transfer.metrics._log_densities import Cells, log_densities_of_likeliest, rows_of_block
 from seg_transfer.metrics._mixture import Densities, Mixture, log_sums, posterior
 
 KEPT = 4
@@ -70,7 +70,8 @@ def likeliest(mixture: Mixture, densities: Densities, z: Any) -> tuple[Parts, An
     The rows of a part are the places of its component in the flattened table (KEPT, n).
     """
     arrays, n_components = arrays_of(z), len(mixture.weights)
-    log_densities_at, size = log_densities(mixture, densities, arrays, FAR_BELOW, KEPT), rows_of_block(n_components)
+    log_densities_at = log_densities_of_likeliest(mixture, densities, arrays, KEPT, FAR_BELOW)
+    size = rows_of_block(n_components)
     # Components that are negligible keep no place.
     kept = arrays.of_host(np.full((KEPT, len(z)), n_components))
     logs = arrays.zeros(KEPT, len(z)) - np.inf

@@ -1,23 +1,22 @@
 """Softmax regression on all groups of images but some, by L-BFGS, as precisely as its predictions need."""
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
-from scipy.linalg.blas import dsyrk
 
-from seg_transfer.arrays import HOST, FloatArray, IntArray
-from seg_transfer.arrays.host import BLOCK_ROWS
+from seg_transfer.arrays import FloatArray
+from seg_transfer.metrics._rows import Fit, Float32Array, Rows
 
-Float32Array = npt.NDArray[np.float32]
+Blocks = list[Float32Array]
 # A step, the change of the gradient along it, and their product.
 Step = tuple[Float32Array, Float32Array, float]
 
 MAX_STEPS = 200
+SHORTEST = 0.5**19
 # Steps that the curvature is learned from.
 MEMORY = 6
 # Losses of products in float32 agree to about this fraction; a smaller rise is no rise.
@@ -25,83 +24,6 @@ ROUNDING = 1e-6
 # A channel whose deviation is below this fraction of its distance from the common mean does not vary: float32 would
 # show little else than its own rounding.
 LEAST_DEVIATION = 1e-6
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Observations in float32, sorted by group, with every channel in the common units of all of them.
-
-    Attributes:
-        values: (n, D), features minus their mean, divided by their standard deviation; 0 where a channel is constant.
-        codes: (n,), class numbers.
-        bounds: (m + 1,), the rows of group g are bounds[g] to bounds[g + 1].
-        n_classes: C.
-    """
-
-    values: Float32Array
-    codes: IntArray
-    bounds: IntArray
-    n_classes: int
-
-    @classmethod
-    def of(cls, features: npt.NDArray[Any], codes: IntArray, groups: IntArray, n_groups: int) -> "Rows":
-        """Sort and standardize; the mean and the deviation are exact, and only their result is rounded."""
-        order = np.lexsort((codes, groups))
-        x = features[order].astype(np.float64)
-        center = x.mean(axis=0)
-        x -= center
-        deviation = np.sqrt(np.einsum("ij,ij->j", x, x) / len(x))
-        x *= np.divide(1, deviation, out=np.zeros_like(center), where=deviation > 1e-12 * np.abs(center))
-        bounds = np.searchsorted(groups[order], np.arange(n_groups + 1))
-        return cls(x.astype(np.float32), codes[order], bounds, int(codes.max()) + 1)
-
-    @cached_property
-    def group_sums(self) -> tuple[IntArray, FloatArray, FloatArray]:
-        """Counts (m, C), sums (m, C, D) and second moments (m, D, D) of every group."""
-        n_groups, n_classes, width = len(self.bounds) - 1, self.n_classes, self.values.shape[1]
-        counts, sums = np.zeros((n_groups, n_classes), np.int64), np.zeros((n_groups, n_classes, width))
-        seconds = np.zeros((n_groups, width, width))
-        for group in range(n_groups):
-            for block in self._blocks(self.bounds[group], self.bounds[group + 1]):
-                x, codes = self.values[block].astype(np.float64), self.codes[block]
-                counts[group] += np.bincount(codes, minlength=n_classes)
-                HOST.add_by_key(sums[group], x, codes)
-                # The lower triangle, which alone is read: SciPy's Cholesky takes it from there.
-                seconds[group] = dsyrk(1.0, x.T, beta=1.0, c=seconds[group].T, overwrite_c=True).T
-        return counts, sums, seconds
-
-    def without(self, left_out: Collection[int]) -> Iterator[slice]:
-        """Yield the rows of all other groups, in blocks."""
-        for group in range(len(self.bounds) - 1):
-            if group not in left_out:
-                yield from self._blocks(self.bounds[group], self.bounds[group + 1])
-
-    def predictions(self, group: int, fit: "Fit") -> IntArray:
-        """Return the classes (n_g,) that a fit predicts for the rows of a group."""
-        rows = self.values[self.bounds[group] : self.bounds[group + 1]]
-        predicted: IntArray = (rows @ fit.weights.astype(np.float32) + fit.intercepts.astype(np.float32)).argmax(axis=1)
-        return predicted
-
-    def codes_of(self, group: int) -> IntArray:
-        """Return the classes (n_g,) of the rows of a group."""
-        return self.codes[self.bounds[group] : self.bounds[group + 1]]
-
-    @staticmethod
-    def _blocks(start: int, end: int) -> Iterator[slice]:
-        return (slice(first, min(first + BLOCK_ROWS, end)) for first in range(start, end, BLOCK_ROWS))
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """A linear classifier in the common units of `Rows`.
-
-    Attributes:
-        weights: (D, C).
-        intercepts: (C,), -inf for a class that was not fitted.
-    """
-
-    weights: FloatArray
-    intercepts: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,13 +78,46 @@ class Problem:
         weights = unknowns[:-1] * self.scale[:, None]
         return Fit(weights, np.where(self.class_weights > 0, unknowns[-1] - self.center @ weights, -np.inf))
 
-    def evaluate(self, unknowns: FloatArray, penalty: float) -> "Point":
-        """Compute the weighted mean cross-entropy + penalty |W|^2 / 2, and its gradient."""
-        loss, products, sums = _cross_entropy(self.rows, self.left_out, self.fit_of(unknowns), self.class_weights)
+    def evaluate(self, unknowns: FloatArray, penalty: float, logits: Blocks | None = None) -> "Point":
+        """Compute the weighted mean cross-entropy + penalty |W|^2 / 2, and its gradient; the logits too, if not given.
+
+        Products are in float32, and are added up in float64 from block to block.
+        """
+        loss, kept = 0.0, []
+        products, sums = np.zeros((len(self.scale), len(self.class_weights))), np.zeros(len(self.class_weights))
+        given = self.logits(unknowns) if logits is None else logits
+        for block, odds in zip(self.rows.without(self.left_out), given, strict=True):
+            kept.append(odds)
+            entropy, residuals = self._cross_entropy(block, odds)
+            loss += entropy
+            products += self.rows.values[block].T @ residuals
+            sums += residuals.sum(axis=0, dtype=np.float64)
         gradient = np.vstack([(products - np.outer(self.center, sums)) * self.scale[:, None], sums])
         gradient[:-1] += penalty * unknowns[:-1]
-        loss += penalty / 2 * float(np.vdot(unknowns[:-1], unknowns[:-1]))
-        return Point(unknowns, loss, gradient)
+        return Point(unknowns, kept, loss + _penalty(unknowns, penalty), gradient)
+
+    def logits(self, unknowns: FloatArray) -> Iterator[Float32Array]:
+        """Compute the logits (., C), block by block."""
+        fit = self.fit_of(unknowns)
+        weights, intercepts = fit.weights.astype(np.float32), fit.intercepts.astype(np.float32)
+        return (self.rows.values[block] @ weights + intercepts for block in self.rows.without(self.left_out))
+
+    def loss(self, unknowns: FloatArray, penalty: float, logits: Blocks) -> float:
+        """Compute the loss alone, without a product with the features."""
+        blocks = zip(self.rows.without(self.left_out), logits, strict=True)
+        return sum(self._cross_entropy(block, part)[0] for block, part in blocks) + _penalty(unknowns, penalty)
+
+    def _cross_entropy(self, block: slice, logits: Float32Array) -> tuple[float, Float32Array]:
+        """Compute the weighted cross-entropy of a block, and its derivatives by the logits."""
+        codes = self.rows.codes[block]
+        share, index = self.class_weights[codes], np.arange(len(codes))
+        odds = logits - logits.max(axis=1, keepdims=True)
+        own = odds[index, codes].astype(np.float64)
+        np.exp(odds, out=odds)
+        total = odds.sum(axis=1)
+        odds *= (share / total).astype(np.float32)[:, None]
+        odds[index, codes] -= share.astype(np.float32)
+        return float(share @ (np.log(total) - own)), odds
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,13 +126,17 @@ class Point:
 
     Attributes:
         unknowns: (D + 1, C).
+        logits: Those of the rows fitted, by blocks.
         loss: The loss there, in nats.
         gradient: (D + 1, C), its gradient.
+        halved: Whether the step to it was.
     """
 
     unknowns: FloatArray
+    logits: Blocks
     loss: float
     gradient: FloatArray
+    halved: bool = False
 
 
 def fit(problem: Problem, penalty: float, start: FloatArray, tolerance: float) -> FloatArray:
@@ -244,43 +203,28 @@ def _direction(
 
 
 def _line_search(problem: Problem, penalty: float, point: Point, direction: Float32Array, slope: float) -> Point:
-    """Halve the step until the loss falls by part of what the gradient predicts."""
-    for halvings in range(20):
-        length = 0.5**halvings
-        found = problem.evaluate(point.unknowns + length * direction, penalty)
-        if found.loss <= point.loss - 1e-4 * length * slope + ROUNDING * point.loss:
-            break
-    return found
+    """Halve the step until the loss falls by part of what the gradient predicts; its logits are between both ends'.
+
+    After a step that was halved the next one mostly is, too: the gradient at its end is then not computed at first.
+    """
+    unknowns, length = point.unknowns + direction, 1.0
+    full = None if point.halved else problem.evaluate(unknowns, penalty)
+    ends = logits = full.logits if full else list(problem.logits(unknowns))
+    loss = full.loss if full else problem.loss(unknowns, penalty, logits)
+    while loss > point.loss - 1e-4 * length * slope + ROUNDING * point.loss and length > SHORTEST:
+        length /= 2
+        far, near = np.float32(length), np.float32(1 - length)
+        unknowns = point.unknowns + length * direction
+        logits = [far * end + near * start for end, start in zip(ends, point.logits, strict=True)]
+        loss = problem.loss(unknowns, penalty, logits)
+    if full and length == 1:
+        return full
+    return replace(problem.evaluate(unknowns, penalty, logits), halved=length < 1)
+
+
+def _penalty(unknowns: FloatArray, penalty: float) -> float:
+    return penalty / 2 * float(np.vdot(unknowns[:-1], unknowns[:-1]))
 
 
 def _sum(parts: npt.NDArray[Any], kept: list[int]) -> FloatArray:
-    total = np.zeros(parts.shape[1:])
-    for index in kept:
-        total += parts[index]
-    return total
-
-
-def _cross_entropy(
-    rows: Rows, left_out: Collection[int], fit: Fit, class_weights: FloatArray
-) -> tuple[float, FloatArray, FloatArray]:
-    """Compute sums over the rows fitted, of weight w and class probabilities p.
-
-    They are the cross-entropy, (D, C) x r^T and (C,) r, where r = w (p - the one-hot class). Products are in float32,
-    and are added up in float64 from block to block.
-    """
-    weights, intercepts = fit.weights.astype(np.float32), fit.intercepts.astype(np.float32)
-    loss, products, sums = 0.0, np.zeros(weights.shape), np.zeros(len(intercepts))
-    for block in rows.without(left_out):
-        x, codes = rows.values[block], rows.codes[block]
-        odds, index = x @ weights, np.arange(len(codes))
-        odds += intercepts
-        odds -= odds.max(axis=1, keepdims=True)
-        own, share = odds[index, codes].astype(np.float64), class_weights[codes]
-        np.exp(odds, out=odds)
-        total = odds.sum(axis=1)
-        loss += float(share @ (np.log(total) - own))
-        odds *= (share / total).astype(np.float32)[:, None]
-        odds[index, codes] -= share.astype(np.float32)
-        products += x.T @ odds
-        sums += odds.sum(axis=0, dtype=np.float64)
-    return loss, products, sums
+    return sum((parts[index] for index in kept), np.zeros(parts.shape[1:]))

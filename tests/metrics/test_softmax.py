@@ -1,5 +1,7 @@
 """Softmax regression against scikit-learn's, and against differences of a slow loss."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from seg_transfer.metrics import _softmax
-from seg_transfer.metrics._softmax import Problem, Rows, fit
+from seg_transfer.metrics._rows import Rows
+from seg_transfer.metrics._softmax import Problem, fit
 
 
 def rows_of(observations, n_groups=4, features=None):
@@ -149,3 +152,39 @@ def test_correlated_channels_take_few_steps(world, monkeypatch):
     fit(problem, 0.01, problem.start(), 1e-4)
     assert preconditioned < 15
     assert len(n_evaluations) - preconditioned > 2 * preconditioned
+
+
+@pytest.mark.parametrize("halved", [False, True])
+def test_a_halved_step_costs_few_products_with_the_features(halved, world, monkeypatch):
+    """A step 100 times too long; where it ends, all is as if computed there."""
+    problem = Problem.of(rows_of(world(600, 10, 5)), {1})
+    start = problem.evaluate(np.random.default_rng(0).normal(size=(11, 5)), 0.3)
+    start = replace(start, halved=halved)
+    direction = (-100 * start.gradient).astype(np.float32)
+    calls: list[str] = []
+    for name in ("logits", "evaluate", "loss"):
+        function = getattr(Problem, name)
+        monkeypatch.setattr(Problem, name, lambda *a, name=name, function=function: calls.append(name) or function(*a))
+    found = _softmax._line_search(problem, 0.3, start, direction, -float(np.vdot(start.gradient, direction)))
+    # Logits at its end, a gradient where it stops, and one at its end if nothing told that it would be halved.
+    assert (calls.count("logits"), calls.count("evaluate")) == (1, 1 if halved else 2)
+    assert calls.count("loss") > 3
+    assert found.halved
+    assert found.loss < start.loss
+    there = problem.evaluate(found.unknowns, 0.3)
+    assert found.loss == pytest.approx(there.loss, rel=1e-5)
+    np.testing.assert_allclose(found.gradient, there.gradient, atol=1e-5 * np.abs(start.gradient).max())
+    for block, exact in zip(found.logits, there.logits, strict=True):
+        np.testing.assert_allclose(block, exact, atol=1e-4 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("halved", [False, True])
+def test_a_step_that_is_not_halved_is_taken_whole(halved, world):
+    problem = Problem.of(rows_of(world(600, 10, 5)), {1})
+    start = replace(problem.evaluate(problem.start(), 0.3), halved=halved)
+    direction = (-0.1 * start.gradient).astype(np.float32)
+    found = _softmax._line_search(problem, 0.3, start, direction, -float(np.vdot(start.gradient, direction)))
+    there = problem.evaluate(start.unknowns + direction, 0.3)
+    assert not found.halved
+    assert found.loss == there.loss
+    np.testing.assert_array_equal(found.gradient, there.gradient)

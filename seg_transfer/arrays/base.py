@@ -59,8 +59,8 @@ class Arrays(Protocol):
     def zeros(self, *shape: int) -> Any:
         """Make an array of zeros."""
 
-    def float32(self, values: Any) -> Any:
-        """Copy in float32."""
+    def coarse(self, values: Any) -> Any:
+        """Copy in the precision of what only rules out: float32 where its products are no less precise, or float64."""
 
     def take(self, matrix: Any, rows: Any) -> Any:
         """Copy rows, in their own dtype; ``rows`` are native, or NumPy integers or a mask."""
@@ -134,8 +134,8 @@ class Arrays(Protocol):
         The places of the cells in the flattened table ascend, and every row has one. May overwrite the odds.
         """
 
-    def multiply(self, first: Any, second: Any, *, out: Any) -> None:
-        """Write products into ``out``."""
+    def write_pair_products(self, channels: Any, out: Any) -> None:
+        """Write the products of every two channels (d, n), i <= j in the order of ``np.triu_indices``, into ``out``."""
 
     def contiguous(self, matrix: Any) -> Any:
         """Return the matrix with its rows contiguous."""

@@ -42,8 +42,9 @@ class DeviceArrays:
     def zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.float64, device=self._device)
 
-    def float32(self, values: Tensor) -> Tensor:
-        return values.to(torch.float32, copy=True)
+    def coarse(self, values: Tensor) -> Tensor:
+        # While a network computes in TF32, as a setting of the process, products of float32 have fewer digits.
+        return self.float64(values)
 
     def take(self, matrix: Tensor, rows: Any) -> Tensor:
         return matrix[self.of_host(rows) if isinstance(rows, np.ndarray) else rows]
@@ -145,8 +146,9 @@ class DeviceArrays:
         table[places] = odds
         return torch.softmax(table.reshape(shape), dim=1)
 
-    def multiply(self, first: Tensor, second: Tensor, *, out: Tensor) -> None:
-        torch.mul(first, second, out=out)
+    def write_pair_products(self, channels: Tensor, out: Tensor) -> None:
+        first, second = torch.triu_indices(len(channels), len(channels), device=self._device)
+        torch.mul(channels[first], channels[second], out=out)
 
     def contiguous(self, matrix: Tensor) -> Tensor:
         return matrix.contiguous()

@@ -35,7 +35,7 @@ class HostArrays:
     def zeros(self, *shape: int) -> Any:
         return np.zeros(shape)
 
-    def float32(self, values: Any) -> Any:
+    def coarse(self, values: Any) -> Any:
         return values.astype(np.float32)
 
     def take(self, matrix: Any, rows: Any) -> Any:
@@ -142,8 +142,11 @@ class HostArrays:
         columns = places - first_places[:-1].repeat(sizes)
         return csr_array((odds, columns.astype(np.int32), starts.astype(np.int32)), shape=shape)
 
-    def multiply(self, first: Any, second: Any, *, out: Any) -> None:
-        np.multiply(first, second, out=out)
+    def write_pair_products(self, channels: Any, out: Any) -> None:
+        end = 0
+        for channel in range(len(channels)):
+            start, end = end, end + len(channels) - channel
+            np.multiply(channels[channel:], channels[channel], out=out[start:end])
 
     def contiguous(self, matrix: Any) -> Any:
         return np.ascontiguousarray(matrix)

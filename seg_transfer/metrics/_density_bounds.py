@@ -10,9 +10,10 @@ from seg_transfer.arrays import Arrays
 from seg_transfer.metrics._mixture import Densities, Mixture
 
 POWER_STEPS = 4
-# 256 rows of the products of 64 channels are 4 MB, which stay in the cache, as do 512 rows of a thousand bounds.
-SQUARED_ROWS = 256
-BOUNDED_ROWS = 512
+# Parts of a block of rows: a quarter of the products of 64 channels stay in the cache, as does a half of a thousand
+# bounds.
+SQUARED_PARTS = 4
+BOUNDED_PARTS = 2
 # The share of a bound that float32 may cost.
 SLACK = 0.05
 # What rounding a logarithm to float32 may change, with room.
@@ -78,26 +79,25 @@ class PolynomialBounds:
 
     def on(self, arrays: Arrays) -> "PolynomialBounds":
         """Copy to where the rows are."""
-        return PolynomialBounds(arrays.of_host(self.coefficients))
+        return PolynomialBounds(arrays.coarse(arrays.of_host(self.coefficients)))
 
     def at(self, arrays: Arrays, rows: Any) -> Any:
         """Return upper bounds (n, K), float32, at rows (n, d)."""
-        return _values(arrays, self.coefficients, rows, arrays.float32)
+        return _values(arrays, self.coefficients, rows, arrays.coarse)
 
 
 def _values(arrays: Arrays, coefficients: Any, rows: Any, rounded: Callable[[Any], Any]) -> Any:
     """Compute polynomials (n, K): of the products of every two channels, the channels, 1, |x| and |x|^2, in turn."""
     width, (n_polynomials, n_terms) = rows.shape[1], coefficients.shape
     values = rounded(arrays.zeros(len(rows), n_polynomials))
-    every = rounded(arrays.zeros(n_terms, min(SQUARED_ROWS, len(rows))))
-    for start in range(0, len(rows), SQUARED_ROWS):
-        part, end = rounded(rows[start : start + SQUARED_ROWS]), 0
+    size = -(-arrays.block_rows // SQUARED_PARTS)
+    every = rounded(arrays.zeros(n_terms, min(size, len(rows))))
+    for start in range(0, len(rows), size):
+        part = rounded(rows[start : start + size])
         terms = every[:, : len(part)]
         channels = terms[-3 - width : -3]
         channels[:] = part.T
-        for channel in range(width):
-            begin, end = end, end + width - channel
-            arrays.multiply(channels[channel:], channels[channel], out=terms[begin:end])
+        arrays.write_pair_products(channels, terms[: -3 - width])
         terms[-3] = 1.0
         terms[-1] = arrays.squared_lengths(part)
         terms[-2] = terms[-1] ** 0.5
@@ -142,7 +142,8 @@ class Bounds:
 
     def on(self, arrays: Arrays) -> "Bounds":
         """Copy to where the rows are."""
-        return Bounds(*map(arrays.of_host, (self.constants, self.directions, self.lengths)))
+        constants, directions, lengths = map(arrays.of_host, (self.constants, self.directions, self.lengths))
+        return Bounds(constants, arrays.coarse(directions), lengths)
 
     def at(self, arrays: Arrays, rows: Any) -> Any:
         """Return upper bounds (n, K), float32, at rows (n, d), from products in float32.
@@ -156,10 +157,11 @@ class Bounds:
         longest = float(arrays.squared_lengths(augmented).max()) ** 0.5
         error = (augmented.shape[1] + 3) * UNIT * longest * self.lengths
         constants = self.constants + len(self.directions) * error**2 / SLACK + ROUNDING * abs(self.constants)
-        augmented, constants = arrays.float32(augmented), arrays.float32(constants)
-        highest = arrays.float32(arrays.zeros(len(rows), len(constants)))
-        for start in range(0, len(rows), BOUNDED_ROWS):
-            part = slice(start, start + BOUNDED_ROWS)
+        augmented, constants = arrays.coarse(augmented), arrays.coarse(constants)
+        highest = arrays.coarse(arrays.zeros(len(rows), len(constants)))
+        size = -(-arrays.block_rows // BOUNDED_PARTS)
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
             squares = highest[part]
             for directions in self.directions:
                 along = augmented[part] @ directions

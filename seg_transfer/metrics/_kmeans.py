@@ -10,7 +10,6 @@ from seg_transfer.arrays import arrays_of
 LLOYD_STEPS = 10
 # Centers are drawn in at most this many rounds; those of one round do not see each other.
 ROUNDS = 32
-BLOCK_ROWS = 1024
 UNIT = 2.0**-24
 
 
@@ -56,19 +55,19 @@ def _nearest(z: Any, centers: Any) -> Any:
     """
     arrays = arrays_of(z)
     halves = arrays.squared_lengths(centers) / 2
-    rounded, rounded_halves = arrays.float32(centers.T), arrays.float32(halves)
+    rounded, rounded_halves = arrays.coarse(centers.T), arrays.coarse(halves)
     longest = float((2 * halves.max()) ** 0.5)
     errors = (z.shape[1] + 8) * UNIT * longest * (arrays.squared_lengths(z) ** 0.5 + longest / 2)
     nearest = []
-    for start in range(0, len(z), BLOCK_ROWS):
-        rows = z[start : start + BLOCK_ROWS]
-        scores, everywhere = arrays.float32(rows) @ rounded, arrays.of_host(np.arange(len(rows)))
+    for start in range(0, len(z), arrays.block_rows):
+        rows = z[start : start + arrays.block_rows]
+        scores, everywhere = arrays.coarse(rows) @ rounded, arrays.of_host(np.arange(len(rows)))
         scores -= rounded_halves
         best = arrays.argmax(scores)
         lead = arrays.float64(scores[everywhere, best])
         scores[everywhere, best] = -np.inf
         lead -= arrays.max(scores)
-        close = arrays.places(lead <= 2 * errors[start : start + BLOCK_ROWS])
+        close = arrays.places(lead <= 2 * errors[start : start + arrays.block_rows])
         best[close] = arrays.argmax(arrays.take(rows, close) @ centers.T - halves)
         nearest.append(best)
     return arrays.joined(nearest)

@@ -109,7 +109,7 @@ def _where_possible(
     firsts = arrays.joined(logs).reshape(n_first, -1).T
     lowest = -arrays.max(-firsts) if negligible is None else arrays.max(firsts) - negligible
     lowest -= ROUNDING * abs(lowest)
-    others = arrays.places(highest > arrays.float32(lowest)[:, None])
+    others = arrays.places(highest > arrays.coarse(lowest)[:, None])
     own = others // n_components
     logs.append(densities.at(arrays, rows, own, others - own * n_components))
     every = arrays.joined([*places, others])

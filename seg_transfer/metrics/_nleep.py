@@ -135,7 +135,7 @@ def projection(moments: Moments) -> tuple[FloatArray, FloatArray]:
 
 METRIC = Metric(
     name="nleep",
-    version=3,
+    version=4,
     needs=frozenset({"features"}),
     range="(-inf, 0]",
     cost="N D^2 + N C d^2",

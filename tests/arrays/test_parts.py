@@ -72,3 +72,17 @@ def test_weighted_moments(arrays, world):
         assert totals[k] == pytest.approx(own.sum(), rel=1e-13)
         np.testing.assert_allclose(means[k], mean, atol=1e-13)
         np.testing.assert_allclose(products[k], expected, atol=1e-13)
+
+
+def test_products_of_every_two_channels(arrays):
+    channels = np.arange(8.0).reshape(4, 2) + 1
+    out = arrays.of_host(np.zeros((10, 2)))
+    arrays.write_pair_products(arrays.of_host(channels), out)
+    expected = [channels[i] * channels[j] for i in range(4) for j in range(i, 4)]
+    np.testing.assert_array_equal(arrays.to_host(out), expected)
+
+
+def test_what_rules_out_is_no_coarser_than_float32_even_where_products_are_in_tf32():
+    """The precision of float32 products on CUDA is a setting of the process, which a network may change meanwhile."""
+    assert HOST.coarse(np.ones(2)).dtype == np.float32
+    assert DeviceArrays(torch.device("cpu")).coarse(torch.ones(2)).dtype == torch.float64

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mixtures import clouds, from_parts, posterior, slow_log_densities, slow_posterior
 from scipy.special import logsumexp
 
-from seg_transfer.arrays import HOST
+from seg_transfer.arrays import HOST, host
 from seg_transfer.metrics import _density_bounds, _log_densities, _mixture
 from seg_transfer.metrics._log_densities import NEGLIGIBLE, log_densities, mean_log_likelihood, table_of
 from seg_transfer.metrics._mixture import Densities
@@ -111,6 +111,5 @@ class TestDensities:
         mixture, z, _ = mixture_and_rows
         whole = mean_log_likelihood(mixture, z)
         monkeypatch.setattr(_log_densities, "BLOCK_ROWS", 7)
-        monkeypatch.setattr(_density_bounds, "BOUNDED_ROWS", 2)
-        monkeypatch.setattr(_density_bounds, "SQUARED_ROWS", 3)
+        monkeypatch.setattr(host, "BLOCK_ROWS", 9)
         assert mean_log_likelihood(mixture, z) == pytest.approx(whole, rel=1e-12)

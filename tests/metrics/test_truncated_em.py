@@ -135,6 +135,15 @@ class TestPartition:
         assert set(expected) == {0, 1}
         np.testing.assert_array_equal(_kmeans._nearest(z, centers), expected)
 
+    def test_rows_that_float32_would_give_to_a_wrong_center_go_to_the_right_one(self):
+        """The centers differ by a few of the last digits of float32."""
+        source = np.random.default_rng(5)
+        z, centers = source.normal(size=(500, 3)) * 3, 10 + 3e-6 * source.normal(size=(20, 3))
+        in_float32 = (z.astype(np.float32) @ centers.T.astype(np.float32)) - np.float32((centers**2).sum(axis=1) / 2)
+        expected = cdist(z, centers).argmin(axis=1)
+        assert (in_float32.argmax(axis=1) != expected).mean() > 0.05
+        np.testing.assert_array_equal(_kmeans._nearest(z, centers), expected)
+
     def test_each_round_of_few_centers_draws_one_by_its_distance(self):
         z = np.array([[0.0], [0.0], [10.0]])
         assert set(partition(z, 2, rng())) == {0, 1}

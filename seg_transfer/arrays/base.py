@@ -74,6 +74,9 @@ class Arrays(Protocol):
     def add_by_key(self, totals: Any, rows: Any, keys: IntArray) -> None:
         """Add every row (n, D), which may be sparse, to ``totals[key]``, in place; the keys (n,) ascend."""
 
+    def subtract_by_key(self, rows: Any, origins: Any, keys: IntArray) -> None:
+        """Subtract ``origins[key]`` from every row (n, D), in place; the keys (n,) ascend."""
+
     def products(self, rows: Any) -> Any:
         """Return rows^T rows, of which only the upper triangle is right."""
 

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from seg_transfer.arrays.base import SIMILAR_DECIMALS, FloatArray, IntArray, Parts
-from seg_transfer.arrays.host import segments
 
 # 16,384 rows of 720 channels are 94 MB: enough work for every launch, and little memory beside the observations.
 BLOCK_ROWS = 16_384
-# 131,072 rows of 64 channels are 67 MB.
-BATCH_ROWS = 1 << 17
+# 8 million numbers are 67 MB: 131,072 rows of 64 channels.
+BATCH_NUMBERS = 1 << 23
 # Their similarities to 10,000 rows are 82 MB.
 QUERIES = 1024
 
@@ -22,7 +21,7 @@ QUERIES = 1024
 class DeviceArrays:
     """The implementation of `Arrays` in torch.
 
-    Sums by key are taken segment by segment rather than by atomic additions, so that they are the same every time.
+    Sums by key are taken part by part rather than by atomic additions, so that they are the same every time.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -57,8 +56,12 @@ class DeviceArrays:
             yield matrix.index_select(0, chosen).to(torch.float64, copy=True)
 
     def add_by_key(self, totals: Tensor, rows: Tensor, keys: IntArray) -> None:
-        for key, start, end in segments(keys):
-            totals[key] += rows[start:end].sum(dim=0)
+        present, starts = np.unique(keys, return_index=True)
+        parts = Parts(torch.arange(len(keys), device=self._device), np.append(starts, len(keys)))
+        totals[self.of_host(present)] += self.sums_by_part(rows, parts)
+
+    def subtract_by_key(self, rows: Tensor, origins: Tensor, keys: IntArray) -> None:
+        rows -= origins[self.of_host(keys)]
 
     def products(self, rows: Tensor) -> Tensor:
         return rows.T @ rows
@@ -95,13 +98,13 @@ class DeviceArrays:
 
     def sums_by_part(self, z: Tensor, parts: Parts) -> Tensor:
         sums = self.zeros(len(parts), z.shape[1])
-        for chosen, index, is_row in self._batches(parts):
+        for chosen, index, is_row in self._batches(parts, z.shape[1]):
             sums[chosen] = (z[parts.rows[index]] * is_row[:, :, None]).sum(dim=1)
         return sums
 
     def whitened_squares(self, z: Tensor, parts: Parts, origins: Tensor, triangles: Tensor) -> Tensor:
         squares = self.zeros(len(parts.rows))
-        for chosen, index, _ in self._batches(parts):
+        for chosen, index, _ in self._batches(parts, z.shape[1]):
             products = (z[parts.rows[index]] - origins[chosen][:, None]) @ triangles[chosen]
             squares[index] = (products * products).sum(dim=2)
         return squares[: parts.bounds[-1]]
@@ -110,7 +113,7 @@ class DeviceArrays:
         width = z.shape[1]
         totals, means = self.zeros(len(parts)), self.zeros(len(parts), width)
         products = self.zeros(len(parts), width, width)
-        for chosen, index, is_row in self._batches(parts):
+        for chosen, index, is_row in self._batches(parts, z.shape[1]):
             rows, own = z[parts.rows[index]], weights[index] * is_row
             totals[chosen] = total = own.sum(dim=1)
             means[chosen] = mean = (own[:, None] @ rows)[:, 0] / (total + (total == 0))[:, None]
@@ -119,7 +122,7 @@ class DeviceArrays:
             products[chosen] = rows.transpose(1, 2) @ rows
         return self.to_host(totals), self.to_host(means), self.to_host(products)
 
-    def _batches(self, parts: Parts) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _batches(self, parts: Parts, width: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield parts of similar sizes together: a launch for each would take longer than its work.
 
         Yields:
@@ -130,7 +133,7 @@ class DeviceArrays:
         order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
         while len(order):
             longest = int(sizes[order[0]])
-            chosen, order = np.split(order, [max(BATCH_ROWS // longest, 1)])
+            chosen, order = np.split(order, [max(BATCH_NUMBERS // (width * longest), 1)])
             places = np.arange(longest)
             index = parts.bounds[chosen][:, None] + np.minimum(places, sizes[chosen][:, None] - 1)
             yield self.of_host(chosen), self.of_host(index), self.of_host(places < sizes[chosen][:, None])

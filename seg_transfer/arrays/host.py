@@ -60,6 +60,10 @@ class HostArrays:
         for key, start, end in segments(keys):
             totals[key] += rows[start:end].sum(axis=0)
 
+    def subtract_by_key(self, rows: Any, origins: Any, keys: IntArray) -> None:
+        for key, start, end in segments(keys):
+            rows[start:end] -= origins[key]
+
     def products(self, rows: Any) -> Any:
         # The lower triangle in Fortran's order is the upper one in C's.
         return dsyrk(1.0, rows.T, lower=True).T

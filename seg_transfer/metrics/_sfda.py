@@ -7,7 +7,6 @@ import numpy.typing as npt
 import scipy.linalg
 
 from seg_transfer.arrays import arrays_of
-from seg_transfer.arrays.host import segments
 from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, overall_score
 from seg_transfer.metrics._separation import EPSILON, between_class_rows
 from seg_transfer.observations import FloatArray, IntArray, Observations
@@ -81,10 +80,9 @@ def _seen_from(origins: FloatArray, discriminant: Discriminant) -> Discriminant:
 
 def _deviations(features: Any, codes: IntArray, origins: FloatArray) -> Blocks:
     """Yield the observations, less the origin (C, D) of their class, in the order of the classes."""
-    native = arrays_of(features).of_host(origins)
+    arrays, native = arrays_of(features), arrays_of(features).of_host(origins)
     for x, keys in keyed_blocks(features, codes):
-        for code, start, end in segments(keys):
-            x[start:end] -= native[code]
+        arrays.subtract_by_key(x, native, keys)
         yield x, keys
 
 

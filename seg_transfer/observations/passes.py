@@ -81,7 +81,7 @@ def projected_sums(
     for rows, sorted_keys in keyed_blocks(matrix, keys):
         rows -= native_center
         z = rows @ native_basis
-        z -= arrays.take(native_origins, sorted_keys)
+        arrays.subtract_by_key(z, native_origins, sorted_keys)
         arrays.add_by_key(sums, z, sorted_keys)
         if products:
             for key, start, end in segments(sorted_keys):

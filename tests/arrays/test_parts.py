@@ -13,7 +13,7 @@ N_PARTS, WIDTH = 7, 3
 @pytest.fixture(params=["NumPy", "torch", "torch, few rows at a time"])
 def arrays(request, monkeypatch):
     if "few" in request.param:
-        monkeypatch.setattr(device, "BATCH_ROWS", 5)
+        monkeypatch.setattr(device, "BATCH_NUMBERS", 5 * WIDTH)
     return HOST if request.param == "NumPy" else DeviceArrays(torch.device("cpu"))
 
 
@@ -72,6 +72,23 @@ def test_weighted_moments(arrays, world):
         assert totals[k] == pytest.approx(own.sum(), rel=1e-13)
         np.testing.assert_allclose(means[k], mean, atol=1e-13)
         np.testing.assert_allclose(products[k], expected, atol=1e-13)
+
+
+def test_by_key(arrays):
+    """Keys ascend and leave some out; some occur once."""
+    source = np.random.default_rng(3)
+    rows, keys, origins = (
+        source.normal(size=(40, 2)),
+        np.sort(source.choice([0, 1, 4, 5, 5, 5, 7], 40)),
+        np.eye(8)[:, :2],
+    )
+    totals = arrays.of_host(np.ones((8, 2)))
+    arrays.add_by_key(totals, arrays.of_host(rows), keys)
+    expected = [1 + rows[keys == key].sum(axis=0) for key in range(8)]
+    np.testing.assert_allclose(arrays.to_host(totals), expected, atol=1e-13)
+    native = arrays.of_host(rows.copy())
+    arrays.subtract_by_key(native, arrays.of_host(origins), keys)
+    np.testing.assert_array_equal(arrays.to_host(native), rows - origins[keys])
 
 
 def test_products_of_every_two_channels(arrays):

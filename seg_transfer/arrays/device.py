@@ -99,7 +99,7 @@ class DeviceArrays:
     def sums_by_part(self, z: Tensor, parts: Parts) -> Tensor:
         sums = self.zeros(len(parts), z.shape[1])
         for chosen, index, is_row in self._batches(parts, z.shape[1]):
-            sums[chosen] = (z[parts.rows[index]] * is_row[:, :, None]).sum(dim=1)
+            sums[chosen] = torch.where(is_row[:, :, None], z[parts.rows[index]], 0.0).sum(dim=1)
         return sums
 
     def whitened_squares(self, z: Tensor, parts: Parts, origins: Tensor, triangles: Tensor) -> Tensor:

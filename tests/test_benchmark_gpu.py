@@ -39,7 +39,7 @@ def test_a_device_that_sums_in_float32_fails(
 ) -> None:
     add = DeviceArrays.add_by_key
     monkeypatch.setattr(
-        DeviceArrays, "add_by_key", lambda arrays, totals, rows, keys: add(arrays, totals, rows.float(), keys)
+        DeviceArrays, "add_by_key", lambda arrays, totals, rows, keys: add(arrays, totals, rows.float().double(), keys)
     )
     only(monkeypatch, Metrics=benchmark.SECTIONS["Metrics"])
     assert benchmark.main(ON_CPU) == 1

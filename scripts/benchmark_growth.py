@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark_gpu_metrics import by_groups, names, observations_of, score_of
-from benchmark_metrics import predicts_groups, timed
+from benchmark_metrics import load_libraries, predicts_groups, timed
 from threadpoolctl import threadpool_limits
 
 from seg_transfer.metrics import METRICS
@@ -56,6 +56,7 @@ Measured = tuple[float, float | None]
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     chosen = options.metrics or names()
+    load_libraries()
     with threadpool_limits(1):
         for dimension in vars(LEAST):
             works = list(doubled(dimension))

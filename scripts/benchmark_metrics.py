@@ -111,7 +111,7 @@ def complete(observations: Observations, n_source_classes: int) -> Observations:
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
     """Measure one case in this process."""
-    _load_libraries()
+    load_libraries()
     n, n_classes = options.observations[0], options.classes[0]
     observations = synthetic(n, options.features, n_classes, options.source_classes)
     assert observations.features is not None
@@ -132,7 +132,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
-def _load_libraries() -> None:
+def load_libraries() -> None:
     """Import what metrics import when they need it, before a clock starts."""
     import scipy.optimize  # noqa: F401
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,8 +80,7 @@ def extract_readings(
         maps = feature_maps_of(sources, pixels, mean, std, linear_scores=False, precision=precision)
         for one, its_maps in zip(observed, maps, strict=True):
             one.add(batch.indices, its_maps, points.of(batch.indices))
-    results = [one.observations() for one in observed]
-    return [result.in_numpy() for result in results] if in_numpy else results
+    return [one.observations(in_numpy) for one in observed]
 
 
 class _Observed:
@@ -110,7 +110,8 @@ class _Observed:
             self._score_vectors.add([cover(maps.scores, maps.extent)])
             self._probabilities[points.rows] = read_at(maps.scores, points, maps.extent).softmax(dim=1)
 
-    def observations(self) -> Observations:
+    def observations(self, in_numpy: bool) -> Observations:
+        """Return what was collected, in NumPy or where it is."""
         # Interpolation turns maps of one vector into noise of its last digits, which would pass for variation.
         if self._feature_vectors.only is not None:
             self._features[:] = self._embeddings[:] = self._feature_vectors.only
@@ -120,10 +121,16 @@ class _Observed:
             self._probabilities = self._linear_probabilities(*self._linear)
         index, has_features = self._sample.image_index, self._source.features_known
         embeddings = self._embeddings[torch.from_numpy(np.unique(index)).to(self._embeddings.device)]
+
+        def placed(values: Tensor, is_known: bool) -> Any:
+            if not is_known:
+                return None
+            return values.cpu().numpy() if in_numpy else values
+
         return Observations(
-            features=self._features if has_features else None,
+            features=placed(self._features, has_features),
             labels=self._sample.labels,
-            source_probs=self._probabilities if self._source.scores_known else None,
+            source_probs=placed(self._probabilities, self._source.scores_known),
             image_index=index,
             image_embeddings=embeddings.cpu().numpy() if has_features else None,
         )

@@ -93,8 +93,8 @@ class DeviceArrays:
 
     def rows_by_part(self, part_of_row: Tensor, n_parts: int) -> Parts:
         order = torch.argsort(part_of_row, stable=True)
-        ends = torch.searchsorted(part_of_row[order], torch.arange(n_parts + 1, device=self._device))
-        return Parts(order, self.to_host(ends))
+        bounds = self.to_host(torch.searchsorted(part_of_row[order], torch.arange(n_parts + 1, device=self._device)))
+        return Parts(order[: bounds[-1]], bounds)
 
     def sums_by_part(self, z: Tensor, parts: Parts) -> Tensor:
         sums = self.zeros(len(parts), z.shape[1])
@@ -107,7 +107,7 @@ class DeviceArrays:
         for chosen, index, _ in self._batches(parts, z.shape[1]):
             products = (z[parts.rows[index]] - origins[chosen][:, None]) @ triangles[chosen]
             squares[index] = (products * products).sum(dim=2)
-        return squares[: parts.bounds[-1]]
+        return squares
 
     def weighted_moments(self, z: Tensor, parts: Parts, weights: Tensor) -> tuple[FloatArray, FloatArray, FloatArray]:
         width = z.shape[1]

@@ -97,7 +97,8 @@ class HostArrays:
         # NumPy sorts by counting where numbers have 16 bits.
         keys = part_of_row.astype(np.uint16) if n_parts < 1 << 16 else part_of_row
         order = np.argsort(keys, kind="stable")
-        return Parts(order, np.searchsorted(part_of_row[order], np.arange(n_parts + 1)))
+        bounds = np.searchsorted(part_of_row[order], np.arange(n_parts + 1))
+        return Parts(order[: bounds[-1]], bounds)
 
     def sums_by_part(self, z: Any, parts: Parts) -> Any:
         return np.stack([z.take(rows, axis=0).sum(axis=0) for rows in parts])

@@ -105,17 +105,16 @@ def log_densities_of_kept(densities: Densities, z: Any, places: Parts) -> Any:
     """Compute the log densities (KEPT, n) of the components that observations keep."""
     arrays = arrays_of(z)
     logs = arrays.zeros(KEPT * len(z)) - np.inf
-    kept = places.rows[: places.bounds[-1]]
-    logs[kept] = densities.on(arrays).of_parts(arrays, z, replace(places, rows=kept % len(z)))
+    logs[places.rows] = densities.on(arrays).of_parts(arrays, z, replace(places, rows=places.rows % len(z)))
     return logs.reshape(KEPT, -1)
 
 
 def maximize(z: Any, places: Parts, shares: Any, floor: float) -> Mixture:
     """Return the mixture that fits best, given the shares of every observation in the components that it keeps."""
-    arrays, kept = arrays_of(z), places.rows[: places.bounds[-1]]
-    weights = arrays.take(shares.reshape(-1), kept)
+    arrays = arrays_of(z)
+    weights = arrays.take(shares.reshape(-1), places.rows)
     weights *= weights > NEGLIGIBLE
-    counts, means, products = arrays.weighted_moments(z, replace(places, rows=kept % len(z)), weights)
+    counts, means, products = arrays.weighted_moments(z, replace(places, rows=places.rows % len(z)), weights)
     # An empty component stays finite, with negligible weight.
     counts += 10 * np.finfo(np.float64).eps
     covariances = products / counts[:, None, None] + floor * np.eye(z.shape[1])

@@ -4,10 +4,10 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
-from seg_transfer.arrays import HOST
+from seg_transfer.arrays import HOST, arrays_of
 from seg_transfer.metrics import _truncated_em
-from seg_transfer.metrics._log_densities import log_densities
-from seg_transfer.metrics._mixture import Densities
+from seg_transfer.metrics._log_densities import log_densities, rows_of_block
+from seg_transfer.metrics._mixture import Densities, log_sums
 from seg_transfer.metrics._truncated_em import KEPT
 
 
@@ -45,3 +45,23 @@ def slow_log_densities(mixture, z):
 def slow_posterior(mixture, z):
     logs = slow_log_densities(mixture, z)
     return np.exp(logs - logsumexp(logs, axis=0)).T
+
+
+def table_of(cells, n_rows, n_components):
+    """Return a table of log densities (n, K): minus infinity where they are negligible."""
+    places, logs = cells
+    arrays = arrays_of(logs)
+    table = arrays.zeros(n_rows * n_components) - np.inf
+    table[places] = logs
+    return table.reshape(n_rows, n_components)
+
+
+def mean_log_likelihood(mixture, z):
+    """Compute the mean log-likelihood of rows (n, d)."""
+    arrays, n_components = arrays_of(z), len(mixture.weights)
+    log_densities_at = log_densities(mixture, Densities.of(mixture), arrays)
+    total, size = 0.0, rows_of_block(n_components)
+    for start in range(0, len(z), size):
+        rows = z[start : start + size]
+        total += float(log_sums(table_of(log_densities_at(rows), len(rows), n_components).T).sum())
+    return total / len(z)

@@ -113,7 +113,7 @@ class DeviceArrays:
         width = z.shape[1]
         totals, means = self.zeros(len(parts)), self.zeros(len(parts), width)
         products = self.zeros(len(parts), width, width)
-        for chosen, index, is_row in self._batches(parts, z.shape[1]):
+        for chosen, index, is_row in self._batches(parts, width):
             rows, own = z[parts.rows[index]], weights[index] * is_row
             totals[chosen] = total = own.sum(dim=1)
             means[chosen] = mean = (own[:, None] @ rows)[:, 0] / (total + (total == 0))[:, None]

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from seg_transfer.arrays import HOST, Arrays, arrays_of
+from seg_transfer.arrays import HOST, Arrays
 from seg_transfer.metrics._density_bounds import ROUNDING, Bounds, PolynomialBounds, Polynomials
-from seg_transfer.metrics._mixture import Densities, Mixture, log_sums
+from seg_transfer.metrics._mixture import Densities, Mixture
 
 # A component this many nats below a row's likeliest one has a probability below 1e-13; a thousand of them change a
 # density by less than 1e-10 of it.
@@ -117,26 +117,6 @@ def _where_possible(
     return arrays.take(every, order), arrays.take(arrays.joined(logs), order)
 
 
-def table_of(cells: Cells, n_rows: int, n_components: int) -> Any:
-    """Return a table of log densities (n, K): minus infinity where they are negligible."""
-    places, logs = cells
-    arrays = arrays_of(logs)
-    table = arrays.zeros(n_rows * n_components) - np.inf
-    table[places] = logs
-    return table.reshape(n_rows, n_components)
-
-
 def rows_of_block(n_components: int) -> int:
     """Return how many rows a block has, of which a table of all components fits into memory."""
     return int(np.clip(BLOCK_CELLS // n_components, LEAST_ROWS, BLOCK_ROWS))
-
-
-def mean_log_likelihood(mixture: Mixture, z: Any) -> float:
-    """Compute the mean log-likelihood of rows (n, d)."""
-    arrays, n_components = arrays_of(z), len(mixture.weights)
-    log_densities_at = log_densities(mixture, Densities.of(mixture), arrays)
-    total, size = 0.0, rows_of_block(n_components)
-    for start in range(0, len(z), size):
-        rows = z[start : start + size]
-        total += float(log_sums(table_of(log_densities_at(rows), len(rows), n_components).T).sum())
-    return total / len(z)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mixtures import clouds, from_parts, posterior, slow_log_densities, slow_posterior
+from mixtures import clouds, from_parts, mean_log_likelihood, posterior, slow_log_densities, slow_posterior, table_of
 from scipy.special import logsumexp
 
 from seg_transfer.arrays import HOST, host
 from seg_transfer.metrics import _density_bounds, _log_densities, _mixture
-from seg_transfer.metrics._log_densities import NEGLIGIBLE, log_densities, mean_log_likelihood, table_of
+from seg_transfer.metrics._log_densities import NEGLIGIBLE, log_densities
 from seg_transfer.metrics._mixture import Densities
 
 

@@ -4,14 +4,13 @@ import warnings
 
 import numpy as np
 import pytest
-from mixtures import clouds, from_parts, posterior, slow_log_densities, slow_posterior
+from mixtures import clouds, from_parts, mean_log_likelihood, posterior, slow_log_densities, slow_posterior
 from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from seg_transfer.metrics import _kmeans, _log_densities, _mixture, _truncated_em
 from seg_transfer.metrics._kmeans import partition
-from seg_transfer.metrics._log_densities import mean_log_likelihood
 from seg_transfer.metrics._mixture import Densities
 from seg_transfer.metrics._truncated_em import FAR_BELOW, KEPT
 

@@ -129,11 +129,15 @@ class Observations:
             >>> observations.subsample(4, seed=0).image_index
             array([0, 0, 1, 1])
         """
-        if n >= len(self.labels):
-            return self
-        images = np.zeros(len(self.labels), np.int64) if self.image_index is None else self.image_index
-        priority, rank_in_image = random_order(images, seed)
-        return self.subset(np.sort(np.lexsort((priority, rank_in_image))[:n]))
+        return self if n >= len(self.labels) else self.subset(self.subsampled_rows(n, seed))
+
+    def subsampled_rows(self, n: int, seed: int) -> IntArray:
+        """Return the positions of what `subsample` selects, (min(n, N),), ascending."""
+        if seed not in self._subsampling_orders:
+            images = np.zeros(len(self.labels), np.int64) if self.image_index is None else self.image_index
+            self._subsampling_orders[seed] = np.lexsort(random_order(images, seed))
+        rows: IntArray = np.sort(self._subsampling_orders[seed][:n])
+        return rows
 
     def in_numpy(self) -> Observations:
         """Return the same observations with features and probabilities in NumPy, in their own precision.
@@ -171,6 +175,11 @@ class Observations:
         probs = self.source_probs
         constant["source_probs"] = probs is not None and len(_constant_columns(probs)) == probs.shape[1]
         return frozenset(name for name, is_constant in constant.items() if is_constant)
+
+    @cached_property
+    def _subsampling_orders(self) -> dict[int, IntArray]:
+        """The order in which subsamples take the observations, (N,), by seed: the metrics of a pair share it."""
+        return {}
 
     @cached_property
     def _classes_and_codes(self) -> tuple[npt.NDArray[np.integer[Any]], IntArray]:

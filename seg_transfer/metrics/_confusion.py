@@ -1,24 +1,13 @@
 """Scores of classifiers that predict images they were not fitted on, from one confusion matrix per group of images."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 
 from seg_transfer.errors import ObservationsError
-from seg_transfer.metrics._base import Scores, Statistics
+from seg_transfer.metrics._base import Scores, Statistics, remembered
 from seg_transfer.observations import IntArray, Observations, image_groups
-
-T = TypeVar("T")
-
-
-def remembered(statistics: Statistics, key: Hashable, compute: Callable[[], T]) -> T:
-    """Return what was computed under this key for these statistics before, and compute it otherwise."""
-    if key not in statistics.memo:
-        statistics.memo[key] = compute()
-    result: T = statistics.memo[key]
-    return result
 
 
 def grouped_by_images(statistics: Statistics) -> Statistics:

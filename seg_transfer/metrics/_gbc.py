@@ -5,13 +5,13 @@ from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 import scipy.special
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting, features_of, overall_score
+from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting, overall_score
 from seg_transfer.metrics._bhattacharyya import DISTANCES, Covariance
+from seg_transfer.metrics._principal import Principal, principal
 from seg_transfer.observations import FloatArray, IntArray, Moments, Observations
-from seg_transfer.observations.passes import projected_sums
+from seg_transfer.observations.passes import sums_about_origins
 
 
 def gbc(
@@ -156,11 +156,10 @@ def _log_scores(statistics: Statistics, settings: _Settings) -> Scores:
 
 def _project(statistics: Statistics, settings: _Settings) -> _Projected:
     total = statistics.total
-    basis = _directions(total, settings.n_components)
-    full = settings.covariance == "full"
+    along, full = principal(statistics, settings.n_components), settings.covariance == "full"
     if statistics.class_moments is None:
-        return _project_observations(statistics, basis, full)
-    return _project_moments(statistics.class_moments.groups, total, basis, full)
+        return _project_observations(statistics, along, full)
+    return _project_moments(statistics.class_moments.groups, total, along.directions, full)
 
 
 def _project_moments(classes: tuple[Moments, ...], total: Moments, basis: FloatArray, full: bool) -> _Projected:
@@ -179,25 +178,15 @@ def _scatter_along(basis: FloatArray, moments: Moments, full: bool) -> FloatArra
     return diagonal
 
 
-def _project_observations(statistics: Statistics, basis: FloatArray, full: bool) -> _Projected:
-    """Project the observations, in a second pass over them."""
+def _project_observations(statistics: Statistics, along: Principal, full: bool) -> _Projected:
+    """Sum the observations along the directions, in a second pass over them."""
     observations, n_groups, total = statistics.observations, statistics.n_groups, statistics.total
-    centers, n_classes = total.class_offsets @ basis, len(observations.classes)
+    centers, n_classes = total.class_offsets @ along.directions, len(observations.classes)
     keys, origins = statistics.groups * n_classes + observations.codes, np.tile(centers, (n_groups, 1))
-    sums, squares = projected_sums(features_of(statistics), keys, len(origins), total.mean, basis, origins, full)
+    sums, squares = sums_about_origins(along.blocks(keys), origins, full)
     counts = np.bincount(keys, minlength=n_groups * n_classes).reshape(n_groups, n_classes)
     by_group = (n_groups, n_classes)
     return _Projected(centers, counts, sums.reshape(*by_group, -1), squares.reshape(*by_group, *squares.shape[1:]))
-
-
-def _directions(total: Moments, n_components: int | None) -> FloatArray:
-    """Return (D, d) the eigenvectors of the d = min(n_components, D, N - 1) largest eigenvalues; the axes for None."""
-    width = len(total.mean)
-    if n_components is None:
-        return np.eye(width)
-    first = max(width - min(n_components, total.n - 1), 0)
-    vectors: FloatArray = scipy.linalg.eigh(total.covariance, subset_by_index=[first, width - 1])[1]
-    return vectors
 
 
 def _log_score(projected: _Projected, sample: slice | list[int], settings: _Settings) -> float | None:

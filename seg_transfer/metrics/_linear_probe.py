@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting, features_of, overall_score
+from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting, features_of, overall_score, remembered
 from seg_transfer.metrics._confusion import (
     balanced_accuracy,
     grouped_by_images,
     groups_of_sample,
-    remembered,
     scores_from_confusions,
 )
 from seg_transfer.metrics._rows import Fit, Rows

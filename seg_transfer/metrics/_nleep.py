@@ -1,22 +1,22 @@
 """N-LEEP: LEEP with the components of a Gaussian mixture of the features in place of the source's classes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 from scipy.sparse import csr_array
 
 from seg_transfer.arrays import arrays_of
 from seg_transfer.metrics import _truncated_em
-from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, overall_score, subsampled_features
+from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting, overall_score
 from seg_transfer.metrics._leep import leep_scores
 from seg_transfer.metrics._log_densities import log_densities, rows_of_block
 from seg_transfer.metrics._mixture import Densities
+from seg_transfer.metrics._principal import principal
 from seg_transfer.observations import FloatArray, IntArray, Moments, Observations
-from seg_transfer.observations.passes import Blocks, keyed_blocks
+from seg_transfer.observations.passes import Blocks
 
 VARIANCE_KEPT = 0.8
 # A full covariance of more directions would have more parameters than a component has observations.
@@ -70,10 +70,10 @@ def nleep(
 
 
 def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scores:
-    observations, features = statistics.observations, features_of(statistics)
-    arrays, (center, basis) = arrays_of(features), map(arrays_of(features).of_host, projection(statistics.total))
-    some, codes = subsampled_features(observations, max_observations, seed)
-    z = arrays.joined([rows for rows, _ in _projected(some, codes, center, basis, 0)])
+    check_setting(max_observations >= 2, "max_observations", max_observations, "2 or more")
+    observations, along = statistics.observations, principal(statistics, MAX_DIRECTIONS)
+    arrays, (n_kept, scale) = arrays_of(along.features), kept_directions(statistics.total, along.variances)
+    z = along.rows(observations.subsampled_rows(max_observations, seed))[:, :n_kept] / scale
     # Sort, so that the start depends on the observations and not on their order.
     z = arrays.take(z, np.argsort(arrays.to_host(arrays.squared_lengths(z)), kind="stable"))
     n_components = min(COMPONENTS_PER_CLASS * len(observations.classes), len(z))
@@ -83,19 +83,13 @@ def _scores(statistics: Statistics, *, max_observations: int, seed: int) -> Scor
     def posteriors(keys: IntArray) -> Blocks:
         # Few rows at a time have the features in the cache; many in a block suit its densities.
         n_rows = min(arrays.block_rows, rows_of_block(n_components))
-        blocks = _projected(features, keys, center, basis, n_rows)
+        blocks = ((rows[:, :n_kept] / scale, sorted_keys) for rows, sorted_keys in along.blocks(keys, n_rows))
         while some := list(islice(blocks, rows_of_block(n_components) // n_rows)):
             rows = arrays.joined([rows for rows, _ in some])
             posterior = arrays.probabilities(*log_densities_at(rows), (len(rows), n_components))
             yield posterior, np.concatenate([sorted_keys for _, sorted_keys in some])
 
     return leep_scores(statistics, _Repeated(posteriors), n_components)
-
-
-def _projected(features: Any, keys: IntArray, center: Any, basis: Any, n_rows: int) -> Iterator[tuple[Any, IntArray]]:
-    for rows, sorted_keys in keyed_blocks(features, keys, n_rows):
-        rows -= center
-        yield rows @ basis, sorted_keys
 
 
 class _Repeated:
@@ -122,15 +116,12 @@ class _Repeated:
             yield rows, sorted_keys
 
 
-def projection(moments: Moments) -> tuple[FloatArray, FloatArray]:
-    """Return the PCA: the mean (D,), and a basis (D, d) such that centered rows times it have unit mean variance."""
-    variance, width = np.trace(moments.covariance), len(moments.mean)
-    most = min(MAX_DIRECTIONS, width, moments.n - 1)
-    values, vectors = scipy.linalg.eigh(moments.covariance, subset_by_index=[width - most, width - 1])
-    values, vectors = values[::-1], vectors[:, ::-1]
-    kept = min(int(np.searchsorted(np.cumsum(values), VARIANCE_KEPT * variance, side="right")) + 1, most)
-    scale = np.sqrt(values[:kept].mean()) if variance > 0 else 1.0
-    return moments.mean, vectors[:, :kept] / scale
+def kept_directions(total: Moments, variances: FloatArray) -> tuple[int, float]:
+    """Return how many of the directions keep 80 % of the variance, and the root of their mean variance."""
+    variance = np.trace(total.covariance)
+    enough = int(np.searchsorted(np.cumsum(variances), VARIANCE_KEPT * variance, side="right")) + 1
+    n_kept = min(enough, len(variances))
+    return n_kept, float(np.sqrt(variances[:n_kept].mean())) if variance > 0 else 1.0
 
 
 METRIC = Metric(

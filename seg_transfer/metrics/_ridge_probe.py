@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, overall_score
+from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, overall_score, remembered
 from seg_transfer.metrics._confusion import (
     balanced_accuracy,
     grouped_by_images,
-    remembered,
     scores_from_confusions,
 )
 from seg_transfer.observations import FloatArray, IntArray, Moments, Observations

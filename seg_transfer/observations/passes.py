@@ -52,35 +52,38 @@ def sums_by_key(blocks: Blocks, n_keys: int) -> FloatArray:
     return arrays.to_host(totals)
 
 
-def projected_sums(
-    matrix: Any,
-    keys: IntArray,
-    n_keys: int,
-    center: FloatArray,
-    basis: FloatArray,
-    origins: FloatArray,
-    products: bool = False,
-) -> tuple[FloatArray, FloatArray]:
-    """Sum z = (x - center) basis - origin of the key, and its squares, by key.
+def projected_blocks(matrix: Any, keys: IntArray, center: FloatArray, basis: FloatArray, n_rows: int = 0) -> Blocks:
+    """Iterate over z = (x - center) basis, (n, d), as `keyed_blocks` does over the rows x (n, D) of a matrix.
+
+    Example:
+        >>> [(z, keys)] = projected_blocks(np.array([[3.0], [5.0]]), np.array([1, 0]), np.array([1.0]), np.eye(1))
+        >>> z.ravel(), keys
+        (array([4., 2.]), array([0, 1]))
+    """
+    arrays = arrays_of(matrix)
+    native_center, native_basis = arrays.of_host(center), arrays.of_host(basis)
+    for rows, sorted_keys in keyed_blocks(matrix, keys, n_rows):
+        rows -= native_center
+        yield rows @ native_basis, sorted_keys
+
+
+def sums_about_origins(blocks: Blocks, origins: FloatArray, products: bool = False) -> tuple[FloatArray, FloatArray]:
+    """Sum rows less the origin of their key, and their squares, by key.
 
     Args:
-        matrix: (N, D).
-        keys: (N,) integers 0 .. n_keys - 1.
-        n_keys: K.
-        center: (D,).
-        basis: (D, d).
+        blocks: Rows (n, d), which are changed in place, and their keys 0 .. K - 1.
         origins: (K, d).
         products: Whether to sum the products of every two channels, too.
 
     Returns:
         Sums of z (K, d), and of z^2 (K, d) or of z z^T (K, d, d).
     """
-    arrays, width = arrays_of(matrix), basis.shape[1]
-    native_center, native_basis, native_origins = map(arrays.of_host, (center, basis, origins))
-    sums, squares = arrays.zeros(n_keys, width), arrays.zeros(n_keys, *((width, width) if products else (width,)))
-    for rows, sorted_keys in keyed_blocks(matrix, keys):
-        rows -= native_center
-        z = rows @ native_basis
+    (n_keys, width), sums = origins.shape, None
+    for z, sorted_keys in blocks:
+        arrays = arrays_of(z)
+        if sums is None:
+            native_origins, sums = arrays.of_host(origins), arrays.zeros(n_keys, width)
+            squares = arrays.zeros(n_keys, *((width, width) if products else (width,)))
         arrays.subtract_by_key(z, native_origins, sorted_keys)
         arrays.add_by_key(sums, z, sorted_keys)
         if products:

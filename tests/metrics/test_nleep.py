@@ -7,14 +7,21 @@ from seg_transfer.arrays import host
 from seg_transfer.errors import ConfigError
 from seg_transfer.metrics import METRICS, _truncated_em, leep, nleep, score_all
 from seg_transfer.metrics._base import Statistics
-from seg_transfer.metrics._nleep import projection
-from seg_transfer.observations import MomentStatistics, Observations
+from seg_transfer.metrics._nleep import MAX_DIRECTIONS, kept_directions
+from seg_transfer.metrics._principal import principal
+
+
+def projection(observations):
+    statistics = Statistics.ungrouped(observations)
+    along = principal(statistics, MAX_DIRECTIONS)
+    n_kept, scale = kept_directions(statistics.total, along.variances)
+    return along.mean, along.directions[:, :n_kept] / scale
 
 
 def test_projection_keeps_the_directions_that_scikit_learn_keeps(world):
     observations = world(d=30)
     x = observations.features
-    mean, basis = projection(MomentStatistics.of(Observations(x, observations.labels)).total())
+    mean, basis = projection(observations)
     z = (x - mean) @ basis
     pca = PCA(0.8)
     expected = pca.fit_transform(x)
@@ -26,7 +33,7 @@ def test_projection_keeps_the_directions_that_scikit_learn_keeps(world):
 @pytest.mark.parametrize("max_observations", [100, 250, 400])
 def test_is_the_leep_of_the_posterior_of_all(max_observations, world):
     observations = world()
-    mean, basis = projection(MomentStatistics.of(observations).total())
+    mean, basis = projection(observations)
     z = (observations.subsample(max_observations, 3).features - mean) @ basis
     start = np.random.Generator(np.random.Philox(key=3))
     mixture = _truncated_em.fit(z[np.argsort((z**2).sum(axis=1))], 25, 1e-6, start)
@@ -37,7 +44,7 @@ def test_is_the_leep_of_the_posterior_of_all(max_observations, world):
 
 def test_replicates_keep_the_mixture_of_the_whole_sample(world):
     observations = world(n=900, n_images=23)
-    mean, basis = projection(MomentStatistics.of(observations).total())
+    mean, basis = projection(observations)
     z = (observations.features - mean) @ basis
     start = np.random.Generator(np.random.Philox(key=0))
     mixture = _truncated_em.fit(z[np.argsort((z**2).sum(axis=1))], 25, 1e-6, start)

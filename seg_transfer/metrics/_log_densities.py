@@ -15,7 +15,7 @@ from seg_transfer.metrics._mixture import Densities, Mixture
 NEGLIGIBLE = 30.0
 # How many directions bound a component's densities, and the largest share of components that they may leave, beyond
 # which other ways cost less. Mixtures are fitted with few.
-DIRECTIONS = ((4, 0.05), (12, 0.25))
+DIRECTIONS = ((6, 0.05), (12, 0.25))
 FIT_DIRECTIONS, FIT_SHARE = 4, 0.5
 # Where the last directions leave a larger share, bounds by polynomials save nothing either.
 MOST_OVERLAP = 0.9

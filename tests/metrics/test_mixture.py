@@ -36,7 +36,7 @@ def way_of(mixture):
     return len(found.directions) if isinstance(found, _density_bounds.Bounds) else type(found).__name__
 
 
-@pytest.mark.parametrize(("noise", "expected"), [(0.0, 4), (0.75, 12), (1.5, "PolynomialBounds"), (9.0, "Polynomials")])
+@pytest.mark.parametrize(("noise", "expected"), [(0.0, 6), (0.75, 12), (1.5, "PolynomialBounds"), (9.0, "Polynomials")])
 def test_how_far_apart_components_are_decides_the_way(noise, expected):
     z, parts = clouds(n=4000, d=16, n_clouds=40)
     z += noise * np.random.default_rng(1).normal(size=z.shape)

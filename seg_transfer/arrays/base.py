@@ -77,11 +77,11 @@ class Arrays(Protocol):
     def subtract_by_key(self, rows: Any, origins: Any, keys: IntArray) -> None:
         """Subtract ``origins[key]`` from every row (n, D), in place; the keys (n,) ascend."""
 
-    def products(self, rows: Any) -> Any:
-        """Return rows^T rows, of which only the upper triangle is right."""
+    def products(self, rows: Any, out: Any = None) -> Any:
+        """Return rows^T rows, of which only the upper triangle is right, in ``out`` (D, D) where that is given."""
 
-    def add_products(self, total: Any, rows: Any) -> Any:
-        """Return total + rows^T rows, of which only the upper triangle is right; ``total`` may be overwritten."""
+    def add_products(self, total: Any, rows: Any) -> None:
+        """Add rows^T rows to the upper triangle of ``total``, (D, D) and contiguous by rows, in place."""
 
     def symmetric(self, upper: Any) -> FloatArray:
         """Copy a matrix to NumPy, with its upper triangle on both sides."""

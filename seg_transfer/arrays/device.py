@@ -63,11 +63,11 @@ class DeviceArrays:
     def subtract_by_key(self, rows: Tensor, origins: Tensor, keys: IntArray) -> None:
         rows -= origins[self.of_host(keys)]
 
-    def products(self, rows: Tensor) -> Tensor:
-        return rows.T @ rows
+    def products(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.mm(rows.T, rows, out=out)
 
-    def add_products(self, total: Tensor, rows: Tensor) -> Tensor:
-        return total.addmm_(rows.T, rows)
+    def add_products(self, total: Tensor, rows: Tensor) -> None:
+        total.addmm_(rows.T, rows)
 
     def symmetric(self, upper: Tensor) -> FloatArray:
         triangle = torch.triu(upper)

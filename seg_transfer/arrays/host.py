@@ -64,12 +64,12 @@ class HostArrays:
         for key, start, end in segments(keys):
             rows[start:end] -= origins[key]
 
-    def products(self, rows: Any) -> Any:
+    def products(self, rows: Any, out: Any = None) -> Any:
         # The lower triangle in Fortran's order is the upper one in C's.
-        return dsyrk(1.0, rows.T, lower=True).T
+        return dsyrk(1.0, rows.T, c=None if out is None else out.T, lower=True, overwrite_c=True).T
 
-    def add_products(self, total: Any, rows: Any) -> Any:
-        return dsyrk(1.0, rows.T, beta=1.0, c=np.asfortranarray(total), overwrite_c=True)
+    def add_products(self, total: Any, rows: Any) -> None:
+        dsyrk(1.0, rows.T, beta=1.0, c=total.T, lower=True, overwrite_c=True)
 
     def symmetric(self, upper: Any) -> FloatArray:
         for row in range(len(upper) - 1):

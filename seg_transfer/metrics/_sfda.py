@@ -107,7 +107,7 @@ def _move(
         certainty.append(own)
         x *= own
         arrays.add_by_key(sums, x, keys)
-        second = arrays.add_products(second, x)
+        arrays.add_products(second, x)
     return certainty, arrays.to_host(sums), arrays.symmetric(second)
 
 

@@ -210,6 +210,7 @@ def _accumulate(
     sums, seconds = arrays.zeros(n_groups * n_classes, width), [arrays.zeros(width, width) for _ in range(n_groups)]
     thirds, fourths = arrays.zeros(n_groups, width), arrays.zeros(n_groups)
     class_seconds = arrays.zeros(n_classes, width, width) if with_class_seconds else None
+    products = arrays.zeros(width, width)
     native_shifts = [arrays.of_host(shift) for shift in shifts]
     for rows, sorted_keys in keyed_blocks(features, keys):
         bounds = np.searchsorted(sorted_keys, np.arange(n_groups + 1) * n_classes)
@@ -220,10 +221,10 @@ def _accumulate(
             thirds[group] += squares @ z
             fourths[group] += squares @ squares
             if class_seconds is None:
-                seconds[group] = arrays.add_products(seconds[group], z)
+                arrays.add_products(seconds[group], z)
             else:
                 own_classes = sorted_keys[bounds[group] : bounds[group + 1]] % n_classes
-                _add_products_of_classes(seconds[group], class_seconds, z, own_classes)
+                _add_products_of_classes(seconds[group], class_seconds, z, own_classes, products)
         arrays.add_by_key(sums, rows, sorted_keys)
     parts = zip(
         shifts,
@@ -241,11 +242,11 @@ def _accumulate(
     return MomentStatistics(tuple(moments), class_seconds)
 
 
-def _add_products_of_classes(total: Any, class_totals: Any, rows: Any, codes: IntArray) -> None:
+def _add_products_of_classes(total: Any, class_totals: Any, rows: Any, codes: IntArray, products: Any) -> None:
     """Add rows^T rows to a total (D, D), and the part of every class to its own, (C, D, D), in place."""
     arrays = arrays_of(rows)
     for code, start, end in segments(codes):
-        products = arrays.products(rows[start:end])
+        arrays.products(rows[start:end], out=products)
         total += products
         class_totals[code] += products
 

@@ -166,7 +166,7 @@ def second_moment(matrix: Any, rows: IntArray, center: FloatArray) -> FloatArray
     native, total = arrays.of_host(center), arrays.zeros(len(center), len(center))
     for z in arrays.blocks(matrix, rows, arrays.block_rows):
         z -= native
-        total = arrays.add_products(total, z)
+        arrays.add_products(total, z)
     total /= len(rows)
     return arrays.symmetric(total)
 

@@ -50,6 +50,16 @@ def test_sums(arrays, world):
     np.testing.assert_allclose(arrays.to_host(found), expected, atol=1e-13)
 
 
+def test_products_are_written_and_added_in_place(arrays, world):
+    z, totals = arrays.of_host(world[0]), arrays.zeros(3, WIDTH, WIDTH)
+    totals[0] += 9
+    arrays.products(z, out=totals[0])
+    arrays.add_products(totals[1], z)
+    arrays.add_products(totals[1], z)
+    expected = world[0].T @ world[0]
+    np.testing.assert_allclose(np.triu(arrays.to_host(totals)), np.triu([expected, 2 * expected, 0 * expected]))
+
+
 def test_squared_lengths_of_whitened_rows(arrays, world):
     z, rows, part = world
     source = np.random.default_rng(1)

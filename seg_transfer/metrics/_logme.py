@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
+from scipy.linalg.lapack import dormqr, dsytrd
 
 from seg_transfer.metrics._base import Metric, Scores, Statistics, overall_score, scores_from_moments
 from seg_transfer.observations import FloatArray, Moments, Observations
@@ -77,28 +78,47 @@ def _score(moments: Moments, converged: bool) -> float:
 
 def _problem(moments: Moments) -> _Problem:
     raw = moments.about(np.zeros_like(moments.shift))
-    eigenvalues, vectors, noise = _raw_spectrum(raw, moments)
+    eigenvalues, projections, noise = _raw_spectrum(raw, moments)
     # F^T F has at most N directions; any more above the noise come from rounding.
     kept = (eigenvalues > noise) & (np.arange(len(eigenvalues)) >= len(eigenvalues) - moments.n)
     eigenvalues = eigenvalues[kept]
-    fits = (raw.sums @ vectors[:, kept]) ** 2 / eigenvalues
+    fits = projections[:, kept] ** 2 / eigenvalues
     residuals = np.maximum(moments.counts - fits.sum(axis=1), 0.0)
     return _Problem(moments.n, eigenvalues, fits, residuals)
 
 
 def _raw_spectrum(raw: Moments, moments: Moments) -> tuple[FloatArray, FloatArray, float]:
-    """Return eigenvalues of F^T F, ascending, eigenvectors as columns, and the size of a spurious eigenvalue."""
+    """Return eigenvalues of F^T F (D,), raw sums along its eigenvectors (C, D), and the size of a spurious eigenvalue.
+
+    The eigenvalues ascend.
+    """
     n, mean, epsilon = moments.n, moments.mean, np.finfo(np.float64).eps
     scatter = n * moments.covariance
     if n * (mean @ mean) <= LARGE_OFFSET * np.trace(scatter):
-        eigenvalues, vectors = scipy.linalg.eigh(raw.second, driver="evd")
-        return eigenvalues, vectors, epsilon * eigenvalues[-1]
+        eigenvalues, projections = _along_eigenvectors(raw.second, raw.sums)
+        return eigenvalues, projections, epsilon * eigenvalues[-1]
     # F^T F = A^T A with A = [scatter^(1/2); sqrt(n) mean^T], whose singular values keep the precision that A^T A loses.
     inner, basis = scipy.linalg.eigh(scatter)
     root = np.sqrt(np.maximum(inner, 0.0))[:, None] * basis.T
     _, singular, right = scipy.linalg.svd(np.vstack([root, np.sqrt(n) * mean]), full_matrices=False)
     noise = max(len(mean) * epsilon * inner[-1], (len(mean) * epsilon * singular[0]) ** 2)
-    return singular[::-1] ** 2, right[::-1].T, noise
+    return singular[::-1] ** 2, raw.sums @ right[::-1].T, noise
+
+
+def _along_eigenvectors(matrix: FloatArray, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the eigenvalues (D,) of a symmetric matrix, ascending, and rows (C, D) along its eigenvectors.
+
+    The rows move to the basis in which the matrix is tridiagonal, since they are fewer than the eigenvectors, which
+    would have to move out of it.
+    """
+    if len(matrix) == 1:
+        return matrix[0], rows
+    workspace = 64 * (len(matrix) + len(rows))  # for blocks of 64 columns
+    reflectors, diagonal, beside, scales, _ = dsytrd(matrix, lower=1, lwork=workspace)
+    # The first direction stays, and the reflectors of the others lie as those of a QR decomposition.
+    others = dormqr("R", "N", reflectors[1:, :-1], scales, rows[:, 1:], lwork=workspace)[0]
+    eigenvalues, vectors = scipy.linalg.eigh_tridiagonal(diagonal, beside)
+    return np.asarray(eigenvalues, np.float64), rows[:, :1] @ vectors[:1] + others @ vectors[1:]
 
 
 def _evidence(problem: _Problem, steps: int, tolerance: float) -> FloatArray:

@@ -66,7 +66,7 @@ def test_two_observations_by_hand():
     assert logme(np.eye(2), np.array([0, 1])) == pytest.approx(expected, abs=2e-5)
 
 
-@pytest.mark.parametrize("shape", [(400, 10, 5), (60, 150, 3), (50, 50, 4)])
+@pytest.mark.parametrize("shape", [(400, 10, 5), (60, 150, 3), (50, 50, 4), (90, 2, 9), (90, 1, 9)])
 def test_equals_the_fixed_point_from_an_svd(shape, world):
     observations = world(*shape)
     assert logme(observations.features, observations.labels) == pytest.approx(

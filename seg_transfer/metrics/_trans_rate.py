@@ -86,9 +86,10 @@ def _about(second: FloatArray, step: FloatArray, mean: FloatArray | float = 0.0)
 
 def _rate(second_moment: FloatArray, eps: float) -> float:
     """Compute 1/2 logdet(I + second_moment / eps) from the upper triangle."""
-    matrix = np.asfortranarray(second_moment / eps)
+    matrix = second_moment / eps
     np.einsum("ii->i", matrix)[...] += 1.0
-    factor, failed = dpotrf(matrix, lower=0, overwrite_a=1)
+    # The upper triangle in C's order is the lower one in Fortran's.
+    factor, failed = dpotrf(matrix.T, lower=1, overwrite_a=1)
     if failed:  # Rounding beside a variance 10^15 times eps: LU does not need a positive definite matrix.
         matrix = second_moment / eps
         full = np.triu(matrix) + np.triu(matrix, 1).T + np.eye(len(matrix))

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.optimize import linprog
+from scipy.optimize import OptimizeResult, linprog
 from scipy.spatial.distance import cdist
 
 from seg_transfer.errors import ConfigError, ObservationsError
@@ -49,6 +49,26 @@ def test_large_offsets_do_not_cost_precision(world):
     there, source_there = features + offset, source + offset
     expected = emd(there - offset, labels, source_there - offset, source_labels)
     assert emd(there, labels, source_there, source_labels) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-9, 1e9, 1e30])
+def test_the_unit_of_the_features_does_not_matter(unit, world):
+    features, labels, source, source_labels = pair(world)
+    found = emd(unit * features, labels, unit * source, source_labels, gamma=0.01 / unit)
+    assert found == pytest.approx(emd(features, labels, source, source_labels), rel=1e-10)
+
+
+def test_a_class_of_one_observation_among_many_counts():
+    features = np.append(np.zeros(199_999), 4e6)[:, None]
+    labels = np.append(np.zeros(199_999, int), 1)
+    # Of the mass, 1 / 200,000 must go from 4,000,000 to 0.
+    assert emd(features, labels, np.zeros((2, 1)), np.array([0, 1])) == pytest.approx(np.exp(-0.2), rel=1e-10)
+
+
+def test_without_a_solution_the_solver_s_message_is_passed_on(world, monkeypatch):
+    monkeypatch.setattr("scipy.optimize.linprog", lambda *_, **__: OptimizeResult(status=4, message="Too hard."))
+    with pytest.raises(ObservationsError, match=r"emd found no least cost \(Too hard"):
+        emd(*pair(world))
 
 
 def test_standard_error_leaves_out_the_target_s_images_only(world):

@@ -199,7 +199,14 @@ class Statistics:
 
     def n_classes_without(self, group: int) -> int:
         """Count the classes that are left without one group."""
-        return len(np.unique(self.observations.codes[self.groups != group]))
+        return int(np.count_nonzero(self._class_counts.sum(axis=0) > self._class_counts[group]))
+
+    @cached_property
+    def _class_counts(self) -> IntArray:
+        """Number of observations of every group and class, (n_groups, C)."""
+        n_classes = len(self.observations.classes)
+        cells = self.groups * n_classes + self.observations.codes
+        return np.bincount(cells, minlength=self.n_groups * n_classes).reshape(self.n_groups, n_classes)
 
     @cached_property
     def class_moments(self) -> MomentStatistics | None:

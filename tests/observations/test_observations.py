@@ -9,6 +9,7 @@ from correlated_rows import data
 
 from seg_transfer.errors import ObservationsError
 from seg_transfer.observations import Observations, PixelSample, image_groups
+from seg_transfer.observations import _observations as module
 
 
 def sample(**changed):
@@ -164,6 +165,16 @@ class TestSubset:
         np.testing.assert_array_equal(observations.subsample(20, 0).features, observations.features[places])
         assert places.tolist() == sorted(set(places))
         assert places.tolist() != two.features[:, 0].astype(int).tolist()
+
+    def test_several_subsamples_share_one_order(self, monkeypatch):
+        observations, seeds = self.observations(), []
+        draw = module.random_order
+        monkeypatch.setattr(module, "random_order", lambda keys, seed: seeds.append(seed) or draw(keys, seed))
+        for n, seed in [(34, 0), (20, 0), (20, 1), (15, 0)]:
+            fresh = self.observations().subsample(n, seed)
+            seeds.pop()
+            np.testing.assert_array_equal(observations.subsample(n, seed).features, fresh.features)
+        assert seeds == [0, 1]
 
     def test_a_subsample_of_all_or_more_is_the_same(self):
         observations = self.observations()

@@ -1,16 +1,24 @@
 """Nearest neighbors in NumPy: products in float32 rule out most rows, and products in float64 order the others."""
 
 from dataclasses import dataclass
+from functools import reduce
+from itertools import combinations_with_replacement
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from seg_transfer.arrays.base import SIMILAR_DECIMALS, FloatArray, IntArray
 
+Float32Array = npt.NDArray[np.float32]
+# 512 x 512 products are 1 MB in float32, which stay in the cache.
+TILE_ROWS = 512
 # 256 x 10,000 similarities are 10 MB in float32.
 BLOCK_ROWS = 256
-# Two of k neighbors rarely share one of so many parts.
-PARTS_PER_NEIGHBOR = 16
+# Two of k neighbors in a tile rarely share one of so many parts.
+PARTS_PER_NEIGHBOR = 2
+# Tile by tile, 3 to 6 candidates per neighbor come together; rows with many equals have thousands.
+MOST_PER_NEIGHBOR = 16
 # A query with more candidates than this share of all rows shares one matrix product with others of its kind.
 LARGE_SHARE = 0.05
 # 128 rows of 720 channels are 0.7 MB, which stay in the cache.
@@ -19,11 +27,15 @@ PAIRS = 128
 
 def nearest(rows: FloatArray, images: IntArray, k: int) -> IntArray:
     """Return the k nearest rows of other images, (N, k), as `Arrays.nearest` does."""
-    screen, found = _Screen.of(rows), np.full((len(rows), k), -1)
-    for start in range(0, len(rows), BLOCK_ROWS):
-        queries = np.arange(start, min(start + BLOCK_ROWS, len(rows)))
-        candidates = screen.candidates(queries, images, k)
-        own, others = np.divmod(np.flatnonzero(candidates), len(rows))
+    n, screen, found = len(rows), _Screen.of(rows), np.full((len(rows), k), -1)
+    pairs = screen.pairs(images, k)
+    for start in range(0, n, BLOCK_ROWS):
+        queries = np.arange(start, min(start + BLOCK_ROWS, n))
+        if pairs is None:
+            own, others = screen.pairs_of(slice(start, queries[-1] + 1), images, k)
+        else:
+            first, last = np.searchsorted(pairs, [start * n, (queries[-1] + 1) * n])
+            own, others = np.divmod(pairs[first:last] - start * n, n)
         similarities = np.round(_similarities(rows, queries, own, others), SIMILAR_DECIMALS)
         order = np.lexsort((-similarities, own))
         rank = np.arange(len(own)) - np.searchsorted(own, own)
@@ -56,51 +68,96 @@ class _Screen:
     otherwise all be candidates.
 
     Attributes:
-        columns: (N, D + 1), d_j and center d_j.
+        deviations: (N, D), d_j.
+        offsets: (N,), center d_j.
         margins: (N,), a row whose approximate similarity is below the k-th largest by more than this is no neighbor.
     """
 
-    columns: npt.NDArray[np.float32]
+    deviations: Float32Array
+    offsets: Float32Array
     margins: FloatArray
 
     @classmethod
     def of(cls, rows: FloatArray) -> "_Screen":
         center, (n, width) = rows.mean(axis=0), rows.shape
-        columns, lengths, offsets = np.empty((n, width + 1), np.float32), np.empty(n), np.empty(n)
+        deviations, lengths, offsets = np.empty((n, width), np.float32), np.empty(n), np.empty(n)
         for start in range(0, n, BLOCK_ROWS):
             block = slice(start, start + BLOCK_ROWS)
-            deviations = rows[block] - center
-            lengths[block], offsets[block] = np.linalg.norm(deviations, axis=1), deviations @ center
-            columns[block, :-1], columns[block, -1] = deviations, offsets[block]
+            exact = rows[block] - center
+            lengths[block], offsets[block] = np.linalg.norm(exact, axis=1), exact @ center
+            deviations[block] = exact
         # A sum of n products of numbers rounded to a unit u is wrong by at most about (n + 2) u times the sum of their
         # magnitudes, in whatever order it is taken; by Cauchy-Schwarz, that sum is at most the following one.
         magnitudes = lengths * lengths.max() + np.abs(offsets).max()
         error = 1.1 * (width + 3) * 2.0**-24 * magnitudes
         # In float64, and when rounded to SIMILAR_DECIMALS digits, similarities differ from exact ones by at most this.
         rounding = 0.5 * 10.0**-SIMILAR_DECIMALS + width * 2.0**-51
-        return cls(columns, 2 * (error + rounding))
+        return cls(deviations, offsets.astype(np.float32), 2 * (error + rounding))
 
-    def candidates(self, queries: IntArray, images: IntArray, k: int) -> npt.NDArray[np.bool_]:
-        """Return, for every query (q,), whether each row (N,) is in another image and may be among the k nearest."""
-        left = self.columns[queries]
-        left[:, -1] = 1.0
-        similarities = left @ self.columns.T
-        np.copyto(similarities, -np.inf, where=images[queries, None] == images)
-        lowest = _bound_of_kth_largest(similarities, k) - self.margins[queries]
-        lowest = np.nextafter(lowest.astype(np.float32), np.float32(-np.inf))
+    def pairs(self, images: IntArray, k: int) -> IntArray | None:
+        """Return the places of all candidates in (N, N), ascending; None where they are too many to keep.
+
+        The product of two tiles serves the rows of both. A row's k-th largest similarity to the tiles so far is a bound
+        that only rises: what is below it is no candidate.
+        """
+        n, found, count = len(images), [], 0
+        largest = np.full((n, k), -np.inf, np.float32)
+        for one, other in combinations_with_replacement(_tiles(n), 2):
+            products = self._products(one, other, images)
+            sides = [(one, other, products + self.offsets[other])]
+            if one != other:
+                sides.append((other, one, (products + self.offsets[one, None]).T))
+            for own, others, similarities in sides:
+                largest[own] = _largest(similarities, k, largest[own])
+                rows, columns = _where(similarities >= self._limits(own, largest[own])[:, None])
+                found.append(((own.start + rows) * n + others.start + columns, similarities[rows, columns]))
+                count += len(rows)
+            if count > MOST_PER_NEIGHBOR * k * n:
+                return None
+        places, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return np.sort(places[values >= self._limits(slice(0, n), largest)[places // n]])
+
+    def pairs_of(self, queries: slice, images: IntArray, k: int) -> tuple[IntArray, IntArray]:
+        """Return the candidates of some rows: positions among these and among all (m,), in ascending order."""
+        everything = slice(0, len(images))
+        similarities = self._products(queries, everything, images) + self.offsets
+        return _where(similarities >= self._limits(queries, _largest(similarities, k))[:, None])
+
+    def _products(self, first: slice, second: slice, images: IntArray) -> Float32Array:
+        products: Float32Array = self.deviations[first] @ self.deviations[second].T
+        np.copyto(products, -np.inf, where=images[first, None] == images[second])
+        return products
+
+    def _limits(self, rows: slice, largest: Float32Array) -> Float32Array:
+        """Return the least similarity (q,) of a candidate, given k numbers that as many candidates reach."""
+        lowest = largest.min(axis=1).astype(np.float64) - self.margins[rows]
+        limits = np.nextafter(lowest.astype(np.float32), np.float32(-np.inf))
         # Fewer than k rows of other images: all of them are candidates, and none of the same image.
-        possible: npt.NDArray[np.bool_] = similarities >= np.maximum(lowest, np.finfo(np.float32).min)[:, None]
-        return possible
+        least: Float32Array = np.maximum(limits, np.finfo(np.float32).min)
+        return least
 
 
-def _bound_of_kth_largest(values: npt.NDArray[np.float32], k: int) -> FloatArray:
-    """Return numbers (q,) that are at most the k-th largest of each row (N,), and rarely below one of the next few.
+def _tiles(n: int) -> list[slice]:
+    return [slice(start, min(start + TILE_ROWS, n)) for start in range(0, n, TILE_ROWS)]
 
-    They are the k-th largest of the maxima of disjoint parts of the row: so many numbers are at least as large.
+
+def _largest(values: Float32Array, k: int, known: Float32Array | None = None) -> Float32Array:
+    """Return k numbers of each row (q, N) of which as many are reached, and that are rarely far from the k largest.
+
+    They are the k largest of the maxima of disjoint parts of the row, and of those known before.
     """
     n_parts = PARTS_PER_NEIGHBOR * k
     if (length := values.shape[1] // n_parts) > 1:
-        values = values[:, : n_parts * length].reshape(len(values), length, n_parts).max(axis=1)
+        values = reduce(np.maximum, (values[:, i * n_parts : (i + 1) * n_parts] for i in range(length)))
+    values = np.concatenate(
+        [np.full((len(values), k), -np.inf, np.float32) if known is None else known, values], axis=1
+    )
     last = values.shape[1] - k
-    bounds: FloatArray = np.partition(values, last, axis=1)[:, last].astype(np.float64)
-    return bounds
+    return np.partition(values, last, axis=1)[:, last:]
+
+
+def _where(mask: npt.NDArray[np.bool_]) -> tuple[IntArray, IntArray]:
+    """Return the rows and columns of what is true, in the order of memory."""
+    order: Literal["C", "F"] = "C" if mask.flags.c_contiguous else "F"
+    rows, columns = np.unravel_index(np.flatnonzero(mask.ravel(order=order)), mask.shape, order=order)
+    return rows, columns

@@ -62,25 +62,43 @@ def test_equals_the_brute_force_where_most_similarities_are_ties(width, k):
 
 @pytest.mark.parametrize("share", [-1.0, 0.0, 1.0])
 @pytest.mark.parametrize("block", [7, 256])
-def test_blocks_and_products_of_many_candidates_change_nothing(world, monkeypatch, share, block):
+@pytest.mark.parametrize("most", [0, 16])
+def test_blocks_tiles_and_many_candidates_change_nothing(world, monkeypatch, share, block, most):
     observations = world()
     worlds = [(observations.features, observations.labels, observations.image_index), coarse_world(5)]
     expected = [knn(*data) for data in worlds]
     monkeypatch.setattr(neighbors, "LARGE_SHARE", share)
     monkeypatch.setattr(neighbors, "BLOCK_ROWS", block)
+    monkeypatch.setattr(neighbors, "TILE_ROWS", block + 6)
+    monkeypatch.setattr(neighbors, "MOST_PER_NEIGHBOR", most)
     monkeypatch.setattr(neighbors, "PAIRS", block + 4)
     assert [knn(*data) for data in worlds] == expected
 
 
+def kept_by(screen, images, k):
+    """Return the candidates of all rows (2, N, N), found by tiles and in one block."""
+    n = len(images)
+    kept = np.zeros((2, n, n), bool)
+    kept[0].ravel()[screen.pairs(images, k)] = True
+    kept[1][screen.pairs_of(slice(0, n), images, k)] = True
+    return kept
+
+
 @pytest.mark.parametrize("offset", [0.0, 30.0, 1e4])
-def test_the_screen_keeps_every_neighbor_and_little_else(world, offset):
+def test_the_screen_keeps_every_neighbor_and_little_else(world, monkeypatch, offset):
+    monkeypatch.setattr(neighbors, "TILE_ROWS", 90)
     observations = world(400, 60)
     rows, images = _knn._unit_rows(observations.features + offset), observations.image_index
-    kept = neighbors._Screen.of(rows).candidates(np.arange(400), images, 20)
+    kept = kept_by(neighbors._Screen.of(rows), images, 20)
     similarities = np.where(images[:, None] == images, -np.inf, np.round(rows @ rows.T, 12))
     nearest = similarities >= np.sort(similarities, axis=1)[:, [-20]]
     assert not (nearest & ~kept).any()
-    assert 20 <= kept.sum(axis=1).mean() < 21
+    assert (kept.sum(axis=(1, 2)) < 1.5 * 20 * 400).all()
+
+
+def test_many_equal_rows_are_not_kept_as_pairs():
+    screen = neighbors._Screen.of(np.tile(np.eye(4), (250, 1)))
+    assert screen.pairs(np.arange(1000), 5) is None
 
 
 def test_a_screen_without_a_margin_would_lose_neighbors():
@@ -90,9 +108,9 @@ def test_a_screen_without_a_margin_would_lose_neighbors():
     labels, images = rng.integers(3, size=120), np.arange(120) % 20
     assert knn(rows, labels, images, k=5) == pytest.approx(slow_knn(rows, labels, images, k=5), rel=1e-14)
     blind = replace(neighbors._Screen.of(rows), margins=np.zeros(120))
-    kept = blind.candidates(np.arange(120), images, 5)
+    kept = kept_by(blind, images, 5)
     exact = np.where(images[:, None] == images, -np.inf, np.round(rows @ rows.T, 12))
-    assert ((exact >= np.sort(exact, axis=1)[:, [-5]]) & ~kept).any()
+    assert ((exact >= np.sort(exact, axis=1)[:, [-5]]) & ~kept).any(axis=(1, 2)).all()
 
 
 def test_values_by_hand():
@@ -232,16 +250,31 @@ def test_a_class_of_a_single_image_is_never_found():
     assert METRICS["knn"].scores(statistics, **METRICS["knn"].settings) == [0.5, 0.5, 0.5, None]
 
 
+def test_no_product_of_a_tile_is_taken_twice(monkeypatch):
+    """The products of all pairs of rows are symmetric: half of them, and the tiles on the diagonal, are enough."""
+    taken, products = [], neighbors._Screen._products
+    monkeypatch.setattr(neighbors, "TILE_ROWS", 10)
+    monkeypatch.setattr(
+        neighbors._Screen, "_products", lambda self, *tiles: taken.append(tiles[:2]) or products(self, *tiles)
+    )
+    rows = _knn._unit_rows(np.random.default_rng(0).normal(size=(45, 6)))
+    nearest(rows, np.arange(45), 3)
+    assert len(taken) == 5 * 6 / 2
+    assert all(one.start <= other.start for one, other in taken)
+
+
 @pytest.mark.parametrize(("n", "k"), [(1000, 3), (1000, 40), (47, 3), (20, 20)])
 def test_the_bound_of_the_kth_largest_is_never_above_it(n, k):
     values = np.random.default_rng(n + k).normal(size=(50, n)).astype(np.float32)
     values[0] = 1.0
     values[1, k // 2 :] = -np.inf
-    found = neighbors._bound_of_kth_largest(values, k)
     ordered = -np.sort(-values, axis=1)
-    assert (found <= ordered[:, k - 1]).all()
-    # At most as many as k numbers are expected to share parts.
-    assert np.count_nonzero(values[2:] >= found[2:, None], axis=1).mean() < 1.1 * k
+    at_once = neighbors._largest(values, k)
+    in_two = neighbors._largest(values[:, n // 2 :], k, neighbors._largest(values[:, : n // 2], k))
+    for found in (at_once.min(axis=1), in_two.min(axis=1)):
+        assert (found <= ordered[:, k - 1]).all()
+        # Half of 2 k parts hold one of k log 4 = 1.4 k numbers.
+        assert np.count_nonzero(values[2:] >= found[2:, None], axis=1).mean() < 1.5 * k
 
 
 @pytest.mark.parametrize("k", [1, 5, 30])

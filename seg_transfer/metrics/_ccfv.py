@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from seg_transfer.arrays.host import segments
 from seg_transfer.errors import ObservationsError
 from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting, overall_score
 from seg_transfer.metrics._distances import squared_distances
@@ -108,9 +109,11 @@ def _subsample(
 
 def _costs_between_images(x: FloatArray, images: IntArray) -> Iterator[FloatArray]:
     """Yield the distances between the observations of a class in two images, (n, m), for every pair of images."""
+    order = np.argsort(images, kind="stable")
+    x = x[order]
     distances = np.sqrt(squared_distances(x, x))
-    rows = [np.flatnonzero(images == image) for image in np.unique(images)]
-    return (distances[np.ix_(first, second)] for first, second in combinations(rows, 2))
+    rows = [slice(start, end) for _, start, end in segments(images[order])]
+    return (distances[first, second] for first, second in combinations(rows, 2))
 
 
 def _variety(x: FloatArray) -> float:

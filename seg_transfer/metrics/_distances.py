@@ -31,12 +31,17 @@ def squared_distances(first: FloatArray, second: FloatArray) -> FloatArray:
     """
     # About a point among them, distances are as large as can be beside the lengths.
     center = first.mean(axis=0)
-    x, y = first - center, second - center
+    x = first - center
+    # NumPy takes half the products where both factors are the same array.
+    y = x if second is first else second - center
     lengths = np.einsum("ij,ij->i", x, x)[:, None] + np.einsum("ij,ij->i", y, y)
     squares: FloatArray = x @ y.T
     squares *= -2
     squares += lengths
-    small = squares < SMALL * lengths
+    if second is first:
+        np.fill_diagonal(squares, 0.0)
+        np.fill_diagonal(lengths, 0.0)
+    small = squares < np.multiply(lengths, SMALL, out=lengths)
     if np.count_nonzero(small) > max(MANY * small.size, PAIRS):
         return np.asarray(cdist(first, second, "sqeuclidean"), dtype=np.float64)
     rows, columns = np.nonzero(small)

@@ -29,7 +29,9 @@ def test_near_and_far_points(shape, offset, scale, apart, seed):
     y[: m // 3] = x[rng.integers(n, size=m // 3)] + apart * y[: m // 3]
     y[m // 2 : m // 2 + 3] = x[0]
     x, y = scale * (offset + x), scale * (offset + y)
+    both = np.vstack([x, y])
     np.testing.assert_allclose(squared_distances(x, y), slow(x, y), rtol=1e-10)
+    np.testing.assert_allclose(squared_distances(both, both), slow(both, both), rtol=1e-10)
 
 
 @pytest.mark.parametrize("many", [0.0, 1.0])

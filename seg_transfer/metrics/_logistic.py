@@ -16,8 +16,8 @@ Float32Array = npt.NDArray[np.float32]
 # A function of (K, C) that multiplies by an approximate inverse of the second derivatives.
 Preconditioner = Callable[[Float32Array], Float32Array]
 
-# Newton's method ends with the step that lowers the loss by at most this fraction of it.
-TOLERANCE = 1e-16
+# Newton's method ends with the step that lowers the loss by at most this fraction: scores are then exact to 1e-10.
+TOLERANCE = 1e-13
 # No step needs to leave less than this fraction of the loss. The probabilities are then as far from the minimum's as
 # its square root: about 3e-10.
 LEAST_LEFT = 1e-19
@@ -89,7 +89,7 @@ class _Problem:
 
 
 def fit(x: FloatArray, codes: IntArray, max_products: int = MAX_PRODUCTS) -> Fit:
-    """Minimize the mean cross-entropy plus |W|^2 / (2 N), to rounding or until ``max_products`` are used.
+    """Minimize the mean cross-entropy plus |W|^2 / (2 N), to `TOLERANCE` or until ``max_products`` are used.
 
     Losses and gradients are exact to rounding. A step only has to leave less of the gradient, and is solved for in
     float32: what its rounding leaves is part of the next gradient.
@@ -112,7 +112,7 @@ def fit(x: FloatArray, codes: IntArray, max_products: int = MAX_PRODUCTS) -> Fit
         max_products -= products
         gain = -float(np.vdot(point.gradient, step))
         if gain <= 0:  # Of the precision of float32 nothing is left, if the derivatives are those of this point.
-            if renewed:
+            if renewed or not products:
                 break
             continue
         point = _line_search(problem, point, step, gain)
@@ -149,7 +149,7 @@ def _evaluate(problem: _Problem, weights: FloatArray, logits: FloatArray) -> Fit
     entropies, probabilities, true, others = _softmax(problem, logits)
     own = np.arange(len(logits)), problem.codes
     probabilities[own] = -others
-    gradient = problem.design.T @ probabilities / len(logits) + problem.prior * weights
+    gradient = (probabilities.T @ problem.design).T / len(logits) + problem.prior * weights  # Faster in this order.
     probabilities[own] = true
     variances = probabilities * (1 - probabilities)
     variances[own] = true * others

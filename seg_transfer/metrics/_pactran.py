@@ -31,11 +31,11 @@ def pactran(
     derivatives of the mean cross-entropy at the minimum, including those of the C intercepts. These constants are the
     middle ones of those that the authors' release tries; the release uses 8000 observations.
 
-    The minimum is exact to rounding, whereas the release stops early from a random start. One case does not converge: a
-    classifier that separates the classes along directions of little variance, as can happen with an untrained network.
-    The bound is then that of the classifier after 4000 products with H, which is valid and slightly looser. For H, the
-    release sums over the observations where the bound has their mean: its values are lower by nearly the same amount,
-    50 C / N log N, for all sources of a target.
+    The score is exact to about 1e-10, whereas the release stops early from a random start. One case does not converge:
+    a classifier that separates the classes along directions of little variance, as can happen with an untrained
+    network. The bound is then that of the classifier after 4000 products with H, which is valid and slightly looser.
+    For H, the release sums over the observations where the bound has their mean: its values are lower by nearly the
+    same amount, 50 C / N log N, for all sources of a target.
 
     Args:
         features: (N, D).

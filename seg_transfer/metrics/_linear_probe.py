@@ -13,7 +13,7 @@ from seg_transfer.metrics._confusion import (
     scores_from_confusions,
 )
 from seg_transfer.metrics._rows import Fit, Rows
-from seg_transfer.metrics._softmax import Problem, fit
+from seg_transfer.metrics._softmax import Problem, fit, fits
 from seg_transfer.observations import IntArray, Observations
 
 # Penalties: the weight of |W|^2 / 2 beside the mean cross-entropy. Equally good ones: the first.
@@ -106,16 +106,13 @@ def _chosen(rows: Rows) -> dict[int, tuple[float, Fit | None]]:
 
 def _chosen_by_pair(rows: Rows, pair: tuple[int, int]) -> dict[int, tuple[float, Fit | None]]:
     """Choose for both groups by the same fits without them: for either, by the predictions for the other."""
-    problem, fits = Problem.of(rows, pair), []
-    unknowns = problem.start()
-    for penalty in PENALTIES:
-        unknowns = fit(problem, penalty, unknowns, TOLERANCE)
-        fits.append(problem.fit_of(unknowns))
+    problem = Problem.of(rows, pair)
+    fitted = [problem.fit_of(unknowns) for unknowns in fits(problem, PENALTIES, problem.start(), TOLERANCE)]
     accuracies = {
-        group: [_accuracy(rows.codes_of(group), rows.predictions(group, found)) for found in fits] for group in pair
+        group: [_accuracy(rows.codes_of(group), rows.predictions(group, found)) for found in fitted] for group in pair
     }
     best = {group: int(np.argmax(accuracies[other])) for group, other in (pair, pair[::-1])}
-    return {group: (PENALTIES[index], fits[index]) for group, index in best.items()}
+    return {group: (PENALTIES[index], fitted[index]) for group, index in best.items()}
 
 
 def _accuracy(codes: IntArray, predicted: IntArray) -> float:

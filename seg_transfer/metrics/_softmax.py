@@ -1,7 +1,8 @@
 """Softmax regression on all groups of images but some, by L-BFGS, as precisely as its predictions need."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,8 @@ class Problem:
         n, present = max(int(counts.sum()), 1), counts > 0
         class_weights = present / (max(np.count_nonzero(present), 1) * np.maximum(counts, 1))
         mean = sums.sum(axis=0) / n
-        covariance = second / n - np.outer(mean, mean)
+        covariance = second / n
+        covariance -= np.outer(mean, mean)
         deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0))
         scale = np.divide(1, deviation, out=np.zeros_like(mean), where=deviation > LEAST_DEVIATION * (1 + np.abs(mean)))
         covariance *= scale
@@ -84,15 +86,15 @@ class Problem:
         Products are in float32, and are added up in float64 from block to block.
         """
         loss, kept = 0.0, []
-        products, sums = np.zeros((len(self.scale), len(self.class_weights))), np.zeros(len(self.class_weights))
+        products, sums = np.zeros((len(self.class_weights), len(self.scale))), np.zeros(len(self.class_weights))
         given = self.logits(unknowns) if logits is None else logits
         for block, odds in zip(self.rows.without(self.left_out), given, strict=True):
             kept.append(odds)
             entropy, residuals = self._cross_entropy(block, odds)
             loss += entropy
-            products += self.rows.values[block].T @ residuals
+            products += residuals.T @ self.rows.values[block]  # Faster than its transpose.
             sums += residuals.sum(axis=0, dtype=np.float64)
-        gradient = np.vstack([(products - np.outer(self.center, sums)) * self.scale[:, None], sums])
+        gradient = np.vstack([(products.T - np.outer(self.center, sums)) * self.scale[:, None], sums])
         gradient[:-1] += penalty * unknowns[:-1]
         return Point(unknowns, kept, loss + _penalty(unknowns, penalty), gradient)
 
@@ -151,10 +153,31 @@ def fit(problem: Problem, penalty: float, start: FloatArray, tolerance: float) -
     Returns:
         (D + 1, C), the unknowns.
     """
+    return fits(problem, [penalty], start, tolerance)[0]
+
+
+def fits(problem: Problem, penalties: Sequence[float], start: FloatArray, tolerance: float) -> list[FloatArray]:
+    """Fit with several penalties in turn, each from the unknowns of the one before."""
     if np.count_nonzero(problem.class_weights) < 2:
-        return start
-    point, precondition = problem.evaluate(start, penalty), _preconditioner(problem, penalty)
-    steps: list[Step] = []
+        return [start] * len(penalties)
+    point, found = problem.evaluate(start, penalties[0]), []
+    for before, penalty in pairwise([penalties[0], *penalties]):
+        point = _minimum(problem, penalty, _with_penalty(point, penalty - before), tolerance)
+        found.append(point.unknowns)
+    return found
+
+
+def _with_penalty(point: Point, change: float) -> Point:
+    """Change the penalty, without a product with the features."""
+    gradient = point.gradient.copy()
+    gradient[:-1] += change * point.unknowns[:-1]
+    loss = point.loss + _penalty(point.unknowns, change)
+    return replace(point, loss=loss, gradient=gradient, halved=False)
+
+
+def _minimum(problem: Problem, penalty: float, point: Point, tolerance: float) -> Point:
+    """Search from a point that has this penalty."""
+    precondition, steps = _preconditioner(problem, penalty), list[Step]()
     for _ in range(MAX_STEPS):
         direction = _direction(point.gradient, steps, precondition)
         slope = -float(np.vdot(point.gradient, direction))
@@ -166,7 +189,7 @@ def fit(problem: Problem, penalty: float, start: FloatArray, tolerance: float) -
         if (curvature := float(np.vdot(step, change))) > 0:
             steps = [*steps[1 - MEMORY :], (step, change, curvature)]
         point = following
-    return point.unknowns
+    return point
 
 
 def _preconditioner(problem: Problem, penalty: float) -> Callable[[Float32Array], Float32Array]:
@@ -227,4 +250,7 @@ def _penalty(unknowns: FloatArray, penalty: float) -> float:
 
 
 def _sum(parts: npt.NDArray[Any], kept: list[int]) -> FloatArray:
-    return sum((parts[index] for index in kept), np.zeros(parts.shape[1:]))
+    total = np.zeros(parts.shape[1:])
+    for index in kept:
+        total += parts[index]
+    return total

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from seg_transfer.metrics import _softmax
 from seg_transfer.metrics._rows import Rows
-from seg_transfer.metrics._softmax import Problem, fit
+from seg_transfer.metrics._softmax import Problem, fit, fits
 
 
 def rows_of(observations, n_groups=4, features=None):
@@ -54,6 +54,21 @@ def test_finds_the_minimum_that_scikit_learn_finds(shape, penalty, world):
     # The default tolerance stops within a few times itself.
     rough = fit(problem, penalty, problem.start(), 3e-4)
     assert problem.evaluate(rough, penalty).loss == pytest.approx(best, abs=2e-3)
+
+
+def test_another_penalty_costs_no_product(world, monkeypatch):
+    """A search starts with the loss and the gradient of its own penalty where the last one ended."""
+    o, starts, evaluate, calls = world(300, 6, 4), [], Problem.evaluate, []
+    problem, unknowns = Problem.of(rows_of(o), {1}), np.random.default_rng(1).normal(size=(7, 4))
+    monkeypatch.setattr(_softmax, "_minimum", lambda _, penalty, point, *a: starts.append((penalty, point)) or point)
+    monkeypatch.setattr(Problem, "evaluate", lambda *a: calls.append(1) or evaluate(*a))
+    fits(problem, (1.0, 0.3, 0.02), unknowns, 1e-4)
+    assert len(calls) == 1
+    assert [penalty for penalty, _ in starts] == [1.0, 0.3, 0.02]
+    for penalty, point in starts:
+        expected = evaluate(problem, unknowns, penalty)
+        assert point.loss == pytest.approx(expected.loss, rel=1e-12)
+        np.testing.assert_allclose(point.gradient, expected.gradient, rtol=1e-12, atol=1e-12)
 
 
 def test_the_loss_is_the_definition_and_the_gradient_its_slope(world):

@@ -1,4 +1,4 @@
-"""Nearest neighbors in NumPy: products in float32 rule out most rows, and products in float64 order the others."""
+"""Nearest neighbors in NumPy: products in float32 rule out most rows, and products in float64 order those in doubt."""
 
 from dataclasses import dataclass
 from functools import reduce
@@ -17,7 +17,7 @@ TILE_ROWS = 512
 BLOCK_ROWS = 256
 # Two of k neighbors in a tile rarely share one of so many parts.
 PARTS_PER_NEIGHBOR = 2
-# Tile by tile, 3 to 6 candidates per neighbor come together; rows with many equals have thousands.
+# Tile by tile, 4 to 6 candidates per neighbor come together; rows with many equals have thousands.
 MOST_PER_NEIGHBOR = 16
 # A query with more candidates than this share of all rows shares one matrix product with others of its kind.
 LARGE_SHARE = 0.05
@@ -28,20 +28,37 @@ PAIRS = 128
 def nearest(rows: FloatArray, images: IntArray, k: int) -> IntArray:
     """Return the k nearest rows of other images, (N, k), as `Arrays.nearest` does."""
     n, screen, found = len(rows), _Screen.of(rows), np.full((len(rows), k), -1)
-    pairs = screen.pairs(images, k)
+    kept = screen.pairs(images, k)
     for start in range(0, n, BLOCK_ROWS):
         queries = np.arange(start, min(start + BLOCK_ROWS, n))
-        if pairs is None:
-            own, others = screen.pairs_of(slice(start, queries[-1] + 1), images, k)
+        if kept is None:
+            own, others, approximate = screen.pairs_of(slice(start, queries[-1] + 1), images, k)
         else:
-            first, last = np.searchsorted(pairs, [start * n, (queries[-1] + 1) * n])
-            own, others = np.divmod(pairs[first:last] - start * n, n)
-        similarities = np.round(_similarities(rows, queries, own, others), SIMILAR_DECIMALS)
-        order = np.lexsort((-similarities, own))
+            part = slice(*np.searchsorted(kept[0], [start * n, (queries[-1] + 1) * n]))
+            (own, others), approximate = np.divmod(kept[0][part] - start * n, n), kept[1][part]
+        order = _order(rows, queries, own, others, approximate, screen.margins[queries])
         rank = np.arange(len(own)) - np.searchsorted(own, own)
-        kept = rank < k
-        found[queries[own[kept]], rank[kept]] = others[order[kept]]
+        is_near = rank < k
+        found[queries[own[is_near]], rank[is_near]] = others[order[is_near]]
     return found
+
+
+def _order(
+    rows: FloatArray, queries: IntArray, own: IntArray, others: IntArray, approximate: Float32Array, margins: FloatArray
+) -> IntArray:
+    """Order candidates by query, the most similar first; exact products are taken only where approximate ones are near.
+
+    Both ``own`` and the ``others`` of each query ascend, so that of equally similar rows the first stays first.
+    """
+    order = np.lexsort((-approximate, own))
+    falls = -np.diff(approximate[order].astype(np.float64))
+    is_apart = (np.diff(own) > 0) | (falls > margins[own[1:]])
+    cluster = np.empty_like(order)
+    cluster[order] = np.cumsum(np.concatenate([[0], is_apart]))
+    doubtful = np.bincount(cluster)[cluster] > 1
+    exact = np.zeros(len(own))
+    exact[doubtful] = np.round(_similarities(rows, queries, own[doubtful], others[doubtful]), SIMILAR_DECIMALS)
+    return np.lexsort((-exact, cluster))
 
 
 def _similarities(rows: FloatArray, queries: IntArray, own: IntArray, others: IntArray) -> FloatArray:
@@ -94,8 +111,8 @@ class _Screen:
         rounding = 0.5 * 10.0**-SIMILAR_DECIMALS + width * 2.0**-51
         return cls(deviations, offsets.astype(np.float32), 2 * (error + rounding))
 
-    def pairs(self, images: IntArray, k: int) -> IntArray | None:
-        """Return the places of all candidates in (N, N), ascending; None where they are too many to keep.
+    def pairs(self, images: IntArray, k: int) -> tuple[IntArray, Float32Array] | None:
+        """Return the places of all candidates in (N, N), ascending, and their similarities; None where too many.
 
         The product of two tiles serves the rows of both. A row's k-th largest similarity to the tiles so far is a bound
         that only rises: what is below it is no candidate.
@@ -115,13 +132,16 @@ class _Screen:
             if count > MOST_PER_NEIGHBOR * k * n:
                 return None
         places, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return np.sort(places[values >= self._limits(slice(0, n), largest)[places // n]])
+        kept = np.flatnonzero(values >= self._limits(slice(0, n), largest)[places // n])
+        kept = kept[np.argsort(places[kept])]
+        return places[kept], values[kept]
 
-    def pairs_of(self, queries: slice, images: IntArray, k: int) -> tuple[IntArray, IntArray]:
-        """Return the candidates of some rows: positions among these and among all (m,), in ascending order."""
+    def pairs_of(self, queries: slice, images: IntArray, k: int) -> tuple[IntArray, IntArray, Float32Array]:
+        """Return the candidates of some rows, ascending: positions among these and among all (m,), and similarities."""
         everything = slice(0, len(images))
         similarities = self._products(queries, everything, images) + self.offsets
-        return _where(similarities >= self._limits(queries, _largest(similarities, k))[:, None])
+        own, others = _where(similarities >= self._limits(queries, _largest(similarities, k))[:, None])
+        return own, others, similarities[own, others]
 
     def _products(self, first: slice, second: slice, images: IntArray) -> Float32Array:
         products: Float32Array = self.deviations[first] @ self.deviations[second].T

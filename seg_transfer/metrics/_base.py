@@ -2,17 +2,15 @@
 
 import importlib.util
 import inspect
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from seg_transfer.errors import ConfigError
 from seg_transfer.observations import IntArray, Moments, MomentStatistics, Observations
-
-T = TypeVar("T")
 
 Setting = int | float | str | bool
 # The score of all observations, then the score without each group in turn: None where fewer than two classes are left.
@@ -237,14 +235,6 @@ class Statistics:
         """Moments without each group in turn; None where fewer than two classes are left."""
         without = [self.moments.without(group) for group in self.left_out]
         return tuple(moments if len(moments.classes) > 1 else None for moments in without)
-
-
-def remembered(statistics: Statistics, key: Hashable, compute: Callable[[], T]) -> T:
-    """Return what was computed under this key for these statistics before, and compute it otherwise."""
-    if key not in statistics.memo:
-        statistics.memo[key] = compute()
-    result: T = statistics.memo[key]
-    return result
 
 
 def scores_from_moments(statistics: Statistics, score: Callable[[Moments], float]) -> Scores:

@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 
 from seg_transfer.errors import ObservationsError
-from seg_transfer.metrics._base import Scores, Statistics, remembered
+from seg_transfer.metrics._base import Scores, Statistics
+from seg_transfer.metrics._memo import remembered
 from seg_transfer.observations import IntArray, Observations, image_groups
 
 

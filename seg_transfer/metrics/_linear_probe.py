@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting, features_of, overall_score, remembered
+from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting, features_of, overall_score
 from seg_transfer.metrics._confusion import (
     balanced_accuracy,
     grouped_by_images,
     groups_of_sample,
     scores_from_confusions,
 )
+from seg_transfer.metrics._memo import remembered
 from seg_transfer.metrics._rows import Fit, Rows
 from seg_transfer.metrics._softmax import Problem, fit, fits
 from seg_transfer.observations import IntArray, Observations

@@ -8,7 +8,8 @@ import numpy as np
 import scipy.linalg
 
 from seg_transfer.arrays import arrays_of
-from seg_transfer.metrics._base import Statistics, features_of, remembered
+from seg_transfer.metrics._base import Statistics, features_of
+from seg_transfer.metrics._memo import remembered
 from seg_transfer.observations import FloatArray, IntArray, Moments
 from seg_transfer.observations.passes import Blocks, keyed_blocks, projected_blocks
 

@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 
-from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, overall_score, remembered
+from seg_transfer.metrics._base import Metric, Scores, Statistics, features_of, overall_score
 from seg_transfer.metrics._confusion import (
     balanced_accuracy,
     grouped_by_images,
     scores_from_confusions,
 )
+from seg_transfer.metrics._memo import remembered
 from seg_transfer.observations import FloatArray, IntArray, Moments, Observations
 from seg_transfer.observations.passes import counts_of_predictions
 

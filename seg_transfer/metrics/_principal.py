@@ -13,8 +13,8 @@ from seg_transfer.metrics._memo import remembered
 from seg_transfer.observations import FloatArray, IntArray, Moments
 from seg_transfer.observations.passes import Blocks, keyed_blocks, projected_blocks
 
-# A million observations in 64 directions. What needs more is projected by each metric, and not kept.
-KEPT_BYTES = 512_000_000
+# 260,000 observations in 64 directions. What needs more is projected by each metric, and not kept.
+KEPT_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,8 +25,9 @@ FAR_BELOW = 40.0
 NEGLIGIBLE = 1e-6
 STEPS_PER_SWEEP = 12
 MOST_SWEEPS = 10
-# Length of a step in units of EM's own. Near a maximum, steps below twice that length converge.
-STEP_LENGTH = 1.8
+# Length of a step in units of EM's own. Near a maximum, steps below twice that length converge. Close to it, where
+# components are nearly singular, they amplify what rounding changes.
+STEP_LENGTH = 1.6
 # EM ends when a sweep adds less than this to the mean log-likelihood of an observation, per dimension.
 TOLERANCE = 1e-3
 

@@ -72,10 +72,10 @@ class TestSteps:
         before = from_parts(z, np.arange(600) % 6, 6, 1e-3)
         after = from_parts(z, parts, 6, 1e-3)
         longer, densities = _truncated_em.lengthened(before, after)
-        np.testing.assert_allclose(longer.means, before.means + 1.8 * (after.means - before.means), rtol=1e-12)
+        np.testing.assert_allclose(longer.means, before.means + 1.6 * (after.means - before.means), rtol=1e-12)
         assert longer.weights.sum() == pytest.approx(1)
         for k in range(6):
-            wanted = before.covariances[k] + 1.8 * (after.covariances[k] - before.covariances[k])
+            wanted = before.covariances[k] + 1.6 * (after.covariances[k] - before.covariances[k])
             is_possible = np.linalg.eigvalsh(wanted)[0] > 0
             expected = wanted if is_possible else after.covariances[k]
             np.testing.assert_allclose(longer.covariances[k], expected, rtol=1e-12)

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from seg_transfer.arrays.host import segments
 from seg_transfer.errors import ObservationsError
 from seg_transfer.metrics._base import Metric, Scores, Statistics, check_setting, overall_score
 from seg_transfer.metrics._distances import squared_distances
-from seg_transfer.metrics._transport import coupling, has_solver
+from seg_transfer.metrics._transport import coupling, has_solver, least_cost
 from seg_transfer.observations import FloatArray, IntArray, Observations, random_order
 from seg_transfer.observations.passes import numpy_copy
 
@@ -148,21 +147,9 @@ def _wasserstein(cost: FloatArray, use_pot: bool = False) -> float:
 
 def _transport_cost(cost: FloatArray) -> float:
     """Compute the least mean cost of moving n equally weighted points onto m, from the costs (n, m) of all pairs."""
-    from scipy.optimize import linprog  # takes a tenth of a second, which other metrics need not wait for
-
     n, m = cost.shape
-    pairs = np.arange(n * m)
-    # Constraints on the sums of every row and column of the masses. A total mass of n m keeps all of them integers,
-    # which have no rounding errors.
-    positions = np.concatenate([pairs // m, n + pairs % m]), np.tile(pairs, 2)
-    sums: Any = csr_array((np.ones(2 * n * m), positions))
-    masses = np.concatenate([np.full(n, float(m)), np.full(m, float(n))])
-    scale: float = cost.max() or 1.0  # the solver's tolerances are absolute
-    tight: Any = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
-    result = linprog(cost.ravel() / scale, A_eq=sums, b_eq=masses, method="highs", options=tight)
-    if result.status != 0 or result.fun is None:
-        raise ObservationsError(f"metric ccfv found no transport of {n} observations onto {m}: leave the metric out")
-    return float(result.fun * scale / (n * m))
+    # A total mass of n m keeps all masses integers, which have no rounding errors.
+    return least_cost("ccfv", cost, np.full(n, float(m)), np.full(m, float(n))) / float(n * m)
 
 
 METRIC = Metric(

@@ -4,10 +4,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csc_array
 from scipy.spatial.distance import cdist
 
-from seg_transfer.errors import ObservationsError
 from seg_transfer.metrics._base import (
     Metric,
     Scores,
@@ -17,7 +15,8 @@ from seg_transfer.metrics._base import (
     scores_from_moments,
 )
 from seg_transfer.metrics._source_images import source_images_of
-from seg_transfer.observations import FloatArray, Moments, MomentStatistics, Observations
+from seg_transfer.metrics._transport import least_cost
+from seg_transfer.observations import Moments, MomentStatistics, Observations
 
 
 def emd(
@@ -73,26 +72,9 @@ def earth_movers_distance(target: Moments, source: Moments) -> float:
     """Compute the least mean distance of moving the source's class means onto the target's."""
     # Relative to a common point: a shift of both sides changes no distance, but a large one would cost precision.
     means, source_means = target.class_offsets, source.class_offsets + (source.mean - target.mean)
-    distances = cdist(means, source_means)
-    # The solver tolerates errors of 1e-7, in whatever unit: the largest distance, and percents, which may be few.
-    unit = float(distances.max()) or 1.0
+    # The solver tolerates absolute errors: percents are far above them, and few enough for it to be fast.
     masses = [100 * side.counts / side.n for side in (target, source)]
-    return unit / 100 * _transport_cost(distances / unit, *masses)
-
-
-def _transport_cost(cost: FloatArray, target_mass: FloatArray, source_mass: FloatArray) -> float:
-    """Compute the least total cost of moving masses (m,) to where (n,) are needed, at a cost (n, m) per unit."""
-    from scipy.optimize import linprog  # takes a tenth of a second, which other metrics need not wait for
-
-    n_targets, n_cells = len(target_mass), cost.size
-    target, source = np.divmod(np.arange(n_cells), cost.shape[1])
-    # What moves from j to i counts in the sum of row i and in that of column j.
-    sums_of_cell = np.stack([target, n_targets + source], axis=1).ravel()
-    sums: Any = csc_array((np.ones(2 * n_cells), sums_of_cell, 2 * np.arange(n_cells + 1)))
-    solution: Any = linprog(cost.ravel(), A_eq=sums, b_eq=np.concatenate([target_mass, source_mass]), method="highs")
-    if solution.status != 0:
-        raise ObservationsError(f"metric emd found no least cost ({solution.message}): leave the metric out")
-    return float(solution.fun)
+    return least_cost("emd", cdist(means, source_means), *masses) / 100
 
 
 METRIC = Metric(

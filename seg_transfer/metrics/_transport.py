@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csc_array
 
 from seg_transfer.errors import ConfigError, ObservationsError
 from seg_transfer.observations import FloatArray
@@ -49,6 +50,33 @@ def coupling(metric: str, cost: FloatArray, target_mass: FloatArray, source_mass
         )
     result: FloatArray = plan
     return result
+
+
+def least_cost(metric: str, cost: FloatArray, target_mass: FloatArray, source_mass: FloatArray) -> float:
+    """Compute the cost of the best coupling, which needs no POT, by linear programming.
+
+    Args:
+        metric: Name of the metric, for messages.
+        cost: (n, m), cost of moving one unit of mass.
+        target_mass: (n,).
+        source_mass: (m,), with the same sum.
+
+    Raises:
+        ObservationsError: No optimum was found.
+    """
+    from scipy.optimize import linprog  # takes a tenth of a second, which other metrics need not wait for
+
+    (n, m), cells = cost.shape, np.arange(cost.size)
+    # The mass of a cell counts in the sum of its row and in that of its column.
+    sums_of_cell = np.stack([cells // m, n + cells % m], axis=1).ravel()
+    sums: Any = csc_array((np.ones(2 * cost.size), sums_of_cell, 2 * np.arange(cost.size + 1)))
+    scale: float = cost.max() or 1.0  # the solver's tolerances are absolute
+    tight: Any = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+    masses = np.concatenate([target_mass, source_mass])
+    solution: Any = linprog(cost.ravel() / scale, A_eq=sums, b_eq=masses, method="highs", options=tight)
+    if solution.status != 0 or solution.fun is None:
+        raise ObservationsError(f"metric {metric} found no least cost ({solution.message}): leave the metric out")
+    return float(solution.fun * scale)
 
 
 def _assignment(cost: FloatArray, mass: float) -> FloatArray:

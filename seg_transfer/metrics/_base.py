@@ -197,10 +197,10 @@ class Statistics:
 
     def n_classes_without(self, group: int) -> int:
         """Count the classes that are left without one group."""
-        return int(np.count_nonzero(self._class_counts.sum(axis=0) > self._class_counts[group]))
+        return int(np.count_nonzero(self.class_counts.sum(axis=0) > self.class_counts[group]))
 
     @cached_property
-    def _class_counts(self) -> IntArray:
+    def class_counts(self) -> IntArray:
         """Number of observations of every group and class, (n_groups, C)."""
         n_classes = len(self.observations.classes)
         cells = self.groups * n_classes + self.observations.codes

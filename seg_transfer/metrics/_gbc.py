@@ -184,9 +184,8 @@ def _project_observations(statistics: Statistics, along: Principal, full: bool) 
     centers, n_classes = total.class_offsets @ along.directions, len(observations.classes)
     keys, origins = statistics.groups * n_classes + observations.codes, np.tile(centers, (n_groups, 1))
     sums, squares = sums_about_origins(along.blocks(keys), origins, full)
-    counts = np.bincount(keys, minlength=n_groups * n_classes).reshape(n_groups, n_classes)
-    by_group = (n_groups, n_classes)
-    return _Projected(centers, counts, sums.reshape(*by_group, -1), squares.reshape(*by_group, *squares.shape[1:]))
+    sums, squares = (values.reshape(n_groups, n_classes, *values.shape[1:]) for values in (sums, squares))
+    return _Projected(centers, statistics.class_counts, sums, squares)
 
 
 def _log_score(projected: _Projected, sample: slice | list[int], settings: _Settings) -> float | None:
